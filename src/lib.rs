@@ -1,1 +1,5 @@
-//! Pointsman.
+//! Pointsman: moves of a model-registry alias become Kubernetes deployments, and moves back become rollbacks.
+//!
+//! Absent: anything that a user of the binary configures; that is in `cli`.
+
+pub mod api;

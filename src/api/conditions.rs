@@ -1,0 +1,128 @@
+//! The condition types of the three kinds, and the one way in which a condition changes.
+//!
+//! Absent: the clock. `now` is a parameter, and is used only where a status changes.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use super::Reason;
+
+/// The object does what its spec asks. Reasons where True: `Live`, `Pinned`, `Held`, `Suspended`,
+/// `RegistryUnreachable` (what was resolved last still runs), `Reachable`, `Mirrored`. Any other: False.
+pub const READY: &str = "Ready";
+/// Work is under way and will go on by itself. Present only where True.
+pub const RECONCILING: &str = "Reconciling";
+/// A person is needed. Present only where True.
+pub const STALLED: &str = "Stalled";
+/// The registry answered with a usable version. Reasons: `Resolved` where True; the registry's problem where False.
+pub const RESOLVED: &str = "Resolved";
+/// The version leads to an artifact URI. Reasons: `Resolved` where True, `ArtifactUnavailable` where False.
+pub const ARTIFACT_AVAILABLE: &str = "ArtifactAvailable";
+
+/// The longest message that a condition carries, in characters.
+const LONGEST_MESSAGE: usize = 1024;
+
+/// A condition as it should be, less the moment of its last change.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Wanted {
+    /// One of the types above.
+    pub type_: &'static str,
+    /// True, False or (`None`) Unknown.
+    pub status: Option<bool>,
+    /// The word.
+    pub reason: Reason,
+    /// The sentence.
+    pub message: String,
+}
+
+impl Wanted {
+    /// A condition that is True.
+    pub fn yes(type_: &'static str, reason: Reason, message: impl Into<String>) -> Self {
+        Self { type_, status: Some(true), reason, message: message.into() }
+    }
+
+    /// A condition that is False.
+    pub fn no(type_: &'static str, reason: Reason, message: impl Into<String>) -> Self {
+        Self { type_, status: Some(false), reason, message: message.into() }
+    }
+}
+
+/// The wanted conditions, each with the time of its last change of status: the old one's where the status is the same.
+#[must_use]
+pub fn transition(old: &[Condition], wanted: Vec<Wanted>, generation: Option<i64>, now: Timestamp) -> Vec<Condition> {
+    wanted.into_iter().map(|condition| settle(old, condition, generation, now)).collect()
+}
+
+fn settle(old: &[Condition], wanted: Wanted, generation: Option<i64>, now: Timestamp) -> Condition {
+    let status = match wanted.status {
+        Some(true) => "True",
+        Some(false) => "False",
+        None => "Unknown",
+    };
+    let since = old
+        .iter()
+        .find(|condition| condition.type_ == wanted.type_ && condition.status == status)
+        .map_or(Time(now), |condition| condition.last_transition_time.clone());
+    Condition {
+        type_: wanted.type_.to_owned(),
+        status: status.to_owned(),
+        reason: wanted.reason.as_str().to_owned(),
+        message: shorten(&wanted.message, LONGEST_MESSAGE),
+        observed_generation: generation,
+        last_transition_time: since,
+    }
+}
+
+/// The text, cut to so many characters with an ellipsis where it was longer.
+#[must_use]
+pub fn shorten(text: &str, longest: usize) -> String {
+    if text.chars().count() <= longest {
+        return text.to_owned();
+    }
+    let mut short: String = text.chars().take(longest.saturating_sub(1)).collect();
+    short.push('…');
+    short
+}
+
+/// The condition of a type.
+#[must_use]
+pub fn find<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
+    conditions.iter().find(|condition| condition.type_ == type_)
+}
+
+/// Whether the condition of a type is True.
+#[must_use]
+pub fn is_true(conditions: &[Condition], type_: &str) -> bool {
+    find(conditions, type_).is_some_and(|condition| condition.status == "True")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).expect("in range")
+    }
+
+    #[test]
+    fn a_condition_whose_status_stays_keeps_its_time() {
+        let first = transition(&[], vec![Wanted::yes(READY, Reason::Live, "a")], Some(1), at(1));
+        let second = transition(&first, vec![Wanted::yes(READY, Reason::Pinned, "b")], Some(2), at(9));
+        assert_eq!(second[0].last_transition_time, Time(at(1)));
+        assert_eq!(second[0].reason, "Pinned");
+        assert_eq!(second[0].observed_generation, Some(2));
+    }
+
+    #[test]
+    fn a_condition_whose_status_changes_takes_the_new_time() {
+        let first = transition(&[], vec![Wanted::yes(READY, Reason::Live, "a")], Some(1), at(1));
+        let second = transition(&first, vec![Wanted::no(READY, Reason::RollingOut, "b")], Some(1), at(9));
+        assert_eq!(second[0].last_transition_time, Time(at(9)));
+    }
+
+    #[test]
+    fn a_long_message_is_cut_at_a_character_and_says_so() {
+        assert_eq!(shorten("ééé", 2), "é…");
+        assert_eq!(shorten("éé", 2), "éé");
+    }
+}

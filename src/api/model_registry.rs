@@ -1,0 +1,200 @@
+//! `ModelRegistry`: where an MLflow registry is, how to speak to it, and who may use it.
+//!
+//! Absent: credentials. They are named here, and live in Secrets.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::schema;
+
+/// An MLflow Model Registry and how to speak to it.
+#[derive(Clone, CustomResource, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[kube(
+    group = "pointsman.dev",
+    version = "v1alpha1",
+    kind = "ModelRegistry",
+    plural = "modelregistries",
+    namespaced,
+    shortname = "mreg",
+    category = "pointsman",
+    status = "ModelRegistryStatus",
+    derive = "PartialEq",
+    cel,
+    doc = "An MLflow Model Registry: where it is, how to speak to it, and which namespaces may use it.",
+    printcolumn(name = "URI", type_ = "string", json_path = ".spec.mlflow.uri"),
+    printcolumn(name = "Interval", type_ = "string", json_path = ".spec.interval"),
+    printcolumn(name = "Models", type_ = "integer", json_path = ".status.watchedModels"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ModelRegistrySpec {
+    /// The MLflow server.
+    pub mlflow: MlflowServer,
+    /// How to prove who asks; nothing is sent where this is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("!(has(self.basic) && has(self.bearer))").message("auth takes one way of signing in: set auth.basic or auth.bearer, not both"))]
+    #[x_kube(validation = Rule::new("has(self.basic) || has(self.bearer)").message("auth is empty: set auth.basic or auth.bearer, or leave auth out"))]
+    pub auth: Option<Auth>,
+    /// Whom to trust on https; the well-known authorities where this is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+    /// How often to look at the registry, as a number with the unit ms, s, m or h: 30s, 5m. At least 1s.
+    #[serde(default = "default_interval")]
+    #[schemars(regex(pattern = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"))]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('24h')").message("interval must lie between 1s and 24h, such as 30s"))]
+    pub interval: String,
+    /// True: do not ask the registry anything. What was resolved stays in force.
+    #[serde(default)]
+    pub suspend: bool,
+    /// Which namespaces' RegisteredModels may use this registry.
+    #[serde(default)]
+    #[x_kube(validation = Rule::new("(self.from == 'Selector') == has(self.selector)").message("allowedNamespaces.selector goes with from: Selector, and only with it"))]
+    pub allowed_namespaces: AllowedNamespaces,
+}
+
+fn default_interval() -> String {
+    "30s".to_owned()
+}
+
+/// An MLflow server's address.
+#[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MlflowServer {
+    /// Its base address, such as http://mlflow.mlflow.svc:5000.
+    #[schemars(length(max = 2048))]
+    #[x_kube(validation = Rule::new("self.matches('^https?://[^/]+')").message("mlflow.uri must begin with http:// or https:// and name a host, such as http://mlflow.mlflow.svc:5000"))]
+    #[x_kube(validation = Rule::new("!self.matches('^[a-z]+://[^/]*@')").message("mlflow.uri must hold no user or password: put them into a Secret and name it in spec.auth.basic.secretRef"))]
+    #[x_kube(validation = Rule::new("!self.contains('?') && !self.contains('#')").message("mlflow.uri must hold no query (?) and no fragment (#)"))]
+    pub uri: String,
+    /// The workspace to ask in, where the server has workspaces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255))]
+    pub workspace: Option<String>,
+}
+
+/// One way of signing in.
+#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Auth {
+    /// User name and password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basic: Option<BasicAuth>,
+    /// A bearer token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bearer: Option<BearerAuth>,
+}
+
+/// User name and password from a Secret.
+#[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BasicAuth {
+    /// A Secret of this namespace with the keys `username` and `password`.
+    pub secret_ref: NameReference,
+}
+
+/// A bearer token from a Secret.
+#[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BearerAuth {
+    /// A Secret of this namespace and the key that holds the token.
+    pub secret_ref: SecretKeyReference,
+}
+
+/// An object of this namespace.
+#[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NameReference {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// A key of a Secret of this namespace.
+#[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SecretKeyReference {
+    /// The Secret's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The key; `token` where this is left out.
+    #[serde(default = "default_token_key")]
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
+fn default_token_key() -> String {
+    "token".to_owned()
+}
+
+/// Whom to trust on https.
+#[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Tls {
+    /// A ConfigMap of this namespace with the authority's certificates (PEM), trusted instead of the well-known ones.
+    pub ca_config_map_ref: ConfigMapKeyReference,
+}
+
+/// A key of a `ConfigMap` of this namespace.
+#[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ConfigMapKeyReference {
+    /// The ConfigMap's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The key; `ca.crt` where this is left out.
+    #[serde(default = "default_ca_key")]
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
+fn default_ca_key() -> String {
+    "ca.crt".to_owned()
+}
+
+/// Which namespaces may use a registry, as in Gateway API's allowedRoutes.
+#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AllowedNamespaces {
+    /// Same: this namespace only. All: every namespace. Selector: those whose labels match `selector`.
+    #[serde(default)]
+    pub from: AllowedFrom,
+    /// The labels to match, with `from: Selector`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::label_selector")]
+    pub selector: Option<LabelSelector>,
+}
+
+/// How far leave to use a registry reaches.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum AllowedFrom {
+    /// This namespace only.
+    #[default]
+    Same,
+    /// Every namespace.
+    All,
+    /// Namespaces whose labels match.
+    Selector,
+}
+
+/// What was seen of a registry.
+#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ModelRegistryStatus {
+    /// The generation of the spec that the rest of the status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// How many registered models are looked at in this registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watched_models: Option<i32>,
+    /// MLflow's version, as the server gave it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_version: Option<String>,
+    /// Ready, Reconciling, Stalled.
+    #[serde(default)]
+    #[schemars(schema_with = "schema::conditions")]
+    pub conditions: Vec<Condition>,
+}

@@ -1,0 +1,128 @@
+//! The one list of reasons, shared by conditions, Events and metric labels.
+//!
+//! Absent: free-form reasons. A new situation is a new member here, with its sentence.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Why something is as it is, as one word that people and alerts can rely on.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
+pub enum Reason {
+    /// The wanted version runs and is available.
+    Live,
+    /// A version is being rolled out.
+    RollingOut,
+    /// The Deployment's own controller gave up waiting for the new version's pods.
+    ProgressDeadlineExceeded,
+    /// A person changed the workload back by hand; it is left alone until the alias moves or a person resumes.
+    Held,
+    /// `spec.pinnedVersion` decides, whatever the alias says.
+    Pinned,
+    /// `spec.suspend` is true: nothing is touched.
+    Suspended,
+    /// The registered model has no such alias.
+    AliasNotFound,
+    /// No version of the model is in the stage that the binding follows.
+    StageNotFound,
+    /// The registry has no such registered model.
+    ModelNotFound,
+    /// The registry has no such version of the model.
+    VersionNotFound,
+    /// The registry did not answer, or answered that it is ill.
+    RegistryUnreachable,
+    /// The registry answered, and refused.
+    RegistryRefused,
+    /// Something answered that is not an MLflow registry, or not in words that can be trusted.
+    RegistryAnswerInvalid,
+    /// There is no such `ModelRegistry`, or it lies in a namespace that does not allow this one.
+    RegistryNotFound,
+    /// The `ModelRegistry` lies in another namespace, and its owner does not allow this one.
+    RegistryNotAllowed,
+    /// A Secret or `ConfigMap` that is named, or a key in it, is missing.
+    CredentialsNotFound,
+    /// The version's source leads to no artifact that can be named.
+    ArtifactUnavailable,
+    /// The Deployment that the binding drives does not exist.
+    TargetNotFound,
+    /// Another binding, or another owner, drives that Deployment already.
+    TargetClaimed,
+    /// A field that the binding would set belongs to another manager.
+    FieldConflict,
+    /// The API server refused the change.
+    ApplyRefused,
+    /// What the spec asks for cannot be done as written.
+    InvalidSpec,
+    /// The registry answers (on a `ModelRegistry`).
+    Reachable,
+    /// Aliases and versions are those that the registry named last (on a `RegisteredModel`).
+    Mirrored,
+    /// The alias resolved to a version with an artifact URI.
+    Resolved,
+    /// Nothing has been decided yet: the first look is under way.
+    Pending,
+}
+
+impl Reason {
+    /// The word as it stands in conditions, Events and metric labels.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Live => "Live",
+            Self::RollingOut => "RollingOut",
+            Self::ProgressDeadlineExceeded => "ProgressDeadlineExceeded",
+            Self::Held => "Held",
+            Self::Pinned => "Pinned",
+            Self::Suspended => "Suspended",
+            Self::AliasNotFound => "AliasNotFound",
+            Self::StageNotFound => "StageNotFound",
+            Self::ModelNotFound => "ModelNotFound",
+            Self::VersionNotFound => "VersionNotFound",
+            Self::RegistryUnreachable => "RegistryUnreachable",
+            Self::RegistryRefused => "RegistryRefused",
+            Self::RegistryAnswerInvalid => "RegistryAnswerInvalid",
+            Self::RegistryNotFound => "RegistryNotFound",
+            Self::RegistryNotAllowed => "RegistryNotAllowed",
+            Self::CredentialsNotFound => "CredentialsNotFound",
+            Self::ArtifactUnavailable => "ArtifactUnavailable",
+            Self::TargetNotFound => "TargetNotFound",
+            Self::TargetClaimed => "TargetClaimed",
+            Self::FieldConflict => "FieldConflict",
+            Self::ApplyRefused => "ApplyRefused",
+            Self::InvalidSpec => "InvalidSpec",
+            Self::Reachable => "Reachable",
+            Self::Mirrored => "Mirrored",
+            Self::Resolved => "Resolved",
+            Self::Pending => "Pending",
+        }
+    }
+
+    /// The reason that a word in a condition stands for; `None` for a word of another release.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        serde_json::from_value(serde_json::Value::String(word.to_owned())).ok()
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// Something that stands in the way: the reason as one word, the cause and the remedy as a sentence.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Problem {
+    /// The word.
+    pub reason: Reason,
+    /// The cause and the remedy, for people. Free of credentials.
+    pub message: String,
+}
+
+impl Problem {
+    /// A problem with its sentence.
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+}

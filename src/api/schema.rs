@@ -1,0 +1,67 @@
+//! Schema pieces that Rust types cannot say: list types, opaque objects, microsecond-free times.
+//!
+//! Absent: descriptions. They stand on the fields themselves.
+
+use schemars::{Schema, SchemaGenerator, json_schema};
+use serde_json::{Value, json};
+
+/// A Deployment's `spec`, checked by the API server itself when it is applied, so that no field that the cluster knows is lost.
+pub fn deployment_spec(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
+}
+
+/// The standard conditions, one of each type.
+pub fn conditions(generator: &mut SchemaGenerator) -> Schema {
+    keyed::<k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition>(generator, "type")
+}
+
+/// Aliases, one of each name.
+pub fn declared_aliases(generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = keyed::<super::registered_model::DeclaredAlias>(generator, "name");
+    schema.insert("maxItems".into(), json!(100));
+    schema
+}
+
+/// Mirrored aliases, one of each name.
+pub fn mirrored_aliases(generator: &mut SchemaGenerator) -> Schema {
+    keyed::<super::registered_model::MirroredAlias>(generator, "name")
+}
+
+/// Mirrored stages, one of each name.
+pub fn mirrored_stages(generator: &mut SchemaGenerator) -> Schema {
+    keyed::<super::registered_model::MirroredStage>(generator, "name")
+}
+
+/// Mirrored versions, one of each number.
+pub fn mirrored_versions(generator: &mut SchemaGenerator) -> Schema {
+    keyed::<super::registered_model::ModelVersion>(generator, "version")
+}
+
+/// Container names, each once.
+pub fn container_names(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array", "minItems": 1, "maxItems": 20, "x-kubernetes-list-type": "set",
+        "items": {"type": "string", "minLength": 1, "maxLength": 63},
+    })
+}
+
+/// The ledger: newest first, replaced as a whole.
+pub fn history(generator: &mut SchemaGenerator) -> Schema {
+    let items = generator.subschema_for::<super::alias_binding::HistoryEntry>();
+    json_schema!({"type": "array", "x-kubernetes-list-type": "atomic", "items": items})
+}
+
+/// A label selector, replaced as a whole.
+pub fn label_selector(generator: &mut SchemaGenerator) -> Schema {
+    let mut schema =
+        generator.subschema_for::<k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector>();
+    schema.insert("x-kubernetes-map-type".into(), json!("atomic"));
+    schema
+}
+
+fn keyed<T: schemars::JsonSchema>(generator: &mut SchemaGenerator, key: &str) -> Schema {
+    let items = generator.subschema_for::<T>();
+    let mut schema = json_schema!({"type": "array", "x-kubernetes-list-type": "map", "items": items});
+    schema.insert("x-kubernetes-list-map-keys".into(), Value::Array(vec![json!(key)]));
+    schema
+}
