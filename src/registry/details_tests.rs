@@ -1,0 +1,3 @@
+//! Tests of `details`.
+//!
+//! Absent: real servers; those are in the target `registry`.

@@ -1,0 +1,3 @@
+//! A server that answers as it is told, for tests.
+//!
+//! Absent: MLflow.

@@ -1,0 +1,20 @@
+//! What the registry says: a client of MLflow's Model Registry, and nothing of Kubernetes in it.
+//!
+//! Absent: polling, caching of answers and any decision. Each call asks the server now and answers with what it said.
+
+mod client;
+mod details;
+mod error;
+mod filter;
+mod models;
+mod redact;
+mod source;
+mod versions;
+mod wire;
+
+#[cfg(test)]
+mod hostile;
+
+pub use client::{Connection, Credentials, Registry};
+pub use error::RegistryError;
+pub use models::ModelFacts;

@@ -1,0 +1,3 @@
+//! Tests of `models`.
+//!
+//! Absent: real servers; those are in the target `registry`.
