@@ -1,0 +1,319 @@
+//! A control plane of one's own on loopback: etcd, API server, controllers, scheduler, and kwok in the nodes' place.
+//! No kubelet, no network beyond 127.0.0.1, and no state that outlives it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{Node, ServiceAccount};
+use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use serde_json::json;
+
+use crate::certificates::Certificates;
+use crate::error::{Context, Error, Result};
+use crate::kwok;
+use crate::ports::free_port;
+use crate::process::{Child, Program, RunFolder};
+use crate::tools::Tools;
+
+/// How long the parts may take; a loaded machine needs several times what an idle one does.
+const PATIENCE: Duration = Duration::from_secs(90);
+const NODES: [&str; 2] = ["kwok-0", "kwok-1"];
+/// What Deployments, Jobs, owner references and namespaces need, and no more: every controller costs watches and memory.
+const CONTROLLERS: &str = "deployment-controller,replicaset-controller,statefulset-controller,job-controller,\
+ttl-after-finished-controller,namespace-controller,serviceaccount-controller,garbage-collector-controller,\
+node-lifecycle-controller,taint-eviction-controller,pod-garbage-collector-controller";
+
+/// What is started.
+#[derive(Debug, Clone, Copy)]
+pub struct ControlPlaneOptions {
+    /// Whether Deployments roll out: controllers, scheduler and kwok. Without, there is only the API.
+    pub workloads: bool,
+    /// Whether the API server shares its attention fairly among its clients; off for measurements.
+    pub fairness: bool,
+}
+
+impl Default for ControlPlaneOptions {
+    fn default() -> Self {
+        Self { workloads: true, fairness: true }
+    }
+}
+
+impl ControlPlaneOptions {
+    /// The API alone, unthrottled: for measurements.
+    #[must_use]
+    pub fn api_only() -> Self {
+        Self { workloads: false, fairness: false }
+    }
+}
+
+/// A running control plane; all of it ends when this is dropped.
+pub struct ControlPlane {
+    // The processes come before the folder that they write to, for fields are dropped in this order.
+    processes: Mutex<Vec<Child>>,
+    folder: RunFolder,
+    url: String,
+    certificates: Certificates,
+    kubectl: PathBuf,
+    client: kube::Client,
+}
+
+impl ControlPlane {
+    /// Starts it and returns when the API is ready and, with workloads, the nodes are.
+    pub async fn start(tools: &Tools, options: ControlPlaneOptions) -> Result<Self> {
+        // Whoever came first has chosen the same provider.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let folder = RunFolder::create("control-plane")?;
+        let certificates = Certificates::create(folder.path())?;
+        let layout = Layout { folder: folder.path().to_owned(), certificates: certificates.clone(), etcd: free_port()?, etcd_peer: free_port()?, api: free_port()? };
+        let processes = vec![layout.etcd(tools)?, layout.api_server(tools, options)?];
+        let kubeconfig = layout.admin_kubeconfig()?;
+        let client = client_from(&kubeconfig).await?;
+        let control_plane = Self { processes: Mutex::new(processes), url: layout.url(), kubectl: tools.kubectl.clone(), folder, certificates, client };
+        control_plane.await_ready().await?;
+        if options.workloads {
+            let more = layout.workload_processes(tools, &kubeconfig)?;
+            control_plane.processes.lock().unwrap().extend(more);
+            control_plane.create_nodes().await?;
+            control_plane.await_nodes().await?;
+        }
+        Ok(control_plane)
+    }
+
+    /// The kubeconfig of the administrator.
+    pub fn admin_kubeconfig(&self) -> PathBuf {
+        self.folder.path().join("admin.kubeconfig")
+    }
+
+    /// A client with every right.
+    pub fn admin_client(&self) -> kube::Client {
+        self.client.clone()
+    }
+
+    /// Where the API server listens.
+    pub fn apiserver_url(&self) -> &str {
+        &self.url
+    }
+
+    /// The certificate authority that signed the API server's certificate.
+    pub fn ca_pem(&self) -> String {
+        fs::read_to_string(&self.certificates.authority).expect("the authority's certificate was written at the start")
+    }
+
+    /// The folder of this run: data, logs, kubeconfigs.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A token of a service account, as a pod would have it.
+    pub async fn service_account_token(&self, namespace: &str, name: &str) -> Result<String> {
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.admin_client(), namespace);
+        let request = TokenRequest { spec: TokenRequestSpec { expiration_seconds: Some(24 * 3600), ..TokenRequestSpec::default() }, ..TokenRequest::default() };
+        let what = format!("asking for a token of the service account {namespace}/{name}");
+        let answer = accounts.create_token_request(name, &PostParams::default(), &request).await.context(&what)?;
+        answer.status.map(|status| status.token).ok_or_else(|| Error::new(what, "the answer has no token"))
+    }
+
+    /// A kubeconfig with a bearer token, for the API server itself or for an interceptor before it.
+    pub fn kubeconfig_with_token(&self, file_name: &str, server: &str, token: &str) -> Result<PathBuf> {
+        let path = self.folder.path().join(file_name);
+        write_kubeconfig(&path, server, &self.certificates.authority, &json!({"token": token}))?;
+        Ok(path)
+    }
+
+    /// Runs the real kubectl as the administrator and returns what it printed.
+    pub async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        self.kubectl_with_input(arguments, "").await
+    }
+
+    /// Runs the real kubectl with something on its standard input, such as a manifest for `apply -f -`.
+    pub async fn kubectl_with_input(&self, arguments: &[&str], input: &str) -> Result<String> {
+        let what = format!("kubectl {}", arguments.join(" "));
+        let output = self.run_kubectl(arguments, input).await.context(&what)?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        Err(Error::new(what, String::from_utf8_lossy(&output.stderr)))
+    }
+
+    async fn run_kubectl(&self, arguments: &[&str], input: &str) -> std::io::Result<Output> {
+        use tokio::io::AsyncWriteExt;
+        let mut command = tokio::process::Command::new(&self.kubectl);
+        command.args(arguments).env("KUBECONFIG", self.admin_kubeconfig()).env("HOME", self.folder.path());
+        command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn()?;
+        if let Some(mut pipe) = child.stdin.take() {
+            // kubectl may end without having read it all; its own words then say why.
+            let _ = pipe.write_all(input.as_bytes()).await;
+        }
+        child.wait_with_output().await
+    }
+
+    /// The ends of all logs, for when something does not come up.
+    pub fn log_tails(&self) -> String {
+        let processes = self.processes.lock().unwrap();
+        processes.iter().map(|child| format!("--- {}\n{}\n", child.log().display(), child.tail(15))).collect()
+    }
+
+    /// Ends it all now; dropping does the same.
+    pub fn stop(self) {
+        drop(self);
+    }
+
+    async fn await_ready(&self) -> Result<()> {
+        self.poll("waiting for the API server's /readyz", || async {
+            let request = hyper::Request::get("/readyz").body(Vec::new()).expect("a constant request");
+            self.client.request_text(request).await.is_ok_and(|answer| answer == "ok")
+        })
+        .await
+    }
+
+    async fn await_nodes(&self) -> Result<()> {
+        let nodes: Api<Node> = Api::all(self.admin_client());
+        self.poll("waiting for the nodes to be ready", || async {
+            nodes.list(&ListParams::default()).await.is_ok_and(|list| list.items.len() == NODES.len() && list.items.iter().all(is_schedulable))
+        })
+        .await
+    }
+
+    async fn create_nodes(&self) -> Result<()> {
+        let nodes: Api<Node> = Api::all(self.admin_client());
+        for name in NODES {
+            let parameters = PatchParams::apply("pointsman-env").force();
+            nodes.patch(name, &parameters, &Patch::Apply(kwok::node(name))).await.context(format_args!("creating the node {name}"))?;
+        }
+        Ok(())
+    }
+
+    /// Asks again and again: while the control plane starts there is nothing yet that could be watched.
+    async fn poll<F: Future<Output = bool>>(&self, what: &str, ask: impl Fn() -> F) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if ask().await {
+                return Ok(());
+            }
+            self.processes.lock().unwrap().iter_mut().try_for_each(Child::still_running)?;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Err(Error::new(what, format_args!("not within {PATIENCE:?}\n{}", self.log_tails())))
+    }
+}
+
+impl Drop for ControlPlane {
+    fn drop(&mut self) {
+        // In reverse, so that nothing spends its last seconds looking for what is gone already.
+        let mut processes = std::mem::take(&mut *self.processes.lock().unwrap());
+        while let Some(process) = processes.pop() {
+            drop(process);
+        }
+    }
+}
+
+fn is_schedulable(node: &Node) -> bool {
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let ready = conditions.is_some_and(|conditions| conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True"));
+    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_ref());
+    ready && taints.is_none_or(Vec::is_empty)
+}
+
+/// A client from a kubeconfig file.
+pub async fn client_from(kubeconfig: &Path) -> Result<kube::Client> {
+    let what = format!("reading {}", kubeconfig.display());
+    let content = Kubeconfig::read_from(kubeconfig).context(&what)?;
+    let config = kube::Config::from_custom_kubeconfig(content, &KubeConfigOptions::default()).await.context(&what)?;
+    kube::Client::try_from(config).context("making a Kubernetes client")
+}
+
+/// Ports and files that the parts have to agree on.
+struct Layout {
+    folder: PathBuf,
+    certificates: Certificates,
+    etcd: u16,
+    etcd_peer: u16,
+    api: u16,
+}
+
+impl Layout {
+    fn url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.api)
+    }
+
+    fn etcd(&self, tools: &Tools) -> Result<Child> {
+        let client = format!("http://127.0.0.1:{}", self.etcd);
+        let peer = format!("http://127.0.0.1:{}", self.etcd_peer);
+        Program::new("etcd", &tools.etcd)
+            .args(["--data-dir".into(), self.folder.join("etcd").into_os_string()])
+            .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
+            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer, "--initial-cluster", &format!("default={peer}")])
+            // The data is thrown away with the run, so nothing has to reach the disk.
+            .args(["--unsafe-no-fsync", "--log-level", "warn"])
+            .start(&self.folder)
+    }
+
+    fn api_server(&self, tools: &Tools, options: ControlPlaneOptions) -> Result<Child> {
+        let file = |flag: &str, path: &Path| format!("--{flag}={}", path.display());
+        let certificates = &self.certificates;
+        Program::new("kube-apiserver", &tools.kube_apiserver)
+            .args([format!("--etcd-servers=http://127.0.0.1:{}", self.etcd), format!("--secure-port={}", self.api)])
+            .args([
+                file("tls-cert-file", &certificates.server),
+                file("tls-private-key-file", &certificates.server_key),
+                file("client-ca-file", &certificates.authority),
+                file("service-account-key-file", &certificates.service_account_public_key),
+                file("service-account-signing-key-file", &certificates.service_account_key),
+                file("cert-dir", &self.folder),
+                format!("--enable-priority-and-fairness={}", options.fairness),
+            ])
+            .args(["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--endpoint-reconciler-type=none", "--service-cluster-ip-range=10.0.0.0/24"])
+            .args(["--service-account-issuer=https://kubernetes.default.svc", "--authorization-mode=RBAC", "--allow-privileged=true"])
+            .args(["--max-requests-inflight=4000", "--max-mutating-requests-inflight=2000", "--profiling=false"])
+            .start(&self.folder)
+    }
+
+    fn workload_processes(&self, tools: &Tools, kubeconfig: &Path) -> Result<Vec<Child>> {
+        let as_admin = format!("--kubeconfig={}", kubeconfig.display());
+        let stages = self.folder.join("stages.yaml");
+        fs::write(&stages, kwok::configuration()).context(format_args!("writing {}", stages.display()))?;
+        let unthrottled = ["--kube-api-qps=500", "--kube-api-burst=1000", "--leader-elect=false", "--secure-port=0"];
+        Ok(vec![
+            Program::new("kube-controller-manager", &tools.kube_controller_manager)
+                .args([&as_admin, &format!("--controllers={CONTROLLERS}")])
+                .args(unthrottled)
+                .args(["--concurrent-namespace-syncs=20"])
+                .start(&self.folder)?,
+            Program::new("kube-scheduler", &tools.kube_scheduler).args([&as_admin]).args(unthrottled).start(&self.folder)?,
+            Program::new("kwok", &tools.kwok)
+                .args([as_admin, format!("--config={}", stages.display())])
+                .args(["--manage-all-nodes=true", "--node-lease-duration-seconds=40", "--v=WARN"])
+                .start(&self.folder)?,
+        ])
+    }
+
+    fn admin_kubeconfig(&self) -> Result<PathBuf> {
+        let path = self.folder.join("admin.kubeconfig");
+        let user = json!({"client-certificate": self.certificates.admin, "client-key": self.certificates.admin_key});
+        write_kubeconfig(&path, &self.url(), &self.certificates.authority, &user)?;
+        Ok(path)
+    }
+}
+
+/// Kubeconfigs are YAML, and so JSON will do.
+fn write_kubeconfig(path: &Path, server: &str, authority: &Path, user: &serde_json::Value) -> Result<()> {
+    let mut cluster = json!({"server": server});
+    if server.starts_with("https://") {
+        cluster["certificate-authority"] = json!(authority);
+    }
+    let content = json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "test", "cluster": cluster}],
+        "users": [{"name": "test", "user": user}],
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+        "current-context": "test",
+    });
+    fs::write(path, content.to_string()).context(format_args!("writing {}", path.display()))
+}

@@ -1,0 +1,529 @@
+//! A reverse proxy on loopback that tests place before the real MLflow or the real API server: it records, breaks and pauses requests.
+//!
+//! Absent: any knowledge of MLflow or Kubernetes, TLS towards the client, HTTP/2, protocol upgrades (exec, port-forward).
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt, stream};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Body as _, Frame, Incoming};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::{JoinHandle, JoinSet};
+
+pub use hyper::{Method, StatusCode};
+
+/// How many requests are remembered; older ones are forgotten, their indexes stay valid.
+const REMEMBERED_REQUESTS: usize = 100_000;
+
+/// How long [`Fault::SlowDrip`] waits between two bytes.
+const DRIP_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Headers that belong to one connection and are never passed on (RFC 9110, 7.6.1).
+const HOP_BY_HOP: [HeaderName; 9] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+type AnswerBody = BoxBody<Bytes, BoxError>;
+type Answer = hyper::Response<AnswerBody>;
+
+/// Says by method and by path with query whether a rule or a pause concerns a request.
+pub type Matcher = Box<dyn Fn(&Method, &str) -> bool + Send + Sync>;
+
+/// Why an interceptor could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No loopback port could be opened.
+    #[error("cannot listen on loopback: {0}; check that ports are left to this user")]
+    Listen(#[from] std::io::Error),
+    /// The client towards the upstream could not be made.
+    #[error("cannot make the HTTP client for {upstream}: {cause}; check the CA certificate given for it")]
+    Client {
+        /// The URL requests were to be forwarded to.
+        upstream: String,
+        /// What the client library said.
+        cause: reqwest::Error,
+    },
+}
+
+/// Ready-made matchers.
+pub mod matching {
+    use super::{Matcher, Method};
+
+    /// Every request.
+    #[must_use]
+    pub fn everything() -> Matcher {
+        Box::new(|_, _| true)
+    }
+
+    /// Requests whose path or query contains the text.
+    #[must_use]
+    pub fn path_contains(text: impl Into<String>) -> Matcher {
+        let text = text.into();
+        Box::new(move |_, path| path.contains(&text))
+    }
+
+    /// Requests with this method whose path or query contains the text.
+    #[must_use]
+    pub fn request(method: Method, text: impl Into<String>) -> Matcher {
+        let text = text.into();
+        Box::new(move |candidate, path| *candidate == method && path.contains(&text))
+    }
+
+    /// Requests that change something and whose path or query contains the text.
+    #[must_use]
+    pub fn write(text: impl Into<String>) -> Matcher {
+        let text = text.into();
+        Box::new(move |method, path| super::is_write(method) && path.contains(&text))
+    }
+
+    /// Kubernetes watches whose path or query contains the text.
+    #[must_use]
+    pub fn watch(text: impl Into<String>) -> Matcher {
+        let text = text.into();
+        Box::new(move |_, path| path.contains("watch=") && path.contains(&text))
+    }
+}
+
+/// What a client gets in place of, or before, the upstream's answer.
+#[derive(Clone, Debug)]
+pub enum Fault {
+    /// This answer; the upstream is not asked.
+    Status {
+        /// HTTP status code.
+        code: u16,
+        /// The Content-Type header.
+        content_type: String,
+        /// The body.
+        body: String,
+    },
+    /// A 200 with a login page, as a misplaced ingress sends it; the upstream is not asked.
+    Html,
+    /// A 200 whose JSON ends in the middle; the upstream is not asked.
+    TruncatedJson,
+    /// A 200 whose JSON never ends and comes as fast as it is read; the upstream is not asked.
+    EndlessJson,
+    /// The request is forwarded only after this time.
+    Slow(Duration),
+    /// A 200 whose JSON comes byte by byte and never ends; the upstream is not asked.
+    SlowDrip,
+    /// The connection is closed without an answer; the upstream is not asked.
+    CloseConnection,
+}
+
+impl Fault {
+    /// An answer with a JSON body as MLflow and the API server give it.
+    #[must_use]
+    pub fn json(code: u16, body: impl Into<String>) -> Self {
+        Self::Status { code, content_type: "application/json".into(), body: body.into() }
+    }
+}
+
+/// One request that arrived here.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// When it arrived.
+    pub at: Instant,
+    /// Its method.
+    pub method: Method,
+    /// Its path, as sent.
+    pub path: String,
+    /// Its query, as sent, without the question mark.
+    pub query: Option<String>,
+    /// What it was answered; None while it is under way and when the connection was closed instead.
+    pub status: Option<u16>,
+}
+
+impl Request {
+    /// Whether this request can have changed something.
+    #[must_use]
+    pub fn is_write(&self) -> bool {
+        is_write(&self.method)
+    }
+}
+
+/// Names an injected fault, to take it away again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RuleId(u64);
+
+/// On which side of the upstream a pause stops a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// Before the upstream sees the request.
+    Before,
+    /// After the upstream answered, before the client hears of it.
+    After,
+}
+
+/// Stops one request; dropping it lets the request go on.
+#[derive(Debug)]
+pub struct Pause {
+    reached: oneshot::Receiver<()>,
+    release: oneshot::Sender<Infallible>,
+}
+
+impl Pause {
+    /// Resolves when a matching request is stopped.
+    ///
+    /// # Panics
+    /// When the interceptor was dropped before any matching request came.
+    pub async fn reached(&mut self) {
+        assert!(
+            (&mut self.reached).await.is_ok(),
+            "the interceptor ended before a request reached the pause; keep it alive for the whole test"
+        );
+    }
+
+    /// Lets the stopped request go on.
+    pub fn release(self) {
+        drop(self.release);
+    }
+}
+
+struct Rule {
+    id: RuleId,
+    matcher: Matcher,
+    fault: Fault,
+    times: Option<usize>,
+}
+
+struct PendingPause {
+    matcher: Matcher,
+    when: When,
+    reached: oneshot::Sender<()>,
+    release: oneshot::Receiver<Infallible>,
+}
+
+#[derive(Default)]
+struct Journal {
+    forgotten: usize,
+    requests: VecDeque<Request>,
+}
+
+#[derive(Default)]
+struct Rules {
+    last_id: u64,
+    faults: Vec<Rule>,
+    pauses: Vec<PendingPause>,
+}
+
+struct Shared {
+    upstream: String,
+    client: reqwest::Client,
+    journal: Mutex<Journal>,
+    rules: Mutex<Rules>,
+}
+
+/// The proxy; it stops, and its connections close, when it is dropped.
+pub struct Interceptor {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    accepting: JoinHandle<()>,
+}
+
+impl Interceptor {
+    /// Listens on a free loopback port and forwards to `upstream_url`, trusting only `ca_pem` if it is given.
+    ///
+    /// # Errors
+    /// When no port can be opened or the CA certificate cannot be read.
+    pub async fn start(upstream_url: impl Into<String>, ca_pem: Option<String>) -> Result<Self, Error> {
+        let upstream = upstream_url.into().trim_end_matches('/').to_owned();
+        let client = upstream_client(ca_pem.as_deref()).map_err(|cause| Error::Client { upstream: upstream.clone(), cause })?;
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let address = listener.local_addr()?;
+        let shared = Arc::new(Shared { upstream, client, journal: Mutex::default(), rules: Mutex::default() });
+        let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
+        Ok(Self { address, shared, accepting })
+    }
+
+    /// Where clients reach it.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The index that the next request will have.
+    #[must_use]
+    pub fn mark(&self) -> usize {
+        self.shared.journal().next_index()
+    }
+
+    /// The requests that arrived since the mark was taken, oldest first.
+    #[must_use]
+    pub fn since(&self, mark: usize) -> Vec<Request> {
+        let journal = self.shared.journal();
+        let skipped = mark.saturating_sub(journal.forgotten);
+        journal.requests.iter().skip(skipped).cloned().collect()
+    }
+
+    /// The requests since the mark that can have changed something.
+    #[must_use]
+    pub fn writes_since(&self, mark: usize) -> Vec<Request> {
+        self.since(mark).into_iter().filter(Request::is_write).collect()
+    }
+
+    /// From now on matching requests meet this fault: `times` of them, or all; of several rules the newest counts.
+    pub fn inject(&self, matcher: Matcher, fault: Fault, times: Option<usize>) -> RuleId {
+        let mut rules = self.shared.rules();
+        rules.last_id += 1;
+        let id = RuleId(rules.last_id);
+        rules.faults.push(Rule { id, matcher, fault, times });
+        id
+    }
+
+    /// Takes one fault away.
+    pub fn remove(&self, id: RuleId) {
+        self.shared.rules().faults.retain(|rule| rule.id != id);
+    }
+
+    /// Takes all faults away; pauses stay.
+    pub fn clear(&self) {
+        self.shared.rules().faults.clear();
+    }
+
+    /// Stops the next matching request, once.
+    pub fn pause(&self, matcher: Matcher, when: When) -> Pause {
+        let (reached_sender, reached) = oneshot::channel();
+        let (release, release_receiver) = oneshot::channel();
+        let pending = PendingPause { matcher, when, reached: reached_sender, release: release_receiver };
+        self.shared.rules().pauses.push(pending);
+        Pause { reached, release }
+    }
+}
+
+impl Drop for Interceptor {
+    fn drop(&mut self) {
+        // The accepting task owns the tasks of all connections: they end with it.
+        self.accepting.abort();
+    }
+}
+
+impl Journal {
+    fn next_index(&self) -> usize {
+        self.forgotten + self.requests.len()
+    }
+
+    fn record(&mut self, request: Request) -> usize {
+        if self.requests.len() == REMEMBERED_REQUESTS {
+            self.requests.pop_front();
+            self.forgotten += 1;
+        }
+        self.requests.push_back(request);
+        self.next_index() - 1
+    }
+
+    fn answered(&mut self, index: usize, status: StatusCode) {
+        let position = index.checked_sub(self.forgotten);
+        if let Some(request) = position.and_then(|position| self.requests.get_mut(position)) {
+            request.status = Some(status.as_u16());
+        }
+    }
+}
+
+impl Rules {
+    fn take_fault(&mut self, method: &Method, path_and_query: &str) -> Option<Fault> {
+        let matches = |rule: &Rule| rule.times != Some(0) && (rule.matcher)(method, path_and_query);
+        let rule = self.faults.iter_mut().rev().find(|rule| matches(rule))?;
+        rule.times = rule.times.map(|times| times - 1);
+        Some(rule.fault.clone())
+    }
+
+    fn take_pause(&mut self, when: When, method: &Method, path_and_query: &str) -> Option<PendingPause> {
+        // A pause dropped before it was reached must not swallow the request that a later one waits for.
+        self.pauses.retain(|pause| !pause.reached.is_closed());
+        let matches = |pause: &PendingPause| pause.when == when && (pause.matcher)(method, path_and_query);
+        let position = self.pauses.iter().position(matches)?;
+        Some(self.pauses.remove(position))
+    }
+}
+
+impl Shared {
+    fn journal(&self) -> MutexGuard<'_, Journal> {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn rules(&self) -> MutexGuard<'_, Rules> {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn wait_for_pause(&self, when: When, method: &Method, path_and_query: &str) {
+        let pause = self.rules().take_pause(when, method, path_and_query);
+        if let Some(PendingPause { reached, release, .. }) = pause
+            && reached.send(()).is_ok()
+        {
+            // Nothing is ever sent: the channel closes when the pause is released or dropped.
+            let _closed = release.await;
+        }
+    }
+}
+
+/// Whether requests with this method can change something.
+#[must_use]
+pub fn is_write(method: &Method) -> bool {
+    !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+}
+
+fn upstream_client(ca_pem: Option<&str>) -> Result<reqwest::Client, reqwest::Error> {
+    // An error only says that another part of this process installed a provider before.
+    let _already_installed = rustls::crypto::ring::default_provider().install_default();
+    // Connections are not kept: a restarted upstream must never be met through a dead one.
+    let mut builder = reqwest::Client::builder()
+        .http1_only()
+        .no_proxy()
+        .pool_max_idle_per_host(0)
+        .redirect(reqwest::redirect::Policy::none());
+    if let Some(pem) = ca_pem {
+        builder = builder.tls_certs_only(reqwest::Certificate::from_pem_bundle(pem.as_bytes())?);
+    }
+    builder.build()
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((socket, _)) => {
+                    // Watch events are small: without this each would wait for the client's delayed ACK.
+                    let _unsupported = socket.set_nodelay(true);
+                    connections.spawn(serve(socket, Arc::clone(&shared)));
+                }
+                // Out of descriptors, most likely: leave time for some to close.
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+async fn serve(socket: tokio::net::TcpStream, shared: Arc<Shared>) {
+    let service = service_fn(move |request| answer(Arc::clone(&shared), request));
+    // An error is a client that left or a fault that was asked for: both are what tests are made of.
+    let _ended = http1::Builder::new().serve_connection(TokioIo::new(socket), service).await;
+}
+
+async fn answer(shared: Arc<Shared>, request: hyper::Request<Incoming>) -> Result<Answer, BoxError> {
+    let method = request.method().clone();
+    let path_and_query = request.uri().path_and_query().map_or("/", |both| both.as_str()).to_owned();
+    let index = shared.journal().record(Request {
+        at: Instant::now(),
+        method: method.clone(),
+        path: request.uri().path().to_owned(),
+        query: request.uri().query().map(ToOwned::to_owned),
+        status: None,
+    });
+    shared.wait_for_pause(When::Before, &method, &path_and_query).await;
+    let fault = shared.rules().take_fault(&method, &path_and_query);
+    let response = match fault {
+        None => forward(&shared, request, &path_and_query).await?,
+        Some(Fault::Slow(delay)) => {
+            tokio::time::sleep(delay).await;
+            forward(&shared, request, &path_and_query).await?
+        }
+        Some(fault) => faulty_answer(fault)?,
+    };
+    shared.wait_for_pause(When::After, &method, &path_and_query).await;
+    shared.journal().answered(index, response.status());
+    Ok(response)
+}
+
+async fn forward(shared: &Shared, request: hyper::Request<Incoming>, path_and_query: &str) -> Result<Answer, BoxError> {
+    let (parts, body) = request.into_parts();
+    let mut headers = passed_on(&parts.headers);
+    // The upstream gets its own name: MLflow refuses Host headers that it does not know.
+    headers.remove(header::HOST);
+    let url = format!("{}{path_and_query}", shared.upstream);
+    let mut outgoing = shared.client.request(parts.method, url).headers(headers);
+    if !body.is_end_stream() {
+        outgoing = outgoing.body(reqwest::Body::wrap(body));
+    }
+    // A dead upstream is shown as a closed connection, not as a proxy's 502.
+    let response = outgoing.send().await?;
+    let (status, headers) = (response.status(), passed_on(response.headers()));
+    let mut answer = streaming(response.bytes_stream().map(|chunk| chunk.map_err(BoxError::from)));
+    *answer.status_mut() = status;
+    *answer.headers_mut() = headers;
+    Ok(answer)
+}
+
+fn passed_on(headers: &HeaderMap) -> HeaderMap {
+    let mut headers = headers.clone();
+    let named_by_connection: Vec<String> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(',').map(|name| name.trim().to_owned()))
+        .collect();
+    for name in named_by_connection {
+        headers.remove(name);
+    }
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+    headers
+}
+
+fn faulty_answer(fault: Fault) -> Result<Answer, BoxError> {
+    match fault {
+        Fault::Status { code, content_type, body } => {
+            let mut answer = whole(&content_type, body)?;
+            *answer.status_mut() = StatusCode::from_u16(code)?;
+            Ok(answer)
+        }
+        Fault::Html => whole("text/html; charset=utf-8", "<!doctype html><html><body><h1>Sign in</h1></body></html>".to_owned()),
+        Fault::TruncatedJson => whole("application/json", r#"{"registered_models": [{"name": "cut-in-the-mid"#.to_owned()),
+        Fault::EndlessJson => json_stream(endless_json()),
+        Fault::SlowDrip => json_stream(dripping_json()),
+        Fault::CloseConnection => Err("the connection is closed as the test asked".into()),
+        Fault::Slow(_) => unreachable!("a slow request is forwarded by the caller"),
+    }
+}
+
+fn whole(content_type: &str, body: String) -> Result<Answer, BoxError> {
+    let body = Full::new(Bytes::from(body)).map_err(|never: Infallible| match never {}).boxed();
+    let mut answer = hyper::Response::new(body);
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_str(content_type)?);
+    Ok(answer)
+}
+
+fn json_stream(chunks: impl Stream<Item = Bytes> + Send + Sync + 'static) -> Result<Answer, BoxError> {
+    let mut answer = streaming(chunks.map(Ok));
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(answer)
+}
+
+fn streaming(chunks: impl Stream<Item = Result<Bytes, BoxError>> + Send + Sync + 'static) -> Answer {
+    hyper::Response::new(BodyExt::boxed(StreamBody::new(chunks.map(|chunk| chunk.map(Frame::data)))))
+}
+
+fn endless_json() -> impl Stream<Item = Bytes> + Send + Sync {
+    let models = Bytes::from(r#"{"name":"endless","aliases":[{"alias":"champion","version":"1"}]},"#.repeat(1000));
+    let start = Bytes::from_static(br#"{"registered_models":["#);
+    stream::once(std::future::ready(start)).chain(stream::repeat(models))
+}
+
+fn dripping_json() -> impl Stream<Item = Bytes> + Send + Sync {
+    stream::unfold(Bytes::from_static(b"{"), |byte| async move {
+        tokio::time::sleep(DRIP_INTERVAL).await;
+        Some((byte, Bytes::from_static(b" ")))
+    })
+}

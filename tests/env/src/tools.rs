@@ -1,0 +1,283 @@
+//! Where the programs of the control plane are: the user's own where they fit, else built once from the Go modules beside this crate.
+//! Nothing is downloaded ready-made.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::cache::{Cache, Entry};
+use crate::error::{Context, Error, Result};
+use crate::prerequisites::{self, Need, find_on_path, is_executable};
+use crate::progress::Task;
+
+/// The Kubernetes version that is built here.
+pub const KUBERNETES_VERSION: &str = "v1.36.3";
+/// The minor of [`KUBERNETES_VERSION`]: kubectl may differ from the server by one.
+const KUBERNETES_MINOR: u32 = 36;
+/// The oldest server that k8s-openapi's chosen feature describes.
+const OLDEST_SERVER_MINOR: u32 = 33;
+
+/// Paths of the programs.
+#[derive(Debug, Clone)]
+pub struct Tools {
+    /// The API server.
+    pub kube_apiserver: PathBuf,
+    /// Its storage.
+    pub etcd: PathBuf,
+    /// Deployments, `ReplicaSets`, garbage collection.
+    pub kube_controller_manager: PathBuf,
+    /// Gives pods their node.
+    pub kube_scheduler: PathBuf,
+    /// The command line client.
+    pub kubectl: PathBuf,
+    /// Plays nodes and pods.
+    pub kwok: PathBuf,
+    /// Renders the chart.
+    pub helm: PathBuf,
+}
+
+impl Tools {
+    /// Finds each program, and builds what is not there.
+    pub fn locate(cache: &Cache) -> Result<Self> {
+        let plan = Plan::new();
+        if !plan.unbuilt(cache)?.is_empty() {
+            prerequisites::check(&[Need::Go])?;
+        }
+        let kubernetes = plan.kubernetes_folder(cache)?;
+        let in_kubernetes = |name: &str| kubernetes.as_ref().map(|folder| folder.join(name));
+        let own = |found: Option<PathBuf>, name: &str| {
+            found.or_else(|| in_kubernetes(name)).ok_or_else(|| Error::new(format_args!("looking for {name}"), "it was neither found nor built"))
+        };
+        Ok(Self {
+            kube_apiserver: own(plan.found(|found| &found.kube_apiserver), "kube-apiserver")?,
+            kube_controller_manager: own(plan.found(|found| &found.kube_controller_manager), "kube-controller-manager")?,
+            kube_scheduler: own(plan.found(|found| &found.kube_scheduler), "kube-scheduler")?,
+            kubectl: own(plan.kubectl.clone(), "kubectl")?,
+            etcd: plan.etcd.clone().map_or_else(|| ETCD.build(cache).map(|folder| folder.join("etcd")), Ok)?,
+            kwok: plan.kwok.clone().map_or_else(|| KWOK.build(cache).map(|folder| folder.join("kwok")), Ok)?,
+            helm: plan.helm.clone().map_or_else(|| HELM.build(cache).map(|folder| folder.join("helm")), Ok)?,
+        })
+    }
+
+    /// Whether [`Tools::locate`] would have to build something.
+    pub fn need_building(cache: &Cache) -> Result<bool> {
+        Ok(!Plan::new().unbuilt(cache)?.is_empty())
+    }
+}
+
+/// What was found on this machine; what is `None` is built.
+struct Plan {
+    control_plane: Option<ControlPlanePrograms>,
+    kubectl: Option<PathBuf>,
+    etcd: Option<PathBuf>,
+    kwok: Option<PathBuf>,
+    helm: Option<PathBuf>,
+}
+
+/// The three that must be of one minor version, so they are taken together or not at all.
+struct ControlPlanePrograms {
+    kube_apiserver: PathBuf,
+    kube_controller_manager: PathBuf,
+    kube_scheduler: PathBuf,
+}
+
+impl Plan {
+    fn new() -> Self {
+        Self {
+            control_plane: ControlPlanePrograms::find(),
+            kubectl: candidates("kubectl").into_iter().find(|path| kubectl_fits(path)),
+            etcd: candidates("etcd").into_iter().next(),
+            kwok: candidates("kwok").into_iter().next(),
+            helm: candidates("helm").into_iter().find(|path| helm_fits(path)),
+        }
+    }
+
+    fn found(&self, which: impl Fn(&ControlPlanePrograms) -> &PathBuf) -> Option<PathBuf> {
+        self.control_plane.as_ref().map(|found| which(found).clone())
+    }
+
+    fn kubernetes_folder(&self, cache: &Cache) -> Result<Option<PathBuf>> {
+        let complete = self.control_plane.is_some() && self.kubectl.is_some();
+        if complete { Ok(None) } else { KUBERNETES.build(cache).map(Some) }
+    }
+
+    fn unbuilt(&self, cache: &Cache) -> Result<Vec<&'static str>> {
+        let wanted = [
+            (&KUBERNETES, self.control_plane.is_none() || self.kubectl.is_none()),
+            (&ETCD, self.etcd.is_none()),
+            (&KWOK, self.kwok.is_none()),
+            (&HELM, self.helm.is_none()),
+        ];
+        let mut unbuilt = Vec::new();
+        for (family, needed) in wanted {
+            if needed && cache.existing(&family.entry()?).is_none() {
+                unbuilt.push(family.name);
+            }
+        }
+        Ok(unbuilt)
+    }
+}
+
+impl ControlPlanePrograms {
+    fn find() -> Option<Self> {
+        let found = Self {
+            kube_apiserver: candidates("kube-apiserver").into_iter().next()?,
+            kube_controller_manager: candidates("kube-controller-manager").into_iter().next()?,
+            kube_scheduler: candidates("kube-scheduler").into_iter().next()?,
+        };
+        let minors = [&found.kube_apiserver, &found.kube_controller_manager, &found.kube_scheduler].map(|path| minor_of(&version_text(path, &["--version"])));
+        let one_minor = minors.iter().all(|minor| minor.is_some_and(|minor| minor >= OLDEST_SERVER_MINOR) && *minor == minors[0]);
+        one_minor.then_some(found)
+    }
+}
+
+/// Programs of that name, in `KUBEBUILDER_ASSETS` first, then on `PATH`.
+fn candidates(name: &str) -> Vec<PathBuf> {
+    let assets = std::env::var_os("KUBEBUILDER_ASSETS").map(|folder| Path::new(&folder).join(name)).filter(|path| is_executable(path));
+    assets.into_iter().chain(find_on_path(name)).collect()
+}
+
+fn kubectl_fits(path: &Path) -> bool {
+    minor_of(&version_text(path, &["version", "--client"])).is_some_and(|minor| minor.abs_diff(KUBERNETES_MINOR) <= 1)
+}
+
+fn helm_fits(path: &Path) -> bool {
+    let text = version_text(path, &["version", "--short"]);
+    match version_of(&text) {
+        Some((3, minor)) => minor >= 14,
+        Some((major, _)) => major == 4,
+        None => false,
+    }
+}
+
+fn version_text(path: &Path, arguments: &[&str]) -> String {
+    let output = Command::new(path).args(arguments).stdin(Stdio::null()).output();
+    output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
+}
+
+fn minor_of(text: &str) -> Option<u32> {
+    version_of(text).map(|(_, minor)| minor)
+}
+
+/// The first `v<major>.<minor>.` of a text.
+fn version_of(text: &str) -> Option<(u32, u32)> {
+    text.split(|character: char| character.is_whitespace() || character == '"').find_map(|word| {
+        let mut numbers = word.strip_prefix('v')?.split('.');
+        Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+    })
+}
+
+/// A Go module of tools that are built together.
+struct Family {
+    name: &'static str,
+    /// `(package, name of the program)`.
+    packages: &'static [(&'static str, &'static str)],
+    /// Whether the programs ask to be told their version while they are linked.
+    kubernetes_version: bool,
+}
+
+const KUBERNETES: Family = Family {
+    name: "kubernetes",
+    packages: &[
+        ("k8s.io/kubernetes/cmd/kube-apiserver", "kube-apiserver"),
+        ("k8s.io/kubernetes/cmd/kube-controller-manager", "kube-controller-manager"),
+        ("k8s.io/kubernetes/cmd/kube-scheduler", "kube-scheduler"),
+        ("k8s.io/kubernetes/cmd/kubectl", "kubectl"),
+    ],
+    kubernetes_version: true,
+};
+const ETCD: Family = Family { name: "etcd", packages: &[("go.etcd.io/etcd/server/v3", "etcd")], kubernetes_version: false };
+const KWOK: Family = Family { name: "kwok", packages: &[("sigs.k8s.io/kwok/cmd/kwok", "kwok")], kubernetes_version: false };
+const HELM: Family = Family { name: "helm", packages: &[("helm.sh/helm/v4/cmd/helm", "helm")], kubernetes_version: false };
+
+impl Family {
+    fn module(&self) -> PathBuf {
+        crate::crate_folder().join("tools").join(self.name)
+    }
+
+    fn entry(&self) -> Result<Entry> {
+        let read = |name: &str| {
+            let path = self.module().join(name);
+            fs::read_to_string(&path).context(format_args!("reading {}", path.display()))
+        };
+        Ok(Entry::new(self.name, &[&read("go.mod")?, &read("go.sum")?, &self.linker_flags()]))
+    }
+
+    fn build(&self, cache: &Cache) -> Result<PathBuf> {
+        cache.entry(&self.entry()?, |folder| {
+            let fetching = Task::start(&format!("fetching the Go modules of {}", self.name), 0);
+            let packages = self.count_packages()?;
+            fetching.done();
+            self.packages.iter().try_for_each(|(package, program)| self.compile(package, &folder.join(program), packages))
+        })
+    }
+
+    fn compile(&self, package: &str, program: &Path, packages: u64) -> Result<()> {
+        let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let task = Task::start(&format!("building {name}"), packages);
+        let mut go = self.go();
+        go.args(["build", "-v", "-trimpath", "-ldflags", &self.linker_flags(), "-o"]).arg(program).arg(package);
+        let mut child = go.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().context("starting go build")?;
+        let said = child.stderr.take().map(|stderr| follow(stderr, &task)).unwrap_or_default();
+        let status = child.wait().context("waiting for go build")?;
+        if !status.success() {
+            return Err(Error::new(format_args!("building {name} with go build"), format_args!("{status}\n{said}"))
+                .remedy("check that the Go module proxy can be reached and that 4 GB of disk and of memory are free"));
+        }
+        task.done();
+        Ok(())
+    }
+
+    /// How many packages there are to compile, for the bar; asking also fetches the modules.
+    fn count_packages(&self) -> Result<u64> {
+        let output = self.go().args(["list", "-deps"]).args(self.packages.iter().map(|(package, _)| package)).output().context("starting go list")?;
+        if !output.status.success() {
+            return Err(Error::new(format_args!("listing the Go packages of {}", self.name), String::from_utf8_lossy(&output.stderr))
+                .remedy("check that the Go module proxy (go env GOPROXY) can be reached"));
+        }
+        Ok(output.stdout.lines().count() as u64)
+    }
+
+    fn go(&self) -> Command {
+        let mut go = Command::new("go");
+        go.current_dir(self.module()).env("CGO_ENABLED", "0").env("GOFLAGS", "-mod=readonly").env("GOWORK", "off").stdin(Stdio::null());
+        go
+    }
+
+    /// Without the version, `kubectl version` and the server's version gates read v0.0.0.
+    fn linker_flags(&self) -> String {
+        if !self.kubernetes_version {
+            return "-s -w".to_owned();
+        }
+        let package = "k8s.io/component-base/version";
+        format!("-s -w -X {package}.gitVersion={KUBERNETES_VERSION} -X {package}.gitMajor=1 -X {package}.gitMinor={KUBERNETES_MINOR}")
+    }
+}
+
+/// Advances the bar by each package that go names, and keeps the end of what it said for the error.
+fn follow(stderr: impl Read, task: &Task) -> String {
+    let mut last = std::collections::VecDeque::new();
+    for line in BufReader::new(stderr).lines().map_while(std::result::Result::ok) {
+        task.advance();
+        task.detail(&line);
+        last.push_back(line);
+        if last.len() > 30 {
+            last.pop_front();
+        }
+    }
+    last.into_iter().collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_from_what_the_programs_print() {
+        assert_eq!(version_of("Kubernetes v1.36.3"), Some((1, 36)));
+        assert_eq!(version_of("Client Version: v1.32.4\nKustomize Version: v5.5.0"), Some((1, 32)));
+        assert_eq!(version_of("v4.3.1+g1234"), Some((4, 3)));
+        assert_eq!(version_of("nothing of the sort"), None);
+    }
+}
