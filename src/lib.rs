@@ -3,3 +3,8 @@
 //! Absent: anything that a user of the binary configures; that is in `cli`.
 
 pub mod api;
+pub mod cli;
+pub mod controller;
+pub mod registry;
+pub mod rollout;
+pub mod workload;

@@ -1,6 +1,72 @@
-//! The `pointsman` binary.
-fn main() {
-    for crd in pointsman::api::custom_resource_definitions() {
-        println!("---\n{}", serde_saphyr::to_string(&crd).unwrap_or_default());
+//! The `pointsman` binary: reads its arguments, sets up logging and signals, and calls the library.
+//!
+//! Absent: everything else.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use kube::Client;
+use pointsman::api::custom_resource_definitions;
+use pointsman::cli::{Arguments, Command, LogFormat, RunArguments};
+use pointsman::controller::{Settings, run};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+type Failure = Box<dyn std::error::Error>;
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Run(arguments) => operate(arguments),
+        Command::Crds => print_definitions(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("pointsman: {failure}");
+            ExitCode::FAILURE
+        }
     }
+}
+
+fn print_definitions() -> Result<(), Failure> {
+    for definition in custom_resource_definitions() {
+        print!("---\n{}", pointsman::api::to_yaml(&definition)?);
+    }
+    Ok(())
+}
+
+fn operate(arguments: RunArguments) -> Result<(), Failure> {
+    // One provider for kube and reqwest alike; a second installation is the only way in which this fails.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    start_logging(&arguments)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(connect_and_run(arguments))
+}
+
+fn start_logging(arguments: &RunArguments) -> Result<(), Failure> {
+    let filter = EnvFilter::try_new(&arguments.log).map_err(|error| format!("--log {}: {error}", arguments.log))?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match arguments.log_format {
+        LogFormat::Text => lines.with_ansi(false).init(),
+        LogFormat::Json => lines.json().flatten_event(true).init(),
+    }
+    Ok(())
+}
+
+async fn connect_and_run(arguments: RunArguments) -> Result<(), Failure> {
+    let client = Client::try_default().await.map_err(|error| {
+        format!("no cluster to work on: {error}; set KUBECONFIG, or run in a pod with a service account")
+    })?;
+    let settings = Settings {
+        health_address: arguments.health_address,
+        watch_namespaces: arguments.watch_namespaces,
+        instance: arguments.instance,
+    };
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let stop = async move {
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+    };
+    run(client, settings, stop).await?;
+    Ok(())
 }

@@ -313,8 +313,6 @@ pub enum Trigger {
     Pin,
     /// A person changed the workload by hand.
     Person,
-    /// The binding or its template was changed.
-    SpecChange,
 }
 
 impl AliasBindingSpec {

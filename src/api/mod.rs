@@ -26,3 +26,11 @@ pub const GROUP: &str = "pointsman.dev";
 pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
     vec![ModelRegistry::crd(), RegisteredModel::crd(), AliasBinding::crd()]
 }
+
+/// A definition as YAML, as it stands in crds/.
+///
+/// # Errors
+/// Where the definition cannot be written as YAML, which would be a fault of its schema.
+pub fn to_yaml(definition: &CustomResourceDefinition) -> Result<String, serde_saphyr::ser::Error> {
+    serde_saphyr::to_string(definition)
+}

@@ -16,8 +16,6 @@ pub const REQUESTED_AT_ANNOTATION: &str = "pointsman.dev/requested-at";
 pub const RESUME_ANNOTATION: &str = "pointsman.dev/resume-requested-at";
 /// Finalizer on a `RegisteredModel` whose registered model goes with it.
 pub const MODEL_FINALIZER: &str = "pointsman.dev/registered-model";
-/// Finalizer on an `AliasBinding` whose owned Deployment must be orphaned before it goes.
-pub const BINDING_FINALIZER: &str = "pointsman.dev/orphan-workload";
 
 /// Environment variable: the registered model's name.
 pub const MODEL_NAME: &str = "MODEL_NAME";

@@ -53,8 +53,7 @@ pub fn history(generator: &mut SchemaGenerator) -> Schema {
 
 /// A label selector, replaced as a whole.
 pub fn label_selector(generator: &mut SchemaGenerator) -> Schema {
-    let mut schema =
-        generator.subschema_for::<k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector>();
+    let mut schema = generator.subschema_for::<k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector>();
     schema.insert("x-kubernetes-map-type".into(), json!("atomic"));
     schema
 }

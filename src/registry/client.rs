@@ -27,7 +27,7 @@ const REFUSAL: usize = 16 << 10;
 const RETRY_AFTER: Duration = Duration::from_millis(300);
 
 /// Where a registry is and how to speak to it.
-#[derive(Clone)]
+#[derive(Clone, Eq, PartialEq)]
 pub struct Connection {
     /// The server's base address, such as `http://mlflow.mlflow.svc:5000`.
     pub uri: String,
@@ -44,7 +44,7 @@ pub struct Connection {
 }
 
 /// How to prove who asks.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, Eq, PartialEq)]
 pub enum Credentials {
     /// Not at all.
     #[default]
@@ -77,7 +77,11 @@ impl Connection {
 impl fmt::Debug for Connection {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let origin = Url::parse(&self.uri).map_or_else(|_| "an invalid URI".to_owned(), |uri| origin_and_path(&uri));
-        formatter.debug_struct("Connection").field("uri", &origin).field("credentials", &self.credentials).finish_non_exhaustive()
+        formatter
+            .debug_struct("Connection")
+            .field("uri", &origin)
+            .field("credentials", &self.credentials)
+            .finish_non_exhaustive()
     }
 }
 
@@ -194,7 +198,11 @@ impl Answer {
             return Err(RegistryError::NotMlflow { at: self.at.clone(), status: 200, what: "an HTML page".to_owned() });
         }
         if first != Some(b'{') {
-            return Err(RegistryError::NotMlflow { at: self.at.clone(), status: 200, what: "something that is not JSON".to_owned() });
+            return Err(RegistryError::NotMlflow {
+                at: self.at.clone(),
+                status: 200,
+                what: "something that is not JSON".to_owned(),
+            });
         }
         serde_json::from_slice(&self.body).map_err(|error| RegistryError::invalid(&self.at, json_fault(&error)))
     }
@@ -238,7 +246,8 @@ impl Registry {
         let answer = self.ask_anywhere(&Ask::get(&["version"], &[])).await.ok()?;
         let version = String::from_utf8(answer.body).ok()?.trim().to_owned();
         let plain = |c: char| c.is_ascii_alphanumeric() || ".+-_".contains(c);
-        (version.len() <= 64 && version.starts_with(|c: char| c.is_ascii_digit()) && version.chars().all(plain)).then_some(version)
+        (version.len() <= 64 && version.starts_with(|c: char| c.is_ascii_digit()) && version.chars().all(plain))
+            .then_some(version)
     }
 
     /// Asks, in the workspace where there is one.
@@ -286,7 +295,10 @@ impl Registry {
     }
 
     async fn ask_for_workspaces(&self) -> Result<(), RegistryError> {
-        let info = self.ask_anywhere(&Ask::get(&["api/3.0/mlflow/server-info"], &[])).await.and_then(|answer| answer.json::<wire::ServerInfo>());
+        let info = self
+            .ask_anywhere(&Ask::get(&["api/3.0/mlflow/server-info"], &[]))
+            .await
+            .and_then(|answer| answer.json::<wire::ServerInfo>());
         match info {
             Ok(info) if info.workspaces_enabled => Ok(()),
             Ok(_) | Err(RegistryError::NotMlflow { status: 404, .. }) => Err(RegistryError::configuration(format!(
@@ -318,7 +330,8 @@ impl Registry {
             return Err(self.refusal(at, response).await);
         }
         let content_type = header(&response, &CONTENT_TYPE);
-        let (body, whole) = read_bounded(response, ask.limit).await.map_err(|error| self.body_fault(&at, timeout, &error))?;
+        let (body, whole) =
+            read_bounded(response, ask.limit).await.map_err(|error| self.body_fault(&at, timeout, &error))?;
         if !whole {
             return Err(RegistryError::TooLarge { at, limit: ask.limit });
         }
@@ -329,7 +342,9 @@ impl Registry {
         let request = self.inner.http.request(ask.method.clone(), url).timeout(timeout);
         let request = self.inner.credentials.sign(request);
         let request = match &self.inner.workspace {
-            Some(workspace) if self.inner.workspace_confirmed.initialized() => request.header("X-MLFLOW-WORKSPACE", workspace),
+            Some(workspace) if self.inner.workspace_confirmed.initialized() => {
+                request.header("X-MLFLOW-WORKSPACE", workspace)
+            }
             _ => request,
         };
         match &ask.body {
@@ -377,13 +392,16 @@ impl Registry {
     fn refusal_of(&self, at: String, status: StatusCode, html: bool, body: &str) -> RegistryError {
         let refusal: Option<wire::Refusal> = serde_json::from_str(body).ok();
         let html = html || body.trim_start().starts_with('<');
-        let said = refusal.as_ref().and_then(|refusal| refusal.message.as_deref()).unwrap_or(if html { "" } else { body });
+        let said =
+            refusal.as_ref().and_then(|refusal| refusal.message.as_deref()).unwrap_or(if html { "" } else { body });
         let words = self.clean(said);
         let code = refusal.and_then(|refusal| refusal.error_code).filter(|code| is_code(code));
         let sent = self.inner.credentials.kind();
         match status.as_u16() {
             401 => RegistryError::Unauthenticated { at, sent },
-            403 if body.contains("Invalid Host header") => RegistryError::HostRefused { at, host: host_and_port(&self.inner.base) },
+            403 if body.contains("Invalid Host header") => {
+                RegistryError::HostRefused { at, host: host_and_port(&self.inner.base) }
+            }
             403 => RegistryError::Forbidden { at, sent, words },
             status @ (404 | 405) if code.is_none() => RegistryError::NotMlflow { at, status, what: what_came(html) },
             status @ 500.. => RegistryError::Unwell { at, status, words },
@@ -398,7 +416,10 @@ fn what_came(html: bool) -> String {
 
 /// Whether the same question may be answered a moment later.
 fn is_passing(error: &RegistryError) -> bool {
-    matches!(error, RegistryError::Unreachable { connected: false, .. } | RegistryError::Unwell { status: 502..=504, .. })
+    matches!(
+        error,
+        RegistryError::Unreachable { connected: false, .. } | RegistryError::Unwell { status: 502..=504, .. }
+    )
 }
 
 /// MLflow's error codes are words in capitals.
@@ -463,7 +484,9 @@ fn parse_base(uri: &str) -> Result<Url, RegistryError> {
         return invalid("must begin with http:// or https:// and name a host, such as http://mlflow.mlflow.svc:5000");
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return invalid("must hold no user or password: put them into a Secret and name it in spec.auth.basic.secretRef");
+        return invalid(
+            "must hold no user or password: put them into a Secret and name it in spec.auth.basic.secretRef",
+        );
     }
     if url.query().is_some() || url.fragment().is_some() {
         return invalid("must hold no query (?) and no fragment (#)");
@@ -472,7 +495,11 @@ fn parse_base(uri: &str) -> Result<Url, RegistryError> {
 }
 
 fn workspace_header(workspace: &str) -> Result<HeaderValue, RegistryError> {
-    HeaderValue::from_str(workspace).map_err(|_| RegistryError::configuration("spec.mlflow.workspace holds characters that cannot be sent: use letters, digits and -"))
+    HeaderValue::from_str(workspace).map_err(|_| {
+        RegistryError::configuration(
+            "spec.mlflow.workspace holds characters that cannot be sent: use letters, digits and -",
+        )
+    })
 }
 
 fn build_client(connection: &Connection, base: &Url) -> Result<reqwest::Client, RegistryError> {
@@ -491,11 +518,17 @@ fn build_client(connection: &Connection, base: &Url) -> Result<reqwest::Client, 
         None if base.scheme() == "http" => builder.tls_certs_only([]),
         None => builder,
     };
-    builder.build().map_err(|error| RegistryError::configuration(format!("TLS cannot be set up: {}; look at spec.tls", root_cause(&error))))
+    builder.build().map_err(|error| {
+        RegistryError::configuration(format!("TLS cannot be set up: {}; look at spec.tls", root_cause(&error)))
+    })
 }
 
 fn parse_authorities(pem: &str) -> Result<Vec<reqwest::Certificate>, RegistryError> {
-    let fault = || RegistryError::configuration("the ConfigMap that spec.tls names holds no certificates in PEM form (-----BEGIN CERTIFICATE-----)");
+    let fault = || {
+        RegistryError::configuration(
+            "the ConfigMap that spec.tls names holds no certificates in PEM form (-----BEGIN CERTIFICATE-----)",
+        )
+    };
     let authorities = reqwest::Certificate::from_pem_bundle(pem.as_bytes()).map_err(|_| fault())?;
     if authorities.is_empty() { Err(fault()) } else { Ok(authorities) }
 }
@@ -503,7 +536,10 @@ fn parse_authorities(pem: &str) -> Result<Vec<reqwest::Certificate>, RegistryErr
 /// What follows the word Basic or Bearer in the header, which is a secret too.
 fn signature(http: &reqwest::Client, base: &Url, credentials: &Credentials) -> Result<Option<String>, RegistryError> {
     let request = credentials.sign(http.get(base.clone())).build().map_err(|_| {
-        RegistryError::configuration(format!("spec.auth: {} cannot be sent in a header; look for line breaks in the Secret", credentials.kind()))
+        RegistryError::configuration(format!(
+            "spec.auth: {} cannot be sent in a header; look for line breaks in the Secret",
+            credentials.kind()
+        ))
     })?;
     let value = request.headers().get(reqwest::header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     Ok(value.and_then(|value| value.split_once(' ')).map(|(_, secret)| secret.to_owned()))

@@ -10,8 +10,8 @@ use super::error::RegistryError;
 use super::redact::cut;
 use super::source;
 use super::wire;
-use crate::api::registered_model::CodeLineage;
 use crate::api::ModelVersion;
+use crate::api::registered_model::CodeLineage;
 
 const MOST_METRICS: usize = 32;
 const MOST_PARAMETERS: usize = 64;
@@ -30,7 +30,12 @@ pub(super) struct Run(pub(super) wire::Run);
 impl Run {
     /// The logged models that the run made.
     pub(super) fn logged_models(&self) -> impl Iterator<Item = &str> {
-        self.0.outputs.model_outputs.iter().filter_map(|output| output.model_id.as_deref()).filter(|id| source::is_id(id))
+        self.0
+            .outputs
+            .model_outputs
+            .iter()
+            .filter_map(|output| output.model_id.as_deref())
+            .filter(|id| source::is_id(id))
     }
 
     /// Where the run's own artifacts are.
@@ -56,13 +61,16 @@ fn duration(info: &wire::RunInfo) -> Option<i64> {
 }
 
 fn metrics(metrics: Vec<wire::Metric>) -> BTreeMap<String, String> {
-    let all: BTreeMap<String, String> = metrics.into_iter().filter_map(|metric| Some((key(&metric.key?)?, metric.value?.text()))).collect();
+    let all: BTreeMap<String, String> =
+        metrics.into_iter().filter_map(|metric| Some((key(&metric.key?)?, metric.value?.text()))).collect();
     all.into_iter().take(MOST_METRICS).collect()
 }
 
 fn parameters(parameters: Vec<wire::Pair>) -> BTreeMap<String, String> {
-    let all: BTreeMap<String, String> =
-        parameters.into_iter().filter_map(|pair| Some((key(&pair.key?)?, cut(&pair.value.unwrap_or_default(), MOST_VALUE)))).collect();
+    let all: BTreeMap<String, String> = parameters
+        .into_iter()
+        .filter_map(|pair| Some((key(&pair.key?)?, cut(&pair.value.unwrap_or_default(), MOST_VALUE))))
+        .collect();
     all.into_iter().take(MOST_PARAMETERS).collect()
 }
 
@@ -102,7 +110,8 @@ impl Registry {
     /// The size of a version's files: what the MLmodel file says, else the sum of the listing.
     pub(super) async fn size(&self, model: &str, version: &str, uri: &str) -> Result<Option<i64>, RegistryError> {
         let query = [("name", model), ("version", version), ("path", "MLmodel")];
-        let said = reached(self.ask(&Ask::get(&["model-versions/get-artifact"], &query).patience(SIZE_PATIENCE)).await)?;
+        let said =
+            reached(self.ask(&Ask::get(&["model-versions/get-artifact"], &query).patience(SIZE_PATIENCE)).await)?;
         if let Some(size) = said.and_then(|answer| model_size(&answer.body)) {
             return Ok(Some(size));
         }
@@ -121,8 +130,11 @@ impl Registry {
             asked += 1;
             let path = ["api/2.0/mlflow-artifacts/artifacts"];
             let query = [("path", folder.as_str())];
-            let answer = reached(self.ask_json::<wire::Listing>(&Ask::get(&path, &query).patience(SIZE_PATIENCE)).await)?;
-            let Some(below) = answer.filter(|_| asked <= MOST_FOLDERS && depth <= MOST_DEPTH).and_then(|listing| sum.add(listing)) else {
+            let answer =
+                reached(self.ask_json::<wire::Listing>(&Ask::get(&path, &query).patience(SIZE_PATIENCE)).await)?;
+            let Some(below) =
+                answer.filter(|_| asked <= MOST_FOLDERS && depth <= MOST_DEPTH).and_then(|listing| sum.add(listing))
+            else {
                 return Ok(None);
             };
             folders.extend(below.into_iter().map(|name| (format!("{folder}/{name}"), depth + 1)));
@@ -161,7 +173,12 @@ impl ListingSum {
 
 /// A name of one level.
 fn is_plain_name(name: &str) -> bool {
-    !name.is_empty() && name.len() <= 1024 && name != "." && name != ".." && !name.contains(['/', '\\']) && !name.chars().any(char::is_control)
+    !name.is_empty()
+        && name.len() <= 1024
+        && name != "."
+        && name != ".."
+        && !name.contains(['/', '\\'])
+        && !name.chars().any(char::is_control)
 }
 
 /// The path on the server that an `mlflow-artifacts` URI names.

@@ -1,3 +1,146 @@
-//! Tests of `details`.
+//! Tests of a version's details: what is read, what is cut, what is left out.
 //!
-//! Absent: real servers; those are in the target `registry`.
+//! Absent: real servers; those are in the test target `registry`.
+
+use serde_json::json;
+
+use super::super::Credentials;
+use super::super::hostile::{Hostile, Reply};
+use super::*;
+use crate::api::Reason;
+
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+fn run(value: serde_json::Value) -> Result<Run, serde_json::Error> {
+    serde_json::from_value(value).map(Run)
+}
+
+/// A server that knows a version of this source, and answers all else with `rest`.
+async fn server_of(source: &'static str, rest: Reply) -> std::io::Result<Hostile> {
+    Hostile::start(move |_, head| {
+        if head.contains("model-versions/get?") {
+            let version = json!({"name": "m", "version": "1", "source": source, "run_id": "r1", "creation_timestamp": 1_795_420_212_449_i64});
+            return Reply::json("200 OK", &json!({"model_version": version}).to_string());
+        }
+        rest.clone()
+    })
+    .await
+}
+
+#[test]
+fn run_tells_time_metrics_parameters_and_code() -> Outcome {
+    let run = run(json!({
+        "info": {"start_time": 1000, "end_time": 6999},
+        "data": {
+            "metrics": [{"key": "r2", "value": 0.51}, {"key": "loss", "value": "NaN"}, {"value": 1}],
+            "params": [{"key": "alpha", "value": "0.1"}, {"key": "long", "value": "x".repeat(300)}],
+            "tags": [
+                {"key": "mlflow.source.git.commit", "value": "abc"}, {"key": "mlflow.source.git.repoURL", "value": "https://token:x@git.example.test/r.git"},
+                {"key": "mlflow.source.name", "value": "train.py"}
+            ]
+        }
+    }))?;
+    let version = run.describe(ModelVersion::default());
+    assert_eq!(version.duration_seconds, Some(5));
+    assert_eq!(
+        version.metrics,
+        BTreeMap::from([("loss".to_owned(), "NaN".to_owned()), ("r2".to_owned(), "0.51".to_owned())])
+    );
+    assert_eq!(version.parameters.get("long").map(|value| value.chars().count()), Some(251));
+    let code = version.code.ok_or("no code")?;
+    assert_eq!(code.repository.as_deref(), Some("https://git.example.test/r.git"));
+    assert_eq!((code.commit.as_deref(), code.entry_point.as_deref()), (Some("abc"), Some("train.py")));
+    Ok(())
+}
+
+#[test]
+fn first_few_metrics_by_name_are_kept() -> Outcome {
+    let metrics: Vec<_> = (0..100).rev().map(|i| json!({"key": format!("m{i:03}"), "value": i})).collect();
+    let version = run(json!({"data": {"metrics": metrics}}))?.describe(ModelVersion::default());
+    assert_eq!(version.metrics.len(), 32);
+    assert_eq!(version.metrics.keys().next().map(String::as_str), Some("m000"));
+    Ok(())
+}
+
+#[test]
+fn run_without_an_end_has_no_duration() -> Outcome {
+    assert_eq!(run(json!({"info": {"start_time": 1000}}))?.describe(ModelVersion::default()).duration_seconds, None);
+    assert_eq!(
+        run(json!({"info": {"start_time": 1000, "end_time": 1}}))?.describe(ModelVersion::default()).duration_seconds,
+        None
+    );
+    Ok(())
+}
+
+#[test]
+fn size_is_a_line_of_the_mlmodel_file() {
+    assert_eq!(model_size(b"flavors:\n  x: 1\nmodel_size_bytes: 7491\nrun_id: a\n"), Some(7491));
+    assert_eq!(model_size(b"flavors:\n  model_size_bytes: 3\n"), None);
+    assert_eq!(model_size(b"model_size_bytes: -1\n"), None);
+    assert_eq!(model_size(&[0xff, 0xfe]), None);
+}
+
+#[test]
+fn only_proxied_artifacts_are_listed() {
+    assert_eq!(proxied_path("mlflow-artifacts:/1/models/m-x/artifacts"), Some("1/models/m-x/artifacts"));
+    assert_eq!(proxied_path("mlflow-artifacts://host:5000/1/x"), Some("1/x"));
+    assert_eq!(proxied_path("s3://bucket/x"), None);
+    assert_eq!(proxied_path("mlflow-artifacts:/"), None);
+}
+
+#[test]
+fn listing_that_climbs_is_no_honest_one() -> Outcome {
+    for name in ["..", "/etc/passwd", "a/../b", "", "a\\b"] {
+        let listing = serde_json::from_value(json!({"files": [{"path": name, "file_size": 1}]}))?;
+        assert_eq!(ListingSum::default().add(listing), None, "{name}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn missing_details_are_left_out() -> Outcome {
+    for rest in [
+        Reply::json("404 Not Found", r#"{"error_code":"RESOURCE_DOES_NOT_EXIST"}"#),
+        Reply::typed("200 OK", "text/html", "<html>"),
+        Reply::json("500 Oops", "{}"),
+        Reply::json("200 OK", "{}"),
+    ] {
+        let server = server_of("s3://bucket/model", rest).await?;
+        let version = server.registry(Credentials::None)?.get_version("m", "1").await?.ok_or("no version")?;
+        assert_eq!((version.artifact_uri.as_deref(), version.problem.as_deref()), (Some("s3://bucket/model"), None));
+        assert_eq!((version.size_bytes, version.duration_seconds), (None, None));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn server_that_falls_ill_fails_the_whole() -> Outcome {
+    for source in ["s3://bucket/model", "runs:/r1/model"] {
+        let server = server_of(source, Reply::HangUp).await?;
+        let fault = server.registry(Credentials::None)?.get_version("m", "1").await.err().ok_or("believed")?;
+        assert_eq!(fault.reason(), Reason::RegistryUnreachable, "{fault}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn source_that_leads_nowhere_is_a_problem_of_the_version() -> Outcome {
+    for source in ["runs:/gone/model", "models:/m-gone", "/home/someone/model", ""] {
+        let server = server_of(
+            source,
+            Reply::json("404 Not Found", r#"{"error_code":"RESOURCE_DOES_NOT_EXIST","message":"Run not found"}"#),
+        )
+        .await?;
+        let version = server.registry(Credentials::None)?.get_version("m", "1").await?.ok_or("no version")?;
+        assert!(version.artifact_uri.is_none() && version.problem.is_some(), "{source}: {version:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn words_that_are_no_number_are_no_version() -> Outcome {
+    let server = Hostile::start(|_, _| Reply::HangUp).await?;
+    assert_eq!(server.registry(Credentials::None)?.get_version("m", "latest").await?, None);
+    assert!(server.heads().is_empty());
+    Ok(())
+}

@@ -56,7 +56,9 @@ pub enum RegistryError {
         words: String,
     },
     /// MLflow's guard against DNS rebinding does not know the host name that was used (403).
-    #[error("{at} refused the host name {host} (403, invalid Host header): start the MLflow server with `--allowed-hosts {host}`, for the host in spec.mlflow.uri (see docs)")]
+    #[error(
+        "{at} refused the host name {host} (403, invalid Host header): start the MLflow server with `--allowed-hosts {host}`, for the host in spec.mlflow.uri (see docs)"
+    )]
     HostRefused {
         /// Origin and path of the URL that was asked.
         at: String,
@@ -86,7 +88,9 @@ pub enum RegistryError {
         what: String,
     },
     /// The answer cannot be trusted.
-    #[error("{at} answered what cannot be used: {what}; check that spec.mlflow.uri names an MLflow server and that no proxy alters its answers")]
+    #[error(
+        "{at} answered what cannot be used: {what}; check that spec.mlflow.uri names an MLflow server and that no proxy alters its answers"
+    )]
     AnswerInvalid {
         /// Origin and path of the URL that was asked.
         at: String,
@@ -94,7 +98,9 @@ pub enum RegistryError {
         what: String,
     },
     /// The answer has no end, or a far one.
-    #[error("{at} answered with more than {limit} bytes, and was cut off; check that spec.mlflow.uri names an MLflow server")]
+    #[error(
+        "{at} answered with more than {limit} bytes, and was cut off; check that spec.mlflow.uri names an MLflow server"
+    )]
     TooLarge {
         /// Origin and path of the URL that was asked.
         at: String,

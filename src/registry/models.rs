@@ -66,9 +66,13 @@ impl Habit {
     /// How to ask after this error; `None` where another way of asking will not help.
     fn after(self, error: &RegistryError) -> Option<Self> {
         match error {
-            RegistryError::TooLarge { .. } if self.page_size > 10 => Some(Self { page_size: self.page_size / 10, ..self }),
+            RegistryError::TooLarge { .. } if self.page_size > 10 => {
+                Some(Self { page_size: self.page_size / 10, ..self })
+            }
             _ if self.line > SHORT_LINE && is_about_length(error) => Some(Self { line: SHORT_LINE, ..self }),
-            _ if !self.refuses_in && error.code() == Some("INVALID_PARAMETER_VALUE") => Some(Self { refuses_in: true, ..self }),
+            _ if !self.refuses_in && error.code() == Some("INVALID_PARAMETER_VALUE") => {
+                Some(Self { refuses_in: true, ..self })
+            }
             _ => None,
         }
     }
@@ -107,7 +111,8 @@ impl Registry {
 
     async fn look_as(&self, habit: &mut Habit, names: &BTreeSet<String>) -> Result<Facts, RegistryError> {
         let room = habit.line.saturating_sub(LINE_OVERHEAD + self.base_length());
-        let (short, long): (Vec<&str>, Vec<&str>) = names.iter().map(String::as_str).partition(|name| filter::url_cost(name) <= room);
+        let (short, long): (Vec<&str>, Vec<&str>) =
+            names.iter().map(String::as_str).partition(|name| filter::url_cost(name) <= room);
         let batches = filter::batches(short, BATCH, room);
         if habit.refuses_in && !names.is_empty() || habit.pages < batches.len() {
             let most = if habit.refuses_in { MOST_PAGES } else { batches.len() };
@@ -137,7 +142,11 @@ impl Registry {
             }
         }
         habit.pages = most + 1;
-        if most < MOST_PAGES { Ok(None) } else { Err(RegistryError::invalid(&self.place(SEARCH), "a list of models without an end")) }
+        if most < MOST_PAGES {
+            Ok(None)
+        } else {
+            Err(RegistryError::invalid(&self.place(SEARCH), "a list of models without an end"))
+        }
     }
 
     async fn search(&self, filter: &str, page_size: usize) -> Result<Facts, RegistryError> {
@@ -170,14 +179,21 @@ impl Registry {
             outcome => outcome?,
         };
         let model = answer.registered_model.and_then(read_facts).filter(|model| model.name == name);
-        model.map(Some).ok_or_else(|| RegistryError::invalid(&self.place(&path), "another model than the one that was asked for"))
+        model
+            .map(Some)
+            .ok_or_else(|| RegistryError::invalid(&self.place(&path), "another model than the one that was asked for"))
     }
 
     /// Makes a registered model; one that exists already is left as it is.
     ///
     /// # Errors
     /// Where the registry cannot be asked, or refuses.
-    pub async fn create_model(&self, name: &str, description: Option<&str>, tags: &BTreeMap<String, String>) -> Result<(), RegistryError> {
+    pub async fn create_model(
+        &self,
+        name: &str,
+        description: Option<&str>,
+        tags: &BTreeMap<String, String>,
+    ) -> Result<(), RegistryError> {
         let tags: Vec<_> = tags.iter().map(|(key, value)| json!({"key": key, "value": value})).collect();
         let mut body = json!({"name": name, "tags": tags});
         if let Some(description) = description {
@@ -266,12 +282,19 @@ impl<'a> Pages<'a> {
 /// The model with what is well-formed of it; `None` for one without a name.
 fn read_facts(model: wire::RegisteredModel) -> Option<ModelFacts> {
     let newest = |versions: &mut dyn Iterator<Item = &wire::ModelVersion>| {
-        versions.filter_map(|version| version.version.as_ref()).filter_map(|word| Some((version_number(&word.0)?, word.0.clone()))).max()
+        versions
+            .filter_map(|version| version.version.as_ref())
+            .filter_map(|word| Some((version_number(&word.0)?, word.0.clone())))
+            .max()
     };
-    let stage_of = |version: &wire::ModelVersion| version.current_stage.clone().filter(|stage| !stage.is_empty() && stage != "None");
-    let named: BTreeSet<String> = model.latest_versions.iter().filter_map(stage_of).filter(|stage| stage.len() <= 255).collect();
+    let stage_of = |version: &wire::ModelVersion| {
+        version.current_stage.clone().filter(|stage| !stage.is_empty() && stage != "None")
+    };
+    let named: BTreeSet<String> =
+        model.latest_versions.iter().filter_map(stage_of).filter(|stage| stage.len() <= 255).collect();
     let stages = named.into_iter().filter_map(|stage| {
-        let mut within = model.latest_versions.iter().filter(|version| version.current_stage.as_deref() == Some(&stage));
+        let mut within =
+            model.latest_versions.iter().filter(|version| version.current_stage.as_deref() == Some(&stage));
         newest(&mut within).map(|(_, version)| (stage, version))
     });
     Some(ModelFacts {
@@ -287,7 +310,9 @@ fn read_facts(model: wire::RegisteredModel) -> Option<ModelFacts> {
 
 /// An alias and its version; `None` where either is not what MLflow allows.
 fn read_alias(alias: wire::Alias) -> Option<(String, String)> {
-    let name = alias.alias.filter(|name| !name.is_empty() && name.chars().count() <= 255 && !name.chars().any(char::is_control))?;
+    let name = alias
+        .alias
+        .filter(|name| !name.is_empty() && name.chars().count() <= 255 && !name.chars().any(char::is_control))?;
     let version = alias.version?.0;
     version_number(&version).map(|_| (name, version))
 }

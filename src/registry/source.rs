@@ -80,18 +80,26 @@ fn check_uri(uri: &str) -> Result<(), String> {
 fn scheme(uri: &str) -> Option<&str> {
     let (scheme, rest) = uri.split_once(':')?;
     let plain = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
-    (scheme.len() > 1 && !rest.is_empty() && scheme.starts_with(|c: char| c.is_ascii_alphabetic()) && scheme.chars().all(plain)).then_some(scheme)
+    (scheme.len() > 1
+        && !rest.is_empty()
+        && scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme.chars().all(plain))
+    .then_some(scheme)
 }
 
 /// Whether the authority holds `user:password@`. A user alone is a container of Azure (`abfss://container@account`).
 pub(super) fn has_password(uri: &str) -> bool {
-    let authority = uri.split_once("://").map_or("", |(_, rest)| rest).split(['/', '?', '#']).next().unwrap_or_default();
+    let authority =
+        uri.split_once("://").map_or("", |(_, rest)| rest).split(['/', '?', '#']).next().unwrap_or_default();
     authority.rsplit_once('@').is_some_and(|(user, _)| user.contains(':'))
 }
 
 fn nowhere(source: &str, why: &str) -> String {
     let seen: String = source.chars().filter(|c| !c.is_control()).collect();
-    format!("the version's source “{}” leads to no files: {why}; register the version again from a run or a URI that pods can read", cut(&seen, 120))
+    format!(
+        "the version's source “{}” leads to no files: {why}; register the version again from a run or a URI that pods can read",
+        cut(&seen, 120)
+    )
 }
 
 #[cfg(test)]
@@ -110,7 +118,10 @@ mod tests {
             ("runs:/0123abcd", Source::Run { run_id: "0123abcd", path: "" }),
             ("s3://bucket/key", Source::Uri("s3://bucket/key")),
             ("dbfs:/models/x", Source::Uri("dbfs:/models/x")),
-            ("abfss://container@account.dfs.core.windows.net/x", Source::Uri("abfss://container@account.dfs.core.windows.net/x")),
+            (
+                "abfss://container@account.dfs.core.windows.net/x",
+                Source::Uri("abfss://container@account.dfs.core.windows.net/x"),
+            ),
             ("file:///srv/model", Source::Uri("file:///srv/model")),
             ("mlflow-artifacts:/1/models/m-x/artifacts", Source::Uri("mlflow-artifacts:/1/models/m-x/artifacts")),
         ] {

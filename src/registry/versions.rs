@@ -29,19 +29,26 @@ impl Registry {
     /// refused is left out.
     pub async fn get_version(&self, model: &str, version: &str) -> Result<Option<api::ModelVersion>, RegistryError> {
         let Some(number) = version_number(version) else { return Ok(None) };
-        let answer: wire::VersionAnswer = match self.ask_json(&Ask::get(GET, &[("name", model), ("version", version)])).await {
-            Err(error) if error.is_not_found() => return Ok(None),
-            outcome => outcome?,
-        };
+        let answer: wire::VersionAnswer =
+            match self.ask_json(&Ask::get(GET, &[("name", model), ("version", version)])).await {
+                Err(error) if error.is_not_found() => return Ok(None),
+                outcome => outcome?,
+            };
         let found = answer.model_version.unwrap_or_default();
-        let same = found.name.as_deref() == Some(model) && found.version.as_ref().and_then(|word| version_number(&word.0)) == Some(number);
+        let same = found.name.as_deref() == Some(model)
+            && found.version.as_ref().and_then(|word| version_number(&word.0)) == Some(number);
         if !same {
             return Err(RegistryError::invalid(&self.place(GET), "another version than the one that was asked for"));
         }
         self.describe(model, version, found).await.map(Some)
     }
 
-    async fn describe(&self, model: &str, version: &str, found: wire::ModelVersion) -> Result<api::ModelVersion, RegistryError> {
+    async fn describe(
+        &self,
+        model: &str,
+        version: &str,
+        found: wire::ModelVersion,
+    ) -> Result<api::ModelVersion, RegistryError> {
         let source = found.source.clone().unwrap_or_default();
         let run = self.run_of(&found, &source).await?;
         let resolved = match registration_problem(&found) {
@@ -82,7 +89,10 @@ impl Registry {
             outcome => outcome?,
         };
         let named = page.model_versions.into_iter().filter(|version| version.name.as_deref() == Some(model));
-        let mut versions: Vec<(u64, String)> = named.filter_map(|version| version.version).filter_map(|word| Some((version_number(&word.0)?, word.0))).collect();
+        let mut versions: Vec<(u64, String)> = named
+            .filter_map(|version| version.version)
+            .filter_map(|word| Some((version_number(&word.0)?, word.0)))
+            .collect();
         versions.sort_unstable_by(|one, other| other.cmp(one));
         versions.dedup();
         Ok(versions.into_iter().map(|(_, version)| version).take(count as usize).collect())
@@ -127,7 +137,9 @@ impl Registry {
     async fn resolve_run(&self, run_id: &str, path: &str) -> Result<Resolved, RegistryError> {
         let run = match self.run(run_id).await {
             Ok(run) => run,
-            Err(error) if says_no(&error) => return Ok(Err(format!("the run that the version was registered from cannot be read: {error}"))),
+            Err(error) if says_no(&error) => {
+                return Ok(Err(format!("the run that the version was registered from cannot be read: {error}")));
+            }
             Err(error) => return Err(error),
         };
         for id in run.logged_models().take(MOST_LOGGED_MODELS) {
@@ -152,7 +164,9 @@ impl Registry {
         let named = found.run_id.clone().filter(|id| source::is_id(id));
         let run_id = match (named, source::logged_model(source)) {
             (Some(id), _) => Some(id),
-            (None, Some(id)) => optional(self.logged_model(id).await)?.and_then(|model| model.info.source_run_id).filter(|id| source::is_id(id)),
+            (None, Some(id)) => optional(self.logged_model(id).await)?
+                .and_then(|model| model.info.source_run_id)
+                .filter(|id| source::is_id(id)),
             (None, None) => None,
         };
         match run_id {
@@ -162,12 +176,15 @@ impl Registry {
     }
 
     pub(super) async fn run(&self, run_id: &str) -> Result<Run, RegistryError> {
-        let answer: wire::RunAnswer = self.ask_json(&Ask::get(&["api/2.0/mlflow/runs/get"], &[("run_id", run_id)]).limit(super::client::PAGE_ANSWER)).await?;
+        let answer: wire::RunAnswer = self
+            .ask_json(&Ask::get(&["api/2.0/mlflow/runs/get"], &[("run_id", run_id)]).limit(super::client::PAGE_ANSWER))
+            .await?;
         Ok(Run(answer.run.unwrap_or_default()))
     }
 
     async fn logged_model(&self, id: &str) -> Result<wire::LoggedModel, RegistryError> {
-        let answer: wire::LoggedModelAnswer = self.ask_json(&Ask::get(&["api/2.0/mlflow/logged-models", id], &[])).await?;
+        let answer: wire::LoggedModelAnswer =
+            self.ask_json(&Ask::get(&["api/2.0/mlflow/logged-models", id], &[])).await?;
         Ok(answer.model.unwrap_or_default())
     }
 }
@@ -184,7 +201,12 @@ fn optional<T>(outcome: Result<T, RegistryError>) -> Result<Option<T>, RegistryE
 
 /// Whether the registry answered that this cannot be had, so that asking again will not help.
 fn says_no(error: &RegistryError) -> bool {
-    matches!(error, RegistryError::Refused { .. } | RegistryError::Forbidden { .. } | RegistryError::NotMlflow { status: 404 | 405, .. })
+    matches!(
+        error,
+        RegistryError::Refused { .. }
+            | RegistryError::Forbidden { .. }
+            | RegistryError::NotMlflow { status: 404 | 405, .. }
+    )
 }
 
 /// Why a version cannot be used that MLflow itself calls unfinished.

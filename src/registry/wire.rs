@@ -216,7 +216,9 @@ impl MetricValue {
             // MLflow keeps infinity as the greatest double.
             Self::Number(number) if *number >= 1.797_693_134_862_315e308 => "Infinity".to_owned(),
             Self::Number(number) if *number <= -1.797_693_134_862_315e308 => "-Infinity".to_owned(),
-            Self::Number(number) => serde_json::Number::from_f64(*number).map_or_else(|| "NaN".to_owned(), |n| n.to_string()),
+            Self::Number(number) => {
+                serde_json::Number::from_f64(*number).map_or_else(|| "NaN".to_owned(), |n| n.to_string())
+            }
         }
     }
 }
@@ -275,7 +277,12 @@ mod tests {
     #[test]
     fn metrics_are_text_whatever_they_came_as() -> Result<(), serde_json::Error> {
         let cases = [("0.51", "0.51"), ("5", "5.0"), ("\"NaN\"", "NaN"), ("1.7976931348623157e+308", "Infinity")];
-        let more = [("-1.7976931348623157e308", "-Infinity"), ("\"Infinity\"", "Infinity"), ("1e300", "1e+300"), ("-2.5e-7", "-2.5e-7")];
+        let more = [
+            ("-1.7976931348623157e308", "-Infinity"),
+            ("\"Infinity\"", "Infinity"),
+            ("1e300", "1e+300"),
+            ("-2.5e-7", "-2.5e-7"),
+        ];
         for (written, text) in cases.into_iter().chain(more) {
             assert_eq!(serde_json::from_str::<MetricValue>(written)?.text(), text);
         }

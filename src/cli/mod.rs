@@ -1,0 +1,62 @@
+//! The commands of the binary.
+//!
+//! Absent: what they do. They read their arguments and call the library.
+
+use std::net::SocketAddr;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Moves of a model-registry alias become Kubernetes deployments, and moves back become rollbacks.
+#[derive(Debug, Parser)]
+#[command(version, about, long_about = None)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the operator, on the cluster that KUBECONFIG or the pod's own service account names.
+    #[command(
+        after_help = "Example, against the current context and one namespace only:\n  pointsman run --watch-namespace ml --health-address 127.0.0.1:8080"
+    )]
+    Run(RunArguments),
+    /// Print the custom resource definitions as YAML: pointsman crds | kubectl apply --server-side -f -
+    Crds,
+}
+
+/// How to run the operator.
+#[derive(Clone, Debug, clap::Args)]
+pub struct RunArguments {
+    /// Where /healthz, /readyz and /metrics are served.
+    #[arg(long, default_value = "0.0.0.0:8080", env = "POINTSMAN_HEALTH_ADDRESS")]
+    pub health_address: SocketAddr,
+    /// A namespace to watch; may be given several times. All namespaces where it is left out.
+    #[arg(
+        long = "watch-namespace",
+        value_name = "NAMESPACE",
+        env = "POINTSMAN_WATCH_NAMESPACES",
+        value_delimiter = ','
+    )]
+    pub watch_namespaces: Vec<String>,
+    /// How log lines are written.
+    #[arg(long, value_enum, default_value = "text", env = "POINTSMAN_LOG_FORMAT")]
+    pub log_format: LogFormat,
+    /// What is logged: error, warn, info, debug, trace, or filters such as pointsman=debug,kube=info.
+    #[arg(long, default_value = "info", env = "POINTSMAN_LOG")]
+    pub log: String,
+    /// This process's name in Events; the pod's name in a cluster.
+    #[arg(long, env = "POD_NAME")]
+    pub instance: Option<String>,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}

@@ -1,0 +1,175 @@
+//! The loop of `AliasBinding`: observe → decide → apply → summarize → publish.
+//!
+//! Absent: any way out before the status is written, but a Kubernetes API that does not answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::api::{Patch, PatchParams};
+use kube::runtime::controller::Action as Next;
+use kube::runtime::events::{Event, EventType};
+use kube::{Api, Resource, ResourceExt};
+use serde_json::Value;
+
+use super::context::Context;
+use super::failure::Failure;
+use super::metrics::{Kind, Transition};
+use super::status;
+use crate::api::{AliasBinding, AliasBindingStatus, Reason, names, reason::Problem};
+use crate::rollout::{self, Action, Applied, Decision, Notice, Observed, decide, notices, resolve, summarize};
+use crate::workload::{
+    Injection, Owner, TEMPLATE_DIGEST_ANNOTATION, Workload, patch_for_target, patch_for_template, template_digest,
+};
+
+/// One pass over a binding.
+pub async fn reconcile(binding: Arc<AliasBinding>, ctx: Arc<Context>) -> Result<Next, Failure> {
+    ctx.metrics.passes.get_or_create(&Kind { kind: "AliasBinding" }).inc();
+    if binding.metadata.deletion_timestamp.is_some() {
+        // Rule 9: a target's fields stay as they are, and an owned Deployment goes with its owner, by the cluster's own hand.
+        return Ok(Next::await_change());
+    }
+    let namespace = binding.namespace().unwrap_or_default();
+    let model = ctx.model(&namespace, &binding.spec.model_ref.name);
+    let resolution = resolve(&binding, model.as_deref());
+    let workload = observe_workload(&binding, &ctx).await?;
+    let rivals = ctx.bindings(&namespace, |other| {
+        other.workload_name() == binding.workload_name() && other.metadata.name != binding.metadata.name
+    });
+    let rivals: Vec<&AliasBinding> = rivals.iter().map(AsRef::as_ref).collect();
+    let claim = rollout::claim(&binding, &rivals, workload.as_ref());
+    let observed = Observed {
+        resolution: &resolution,
+        workload: workload.as_ref(),
+        claim: claim.as_ref(),
+        template_changed: template_changed(&binding, workload.as_ref()),
+    };
+    let now = Timestamp::now();
+    let decision = decide(&binding, &observed, now);
+    let (workload, failure) = apply(&binding, &ctx, &decision, workload).await?;
+    let applied = Applied { workload: workload.as_ref(), failure };
+    let status = summarize(&binding, &resolution, &decision, &applied, now);
+    publish(&binding, &ctx, status).await?;
+    Ok(next(&decision, applied.failure.as_ref()))
+}
+
+/// Deployments that carry no label of ours are not watched, so what hinders the first patch is looked at again soon.
+fn next(decision: &Decision, failure: Option<&Problem>) -> Next {
+    let problem = match &decision.action {
+        Action::Leave(problem) => Some(problem),
+        Action::Settled | Action::Apply(_) => failure,
+    };
+    let unwatched = |problem: &&Problem| {
+        matches!(
+            problem.reason,
+            Reason::TargetNotFound
+                | Reason::TargetClaimed
+                | Reason::FieldConflict
+                | Reason::InvalidSpec
+                | Reason::ApplyRefused
+        )
+    };
+    problem.filter(unwatched).map_or_else(Next::await_change, |_| Next::requeue(Duration::from_secs(5)))
+}
+
+async fn observe_workload(binding: &AliasBinding, ctx: &Context) -> Result<Option<Workload>, Failure> {
+    let namespace = binding.namespace().unwrap_or_default();
+    if let Some(watched) = ctx.workload(&namespace, binding.workload_name()) {
+        return Ok(Some(Workload::clone(&watched)));
+    }
+    let found = api(ctx, &namespace).get_opt(binding.workload_name()).await;
+    found.map(|found| found.map(Workload::digested)).map_err(Failure::when("reading the Deployment"))
+}
+
+fn api(ctx: &Context, namespace: &str) -> Api<Workload> {
+    Api::namespaced(ctx.client.clone(), namespace)
+}
+
+fn owner(binding: &AliasBinding) -> Owner {
+    Owner {
+        namespace: binding.namespace().unwrap_or_default(),
+        name: binding.name_any(),
+        uid: binding.uid().unwrap_or_default(),
+        takes_workload_along: binding.spec.deletion_policy == crate::api::alias_binding::WorkloadDeletionPolicy::Delete,
+    }
+}
+
+fn template_changed(binding: &AliasBinding, workload: Option<&Workload>) -> bool {
+    let (Some(template), Some(workload)) = (&binding.spec.template, workload) else { return false };
+    workload.annotations().get(TEMPLATE_DIGEST_ANNOTATION) != Some(&template_digest(template, &owner(binding)))
+}
+
+/// Carries out a decision. What the API server refuses is a value; a conflict means a fresh look.
+async fn apply(
+    binding: &AliasBinding,
+    ctx: &Context,
+    decision: &Decision,
+    workload: Option<Workload>,
+) -> Result<(Option<Workload>, Option<Problem>), Failure> {
+    let Action::Apply(injection) = &decision.action else { return Ok((workload, None)) };
+    let patch = patch(binding, workload.as_ref(), injection);
+    // Forced, for what is not ours was ruled out on the very resource version that the patch names.
+    let params = PatchParams::apply(names::FIELD_MANAGER).force();
+    let name = binding.workload_name();
+    let written = api(ctx, &binding.namespace().unwrap_or_default()).patch(name, &params, &Patch::Apply(patch)).await;
+    match written {
+        Ok(written) => {
+            ctx.metrics.deployments.inc();
+            tracing::info!(
+                binding = binding.name_any(),
+                deployment = name,
+                version = injection.version,
+                "wrote a version into the Deployment"
+            );
+            Ok((Some(written.digested()), None))
+        }
+        Err(kube::Error::Api(answer)) if answer.code != 409 && answer.code < 500 => {
+            let reason = if matches!(answer.code, 400 | 422) { Reason::InvalidSpec } else { Reason::ApplyRefused };
+            let message = format!("the API server refused the Deployment: {}", answer.message);
+            Ok((workload, Some(Problem::new(reason, message))))
+        }
+        Err(error) => Err(Failure::when("writing the Deployment")(error)),
+    }
+}
+
+fn patch(binding: &AliasBinding, workload: Option<&Workload>, injection: &Injection) -> Value {
+    match (&binding.spec.template, workload) {
+        (Some(template), _) => patch_for_template(template, &owner(binding), injection),
+        (None, Some(workload)) => patch_for_target(workload, injection),
+        // A missing target is never applied to: `decide` answers `TargetNotFound`.
+        (None, None) => Value::Null,
+    }
+}
+
+async fn publish(binding: &AliasBinding, ctx: &Context, new: AliasBindingStatus) -> Result<(), Failure> {
+    if binding.status.as_ref() == Some(&new) {
+        return Ok(());
+    }
+    let old = binding.status.clone().unwrap_or_default();
+    let mut changed = binding.clone();
+    changed.status = Some(new.clone());
+    ctx.metrics.status_writes.get_or_create(&Kind { kind: "AliasBinding" }).inc();
+    status::replace(&ctx.client, &changed).await?;
+    for notice in notices(&old, &new) {
+        tell(binding, ctx, &notice).await;
+    }
+    Ok(())
+}
+
+/// An Event that cannot be written is logged; it must not hold up a rollout.
+async fn tell(binding: &AliasBinding, ctx: &Context, notice: &Notice) {
+    ctx.metrics.transitions.get_or_create(&Transition { reason: notice.reason.as_str() }).inc();
+    tracing::info!(
+        namespace = binding.namespace(), binding = binding.name_any(), reason = %notice.reason, note = notice.note, "told"
+    );
+    let event = Event {
+        type_: if notice.is_warning { EventType::Warning } else { EventType::Normal },
+        reason: notice.reason.as_str().to_owned(),
+        note: Some(notice.note.clone()),
+        action: notice.action.clone(),
+        secondary: None,
+    };
+    if let Err(error) = ctx.recorder.publish(&event, &binding.object_ref(&())).await {
+        tracing::warn!(binding = binding.name_any(), %error, "an Event could not be written");
+    }
+}

@@ -1,0 +1,17 @@
+//! The loops that join registry, decision and workload: observe → decide → build → apply → summarize → publish.
+//!
+//! Absent: decisions. They are in `rollout`; here is only IO, and the order of it.
+
+mod binding;
+mod context;
+mod failure;
+mod health;
+mod metrics;
+mod model;
+mod registry;
+mod registry_state;
+mod run;
+mod status;
+mod watch;
+
+pub use run::{Settings, run};

@@ -1,0 +1,452 @@
+//! The loop of `RegisteredModel`: what is declared goes to the registry, what the registry says goes to the status.
+//!
+//! Absent: workloads. Bindings watch the status that is written here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
+use kube::api::{Patch, PatchParams};
+use kube::core::SelectorExt;
+use kube::runtime::controller::Action;
+use kube::{Api, ResourceExt};
+use serde_json::json;
+
+use super::context::{Context, registry_namespace};
+use super::failure::Failure;
+use super::metrics::Kind;
+use super::registry::interval;
+use super::registry_state::RegistryState;
+use super::status;
+use crate::api::conditions::{READY, RECONCILING, STALLED, Wanted, transition};
+use crate::api::model_registry::AllowedFrom;
+use crate::api::registered_model::{CreationPolicy, MirroredAlias, MirroredStage, ModelDeletionPolicy};
+use crate::api::{ModelRegistry, ModelVersion, Reason, RegisteredModel, RegisteredModelStatus, names, reason::Problem};
+use crate::registry::{ModelFacts, Registry, RegistryError};
+
+/// The most aliases that a status mirrors.
+const MOST_ALIASES: usize = 64;
+/// The most versions that a status mirrors.
+const MOST_VERSIONS: usize = 24;
+/// How many of the newest versions are mirrored, aliased or not.
+const NEWEST: u32 = 5;
+
+/// One pass over a registered model.
+pub async fn reconcile(model: Arc<RegisteredModel>, ctx: Arc<Context>) -> Result<Action, Failure> {
+    ctx.metrics.passes.get_or_create(&Kind { kind: "RegisteredModel" }).inc();
+    if model.metadata.deletion_timestamp.is_some() {
+        return finalize(&model, &ctx).await;
+    }
+    if keep_finalizer(&model, &ctx).await? {
+        // The write comes back as a change.
+        return Ok(Action::await_change());
+    }
+    let mirrored = match usable_registry(&model, &ctx).await {
+        Ok((registry, state)) => mirror(&model, &ctx, &registry, &state).await,
+        Err(problem) => Err(problem),
+    };
+    let retry = retry_after(&mirrored);
+    publish(&model, &ctx, mirrored).await?;
+    Ok(retry)
+}
+
+/// An outage is ended by the registry's own loop, which wakes all its models; other troubles are looked at again soon.
+fn retry_after(mirrored: &Result<Mirror, Problem>) -> Action {
+    match mirrored {
+        Ok(mirror) if mirror.problem.is_none() => Action::await_change(),
+        Err(problem) if matches!(problem.reason, Reason::Pending | Reason::RegistryNotFound | Reason::Suspended) => {
+            Action::await_change()
+        }
+        _ => Action::requeue(Duration::from_secs(5)),
+    }
+}
+
+/// The mirror that a pass came to.
+struct Mirror {
+    status: RegisteredModelStatus,
+    problem: Option<Problem>,
+}
+
+/// The registry that the model names, where it exists, allows the model's namespace, and answers.
+async fn usable_registry(
+    model: &RegisteredModel,
+    ctx: &Context,
+) -> Result<(Arc<ModelRegistry>, Arc<RegistryState>), Problem> {
+    let (namespace, name) = (registry_namespace(model), &model.spec.registry_ref.name);
+    let Some(registry) = ctx.registry(&namespace, name) else {
+        let message = format!(
+            "there is no ModelRegistry {name} in namespace {namespace} (or it is not watched): create it, or correct spec.registryRef"
+        );
+        return Err(Problem::new(Reason::RegistryNotFound, message));
+    };
+    allowed(model, &registry, ctx).await?;
+    let state = ctx.registries.of(&namespace, name);
+    if let Some(problem) = state.problem() {
+        return Err(problem);
+    }
+    if state.registry().is_none() {
+        return Err(if registry.spec.suspend {
+            Problem::new(Reason::Suspended, format!("ModelRegistry {name} is suspended and was not looked at yet"))
+        } else {
+            Problem::new(Reason::Pending, "the registry is being looked at for the first time")
+        });
+    }
+    Ok((registry, state))
+}
+
+async fn allowed(model: &RegisteredModel, registry: &ModelRegistry, ctx: &Context) -> Result<(), Problem> {
+    let own = model.namespace().unwrap_or_default();
+    let theirs = registry.namespace().unwrap_or_default();
+    let allowed = &registry.spec.allowed_namespaces;
+    let is_allowed = own == theirs
+        || match allowed.from {
+            AllowedFrom::Same => false,
+            AllowedFrom::All => true,
+            AllowedFrom::Selector => matches_selector(ctx, &own, allowed.selector.as_ref()).await?,
+        };
+    if is_allowed {
+        return Ok(());
+    }
+    let message = format!(
+        "ModelRegistry {theirs}/{} does not allow namespace {own}: its owner can, with spec.allowedNamespaces",
+        registry.name_any()
+    );
+    Err(Problem::new(Reason::RegistryNotAllowed, message))
+}
+
+async fn matches_selector(ctx: &Context, namespace: &str, selector: Option<&LabelSelector>) -> Result<bool, Problem> {
+    let Some(selector) = selector else { return Ok(false) };
+    let found = Api::<Namespace>::all(ctx.client.clone()).get(namespace).await;
+    let labels = found.map(|found| found.metadata.labels.unwrap_or_default()).map_err(|error| {
+        Problem::new(Reason::RegistryNotAllowed, format!("the labels of namespace {namespace} cannot be read: {error}"))
+    })?;
+    let selector: kube::core::Selector = selector
+        .clone()
+        .try_into()
+        .map_err(|error| Problem::new(Reason::InvalidSpec, format!("allowedNamespaces.selector: {error}")))?;
+    Ok(selector.matches(&labels))
+}
+
+fn told(error: &RegistryError) -> Problem {
+    Problem::new(error.reason(), error.to_string())
+}
+
+async fn mirror(
+    model: &RegisteredModel,
+    ctx: &Context,
+    registry: &ModelRegistry,
+    state: &RegistryState,
+) -> Result<Mirror, Problem> {
+    let client = state.registry().ok_or_else(|| Problem::new(Reason::Pending, "the registry is not connected yet"))?;
+    let look = Look { model, ctx, registry, state, client };
+    let facts = look.facts().await?;
+    let (facts, problem) = look.declare(facts).await?;
+    let status = look.status(&facts).await?;
+    Ok(Mirror { status, problem })
+}
+
+/// One look at one model.
+struct Look<'a> {
+    model: &'a RegisteredModel,
+    ctx: &'a Context,
+    registry: &'a ModelRegistry,
+    state: &'a RegistryState,
+    client: Registry,
+}
+
+impl Look<'_> {
+    fn name(&self) -> &str {
+        self.model.model_name()
+    }
+
+    /// What the registry says: from the last look at all models, or by a direct question where that is called for.
+    async fn facts(&self) -> Result<ModelFacts, Problem> {
+        let seen = self.state.facts(self.name());
+        let namespace = self.model.namespace().unwrap_or_default();
+        let request = self.model.annotations().get(names::REQUESTED_AT_ANNOTATION);
+        let asked = self.state.is_new_request(&namespace, &self.model.name_any(), request) | self.asked_by_bindings();
+        let facts = match seen {
+            // Rule 3: an alias that was there and is missing from the answer is asked for once more before it is gone.
+            Some(Some(facts)) if !asked && !self.misses_an_alias(&facts) => Some(facts),
+            _ => self.ask().await?,
+        };
+        match facts {
+            Some(facts) => Ok(facts),
+            None => self.create().await,
+        }
+    }
+
+    fn asked_by_bindings(&self) -> bool {
+        let namespace = self.model.namespace().unwrap_or_default();
+        let own = self.model.name_any();
+        let bindings = self.ctx.bindings(&namespace, |binding| binding.spec.model_ref.name == own);
+        bindings.iter().fold(false, |asked, binding| {
+            let request = binding.annotations().get(names::REQUESTED_AT_ANNOTATION);
+            // Every request is noted, so `|` and not `||`.
+            asked | self.state.is_new_request(&namespace, &format!("binding {}", binding.name_any()), request)
+        })
+    }
+
+    fn misses_an_alias(&self, facts: &ModelFacts) -> bool {
+        let mirrored = self.model.status.as_ref().map(|status| status.aliases.as_slice()).unwrap_or_default();
+        mirrored.iter().any(|alias| !facts.aliases.contains_key(&alias.name))
+    }
+
+    async fn ask(&self) -> Result<Option<ModelFacts>, Problem> {
+        let asked_at = Instant::now();
+        let facts = self.client.get_model(self.name()).await.map_err(|error| told(&error))?;
+        self.state.learn(self.name(), facts.clone(), asked_at);
+        Ok(facts)
+    }
+
+    async fn create(&self) -> Result<ModelFacts, Problem> {
+        let name = self.name();
+        let absent = |remedy: &str| {
+            Problem::new(Reason::ModelNotFound, format!("the registry has no registered model {name:?}: {remedy}"))
+        };
+        if self.model.spec.creation_policy == CreationPolicy::Observe {
+            return Err(absent("register it, or set spec.creationPolicy: Create"));
+        }
+        // A model that was mirrored before was deleted by somebody: making it anew is what Create says, but an empty model
+        // has no aliases, and bindings then stay at what they run.
+        let spec = &self.model.spec;
+        self.client.create_model(name, spec.description.as_deref(), &spec.tags).await.map_err(|error| told(&error))?;
+        self.ask().await?.ok_or_else(|| absent("it was made a moment ago and is gone again"))
+    }
+
+    /// Keeps description, tags and aliases as declared. A failing alias is a problem of its own, and hinders nothing else.
+    async fn declare(&self, facts: ModelFacts) -> Result<(ModelFacts, Option<Problem>), Problem> {
+        let spec = &self.model.spec;
+        let name = self.name();
+        let mut changed = false;
+        if let Some(text) = spec.description.as_ref().filter(|text| **text != facts.description) {
+            self.client.set_description(name, text).await.map_err(|error| told(&error))?;
+            changed = true;
+        }
+        for (key, value) in spec.tags.iter().filter(|(key, value)| facts.tags.get(*key) != Some(*value)) {
+            self.client.set_tag(name, key, value).await.map_err(|error| told(&error))?;
+            changed = true;
+        }
+        let mut problem = None;
+        for alias in spec.aliases.iter().filter(|alias| facts.aliases.get(&alias.name) != Some(&alias.version)) {
+            match self.client.set_alias(name, &alias.name, &alias.version).await {
+                Ok(()) => changed = true,
+                Err(error) if error.is_not_found() => problem = Some(self.no_such_version(&alias.name, &alias.version)),
+                Err(error) => return Err(told(&error)),
+            }
+        }
+        let facts = if changed { self.ask().await?.unwrap_or(facts) } else { facts };
+        Ok((facts, problem))
+    }
+
+    fn no_such_version(&self, alias: &str, version: &str) -> Problem {
+        let message = format!(
+            "alias {alias} cannot be set: model {:?} has no version {version}; register it, or correct spec.aliases",
+            self.name()
+        );
+        Problem::new(Reason::VersionNotFound, message)
+    }
+
+    async fn status(&self, facts: &ModelFacts) -> Result<RegisteredModelStatus, Problem> {
+        let old = self.model.status.clone().unwrap_or_default();
+        let now = Timestamp::now();
+        let created_at = facts.created_at.map(Time);
+        // Rule 1: a model that was deleted and made again starts at version 1 anew, and that 1 is another version.
+        let same_model = old.created_at == created_at;
+        let followed = self.followed_aliases();
+        let numbers = self.version_numbers(facts, &old, same_model, &followed).await?;
+        let known = if same_model { old.versions.as_slice() } else { &[] };
+        Ok(RegisteredModelStatus {
+            observed_generation: self.model.metadata.generation,
+            model_name: Some(self.name().to_owned()),
+            created_at,
+            tracking_uri: Some(self.registry.spec.mlflow.uri.clone()),
+            latest_version: facts.latest_version.clone(),
+            aliases: aliases(facts, &old, &followed, now),
+            stages: stages(facts, &old, now),
+            versions: self.versions(numbers, known).await?,
+            conditions: old.conditions,
+        })
+    }
+
+    fn bindings(&self) -> Vec<Arc<crate::api::AliasBinding>> {
+        let own = self.model.name_any();
+        self.ctx.bindings(&self.model.namespace().unwrap_or_default(), |binding| binding.spec.model_ref.name == own)
+    }
+
+    fn followed_aliases(&self) -> BTreeSet<String> {
+        let followed = self.bindings().into_iter().filter_map(|binding| binding.spec.alias.clone());
+        followed.chain(self.model.spec.aliases.iter().map(|alias| alias.name.clone())).collect()
+    }
+
+    /// The versions to mirror, the most needed first: pinned, followed, in a stage, aliased, newest.
+    async fn version_numbers(
+        &self,
+        facts: &ModelFacts,
+        old: &RegisteredModelStatus,
+        same_model: bool,
+        followed: &BTreeSet<String>,
+    ) -> Result<Vec<String>, Problem> {
+        let pinned = self.bindings().into_iter().filter_map(|binding| binding.spec.pinned_version.clone());
+        let followed = followed.iter().filter_map(|alias| facts.aliases.get(alias).cloned());
+        let staged = facts.stages.values().cloned();
+        let aliased = facts.aliases.values().cloned();
+        let newest = if same_model && old.latest_version == facts.latest_version {
+            old.versions.iter().map(|version| version.version.clone()).collect()
+        } else {
+            self.client.newest_versions(self.name(), NEWEST).await.map_err(|error| told(&error))?
+        };
+        let newest = newest_few(newest);
+        let mut numbers = Vec::new();
+        for number in pinned.chain(followed).chain(staged).chain(aliased).chain(newest) {
+            if !numbers.contains(&number) {
+                numbers.push(number);
+            }
+        }
+        numbers.truncate(MOST_VERSIONS);
+        Ok(numbers)
+    }
+
+    /// The details of each version: those that are known as they are, the others asked for once.
+    async fn versions(&self, numbers: Vec<String>, known: &[ModelVersion]) -> Result<Vec<ModelVersion>, Problem> {
+        let mut versions = Vec::with_capacity(numbers.len());
+        for number in numbers {
+            match known.iter().find(|version| version.version == number) {
+                Some(version) => versions.push(version.clone()),
+                None => versions.extend(self.version(&number).await?),
+            }
+        }
+        versions.sort_by_key(|version| std::cmp::Reverse(version.version.parse::<u64>().unwrap_or_default()));
+        Ok(versions)
+    }
+
+    async fn version(&self, number: &str) -> Result<Option<ModelVersion>, Problem> {
+        if self.state.is_absent(self.name(), number, interval(self.registry)) {
+            return Ok(None);
+        }
+        let found = self.client.get_version(self.name(), number).await.map_err(|error| told(&error))?;
+        if found.is_none() {
+            self.state.note_absent(self.name(), number);
+        }
+        Ok(found)
+    }
+}
+
+/// The newest few of some version numbers.
+fn newest_few(mut numbers: Vec<String>) -> Vec<String> {
+    numbers.sort_by_key(|number| std::cmp::Reverse(number.parse::<u64>().unwrap_or_default()));
+    numbers.truncate(NEWEST as usize);
+    numbers
+}
+
+fn aliases(
+    facts: &ModelFacts,
+    old: &RegisteredModelStatus,
+    followed: &BTreeSet<String>,
+    now: Timestamp,
+) -> Vec<MirroredAlias> {
+    let (first, rest): (Vec<_>, Vec<_>) = facts.aliases.iter().partition(|(name, _)| followed.contains(*name));
+    let since = |name: &str, version: &str| {
+        let same = old.aliases.iter().find(|alias| alias.name == name && alias.version == version);
+        same.map_or(Time(now), |alias| alias.since.clone())
+    };
+    let mirrored = |(name, version): (&String, &String)| MirroredAlias {
+        name: name.clone(),
+        version: version.clone(),
+        since: since(name, version),
+    };
+    first.into_iter().chain(rest).take(MOST_ALIASES).map(mirrored).collect()
+}
+
+fn stages(facts: &ModelFacts, old: &RegisteredModelStatus, now: Timestamp) -> Vec<MirroredStage> {
+    let since = |name: &str, version: &str| {
+        let same = old.stages.iter().find(|stage| stage.name == name && stage.version == version);
+        same.map_or(Time(now), |stage| stage.since.clone())
+    };
+    let stages: &BTreeMap<String, String> = &facts.stages;
+    let mirrored = |(name, version): (&String, &String)| MirroredStage {
+        name: name.clone(),
+        version: version.clone(),
+        since: since(name, version),
+    };
+    stages.iter().map(mirrored).collect()
+}
+
+async fn publish(model: &RegisteredModel, ctx: &Context, mirrored: Result<Mirror, Problem>) -> Result<(), Failure> {
+    let old = model.status.clone().unwrap_or_default();
+    let (mut new, problem) = match mirrored {
+        Ok(mirror) => (mirror.status, mirror.problem),
+        // Rule 3: what was mirrored stays, and the conditions say why it may be out of date.
+        Err(problem) => {
+            (RegisteredModelStatus { observed_generation: model.metadata.generation, ..old.clone() }, Some(problem))
+        }
+    };
+    new.conditions =
+        transition(&old.conditions, conditions(problem.as_ref()), model.metadata.generation, Timestamp::now());
+    if model.status.as_ref() == Some(&new) {
+        return Ok(());
+    }
+    let mut changed = model.clone();
+    changed.status = Some(new);
+    ctx.metrics.status_writes.get_or_create(&Kind { kind: "RegisteredModel" }).inc();
+    status::replace(&ctx.client, &changed).await
+}
+
+fn conditions(problem: Option<&Problem>) -> Vec<Wanted> {
+    let Some(problem) = problem else {
+        return vec![Wanted::yes(READY, Reason::Mirrored, "aliases and versions are as the registry named them last")];
+    };
+    let heals = matches!(problem.reason, Reason::RegistryUnreachable | Reason::Pending);
+    let beside = if heals { RECONCILING } else { STALLED };
+    vec![Wanted::no(READY, problem.reason, &problem.message), Wanted::yes(beside, problem.reason, &problem.message)]
+}
+
+/// Puts the finalizer on where the registered model goes with the object, and takes it off where it stays. True where written.
+async fn keep_finalizer(model: &RegisteredModel, ctx: &Context) -> Result<bool, Failure> {
+    let wanted = model.spec.deletion_policy == ModelDeletionPolicy::Delete;
+    let present = model.finalizers().iter().any(|name| name == names::MODEL_FINALIZER);
+    if wanted != present {
+        write_finalizer(model, ctx, wanted).await?;
+    }
+    Ok(wanted != present)
+}
+
+async fn write_finalizer(model: &RegisteredModel, ctx: &Context, present: bool) -> Result<(), Failure> {
+    let mut finalizers: Vec<_> =
+        model.finalizers().iter().filter(|name| *name != names::MODEL_FINALIZER).cloned().collect();
+    if present {
+        finalizers.push(names::MODEL_FINALIZER.to_owned());
+    }
+    let patch = json!({"metadata": {"finalizers": finalizers, "resourceVersion": model.metadata.resource_version}});
+    let api: Api<RegisteredModel> = Api::namespaced(ctx.client.clone(), &model.namespace().unwrap_or_default());
+    let written = api.patch(&model.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await;
+    written.map(drop).map_err(Failure::when("writing a finalizer"))
+}
+
+/// Deletes the registered model from the registry, where the spec says so, before the object goes.
+async fn finalize(model: &RegisteredModel, ctx: &Context) -> Result<Action, Failure> {
+    if !model.finalizers().iter().any(|name| name == names::MODEL_FINALIZER) {
+        return Ok(Action::await_change());
+    }
+    if model.spec.deletion_policy == ModelDeletionPolicy::Delete
+        && let Err(problem) = delete_in_registry(model, ctx).await
+    {
+        let message = format!(
+            "{}; to let the object go without deleting the registered model, set spec.deletionPolicy: Retain",
+            problem.message
+        );
+        publish(model, ctx, Err(Problem::new(problem.reason, message))).await?;
+        return Ok(Action::requeue(Duration::from_secs(10)));
+    }
+    write_finalizer(model, ctx, false).await?;
+    Ok(Action::await_change())
+}
+
+async fn delete_in_registry(model: &RegisteredModel, ctx: &Context) -> Result<(), Problem> {
+    let (_, state) = usable_registry(model, ctx).await?;
+    let client = state.registry().ok_or_else(|| Problem::new(Reason::Pending, "the registry is not connected yet"))?;
+    client.delete_model(model.model_name()).await.map_err(|error| told(&error))
+}

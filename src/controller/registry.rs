@@ -1,0 +1,232 @@
+//! The loop of `ModelRegistry`: connect, look at all watched models with one question, tell the models that changed.
+//!
+//! Absent: writes to the registry. Those belong to the model that declares them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::runtime::controller::Action;
+use kube::{Api, ResourceExt};
+
+use super::context::Context;
+use super::failure::Failure;
+use super::metrics::{Kind, Outcome};
+use super::registry_state::RegistryState;
+use super::status;
+use crate::api::conditions::{READY, RECONCILING, STALLED, Wanted, transition};
+use crate::api::{ModelRegistry, ModelRegistryStatus, Reason, names, reason::Problem};
+use crate::registry::{Connection, Credentials, ModelFacts, Registry, RegistryError};
+
+/// One pass over a registry.
+pub async fn reconcile(registry: Arc<ModelRegistry>, ctx: Arc<Context>) -> Result<Action, Failure> {
+    ctx.metrics.passes.get_or_create(&Kind { kind: "ModelRegistry" }).inc();
+    let namespace = registry.namespace().unwrap_or_default();
+    let name = registry.name_any();
+    if registry.metadata.deletion_timestamp.is_some() {
+        ctx.registries.forget(&namespace, &name);
+        return Ok(Action::await_change());
+    }
+    let state = ctx.registries.of(&namespace, &name);
+    let models = ctx.models_of(&namespace, &name);
+    let watched: BTreeSet<String> = models.iter().map(|model| model.model_name().to_owned()).collect();
+    let request = registry.annotations().get(names::REQUESTED_AT_ANNOTATION).cloned();
+    let interval = interval(&registry);
+    if !registry.spec.suspend && state.is_due(registry.metadata.generation, request.as_ref()) {
+        let changed = look(&registry, &ctx, &state, &watched).await;
+        state.looked(registry.metadata.generation, request, jittered(interval));
+        for model in models.iter().filter(|model| changed.concerns(model.model_name())) {
+            ctx.wake_model(&model.namespace().unwrap_or_default(), &model.name_any());
+        }
+    }
+    publish(&registry, &ctx, &state, watched.len()).await?;
+    Ok(if registry.spec.suspend { Action::await_change() } else { Action::requeue(state.until_next_look()) })
+}
+
+/// The interval between two looks: as the spec says, 30 s where it cannot be read.
+pub fn interval(registry: &ModelRegistry) -> Duration {
+    let parsed: Option<jiff::SignedDuration> = registry.spec.interval.parse().ok();
+    parsed.and_then(|parsed| parsed.try_into().ok()).unwrap_or(Duration::from_secs(30)).max(Duration::from_secs(1))
+}
+
+/// Up to a tenth earlier, so that many registries' looks spread out, and never later than the user asked for.
+fn jittered(interval: Duration) -> Duration {
+    let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |now| now.subsec_nanos());
+    interval.mul_f64(1.0 - 0.1 * f64::from(nanos % 1000) / 1000.0)
+}
+
+/// Which models a look concerns.
+enum Changed {
+    All,
+    Some(BTreeSet<String>),
+}
+
+impl Changed {
+    fn concerns(&self, model: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Some(models) => models.contains(model),
+        }
+    }
+}
+
+async fn look(registry: &ModelRegistry, ctx: &Context, state: &RegistryState, watched: &BTreeSet<String>) -> Changed {
+    let had_problem = state.problem().is_some();
+    let asked_at = Instant::now();
+    let answer = ask(registry, ctx, state, watched).await;
+    let outcome = answer.as_ref().map_or_else(|problem| problem.reason, |_| Reason::Reachable);
+    ctx.metrics.looks.get_or_create(&Outcome { outcome: outcome.as_str() }).inc();
+    let Answer { connection, client, facts } = match answer {
+        Ok(answer) => answer,
+        Err(problem) => {
+            if !state.set_problem(problem.clone()) {
+                return Changed::Some(BTreeSet::new());
+            }
+            tracing::warn!(registry = registry.name_any(), reason = %problem.reason, message = problem.message, "the registry cannot be used");
+            return Changed::All;
+        }
+    };
+    if state.server_version().is_none() || had_problem {
+        state.set_server_version(client.server_version().await);
+    }
+    let is_news = state.set_answering(connection, client);
+    state.retain(|model| watched.contains(model));
+    let mut changed: BTreeSet<String> = watched.iter().filter(|name| !facts.contains_key(*name)).cloned().collect();
+    for (name, facts) in facts {
+        if state.learn(&name, Some(facts), asked_at) {
+            changed.insert(name);
+        }
+    }
+    if is_news { Changed::All } else { Changed::Some(changed) }
+}
+
+struct Answer {
+    connection: Connection,
+    client: Registry,
+    facts: BTreeMap<String, ModelFacts>,
+}
+
+async fn ask(
+    registry: &ModelRegistry,
+    ctx: &Context,
+    state: &RegistryState,
+    watched: &BTreeSet<String>,
+) -> Result<Answer, Problem> {
+    let told = |error: RegistryError| Problem::new(error.reason(), error.to_string());
+    let connection = connection(registry, ctx).await?;
+    let client = match state.registry_for(&connection) {
+        Some(client) => client,
+        None => Registry::connect(connection.clone()).map_err(told)?,
+    };
+    let facts = client.look(watched).await.map_err(told)?;
+    Ok(Answer { connection, client, facts })
+}
+
+async fn connection(registry: &ModelRegistry, ctx: &Context) -> Result<Connection, Problem> {
+    let mut connection = Connection::new(registry.spec.mlflow.uri.clone());
+    connection.workspace.clone_from(&registry.spec.mlflow.workspace);
+    connection.credentials = credentials(registry, ctx).await?;
+    connection.ca_pem = authority(registry, ctx).await?;
+    Ok(connection)
+}
+
+async fn credentials(registry: &ModelRegistry, ctx: &Context) -> Result<Credentials, Problem> {
+    let Some(auth) = &registry.spec.auth else { return Ok(Credentials::None) };
+    if let Some(basic) = &auth.basic {
+        let secret = secret(registry, ctx, &basic.secret_ref.name).await?;
+        let username = text_of(&secret, &basic.secret_ref.name, "username")?;
+        let password = text_of(&secret, &basic.secret_ref.name, "password")?;
+        return Ok(Credentials::Basic { username, password });
+    }
+    let Some(bearer) = &auth.bearer else { return Ok(Credentials::None) };
+    let secret = secret(registry, ctx, &bearer.secret_ref.name).await?;
+    Ok(Credentials::Bearer(text_of(&secret, &bearer.secret_ref.name, &bearer.secret_ref.key)?))
+}
+
+async fn secret(registry: &ModelRegistry, ctx: &Context, name: &str) -> Result<Secret, Problem> {
+    let namespace = registry.namespace().unwrap_or_default();
+    let found = Api::<Secret>::namespaced(ctx.client.clone(), &namespace).get_opt(name).await;
+    named("Secret", &namespace, name, found)
+}
+
+fn named<K>(kind: &str, namespace: &str, name: &str, found: Result<Option<K>, kube::Error>) -> Result<K, Problem> {
+    let missing = |why: String| Problem::new(Reason::CredentialsNotFound, why);
+    match found {
+        Ok(Some(object)) => Ok(object),
+        Ok(None) => Err(missing(format!(
+            "there is no {kind} {name} in namespace {namespace}: create it; it is read again at the next look"
+        ))),
+        Err(error) => Err(missing(format!("{kind} {name} in namespace {namespace} cannot be read: {error}"))),
+    }
+}
+
+fn text_of(secret: &Secret, name: &str, key: &str) -> Result<String, Problem> {
+    let missing = |why: &str| {
+        Problem::new(
+            Reason::CredentialsNotFound,
+            format!("Secret {name} has {why} {key}: add it; it is read again at the next look"),
+        )
+    };
+    let bytes = secret.data.as_ref().and_then(|data| data.get(key)).ok_or_else(|| missing("no key"))?;
+    String::from_utf8(bytes.0.clone()).map_err(|_| missing("no text (UTF-8) under the key"))
+}
+
+async fn authority(registry: &ModelRegistry, ctx: &Context) -> Result<Option<String>, Problem> {
+    let Some(tls) = &registry.spec.tls else { return Ok(None) };
+    let namespace = registry.namespace().unwrap_or_default();
+    let reference = &tls.ca_config_map_ref;
+    let found = Api::<ConfigMap>::namespaced(ctx.client.clone(), &namespace).get_opt(&reference.name).await;
+    let found = named("ConfigMap", &namespace, &reference.name, found)?;
+    let pem = found.data.and_then(|mut data| data.remove(&reference.key));
+    let missing = || {
+        let message = format!(
+            "ConfigMap {} has no key {}: add the authority's certificate (PEM) to it",
+            reference.name, reference.key
+        );
+        Problem::new(Reason::CredentialsNotFound, message)
+    };
+    pem.map(Some).ok_or_else(missing)
+}
+
+async fn publish(
+    registry: &ModelRegistry,
+    ctx: &Context,
+    state: &RegistryState,
+    watched: usize,
+) -> Result<(), Failure> {
+    let old = registry.status.clone().unwrap_or_default();
+    let conditions = conditions(registry, state);
+    let new = ModelRegistryStatus {
+        observed_generation: registry.metadata.generation,
+        watched_models: i32::try_from(watched).ok(),
+        server_version: state.server_version().or_else(|| old.server_version.clone()),
+        conditions: transition(&old.conditions, conditions, registry.metadata.generation, Timestamp::now()),
+    };
+    if registry.status.as_ref() == Some(&new) {
+        return Ok(());
+    }
+    let mut changed = registry.clone();
+    changed.status = Some(new);
+    ctx.metrics.status_writes.get_or_create(&Kind { kind: "ModelRegistry" }).inc();
+    status::replace(&ctx.client, &changed).await
+}
+
+fn conditions(registry: &ModelRegistry, state: &RegistryState) -> Vec<Wanted> {
+    if registry.spec.suspend {
+        let message = "spec.suspend is true: the registry is not asked; what was resolved stays in force";
+        return vec![Wanted::yes(READY, Reason::Suspended, message)];
+    }
+    match state.problem() {
+        None => vec![Wanted::yes(READY, Reason::Reachable, "the registry answers")],
+        Some(problem) => {
+            let heals = matches!(problem.reason, Reason::RegistryUnreachable);
+            let beside = if heals { RECONCILING } else { STALLED };
+            vec![
+                Wanted::no(READY, problem.reason, &problem.message),
+                Wanted::yes(beside, problem.reason, "asked again at every interval"),
+            ]
+        }
+    }
+}

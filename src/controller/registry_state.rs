@@ -1,0 +1,172 @@
+//! What was learned of each registry since the start: the connection, the models' facts, and when to look next.
+//!
+//! Absent: anything that must survive a restart. That is in the cluster.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::api::reason::Problem;
+use crate::registry::{Connection, ModelFacts, Registry};
+
+/// The states of all registries, by namespace and name.
+#[derive(Default)]
+pub struct RegistryStates {
+    all: Mutex<HashMap<(String, String), Arc<RegistryState>>>,
+}
+
+impl RegistryStates {
+    /// The state of a registry, a new one where there is none yet.
+    pub fn of(&self, namespace: &str, name: &str) -> Arc<RegistryState> {
+        let key = (namespace.to_owned(), name.to_owned());
+        Arc::clone(lock(&self.all).entry(key).or_default())
+    }
+
+    /// Forgets a registry that is gone.
+    pub fn forget(&self, namespace: &str, name: &str) {
+        lock(&self.all).remove(&(namespace.to_owned(), name.to_owned()));
+    }
+}
+
+/// What was learned of one registry.
+#[derive(Default)]
+pub struct RegistryState {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    registry: Option<Registry>,
+    connection: Option<Connection>,
+    facts: BTreeMap<String, Seen>,
+    absent_versions: HashMap<(String, String), Instant>,
+    problem: Option<Problem>,
+    next_look: Option<Instant>,
+    request: Option<String>,
+    generation: Option<i64>,
+    model_requests: HashMap<(String, String), String>,
+    server_version: Option<String>,
+}
+
+/// What was seen of a model, and when the question was put: an older answer never replaces a newer one.
+#[derive(Clone)]
+struct Seen {
+    facts: Option<ModelFacts>,
+    asked_at: Instant,
+}
+
+impl RegistryState {
+    /// The connection, where there is one.
+    pub fn registry(&self) -> Option<Registry> {
+        lock(&self.inner).registry.clone()
+    }
+
+    /// The connection, where it is the one that these settings ask for.
+    pub fn registry_for(&self, connection: &Connection) -> Option<Registry> {
+        let inner = lock(&self.inner);
+        inner.registry.clone().filter(|_| inner.connection.as_ref() == Some(connection))
+    }
+
+    /// Why the registry cannot be used now; `None` where it answered last.
+    pub fn problem(&self) -> Option<Problem> {
+        lock(&self.inner).problem.clone()
+    }
+
+    /// MLflow's version.
+    pub fn server_version(&self) -> Option<String> {
+        lock(&self.inner).server_version.clone()
+    }
+
+    /// Keeps MLflow's version.
+    pub fn set_server_version(&self, version: Option<String>) {
+        lock(&self.inner).server_version = version;
+    }
+
+    /// Whether a look is due: by the clock, by a new spec, or by a request in an annotation.
+    pub fn is_due(&self, generation: Option<i64>, request: Option<&String>) -> bool {
+        let inner = lock(&self.inner);
+        let by_clock = inner.next_look.is_none_or(|next| next <= Instant::now());
+        by_clock || inner.generation != generation || inner.request.as_ref() != request
+    }
+
+    /// Notes that a look was made.
+    pub fn looked(&self, generation: Option<i64>, request: Option<String>, next: Duration) {
+        let mut inner = lock(&self.inner);
+        inner.generation = generation;
+        inner.request = request;
+        inner.next_look = Some(Instant::now() + next);
+    }
+
+    /// How long until the next look.
+    pub fn until_next_look(&self) -> Duration {
+        let next = lock(&self.inner).next_look;
+        next.map_or(Duration::ZERO, |next| next.saturating_duration_since(Instant::now()))
+    }
+
+    /// The registry answered. True where that is news.
+    pub fn set_answering(&self, connection: Connection, registry: Registry) -> bool {
+        let mut inner = lock(&self.inner);
+        let is_news = inner.problem.is_some() || inner.registry.is_none();
+        inner.registry = Some(registry);
+        inner.connection = Some(connection);
+        inner.problem = None;
+        is_news
+    }
+
+    /// The registry cannot be used. True where that is news.
+    pub fn set_problem(&self, problem: Problem) -> bool {
+        let mut inner = lock(&self.inner);
+        let is_news = inner.problem.as_ref() != Some(&problem);
+        inner.problem = Some(problem);
+        is_news
+    }
+
+    /// What was seen last of a model: `None` where it was not asked for yet, `Some(None)` where it is plainly absent.
+    pub fn facts(&self, model: &str) -> Option<Option<ModelFacts>> {
+        lock(&self.inner).facts.get(model).map(|seen| seen.facts.clone())
+    }
+
+    /// Keeps an answer, unless a newer one is there. True where it differs from the last.
+    pub fn learn(&self, model: &str, facts: Option<ModelFacts>, asked_at: Instant) -> bool {
+        let mut inner = lock(&self.inner);
+        if let Some(seen) = inner.facts.get(model).filter(|seen| seen.asked_at > asked_at || seen.facts == facts) {
+            let is_same = seen.facts == facts;
+            if is_same {
+                inner.facts.insert(model.to_owned(), Seen { facts, asked_at });
+            }
+            return false;
+        }
+        inner.facts.insert(model.to_owned(), Seen { facts, asked_at });
+        true
+    }
+
+    /// Forgets the facts of models that nobody watches any more.
+    pub fn retain(&self, watched: impl Fn(&str) -> bool) {
+        lock(&self.inner).facts.retain(|name, _| watched(name));
+    }
+
+    /// Whether a version was found absent so recently that asking again is of no use.
+    pub fn is_absent(&self, model: &str, version: &str, within: Duration) -> bool {
+        let key = (model.to_owned(), version.to_owned());
+        lock(&self.inner).absent_versions.get(&key).is_some_and(|since| since.elapsed() < within)
+    }
+
+    /// Notes that a version is absent.
+    pub fn note_absent(&self, model: &str, version: &str) {
+        let mut inner = lock(&self.inner);
+        inner.absent_versions.retain(|_, since| since.elapsed() < Duration::from_secs(3600));
+        inner.absent_versions.insert((model.to_owned(), version.to_owned()), Instant::now());
+    }
+
+    /// Whether an object's request to look now is new; it counts as acted on from then.
+    pub fn is_new_request(&self, namespace: &str, object: &str, request: Option<&String>) -> bool {
+        let Some(request) = request else { return false };
+        let key = (namespace.to_owned(), object.to_owned());
+        lock(&self.inner).model_requests.insert(key, request.clone()).as_ref() != Some(request)
+    }
+}
+
+/// A poisoned lock only means that another loop panicked while holding it; the maps are still whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

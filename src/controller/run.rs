@@ -1,0 +1,228 @@
+//! Starting the operator: stores, watches, loops, health; and stopping it in peace.
+//!
+//! Absent: configuration. It comes as [`Settings`].
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::hash::Hash;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use futures::channel::mpsc::{UnboundedReceiver, unbounded};
+use futures::{StreamExt, future};
+use kube::runtime::controller::{Action, Config, applier};
+use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::reflector::{ObjectRef, Store, store, store::Writer};
+use kube::runtime::watcher;
+use kube::{Api, Client, Resource};
+use tokio::task::JoinSet;
+
+use super::context::{Context, Scope};
+use super::failure::{Failure, try_again};
+use super::health::{Readiness, serve};
+use super::metrics::Metrics;
+use super::registry_state::RegistryStates;
+use super::watch::{self, follow, telling};
+use super::{binding, model, registry};
+use crate::api::{AliasBinding, ModelRegistry, RegisteredModel, names};
+use crate::workload::Workload;
+
+/// How many passes of one kind run at the same time.
+const CONCURRENCY: u16 = 16;
+
+/// How the operator is to run.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where health and metrics are served.
+    pub health_address: SocketAddr,
+    /// The namespaces to watch; all where empty.
+    pub watch_namespaces: Vec<String>,
+    /// This process's name in Events.
+    pub instance: Option<String>,
+}
+
+/// Why the operator ended other than by request.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The health address cannot be served.
+    #[error("health and metrics cannot be served at {address}: {source}; choose another --health-address")]
+    Health {
+        /// The address.
+        address: SocketAddr,
+        /// The cause.
+        source: std::io::Error,
+    },
+}
+
+struct Part {
+    scope: Scope,
+    writers: Writers,
+    queues: Queues,
+}
+
+struct Writers {
+    registries: Writer<ModelRegistry>,
+    models: Writer<RegisteredModel>,
+    bindings: Writer<AliasBinding>,
+    workloads: Writer<Workload>,
+}
+
+struct Queues {
+    registries: UnboundedReceiver<ObjectRef<ModelRegistry>>,
+    models: UnboundedReceiver<ObjectRef<RegisteredModel>>,
+    bindings: UnboundedReceiver<ObjectRef<AliasBinding>>,
+}
+
+/// Runs the operator until `stop` comes true.
+pub async fn run(
+    client: Client,
+    settings: Settings,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), RunError> {
+    let metrics = Metrics::default();
+    let readiness = Readiness::default();
+    let namespaces: Vec<Option<String>> = if settings.watch_namespaces.is_empty() {
+        vec![None]
+    } else {
+        settings.watch_namespaces.iter().cloned().map(Some).collect()
+    };
+    let mut scopes = Vec::new();
+    let mut pipes = Vec::new();
+    for part in namespaces.into_iter().map(part) {
+        scopes.push(part.scope);
+        pipes.push((part.writers, part.queues));
+    }
+    let reporter = Reporter { controller: names::FIELD_MANAGER.to_owned(), instance: settings.instance.clone() };
+    let recorder = Recorder::new(client.clone(), reporter);
+    let ctx =
+        Arc::new(Context { client, scopes, registries: RegistryStates::default(), recorder, metrics: metrics.clone() });
+    let (stop_loops, stopping) = tokio::sync::watch::channel(false);
+    let mut watches = JoinSet::new();
+    let mut loops = JoinSet::new();
+    for (index, (writers, queues)) in pipes.into_iter().enumerate() {
+        spawn_watches(&mut watches, &ctx, index, writers);
+        spawn_loops(&mut loops, &ctx, index, queues, &stopping);
+    }
+    watches.spawn(report_ready(Arc::clone(&ctx), readiness.clone()));
+    let address = settings.health_address;
+    let health = serve(address, readiness, metrics);
+    tokio::select! {
+        () = stop => tracing::info!("stopping: passes under way are brought to their end"),
+        ended = health => ended.map_err(|source| RunError::Health { address, source })?,
+    }
+    let _ = stop_loops.send(true);
+    while loops.join_next().await.is_some() {}
+    Ok(())
+}
+
+fn part(namespace: Option<String>) -> Part {
+    let (registries, registry_writer) = store();
+    let (models, model_writer) = store();
+    let (bindings, binding_writer) = store();
+    let (workloads, workload_writer) = store();
+    let (wake_registry, registry_queue) = unbounded();
+    let (wake_model, model_queue) = unbounded();
+    let (wake_binding, binding_queue) = unbounded();
+    Part {
+        scope: Scope { namespace, registries, models, bindings, workloads, wake_registry, wake_model, wake_binding },
+        writers: Writers {
+            registries: registry_writer,
+            models: model_writer,
+            bindings: binding_writer,
+            workloads: workload_writer,
+        },
+        queues: Queues { registries: registry_queue, models: model_queue, bindings: binding_queue },
+    }
+}
+
+fn api<K>(ctx: &Context, index: usize) -> Api<K>
+where
+    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
+{
+    match &ctx.scopes[index].namespace {
+        Some(namespace) => Api::namespaced(ctx.client.clone(), namespace),
+        None => Api::all(ctx.client.clone()),
+    }
+}
+
+fn spawn_watches(tasks: &mut JoinSet<()>, ctx: &Arc<Context>, index: usize, writers: Writers) {
+    let all = watcher::Config::default;
+    let labelled = watcher::Config::default().labels(names::BINDING_LABEL);
+    tasks.spawn(follow(
+        api(ctx, index),
+        all(),
+        writers.registries,
+        watch::without_managed_fields,
+        telling(ctx, watch::registry_changed),
+    ));
+    tasks.spawn(follow(
+        api(ctx, index),
+        all(),
+        writers.models,
+        watch::without_managed_fields,
+        telling(ctx, watch::model_changed),
+    ));
+    tasks.spawn(follow(
+        api(ctx, index),
+        all(),
+        writers.bindings,
+        watch::without_managed_fields,
+        telling(ctx, watch::binding_changed),
+    ));
+    let tell = telling(ctx, watch::workload_changed);
+    tasks.spawn(follow(api(ctx, index), labelled, writers.workloads, watch::digest_workload, tell));
+}
+
+type Stopping = tokio::sync::watch::Receiver<bool>;
+
+fn spawn_loops(tasks: &mut JoinSet<()>, ctx: &Arc<Context>, index: usize, queues: Queues, stopping: &Stopping) {
+    let scope = &ctx.scopes[index];
+    tasks.spawn(turn(ctx, scope.registries.clone(), queues.registries, registry::reconcile, stopping));
+    tasks.spawn(turn(ctx, scope.models.clone(), queues.models, model::reconcile, stopping));
+    tasks.spawn(turn(ctx, scope.bindings.clone(), queues.bindings, binding::reconcile, stopping));
+}
+
+/// One loop: every name that comes out of the queue is reconciled, each object by one pass at a time.
+fn turn<K, Pass, Reconcile>(
+    ctx: &Arc<Context>,
+    store: Store<K>,
+    queue: UnboundedReceiver<ObjectRef<K>>,
+    reconcile: Reconcile,
+    stopping: &Stopping,
+) -> impl Future<Output = ()> + Send + use<K, Pass, Reconcile>
+where
+    K: Clone + Resource<DynamicType = ()> + Send + Sync + 'static,
+    K::DynamicType: Eq + Hash + Clone,
+    Pass: Future<Output = Result<Action, Failure>> + Send + 'static,
+    Reconcile: Fn(Arc<K>, Arc<Context>) -> Pass + Send + 'static,
+{
+    let ctx = Arc::clone(ctx);
+    let mut stopping = stopping.clone();
+    async move {
+        filled(&ctx).await;
+        let queue =
+            queue.map(Ok::<_, Infallible>).take_until(async move { stopping.wait_for(|stop| *stop).await.map(drop) });
+        let config = Config::default().concurrency(CONCURRENCY);
+        let pass = move |object, ctx| Box::pin(reconcile(object, ctx));
+        let passes = applier(pass, try_again, ctx, store, queue, config);
+        // A name whose object is gone is an error to kube, and the normal end of an object here.
+        passes.for_each(|_| future::ready(())).await;
+    }
+}
+
+/// Comes true when every store holds what the cluster holds.
+async fn filled(ctx: &Context) {
+    for scope in &ctx.scopes {
+        // A writer that is gone means that the operator is stopping.
+        let _ = scope.registries.wait_until_ready().await;
+        let _ = scope.models.wait_until_ready().await;
+        let _ = scope.bindings.wait_until_ready().await;
+        let _ = scope.workloads.wait_until_ready().await;
+    }
+}
+
+async fn report_ready(ctx: Arc<Context>, readiness: Readiness) {
+    filled(&ctx).await;
+    tracing::info!("the caches are filled");
+    readiness.set(true);
+}

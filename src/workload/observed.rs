@@ -1,0 +1,137 @@
+//! The part of a Deployment that Pointsman reads, decoded straight into these few fields.
+//!
+//! Absent: all else of a Deployment, so that ten thousand of them stay small; managed fields, once digested.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentCondition};
+use kube::Resource;
+use kube::api::ObjectMeta;
+use serde::{Deserialize, Serialize};
+
+use super::owners::FieldOwners;
+use crate::api::names;
+
+/// A Deployment, as far as it matters here.
+#[derive(Clone, Debug, Default, Deserialize, Resource, Serialize)]
+#[resource(inherit = "Deployment")]
+pub struct Workload {
+    /// Name, labels, annotations, owners, generation.
+    pub metadata: ObjectMeta,
+    /// What is asked for.
+    #[serde(default)]
+    pub spec: WorkloadSpec,
+    /// How far it is.
+    #[serde(default)]
+    pub status: WorkloadStatus,
+    /// Who wrote the fields that Pointsman cares for; filled by [`Workload::digested`].
+    #[serde(skip)]
+    pub owners: FieldOwners,
+}
+
+/// A Deployment's spec, as far as it matters here.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct WorkloadSpec {
+    /// How many pods are asked for; 1 where nothing is said.
+    pub replicas: Option<i32>,
+    /// Whether rollouts are paused.
+    pub paused: bool,
+    /// The pod template.
+    pub template: PodTemplate,
+}
+
+/// A pod template, as far as it matters here.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct PodTemplate {
+    /// Labels and annotations.
+    pub metadata: TemplateMeta,
+    /// Containers.
+    pub spec: PodSpec,
+}
+
+/// A pod template's labels and annotations.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct TemplateMeta {
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// A pod template's containers.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct PodSpec {
+    /// The containers, in order.
+    pub containers: Vec<Container>,
+}
+
+/// A container's name and environment.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct Container {
+    /// Its name.
+    pub name: String,
+    /// Its environment variables.
+    pub env: Vec<EnvVar>,
+}
+
+/// An environment variable.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct EnvVar {
+    /// Its name.
+    pub name: String,
+    /// Its literal value.
+    pub value: Option<String>,
+    /// Where its value comes from, where it is not literal.
+    pub value_from: Option<serde_json::Value>,
+}
+
+/// A Deployment's status, as far as it matters here.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct WorkloadStatus {
+    /// The generation that the Deployment's controller speaks of.
+    pub observed_generation: Option<i64>,
+    /// All pods.
+    pub replicas: Option<i32>,
+    /// Pods of the newest template.
+    pub updated_replicas: Option<i32>,
+    /// Pods that are available.
+    pub available_replicas: Option<i32>,
+    /// The Deployment's own conditions.
+    pub conditions: Vec<DeploymentCondition>,
+}
+
+impl Workload {
+    /// The same workload with its managed fields read and then dropped.
+    #[must_use]
+    pub fn digested(mut self) -> Self {
+        let managed = self.metadata.managed_fields.take().unwrap_or_default();
+        self.owners = FieldOwners::read(&managed);
+        self
+    }
+
+    /// The version that the pod template names in its annotation.
+    #[must_use]
+    pub fn version(&self) -> Option<&str> {
+        self.spec.template.metadata.annotations.get(names::VERSION_ANNOTATION).map(String::as_str)
+    }
+
+    /// The literal value of an environment variable of a container.
+    #[must_use]
+    pub fn env(&self, container: &str, name: &str) -> Option<&EnvVar> {
+        let container = self.spec.template.spec.containers.iter().find(|each| each.name == container)?;
+        container.env.iter().find(|each| each.name == name)
+    }
+
+    /// The binding that the Deployment's label names.
+    #[must_use]
+    pub fn binding(&self) -> Option<&str> {
+        self.metadata.labels.as_ref()?.get(names::BINDING_LABEL).map(String::as_str)
+    }
+}
