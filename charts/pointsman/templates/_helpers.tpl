@@ -1,0 +1,61 @@
+{{- define "pointsman.fullname" -}}
+{{- $name := default .Chart.Name .Values.nameOverride -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" -}}
+{{- else if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 63 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "pointsman.selectorLabels" -}}
+app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride | trunc 63 }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "pointsman.labels" -}}
+{{ include "pointsman.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 }}
+{{- end -}}
+
+{{- define "pointsman.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "pointsman.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- default "default" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Name of cluster-wide objects: two releases of one name in two namespaces must not share them. */}}
+{{- define "pointsman.clusterName" -}}
+{{- printf "%s-%s" .Release.Namespace (include "pointsman.fullname" .) | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{/* What the operator may do in a namespace that it watches. Secrets and ConfigMaps are read by name, never listed. */}}
+{{- define "pointsman.rules" -}}
+- apiGroups: [pointsman.dev]
+  resources: [modelregistries, registeredmodels, aliasbindings]
+  verbs: [get, list, watch]
+- apiGroups: [pointsman.dev]
+  resources: [registeredmodels]
+  verbs: [patch]
+- apiGroups: [pointsman.dev]
+  resources: [modelregistries/status, registeredmodels/status, aliasbindings/status]
+  verbs: [update]
+- apiGroups: [pointsman.dev]
+  # Where the API server demands it for blockOwnerDeletion on an owned Deployment.
+  resources: [aliasbindings/finalizers, registeredmodels/finalizers]
+  verbs: [update]
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [get, list, watch, create, patch]
+- apiGroups: [""]
+  resources: [secrets, configmaps]
+  verbs: [get]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+{{- end -}}
