@@ -2,6 +2,7 @@
 //!
 //! Absent: everything else.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -17,7 +18,7 @@ type Failure = Box<dyn std::error::Error>;
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Run(arguments) => operate(arguments),
-        Command::Crds => print_definitions(),
+        Command::Crds(arguments) => print_definitions(arguments.output.as_deref()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -28,9 +29,16 @@ fn main() -> ExitCode {
     }
 }
 
-fn print_definitions() -> Result<(), Failure> {
+fn print_definitions(folder: Option<&Path>) -> Result<(), Failure> {
     for definition in custom_resource_definitions() {
-        print!("---\n{}", pointsman::api::to_yaml(&definition)?);
+        let yaml = pointsman::api::to_yaml(&definition)?;
+        match folder {
+            None => print!("---\n{yaml}"),
+            Some(folder) => {
+                let name = definition.metadata.name.unwrap_or_default();
+                std::fs::write(folder.join(format!("{name}.yaml")), yaml)?;
+            }
+        }
     }
     Ok(())
 }

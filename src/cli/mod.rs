@@ -24,7 +24,15 @@ pub enum Command {
     )]
     Run(RunArguments),
     /// Print the custom resource definitions as YAML: pointsman crds | kubectl apply --server-side -f -
-    Crds,
+    Crds(CrdsArguments),
+}
+
+/// Where the definitions go.
+#[derive(Clone, Debug, clap::Args)]
+pub struct CrdsArguments {
+    /// Write one file a definition into this folder instead.
+    #[arg(long, value_name = "FOLDER")]
+    pub output: Option<std::path::PathBuf>,
 }
 
 /// How to run the operator.

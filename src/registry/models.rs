@@ -113,18 +113,22 @@ impl Registry {
         let room = habit.line.saturating_sub(LINE_OVERHEAD + self.base_length());
         let (short, long): (Vec<&str>, Vec<&str>) =
             names.iter().map(String::as_str).partition(|name| filter::url_cost(name) <= room);
-        let batches = filter::batches(short, BATCH, room);
-        if habit.refuses_in && !names.is_empty() || habit.pages < batches.len() {
-            let most = if habit.refuses_in { MOST_PAGES } else { batches.len() };
-            if let Some(facts) = self.walk(habit, most).await? {
-                return Ok(facts);
-            }
+        let (batches, single) = if habit.refuses_in {
+            (Vec::new(), names.iter().map(String::as_str).collect())
+        } else {
+            (filter::batches(short, BATCH, room), long)
+        };
+        let by_name = batches.len() + single.len();
+        if habit.pages < by_name
+            && let Some(facts) = self.walk(habit, by_name.min(MOST_PAGES)).await?
+        {
+            return Ok(facts);
         }
         let mut facts = Facts::new();
         for batch in batches {
             facts.extend(self.search(&filter::name_in(batch), habit.page_size).await?);
         }
-        for name in long {
+        for name in single {
             facts.extend(self.get_model(name).await?.map(|model| (name.to_owned(), model)));
         }
         Ok(facts)

@@ -62,21 +62,24 @@ async fn short_request_lines_are_learnt_once() -> Outcome {
 }
 
 #[tokio::test]
-async fn server_without_in_is_walked_from_then_on() -> Outcome {
+async fn server_without_in_is_walked_where_that_is_shorter() -> Outcome {
     let server = Hostile::start(|_, head| match request_line(head) {
         line if line.contains("filter=") => {
             Reply::json("400 Bad Request", r#"{"error_code":"INVALID_PARAMETER_VALUE","message":"Invalid filter"}"#)
         }
         line if line.contains("page_token=two") => page(&["b"], None),
+        line if line.contains("/get?name=b") => Reply::json("200 OK", r#"{"registered_model":{"name":"b"}}"#),
         _ => page(&["a", "c"], Some("two")),
     })
     .await?;
     let registry = server.registry(Credentials::None)?;
-    let wanted = BTreeSet::from(["a".to_owned(), "b".to_owned()]);
+    let wanted = ["a", "b", "d"].map(str::to_owned).into();
     for requests in [3, 5] {
         assert_eq!(registry.look(&wanted).await?.into_keys().collect::<Vec<_>>(), ["a", "b"]);
-        assert_eq!(server.heads().len(), requests);
+        assert_eq!(server.heads().len(), requests, "a walk of two pages, after the refusal of the first look");
     }
+    assert_eq!(registry.look(&BTreeSet::from(["b".to_owned()])).await?.len(), 1);
+    assert_eq!(server.heads().len(), 6, "one model is asked for by its name");
     Ok(())
 }
 

@@ -83,7 +83,14 @@ impl Registry {
         }
         let page = match self.search_versions(&filter::name_in([model]), count).await {
             Err(error) if error.code() == Some("INVALID_PARAMETER_VALUE") => {
-                let equals = filter::name_equals(model).ok_or(error)?;
+                let Some(equals) = filter::name_equals(model) else {
+                    return Ok(self
+                        .get_model(model)
+                        .await?
+                        .and_then(|facts| facts.latest_version)
+                        .into_iter()
+                        .collect());
+                };
                 self.search_versions(&equals, count).await?
             }
             outcome => outcome?,

@@ -220,3 +220,7 @@ fn held(workload: &Workload, hold: &Hold) -> Problem {
         ),
     )
 }
+
+#[cfg(test)]
+#[path = "decide_tests.rs"]
+mod tests;

@@ -1,0 +1,249 @@
+//! The decision, row by row; each test's name begins with the number of the rule that it shows.
+//!
+//! Absent: a cluster. What Kubernetes does with a decision is shown by the scenarios.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::api::RegisteredModel;
+use crate::rollout::resolve;
+
+const NOW: &str = "2026-11-23T12:00:00Z";
+
+fn now() -> Timestamp {
+    NOW.parse().expect("a time")
+}
+
+fn binding(spec: Value, status: Value) -> AliasBinding {
+    let mut whole = json!({"modelRef": {"name": "nyc-taxi"}, "alias": "champion", "target": {"name": "server"}});
+    for (key, value) in spec.as_object().expect("an object") {
+        whole[key] = value.clone();
+    }
+    serde_json::from_value(json!({
+        "apiVersion": "pointsman.dev/v1alpha1", "kind": "AliasBinding",
+        "metadata": {"name": "taxi", "namespace": "ml"}, "spec": whole, "status": status}))
+    .expect("a binding")
+}
+
+fn plain() -> AliasBinding {
+    binding(json!({}), json!({}))
+}
+
+fn model(champion: Option<&str>, ready: (&str, &str)) -> RegisteredModel {
+    let aliases: Vec<Value> =
+        champion.iter().map(|version| json!({"name": "champion", "version": version, "since": NOW})).collect();
+    let version = |number: &str| json!({"version": number, "artifactURI": format!("s3://m/{number}"), "runID": format!("r{number}")});
+    serde_json::from_value(json!({
+        "apiVersion": "pointsman.dev/v1alpha1", "kind": "RegisteredModel", "metadata": {"name": "nyc-taxi"},
+        "spec": {"registryRef": {"name": "mlflow"}},
+        "status": {"aliases": aliases, "versions": [version("1"), version("2"), {"version": "3", "problem": "its run is gone"}],
+            "trackingUri": "http://mlflow", "conditions": [{"type": "Ready", "status": ready.0, "reason": ready.1,
+            "message": "told", "lastTransitionTime": NOW}]}}))
+    .expect("a model")
+}
+
+fn mirrored(champion: &str) -> RegisteredModel {
+    model(Some(champion), ("True", "Mirrored"))
+}
+
+/// A Deployment that holds a version, written by a manager; every other field as a user would write it.
+fn workload(version: Option<&str>, manager: &str, extra_env: Value) -> Workload {
+    let mut env = extra_env.as_array().cloned().unwrap_or_default();
+    let mut names: Vec<String> = env.iter().filter_map(|each| each["name"].as_str().map(str::to_owned)).collect();
+    let mut template = json!({"labels": {"pointsman.dev/binding": "taxi"}, "annotations": {}});
+    let mut annotations = json!({});
+    if let Some(version) = version {
+        let uri = format!("s3://m/{version}");
+        let (run, full) = (format!("r{version}"), format!("models:/nyc-taxi/{version}"));
+        let ours = [
+            ("MODEL_NAME", "nyc-taxi"),
+            ("MODEL_VERSION", version),
+            ("MODEL_ALIAS", "champion"),
+            ("MODEL_URI", &uri),
+            ("MODEL_RUN_ID", &run),
+            ("MLFLOW_MODEL_URI", &full),
+            ("MLFLOW_TRACKING_URI", "http://mlflow"),
+        ];
+        env.extend(ours.iter().map(|(name, value)| json!({"name": name, "value": value})));
+        names.extend(ours.iter().map(|(name, _)| (*name).to_owned()));
+        template["annotations"] = json!({"pointsman.dev/model-version": version});
+        annotations = json!({"kubernetes.io/change-cause": format!("nyc-taxi version {version} (champion)")});
+    }
+    let owned: serde_json::Map<String, Value> =
+        names.iter().map(|name| (format!("k:{{\"name\":\"{name}\"}}"), json!({"f:value": {}}))).collect();
+    let mut fields =
+        json!({"f:spec": {"f:template": {"f:spec": {"f:containers": {"k:{\"name\":\"server\"}": {"f:env": owned}}}}}});
+    if version.is_some() {
+        fields["f:spec"]["f:template"]["f:metadata"] = json!({"f:annotations": {"f:pointsman.dev/model-version": {}}});
+    }
+    let workload: Workload = serde_json::from_value(json!({
+        "metadata": {"name": "server", "resourceVersion": "1", "annotations": annotations, "labels": {"pointsman.dev/binding": "taxi"},
+            "managedFields": [{"manager": manager, "operation": "Apply", "time": NOW, "fieldsV1": fields}]},
+        "spec": {"template": {"metadata": template, "spec": {"containers": [{"name": "server", "env": env}]}}}}))
+    .expect("a workload");
+    workload.digested()
+}
+
+fn ours(version: &str) -> Workload {
+    workload(Some(version), "pointsman", json!([]))
+}
+
+fn decision(binding: &AliasBinding, model: &RegisteredModel, workload: Option<&Workload>) -> Decision {
+    let resolution = resolve(binding, Some(model));
+    let observed = Observed { resolution: &resolution, workload, claim: None, template_changed: false };
+    decide(binding, &observed, now())
+}
+
+fn applied(decision: &Decision) -> Option<&str> {
+    match &decision.action {
+        Action::Apply(injection) => Some(&injection.version),
+        Action::Leave(_) | Action::Settled => None,
+    }
+}
+
+fn left(decision: &Decision) -> Option<Reason> {
+    match &decision.action {
+        Action::Leave(problem) => Some(problem.reason),
+        Action::Settled | Action::Apply(_) => None,
+    }
+}
+
+fn after(version: &str) -> Value {
+    json!({"history": [{"version": version, "artifactURI": format!("s3://m/{version}"), "outcome": "Live", "reason": "Live",
+        "startedAt": NOW, "trigger": "AliasMove"}]})
+}
+
+#[test]
+fn rule_1_the_alias_resolves_to_one_version_with_its_artifact() {
+    let decision = decision(&plain(), &mirrored("2"), Some(&ours("1")));
+    let Action::Apply(injection) = decision.action else { panic!("{decision:?}") };
+    assert_eq!(injection.env["MODEL_URI"], "s3://m/2");
+    assert_eq!(injection.env["MLFLOW_MODEL_URI"], "models:/nyc-taxi/2");
+}
+
+#[test]
+fn rule_1_the_same_number_with_another_artifact_is_another_version() {
+    let mut made_again = mirrored("1");
+    made_again.status.as_mut().expect("a status").versions[0].artifact_uri = Some("s3://other/1".into());
+    assert_eq!(applied(&decision(&plain(), &made_again, Some(&ours("1")))), Some("1"));
+}
+
+#[test]
+fn rule_2_what_is_as_wanted_already_is_settled() {
+    assert_eq!(decision(&plain(), &mirrored("2"), Some(&ours("2"))).action, Action::Settled);
+}
+
+#[test]
+fn rule_3_whatever_cannot_be_resolved_leaves_the_workload_alone() {
+    let rows = [
+        (model(None, ("True", "Mirrored")), Reason::AliasNotFound),
+        (mirrored("9"), Reason::VersionNotFound),
+        (mirrored("3"), Reason::ArtifactUnavailable),
+        (model(Some("2"), ("False", "ModelNotFound")), Reason::ModelNotFound),
+        (model(Some("2"), ("False", "RegistryUnreachable")), Reason::RegistryUnreachable),
+        (model(Some("2"), ("False", "RegistryRefused")), Reason::RegistryRefused),
+        (model(Some("2"), ("False", "CredentialsNotFound")), Reason::CredentialsNotFound),
+    ];
+    for (model, reason) in rows {
+        assert_eq!(left(&decision(&plain(), &model, Some(&ours("1")))), Some(reason));
+    }
+}
+
+#[test]
+fn rule_3_an_outage_settles_what_runs_already() {
+    let outage = model(Some("2"), ("False", "RegistryUnreachable"));
+    assert_eq!(decision(&plain(), &outage, Some(&ours("2"))).action, Action::Settled);
+}
+
+#[test]
+fn rule_4_back_is_as_direct_as_forward() {
+    let status = after("2");
+    assert_eq!(applied(&decision(&binding(json!({}), status), &mirrored("1"), Some(&ours("2")))), Some("1"));
+}
+
+#[test]
+fn rule_7_a_persons_undo_is_held_and_remembered() {
+    let undone = workload(Some("1"), "kubectl", json!([]));
+    let decision = decision(&binding(json!({}), after("2")), &mirrored("2"), Some(&undone));
+    assert_eq!(left(&decision), Some(Reason::Held));
+    let hold = decision.hold.expect("a hold");
+    assert_eq!((hold.wanted.version.as_str(), hold.manager.as_str()), ("2", "kubectl"));
+}
+
+#[test]
+fn rule_7_a_hold_ends_when_the_alias_moves() {
+    let undone = workload(Some("1"), "kubectl", json!([]));
+    let mut status = after("1");
+    status["hold"] = json!({"wanted": {"version": "9", "artifactURI": "s3://m/9"}, "manager": "kubectl", "since": NOW});
+    let decision = decision(&binding(json!({}), status), &mirrored("2"), Some(&undone));
+    assert_eq!((applied(&decision), decision.hold.clone()), (Some("2"), None));
+}
+
+#[test]
+fn rule_7_a_hold_ends_when_a_person_resumes() {
+    let undone = workload(Some("1"), "kubectl", json!([]));
+    let mut binding = binding(json!({}), after("2"));
+    binding.metadata.annotations = Some([("pointsman.dev/resume-requested-at".to_owned(), "1".to_owned())].into());
+    assert_eq!(applied(&decision(&binding, &mirrored("2"), Some(&undone))), Some("2"));
+}
+
+#[test]
+fn rule_7_a_pin_decides_whatever_the_alias_says_and_whether_or_not_the_registry_answers() {
+    let pinned = binding(json!({"pinnedVersion": "1"}), after("2"));
+    assert_eq!(applied(&decision(&pinned, &mirrored("2"), Some(&ours("2")))), Some("1"));
+    let outage = model(Some("2"), ("False", "RegistryUnreachable"));
+    assert_eq!(applied(&decision(&pinned, &outage, Some(&ours("2")))), Some("1"));
+}
+
+#[test]
+fn rule_7_a_pinned_version_that_ran_before_is_known_by_history_alone() {
+    let mut forgotten = mirrored("2");
+    forgotten.status.as_mut().expect("a status").versions.clear();
+    let pinned = binding(json!({"pinnedVersion": "1"}), after("1"));
+    assert_eq!(applied(&decision(&pinned, &forgotten, Some(&ours("2")))), Some("1"));
+}
+
+#[test]
+fn rule_7_suspended_means_untouched() {
+    let suspended = binding(json!({"suspend": true}), json!({}));
+    assert_eq!(left(&decision(&suspended, &mirrored("2"), Some(&ours("1")))), Some(Reason::Suspended));
+}
+
+#[test]
+fn rule_8_a_variable_of_another_manager_is_never_overwritten() {
+    let theirs = workload(None, "kubectl-client-side-apply", json!([{"name": "MODEL_URI", "value": "mine"}]));
+    let decision = decision(&plain(), &mirrored("2"), Some(&theirs));
+    let Action::Leave(problem) = decision.action else { panic!("{decision:?}") };
+    assert_eq!(problem.reason, Reason::FieldConflict);
+    assert!(
+        problem.message.contains("kubectl-client-side-apply sets MODEL_URI in container server"),
+        "{}",
+        problem.message
+    );
+}
+
+#[test]
+fn rule_8_the_users_own_tracking_uri_is_no_conflict() {
+    let theirs = workload(None, "argocd", json!([{"name": "MLFLOW_TRACKING_URI", "value": "mine"}]));
+    assert_eq!(applied(&decision(&plain(), &mirrored("2"), Some(&theirs))), Some("2"));
+}
+
+#[test]
+fn a_wiped_injection_is_written_again() {
+    let replaced = workload(None, "kubectl-replace", json!([]));
+    assert_eq!(applied(&decision(&binding(json!({}), after("2")), &mirrored("2"), Some(&replaced))), Some("2"));
+}
+
+#[test]
+fn a_missing_target_is_told_and_a_missing_template_is_made() {
+    assert_eq!(left(&decision(&plain(), &mirrored("2"), None)), Some(Reason::TargetNotFound));
+    let template =
+        json!({"target": null, "template": {"spec": {"template": {"spec": {"containers": [{"name": "server"}]}}}}});
+    assert_eq!(applied(&decision(&binding(template, json!({})), &mirrored("2"), None)), Some("2"));
+}
+
+#[test]
+fn a_container_that_is_not_there_is_an_invalid_spec() {
+    let wrong = binding(json!({"inject": {"containers": ["srv"]}}), json!({}));
+    assert_eq!(left(&decision(&wrong, &mirrored("2"), Some(&ours("1")))), Some(Reason::InvalidSpec));
+}

@@ -1,0 +1,53 @@
+//! The generated files are what their source says.
+//!
+//! Absent: a way to bless a difference. `make crds` writes them anew.
+
+#![allow(clippy::expect_used)]
+
+use std::fs;
+use std::path::Path;
+
+#[test]
+fn the_definitions_in_crds_and_in_the_chart_are_what_src_api_generates() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for folder in ["crds", "charts/pointsman/files/crds"] {
+        let mut expected = Vec::new();
+        for definition in pointsman::api::custom_resource_definitions() {
+            let file = format!("{}.yaml", definition.metadata.name.as_deref().expect("a name"));
+            let yaml = pointsman::api::to_yaml(&definition).expect("as YAML");
+            let path = root.join(folder).join(&file);
+            let found = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            assert!(found == yaml, "{folder}/{file} is not what src/api generates: run `make crds`");
+            expected.push(file);
+        }
+        let entries = fs::read_dir(root.join(folder)).expect("the folder");
+        let mut found: Vec<_> =
+            entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("a name")).collect();
+        found.sort();
+        expected.sort();
+        assert_eq!(found, expected, "{folder} holds other files than the definitions");
+    }
+}
+
+/// `kubectl explain` must have something to say of every field.
+#[test]
+fn every_field_of_every_kind_is_documented() {
+    fn walk(schema: &serde_json::Value, path: &str, bare: &mut Vec<String>) {
+        for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+            let here = format!("{path}.{name}");
+            if property["description"].as_str().is_none_or(str::is_empty) {
+                bare.push(here.clone());
+            }
+            walk(property, &here, bare);
+            walk(&property["items"], &here, bare);
+        }
+    }
+    for definition in pointsman::api::custom_resource_definitions() {
+        let schema = serde_json::to_value(&definition).expect("as JSON");
+        let schema = &schema["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+        let mut bare = Vec::new();
+        walk(&schema["properties"]["spec"], "spec", &mut bare);
+        walk(&schema["properties"]["status"], "status", &mut bare);
+        assert_eq!(bare, Vec::<String>::new(), "{}", definition.spec.names.kind);
+    }
+}
