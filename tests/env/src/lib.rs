@@ -6,20 +6,34 @@
 
 pub mod cache;
 pub mod certificates;
+pub mod chart;
 pub mod control_plane;
+mod dump;
 pub mod error;
 pub mod interceptor;
+pub mod kinds;
 pub mod kwok;
 mod leash;
+pub mod manifests;
+pub mod mlflow;
+pub mod observe;
+pub mod operator;
 pub mod ports;
 pub mod prerequisites;
 pub mod process;
 pub mod progress;
+pub mod python;
+pub mod registrar;
+pub mod scenario;
 pub mod tools;
 
 pub use control_plane::{ControlPlane, ControlPlaneOptions};
 pub use error::{Error, Result};
+pub use kinds::Kind;
 pub use leash::leash_if_asked;
+pub use observe::{Seen, Which};
+pub use operator::{Operator, OperatorOptions};
+pub use scenario::{PlainDeployment, Scenario};
 pub use tools::Tools;
 
 /// Where the files beside this crate's sources are: Go modules and Python requirements.

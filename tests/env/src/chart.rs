@@ -1,0 +1,63 @@
+//! The chart, rendered by the real helm: what an installation would contain.
+//! Nothing is changed in what helm renders; tests run under exactly these rights, arguments and variables.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+use tokio::process::Command;
+
+use crate::error::{Context, Error, Result};
+use crate::manifests::{self, text};
+use crate::tools::Tools;
+
+/// What helm made of the chart.
+#[derive(Debug, Clone)]
+pub struct RenderedChart {
+    /// All objects, in helm's order.
+    pub objects: Vec<Value>,
+}
+
+/// Where the chart is.
+#[must_use]
+pub fn chart_folder() -> PathBuf {
+    crate::crate_folder().join("../../charts/pointsman")
+}
+
+impl RenderedChart {
+    /// Runs `helm template` with these values.
+    pub async fn render(tools: &Tools, release: &str, namespace: &str, values: &Value) -> Result<Self> {
+        let what = "rendering the chart with helm template";
+        let folder = crate::process::RunFolder::create("helm")?;
+        let values_file = folder.path().join("values.yaml");
+        std::fs::write(&values_file, values.to_string()).context("writing the values for helm")?;
+        let output = Command::new(&tools.helm)
+            .args(["template", release])
+            .arg(chart_folder())
+            .args(["--namespace", namespace, "--values"])
+            .arg(&values_file)
+            .env("HELM_CACHE_HOME", folder.path().join("cache"))
+            .env("HELM_CONFIG_HOME", folder.path().join("config"))
+            .env("HELM_DATA_HOME", folder.path().join("data"))
+            .output()
+            .await
+            .context(what)?;
+        if !output.status.success() {
+            return Err(Error::new(what, String::from_utf8_lossy(&output.stderr)));
+        }
+        Ok(Self { objects: manifests::parse(&String::from_utf8_lossy(&output.stdout))? })
+    }
+
+    /// The objects of a kind.
+    pub fn of_kind<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Value> {
+        self.objects.iter().filter(move |object| text(object, "/kind") == kind)
+    }
+
+    /// The only object of a kind.
+    pub fn the_only<'a>(&'a self, kind: &'a str) -> Result<&'a Value> {
+        let mut found = self.of_kind(kind);
+        match (found.next(), found.next()) {
+            (Some(object), None) => Ok(object),
+            (first, _) => Err(Error::new(format_args!("looking for the {kind} in the rendered chart"), if first.is_some() { "there are several" } else { "there is none" })),
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! The account of a namespace that a failed scenario ends with: the operator's objects in full, the workload's in a line each, Events and logs.
+//! Nothing here fails: what cannot be read is left out, for the failure is what matters.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use crate::kinds::{self, Kind};
+use crate::manifests::{readable, text};
+use crate::process::tail;
+use crate::scenario::Scenario;
+
+/// What belongs to the state of the world; Events are told apart, for they are only about it.
+pub(crate) const LOOKED_AT: [&Kind; 6] =
+    [&kinds::MODEL_REGISTRY, &kinds::REGISTERED_MODEL, &kinds::ALIAS_BINDING, &kinds::DEPLOYMENT, &kinds::REPLICA_SET, &kinds::POD];
+
+/// Everything in the namespace that may explain a failure.
+pub(crate) async fn account(scenario: &Scenario, logs: &[PathBuf]) -> String {
+    let mut account = String::new();
+    for kind in LOOKED_AT {
+        let objects = scenario.list(kind, "").await.unwrap_or_default();
+        section(&mut account, kind, &objects);
+    }
+    account.push_str("===== Events\n");
+    for event in scenario.list(&kinds::EVENT, "").await.unwrap_or_default() {
+        account.push_str(&event_line(&event));
+    }
+    for log in logs {
+        let _ = write!(account, "===== {}\n{}\n", log.display(), tail(log, 60));
+    }
+    account
+}
+
+fn section(account: &mut String, kind: &Kind, objects: &[Value]) {
+    let _ = writeln!(account, "===== {}: {}", kind.kind, objects.len());
+    for object in objects {
+        match kind.kind {
+            "Deployment" => account.push_str(&deployment_lines(object)),
+            "ReplicaSet" => account.push_str(&replica_set_line(object)),
+            "Pod" => account.push_str(&pod_line(object)),
+            _ => {
+                let _ = writeln!(account, "---\n{}", readable(object));
+            }
+        }
+    }
+}
+
+fn deployment_lines(object: &Value) -> String {
+    let mut lines = format!(
+        "{}: wants {}, updated {}, ready {}, generation {} observed {}\n",
+        text(object, "/metadata/name"),
+        number(object, "/spec/replicas"),
+        number(object, "/status/updatedReplicas"),
+        number(object, "/status/readyReplicas"),
+        number(object, "/metadata/generation"),
+        number(object, "/status/observedGeneration"),
+    );
+    for condition in object.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten() {
+        let _ = writeln!(lines, "  {}={} {}: {}", text(condition, "/type"), text(condition, "/status"), text(condition, "/reason"), text(condition, "/message"));
+    }
+    let _ = writeln!(lines, "  annotations {}", object.pointer("/metadata/annotations").unwrap_or(&Value::Null));
+    let _ = writeln!(lines, "  template {}", object.pointer("/spec/template").unwrap_or(&Value::Null));
+    lines
+}
+
+fn replica_set_line(object: &Value) -> String {
+    format!(
+        "{}: wants {}, ready {}, model version {}\n",
+        text(object, "/metadata/name"),
+        number(object, "/spec/replicas"),
+        number(object, "/status/readyReplicas"),
+        text(object, "/spec/template/metadata/annotations/pointsman.dev~1model-version"),
+    )
+}
+
+fn pod_line(object: &Value) -> String {
+    let container = object.pointer("/status/containerStatuses/0").unwrap_or(&Value::Null);
+    format!(
+        "{}: {}, model version {}, ready {}, restarts {}, {}\n",
+        text(object, "/metadata/name"),
+        text(object, "/status/phase"),
+        text(object, "/metadata/annotations/pointsman.dev~1model-version"),
+        container.pointer("/ready").unwrap_or(&Value::Null),
+        number(container, "/restartCount"),
+        container.pointer("/state").unwrap_or(&Value::Null),
+    )
+}
+
+fn event_line(event: &Value) -> String {
+    format!(
+        "{} {}/{} {}: {}\n",
+        text(event, "/type"),
+        text(event, "/involvedObject/kind"),
+        text(event, "/involvedObject/name"),
+        text(event, "/reason"),
+        text(event, "/message"),
+    )
+}
+
+fn number(object: &Value, pointer: &str) -> i64 {
+    object.pointer(pointer).and_then(Value::as_i64).unwrap_or_default()
+}

@@ -1,0 +1,210 @@
+//! A real MLflow server on loopback, with a SQLite database and artifacts behind its own proxy, in a folder of its own.
+//! Absent: talking to it; tests do that through `registrar`, through the operator, or by themselves.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::error::{Context, Error, Result};
+use crate::ports::free_port;
+use crate::process::{Child, Program, RunFolder, tail};
+use crate::python::{self, MlflowVersion};
+
+/// How long a server may take from its start to the first healthy answer.
+const START_LIMIT: Duration = Duration::from_secs(90);
+
+/// How long a server may take to finish its requests before it is killed.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// What a server is started with.
+#[derive(Clone, Debug)]
+pub struct MlflowOptions {
+    /// The port; a free one if none is given.
+    pub port: Option<u16>,
+    /// Turns basic authentication on, with this administrator; MLflow refuses passwords under twelve characters.
+    pub basic_auth: Option<(String, String)>,
+    /// Turns workspaces on (MLflow 3 only).
+    pub workspaces: bool,
+    /// How many server processes share the port.
+    pub workers: u8,
+    /// More arguments of `mlflow server`.
+    pub extra_args: Vec<String>,
+    /// More variables for it.
+    pub extra_env: Vec<(String, String)>,
+}
+
+impl Default for MlflowOptions {
+    fn default() -> Self {
+        Self {
+            port: None,
+            basic_auth: None,
+            workspaces: false,
+            workers: 1,
+            extra_args: Vec::new(),
+            extra_env: Vec::new(),
+        }
+    }
+}
+
+/// A server with its data; it ends, and its data goes, when this is dropped.
+#[derive(Debug)]
+pub struct Mlflow {
+    // The child is dropped before its folder.
+    child: Option<Child>,
+    program: Program,
+    port: u16,
+    folder: RunFolder,
+}
+
+impl Mlflow {
+    /// Starts a server and returns once it is healthy.
+    ///
+    /// # Errors
+    /// When MLflow cannot be installed or does not become healthy; the error ends with its log.
+    pub async fn start(version: MlflowVersion, options: MlflowOptions) -> Result<Self> {
+        let python = python::environment(version).await?;
+        let folder = RunFolder::create(version.name())?;
+        let database = folder.path().join("mlflow.db");
+        fs::copy(python::database(version).await?, &database).context("copying the empty database")?;
+        let port = options.port.map_or_else(free_port, Ok)?;
+        let program = program(version, &python, &options, port, folder.path())?;
+        let mut server = Self { child: None, program, port, folder };
+        server.start_again().await?;
+        Ok(server)
+    }
+
+    /// Starts a stopped server on the same port with the same data, and returns once it is healthy.
+    ///
+    /// # Errors
+    /// When it does not become healthy; the error ends with its log.
+    pub async fn start_again(&mut self) -> Result<()> {
+        if self.child.is_none() {
+            self.child = Some(self.program.start(self.folder.path())?);
+            self.wait_until_healthy().await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the server with all its workers; the data stays for [`Mlflow::start_again`].
+    pub async fn stop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let ending = tokio::task::spawn_blocking(move || child.terminate().map(drop));
+            ending.await.expect("ending a server does not panic").expect("a server ends when it is killed");
+        }
+    }
+
+    /// Where it answers.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// The SQLite database, as [`crate::registrar::Client::seed`] wants it.
+    #[must_use]
+    pub fn database(&self) -> PathBuf {
+        self.folder.path().join("mlflow.db")
+    }
+
+    /// Where the bytes behind `mlflow-artifacts:/` are.
+    #[must_use]
+    pub fn artifacts(&self) -> PathBuf {
+        self.folder.path().join("artifacts")
+    }
+
+    /// The last lines of its log.
+    #[must_use]
+    pub fn log_tail(&self, lines: usize) -> String {
+        tail(&self.folder.path().join("mlflow.log"), lines)
+    }
+
+    /// Stops the server where it is: connections are accepted by the kernel, and nothing answers.
+    ///
+    /// # Errors
+    /// When it is not running.
+    pub fn freeze(&self) -> Result<()> {
+        self.running()?.freeze()
+    }
+
+    /// Lets a frozen server go on.
+    ///
+    /// # Errors
+    /// When it is not running.
+    pub fn thaw(&self) -> Result<()> {
+        self.running()?.thaw()
+    }
+
+    fn running(&self) -> Result<&Child> {
+        self.child.as_ref().ok_or_else(|| Error::new("looking for the MLflow server", "it is stopped"))
+    }
+
+    async fn wait_until_healthy(&mut self) -> Result<()> {
+        let health = format!("{}/health", self.url());
+        let client = plain_client()?;
+        let deadline = Instant::now() + START_LIMIT;
+        while Instant::now() < deadline {
+            self.child.as_mut().map_or(Ok(()), Child::still_running)?;
+            if client.get(&health).send().await.is_ok_and(|answer| answer.status().is_success()) {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let cause = format!("{health} did not answer 200 within {START_LIMIT:?}\n{}", self.log_tail(40));
+        Err(Error::new("starting MLflow", cause).remedy("read its log above; a slow machine may need fewer tests at a time"))
+    }
+}
+
+fn plain_client() -> Result<reqwest::Client> {
+    // An error only says that another part of this process installed a provider before.
+    let _already_installed = rustls::crypto::ring::default_provider().install_default();
+    let builder = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).timeout(Duration::from_secs(5));
+    builder.build().context("making an HTTP client")
+}
+
+fn program(
+    version: MlflowVersion,
+    python: &Path,
+    options: &MlflowOptions,
+    port: u16,
+    folder: &Path,
+) -> Result<Program> {
+    let mut program = Program::new("mlflow", python)
+        .args(["-m", "mlflow", "server", "--host", "127.0.0.1"])
+        .args(["--port", &port.to_string(), "--workers", &options.workers.to_string()])
+        .args(["--backend-store-uri", &sqlite(&folder.join("mlflow.db"))])
+        .args(["--artifacts-destination", &folder.join("artifacts").display().to_string()])
+        .env("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
+        .env("MLFLOW_DISABLE_TELEMETRY", "true")
+        .env("PYTHONNOUSERSITE", "1")
+        .env("PYTHONUNBUFFERED", "1")
+        // Training in a test must not see the user's own server.
+        .env("MLFLOW_TRACKING_URI", "")
+        .grace(GRACE);
+    if let Some((user, password)) = &options.basic_auth {
+        let configuration = write_auth_configuration(folder, user, password)?;
+        program = program
+            .args(["--app-name", "basic-auth"])
+            .env("MLFLOW_AUTH_CONFIG_PATH", configuration)
+            .env("MLFLOW_FLASK_SERVER_SECRET_KEY", "only-for-tests");
+    }
+    if options.workspaces && version == MlflowVersion::Three {
+        program = program.args(["--enable-workspaces"]);
+    }
+    Ok(program.args(&options.extra_args).envs(options.extra_env.iter().cloned()))
+}
+
+fn sqlite(file: &Path) -> String {
+    format!("sqlite:///{}", file.display())
+}
+
+fn write_auth_configuration(folder: &Path, user: &str, password: &str) -> Result<PathBuf> {
+    let path = folder.join("auth.ini");
+    // A percent sign begins an interpolation in such files.
+    let (user, password) = (user.replace('%', "%%"), password.replace('%', "%%"));
+    let database = sqlite(&folder.join("auth.db"));
+    let text = format!(
+        "[mlflow]\ndefault_permission = READ\ndatabase_uri = {database}\nadmin_username = {user}\nadmin_password = {password}\n\
+         authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+    );
+    fs::write(&path, text).context(format_args!("writing {}", path.display()))?;
+    Ok(path)
+}

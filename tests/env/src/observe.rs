@@ -1,0 +1,80 @@
+//! Waits on the state of the world through watches: until something holds, or as long as it does.
+//! No sleeping and asking again, and no opinion on what should hold.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures::StreamExt;
+use kube::api::{Api, DynamicObject};
+use kube::runtime::watcher::{self, Event, watcher};
+use serde_json::Value;
+
+/// Objects by name, as the watch last told.
+pub type Seen = BTreeMap<String, Value>;
+
+/// Which objects of a kind are looked at.
+#[derive(Debug, Clone)]
+pub enum Which<'a> {
+    /// The one of that name.
+    Named(&'a str),
+    /// Those with these labels, in the syntax of `kubectl -l`; all where it is empty.
+    Labelled(&'a str),
+}
+
+/// Whether something came to hold in time, and what was seen last.
+pub(crate) struct Observed {
+    pub(crate) held: bool,
+    pub(crate) seen: Seen,
+    pub(crate) trouble: Option<String>,
+}
+
+/// Follows the objects until `holds`, or until the time is over.
+pub(crate) async fn until(api: Api<DynamicObject>, which: &Which<'_>, timeout: Duration, holds: impl Fn(&Seen) -> bool) -> Observed {
+    let mut observed = Observed { held: false, seen: Seen::new(), trouble: None };
+    let following = follow(api, which, &mut observed, holds);
+    // What was seen stays in `observed` when the time is over.
+    let _ = tokio::time::timeout(timeout, following).await;
+    observed
+}
+
+async fn follow(api: Api<DynamicObject>, which: &Which<'_>, observed: &mut Observed, holds: impl Fn(&Seen) -> bool) {
+    let mut stream = watcher(api, configuration(which)).boxed();
+    let mut listed = false;
+    let mut listing = Seen::new();
+    while let Some(event) = stream.next().await {
+        match event {
+            Ok(Event::Init) => listing.clear(),
+            Ok(Event::InitApply(object)) => drop(insert(&mut listing, &object)),
+            Ok(Event::InitDone) => {
+                observed.seen = std::mem::take(&mut listing);
+                listed = true;
+            }
+            Ok(Event::Apply(object)) => drop(insert(&mut observed.seen, &object)),
+            Ok(Event::Delete(object)) => drop(observed.seen.remove(&name(&object))),
+            // The watcher begins anew by itself; the API server may be restarting under the test.
+            Err(error) => {
+                observed.trouble = Some(error.to_string());
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        }
+        if listed && holds(&observed.seen) {
+            observed.held = true;
+            return;
+        }
+    }
+}
+
+fn configuration(which: &Which<'_>) -> watcher::Config {
+    match which {
+        Which::Named(name) => watcher::Config::default().fields(&format!("metadata.name={name}")),
+        Which::Labelled(labels) => watcher::Config::default().labels(labels),
+    }
+}
+
+fn insert(seen: &mut Seen, object: &DynamicObject) -> Option<Value> {
+    seen.insert(name(object), serde_json::to_value(object).unwrap_or_default())
+}
+
+fn name(object: &DynamicObject) -> String {
+    object.metadata.name.clone().unwrap_or_default()
+}

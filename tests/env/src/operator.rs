@@ -1,0 +1,293 @@
+//! The operator's binary, run outside a cluster as the chart would run it inside: its rights, its arguments, its variables.
+//! Only addresses differ, and where the credentials come from.
+
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::Api;
+use kube::runtime::wait::{await_condition, conditions};
+use serde_json::{Value, json};
+
+use crate::chart::RenderedChart;
+use crate::control_plane::ControlPlane;
+use crate::error::{Context, Error, Result};
+use crate::manifests::{self, text};
+use crate::ports::free_port;
+use crate::process::{Child, Program, tail};
+use crate::tools::Tools;
+
+const MANAGER: &str = "helm";
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How the operator is installed.
+#[derive(Debug, Clone)]
+pub struct OperatorOptions {
+    /// The binary.
+    pub binary: PathBuf,
+    /// The release, by which its objects are named; each operator on a control plane has its own.
+    pub release: String,
+    /// The namespace of the release; made if it is missing.
+    pub namespace: String,
+    /// The namespaces that it watches; all where it is empty.
+    pub watch_namespaces: Vec<String>,
+    /// Further values for the chart.
+    pub values: Value,
+    /// Where it finds the API server: the address of an interceptor, or the API server itself.
+    pub kube_api: Option<String>,
+    /// Arguments beside those of the chart.
+    pub extra_args: Vec<String>,
+    /// Variables beside those of the chart.
+    pub extra_env: Vec<(String, String)>,
+}
+
+impl OperatorOptions {
+    /// A release that watches these namespaces.
+    pub fn watching(binary: impl Into<PathBuf>, release: &str, watch_namespaces: &[&str]) -> Self {
+        Self {
+            binary: binary.into(),
+            release: release.to_owned(),
+            namespace: format!("{release}-system"),
+            watch_namespaces: watch_namespaces.iter().map(ToString::to_string).collect(),
+            values: json!({}),
+            kube_api: None,
+            extra_args: Vec::new(),
+            extra_env: Vec::new(),
+        }
+    }
+
+    fn chart_values(&self) -> Value {
+        let mut values = self.values.clone();
+        values["watchNamespaces"] = json!(self.watch_namespaces);
+        values["fullnameOverride"] = json!(self.release);
+        values["crds"]["enabled"] = json!(false);
+        values
+    }
+}
+
+/// A running operator; it ends when this is dropped.
+pub struct Operator {
+    program: Program,
+    child: Child,
+    folder: PathBuf,
+    health: String,
+    http: reqwest::Client,
+}
+
+impl Operator {
+    /// Installs everything of the chart but the Deployment, starts the binary in its place and waits until it says that it is ready.
+    pub async fn start(control_plane: &ControlPlane, tools: &Tools, options: &OperatorOptions) -> Result<Self> {
+        let mut operator = Self::start_unready(control_plane, tools, options).await?;
+        operator.await_ready().await?;
+        Ok(operator)
+    }
+
+    /// The same without waiting: for an operator that cannot become ready yet.
+    pub async fn start_unready(control_plane: &ControlPlane, tools: &Tools, options: &OperatorOptions) -> Result<Self> {
+        let chart = install(control_plane, tools, options).await?;
+        let kubeconfig = kubeconfig(control_plane, &chart, options).await?;
+        let container = Container::of(chart.the_only("Deployment")?, options)?;
+        let health = container.health.clone();
+        let program = Program::new(&options.release, &options.binary)
+            .args(container.arguments)
+            .args(&options.extra_args)
+            .only_this_environment()
+            .envs(container.environment)
+            .env("KUBECONFIG", kubeconfig)
+            .env("RUST_BACKTRACE", "1")
+            .envs(options.extra_env.clone())
+            .grace(PATIENCE);
+        let folder = control_plane.folder().to_owned();
+        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build().context("making an HTTP client")?;
+        Ok(Self { child: program.start(&folder)?, program, folder, health, http })
+    }
+
+    /// Waits until `/readyz` answers 200.
+    pub async fn await_ready(&mut self) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if self.is_ready().await {
+                return Ok(());
+            }
+            self.child.still_running()?;
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        Err(Error::new("waiting for the operator's /readyz", format_args!("not within {PATIENCE:?}\n{}", self.log_tail(40))))
+    }
+
+    /// Whether `/readyz` answers 200 now.
+    pub async fn is_ready(&self) -> bool {
+        self.http.get(format!("http://{}/readyz", self.health)).send().await.is_ok_and(|answer| answer.status().is_success())
+    }
+
+    /// Kills it with SIGKILL, as a node does that fails.
+    pub fn kill(&mut self) -> Result<()> {
+        self.child.kill().map(|_| ())
+    }
+
+    /// Ends it with SIGTERM, as Kubernetes does, and says how it ended.
+    pub fn stop(&mut self) -> Result<ExitStatus> {
+        self.child.terminate()
+    }
+
+    /// Stops it where it is, as a paused machine would be.
+    pub fn freeze(&self) -> Result<()> {
+        self.child.freeze()
+    }
+
+    /// Lets it go on after [`Operator::freeze`].
+    pub fn thaw(&self) -> Result<()> {
+        self.child.thaw()
+    }
+
+    /// Starts it again with the same arguments and waits until it is ready.
+    pub async fn start_again(&mut self) -> Result<()> {
+        if self.child.ended().is_none() {
+            self.child.terminate()?;
+        }
+        self.child = self.program.start(&self.folder)?;
+        self.await_ready().await
+    }
+
+    /// Whether it is running.
+    pub fn is_running(&mut self) -> bool {
+        self.child.ended().is_none()
+    }
+
+    /// What `/metrics` answers.
+    pub async fn metrics(&self) -> Result<String> {
+        let what = "reading the operator's /metrics";
+        let answer = self.http.get(format!("http://{}/metrics", self.health)).send().await.context(what)?;
+        answer.error_for_status().context(what)?.text().await.context(what)
+    }
+
+    /// Where `/healthz`, `/readyz` and `/metrics` are.
+    pub fn health_address(&self) -> &str {
+        &self.health
+    }
+
+    /// The last lines of its log.
+    pub fn log_tail(&self, lines: usize) -> String {
+        self.child.tail(lines)
+    }
+
+    /// Its whole log since the first start.
+    pub fn log(&self) -> String {
+        tail(self.child.log(), usize::MAX)
+    }
+
+    /// The file that it logs to; hand it to `Scenario::report_log`.
+    pub fn log_file(&self) -> PathBuf {
+        self.child.log().to_owned()
+    }
+
+    /// How much memory it has resident.
+    pub fn resident_bytes(&self) -> Result<u64> {
+        let what = "reading the operator's memory";
+        let pid = self.child.pid().ok_or_else(|| Error::new(what, "it has not started"))?;
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).context(what)?;
+        let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        kilobytes.map(|kilobytes| kilobytes * 1024).ok_or_else(|| Error::new(what, "there is no VmRSS"))
+    }
+}
+
+/// Applies the chart's definitions of kinds and waits until the API server serves them.
+pub async fn install_definitions(control_plane: &ControlPlane, tools: &Tools) -> Result<()> {
+    let chart = RenderedChart::render(tools, "definitions", "default", &json!({"crds": {"enabled": true}})).await?;
+    let client = control_plane.admin_client();
+    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+    for definition in chart.of_kind("CustomResourceDefinition") {
+        manifests::apply(&client, "", MANAGER, definition).await?;
+    }
+    for definition in chart.of_kind("CustomResourceDefinition") {
+        let name = text(definition, "/metadata/name");
+        let established = await_condition(definitions.clone(), name, conditions::is_crd_established());
+        let in_time = tokio::time::timeout(PATIENCE, established).await;
+        in_time.context(format_args!("waiting for {name} to be served"))?.context(format_args!("watching {name}"))?;
+    }
+    Ok(())
+}
+
+async fn install(control_plane: &ControlPlane, tools: &Tools, options: &OperatorOptions) -> Result<RenderedChart> {
+    let client = control_plane.admin_client();
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": options.namespace}});
+    manifests::apply(&client, "", MANAGER, &namespace).await?;
+    let chart = RenderedChart::render(tools, &options.release, &options.namespace, &options.chart_values()).await?;
+    for object in chart.objects.iter().filter(|object| is_applied(object)) {
+        manifests::apply(&client, &options.namespace, MANAGER, object).await?;
+    }
+    Ok(chart)
+}
+
+/// Its place is taken by our process; monitors are of kinds that this control plane does not have.
+fn is_applied(object: &Value) -> bool {
+    text(object, "/kind") != "Deployment" && !text(object, "/apiVersion").starts_with("monitoring.coreos.com/")
+}
+
+async fn kubeconfig(control_plane: &ControlPlane, chart: &RenderedChart, options: &OperatorOptions) -> Result<PathBuf> {
+    let account = text(chart.the_only("Deployment")?, "/spec/template/spec/serviceAccountName");
+    let token = control_plane.service_account_token(&options.namespace, account).await?;
+    let server = options.kube_api.as_deref().unwrap_or_else(|| control_plane.apiserver_url());
+    control_plane.kubeconfig_with_token(&format!("{}.kubeconfig", options.release), server, &token)
+}
+
+/// The arguments and variables of the rendered container, with addresses of this machine.
+struct Container {
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+    health: String,
+}
+
+impl Container {
+    fn of(deployment: &Value, options: &OperatorOptions) -> Result<Self> {
+        let container = deployment.pointer("/spec/template/spec/containers/0").ok_or_else(|| Error::new("reading the rendered Deployment", "it has no container"))?;
+        let rendered = container.pointer("/args").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+        let mut arguments = on_loopback(rendered.map(ToOwned::to_owned).collect())?;
+        let health = match value_of(&arguments, "--health-address") {
+            Some(address) => address,
+            None => {
+                let address = format!("127.0.0.1:{}", free_port()?);
+                arguments.extend(["--health-address".to_owned(), address.clone()]);
+                address
+            }
+        };
+        let variables = container.pointer("/env").and_then(Value::as_array).into_iter().flatten();
+        let environment = variables.filter_map(|variable| Some((text(variable, "/name").to_owned(), variable_value(variable, options)?))).collect();
+        Ok(Self { arguments, environment, health })
+    }
+}
+
+/// Gives every flag that ends in `-address` a free port of loopback: in a cluster each pod has ports of its own.
+fn on_loopback(rendered: Vec<String>) -> Result<Vec<String>> {
+    let mut arguments: Vec<String> = Vec::new();
+    for argument in rendered {
+        let after_flag = arguments.last().is_some_and(|last| last.starts_with("--") && last.ends_with("-address"));
+        let adapted = match argument.split_once('=') {
+            Some((flag, _)) if flag.starts_with("--") && flag.ends_with("-address") => format!("{flag}=127.0.0.1:{}", free_port()?),
+            _ if after_flag => format!("127.0.0.1:{}", free_port()?),
+            _ => argument,
+        };
+        arguments.push(adapted);
+    }
+    Ok(arguments)
+}
+
+fn value_of(arguments: &[String], flag: &str) -> Option<String> {
+    let joined = arguments.iter().find_map(|argument| argument.strip_prefix(flag)?.strip_prefix('='));
+    let apart = || arguments.iter().position(|argument| argument == flag).and_then(|at| arguments.get(at + 1)).map(String::as_str);
+    joined.or_else(apart).map(ToOwned::to_owned)
+}
+
+/// The value of a variable; what only a pod has is played.
+fn variable_value(variable: &Value, options: &OperatorOptions) -> Option<String> {
+    if let Some(value) = variable.pointer("/value").and_then(Value::as_str) {
+        return Some(value.to_owned());
+    }
+    match text(variable, "/valueFrom/fieldRef/fieldPath") {
+        "metadata.namespace" => Some(options.namespace.clone()),
+        "metadata.name" => Some(format!("{}-0", options.release)),
+        "spec.nodeName" => Some("kwok-0".to_owned()),
+        _ => None,
+    }
+}
