@@ -182,9 +182,9 @@ async fn nobody_there_is_unreachable() -> Outcome {
 #[tokio::test]
 async fn workspace_is_sent_only_where_the_server_has_them() -> Outcome {
     for (enabled, heads) in [(true, 3), (false, 1)] {
-        let server = Hostile::start(move |_, head| match head.contains("/server-info") {
-            true => Reply::json("200 OK", &format!(r#"{{"workspaces_enabled":{enabled}}}"#)),
-            false => Reply::json("200 OK", r#"{"registered_model":{"name":"m"}}"#),
+        let server = Hostile::start(move |_, head| {
+            let info = format!(r#"{{"workspaces_enabled":{enabled}}}"#);
+            Reply::json("200 OK", if head.contains("/server-info") { &info } else { r#"{"registered_model":{"name":"m"}}"# })
         })
         .await?;
         let registry =
