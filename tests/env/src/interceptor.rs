@@ -237,7 +237,7 @@ struct Shared {
 pub struct Interceptor {
     address: SocketAddr,
     shared: Arc<Shared>,
-    accepting: JoinHandle<()>,
+    accepting: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Interceptor {
@@ -247,12 +247,35 @@ impl Interceptor {
     /// When no port can be opened or the CA certificate cannot be read.
     pub async fn start(upstream_url: impl Into<String>, ca_pem: Option<String>) -> Result<Self, Error> {
         let upstream = upstream_url.into().trim_end_matches('/').to_owned();
-        let client = upstream_client(ca_pem.as_deref()).map_err(|cause| Error::Client { upstream: upstream.clone(), cause })?;
+        let client =
+            upstream_client(ca_pem.as_deref()).map_err(|cause| Error::Client { upstream: upstream.clone(), cause })?;
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared { upstream, client, journal: Mutex::default(), rules: Mutex::default() });
-        let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
+        let accepting = Mutex::new(Some(tokio::spawn(accept(listener, Arc::clone(&shared)))));
         Ok(Self { address, shared, accepting })
+    }
+
+    /// Breaks all connections and refuses new ones, as a server does that is not running.
+    pub async fn refuse(&self) {
+        let accepting = self.accepting.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(accepting) = accepting {
+            accepting.abort();
+            // It ends by being aborted: only then is the port closed.
+            let _aborted = accepting.await;
+        }
+    }
+
+    /// Listens again, on the same port.
+    ///
+    /// # Errors
+    /// When another program took the port meanwhile.
+    pub async fn accept_again(&self) -> Result<(), Error> {
+        self.refuse().await;
+        let listener = TcpListener::bind(self.address).await?;
+        let accepting = tokio::spawn(accept(listener, Arc::clone(&self.shared)));
+        *self.accepting.lock().unwrap_or_else(PoisonError::into_inner) = Some(accepting);
+        Ok(())
     }
 
     /// Where clients reach it.
@@ -313,7 +336,10 @@ impl Interceptor {
 impl Drop for Interceptor {
     fn drop(&mut self) {
         // The accepting task owns the tasks of all connections: they end with it.
-        self.accepting.abort();
+        let accepting = self.accepting.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(accepting) = accepting {
+            accepting.abort();
+        }
     }
 }
 
@@ -489,8 +515,12 @@ fn faulty_answer(fault: Fault) -> Result<Answer, BoxError> {
             *answer.status_mut() = StatusCode::from_u16(code)?;
             Ok(answer)
         }
-        Fault::Html => whole("text/html; charset=utf-8", "<!doctype html><html><body><h1>Sign in</h1></body></html>".to_owned()),
-        Fault::TruncatedJson => whole("application/json", r#"{"registered_models": [{"name": "cut-in-the-mid"#.to_owned()),
+        Fault::Html => {
+            whole("text/html; charset=utf-8", "<!doctype html><html><body><h1>Sign in</h1></body></html>".to_owned())
+        }
+        Fault::TruncatedJson => {
+            whole("application/json", r#"{"registered_models": [{"name": "cut-in-the-mid"#.to_owned())
+        }
         Fault::EndlessJson => json_stream(endless_json()),
         Fault::SlowDrip => json_stream(dripping_json()),
         Fault::CloseConnection => Err("the connection is closed as the test asked".into()),

@@ -149,7 +149,8 @@ impl Mlflow {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         let cause = format!("{health} did not answer 200 within {START_LIMIT:?}\n{}", self.log_tail(40));
-        Err(Error::new("starting MLflow", cause).remedy("read its log above; a slow machine may need fewer tests at a time"))
+        Err(Error::new("starting MLflow", cause)
+            .remedy("read its log above; a slow machine may need fewer tests at a time"))
     }
 }
 

@@ -144,8 +144,7 @@ impl Process {
         let mut child = program(python, &script).start(folder.path())?;
         let log = child.log().display().to_string();
         let (input, output) = child.pipes().expect("the program is started to be spoken to");
-        let mut process =
-            Self { input, output: BufReader::new(output), next_id: 1, _child: child, _folder: folder };
+        let mut process = Self { input, output: BufReader::new(output), next_id: 1, _child: child, _folder: folder };
         let first = process.read_line().map_err(|cause| {
             Error::new("importing MLflow", format!("{cause}\n{}", process._child.tail(20)))
                 .remedy("remove the mlflow folders of the cache, so that they are built anew")

@@ -74,7 +74,9 @@ async fn registers(version: MlflowVersion) {
     assert_eq!(model["aliases"], json!({"champion": "1"}));
     assert_eq!(model["tags"]["team"], "ml");
     client.delete_version("prices", "1").await.unwrap();
-    assert_eq!(client.get_model("prices").await.unwrap()["aliases"], json!({}));
+    // MLflow 2 leaves the alias behind, pointing at nothing.
+    let left = if version == MlflowVersion::Three { json!({}) } else { json!({"champion": "1"}) };
+    assert_eq!(client.get_model("prices").await.unwrap()["aliases"], left);
     client.delete_alias("prices", "champion").await.unwrap();
     client.delete_model("prices").await.unwrap();
 }
@@ -141,7 +143,13 @@ async fn workspaces() {
     let client = Registrar::shared(MlflowVersion::Three).await.unwrap().at(&mlflow.url());
     client.create_registered_model(MODEL).await.unwrap();
     client.clone().in_workspace("default").get_model(MODEL).await.unwrap();
-    client.clone().in_workspace("team-a").get_model(MODEL).await.unwrap_err();
+    let other = client.clone().in_workspace("team-a");
+    other.get_model(MODEL).await.unwrap_err();
+    let url = format!("{}/api/3.0/mlflow/workspaces", mlflow.url());
+    let created = reqwest::Client::new().post(url).json(&json!({"name": "team-a"})).send().await.unwrap();
+    assert!(created.status().is_success(), "{created:?}");
+    other.get_model(MODEL).await.unwrap_err();
+    other.create_registered_model(MODEL).await.unwrap();
 }
 
 async fn pauses() {
