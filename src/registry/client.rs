@@ -369,7 +369,9 @@ impl Registry {
         if error.is_timeout() && !error.is_connect() {
             return RegistryError::TimedOut { at, limit };
         }
-        RegistryError::Unreachable { at, cause: self.clean(&root_cause(error)), connected: !error.is_connect() }
+        let cause = self.clean(&root_cause(error));
+        let hint = if cause.contains("certificate") { " (whom to trust is said in spec.tls)" } else { "" };
+        RegistryError::Unreachable { at, cause: cause + hint, connected: !error.is_connect() }
     }
 
     fn body_fault(&self, at: &str, limit: Duration, error: &reqwest::Error) -> RegistryError {

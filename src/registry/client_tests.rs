@@ -184,7 +184,10 @@ async fn workspace_is_sent_only_where_the_server_has_them() -> Outcome {
     for (enabled, heads) in [(true, 3), (false, 1)] {
         let server = Hostile::start(move |_, head| {
             let info = format!(r#"{{"workspaces_enabled":{enabled}}}"#);
-            Reply::json("200 OK", if head.contains("/server-info") { &info } else { r#"{"registered_model":{"name":"m"}}"# })
+            Reply::json(
+                "200 OK",
+                if head.contains("/server-info") { &info } else { r#"{"registered_model":{"name":"m"}}"# },
+            )
         })
         .await?;
         let registry =

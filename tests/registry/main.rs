@@ -82,8 +82,11 @@ async fn rename_host(server: String, name: &'static str) -> std::io::Result<Sock
     tokio::spawn(async move {
         while let Ok((mut client, _)) = listener.accept().await {
             let mut head = vec![0; 16 << 10];
-            let (Ok(read), Ok(mut upstream)) = (client.read(&mut head).await, TcpStream::connect(&server).await) else { continue };
-            let renamed = String::from_utf8_lossy(&head[..read]).replace(&format!("host: {door}"), &format!("host: {name}"));
+            let (Ok(read), Ok(mut upstream)) = (client.read(&mut head).await, TcpStream::connect(&server).await) else {
+                continue;
+            };
+            let renamed =
+                String::from_utf8_lossy(&head[..read]).replace(&format!("host: {door}"), &format!("host: {name}"));
             _ = upstream.write_all(renamed.as_bytes()).await;
             _ = tokio::io::copy_bidirectional(&mut client, &mut upstream).await;
         }
@@ -243,7 +246,8 @@ async fn run_without_logged_model_leads_to_its_own_artifacts() -> Outcome {
     for (uri, _) in both() {
         let (registry, name) = (Registry::connect(Connection::new(&uri))?, fresh("plain-run"));
         registry.create_model(&name, None, &BTreeMap::new()).await?;
-        let made = post(&uri, "runs/create", &json!({"experiment_id": "0", "start_time": 1_795_420_212_000_i64})).await?;
+        let made =
+            post(&uri, "runs/create", &json!({"experiment_id": "0", "start_time": 1_795_420_212_000_i64})).await?;
         let info = &made["run"]["info"];
         let (run, root) = (info["run_id"].as_str().ok_or("no run")?, info["artifact_uri"].as_str().ok_or("no root")?);
         let source = format!("runs:/{run}/some/model");
@@ -259,7 +263,8 @@ async fn run_without_logged_model_leads_to_its_own_artifacts() -> Outcome {
 async fn refused_host_names_the_flag_to_start_the_server_with() -> Outcome {
     let Some(uri) = server("POINTSMAN_TEST_MLFLOW3") else { return Ok(()) };
     let door = rename_host(uri.trim_start_matches("http://").to_owned(), "mlflow.mlflow.svc:5000").await?;
-    let fault = Registry::connect(Connection::new(format!("http://{door}")))?.get_model("m").await.err().ok_or("believed")?;
+    let fault =
+        Registry::connect(Connection::new(format!("http://{door}")))?.get_model("m").await.err().ok_or("believed")?;
     assert_eq!(fault.reason(), Reason::RegistryRefused, "{fault}");
     assert!(fault.to_string().contains(&format!("start the MLflow server with `--allowed-hosts {door}`")), "{fault}");
     Ok(())
