@@ -557,3 +557,265 @@ fn dripping_json() -> impl Stream<Item = Bytes> + Send + Sync {
         Some((byte, Bytes::from_static(b" ")))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::mpsc;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(300);
+    const LONG: Duration = Duration::from_secs(10);
+
+    /// An upstream that answers what it was sent; under `/stream` it sends the chunks that the test gives it.
+    struct Upstream {
+        url: String,
+        chunks: mpsc::UnboundedSender<&'static str>,
+        seen: Arc<Mutex<Vec<String>>>,
+        _serving: JoinSet<()>,
+    }
+
+    impl Upstream {
+        async fn start() -> Self {
+            let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+            let url = format!("http://{}", listener.local_addr().unwrap());
+            let (chunks, to_send) = mpsc::unbounded_channel();
+            let (to_send, seen) = (Arc::new(tokio::sync::Mutex::new(to_send)), Arc::new(Mutex::new(Vec::new())));
+            let mut serving = JoinSet::new();
+            let seen_there = Arc::clone(&seen);
+            serving.spawn(async move {
+                let mut connections = JoinSet::new();
+                loop {
+                    let (socket, _) = listener.accept().await.unwrap();
+                    let (to_send, seen) = (Arc::clone(&to_send), Arc::clone(&seen_there));
+                    let service = service_fn(move |request| echo(request, Arc::clone(&to_send), Arc::clone(&seen)));
+                    connections.spawn(async move {
+                        let _ended = http1::Builder::new().serve_connection(TokioIo::new(socket), service).await;
+                    });
+                }
+            });
+            Self { url, chunks, seen, _serving: serving }
+        }
+
+        fn seen(&self) -> usize {
+            self.seen.lock().unwrap().len()
+        }
+    }
+
+    type Chunks = Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<&'static str>>>;
+
+    async fn echo(
+        request: hyper::Request<Incoming>,
+        chunks: Chunks,
+        seen: Arc<Mutex<Vec<String>>>,
+    ) -> Result<Answer, BoxError> {
+        seen.lock().unwrap().push(request.uri().to_string());
+        if request.uri().path() == "/stream" {
+            let next = move || {
+                let chunks = Arc::clone(&chunks);
+                async move { chunks.lock().await.recv().await }
+            };
+            return json_stream(stream::unfold(next, |next| async move { Some((Bytes::from(next().await?), next)) }));
+        }
+        let (parts, body) = request.into_parts();
+        let value = |name: &str| parts.headers.get(name).map_or("-", |value| value.to_str().unwrap());
+        let about = format!(
+            "{} {} host={} authorization={} keep-alive={} body=",
+            parts.method,
+            parts.uri,
+            value("host"),
+            value("authorization"),
+            value("keep-alive")
+        );
+        let body = body.collect().await?.to_bytes();
+        let mut answer = whole("text/plain", about + std::str::from_utf8(&body)?)?;
+        *answer.status_mut() = StatusCode::CREATED;
+        answer.headers_mut().insert("x-upstream", HeaderValue::from_static("yes"));
+        Ok(answer)
+    }
+
+    async fn both() -> (Upstream, Interceptor) {
+        let upstream = Upstream::start().await;
+        let interceptor = Interceptor::start(&upstream.url, None).await.unwrap();
+        (upstream, interceptor)
+    }
+
+    async fn get(interceptor: &Interceptor, path: &str) -> reqwest::Result<reqwest::Response> {
+        let url = format!("{}{path}", interceptor.url());
+        reqwest::Client::builder().no_proxy().build().unwrap().get(url).send().await
+    }
+
+    #[tokio::test]
+    async fn method_headers_query_and_body_pass_untouched() {
+        let (upstream, interceptor) = both().await;
+        let url = format!("{}/a%20b?name=x%2Fy&name=%C3%A9", interceptor.url());
+        let request = reqwest::Client::new().patch(url).header("authorization", "Bearer t").header("keep-alive", "5");
+        let answer = request.body("hello").send().await.unwrap();
+        assert_eq!((answer.status().as_u16(), answer.headers()["x-upstream"].as_bytes()), (201, &b"yes"[..]));
+        let host = upstream.url.trim_start_matches("http://");
+        let expected =
+            format!("PATCH /a%20b?name=x%2Fy&name=%C3%A9 host={host} authorization=Bearer t keep-alive=- body=hello");
+        assert_eq!(answer.text().await.unwrap(), expected);
+        let recorded = interceptor.writes_since(0);
+        assert_eq!((recorded.len(), recorded[0].path.as_str(), recorded[0].status), (1, "/a%20b", Some(201)));
+        assert_eq!(recorded[0].query.as_deref(), Some("name=x%2Fy&name=%C3%A9"));
+    }
+
+    #[tokio::test]
+    async fn a_stream_passes_chunk_by_chunk() {
+        let (upstream, interceptor) = both().await;
+        let mut answer = get(&interceptor, "/stream?watch=true").await.unwrap();
+        for chunk in ["{\"type\":\"ADDED\"}\n", "{\"type\":\"DELETED\"}\n"] {
+            assert!(timeout(SHORT, answer.chunk()).await.is_err(), "nothing was sent yet");
+            upstream.chunks.send(chunk).unwrap();
+            assert_eq!(timeout(LONG, answer.chunk()).await.unwrap().unwrap().unwrap(), chunk);
+        }
+        drop(interceptor);
+        assert!(timeout(LONG, answer.chunk()).await.unwrap().is_err(), "its connections close with it");
+    }
+
+    #[tokio::test]
+    async fn an_upload_passes_chunk_by_chunk() {
+        let (upstream, interceptor) = both().await;
+        let chunks = stream::iter(["one ", "two"]).map(Ok::<_, std::io::Error>);
+        let request = reqwest::Client::new().put(interceptor.url()).body(reqwest::Body::wrap_stream(chunks));
+        assert!(request.send().await.unwrap().text().await.unwrap().ends_with("body=one two"));
+        assert_eq!(upstream.seen(), 1);
+    }
+
+    #[tokio::test]
+    async fn an_answer_in_place_of_the_upstream_is_given_as_often_as_asked() {
+        let (upstream, interceptor) = both().await;
+        interceptor.inject(matching::path_contains("/a"), Fault::json(503, r#"{"error_code":"X"}"#), Some(1));
+        let answer = get(&interceptor, "/a").await.unwrap();
+        assert_eq!(
+            (answer.status().as_u16(), answer.headers()["content-type"].as_bytes()),
+            (503, &b"application/json"[..])
+        );
+        assert_eq!(upstream.seen(), 0);
+        assert_eq!(get(&interceptor, "/a").await.unwrap().status(), 201);
+        assert_eq!(
+            interceptor.since(0).iter().map(|request| request.status).collect::<Vec<_>>(),
+            [Some(503), Some(201)]
+        );
+    }
+
+    #[tokio::test]
+    async fn faults_are_taken_away_one_by_one_or_all() {
+        let (_upstream, interceptor) = both().await;
+        let html = interceptor.inject(matching::everything(), Fault::Html, None);
+        let truncated = interceptor.inject(matching::everything(), Fault::TruncatedJson, None);
+        let text = get(&interceptor, "/").await.unwrap().text().await.unwrap();
+        assert!(text.starts_with('{') && serde_json::from_str::<serde_json::Value>(&text).is_err(), "{text}");
+        interceptor.remove(truncated);
+        assert!(get(&interceptor, "/").await.unwrap().text().await.unwrap().contains("<html>"));
+        assert_ne!(html, truncated);
+        interceptor.clear();
+        assert_eq!(get(&interceptor, "/").await.unwrap().status(), 201);
+    }
+
+    #[tokio::test]
+    async fn json_can_be_without_end() {
+        let (_upstream, interceptor) = both().await;
+        interceptor.inject(matching::everything(), Fault::EndlessJson, None);
+        let mut answer = get(&interceptor, "/").await.unwrap();
+        let mut length = 0;
+        while length < 5_000_000 {
+            length += timeout(LONG, answer.chunk()).await.unwrap().unwrap().unwrap().len();
+        }
+    }
+
+    #[tokio::test]
+    async fn json_can_come_byte_by_byte() {
+        let (_upstream, interceptor) = both().await;
+        interceptor.inject(matching::everything(), Fault::SlowDrip, None);
+        let mut answer = get(&interceptor, "/").await.unwrap();
+        for expected in ["{", " ", " "] {
+            assert_eq!(timeout(LONG, answer.chunk()).await.unwrap().unwrap().unwrap(), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_slow_request_still_arrives() {
+        let (_upstream, interceptor) = both().await;
+        interceptor.inject(matching::everything(), Fault::Slow(SHORT), None);
+        let started = Instant::now();
+        assert_eq!(get(&interceptor, "/").await.unwrap().status(), 201);
+        assert!(started.elapsed() >= SHORT);
+    }
+
+    #[tokio::test]
+    async fn a_connection_can_be_closed_without_an_answer() {
+        let (upstream, interceptor) = both().await;
+        interceptor.inject(matching::everything(), Fault::CloseConnection, None);
+        let mut socket = tokio::net::TcpStream::connect(interceptor.address).await.unwrap();
+        socket.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        assert_eq!(timeout(LONG, socket.read_to_end(&mut Vec::new())).await.unwrap().unwrap_or(0), 0);
+        assert_eq!((upstream.seen(), interceptor.since(0)[0].status), (0, None));
+    }
+
+    #[tokio::test]
+    async fn a_dead_upstream_shows_as_a_closed_connection() {
+        let interceptor = Interceptor::start("http://127.0.0.1:1", None).await.unwrap();
+        assert!(timeout(LONG, get(&interceptor, "/")).await.unwrap().is_err());
+    }
+
+    #[tokio::test]
+    async fn a_pause_before_keeps_the_request_from_the_upstream() {
+        let (upstream, interceptor) = both().await;
+        let mut pause = interceptor.pause(matching::everything(), When::Before);
+        let mut answer = Box::pin(get(&interceptor, "/"));
+        tokio::select! { _ = &mut answer => panic!("it is paused"), () = pause.reached() => {} }
+        assert!(timeout(SHORT, &mut answer).await.is_err());
+        assert_eq!(upstream.seen(), 0);
+        pause.release();
+        assert_eq!(timeout(LONG, answer).await.unwrap().unwrap().status(), 201);
+    }
+
+    #[tokio::test]
+    async fn a_pause_after_keeps_the_answer_from_the_client() {
+        let (upstream, interceptor) = both().await;
+        let mut pause = interceptor.pause(matching::everything(), When::After);
+        let mut answer = Box::pin(get(&interceptor, "/"));
+        tokio::select! { _ = &mut answer => panic!("it is paused"), () = pause.reached() => {} }
+        assert!(timeout(SHORT, &mut answer).await.is_err());
+        assert_eq!(upstream.seen(), 1);
+        assert_eq!(timeout(LONG, get(&interceptor, "/other")).await.unwrap().unwrap().status(), 201);
+        drop(pause);
+        assert_eq!(timeout(LONG, answer).await.unwrap().unwrap().status(), 201);
+    }
+
+    #[tokio::test]
+    async fn a_dropped_pause_stops_nothing_and_leaves_the_request_to_the_next() {
+        let (_upstream, interceptor) = both().await;
+        drop(interceptor.pause(matching::everything(), When::Before));
+        let mut next = interceptor.pause(matching::everything(), When::Before);
+        let mut answer = Box::pin(get(&interceptor, "/"));
+        tokio::select! { _ = &mut answer => panic!("it is paused"), () = next.reached() => {} }
+        assert!((&mut answer).now_or_never().is_none());
+        next.release();
+        assert_eq!(timeout(LONG, answer).await.unwrap().unwrap().status(), 201);
+    }
+
+    #[test]
+    fn the_journal_forgets_the_oldest_and_keeps_its_indexes() {
+        let mut journal = Journal::default();
+        let request = |path: usize| Request {
+            at: Instant::now(),
+            method: Method::GET,
+            path: path.to_string(),
+            query: None,
+            status: None,
+        };
+        for number in 0..REMEMBERED_REQUESTS + 5 {
+            assert_eq!(journal.record(request(number)), number);
+        }
+        journal.answered(2, StatusCode::OK);
+        journal.answered(7, StatusCode::OK);
+        assert_eq!((journal.requests.len(), journal.forgotten), (REMEMBERED_REQUESTS, 5));
+        assert_eq!((journal.requests[2].path.as_str(), journal.requests[2].status), ("7", Some(200)));
+    }
+}
