@@ -4,7 +4,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+};
 
 use crate::error::{Context, Result};
 
@@ -31,8 +33,8 @@ impl Certificates {
     /// Makes a new set in `folder`.
     pub fn create(folder: &Path) -> Result<Self> {
         let authority = Authority::new()?;
-        let (server, server_key) = authority.sign(server_parameters()?)?;
-        let (admin, admin_key) = authority.sign(admin_parameters()?)?;
+        let (server, server_key) = authority.sign(&server_parameters()?)?;
+        let (admin, admin_key) = authority.sign(&admin_parameters()?)?;
         let service_account_key = KeyPair::generate().context("making the key of the service accounts")?;
         let write = |name: &str, content: &str| {
             let path = folder.join(name);
@@ -65,7 +67,7 @@ impl Authority {
         Ok(Self { certificate, issuer: Issuer::new(parameters, key) })
     }
 
-    fn sign(&self, parameters: CertificateParams) -> Result<(String, String)> {
+    fn sign(&self, parameters: &CertificateParams) -> Result<(String, String)> {
         let key = KeyPair::generate().context("making a key")?;
         let certificate = parameters.signed_by(&key, &self.issuer).context("signing a certificate")?;
         Ok((certificate.pem(), key.serialize_pem()))

@@ -57,7 +57,10 @@ impl RenderedChart {
         let mut found = self.of_kind(kind);
         match (found.next(), found.next()) {
             (Some(object), None) => Ok(object),
-            (first, _) => Err(Error::new(format_args!("looking for the {kind} in the rendered chart"), if first.is_some() { "there are several" } else { "there is none" })),
+            (first, _) => Err(Error::new(
+                format_args!("looking for the {kind} in the rendered chart"),
+                if first.is_some() { "there are several" } else { "there is none" },
+            )),
         }
     }
 }

@@ -26,7 +26,7 @@ const NODES: [&str; 2] = ["kwok-0", "kwok-1"];
 /// What Deployments, Jobs, owner references and namespaces need, and no more: every controller costs watches and memory.
 const CONTROLLERS: &str = "deployment-controller,replicaset-controller,statefulset-controller,job-controller,\
 ttl-after-finished-controller,namespace-controller,serviceaccount-controller,garbage-collector-controller,\
-node-lifecycle-controller,taint-eviction-controller,pod-garbage-collector-controller";
+node-lifecycle-controller,taint-eviction-controller,pod-garbage-collector-controller,clusterrole-aggregation-controller";
 
 /// What is started.
 #[derive(Debug, Clone, Copy)]
@@ -69,11 +69,24 @@ impl ControlPlane {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let folder = RunFolder::create("control-plane")?;
         let certificates = Certificates::create(folder.path())?;
-        let layout = Layout { folder: folder.path().to_owned(), certificates: certificates.clone(), etcd: free_port()?, etcd_peer: free_port()?, api: free_port()? };
+        let layout = Layout {
+            folder: folder.path().to_owned(),
+            certificates: certificates.clone(),
+            etcd: free_port()?,
+            etcd_peer: free_port()?,
+            api: free_port()?,
+        };
         let processes = vec![layout.etcd(tools)?, layout.api_server(tools, options)?];
         let kubeconfig = layout.admin_kubeconfig()?;
         let client = client_from(&kubeconfig).await?;
-        let control_plane = Self { processes: Mutex::new(processes), url: layout.url(), kubectl: tools.kubectl.clone(), folder, certificates, client };
+        let control_plane = Self {
+            processes: Mutex::new(processes),
+            url: layout.url(),
+            kubectl: tools.kubectl.clone(),
+            folder,
+            certificates,
+            client,
+        };
         control_plane.await_ready().await?;
         if options.workloads {
             let more = layout.workload_processes(tools, &kubeconfig)?;
@@ -112,7 +125,10 @@ impl ControlPlane {
     /// A token of a service account, as a pod would have it.
     pub async fn service_account_token(&self, namespace: &str, name: &str) -> Result<String> {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.admin_client(), namespace);
-        let request = TokenRequest { spec: TokenRequestSpec { expiration_seconds: Some(24 * 3600), ..TokenRequestSpec::default() }, ..TokenRequest::default() };
+        let request = TokenRequest {
+            spec: TokenRequestSpec { expiration_seconds: Some(24 * 3600), ..TokenRequestSpec::default() },
+            ..TokenRequest::default()
+        };
         let what = format!("asking for a token of the service account {namespace}/{name}");
         let answer = accounts.create_token_request(name, &PostParams::default(), &request).await.context(&what)?;
         answer.status.map(|status| status.token).ok_or_else(|| Error::new(what, "the answer has no token"))
@@ -144,7 +160,11 @@ impl ControlPlane {
         use tokio::io::AsyncWriteExt;
         let mut command = tokio::process::Command::new(&self.kubectl);
         command.args(arguments).env("KUBECONFIG", self.admin_kubeconfig()).env("HOME", self.folder.path());
-        command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).kill_on_drop(true);
+        command
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .kill_on_drop(true);
         let mut child = command.spawn()?;
         if let Some(mut pipe) = child.stdin.take() {
             // kubectl may end without having read it all; its own words then say why.
@@ -156,7 +176,9 @@ impl ControlPlane {
     /// The ends of all logs, for when something does not come up.
     pub fn log_tails(&self) -> String {
         let processes = self.processes.lock().unwrap();
-        processes.iter().map(|child| format!("--- {}\n{}\n", child.log().display(), child.tail(15))).collect()
+        let tails: Vec<String> =
+            processes.iter().map(|child| format!("--- {}\n{}\n", child.log().display(), child.tail(15))).collect();
+        tails.concat()
     }
 
     /// Ends it all now; dropping does the same.
@@ -175,7 +197,10 @@ impl ControlPlane {
     async fn await_nodes(&self) -> Result<()> {
         let nodes: Api<Node> = Api::all(self.admin_client());
         self.poll("waiting for the nodes to be ready", || async {
-            nodes.list(&ListParams::default()).await.is_ok_and(|list| list.items.len() == NODES.len() && list.items.iter().all(is_schedulable))
+            nodes
+                .list(&ListParams::default())
+                .await
+                .is_ok_and(|list| list.items.len() == NODES.len() && list.items.iter().all(is_schedulable))
         })
         .await
     }
@@ -184,7 +209,10 @@ impl ControlPlane {
         let nodes: Api<Node> = Api::all(self.admin_client());
         for name in NODES {
             let parameters = PatchParams::apply("pointsman-env").force();
-            nodes.patch(name, &parameters, &Patch::Apply(kwok::node(name))).await.context(format_args!("creating the node {name}"))?;
+            nodes
+                .patch(name, &parameters, &Patch::Apply(kwok::node(name)))
+                .await
+                .context(format_args!("creating the node {name}"))?;
         }
         Ok(())
     }
@@ -215,7 +243,9 @@ impl Drop for ControlPlane {
 
 fn is_schedulable(node: &Node) -> bool {
     let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
-    let ready = conditions.is_some_and(|conditions| conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True"));
+    let ready = conditions.is_some_and(|conditions| {
+        conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    });
     let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_ref());
     ready && taints.is_none_or(Vec::is_empty)
 }
@@ -248,7 +278,14 @@ impl Layout {
         Program::new("etcd", &tools.etcd)
             .args(["--data-dir".into(), self.folder.join("etcd").into_os_string()])
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
-            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer, "--initial-cluster", &format!("default={peer}")])
+            .args([
+                "--listen-peer-urls",
+                &peer,
+                "--initial-advertise-peer-urls",
+                &peer,
+                "--initial-cluster",
+                &format!("default={peer}"),
+            ])
             // The data is thrown away with the run, so nothing has to reach the disk.
             .args(["--unsafe-no-fsync", "--log-level", "warn"])
             .start(&self.folder)
@@ -268,8 +305,17 @@ impl Layout {
                 file("cert-dir", &self.folder),
                 format!("--enable-priority-and-fairness={}", options.fairness),
             ])
-            .args(["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--endpoint-reconciler-type=none", "--service-cluster-ip-range=10.0.0.0/24"])
-            .args(["--service-account-issuer=https://kubernetes.default.svc", "--authorization-mode=RBAC", "--allow-privileged=true"])
+            .args([
+                "--bind-address=127.0.0.1",
+                "--advertise-address=127.0.0.1",
+                "--endpoint-reconciler-type=none",
+                "--service-cluster-ip-range=10.0.0.0/24",
+            ])
+            .args([
+                "--service-account-issuer=https://kubernetes.default.svc",
+                "--authorization-mode=RBAC",
+                "--allow-privileged=true",
+            ])
             .args(["--max-requests-inflight=4000", "--max-mutating-requests-inflight=2000", "--profiling=false"])
             .start(&self.folder)
     }
@@ -285,7 +331,10 @@ impl Layout {
                 .args(unthrottled)
                 .args(["--concurrent-namespace-syncs=20"])
                 .start(&self.folder)?,
-            Program::new("kube-scheduler", &tools.kube_scheduler).args([&as_admin]).args(unthrottled).start(&self.folder)?,
+            Program::new("kube-scheduler", &tools.kube_scheduler)
+                .args([&as_admin])
+                .args(unthrottled)
+                .start(&self.folder)?,
             Program::new("kwok", &tools.kwok)
                 .args([as_admin, format!("--config={}", stages.display())])
                 .args(["--manage-all-nodes=true", "--node-lease-duration-seconds=40", "--v=WARN"])

@@ -12,8 +12,14 @@ use crate::process::tail;
 use crate::scenario::Scenario;
 
 /// What belongs to the state of the world; Events are told apart, for they are only about it.
-pub(crate) const LOOKED_AT: [&Kind; 6] =
-    [&kinds::MODEL_REGISTRY, &kinds::REGISTERED_MODEL, &kinds::ALIAS_BINDING, &kinds::DEPLOYMENT, &kinds::REPLICA_SET, &kinds::POD];
+pub(crate) const LOOKED_AT: [&Kind; 6] = [
+    &kinds::MODEL_REGISTRY,
+    &kinds::REGISTERED_MODEL,
+    &kinds::ALIAS_BINDING,
+    &kinds::DEPLOYMENT,
+    &kinds::REPLICA_SET,
+    &kinds::POD,
+];
 
 /// Everything in the namespace that may explain a failure.
 pub(crate) async fn account(scenario: &Scenario, logs: &[PathBuf]) -> String {
@@ -57,7 +63,14 @@ fn deployment_lines(object: &Value) -> String {
         number(object, "/status/observedGeneration"),
     );
     for condition in object.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten() {
-        let _ = writeln!(lines, "  {}={} {}: {}", text(condition, "/type"), text(condition, "/status"), text(condition, "/reason"), text(condition, "/message"));
+        let _ = writeln!(
+            lines,
+            "  {}={} {}: {}",
+            text(condition, "/type"),
+            text(condition, "/status"),
+            text(condition, "/reason"),
+            text(condition, "/message")
+        );
     }
     let _ = writeln!(lines, "  annotations {}", object.pointer("/metadata/annotations").unwrap_or(&Value::Null));
     let _ = writeln!(lines, "  template {}", object.pointer("/spec/template").unwrap_or(&Value::Null));

@@ -521,8 +521,8 @@ fn faulty_answer(fault: Fault) -> Result<Answer, BoxError> {
         Fault::TruncatedJson => {
             whole("application/json", r#"{"registered_models": [{"name": "cut-in-the-mid"#.to_owned())
         }
-        Fault::EndlessJson => json_stream(endless_json()),
-        Fault::SlowDrip => json_stream(dripping_json()),
+        Fault::EndlessJson => Ok(json_stream(endless_json())),
+        Fault::SlowDrip => Ok(json_stream(dripping_json())),
         Fault::CloseConnection => Err("the connection is closed as the test asked".into()),
         Fault::Slow(_) => unreachable!("a slow request is forwarded by the caller"),
     }
@@ -535,10 +535,10 @@ fn whole(content_type: &str, body: String) -> Result<Answer, BoxError> {
     Ok(answer)
 }
 
-fn json_stream(chunks: impl Stream<Item = Bytes> + Send + Sync + 'static) -> Result<Answer, BoxError> {
+fn json_stream(chunks: impl Stream<Item = Bytes> + Send + Sync + 'static) -> Answer {
     let mut answer = streaming(chunks.map(Ok));
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Ok(answer)
+    answer
 }
 
 fn streaming(chunks: impl Stream<Item = Result<Bytes, BoxError>> + Send + Sync + 'static) -> Answer {
@@ -618,7 +618,10 @@ mod tests {
                 let chunks = Arc::clone(&chunks);
                 async move { chunks.lock().await.recv().await }
             };
-            return json_stream(stream::unfold(next, |next| async move { Some((Bytes::from(next().await?), next)) }));
+            return Ok(json_stream(stream::unfold(
+                next,
+                |next| async move { Some((Bytes::from(next().await?), next)) },
+            )));
         }
         let (parts, body) = request.into_parts();
         let value = |name: &str| parts.headers.get(name).map_or("-", |value| value.to_str().unwrap());

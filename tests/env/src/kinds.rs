@@ -48,8 +48,15 @@ pub const LEASE: Kind = kind("coordination.k8s.io", "v1", "Lease", "leases");
 impl Kind {
     /// How kube addresses it.
     pub fn resource(&self) -> ApiResource {
-        let api_version = if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) };
-        ApiResource { group: self.group.to_owned(), version: self.version.to_owned(), api_version, kind: self.kind.to_owned(), plural: self.plural.to_owned() }
+        let api_version =
+            if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) };
+        ApiResource {
+            group: self.group.to_owned(),
+            version: self.version.to_owned(),
+            api_version,
+            kind: self.kind.to_owned(),
+            plural: self.plural.to_owned(),
+        }
     }
 
     /// The objects of this kind in one namespace.

@@ -29,7 +29,16 @@ const VERSION_ANNOTATION: &str = "pointsman.dev/model-version";
 
 /// The configuration of kwok: one document for each stage.
 pub(crate) fn configuration() -> String {
-    let mut stages = vec![node_stage(), stage("pod-delete", "Pod", &[json!({"key": ".metadata.deletionTimestamp", "operator": "Exists"})], 0, &json!({"delete": true}))];
+    let mut stages = vec![
+        node_stage(),
+        stage(
+            "pod-delete",
+            "Pod",
+            &[json!({"key": ".metadata.deletionTimestamp", "operator": "Exists"})],
+            0,
+            &json!({"delete": true}),
+        ),
+    ];
     stages.extend(pod_stages());
     stages.iter().fold(String::new(), |mut text, stage| {
         write!(text, "---\n{stage}\n").unwrap();
@@ -47,28 +56,58 @@ pub(crate) fn node(name: &str) -> Value {
 }
 
 fn pod_stages() -> Vec<Value> {
-    let ready = || status("Running", Readiness::Ready, State::Running, State::Completed);
-    let unready = || status("Running", Readiness::NotReady, State::Running, State::Completed);
-    let crashing = || status("Running", Readiness::NotReady, State::Crashing, State::Completed);
+    let ready = &status("Running", Readiness::Ready, State::Running, State::Completed);
+    let unready = &status("Running", Readiness::NotReady, State::Running, State::Completed);
+    let crashing = &status("Running", Readiness::NotReady, State::Crashing, State::Completed);
     vec![
-        pod("ready", &["ready"], &[is_ready(false), not_ended()], 0, ready()),
-        pod("job-complete", &["ready"], &[is_ready(true), of_job()], 200, status("Succeeded", Readiness::NotReady, State::Completed, State::Completed)),
-        pod("job-fail", &["fail"], &[not_ended()], 200, status("Failed", Readiness::NotReady, State::Failed, State::Completed)),
-        pod("slow-start", &["slow"], &[pending()], 0, unready()),
-        pod("slow-ready", &["slow"], &[is_ready(false), running()], 3000, ready()),
-        pod("never-ready", &["never-ready"], &[pending()], 0, unready()),
-        pod("ready-no-more", &["never-ready"], &[is_ready(true)], 0, unready()),
-        pod("lose-readiness-first", &["lose-readiness"], &[pending()], 0, ready()),
-        pod("lose-readiness-then", &["lose-readiness"], &[is_ready(true)], 3000, unready()),
-        pod("crash", &["crash"], &[fewer_restarts("containerStatuses", 6), not_ended()], 300, crashing()),
-        pod("flaky-crash", &["flaky"], &[fewer_restarts("containerStatuses", 2), not_ended()], 300, crashing()),
-        pod("flaky-ready", &["flaky"], &[enough_restarts("containerStatuses", 2), is_ready(false), not_ended()], 300, ready()),
-        pod("image-pull", &["image-pull"], &[pending(), not_waiting_for_image()], 0, status("Pending", Readiness::NotReady, State::ImagePull, State::Completed)),
-        pod("init-crash", &["init-crash"], &[pending(), fewer_restarts("initContainerStatuses", 6)], 300, status("Pending", Readiness::NotReady, State::Initializing, State::Crashing)),
+        pod("ready", &["ready"], &[is_ready(false), not_ended()], 0, ready),
+        pod(
+            "job-complete",
+            &["ready"],
+            &[is_ready(true), of_job()],
+            200,
+            &status("Succeeded", Readiness::NotReady, State::Completed, State::Completed),
+        ),
+        pod(
+            "job-fail",
+            &["fail"],
+            &[not_ended()],
+            200,
+            &status("Failed", Readiness::NotReady, State::Failed, State::Completed),
+        ),
+        pod("slow-start", &["slow"], &[pending()], 0, unready),
+        pod("slow-ready", &["slow"], &[is_ready(false), running()], 3000, ready),
+        pod("never-ready", &["never-ready"], &[pending()], 0, unready),
+        pod("ready-no-more", &["never-ready"], &[is_ready(true)], 0, unready),
+        pod("lose-readiness-first", &["lose-readiness"], &[pending()], 0, ready),
+        pod("lose-readiness-then", &["lose-readiness"], &[is_ready(true)], 3000, unready),
+        pod("crash", &["crash"], &[fewer_restarts("containerStatuses", 6), not_ended()], 300, crashing),
+        pod("flaky-crash", &["flaky"], &[fewer_restarts("containerStatuses", 2), not_ended()], 300, crashing),
+        pod(
+            "flaky-ready",
+            &["flaky"],
+            &[enough_restarts("containerStatuses", 2), is_ready(false), not_ended()],
+            300,
+            ready,
+        ),
+        pod(
+            "image-pull",
+            &["image-pull"],
+            &[pending(), not_waiting_for_image()],
+            0,
+            &status("Pending", Readiness::NotReady, State::ImagePull, State::Completed),
+        ),
+        pod(
+            "init-crash",
+            &["init-crash"],
+            &[pending(), fewer_restarts("initContainerStatuses", 6)],
+            300,
+            &status("Pending", Readiness::NotReady, State::Initializing, State::Crashing),
+        ),
     ]
 }
 
-fn pod(name: &str, plays: &[&str], when: &[Value], delay_milliseconds: u32, status: String) -> Value {
+fn pod(name: &str, plays: &[&str], when: &[Value], delay_milliseconds: u32, status: &str) -> Value {
     let mut expressions = vec![
         json!({"key": ".metadata.deletionTimestamp", "operator": "DoesNotExist"}),
         json!({"key": play_of_pod(), "operator": "In", "values": plays}),
@@ -150,9 +189,15 @@ impl State {
     fn yaml(self) -> &'static str {
         match self {
             Self::Running => "{running: {startedAt: {{ $now | Quote }}}}",
-            Self::Completed => "{terminated: {exitCode: 0, reason: Completed, startedAt: {{ $now | Quote }}, finishedAt: {{ $now | Quote }}}}",
-            Self::Failed => "{terminated: {exitCode: 1, reason: Error, startedAt: {{ $now | Quote }}, finishedAt: {{ $now | Quote }}}}",
-            Self::Crashing => r#"{waiting: {reason: CrashLoopBackOff, message: "back-off restarting failed container"}}"#,
+            Self::Completed => {
+                "{terminated: {exitCode: 0, reason: Completed, startedAt: {{ $now | Quote }}, finishedAt: {{ $now | Quote }}}}"
+            }
+            Self::Failed => {
+                "{terminated: {exitCode: 1, reason: Error, startedAt: {{ $now | Quote }}, finishedAt: {{ $now | Quote }}}}"
+            }
+            Self::Crashing => {
+                r#"{waiting: {reason: CrashLoopBackOff, message: "back-off restarting failed container"}}"#
+            }
             Self::ImagePull => r#"{waiting: {reason: ImagePullBackOff, message: "Back-off pulling image"}}"#,
             Self::Initializing => "{waiting: {reason: PodInitializing}}",
         }
@@ -160,7 +205,11 @@ impl State {
 
     /// A crash is one restart more; everything else leaves the count as it was.
     fn restarts(self, counted: &str) -> String {
-        if matches!(self, Self::Crashing) { format!("{{{{ add {counted} 1 }}}}") } else { format!("{{{{ {counted} }}}}") }
+        if matches!(self, Self::Crashing) {
+            format!("{{{{ add {counted} 1 }}}}")
+        } else {
+            format!("{{{{ {counted} }}}}")
+        }
     }
 
     fn last(self) -> &'static str {
@@ -182,12 +231,20 @@ fn status(phase: &str, readiness: Readiness, containers: State, init_containers:
         "{{ range .status.initContainerStatuses }}{{ $initRestarts = .restartCount }}{{ end }}\n",
         "conditions:\n",
     ));
-    for (kind, holds) in [("PodScheduled", true), ("Initialized", initialized), ("ContainersReady", ready), ("Ready", ready)] {
+    for (kind, holds) in
+        [("PodScheduled", true), ("Initialized", initialized), ("ContainersReady", ready), ("Ready", ready)]
+    {
         let value = if holds { "True" } else { "False" };
         writeln!(text, "- {{type: {kind}, status: \"{value}\", lastTransitionTime: {{{{ $now | Quote }}}}}}").unwrap();
     }
     text.push_str(&container_statuses("containerStatuses", "containers", containers, "$restarts", ready));
-    text.push_str(&container_statuses("initContainerStatuses", "initContainers", init_containers, "$initRestarts", initialized));
+    text.push_str(&container_statuses(
+        "initContainerStatuses",
+        "initContainers",
+        init_containers,
+        "$initRestarts",
+        initialized,
+    ));
     write!(text, "hostIP: 127.0.0.1\npodIP: 127.0.0.1\npodIPs: [{{ip: 127.0.0.1}}]\nphase: {phase}\nstartTime: {{{{ or .status.startTime $now | Quote }}}}\n").unwrap();
     text
 }

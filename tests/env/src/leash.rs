@@ -24,7 +24,8 @@ pub fn leash_if_asked() {
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next().is_some_and(|first| first == MARKER) {
         let order = Order::read(arguments).expect("a leash is only started by this crate");
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime for the leash");
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime for the leash");
         std::process::exit(runtime.block_on(hold(order)));
     }
     let _ = READY.set(());
@@ -163,7 +164,12 @@ fn end_descendants() {
 
 /// All processes below `root`, from `/proc`; empty where there is none.
 pub(crate) fn descendants(root: u32) -> Vec<u32> {
-    let parents: Vec<(u32, u32)> = fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| parent_of(&entry.file_name().to_string_lossy())).collect();
+    let parents: Vec<(u32, u32)> = fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| parent_of(&entry.file_name().to_string_lossy()))
+        .collect();
     let mut found = vec![root];
     let mut next = 0;
     while let Some(parent) = found.get(next).copied() {

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // Only tests and the demo run this: a panic that says why is their way to fail.
 #![allow(clippy::missing_panics_doc, clippy::missing_errors_doc, clippy::must_use_candidate)] // For the same reason nearly every function can fail, and each message says why.
+#![allow(clippy::doc_markdown)] // MLflow and SQLite are names of products, not of code.
 
 pub mod cache;
 pub mod certificates;
@@ -26,6 +27,7 @@ pub mod python;
 pub mod registrar;
 pub mod scenario;
 pub mod tools;
+pub mod world;
 
 pub use control_plane::{ControlPlane, ControlPlaneOptions};
 pub use error::{Error, Result};
@@ -35,6 +37,7 @@ pub use observe::{Seen, Which};
 pub use operator::{Operator, OperatorOptions};
 pub use scenario::{PlainDeployment, Scenario};
 pub use tools::Tools;
+pub use world::World;
 
 /// Where the files beside this crate's sources are: Go modules and Python requirements.
 #[must_use]

@@ -1,6 +1,154 @@
-//! The command that sets the test environment up and runs it by hand.
+//! The command that sets the test environment up, and runs it by hand.
 //! Absent: the parts themselves; the library has them.
 
-fn main() {
+#![allow(clippy::doc_markdown)] // MLflow is the name of a product, not of code.
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use clap::{Parser, Subcommand};
+use pointsman_env::cache::Cache;
+use pointsman_env::mlflow::{Mlflow, MlflowOptions};
+use pointsman_env::operator::install_definitions;
+use pointsman_env::prerequisites::{self, Need};
+use pointsman_env::progress::Task;
+use pointsman_env::python::{self, MlflowVersion};
+use pointsman_env::{ControlPlane, ControlPlaneOptions, Error, Result, Tools};
+
+/// Builds and starts what Pointsman is tested against: a real Kubernetes control plane and a real MLflow, on loopback only.
+///
+/// Everything is built from source by the Go and Python that are installed, once, into the folder named by
+/// `POINTSMAN_CACHE` (else `~/.cache/pointsman`). Programs in `KUBEBUILDER_ASSETS` or on `PATH` are used where their versions fit.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    about,
+    after_help = "Examples:\n  pointsman-env setup\n  pointsman-env up\n  pointsman-env tool helm -- lint charts/pointsman"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Subcommands,
+}
+
+#[derive(Debug, Subcommand)]
+enum Subcommands {
+    /// Build and install everything that is missing; quick when nothing is.
+    Setup,
+    /// Start a control plane and MLflow, say how to use them, and stop them at Ctrl-C.
+    Up {
+        /// Which MLflow.
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=3))]
+        mlflow: u8,
+        /// The control plane alone.
+        #[arg(long)]
+        without_mlflow: bool,
+    },
+    /// Run one of the programs: kubectl, helm, kwok, etcd, kube-apiserver, kube-controller-manager, kube-scheduler.
+    Tool {
+        /// Which.
+        name: String,
+        /// Its arguments, after --.
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
     pointsman_env::leash_if_asked();
+    let done = match Arguments::parse().command {
+        Subcommands::Setup => within_runtime(setup()),
+        Subcommands::Up { mlflow, without_mlflow } => within_runtime(up((!without_mlflow).then(|| version(mlflow)))),
+        Subcommands::Tool { name, arguments } => return tool(&name, &arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+fn fail(error: &Error) -> ExitCode {
+    eprintln!("error: {error}");
+    ExitCode::FAILURE
+}
+
+fn within_runtime(future: impl Future<Output = Result<()>>) -> Result<()> {
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| Error::new("starting the runtime", error))?;
+    runtime.block_on(future)
+}
+
+fn version(major: u8) -> MlflowVersion {
+    if major == 2 { MlflowVersion::Two } else { MlflowVersion::Three }
+}
+
+async fn setup() -> Result<()> {
+    let cache = Cache::open()?;
+    let needs: &[Need] = if Tools::need_building(&cache)? {
+        &[Need::Go, Need::Python, Need::Compiler]
+    } else {
+        &[Need::Python, Need::Compiler]
+    };
+    prerequisites::check(needs)?;
+    // One after the other: each alone uses all cores.
+    tokio::task::block_in_place(|| Tools::locate(&cache))?;
+    for version in [MlflowVersion::Three, MlflowVersion::Two] {
+        python::environment(version).await?;
+    }
+    eprintln!("the test environment is complete in {}", cache.root().display());
+    Ok(())
+}
+
+async fn up(mlflow: Option<MlflowVersion>) -> Result<()> {
+    let tools = tokio::task::block_in_place(|| Tools::locate(&Cache::open()?))?;
+    let starting = Task::start("starting the control plane", 0);
+    let control_plane = ControlPlane::start(&tools, ControlPlaneOptions::default()).await?;
+    install_definitions(&control_plane, &tools).await?;
+    starting.done();
+    let server = match mlflow {
+        Some(version) => Some(start_mlflow(version).await?),
+        None => None,
+    };
+    println!("\nThe control plane is up, with Pointsman's kinds installed. In another terminal:\n");
+    println!("  export KUBECONFIG={}", control_plane.admin_kubeconfig().display());
+    println!("  {} get nodes", tools.kubectl.display());
+    if let Some(server) = &server {
+        println!("  export MLFLOW_TRACKING_URI={}", server.url());
+    }
+    println!("  cargo run -- run --health-address 127.0.0.1:8080\n\nCtrl-C stops all of it and removes its data.");
+    tokio::signal::ctrl_c().await.map_err(|error| Error::new("waiting for Ctrl-C", error))
+}
+
+async fn start_mlflow(version: MlflowVersion) -> Result<Mlflow> {
+    python::environment(version).await?;
+    let starting = Task::start("starting MLflow", 0);
+    let server = Mlflow::start(version, MlflowOptions::default()).await?;
+    starting.done();
+    Ok(server)
+}
+
+fn tool(name: &str, arguments: &[String]) -> ExitCode {
+    match path_of(name).and_then(|path| run(&path, arguments)) {
+        Ok(code) => code,
+        Err(error) => fail(&error),
+    }
+}
+
+fn path_of(name: &str) -> Result<PathBuf> {
+    let tools = Tools::locate(&Cache::open()?)?;
+    match name {
+        "kubectl" => Ok(tools.kubectl),
+        "helm" => Ok(tools.helm),
+        "kwok" => Ok(tools.kwok),
+        "etcd" => Ok(tools.etcd),
+        "kube-apiserver" => Ok(tools.kube_apiserver),
+        "kube-controller-manager" => Ok(tools.kube_controller_manager),
+        "kube-scheduler" => Ok(tools.kube_scheduler),
+        _ => Err(Error::new(format_args!("looking for {name}"), "there is no such tool")
+            .remedy("see pointsman-env tool --help")),
+    }
+}
+
+fn run(path: &PathBuf, arguments: &[String]) -> Result<ExitCode> {
+    let status = Command::new(path).args(arguments).status();
+    let status = status.map_err(|error| Error::new(format_args!("starting {}", path.display()), error))?;
+    Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
 }

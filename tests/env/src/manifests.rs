@@ -20,7 +20,8 @@ const CLUSTER_SCOPED: [&str; 8] = [
 
 /// The objects of a text with any number of YAML documents.
 pub fn parse(text: &str) -> Result<Vec<Value>> {
-    let documents: Vec<Value> = serde_saphyr::from_multiple(text).map_err(|error| Error::new("reading a manifest", error))?;
+    let documents: Vec<Value> =
+        serde_saphyr::from_multiple(text).map_err(|error| Error::new("reading a manifest", error))?;
     Ok(documents.into_iter().filter(Value::is_object).collect())
 }
 
@@ -28,7 +29,10 @@ pub fn parse(text: &str) -> Result<Vec<Value>> {
 pub async fn apply(client: &kube::Client, namespace: &str, manager: &str, object: &Value) -> Result<Value> {
     let what = format!("applying {} {}", text(object, "/kind"), text(object, "/metadata/name"));
     let api = api_of(client, namespace, object).map_err(|cause| Error::new(&what, cause))?;
-    let applied = api.patch(text(object, "/metadata/name"), &PatchParams::apply(manager).force(), &Patch::Apply(object)).await.context(&what)?;
+    let applied = api
+        .patch(text(object, "/metadata/name"), &PatchParams::apply(manager).force(), &Patch::Apply(object))
+        .await
+        .context(&what)?;
     serde_json::to_value(applied).context(what)
 }
 

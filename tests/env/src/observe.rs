@@ -29,7 +29,12 @@ pub(crate) struct Observed {
 }
 
 /// Follows the objects until `holds`, or until the time is over.
-pub(crate) async fn until(api: Api<DynamicObject>, which: &Which<'_>, timeout: Duration, holds: impl Fn(&Seen) -> bool) -> Observed {
+pub(crate) async fn until(
+    api: Api<DynamicObject>,
+    which: &Which<'_>,
+    timeout: Duration,
+    holds: impl Fn(&Seen) -> bool,
+) -> Observed {
     let mut observed = Observed { held: false, seen: Seen::new(), trouble: None };
     let following = follow(api, which, &mut observed, holds);
     // What was seen stays in `observed` when the time is over.

@@ -99,7 +99,11 @@ impl Operator {
             .envs(options.extra_env.clone())
             .grace(PATIENCE);
         let folder = control_plane.folder().to_owned();
-        let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build().context("making an HTTP client")?;
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .timeout(Duration::from_secs(5))
+            .build()
+            .context("making an HTTP client")?;
         Ok(Self { child: program.start(&folder)?, program, folder, health, http })
     }
 
@@ -113,12 +117,19 @@ impl Operator {
             self.child.still_running()?;
             tokio::time::sleep(Duration::from_millis(25)).await;
         }
-        Err(Error::new("waiting for the operator's /readyz", format_args!("not within {PATIENCE:?}\n{}", self.log_tail(40))))
+        Err(Error::new(
+            "waiting for the operator's /readyz",
+            format_args!("not within {PATIENCE:?}\n{}", self.log_tail(40)),
+        ))
     }
 
     /// Whether `/readyz` answers 200 now.
     pub async fn is_ready(&self) -> bool {
-        self.http.get(format!("http://{}/readyz", self.health)).send().await.is_ok_and(|answer| answer.status().is_success())
+        self.http
+            .get(format!("http://{}/readyz", self.health))
+            .send()
+            .await
+            .is_ok_and(|answer| answer.status().is_success())
     }
 
     /// Kills it with SIGKILL, as a node does that fails.
@@ -187,7 +198,9 @@ impl Operator {
         let what = "reading the operator's memory";
         let pid = self.child.pid().ok_or_else(|| Error::new(what, "it has not started"))?;
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).context(what)?;
-        let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        let kilobytes = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
         kilobytes.map(|kilobytes| kilobytes * 1024).ok_or_else(|| Error::new(what, "there is no VmRSS"))
     }
 }
@@ -241,19 +254,23 @@ struct Container {
 
 impl Container {
     fn of(deployment: &Value, options: &OperatorOptions) -> Result<Self> {
-        let container = deployment.pointer("/spec/template/spec/containers/0").ok_or_else(|| Error::new("reading the rendered Deployment", "it has no container"))?;
-        let rendered = container.pointer("/args").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+        let container = deployment
+            .pointer("/spec/template/spec/containers/0")
+            .ok_or_else(|| Error::new("reading the rendered Deployment", "it has no container"))?;
+        let rendered =
+            container.pointer("/args").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
         let mut arguments = on_loopback(rendered.map(ToOwned::to_owned).collect())?;
-        let health = match value_of(&arguments, "--health-address") {
-            Some(address) => address,
-            None => {
-                let address = format!("127.0.0.1:{}", free_port()?);
-                arguments.extend(["--health-address".to_owned(), address.clone()]);
-                address
-            }
+        let health = if let Some(address) = value_of(&arguments, "--health-address") {
+            address
+        } else {
+            let address = format!("127.0.0.1:{}", free_port()?);
+            arguments.extend(["--health-address".to_owned(), address.clone()]);
+            address
         };
         let variables = container.pointer("/env").and_then(Value::as_array).into_iter().flatten();
-        let environment = variables.filter_map(|variable| Some((text(variable, "/name").to_owned(), variable_value(variable, options)?))).collect();
+        let environment = variables
+            .filter_map(|variable| Some((text(variable, "/name").to_owned(), variable_value(variable, options)?)))
+            .collect();
         Ok(Self { arguments, environment, health })
     }
 }
@@ -264,7 +281,9 @@ fn on_loopback(rendered: Vec<String>) -> Result<Vec<String>> {
     for argument in rendered {
         let after_flag = arguments.last().is_some_and(|last| last.starts_with("--") && last.ends_with("-address"));
         let adapted = match argument.split_once('=') {
-            Some((flag, _)) if flag.starts_with("--") && flag.ends_with("-address") => format!("{flag}=127.0.0.1:{}", free_port()?),
+            Some((flag, _)) if flag.starts_with("--") && flag.ends_with("-address") => {
+                format!("{flag}=127.0.0.1:{}", free_port()?)
+            }
             _ if after_flag => format!("127.0.0.1:{}", free_port()?),
             _ => argument,
         };
@@ -275,7 +294,9 @@ fn on_loopback(rendered: Vec<String>) -> Result<Vec<String>> {
 
 fn value_of(arguments: &[String], flag: &str) -> Option<String> {
     let joined = arguments.iter().find_map(|argument| argument.strip_prefix(flag)?.strip_prefix('='));
-    let apart = || arguments.iter().position(|argument| argument == flag).and_then(|at| arguments.get(at + 1)).map(String::as_str);
+    let apart = || {
+        arguments.iter().position(|argument| argument == flag).and_then(|at| arguments.get(at + 1)).map(String::as_str)
+    };
     joined.or_else(apart).map(ToOwned::to_owned)
 }
 

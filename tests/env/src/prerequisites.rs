@@ -23,7 +23,8 @@ pub fn check(needs: &[Need]) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    Err(Error::new("checking what this machine has", "programs are missing").remedy(format!("\n    - {}", missing.join("\n    - "))))
+    Err(Error::new("checking what this machine has", "programs are missing")
+        .remedy(format!("\n    - {}", missing.join("\n    - "))))
 }
 
 impl Need {
@@ -31,7 +32,9 @@ impl Need {
         match self {
             Self::Go => missing_go(),
             Self::Python => missing_python(),
-            Self::Compiler => find_on_path("cc").is_none().then(|| "cc: install a C compiler (Debian: apt-get install gcc)".to_owned()),
+            Self::Compiler => find_on_path("cc")
+                .is_none()
+                .then(|| "cc: install a C compiler (Debian: apt-get install gcc)".to_owned()),
         }
     }
 }
@@ -44,8 +47,10 @@ fn missing_python() -> Option<String> {
     if find_on_path("python3").is_none() {
         return Some("python3: install Python 3.10 or newer (Debian: apt-get install python3 python3-venv)".to_owned());
     }
-    let can_make_environments =
-        Command::new("python3").args(["-c", "import venv, ensurepip"]).output().is_ok_and(|output| output.status.success());
+    let can_make_environments = Command::new("python3")
+        .args(["-c", "import venv, ensurepip"])
+        .output()
+        .is_ok_and(|output| output.status.success());
     (!can_make_environments).then(|| "the venv module of python3 (Debian: apt-get install python3-venv)".to_owned())
 }
 

@@ -85,13 +85,17 @@ impl Program {
     /// Starts it on a leash, its output in `folder/<name>.log`.
     pub fn start(&self, folder: &Path) -> Result<Child> {
         if !leash::available() {
-            return Err(Error::new(format_args!("starting {}", self.name), "this executable cannot hold what it starts")
-                .remedy("call pointsman_env::leash_if_asked() first in main (a test target needs harness = false)"));
+            return Err(Error::new(
+                format_args!("starting {}", self.name),
+                "this executable cannot hold what it starts",
+            )
+            .remedy("call pointsman_env::leash_if_asked() first in main (a test target needs harness = false)"));
         }
         let log = folder.join(format!("{}.log", self.name));
         let pid_file = folder.join(format!("{}.pid", self.name));
         let _ = fs::remove_file(&pid_file);
-        let output = File::options().create(true).append(true).open(&log).context(format_args!("opening {}", log.display()))?;
+        let output =
+            File::options().create(true).append(true).open(&log).context(format_args!("opening {}", log.display()))?;
         let mut leash = self.command(&pid_file, output)?.spawn().context(format_args!("starting {}", self.name))?;
         let input = leash.stdin.take();
         let output = leash.stdout.take();
@@ -149,7 +153,10 @@ impl Child {
     pub fn still_running(&mut self) -> Result<()> {
         match self.ended() {
             None => Ok(()),
-            Some(status) => Err(Error::new(format_args!("running {}", self.name), format_args!("it ended with {status}\n{}", self.tail(30)))),
+            Some(status) => Err(Error::new(
+                format_args!("running {}", self.name),
+                format_args!("it ended with {status}\n{}", self.tail(30)),
+            )),
         }
     }
 
@@ -194,7 +201,10 @@ impl Child {
                 return Ok(status);
             }
             if Instant::now() > deadline {
-                return Err(Error::new(format_args!("ending {}", self.name), format_args!("it is still there after {patience:?}\n{}", self.tail(30))));
+                return Err(Error::new(
+                    format_args!("ending {}", self.name),
+                    format_args!("it is still there after {patience:?}\n{}", self.tail(30)),
+                ));
             }
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -270,7 +280,11 @@ fn create_private(path: &Path) -> Result<()> {
 fn sweep() {
     for entry in fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next()).and_then(|pid| pid.parse().ok()).and_then(Pid::from_raw);
+        let owner = name
+            .strip_prefix(PREFIX)
+            .and_then(|rest| rest.split('-').next())
+            .and_then(|pid| pid.parse().ok())
+            .and_then(Pid::from_raw);
         if owner.is_some_and(|pid| test_kill_process(pid) == Err(rustix::io::Errno::SRCH)) {
             let _ = fs::remove_dir_all(entry.path());
         }

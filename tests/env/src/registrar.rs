@@ -95,7 +95,7 @@ struct Process {
     input: ChildStdin,
     output: BufReader<ChildStdout>,
     next_id: u64,
-    _child: Child,
+    child: Child,
     _folder: RunFolder,
 }
 
@@ -144,9 +144,9 @@ impl Process {
         let mut child = program(python, &script).start(folder.path())?;
         let log = child.log().display().to_string();
         let (input, output) = child.pipes().expect("the program is started to be spoken to");
-        let mut process = Self { input, output: BufReader::new(output), next_id: 1, _child: child, _folder: folder };
+        let mut process = Self { input, output: BufReader::new(output), next_id: 1, child, _folder: folder };
         let first = process.read_line().map_err(|cause| {
-            Error::new("importing MLflow", format!("{cause}\n{}", process._child.tail(20)))
+            Error::new("importing MLflow", format!("{cause}\n{}", process.child.tail(20)))
                 .remedy("remove the mlflow folders of the cache, so that they are built anew")
         })?;
         let ready: Value = serde_json::from_str(&first).context("reading the registrar's first line")?;

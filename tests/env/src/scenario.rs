@@ -33,7 +33,8 @@ impl Scenario {
     /// Makes the namespace `t-<name>-<number>`.
     pub async fn start(control_plane: &Arc<ControlPlane>, name: &str) -> Result<Self> {
         let namespace = namespace_for(name);
-        let scenario = Self { control_plane: control_plane.clone(), name: name.to_owned(), namespace, logs: Mutex::default() };
+        let scenario =
+            Self { control_plane: control_plane.clone(), name: name.to_owned(), namespace, logs: Mutex::default() };
         let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": scenario.namespace, "labels": {"scenario": "true"}}});
         manifests::apply(&scenario.client(), "", MANAGER, &object).await?;
         Ok(scenario)
@@ -102,12 +103,18 @@ impl Scenario {
 
     /// The object, which must be there.
     pub async fn get(&self, kind: &Kind, name: &str) -> Result<Value> {
-        self.find(kind, name).await?.ok_or_else(|| Error::new(format_args!("reading {} {name}", kind.kind), "it is not there"))
+        self.find(kind, name)
+            .await?
+            .ok_or_else(|| Error::new(format_args!("reading {} {name}", kind.kind), "it is not there"))
     }
 
     /// The objects with these labels; all where it is empty.
     pub async fn list(&self, kind: &Kind, labels: &str) -> Result<Vec<Value>> {
-        let found = self.api(kind).list(&ListParams::default().labels(labels)).await.context(format_args!("listing {}", kind.plural))?;
+        let found = self
+            .api(kind)
+            .list(&ListParams::default().labels(labels))
+            .await
+            .context(format_args!("listing {}", kind.plural))?;
         Ok(found.items.iter().map(to_value).collect())
     }
 
@@ -127,14 +134,20 @@ impl Scenario {
 
     /// Deletes an object, in the background as kubectl does.
     pub async fn delete(&self, kind: &Kind, name: &str) -> Result<()> {
-        self.api(kind).delete(name, &DeleteParams::background()).await.context(format_args!("deleting {} {name}", kind.kind)).map(|_| ())
+        self.api(kind)
+            .delete(name, &DeleteParams::background())
+            .await
+            .context(format_args!("deleting {} {name}", kind.kind))
+            .map(|_| ())
     }
 
     /// The Events about an object, as `(reason, message)`.
     pub async fn events_about(&self, name: &str) -> Result<Vec<(String, String)>> {
         let events = self.list(&kinds::EVENT, "").await?;
         let about = events.iter().filter(|event| manifests::text(event, "/involvedObject/name") == name);
-        Ok(about.map(|event| (manifests::text(event, "/reason").to_owned(), manifests::text(event, "/message").to_owned())).collect())
+        Ok(about
+            .map(|event| (manifests::text(event, "/reason").to_owned(), manifests::text(event, "/message").to_owned()))
+            .collect())
     }
 
     /// The resource versions of everything that a scenario looks at: equal ones mean that nothing was written in between.
@@ -152,7 +165,14 @@ impl Scenario {
     /// Waits until one object is as described, and returns it; `holds` sees `Value::Null` while it does not exist.
     ///
     /// Panics with the whole account of the namespace when it does not come to hold.
-    pub async fn eventually(&self, description: &str, timeout: Duration, kind: &Kind, name: &str, holds: impl Fn(&Value) -> bool) -> Value {
+    pub async fn eventually(
+        &self,
+        description: &str,
+        timeout: Duration,
+        kind: &Kind,
+        name: &str,
+        holds: impl Fn(&Value) -> bool,
+    ) -> Value {
         let one = |seen: &Seen| seen.get(name).cloned().unwrap_or_default();
         let observed = observe::until(self.api(kind), &Which::Named(name), timeout, |seen| holds(&one(seen))).await;
         if !observed.held {
@@ -162,7 +182,14 @@ impl Scenario {
     }
 
     /// Waits until the objects of a kind are as described, and returns them by name.
-    pub async fn eventually_all(&self, description: &str, timeout: Duration, kind: &Kind, which: &Which<'_>, holds: impl Fn(&Seen) -> bool) -> Seen {
+    pub async fn eventually_all(
+        &self,
+        description: &str,
+        timeout: Duration,
+        kind: &Kind,
+        which: &Which<'_>,
+        holds: impl Fn(&Seen) -> bool,
+    ) -> Seen {
         let observed = observe::until(self.api(kind), which, timeout, holds).await;
         if !observed.held {
             self.fail(&format!("{description}: not within {timeout:?} ({})", kind.plural), &observed).await;
@@ -171,8 +198,18 @@ impl Scenario {
     }
 
     /// Watches one object for that long and panics at the first moment when it is not as described.
-    pub async fn stays(&self, description: &str, duration: Duration, kind: &Kind, name: &str, holds: impl Fn(&Value) -> bool) {
-        let observed = observe::until(self.api(kind), &Which::Named(name), duration, |seen| !holds(&seen.get(name).cloned().unwrap_or_default())).await;
+    pub async fn stays(
+        &self,
+        description: &str,
+        duration: Duration,
+        kind: &Kind,
+        name: &str,
+        holds: impl Fn(&Value) -> bool,
+    ) {
+        let observed = observe::until(self.api(kind), &Which::Named(name), duration, |seen| {
+            !holds(&seen.get(name).cloned().unwrap_or_default())
+        })
+        .await;
         if observed.held {
             self.fail(&format!("{description}: not any more ({} {name})", kind.kind), &observed).await;
         }
@@ -180,7 +217,8 @@ impl Scenario {
 
     async fn fail(&self, what: &str, observed: &Observed) -> ! {
         let seen: Vec<String> = observed.seen.values().map(manifests::readable).collect();
-        let trouble = observed.trouble.as_ref().map(|trouble| format!("\nthe watch had trouble: {trouble}")).unwrap_or_default();
+        let trouble =
+            observed.trouble.as_ref().map(|trouble| format!("\nthe watch had trouble: {trouble}")).unwrap_or_default();
         panic!("{}: {what}{trouble}\n===== last seen\n{}\n{}", self.name, seen.join("---\n"), self.account().await)
     }
 
@@ -193,7 +231,12 @@ impl Scenario {
 
 fn namespace_for(name: &str) -> String {
     static COUNTER: AtomicU32 = AtomicU32::new(0);
-    let slug: String = name.to_lowercase().chars().map(|character| if character.is_ascii_alphanumeric() { character } else { '-' }).take(40).collect();
+    let slug: String = name
+        .to_lowercase()
+        .chars()
+        .map(|character| if character.is_ascii_alphanumeric() { character } else { '-' })
+        .take(40)
+        .collect();
     let number = COUNTER.fetch_add(1, Ordering::Relaxed);
     format!("t-{}-{number}", slug.trim_matches('-'))
 }
@@ -222,7 +265,14 @@ pub struct PlainDeployment {
 impl PlainDeployment {
     /// Two pods of one container named `server`.
     pub fn named(name: &str) -> Self {
-        Self { name: name.to_owned(), replicas: 2, play: None, containers: vec!["server".to_owned()], environment: Vec::new(), progress_deadline_seconds: 600 }
+        Self {
+            name: name.to_owned(),
+            replicas: 2,
+            play: None,
+            containers: vec!["server".to_owned()],
+            environment: Vec::new(),
+            progress_deadline_seconds: 600,
+        }
     }
 
     /// With pods that do this: `<version>=<play>,…`, see [`crate::kwok`].
@@ -234,9 +284,11 @@ impl PlainDeployment {
 
     /// The manifest.
     pub fn manifest(&self) -> Value {
-        let mut containers: Vec<Value> = self.containers.iter().map(|name| json!({"name": name, "image": "registry.example/server:1"})).collect();
+        let mut containers: Vec<Value> =
+            self.containers.iter().map(|name| json!({"name": name, "image": "registry.example/server:1"})).collect();
         if !self.environment.is_empty() {
-            containers[0]["env"] = self.environment.iter().map(|(name, value)| json!({"name": name, "value": value})).collect();
+            containers[0]["env"] =
+                self.environment.iter().map(|(name, value)| json!({"name": name, "value": value})).collect();
         }
         let mut template = json!({"metadata": {"labels": {"app": self.name}}, "spec": {"containers": containers}});
         if let Some(play) = &self.play {

@@ -47,12 +47,14 @@ impl Tools {
         let kubernetes = plan.kubernetes_folder(cache)?;
         let in_kubernetes = |name: &str| kubernetes.as_ref().map(|folder| folder.join(name));
         let own = |found: Option<PathBuf>, name: &str| {
-            found.or_else(|| in_kubernetes(name)).ok_or_else(|| Error::new(format_args!("looking for {name}"), "it was neither found nor built"))
+            found
+                .or_else(|| in_kubernetes(name))
+                .ok_or_else(|| Error::new(format_args!("looking for {name}"), "it was neither found nor built"))
         };
         Ok(Self {
-            kube_apiserver: own(plan.found(|found| &found.kube_apiserver), "kube-apiserver")?,
-            kube_controller_manager: own(plan.found(|found| &found.kube_controller_manager), "kube-controller-manager")?,
-            kube_scheduler: own(plan.found(|found| &found.kube_scheduler), "kube-scheduler")?,
+            kube_apiserver: own(plan.found(|found| &found.apiserver), "kube-apiserver")?,
+            kube_controller_manager: own(plan.found(|found| &found.controller_manager), "kube-controller-manager")?,
+            kube_scheduler: own(plan.found(|found| &found.scheduler), "kube-scheduler")?,
             kubectl: own(plan.kubectl.clone(), "kubectl")?,
             etcd: plan.etcd.clone().map_or_else(|| ETCD.build(cache).map(|folder| folder.join("etcd")), Ok)?,
             kwok: plan.kwok.clone().map_or_else(|| KWOK.build(cache).map(|folder| folder.join("kwok")), Ok)?,
@@ -77,9 +79,9 @@ struct Plan {
 
 /// The three that must be of one minor version, so they are taken together or not at all.
 struct ControlPlanePrograms {
-    kube_apiserver: PathBuf,
-    kube_controller_manager: PathBuf,
-    kube_scheduler: PathBuf,
+    apiserver: PathBuf,
+    controller_manager: PathBuf,
+    scheduler: PathBuf,
 }
 
 impl Plan {
@@ -122,19 +124,23 @@ impl Plan {
 impl ControlPlanePrograms {
     fn find() -> Option<Self> {
         let found = Self {
-            kube_apiserver: candidates("kube-apiserver").into_iter().next()?,
-            kube_controller_manager: candidates("kube-controller-manager").into_iter().next()?,
-            kube_scheduler: candidates("kube-scheduler").into_iter().next()?,
+            apiserver: candidates("kube-apiserver").into_iter().next()?,
+            controller_manager: candidates("kube-controller-manager").into_iter().next()?,
+            scheduler: candidates("kube-scheduler").into_iter().next()?,
         };
-        let minors = [&found.kube_apiserver, &found.kube_controller_manager, &found.kube_scheduler].map(|path| minor_of(&version_text(path, &["--version"])));
-        let one_minor = minors.iter().all(|minor| minor.is_some_and(|minor| minor >= OLDEST_SERVER_MINOR) && *minor == minors[0]);
+        let minors = [&found.apiserver, &found.controller_manager, &found.scheduler]
+            .map(|path| minor_of(&version_text(path, &["--version"])));
+        let one_minor =
+            minors.iter().all(|minor| minor.is_some_and(|minor| minor >= OLDEST_SERVER_MINOR) && *minor == minors[0]);
         one_minor.then_some(found)
     }
 }
 
 /// Programs of that name, in `KUBEBUILDER_ASSETS` first, then on `PATH`.
 fn candidates(name: &str) -> Vec<PathBuf> {
-    let assets = std::env::var_os("KUBEBUILDER_ASSETS").map(|folder| Path::new(&folder).join(name)).filter(|path| is_executable(path));
+    let assets = std::env::var_os("KUBEBUILDER_ASSETS")
+        .map(|folder| Path::new(&folder).join(name))
+        .filter(|path| is_executable(path));
     assets.into_iter().chain(find_on_path(name)).collect()
 }
 
@@ -187,9 +193,12 @@ const KUBERNETES: Family = Family {
     ],
     kubernetes_version: true,
 };
-const ETCD: Family = Family { name: "etcd", packages: &[("go.etcd.io/etcd/server/v3", "etcd")], kubernetes_version: false };
-const KWOK: Family = Family { name: "kwok", packages: &[("sigs.k8s.io/kwok/cmd/kwok", "kwok")], kubernetes_version: false };
-const HELM: Family = Family { name: "helm", packages: &[("helm.sh/helm/v4/cmd/helm", "helm")], kubernetes_version: false };
+const ETCD: Family =
+    Family { name: "etcd", packages: &[("go.etcd.io/etcd/server/v3", "etcd")], kubernetes_version: false };
+const KWOK: Family =
+    Family { name: "kwok", packages: &[("sigs.k8s.io/kwok/cmd/kwok", "kwok")], kubernetes_version: false };
+const HELM: Family =
+    Family { name: "helm", packages: &[("helm.sh/helm/v4/cmd/helm", "helm")], kubernetes_version: false };
 
 impl Family {
     fn module(&self) -> PathBuf {
@@ -209,7 +218,9 @@ impl Family {
             let fetching = Task::start(&format!("fetching the Go modules of {}", self.name), 0);
             let packages = self.count_packages()?;
             fetching.done();
-            self.packages.iter().try_for_each(|(package, program)| self.compile(package, &folder.join(program), packages))
+            self.packages
+                .iter()
+                .try_for_each(|(package, program)| self.compile(package, &folder.join(program), packages))
         })
     }
 
@@ -231,17 +242,29 @@ impl Family {
 
     /// How many packages there are to compile, for the bar; asking also fetches the modules.
     fn count_packages(&self) -> Result<u64> {
-        let output = self.go().args(["list", "-deps"]).args(self.packages.iter().map(|(package, _)| package)).output().context("starting go list")?;
+        let output = self
+            .go()
+            .args(["list", "-deps"])
+            .args(self.packages.iter().map(|(package, _)| package))
+            .output()
+            .context("starting go list")?;
         if !output.status.success() {
-            return Err(Error::new(format_args!("listing the Go packages of {}", self.name), String::from_utf8_lossy(&output.stderr))
-                .remedy("check that the Go module proxy (go env GOPROXY) can be reached"));
+            return Err(Error::new(
+                format_args!("listing the Go packages of {}", self.name),
+                String::from_utf8_lossy(&output.stderr),
+            )
+            .remedy("check that the Go module proxy (go env GOPROXY) can be reached"));
         }
         Ok(output.stdout.lines().count() as u64)
     }
 
     fn go(&self) -> Command {
         let mut go = Command::new("go");
-        go.current_dir(self.module()).env("CGO_ENABLED", "0").env("GOFLAGS", "-mod=readonly").env("GOWORK", "off").stdin(Stdio::null());
+        go.current_dir(self.module())
+            .env("CGO_ENABLED", "0")
+            .env("GOFLAGS", "-mod=readonly")
+            .env("GOWORK", "off")
+            .stdin(Stdio::null());
         go
     }
 
@@ -251,7 +274,9 @@ impl Family {
             return "-s -w".to_owned();
         }
         let package = "k8s.io/component-base/version";
-        format!("-s -w -X {package}.gitVersion={KUBERNETES_VERSION} -X {package}.gitMajor=1 -X {package}.gitMinor={KUBERNETES_MINOR}")
+        format!(
+            "-s -w -X {package}.gitVersion={KUBERNETES_VERSION} -X {package}.gitMajor=1 -X {package}.gitMinor={KUBERNETES_MINOR}"
+        )
     }
 }
 

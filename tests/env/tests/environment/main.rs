@@ -1,44 +1,75 @@
-//! The environment tests itself.
-//! Absent: the operator; its scenarios are in the root crate.
-use pointsman_env::*;
-fn main() {
+//! The environment keeps its promises: nothing outlives it, interceptors change nothing unasked, the control plane rolls out.
+//! Absent: MLflow, which has a test target of its own, and the operator, whose scenarios are in the root crate.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)] // A test that panics has failed, and says why.
+
+mod interception;
+mod leashes;
+mod rollouts;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use libtest_mimic::{Arguments, Trial};
+use pointsman_env::cache::Cache;
+use pointsman_env::{ControlPlane, ControlPlaneOptions, Tools};
+use tokio::sync::OnceCell;
+
+fn main() -> ExitCode {
     pointsman_env::leash_if_asked();
-    let cache = cache::Cache::open().unwrap();
-    let tools = Tools::locate(&cache).unwrap();
-    println!("{tools:?}");
-    let rt = tokio::runtime::Runtime::new().unwrap();
-    rt.block_on(async {
-        let t = std::time::Instant::now();
-        let cp = ControlPlane::start(&tools, ControlPlaneOptions::default()).await.unwrap_or_else(|e| panic!("{e}"));
-        println!("up in {:?}", t.elapsed());
-        println!("{}", cp.kubectl(&["get", "nodes", "-o", "wide"]).await.unwrap());
-        println!("{}", cp.kubectl(&["version"]).await.unwrap());
-        let t = std::time::Instant::now();
-        for play in ["ready", "slow", "never-ready", "crash", "flaky", "image-pull", "init-crash", "lose-readiness"] {
-        cp.kubectl_with_input(&["apply", "-f", "-"], &format!(r#"
-apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: {play}}}
-spec:
-  replicas: 2
-  selector: {{matchLabels: {{app: {play}}}}}
-  template:
-    metadata: {{labels: {{app: {play}}}, annotations: {{kwok.test/play: "*={play}"}}}}
-    spec:
-      initContainers: [{{name: i, image: x}}]
-      containers: [{{name: server, image: x}}]
-"#)).await.unwrap();
-        }
-        println!("{}", cp.kubectl(&["wait", "--for=condition=Available", "deploy/ready", "--timeout=30s"]).await.unwrap());
-        println!("available in {:?}", t.elapsed());
-        for _ in 0..5 {
-        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-        println!("{}", cp.kubectl(&["get", "pods"]).await.unwrap());
-        }
-        println!("{}", cp.kubectl(&["get", "pods", "-o", "yaml", "-l", "app=crash"]).await.unwrap());
-        println!("{}", cp.log_tails());
-        let t = std::time::Instant::now();
-        cp.stop();
-        println!("down in {:?}", t.elapsed());
-    });
+    leashes::become_a_parent_if_asked();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let shared = Arc::new(Shared { handle: runtime.handle().clone(), control_plane: OnceCell::new() });
+    let mut trials = Vec::new();
+    trials.extend(leashes::trials());
+    trials.extend(interception::trials(&shared));
+    trials.extend(rollouts::trials(&shared));
+    let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);
+    drop(shared);
+    conclusion.exit_code()
+}
+
+/// What the tests of this target share.
+pub(crate) struct Shared {
+    handle: tokio::runtime::Handle,
+    control_plane: OnceCell<Arc<ControlPlane>>,
+}
+
+impl Shared {
+    /// The control plane, started by the first test that asks.
+    pub(crate) async fn control_plane(&self) -> Arc<ControlPlane> {
+        let start = async || {
+            let tools = tokio::task::block_in_place(|| Tools::locate(&Cache::open().unwrap()))
+                .unwrap_or_else(|error| panic!("{error}"));
+            Arc::new(
+                ControlPlane::start(&tools, ControlPlaneOptions::default())
+                    .await
+                    .unwrap_or_else(|error| panic!("{error}")),
+            )
+        };
+        self.control_plane.get_or_init(start).await.clone()
+    }
+
+    /// A test that runs on the shared runtime.
+    pub(crate) fn trial<F: Future<Output = ()> + Send + 'static>(
+        self: &Arc<Self>,
+        name: &str,
+        test: impl FnOnce(Arc<Self>) -> F + Send + 'static,
+    ) -> Trial {
+        let shared = self.clone();
+        Trial::test(name, move || {
+            let handle = shared.handle.clone();
+            // On a worker of the runtime, so that a test may block in place.
+            handle.block_on(handle.spawn(test(shared))).map_err(|error| panic_text(error).into())
+        })
+    }
+}
+
+fn panic_text(error: tokio::task::JoinError) -> String {
+    let panic = error.into_panic();
+    panic
+        .downcast_ref::<String>()
+        .cloned()
+        .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
+        .unwrap_or_else(|| "it panicked".to_owned())
 }
