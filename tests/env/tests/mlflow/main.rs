@@ -1,4 +1,4 @@
-//! The real MLflow, version 3 and version 2, does what the scenarios rely on.
+//! The real `MLflow`, version 3 and version 2, does what the scenarios rely on.
 //! Absent: Pointsman itself; its scenarios are in the root crate.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // A test that panics has failed, and says why.
