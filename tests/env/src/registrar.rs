@@ -271,7 +271,7 @@ impl Client {
         self.ask("get_model", json!({"model": model})).await
     }
 
-    /// Makes `<prefix>-00000` and so on through the server, each with two versions and `champion` on the first: about 15 a second.
+    /// Makes `<prefix>-00000` and so on through the server, each with two versions and `champion` on the first: about a dozen a second.
     pub async fn bulk_create(&self, prefix: &str, count: usize) -> Result<(), ClientError> {
         self.ask("bulk_create", json!({"prefix": prefix, "count": count})).await
     }
