@@ -34,6 +34,9 @@ const MOST_VERSIONS: usize = 24;
 /// How many of the newest versions are mirrored, aliased or not.
 const NEWEST: u32 = 5;
 
+/// How long a version that is absent or has a problem is not asked for again, at least.
+const LEAST_PATIENCE: Duration = Duration::from_secs(5);
+
 /// One pass over a registered model.
 pub async fn reconcile(model: Arc<RegisteredModel>, ctx: Arc<Context>) -> Result<Action, Failure> {
     ctx.metrics.passes.get_or_create(&Kind { kind: "RegisteredModel" }).inc();
@@ -56,6 +59,9 @@ pub async fn reconcile(model: Arc<RegisteredModel>, ctx: Arc<Context>) -> Result
 /// An outage is ended by the registry's own loop, which wakes all its models; other troubles are looked at again soon.
 fn retry_after(mirrored: &Result<Mirror, Problem>) -> Action {
     match mirrored {
+        Ok(mirror) if mirror.status.versions.iter().any(|version| version.problem.is_some()) => {
+            Action::requeue(Duration::from_secs(30))
+        }
         Ok(mirror) if mirror.problem.is_none() => Action::await_change(),
         Err(problem) if matches!(problem.reason, Reason::Pending | Reason::RegistryNotFound | Reason::Suspended) => {
             Action::await_change()
@@ -314,9 +320,11 @@ impl Look<'_> {
     async fn versions(&self, numbers: Vec<String>, known: &[ModelVersion]) -> Result<Vec<ModelVersion>, Problem> {
         let mut versions = Vec::with_capacity(numbers.len());
         for number in numbers {
-            match known.iter().find(|version| version.version == number) {
-                Some(version) => versions.push(version.clone()),
-                None => versions.extend(self.version(&number).await?),
+            let known = known.iter().find(|version| version.version == number);
+            match known {
+                // What hindered a version may have been mended since, so it is asked for again now and then.
+                Some(version) if version.problem.is_none() || self.was_asked(&number) => versions.push(version.clone()),
+                _ => versions.extend(self.version(&number).await?),
             }
         }
         versions.sort_by_key(|version| std::cmp::Reverse(version.version.parse::<u64>().unwrap_or_default()));
@@ -324,14 +332,19 @@ impl Look<'_> {
     }
 
     async fn version(&self, number: &str) -> Result<Option<ModelVersion>, Problem> {
-        if self.state.is_absent(self.name(), number, interval(self.registry)) {
+        if self.was_asked(number) {
             return Ok(None);
         }
         let found = self.client.get_version(self.name(), number).await.map_err(|error| told(&error))?;
-        if found.is_none() {
-            self.state.note_absent(self.name(), number);
+        if found.as_ref().is_none_or(|version| version.problem.is_some()) {
+            self.state.note_useless(self.name(), number);
         }
         Ok(found)
+    }
+
+    /// Whether the version was asked for in vain so recently that asking again is of no use.
+    fn was_asked(&self, number: &str) -> bool {
+        self.state.is_useless(self.name(), number, interval(self.registry).max(LEAST_PATIENCE))
     }
 }
 

@@ -39,7 +39,7 @@ struct Inner {
     registry: Option<Registry>,
     connection: Option<Connection>,
     facts: BTreeMap<String, Seen>,
-    absent_versions: HashMap<(String, String), Instant>,
+    useless_versions: HashMap<(String, String), Instant>,
     problem: Option<Problem>,
     next_look: Option<Instant>,
     request: Option<String>,
@@ -145,17 +145,17 @@ impl RegistryState {
         lock(&self.inner).facts.retain(|name, _| watched(name));
     }
 
-    /// Whether a version was found absent so recently that asking again is of no use.
-    pub fn is_absent(&self, model: &str, version: &str, within: Duration) -> bool {
+    /// Whether a version was found absent, or with a problem, within this time.
+    pub fn is_useless(&self, model: &str, version: &str, within: Duration) -> bool {
         let key = (model.to_owned(), version.to_owned());
-        lock(&self.inner).absent_versions.get(&key).is_some_and(|since| since.elapsed() < within)
+        lock(&self.inner).useless_versions.get(&key).is_some_and(|since| since.elapsed() < within)
     }
 
-    /// Notes that a version is absent.
-    pub fn note_absent(&self, model: &str, version: &str) {
+    /// Notes that a version is absent, or has a problem.
+    pub fn note_useless(&self, model: &str, version: &str) {
         let mut inner = lock(&self.inner);
-        inner.absent_versions.retain(|_, since| since.elapsed() < Duration::from_secs(3600));
-        inner.absent_versions.insert((model.to_owned(), version.to_owned()), Instant::now());
+        inner.useless_versions.retain(|_, since| since.elapsed() < Duration::from_secs(3600));
+        inner.useless_versions.insert((model.to_owned(), version.to_owned()), Instant::now());
     }
 
     /// Whether an object's request to look now is new; it counts as acted on from then.

@@ -1,0 +1,51 @@
+//! What must be true in a cluster, told as sentences, on a real control plane and real MLflow servers.
+//!
+//! Absent: knowledge of the operator's inside. It runs as its binary, under the roles of the rendered chart.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test's way to fail
+#![allow(missing_docs)]
+
+mod admission;
+mod binding;
+mod model;
+mod outage;
+mod people;
+mod process;
+mod stage;
+
+use std::sync::Arc;
+
+use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
+use stage::World;
+
+/// How many scenarios run side by side: they mostly wait for the cluster.
+const SIDE_BY_SIDE: usize = 6;
+
+fn main() {
+    pointsman_env::leash_if_asked();
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(SIDE_BY_SIDE);
+    let conclusion = tell_all(&arguments);
+    conclusion.exit();
+}
+
+/// The world ends before the process does, so that nothing is left running.
+fn tell_all(arguments: &Arguments) -> Conclusion {
+    let runtime = Arc::new(tokio::runtime::Runtime::new().unwrap());
+    let world = Arc::new(World::default());
+    let scenarios = [
+        admission::scenarios(),
+        binding::scenarios(),
+        model::scenarios(),
+        outage::scenarios(),
+        people::scenarios(),
+        process::scenarios(),
+    ];
+    let trial = |(name, scenario): stage::Scenario| {
+        let (runtime, world) = (Arc::clone(&runtime), Arc::clone(&world));
+        Trial::test(name, move || runtime.block_on(scenario(world)).map_err(Failed::from))
+    };
+    let conclusion = libtest_mimic::run(arguments, scenarios.into_iter().flatten().map(trial).collect());
+    runtime.block_on(world.end());
+    conclusion
+}

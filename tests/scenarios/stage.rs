@@ -1,0 +1,304 @@
+//! What scenarios stand on: one world for all, and a stage of its own (namespace, operator, proxies) for each.
+//!
+//! Absent: expectations. Those are the scenarios' own.
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pointsman_env::cache::Cache;
+use pointsman_env::interceptor::Interceptor;
+use pointsman_env::kinds::{ALIAS_BINDING, DEPLOYMENT, MODEL_REGISTRY, REGISTERED_MODEL, REPLICA_SET};
+use pointsman_env::mlflow::{Mlflow, MlflowOptions};
+use pointsman_env::operator::install_definitions;
+use pointsman_env::python::MlflowVersion;
+use pointsman_env::registrar::{Client, Registrar};
+use pointsman_env::{ControlPlane, ControlPlaneOptions, Operator, OperatorOptions, PlainDeployment, Scenario as Place, Tools};
+use serde_json::{Value, json};
+use tokio::sync::{Mutex, OnceCell};
+
+/// How long anything may take on a loaded machine of two cores.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+pub type Told = Result<(), String>;
+pub type Scenario = (&'static str, fn(Arc<World>) -> Pin<Box<dyn Future<Output = Told> + Send>>);
+
+/// Names scenarios by their functions.
+macro_rules! scenarios {
+    ($($name:ident),+ $(,)?) => {
+        pub fn scenarios() -> Vec<$crate::stage::Scenario> {
+            vec![$((stringify!($name), |world| Box::pin($name(world)))),+]
+        }
+    };
+}
+pub(crate) use scenarios;
+
+/// What all scenarios share, started when the first one needs it.
+#[derive(Default)]
+pub struct World {
+    grounds: OnceCell<Grounds>,
+    three: OnceCell<Mutex<Mlflow>>,
+    two: OnceCell<Mutex<Mlflow>>,
+}
+
+/// Tools and control plane.
+pub struct Grounds {
+    pub tools: Tools,
+    pub control_plane: Arc<ControlPlane>,
+}
+
+impl World {
+    pub async fn grounds(&self) -> &Grounds {
+        self.grounds.get_or_init(Grounds::start).await
+    }
+
+    /// The address of the shared MLflow server of a version.
+    pub async fn mlflow(&self, version: MlflowVersion) -> String {
+        let cell = if version == MlflowVersion::Three { &self.three } else { &self.two };
+        let start = || async { Mutex::new(Mlflow::start(version, MlflowOptions::default()).await.unwrap()) };
+        cell.get_or_init(start).await.lock().await.url()
+    }
+
+    pub async fn end(&self) {
+        for server in [&self.three, &self.two].into_iter().filter_map(OnceCell::get) {
+            server.lock().await.stop().await;
+        }
+    }
+}
+
+impl Grounds {
+    async fn start() -> Self {
+        let tools = Tools::locate(&Cache::open().unwrap()).unwrap();
+        let control_plane = ControlPlane::start(&tools, ControlPlaneOptions::default()).await.unwrap();
+        install_definitions(&control_plane, &tools).await.unwrap();
+        Self { tools, control_plane: Arc::new(control_plane) }
+    }
+}
+
+/// One scenario's namespace, operator and proxies.
+pub struct Stage {
+    pub place: Place,
+    pub operator: Operator,
+    /// In front of MLflow.
+    pub registry: Interceptor,
+    /// In front of the API server, for the operator only.
+    pub api: Interceptor,
+    pub client: Client,
+    /// The model's name in the registry and of its object.
+    pub model: String,
+}
+
+pub fn binary() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_pointsman"))
+}
+
+pub async fn namespace(world: &World, name: &str) -> Place {
+    Place::start(&world.grounds().await.control_plane, name).await.unwrap()
+}
+
+impl Stage {
+    /// A stage on the shared MLflow 3.
+    pub async fn new(world: &Arc<World>, name: &str) -> Self {
+        Self::on(world, name, MlflowVersion::Three).await
+    }
+
+    /// A stage on the shared MLflow of a version.
+    pub async fn on(world: &Arc<World>, name: &str, version: MlflowVersion) -> Self {
+        let url = world.mlflow(version).await;
+        Self::at(world, name, version, &url).await
+    }
+
+    /// A stage on a given MLflow server.
+    pub async fn at(world: &Arc<World>, name: &str, version: MlflowVersion, url: &str) -> Self {
+        let place = namespace(world, name).await;
+        let watched = place.namespace().to_owned();
+        Self::watching(world, place, version, url, &[&watched]).await
+    }
+
+    /// A stage whose operator watches these namespaces.
+    pub async fn watching(world: &Arc<World>, place: Place, version: MlflowVersion, url: &str, namespaces: &[&str]) -> Self {
+        let grounds = world.grounds().await;
+        let plane = &grounds.control_plane;
+        let api = Interceptor::start(plane.apiserver_url(), Some(plane.ca_pem())).await.unwrap();
+        let registry = Interceptor::start(url, None).await.unwrap();
+        let release = place.namespace().to_owned();
+        let mut options = OperatorOptions::watching(binary(), &release, namespaces);
+        options.namespace.clone_from(&release);
+        options.kube_api = Some(api.url());
+        options.values = json!({"log": {"level": "pointsman=debug,info"}});
+        let operator = Operator::start(plane, &grounds.tools, &options).await.unwrap();
+        place.report_log(Path::new(&operator.log_file()));
+        let client = Registrar::shared(version).await.unwrap().at(url);
+        let model = place.namespace().to_owned();
+        Self { place, operator, registry, api, client, model }
+    }
+
+    /// Registers so many versions of the stage's model, from sources that need no training.
+    pub async fn register(&self, versions: u32) {
+        self.register_as(&self.model, versions).await;
+    }
+
+    pub async fn register_as(&self, model: &str, versions: u32) {
+        self.client.create_registered_model(model).await.unwrap();
+        for number in 1..=versions {
+            self.client.create_model_version(model, &format!("s3://models/{}/{number}", self.place.namespace())).await.unwrap();
+        }
+    }
+
+    pub async fn alias(&self, version: &str) {
+        self.client.set_alias(&self.model, "champion", version).await.unwrap();
+    }
+
+    /// Registry and registered model, looked at every second.
+    pub async fn declare(&self) {
+        self.declare_registry(json!({})).await;
+        self.declare_model(json!({})).await;
+    }
+
+    pub async fn declare_registry(&self, more: Value) {
+        let mut spec = json!({"mlflow": {"uri": self.registry.url()}, "interval": "1s"});
+        merge(&mut spec, more);
+        self.apply("ModelRegistry", "mlflow", spec).await;
+    }
+
+    pub async fn declare_model(&self, more: Value) {
+        let mut spec = json!({"registryRef": {"name": "mlflow"}, "modelName": self.model, "creationPolicy": "Observe"});
+        merge(&mut spec, more);
+        self.apply("RegisteredModel", "model", spec).await;
+    }
+
+    /// A plain Deployment `server` and a binding `binding` that drives it.
+    pub async fn bind(&self, more: Value) {
+        self.deploy(&PlainDeployment::named("server")).await;
+        self.declare_binding(more).await;
+    }
+
+    pub async fn deploy(&self, deployment: &PlainDeployment) {
+        self.place.kubectl_apply(deployment.manifest()).await.unwrap();
+    }
+
+    pub async fn declare_binding(&self, more: Value) {
+        let mut spec = json!({"modelRef": {"name": "model"}, "alias": "champion", "target": {"name": "server"}});
+        merge(&mut spec, more);
+        self.apply("AliasBinding", "binding", spec).await;
+    }
+
+    pub async fn apply(&self, kind: &str, name: &str, spec: Value) -> Value {
+        let object = object(kind, name, spec);
+        self.place.apply_object(&object).await.unwrap()
+    }
+
+    /// The stage with a registered model of two versions, champion on 1, bound to the Deployment `server` and running.
+    pub async fn set(&self) {
+        self.register(2).await;
+        self.alias("1").await;
+        self.declare().await;
+        self.bind(json!({})).await;
+        self.runs("1").await;
+    }
+
+    /// Waits until the binding says that this version runs and is well.
+    pub async fn runs(&self, version: &str) -> Value {
+        self.runs_for("binding", version).await
+    }
+
+    pub async fn runs_for(&self, binding: &str, version: &str) -> Value {
+        let holds = |binding: &Value| binding["status"]["running"]["version"] == version && ready(binding) == "True";
+        self.place.eventually(&format!("version {version} runs"), PATIENCE, &ALIAS_BINDING, binding, holds).await
+    }
+
+    /// Waits until the binding gives this reason in the condition Ready, and returns its message.
+    pub async fn says(&self, reason: &str) -> String {
+        self.says_of("binding", reason).await
+    }
+
+    pub async fn says_of(&self, binding: &str, wanted: &str) -> String {
+        let holds = |binding: &Value| reason(binding) == wanted;
+        let seen = self.place.eventually(&format!("the binding says {wanted}"), PATIENCE, &ALIAS_BINDING, binding, holds).await;
+        message(&seen)
+    }
+
+    pub async fn model_says(&self, wanted: &str) -> String {
+        let holds = |model: &Value| reason(model) == wanted;
+        let seen = self.place.eventually(&format!("the model says {wanted}"), PATIENCE, &REGISTERED_MODEL, "model", holds).await;
+        message(&seen)
+    }
+
+    pub async fn registry_says(&self, wanted: &str) -> String {
+        let holds = |registry: &Value| reason(registry) == wanted;
+        let seen = self.place.eventually(&format!("the registry says {wanted}"), PATIENCE, &MODEL_REGISTRY, "mlflow", holds).await;
+        message(&seen)
+    }
+
+    pub async fn binding(&self) -> Value {
+        self.place.get(&ALIAS_BINDING, "binding").await.unwrap()
+    }
+
+    pub async fn deployment(&self) -> Value {
+        self.place.get(&DEPLOYMENT, "server").await.unwrap()
+    }
+
+    /// The Deployment's spec, which must not change while something is wrong elsewhere.
+    pub async fn workload(&self) -> Value {
+        self.deployment().await["spec"].clone()
+    }
+
+    pub async fn replica_sets(&self) -> Vec<Value> {
+        self.place.list(&REPLICA_SET, "").await.unwrap()
+    }
+
+    /// The scenario went well: its namespace goes.
+    pub async fn end(mut self) -> Told {
+        let status = self.operator.stop().map_err(|error| error.to_string())?;
+        if !status.success() {
+            return Err(format!("the operator ended with {status}\n{}", self.operator.log_tail(40)));
+        }
+        self.place.end().await.map_err(|error| error.to_string())
+    }
+}
+
+pub fn object(kind: &str, name: &str, spec: Value) -> Value {
+    json!({"apiVersion": "pointsman.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec})
+}
+
+/// Lays members over an object; null takes one away.
+pub fn merge(base: &mut Value, over: Value) {
+    let Value::Object(over) = over else { return };
+    for (key, value) in over {
+        if value.is_null() {
+            base.as_object_mut().unwrap().remove(&key);
+        } else {
+            base[key] = value;
+        }
+    }
+}
+
+pub fn condition<'a>(object: &'a Value, type_: &str) -> &'a Value {
+    let conditions = object["status"]["conditions"].as_array();
+    conditions.and_then(|all| all.iter().find(|each| each["type"] == type_)).unwrap_or(&Value::Null)
+}
+
+pub fn ready(object: &Value) -> &str {
+    condition(object, "Ready")["status"].as_str().unwrap_or_default()
+}
+
+pub fn reason(object: &Value) -> &str {
+    condition(object, "Ready")["reason"].as_str().unwrap_or_default()
+}
+
+pub fn message(object: &Value) -> String {
+    condition(object, "Ready")["message"].as_str().unwrap_or_default().to_owned()
+}
+
+/// The literal environment of a Deployment's container.
+pub fn env(deployment: &Value, container: usize, name: &str) -> Option<String> {
+    let env = deployment["spec"]["template"]["spec"]["containers"][container]["env"].as_array()?;
+    let found = env.iter().find(|each| each["name"] == name)?;
+    Some(found["value"].as_str().unwrap_or_default().to_owned())
+}
+
+pub fn template_version(deployment: &Value) -> &str {
+    deployment["spec"]["template"]["metadata"]["annotations"]["pointsman.dev/model-version"].as_str().unwrap_or_default()
+}
