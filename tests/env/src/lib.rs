@@ -27,7 +27,6 @@ pub mod python;
 pub mod registrar;
 pub mod scenario;
 pub mod tools;
-pub mod world;
 
 pub use control_plane::{ControlPlane, ControlPlaneOptions};
 pub use error::{Error, Result};
@@ -37,7 +36,6 @@ pub use observe::{Seen, Which};
 pub use operator::{Operator, OperatorOptions};
 pub use scenario::{PlainDeployment, Scenario};
 pub use tools::Tools;
-pub use world::World;
 
 /// Where the files beside this crate's sources are: Go modules and Python requirements.
 #[must_use]

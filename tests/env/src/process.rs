@@ -9,7 +9,7 @@ use std::process::{ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::error::{Context, Error, Result};
 use crate::leash;
@@ -236,10 +236,12 @@ pub fn tail(path: &Path, lines: usize) -> String {
     all[all.len().saturating_sub(lines)..].join("\n")
 }
 
-/// A folder for one run's data and logs, removed at the end unless `POINTSMAN_KEEP` is set.
+/// A folder for one run's data and logs, removed at the end, or renamed to `kept-…` where `POINTSMAN_KEEP` is set.
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
+    /// Held as long as the folder is in use.
+    _lock: fs::File,
 }
 
 impl RunFolder {
@@ -252,12 +254,19 @@ impl RunFolder {
         // A process of the same number may have left one behind.
         let _ = fs::remove_dir_all(&path);
         create_private(&path)?;
-        Ok(Self { path })
+        let what = format!("locking {}", path.display());
+        let lock = fs::File::create(path.join(LOCK)).context(&what)?;
+        lock.lock().context(&what)?;
+        Ok(Self { path, _lock: lock })
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    fn name(&self) -> String {
+        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 }
 
@@ -265,11 +274,15 @@ impl Drop for RunFolder {
     fn drop(&mut self) {
         if std::env::var_os("POINTSMAN_KEEP").is_none() {
             let _ = fs::remove_dir_all(&self.path);
+        } else {
+            // By another name it is nobody's to sweep.
+            let _ = fs::rename(&self.path, self.path.with_file_name(format!("kept-{}", self.name())));
         }
     }
 }
 
 const PREFIX: &str = "pointsman-run-";
+const LOCK: &str = ".lock";
 
 /// It holds private keys, so nobody else may read it.
 fn create_private(path: &Path) -> Result<()> {
@@ -277,16 +290,15 @@ fn create_private(path: &Path) -> Result<()> {
     fs::DirBuilder::new().mode(0o700).create(path).context(format_args!("creating {}", path.display()))
 }
 
+/// Removes the folders whose owner is gone: a lock ends with its holder, whatever namespace or container that lived in.
 fn sweep() {
     for entry in fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let owner = name
-            .strip_prefix(PREFIX)
-            .and_then(|rest| rest.split('-').next())
-            .and_then(|pid| pid.parse().ok())
-            .and_then(Pid::from_raw);
-        if owner.is_some_and(|pid| test_kill_process(pid) == Err(rustix::io::Errno::SRCH)) {
+        if entry.file_name().to_string_lossy().starts_with(PREFIX) && is_abandoned(&entry.path()) {
             let _ = fs::remove_dir_all(entry.path());
         }
     }
+}
+
+fn is_abandoned(folder: &Path) -> bool {
+    fs::File::open(folder.join(LOCK)).is_ok_and(|lock| lock.try_lock().is_ok())
 }

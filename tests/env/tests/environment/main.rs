@@ -1,5 +1,5 @@
 //! The environment keeps its promises: nothing outlives it, interceptors change nothing unasked, the control plane rolls out.
-//! Absent: MLflow, which has a test target of its own, and the operator, whose scenarios are in the root crate.
+//! Absent: `MLflow`, which has a test target of its own, and the operator, whose scenarios are in the root crate.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // A test that panics has failed, and says why.
 
