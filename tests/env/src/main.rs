@@ -3,6 +3,8 @@
 
 #![allow(clippy::doc_markdown)] // MLflow is the name of a product, not of code.
 
+mod demo;
+
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
@@ -43,6 +45,12 @@ enum Subcommands {
         #[arg(long)]
         without_mlflow: bool,
     },
+    /// Train and register a model, move its alias 1 → 2 → 1, and show the Deployment follow.
+    Demo {
+        /// The context of a cluster that you have, in place of a control plane of its own.
+        #[arg(long)]
+        context: Option<String>,
+    },
     /// Run one of the programs: kubectl, helm, kwok, etcd, kube-apiserver, kube-controller-manager, kube-scheduler.
     Tool {
         /// Which.
@@ -58,6 +66,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Subcommands::Setup => within_runtime(setup()),
         Subcommands::Up { mlflow, without_mlflow } => within_runtime(up((!without_mlflow).then(|| version(mlflow)))),
+        Subcommands::Demo { context } => within_runtime(demo::demo(context)),
         Subcommands::Tool { name, arguments } => return tool(&name, &arguments),
     };
     match done {

@@ -1,0 +1,260 @@
+//! The story that the demo tells: train, register, bind, move the alias forward and back, and look at the record.
+//! Absent: how the cluster is had and left; its owner does that.
+
+use std::time::{Duration, Instant};
+
+use pointsman_env::error::Context as _;
+use pointsman_env::mlflow::{Mlflow, MlflowOptions};
+use pointsman_env::progress::Task;
+use pointsman_env::python::MlflowVersion;
+use pointsman_env::registrar::{Client, How, Registrar};
+use pointsman_env::{Error, Result, Tools};
+use serde_json::Value;
+
+use super::cluster::{Cluster, tail};
+use super::live::{Live, World, number, or_dash, ready, template_version};
+use super::operator::Operator;
+use pointsman_env::manifests::text;
+
+const MODEL: &str = "nyc-taxi";
+/// Long enough for a cluster that pulls the image first.
+const PATIENCE: Duration = Duration::from_secs(150);
+
+const DEPLOYMENT: &str = "\
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: nyc-taxi}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: nyc-taxi}}
+  template:
+    metadata: {labels: {app: nyc-taxi}}
+    spec:
+      containers:
+      - {name: server, image: registry.k8s.io/pause:3.10}
+";
+
+/// Starts MLflow and the operator, tells the story, and gives an account where it does not go as told.
+pub async fn tell(cluster: &Cluster, tools: &Tools) -> Result<()> {
+    cluster.make_namespace().await?;
+    let starting = Task::start("starting MLflow 3 and its client", 0);
+    let (mlflow, registrar) = tokio::try_join!(
+        Mlflow::start(MlflowVersion::Three, MlflowOptions::default()),
+        Registrar::shared(MlflowVersion::Three)
+    )?;
+    starting.done();
+    let starting = Task::start("installing the kinds, and starting the operator under the chart's roles", 0);
+    cluster.install_definitions(tools).await?;
+    let operator = Operator::start(cluster, tools).await?;
+    starting.done();
+    println!("\nOn {}, with MLflow at {} and the operator on this machine.", cluster.name(), mlflow.url());
+    if cluster.is_theirs() {
+        println!(
+            "The pods run registry.k8s.io/pause and do not load the model; they get the variables that a server would."
+        );
+    }
+    let story = Story { cluster, client: registrar.at(&mlflow.url()), live: Live::follow(cluster) };
+    let told = story.tell(&mlflow.url()).await;
+    if told.is_err() {
+        eprintln!("{}", account(cluster, &operator, &mlflow).await);
+    }
+    told
+}
+
+struct Story<'a> {
+    cluster: &'a Cluster,
+    client: Client,
+    live: Live,
+}
+
+impl Story<'_> {
+    async fn tell(mut self, mlflow: &str) -> Result<()> {
+        self.deploy().await?;
+        self.train().await?;
+        self.bind(mlflow).await?;
+        let first = self.replica_set("1")?;
+        self.move_alias("A better model is ready", "2").await?;
+        self.move_alias("It is not better after all. Back", "1").await?;
+        let last = self.replica_set("1")?;
+        if first != last {
+            return Err(Error::new("going back", format_args!("{last} runs version 1, and {first} did before")));
+        }
+        println!("\nVersion 1 runs in the ReplicaSet {last} again, the one that ran it before: no new one was made.");
+        self.show_record().await
+    }
+
+    async fn deploy(&mut self) -> Result<()> {
+        heading("A Deployment as a team has it, with nothing of Pointsman in it");
+        let since = Instant::now();
+        self.apply(DEPLOYMENT).await?;
+        self.live.until("the Deployment is available", since, PATIENCE, is_complete).await?;
+        Ok(())
+    }
+
+    async fn train(&self) -> Result<()> {
+        heading("The data scientist trains a model and registers it, twice");
+        python("mlflow.sklearn.log_model(Ridge(alpha=1.0).fit(features, prices), name=\"model\")");
+        python(&format!("mlflow.register_model(f\"runs:/{{run_id}}/model\", \"{MODEL}\")"));
+        self.train_version(How::RegisterModel, 1.0).await?;
+        python("mlflow.sklearn.log_model(Ridge(alpha=0.1).fit(features, prices), name=\"model\")");
+        python(&format!(
+            "client.create_registered_model(\"{MODEL}\", tags=…, description=…)   # it exists: this is version 2"
+        ));
+        python(&format!(
+            "client.create_model_version(\"{MODEL}\", source=f\"runs:/{{run_id}}/model\", tags=…, description=…)"
+        ));
+        self.train_version(How::CreateModelVersion, 0.1).await?;
+        self.set_alias("1").await
+    }
+
+    async fn train_version(&self, how: How, alpha: f64) -> Result<()> {
+        let training = Task::start("training and registering", 0);
+        let trained = self.client.train_and_register(MODEL, how, alpha).await.context("training")?;
+        training.done();
+        println!("  version {} of {MODEL}, from run {}, source {}", trained.version, trained.run_id, trained.source);
+        Ok(())
+    }
+
+    async fn set_alias(&self, version: &str) -> Result<()> {
+        python(&format!("client.set_registered_model_alias(\"{MODEL}\", \"champion\", \"{version}\")"));
+        self.client.set_alias(MODEL, "champion", version).await.context("moving the alias")
+    }
+
+    async fn bind(&mut self, mlflow: &str) -> Result<()> {
+        heading("The platform team binds the alias to the Deployment");
+        let since = Instant::now();
+        self.apply(&objects(mlflow)).await?;
+        self.live.until("version 1 is live", since, PATIENCE, |world| is_live(world, "1")).await?;
+        println!("\nThe container now has:");
+        let pointer = "/spec/template/spec/containers/0/env";
+        let variables = self.live.world().get("Deployment", MODEL).pointer(pointer).and_then(Value::as_array);
+        for variable in variables.into_iter().flatten() {
+            println!("  {}={}", text(variable, "/name"), text(variable, "/value"));
+        }
+        self.show_state().await
+    }
+
+    async fn move_alias(&mut self, why: &str, version: &str) -> Result<()> {
+        heading(&format!("{why}: champion moves to version {version}"));
+        self.set_alias(version).await?;
+        let moved = Instant::now();
+        let is_patched = |world: &World| template_version(world.get("Deployment", MODEL)) == version;
+        let patched = self.live.until("the Deployment is patched", moved, PATIENCE, is_patched).await?;
+        let what = format!("version {version} is live");
+        let live = self.live.until(&what, moved, PATIENCE, |world| is_live(world, version)).await?;
+        println!(
+            "\nAlias moved → Deployment patched: {:.2} s (the registry is looked at every 2 s); → live: {:.2} s",
+            patched.as_secs_f64(),
+            live.as_secs_f64()
+        );
+        self.show_state().await
+    }
+
+    fn replica_set(&self, version: &str) -> Result<String> {
+        let found = self.live.world().replica_set_of(version).map(ToOwned::to_owned);
+        found.ok_or_else(|| Error::new("looking for the ReplicaSet", format_args!("none runs version {version}")))
+    }
+
+    async fn show_state(&self) -> Result<()> {
+        self.show(&["get", "deployment,replicaset"]).await?;
+        self.show(&["get", "aliasbinding"]).await
+    }
+
+    async fn show_record(&self) -> Result<()> {
+        heading("It is on record");
+        println!("status.history of the AliasBinding, newest first:");
+        let printed = self.cluster.kubectl(&["get", "aliasbinding", MODEL, "-o", "json"], "").await?;
+        let binding: Value = serde_json::from_str(&printed).context("reading the AliasBinding")?;
+        print!("{}", history(&binding));
+        self.show(&["rollout", "history", &format!("deployment/{MODEL}")]).await
+    }
+
+    async fn apply(&self, manifest: &str) -> Result<()> {
+        println!("$ kubectl apply -f - <<EOF\n{manifest}EOF");
+        print!("{}", indented(&self.cluster.kubectl(&["apply", "-f", "-"], manifest).await?));
+        Ok(())
+    }
+
+    async fn show(&self, arguments: &[&str]) -> Result<()> {
+        println!("\n$ kubectl {}", arguments.join(" "));
+        print!("{}", indented(&self.cluster.kubectl(arguments, "").await?));
+        Ok(())
+    }
+}
+
+fn objects(mlflow: &str) -> String {
+    format!(
+        "\
+apiVersion: pointsman.dev/v1alpha1
+kind: ModelRegistry
+metadata: {{name: mlflow}}
+spec: {{mlflow: {{uri: \"{mlflow}\"}}, interval: 2s}}
+---
+apiVersion: pointsman.dev/v1alpha1
+kind: RegisteredModel
+metadata: {{name: {MODEL}}}
+spec: {{registryRef: {{name: mlflow}}, creationPolicy: Observe}}
+---
+apiVersion: pointsman.dev/v1alpha1
+kind: AliasBinding
+metadata: {{name: {MODEL}}}
+spec: {{modelRef: {{name: {MODEL}}}, alias: champion, target: {{name: {MODEL}}}}}
+"
+    )
+}
+
+/// All replicas are of the present template, and none of an older one is left.
+fn is_complete(world: &World) -> bool {
+    let deployment = world.get("Deployment", MODEL);
+    let wanted = number(deployment, "/spec/replicas");
+    let counts = ["/status/replicas", "/status/updatedReplicas", "/status/availableReplicas"];
+    wanted > 0
+        && number(deployment, "/status/observedGeneration") == number(deployment, "/metadata/generation")
+        && counts.iter().all(|count| number(deployment, count) == wanted)
+}
+
+fn is_live(world: &World, version: &str) -> bool {
+    let binding = world.get("AliasBinding", MODEL);
+    let runs = text(binding, "/status/running/version") == version;
+    runs && ready(binding, "status") == "True" && ready(binding, "reason") == "Live" && is_complete(world)
+}
+
+fn history(binding: &Value) -> String {
+    let entries = binding.pointer("/status/history").and_then(Value::as_array);
+    let head = row(["VERSION", "OUTCOME", "STARTED", "LIVE", "FINISHED", "TRIGGER"]);
+    let rows = entries.into_iter().flatten().map(|entry| {
+        row(["/version", "/outcome", "/startedAt", "/liveAt", "/finishedAt", "/trigger"]
+            .map(|at| or_dash(text(entry, at))))
+    });
+    std::iter::once(head).chain(rows).collect()
+}
+
+fn row([version, outcome, started, live, finished, trigger]: [&str; 6]) -> String {
+    format!("  {version:<8} {outcome:<11} {started:<28} {live:<28} {finished:<28} {trigger}\n")
+}
+
+fn heading(text: &str) {
+    println!("\n== {text}\n");
+}
+
+fn python(call: &str) {
+    println!(">>> {call}");
+}
+
+fn indented(printed: &str) -> String {
+    printed.lines().map(|line| format!("  {line}\n")).collect()
+}
+
+/// What may explain why the story did not go on.
+async fn account(cluster: &Cluster, operator: &Operator, mlflow: &Mlflow) -> String {
+    let mut account = String::new();
+    for arguments in [
+        &["get", "deployment,replicaset,pod,aliasbinding,registeredmodel,modelregistry"][..],
+        &["describe", "aliasbinding,registeredmodel,modelregistry"],
+        &["get", "events"],
+    ] {
+        let printed = cluster.kubectl(arguments, "").await.unwrap_or_else(|error| error.to_string());
+        account = format!("{account}===== kubectl {}\n{printed}\n", arguments.join(" "));
+    }
+    format!("{account}===== the operator's log\n{}\n===== MLflow's log\n{}", tail(operator.log()), mlflow.log_tail(20))
+}
