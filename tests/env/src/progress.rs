@@ -57,6 +57,16 @@ impl Task {
         }
     }
 
+    /// So many steps are done.
+    pub fn reach(&self, position: u64) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(position);
+        }
+        if let Some(heartbeat) = &self.heartbeat {
+            heartbeat.shared.0.lock().unwrap().position = position;
+        }
+    }
+
     /// Says what the present step is, where there is room for it.
     pub fn detail(&self, detail: &str) {
         if let Some(bar) = &self.bar {

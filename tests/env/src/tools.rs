@@ -2,13 +2,15 @@
 //! Nothing is downloaded ready-made.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::BufRead;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use crate::cache::{Cache, Entry};
 use crate::error::{Context, Error, Result};
 use crate::prerequisites::{self, Need, find_on_path, is_executable};
+use crate::process::{Child, Program};
 use crate::progress::Task;
 
 /// The Kubernetes version that is built here.
@@ -174,6 +176,9 @@ fn version_of(text: &str) -> Option<(u32, u32)> {
     })
 }
 
+/// Static programs, from exactly the modules that are written down, whatever workspace surrounds them.
+const SETTINGS: [(&str, &str); 3] = [("CGO_ENABLED", "0"), ("GOFLAGS", "-mod=readonly"), ("GOWORK", "off")];
+
 /// A Go module of tools that are built together.
 struct Family {
     name: &'static str,
@@ -224,17 +229,24 @@ impl Family {
         })
     }
 
+    /// On a leash: a compiler that outlived us would write into what the next attempt builds.
     fn compile(&self, package: &str, program: &Path, packages: u64) -> Result<()> {
         let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let task = Task::start(&format!("building {name}"), packages);
-        let mut go = self.go();
-        go.args(["build", "-v", "-trimpath", "-ldflags", &self.linker_flags(), "-o"]).arg(program).arg(package);
-        let mut child = go.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().context("starting go build")?;
-        let said = child.stderr.take().map(|stderr| follow(stderr, &task)).unwrap_or_default();
-        let status = child.wait().context("waiting for go build")?;
+        let arguments = ["build", "-v", "-trimpath", "-ldflags", &self.linker_flags(), "-o"];
+        let mut child = Program::new(&format!("build-{name}"), "go")
+            .args(["-C".as_ref(), self.module().as_os_str()])
+            .args(arguments)
+            .args([program.as_os_str(), package.as_ref()])
+            .envs(SETTINGS.map(|(name, value)| (name.to_owned(), value.to_owned())))
+            .start(program.parent().unwrap_or(Path::new("/")))?;
+        let status = follow(&mut child, &task);
         if !status.success() {
-            return Err(Error::new(format_args!("building {name} with go build"), format_args!("{status}\n{said}"))
-                .remedy("check that the Go module proxy can be reached and that 4 GB of disk and of memory are free"));
+            return Err(Error::new(
+                format_args!("building {name} with go build"),
+                format_args!("{status}\n{}", child.tail(30)),
+            )
+            .remedy("check that the Go module proxy can be reached and that 4 GB of disk and of memory are free"));
         }
         task.done();
         Ok(())
@@ -260,11 +272,7 @@ impl Family {
 
     fn go(&self) -> Command {
         let mut go = Command::new("go");
-        go.current_dir(self.module())
-            .env("CGO_ENABLED", "0")
-            .env("GOFLAGS", "-mod=readonly")
-            .env("GOWORK", "off")
-            .stdin(Stdio::null());
+        go.current_dir(self.module()).envs(SETTINGS).stdin(Stdio::null());
         go
     }
 
@@ -280,18 +288,17 @@ impl Family {
     }
 }
 
-/// Advances the bar by each package that go names, and keeps the end of what it said for the error.
-fn follow(stderr: impl Read, task: &Task) -> String {
-    let mut last = std::collections::VecDeque::new();
-    for line in BufReader::new(stderr).lines().map_while(std::result::Result::ok) {
-        task.advance();
-        task.detail(&line);
-        last.push_back(line);
-        if last.len() > 30 {
-            last.pop_front();
+/// Shows each package that go names as one step.
+fn follow(child: &mut Child, task: &Task) -> ExitStatus {
+    loop {
+        let said = fs::read_to_string(child.log()).unwrap_or_default();
+        task.reach(said.lines().count() as u64);
+        task.detail(said.lines().last().unwrap_or_default());
+        if let Some(status) = child.ended() {
+            return status;
         }
+        std::thread::sleep(Duration::from_millis(200));
     }
-    last.into_iter().collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]

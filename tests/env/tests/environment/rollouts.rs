@@ -17,6 +17,7 @@ pub(crate) fn trials(shared: &Arc<Shared>) -> Vec<Trial> {
         shared.trial("a_deployment_becomes_available", becomes_available),
         shared.trial("a_version_plays_its_own_part", plays_by_version),
         shared.trial("a_living_pod_can_be_broken", broken_alive),
+        shared.trial("jobs_complete_and_fail", jobs),
         shared.trial("a_failure_explains_itself", explains_itself),
     ]
 }
@@ -90,6 +91,24 @@ async fn broken_alive(shared: Arc<Shared>) {
     scenario.kubectl(&["annotate", "pods", "-l", "app=web", "kwok.test/play=*=never-ready"]).await.unwrap();
     let unready = |deployment: &Value| deployment.pointer("/status/readyReplicas").is_none();
     scenario.eventually("it lost its readiness", PATIENCE, &kinds::DEPLOYMENT, "web", unready).await;
+}
+
+async fn jobs(shared: Arc<Shared>) {
+    let scenario = scenario(&shared, "jobs").await;
+    for (name, play, outcome) in [("good", "*=ready", "Complete"), ("bad", "*=fail", "Failed")] {
+        scenario.apply_object(&job(name, play)).await.unwrap();
+        let ended = |job: &Value| {
+            let conditions = job.pointer("/status/conditions").and_then(Value::as_array);
+            conditions.is_some_and(|all| all.iter().any(|each| each["type"] == outcome && each["status"] == "True"))
+        };
+        scenario.eventually("the Job has ended", PATIENCE, &kinds::JOB, name, ended).await;
+    }
+}
+
+fn job(name: &str, play: &str) -> Value {
+    let containers = json!([{"name": "train", "image": "registry.example/train:1"}]);
+    let pod = json!({"metadata": {"annotations": {"kwok.test/play": play}}, "spec": {"restartPolicy": "Never", "containers": containers}});
+    json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "spec": {"backoffLimit": 0, "template": pod}})
 }
 
 async fn explains_itself(shared: Arc<Shared>) {
