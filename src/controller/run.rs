@@ -97,13 +97,14 @@ pub async fn run(
     let ctx =
         Arc::new(Context { client, scopes, registries: RegistryStates::default(), recorder, metrics: metrics.clone() });
     let (stop_loops, stopping) = tokio::sync::watch::channel(false);
+    let (fill, filled) = tokio::sync::watch::channel(false);
     let mut watches = JoinSet::new();
     let mut loops = JoinSet::new();
     for (index, (writers, queues)) in pipes.into_iter().enumerate() {
         spawn_watches(&mut watches, &ctx, index, writers);
-        spawn_loops(&mut loops, &ctx, index, queues, &stopping);
+        spawn_loops(&mut loops, &ctx, index, queues, &Signals { stopping: stopping.clone(), filled: filled.clone() });
     }
-    watches.spawn(report_ready(Arc::clone(&ctx), readiness.clone()));
+    watches.spawn(report_filled(Arc::clone(&ctx), readiness.clone(), fill));
     let address = settings.health_address;
     let health = serve(address, readiness, metrics);
     tokio::select! {
@@ -173,13 +174,18 @@ fn spawn_watches(tasks: &mut JoinSet<()>, ctx: &Arc<Context>, index: usize, writ
     tasks.spawn(follow(api(ctx, index), labelled, writers.workloads, watch::digest_workload, tell));
 }
 
-type Stopping = tokio::sync::watch::Receiver<bool>;
+/// What the loops listen to beside their queues.
+#[derive(Clone)]
+struct Signals {
+    stopping: tokio::sync::watch::Receiver<bool>,
+    filled: tokio::sync::watch::Receiver<bool>,
+}
 
-fn spawn_loops(tasks: &mut JoinSet<()>, ctx: &Arc<Context>, index: usize, queues: Queues, stopping: &Stopping) {
+fn spawn_loops(tasks: &mut JoinSet<()>, ctx: &Arc<Context>, index: usize, queues: Queues, signals: &Signals) {
     let scope = &ctx.scopes[index];
-    tasks.spawn(turn(ctx, scope.registries.clone(), queues.registries, registry::reconcile, stopping));
-    tasks.spawn(turn(ctx, scope.models.clone(), queues.models, model::reconcile, stopping));
-    tasks.spawn(turn(ctx, scope.bindings.clone(), queues.bindings, binding::reconcile, stopping));
+    tasks.spawn(turn(ctx, scope.registries.clone(), queues.registries, registry::reconcile, signals));
+    tasks.spawn(turn(ctx, scope.models.clone(), queues.models, model::reconcile, signals));
+    tasks.spawn(turn(ctx, scope.bindings.clone(), queues.bindings, binding::reconcile, signals));
 }
 
 /// One loop: every name that comes out of the queue is reconciled, each object by one pass at a time.
@@ -188,7 +194,7 @@ fn turn<K, Pass, Reconcile>(
     store: Store<K>,
     queue: UnboundedReceiver<ObjectRef<K>>,
     reconcile: Reconcile,
-    stopping: &Stopping,
+    signals: &Signals,
 ) -> impl Future<Output = ()> + Send + use<K, Pass, Reconcile>
 where
     K: Clone + Resource<DynamicType = ()> + Send + Sync + 'static,
@@ -197,9 +203,10 @@ where
     Reconcile: Fn(Arc<K>, Arc<Context>) -> Pass + Send + 'static,
 {
     let ctx = Arc::clone(ctx);
-    let mut stopping = stopping.clone();
+    let Signals { mut stopping, mut filled } = signals.clone();
     async move {
-        filled(&ctx).await;
+        // A sender that is gone means that the operator is stopping.
+        let _ = filled.wait_for(|filled| *filled).await;
         let queue =
             queue.map(Ok::<_, Infallible>).take_until(async move { stopping.wait_for(|stop| *stop).await.map(drop) });
         let config = Config::default().concurrency(CONCURRENCY);
@@ -210,8 +217,10 @@ where
     }
 }
 
-/// Comes true when every store holds what the cluster holds.
-async fn filled(ctx: &Context) {
+/// Waits for every store to hold what the cluster holds, and tells the loops and `/readyz`.
+///
+/// Only this task waits for the stores: of several that wait for the same one, kube wakes only the last.
+async fn report_filled(ctx: Arc<Context>, readiness: Readiness, fill: tokio::sync::watch::Sender<bool>) {
     for scope in &ctx.scopes {
         // A writer that is gone means that the operator is stopping.
         let _ = scope.registries.wait_until_ready().await;
@@ -219,10 +228,7 @@ async fn filled(ctx: &Context) {
         let _ = scope.bindings.wait_until_ready().await;
         let _ = scope.workloads.wait_until_ready().await;
     }
-}
-
-async fn report_ready(ctx: Arc<Context>, readiness: Readiness) {
-    filled(&ctx).await;
     tracing::info!("the caches are filled");
     readiness.set(true);
+    let _ = fill.send(true);
 }
