@@ -1,0 +1,80 @@
+//! Measures what the performance goals are about: the release build, on a real control plane and a real MLflow.
+//!
+//! Absent: a verdict that fails a build. A machine that is busy with something else misses goals too.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a measurement that cannot be made ends with a panic that says why
+#![allow(missing_docs)]
+
+mod figures;
+mod ground;
+mod moves;
+mod report;
+mod settled;
+mod sightings;
+
+use std::time::Duration;
+
+use ground::Ground;
+use report::{Conditions, Report};
+
+/// What was asked for: `cargo bench --profile dev --bench pointsman -- [--quick] [--write] [--only moves|settled] [--settled 300]`.
+struct Options {
+    /// Fewer moves and a shorter look at the settled cluster: for trying the measurement itself.
+    quick: bool,
+    /// Rewrites docs/performance.md.
+    write: bool,
+    /// One half of the measurement.
+    only: Option<String>,
+    /// How many seconds the settled cluster is looked at.
+    settled: u64,
+}
+
+impl Options {
+    fn read() -> Self {
+        let given: Vec<String> = std::env::args().skip(1).collect();
+        let after = |flag: &str| given.iter().position(|each| each == flag).and_then(|at| given.get(at + 1)).cloned();
+        let has = |flag: &str| given.iter().any(|each| each == flag);
+        let quick = has("--quick");
+        let settled = after("--settled").map(|seconds| seconds.parse().expect("--settled takes a number of seconds"));
+        let settled = settled.unwrap_or(if quick { 30 } else { 300 });
+        Self { quick, write: has("--write"), only: after("--only"), settled }
+    }
+
+    fn includes(&self, part: &str) -> bool {
+        self.only.as_deref().is_none_or(|only| only == part)
+    }
+}
+
+fn main() {
+    pointsman_env::leash_if_asked();
+    let options = Options::read();
+    let report = tokio::runtime::Runtime::new().unwrap().block_on(measure(&options));
+    println!("{}", report.table());
+    if options.write {
+        assert!(!options.quick && options.only.is_none(), "--write goes with a whole run, without --quick and --only");
+        report.write();
+    }
+}
+
+async fn measure(options: &Options) -> Report {
+    let mut conditions = Conditions::read();
+    let ground = Ground::start().await;
+    let mut goals = Vec::new();
+    if options.includes("moves") {
+        goals.extend(moves::requested(&ground, if options.quick { 10 } else { 50 }).await);
+    }
+    // Polled moves take seconds, and a settled cluster is idle: the two do not disturb each other.
+    let polled = async {
+        let moves = if options.quick { 4 } else { 20 };
+        if options.includes("moves") { moves::polled(&ground, moves).await } else { Vec::new() }
+    };
+    let settled = async {
+        let time = Duration::from_secs(options.settled);
+        if options.includes("settled") { settled::measured(&ground, time).await } else { Vec::new() }
+    };
+    let (polled, settled) = tokio::join!(polled, settled);
+    goals.extend(polled.into_iter().chain(settled));
+    ground.end().await;
+    conditions.ended();
+    Report { conditions, goals }
+}

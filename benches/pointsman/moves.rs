@@ -1,0 +1,173 @@
+//! From the move of an alias to the Deployment patched: found by polling, and asked for.
+//!
+//! Absent: the rollout itself. How long pods take is not the operator's doing.
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::{Duration, Instant};
+
+use kube::api::{Patch, PatchParams};
+use pointsman_env::progress::Task;
+use pointsman_env::{Operator, Scenario as Place, kinds};
+use serde_json::json;
+
+use crate::figures::{Durations, milliseconds, seconds};
+use crate::ground::{Ground, apply, binding, deployment, model, registry, runs};
+use crate::report::Goal;
+use crate::sightings::{Sightings, TICK};
+
+const INTERVAL: Duration = Duration::from_secs(5);
+const SLACK: Duration = Duration::from_secs(1);
+const ASKED_GOAL: Duration = Duration::from_millis(100);
+/// Between two measurements, so that one does not meet the other's tail.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// One bound model, settled on version 1, and a watch of its Deployment.
+struct Stage {
+    place: Place,
+    operator: Operator,
+    sightings: Sightings,
+    name: String,
+}
+
+impl Stage {
+    async fn start(ground: &Ground, prefix: &str, interval: &str) -> Self {
+        ground.register(prefix, 1).await;
+        let place = ground.namespace(prefix).await;
+        let operator = ground.operator(&place, prefix, None).await;
+        let name = format!("{prefix}-00000");
+        let objects = [registry(&ground.mlflow.url(), interval), model(&name), deployment(&name), binding(&name)];
+        apply(&place, objects).await;
+        runs(&place, &name, "1").await;
+        let sightings = Sightings::of(place.client(), place.namespace(), &name);
+        Self { place, operator, sightings, name }
+    }
+
+    async fn alias(&self, ground: &Ground, version: &str) {
+        ground.registrar.set_alias(&self.name, "champion", version).await.unwrap();
+    }
+
+    /// From the sending of the annotation to the sight of the patched Deployment.
+    async fn asked(&mut self, version: &str, request: usize) -> Duration {
+        let annotation = json!({"metadata": {"annotations": {"pointsman.dev/requested-at": request.to_string()}}});
+        let sent = Instant::now();
+        self.place.patch(&kinds::REGISTERED_MODEL, &self.name, &annotation).await.unwrap();
+        self.sightings.version(version).await - sent
+    }
+
+    /// From the sending of a plain client's own patch of the same Deployment to the sight of it.
+    async fn bare(&mut self, tick: usize) -> Duration {
+        let tick = tick.to_string();
+        let annotations = json!({"name": self.name, "annotations": {TICK: tick}});
+        let patch = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": annotations});
+        let deployments = self.place.api(&kinds::DEPLOYMENT);
+        let sent = Instant::now();
+        deployments.patch(&self.name, &PatchParams::apply("bench").force(), &Patch::Apply(patch)).await.unwrap();
+        self.sightings.tick(&tick).await - sent
+    }
+
+    async fn end(mut self) {
+        self.operator.stop().unwrap();
+        self.place.end().await.unwrap();
+    }
+}
+
+/// Moves at random moments, found by the registry's loop.
+pub async fn polled(ground: &Ground, moves: usize) -> Vec<Goal> {
+    let mut stage = Stage::start(ground, "polled", "5s").await;
+    let task = Task::start(&format!("{moves} moves found by polling"), moves as u64);
+    let mut taken = Vec::new();
+    for number in 0..moves {
+        tokio::time::sleep(some_of(INTERVAL)).await;
+        let version = version_of(number);
+        let started = Instant::now();
+        stage.alias(ground, version).await;
+        taken.push(stage.sightings.version(version).await - started);
+        task.advance();
+    }
+    task.done();
+    stage.end().await;
+    let taken = Durations::of(taken);
+    let figure = format!(
+        "min {}, p50 {}, max {} of {} moves",
+        seconds(taken.min()),
+        seconds(taken.percentile(50)),
+        seconds(taken.max()),
+        taken.count()
+    );
+    vec![Goal::checked(
+        "alias moved → Deployment patched, interval 5 s",
+        "max ≤ 6 s",
+        figure,
+        taken.max() <= INTERVAL + SLACK,
+    )]
+}
+
+/// Moves that are asked for; between them the same is done with nothing in between, and the registry is asked directly.
+pub async fn requested(ground: &Ground, moves: usize) -> Vec<Goal> {
+    let mut stage = Stage::start(ground, "asked", "1h").await;
+    let task = Task::start(&format!("{moves} moves asked for"), moves as u64);
+    let (mut taken, mut bare, mut registry) = (Vec::new(), Vec::new(), Vec::new());
+    for number in 0..moves {
+        let version = version_of(number);
+        stage.alias(ground, version).await;
+        tokio::time::sleep(PAUSE).await;
+        taken.push(stage.asked(version, number).await);
+        runs(&stage.place, &stage.name, version).await;
+        tokio::time::sleep(PAUSE).await;
+        bare.push(stage.bare(number).await);
+        registry.push(answered(ground, &stage.name).await);
+        task.advance();
+    }
+    task.done();
+    stage.end().await;
+    goals_of(&Durations::of(taken), &Durations::of(bare), &Durations::of(registry))
+}
+
+fn goals_of(taken: &Durations, bare: &Durations, registry: &Durations) -> Vec<Goal> {
+    let ratio = taken.percentile(50).as_secs_f64() / bare.percentile(50).as_secs_f64();
+    vec![
+        Goal::checked(
+            "look asked for → Deployment patched",
+            "p50 < 100 ms",
+            spread(taken),
+            taken.percentile(50) < ASKED_GOAL,
+        ),
+        Goal::noted("floor: a plain client's own patch of that Deployment", spread(bare)),
+        Goal::noted("floor: MLflow's answer to registered-models/get", spread(registry)),
+        Goal::noted("look asked for, as a multiple of the bare patch (p50)", format!("{ratio:.1}")),
+    ]
+}
+
+fn spread(durations: &Durations) -> String {
+    format!(
+        "min {}, p50 {}, p99 {}, max {} of {}",
+        milliseconds(durations.min()),
+        milliseconds(durations.percentile(50)),
+        milliseconds(durations.percentile(99)),
+        milliseconds(durations.max()),
+        durations.count()
+    )
+}
+
+/// What the registry takes to answer about one model, without the operator.
+async fn answered(ground: &Ground, model: &str) -> Duration {
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let url = format!("{}/api/2.0/mlflow/registered-models/get?name={model}", ground.mlflow.url());
+    let sent = Instant::now();
+    let answer = client.get(url).send().await.unwrap().error_for_status().unwrap();
+    answer.bytes().await.unwrap();
+    sent.elapsed()
+}
+
+/// 2, 1, 2, 1: forward, and back.
+fn version_of(number: usize) -> &'static str {
+    if number.is_multiple_of(2) { "2" } else { "1" }
+}
+
+/// A random part of this time.
+fn some_of(time: Duration) -> Duration {
+    let random = RandomState::new().hash_one(());
+    #[allow(clippy::cast_possible_truncation)] // the remainder is below 2^32
+    let thousandths = (random % 1000) as u32;
+    time * thousandths / 1000
+}

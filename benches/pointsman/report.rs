@@ -1,0 +1,147 @@
+//! Goals and figures as a table, for the terminal and for docs/performance.md.
+//!
+//! Absent: causes. They are written by hand below the mark in that file, which is kept.
+
+use std::fs;
+use std::path::Path;
+
+use jiff::Timestamp;
+
+/// What stands below it in docs/performance.md is kept.
+const MARK: &str = "<!-- Written by make bench up to here. -->";
+
+/// What is wished, what was measured, and whether the one meets the other.
+pub struct Goal {
+    what: String,
+    wished: String,
+    figure: String,
+    met: Option<bool>,
+}
+
+impl Goal {
+    pub fn checked(what: impl Into<String>, goal: &str, figure: String, met: bool) -> Self {
+        Self { what: what.into(), wished: goal.to_owned(), figure, met: Some(met) }
+    }
+
+    /// A figure that has no goal, and explains the others.
+    pub fn noted(what: &str, figure: String) -> Self {
+        Self { what: what.to_owned(), wished: "-".to_owned(), figure, met: None }
+    }
+
+    fn cells(&self) -> [&str; 4] {
+        let met = self.met.map_or("-", |met| if met { "yes" } else { "NO" });
+        [&self.what, &self.wished, &self.figure, met]
+    }
+}
+
+/// The machine and the moment.
+pub struct Conditions {
+    started: Timestamp,
+    processor: String,
+    cores: usize,
+    memory: String,
+    kernel: String,
+    load_before: String,
+    load_after: String,
+}
+
+impl Conditions {
+    pub fn read() -> Self {
+        let cores = std::thread::available_parallelism().map_or(0, usize::from);
+        Self {
+            started: Timestamp::now(),
+            processor: field("/proc/cpuinfo", "model name"),
+            cores,
+            memory: field("/proc/meminfo", "MemTotal"),
+            kernel: line("/proc/sys/kernel/osrelease"),
+            load_before: load(),
+            load_after: String::new(),
+        }
+    }
+
+    pub fn ended(&mut self) {
+        self.load_after = load();
+    }
+
+    fn lines(&self) -> Vec<String> {
+        vec![
+            format!("{} cores of {}, {} of memory, Linux {}", self.cores, self.processor, self.memory, self.kernel),
+            format!(
+                "{}, one run of the whole; load average {} before and {} after it",
+                self.date(),
+                self.load_before,
+                self.load_after
+            ),
+        ]
+    }
+
+    fn date(&self) -> String {
+        self.started.strftime("%Y-%m-%d").to_string()
+    }
+}
+
+fn line(file: &str) -> String {
+    fs::read_to_string(file).unwrap_or_default().trim().to_owned()
+}
+
+fn field(file: &str, name: &str) -> String {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let found = text.lines().find_map(|line| line.strip_prefix(name)?.split_once(':'));
+    found.map_or_else(|| "unknown".to_owned(), |(_, value)| value.trim().to_owned())
+}
+
+/// The average of the last minute.
+fn load() -> String {
+    line("/proc/loadavg").split(' ').next().unwrap_or_default().to_owned()
+}
+
+pub struct Report {
+    pub conditions: Conditions,
+    pub goals: Vec<Goal>,
+}
+
+impl Report {
+    /// Columns under each other, without marks.
+    pub fn table(&self) -> String {
+        let width =
+            |column: usize| self.goals.iter().map(|goal| goal.cells()[column].chars().count()).max().unwrap_or(0);
+        let widths: [usize; 4] = std::array::from_fn(|column| width(column).max(HEADER[column].len()));
+        let row = |cells: [&str; 4]| {
+            let padded: Vec<String> = (0..4).map(|column| format!("{:<1$}", cells[column], widths[column])).collect();
+            padded.join("  ").trim_end().to_owned()
+        };
+        let rows = self.goals.iter().map(|goal| row(goal.cells()));
+        let all: Vec<String> =
+            self.conditions.lines().into_iter().chain([String::new(), row(HEADER)]).chain(rows).collect();
+        all.join("\n")
+    }
+
+    /// Rewrites docs/performance.md down to the mark.
+    pub fn write(&self) {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/performance.md");
+        let before = fs::read_to_string(&file).unwrap_or_default();
+        let kept = before.split_once(MARK).map_or("\n", |(_, kept)| kept);
+        let folder = file.parent().expect("docs is a folder");
+        fs::create_dir_all(folder).expect("docs can be made");
+        fs::write(&file, format!("{}\n{MARK}{kept}", self.markdown())).expect("docs/performance.md can be written");
+        eprintln!("written: docs/performance.md");
+    }
+
+    fn markdown(&self) -> String {
+        let row = |cells: [&str; 4]| format!("| {} |\n", cells.join(" | "));
+        let rows: String = self.goals.iter().map(|goal| row(goal.cells())).collect();
+        let conditions = self.conditions.lines().join("\n- ");
+        format!("{INTRODUCTION}\n- {conditions}\n\n{}| --- | --- | --- | --- |\n{rows}", row(HEADER))
+    }
+}
+
+const HEADER: [&str; 4] = ["what", "goal", "figure", "met"];
+
+const INTRODUCTION: &str = "# Performance
+
+Measured by `make bench`: the release build, under the roles of the rendered chart, on a real control plane (kube-apiserver,
+etcd, controllers, scheduler; pods played by kwok) and a real MLflow 3 server with SQLite, all on the one machine below.
+*Patched* is the moment when a plain watch sees `pointsman.dev/model-version` change in the pod template. Times begin before
+the alias is moved, or before the annotation `pointsman.dev/requested-at` is sent. Requests and writes are counted by reverse
+proxies that only the operator goes through.
+";
