@@ -50,10 +50,10 @@ impl Wanted {
 /// The wanted conditions, each with the time of its last change of status: the old one's where the status is the same.
 #[must_use]
 pub fn transition(old: &[Condition], wanted: Vec<Wanted>, generation: Option<i64>, now: Timestamp) -> Vec<Condition> {
-    wanted.into_iter().map(|condition| settle(old, condition, generation, now)).collect()
+    wanted.into_iter().map(|condition| settle(old, &condition, generation, now)).collect()
 }
 
-fn settle(old: &[Condition], wanted: Wanted, generation: Option<i64>, now: Timestamp) -> Condition {
+fn settle(old: &[Condition], wanted: &Wanted, generation: Option<i64>, now: Timestamp) -> Condition {
     let status = match wanted.status {
         Some(true) => "True",
         Some(false) => "False",

@@ -176,7 +176,7 @@ impl Look<'_> {
         let asked = self.state.is_new_request(&namespace, &self.model.name_any(), request) | self.asked_by_bindings();
         let facts = match seen {
             // Rule 3: an alias that was there and is missing from the answer is asked for once more before it is gone.
-            Some(Some(facts)) if !asked && !self.misses_an_alias(&facts) => Some(facts),
+            Some(facts) if !asked && !self.misses_an_alias(&facts) => Some(facts),
             _ => self.ask().await?,
         };
         match facts {

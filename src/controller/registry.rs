@@ -94,6 +94,10 @@ async fn look(registry: &ModelRegistry, ctx: &Context, state: &RegistryState, wa
     let is_news = state.set_answering(connection, client);
     state.retain(|model| watched.contains(model));
     let mut changed: BTreeSet<String> = watched.iter().filter(|name| !facts.contains_key(*name)).cloned().collect();
+    // Rule 3: what is missing from one answer is not gone; its loop puts the direct question.
+    for name in &changed {
+        state.doubt(name);
+    }
     for (name, facts) in facts {
         if state.learn(&name, Some(facts), asked_at) {
             changed.insert(name);
@@ -120,7 +124,10 @@ async fn ask(
         Some(client) => client,
         None => Registry::connect(connection.clone()).map_err(told)?,
     };
-    let facts = client.look(watched).await.map_err(told)?;
+    // Where nothing is watched yet, some question still shows whether the registry answers.
+    let probe = BTreeSet::from(["pointsman".to_owned()]);
+    let names = if watched.is_empty() { &probe } else { watched };
+    let facts = client.look(names).await.map_err(told)?;
     Ok(Answer { connection, client, facts })
 }
 

@@ -121,9 +121,9 @@ impl RegistryState {
         is_news
     }
 
-    /// What was seen last of a model: `None` where it was not asked for yet, `Some(None)` where it is plainly absent.
-    pub fn facts(&self, model: &str) -> Option<Option<ModelFacts>> {
-        lock(&self.inner).facts.get(model).map(|seen| seen.facts.clone())
+    /// What was seen last of a model: `None` where it was not asked for yet, or was absent.
+    pub fn facts(&self, model: &str) -> Option<ModelFacts> {
+        lock(&self.inner).facts.get(model).and_then(|seen| seen.facts.clone())
     }
 
     /// Keeps an answer, unless a newer one is there. True where it differs from the last.
@@ -138,6 +138,11 @@ impl RegistryState {
         }
         inner.facts.insert(model.to_owned(), Seen { facts, asked_at });
         true
+    }
+
+    /// Forgets what was seen of a model, so that it is asked for directly.
+    pub fn doubt(&self, model: &str) {
+        lock(&self.inner).facts.remove(model);
     }
 
     /// Forgets the facts of models that nobody watches any more.

@@ -74,6 +74,9 @@ struct Queues {
 }
 
 /// Runs the operator until `stop` comes true.
+///
+/// # Errors
+/// Where health and metrics cannot be served at the address of the settings.
 pub async fn run(
     client: Client,
     settings: Settings,

@@ -32,10 +32,12 @@ where
     let mut events = std::pin::pin!(reflector::reflector(writer, events));
     while let Some(event) = events.next().await {
         match event {
-            Ok(Event::Apply(object) | Event::InitApply(object) | Event::Delete(object)) => changed(&object),
+            Ok(Event::Apply(object) | Event::InitApply(object) | Event::Delete(object)) => {
+                changed(&object);
+            }
             Ok(Event::Init | Event::InitDone) => {}
             Err(error) => {
-                tracing::warn!(kind = %K::kind(&K::DynamicType::default()), %error, "a watch broke off and is taken up again")
+                tracing::warn!(kind = %K::kind(&K::DynamicType::default()), %error, "a watch broke off and is taken up again");
             }
         }
     }

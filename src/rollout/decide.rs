@@ -184,7 +184,7 @@ fn hold(binding: &AliasBinding, workload: &Workload, wanted: &Wanted, now: Times
     }
     let latest = status.history.first()?;
     let was_running = latest.version == wanted.version && latest.artifact_uri == wanted.artifact_uri;
-    was_running.then(|| Hold { wanted, manager: writer, since: Time(now) })
+    was_running.then_some(Hold { wanted, manager: writer, since: Time(now) })
 }
 
 /// Whether a resume was asked for that has not been acted on.
@@ -203,8 +203,10 @@ fn foreign_writer(workload: &Workload) -> Option<String> {
         let foreign = !workload.owners.is_ours(&field);
         return foreign.then(|| workload.owners.of(&field).first().map(|writer| writer.manager.clone())).flatten();
     }
-    let last = workload.owners.last_template_writer()?;
-    (last.manager == "kubectl" || last.manager == "kubectl-rollout").then(|| last.manager.clone())
+    // Whoever replaces the whole Deployment takes our label along; an undo takes the pod template alone.
+    workload.binding()?;
+    let last = workload.owners.last_template_writer().filter(|writer| writer.manager != names::FIELD_MANAGER);
+    Some(last.map_or_else(|| "somebody".to_owned(), |writer| writer.manager.clone()))
 }
 
 fn held(workload: &Workload, hold: &Hold) -> Problem {

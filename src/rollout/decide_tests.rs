@@ -230,8 +230,15 @@ fn rule_8_the_users_own_tracking_uri_is_no_conflict() {
 
 #[test]
 fn a_wiped_injection_is_written_again() {
-    let replaced = workload(None, "kubectl-replace", json!([]));
+    let mut replaced = workload(None, "kubectl-replace", json!([]));
+    replaced.metadata.labels = None;
     assert_eq!(applied(&decision(&binding(json!({}), after("2")), &mirrored("2"), Some(&replaced))), Some("2"));
+}
+
+#[test]
+fn rule_7_an_undo_to_before_the_first_version_is_held() {
+    let undone = workload(None, "kubectl-client-side-apply", json!([]));
+    assert_eq!(left(&decision(&binding(json!({}), after("2")), &mirrored("2"), Some(&undone))), Some(Reason::Held));
 }
 
 #[test]

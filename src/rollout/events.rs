@@ -14,7 +14,7 @@ pub struct Notice {
     pub reason: Reason,
     /// The sentence.
     pub note: String,
-    /// What was done, as one word: `DeployVersion4`.
+    /// What was done, as one word: `From3To4`. Events that differ in nothing else become one with a count.
     pub action: String,
 }
 
@@ -35,7 +35,7 @@ fn deployed(old: &AliasBindingStatus, new: &AliasBindingStatus) -> Option<Notice
         is_warning: false,
         reason: Reason::RollingOut,
         note: format!("from {from} to version {}: {}", head.version, head.message),
-        action: format!("DeployVersion{}", head.version),
+        action: format!("From{}To{}", before.map_or("Nothing", |before| before.version.as_str()), head.version),
     })
 }
 
@@ -49,7 +49,7 @@ fn became(old: &AliasBindingStatus, new: &AliasBindingStatus) -> Option<Notice> 
         return None;
     }
     let is_well = matches!(reason, Reason::Live | Reason::Pinned | Reason::Suspended | Reason::Held);
-    let version = new.running.as_ref().map(|running| running.version.as_str()).unwrap_or("None");
+    let version = new.running.as_ref().map_or("None", |running| running.version.as_str());
     Some(Notice {
         is_warning: !is_well,
         reason,

@@ -43,14 +43,26 @@ async fn bad_specs_are_refused_with_a_sentence_that_says_what_to_write(world: Ar
     let rows = [
         (&MODEL_REGISTRY, registry(json!({"mlflow": {"uri": "mlflow:5000"}})), "must begin with http:// or https://"),
         (&MODEL_REGISTRY, registry(json!({"mlflow": {"uri": "http://me:secret@mlflow"}})), "put them into a Secret"),
-        (&MODEL_REGISTRY, registry(json!({"auth": {"basic": secret, "bearer": secret}})), "set auth.basic or auth.bearer, not both"),
+        (
+            &MODEL_REGISTRY,
+            registry(json!({"auth": {"basic": secret, "bearer": secret}})),
+            "set auth.basic or auth.bearer, not both",
+        ),
         (&MODEL_REGISTRY, registry(json!({"auth": {}})), "auth is empty"),
         (&MODEL_REGISTRY, registry(json!({"interval": "10ms"})), "interval must lie between 1s and 24h"),
         (&MODEL_REGISTRY, registry(json!({"allowedNamespaces": {"from": "Selector"}})), "goes with from: Selector"),
         (&REGISTERED_MODEL, model(json!({"modelName": "a/b"})), "must hold no / and no :"),
         (&REGISTERED_MODEL, model(json!({"aliases": [{"name": "latest", "version": "1"}]})), "MLflow reserves latest"),
-        (&REGISTERED_MODEL, model(json!({"aliases": [{"name": "a", "version": "1"}, {"name": "a", "version": "2"}]})), "Duplicate value"),
-        (&ALIAS_BINDING, binding(json!({"stage": "Production"})), "set alias (or, for registries that still use stages, stage)"),
+        (
+            &REGISTERED_MODEL,
+            model(json!({"aliases": [{"name": "a", "version": "1"}, {"name": "a", "version": "2"}]})),
+            "Duplicate value",
+        ),
+        (
+            &ALIAS_BINDING,
+            binding(json!({"stage": "Production"})),
+            "set alias (or, for registries that still use stages, stage)",
+        ),
         (&ALIAS_BINDING, binding(json!({"alias": null})), "not both and not none"),
         (&ALIAS_BINDING, binding(json!({"alias": "v3"})), "MLflow reserves latest and v<number>"),
         (&ALIAS_BINDING, binding(json!({"alias": "Latest"})), "MLflow reserves latest and v<number>"),
@@ -74,8 +86,11 @@ async fn bad_specs_are_refused_with_a_sentence_that_says_what_to_write(world: Ar
 
 async fn unknown_fields_are_refused_by_kubectl(world: Arc<World>) -> Told {
     let place = namespace(&world, "unknown fields").await;
-    for later in [json!({"promotion": {"approval": "Manual"}}), json!({"rollback": {"maxRestarts": 3}}), json!({"retrain": {}})] {
-        let refused = place.kubectl_apply(binding(later.clone())).await.expect_err("an unknown field was accepted").to_string();
+    for later in
+        [json!({"promotion": {"approval": "Manual"}}), json!({"rollback": {"maxRestarts": 3}}), json!({"retrain": {}})]
+    {
+        let refused =
+            place.kubectl_apply(binding(later.clone())).await.expect_err("an unknown field was accepted").to_string();
         assert!(refused.contains("unknown field"), "{later}: {refused}");
     }
     place.end().await.map_err(|error| error.to_string())
@@ -100,7 +115,10 @@ async fn the_examples_are_accepted_as_they_stand(world: Arc<World>) -> Told {
     let mut count = 0;
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        place.kubectl_apply(std::fs::read_to_string(&path).unwrap()).await.map_err(|error| format!("{}: {error}", path.display()))?;
+        place
+            .kubectl_apply(std::fs::read_to_string(&path).unwrap())
+            .await
+            .map_err(|error| format!("{}: {error}", path.display()))?;
         count += 1;
     }
     assert!(count >= 5, "{count} examples");

@@ -28,7 +28,9 @@ scenarios!(
     only_the_chosen_containers_are_written_to,
 );
 
-async fn moving_the_alias_forward_and_back_rolls_the_deployment_and_reuses_the_older_replica_set(world: Arc<World>) -> Told {
+async fn moving_the_alias_forward_and_back_rolls_the_deployment_and_reuses_the_older_replica_set(
+    world: Arc<World>,
+) -> Told {
     let stage = Stage::new(&world, "forward and back").await;
     let one = stage.client.train_and_register(&stage.model, How::RegisterModel, 0.1).await.unwrap();
     let two = stage.client.train_and_register(&stage.model, How::CreateModelVersion, 0.5).await.unwrap();
@@ -54,10 +56,15 @@ async fn moving_the_alias_forward_and_back_rolls_the_deployment_and_reuses_the_o
 
     stage.alias("1").await;
     let back = stage.runs("1").await;
-    assert_eq!(stage.deployment().await["spec"]["template"], first["spec"]["template"], "byte for byte the template of before");
+    assert_eq!(
+        stage.deployment().await["spec"]["template"],
+        first["spec"]["template"],
+        "byte for byte the template of before"
+    );
     assert_eq!(stage.replica_sets().await.len(), sets, "the older ReplicaSet is used again");
     let history = back["status"]["history"].as_array().unwrap();
-    let told: Vec<_> = history.iter().map(|entry| (entry["version"].as_str().unwrap(), entry["trigger"].as_str().unwrap())).collect();
+    let told: Vec<_> =
+        history.iter().map(|entry| (entry["version"].as_str().unwrap(), entry["trigger"].as_str().unwrap())).collect();
     assert_eq!(told, [("1", "AliasMove"), ("2", "AliasMove"), ("1", "AliasMove")]);
     assert_eq!(history[1]["outcome"], "Superseded");
     assert!(history[1]["finishedAt"].is_string() && history[0]["finishedAt"].is_null(), "{history:?}");
@@ -101,7 +108,9 @@ async fn a_template_is_made_and_owned_and_goes_with_its_binding(world: Arc<World
     let mut changed = template();
     changed["spec"]["template"]["spec"]["containers"][0]["image"] = json!("registry.example/server:2");
     stage.declare_binding(json!({"target": null, "template": changed})).await;
-    let has_image = |deployment: &Value| deployment["spec"]["template"]["spec"]["containers"][0]["image"] == "registry.example/server:2";
+    let has_image = |deployment: &Value| {
+        deployment["spec"]["template"]["spec"]["containers"][0]["image"] == "registry.example/server:2"
+    };
     stage.place.eventually("the changed template is applied", PATIENCE, &DEPLOYMENT, "binding", has_image).await;
     stage.place.delete(&ALIAS_BINDING, "binding").await.unwrap();
     stage.place.eventually("the Deployment goes too", PATIENCE, &DEPLOYMENT, "binding", Value::is_null).await;
@@ -118,7 +127,9 @@ async fn an_orphaned_deployment_stays_when_its_binding_goes_and_is_taken_up_agai
     stage.runs("1").await;
     stage.place.delete(&ALIAS_BINDING, "binding").await.unwrap();
     stage.place.eventually("the binding goes", PATIENCE, &ALIAS_BINDING, "binding", Value::is_null).await;
-    let serves = |deployment: &Value| deployment["spec"]["replicas"] == 1 && deployment["metadata"]["deletionTimestamp"].is_null();
+    let serves = |deployment: &Value| {
+        deployment["spec"]["replicas"] == 1 && deployment["metadata"]["deletionTimestamp"].is_null()
+    };
     stage.place.stays("the Deployment stays", Duration::from_secs(3), &DEPLOYMENT, "binding", serves).await;
     stage.declare_binding(orphaning).await;
     stage.runs("1").await;
@@ -237,7 +248,9 @@ async fn what_others_write_into_the_deployment_stays_and_what_they_wipe_is_writt
     let manifest = deployment.manifest().to_string();
     let plane = stage.place.control_plane();
     plane.kubectl_with_input(&["-n", stage.place.namespace(), "replace", "-f", "-"], &manifest).await.unwrap();
-    let injected = |deployment: &Value| template_version(deployment) == "2" && env(deployment, 0, "MODEL_VERSION").as_deref() == Some("2");
+    let injected = |deployment: &Value| {
+        template_version(deployment) == "2" && env(deployment, 0, "MODEL_VERSION").as_deref() == Some("2")
+    };
     stage.place.eventually("the injection is written again", PATIENCE, &DEPLOYMENT, "server", injected).await;
     stage.runs("2").await;
     stage.end().await
@@ -274,7 +287,12 @@ async fn only_the_chosen_containers_are_written_to(world: Arc<World>) -> Told {
     deployment.containers = vec!["proxy".to_owned(), "server".to_owned()];
     stage.deploy(&deployment).await;
     stage.declare_binding(json!({"inject": {"containers": ["sever"]}})).await;
-    let seen = stage.place.eventually("a misspelt container is told", PATIENCE, &ALIAS_BINDING, "binding", |seen| reason(seen) == "InvalidSpec").await;
+    let seen = stage
+        .place
+        .eventually("a misspelt container is told", PATIENCE, &ALIAS_BINDING, "binding", |seen| {
+            reason(seen) == "InvalidSpec"
+        })
+        .await;
     assert!(message(&seen).contains("names sever, but the pod template has proxy, server"), "{}", message(&seen));
     stage.declare_binding(json!({"inject": {"containers": ["server"]}})).await;
     stage.runs("1").await;

@@ -3,7 +3,7 @@
 //! Absent: knowledge of the operator's inside. It runs as its binary, under the roles of the rendered chart.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test's way to fail
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::needless_pass_by_value, clippy::similar_names, clippy::manual_assert)]
 
 mod admission;
 mod binding;

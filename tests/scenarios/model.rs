@@ -10,7 +10,9 @@ use pointsman_env::python::MlflowVersion;
 use pointsman_env::registrar::How;
 use serde_json::{Value, json};
 
-use crate::stage::{PATIENCE, Stage, Told, World, env, message, namespace, object, reason, scenarios, template_version};
+use crate::stage::{
+    PATIENCE, Stage, Told, World, env, message, namespace, object, reason, scenarios, template_version,
+};
 
 scenarios!(
     a_model_is_made_where_there_is_none_and_kept_as_declared,
@@ -29,10 +31,16 @@ async fn a_model_is_made_where_there_is_none_and_kept_as_declared(world: Arc<Wor
     stage.declare_model(json!({})).await;
     let told = stage.model_says("ModelNotFound").await;
     assert!(told.contains("register it, or set spec.creationPolicy: Create"), "{told}");
-    stage.declare_model(json!({"creationPolicy": "Create", "description": "taxi fares", "tags": {"creator": "kamal"}})).await;
+    stage
+        .declare_model(json!({"creationPolicy": "Create", "description": "taxi fares", "tags": {"creator": "kamal"}}))
+        .await;
     stage.model_says("Mirrored").await;
     let made = stage.client.get_model(&stage.model).await.unwrap();
-    assert_eq!((made["description"].as_str(), made["tags"]["creator"].as_str()), (Some("taxi fares"), Some("kamal")), "{made}");
+    assert_eq!(
+        (made["description"].as_str(), made["tags"]["creator"].as_str()),
+        (Some("taxi fares"), Some("kamal")),
+        "{made}"
+    );
     stage.client.set_tag(&stage.model, None, "creator", "somebody").await.unwrap();
     until(&stage, "the declared tag is written again", |model| model["tags"]["creator"] == "kamal").await;
     stage.end().await
@@ -46,7 +54,11 @@ async fn until(stage: &Stage, what: &str, holds: impl Fn(&Value) -> bool) {
         }
     };
     if tokio::time::timeout(PATIENCE, asking).await.is_err() {
-        panic!("{what}: not within {PATIENCE:?}\n{}\n{}", stage.client.get_model(&stage.model).await.unwrap(), stage.place.account().await);
+        panic!(
+            "{what}: not within {PATIENCE:?}\n{}\n{}",
+            stage.client.get_model(&stage.model).await.unwrap(),
+            stage.place.account().await
+        );
     }
 }
 
@@ -59,7 +71,11 @@ async fn an_existing_model_is_adopted_without_harm(world: Arc<World>) -> Told {
     stage.declare_model(json!({"creationPolicy": "Create", "tags": {"creator": "kamal"}})).await;
     stage.model_says("Mirrored").await;
     let model = stage.client.get_model(&stage.model).await.unwrap();
-    assert_eq!((model["tags"]["team"].as_str(), model["tags"]["creator"].as_str()), (Some("pricing"), Some("kamal")), "{model}");
+    assert_eq!(
+        (model["tags"]["team"].as_str(), model["tags"]["creator"].as_str()),
+        (Some("pricing"), Some("kamal")),
+        "{model}"
+    );
     assert_eq!(model["aliases"]["champion"], "2", "{model}");
     stage.end().await
 }
@@ -92,7 +108,8 @@ async fn a_model_goes_only_where_its_deletion_policy_says_so(world: Arc<World>) 
     let guarded = |model: &Value| model["metadata"]["finalizers"].is_array() && reason(model) == "Mirrored";
     stage.place.eventually("the object is guarded", PATIENCE, &REGISTERED_MODEL, "model", guarded).await;
     gone(&stage).await;
-    let error = stage.client.get_model(&stage.model).await.expect_err("Delete deletes the registered model").to_string();
+    let error =
+        stage.client.get_model(&stage.model).await.expect_err("Delete deletes the registered model").to_string();
     assert!(error.contains("not found"), "{error}");
     stage.end().await
 }
@@ -130,7 +147,9 @@ async fn strange_names_are_served_like_any_other(world: Arc<World>) -> Told {
         stage.client.create_model_version(&name, &format!("s3://models/strange/{index}")).await.unwrap();
         stage.client.set_alias(&name, "Café-_1", "1").await.unwrap();
         let (object_name, server) = (format!("model-{index}"), format!("server-{index}"));
-        stage.apply("RegisteredModel", &object_name, json!({"registryRef": {"name": "mlflow"}, "modelName": name})).await;
+        stage
+            .apply("RegisteredModel", &object_name, json!({"registryRef": {"name": "mlflow"}, "modelName": name}))
+            .await;
         stage.deploy(&pointsman_env::PlainDeployment::named(&server)).await;
         let spec = json!({"modelRef": {"name": object_name}, "alias": "Café-_1", "target": {"name": server}});
         stage.apply("AliasBinding", &object_name, spec).await;
@@ -161,7 +180,8 @@ async fn a_model_deleted_and_made_again_is_another_model(world: Arc<World>) -> T
     stage.place.eventually("the new version 1 is deployed", PATIENCE, &DEPLOYMENT, "server", another).await;
     let binding = stage.runs("1").await;
     assert_eq!(template_version(&stage.deployment().await), "1");
-    let uris: Vec<_> = binding["status"]["history"].as_array().unwrap().iter().map(|entry| entry["artifactURI"].clone()).collect();
+    let uris: Vec<_> =
+        binding["status"]["history"].as_array().unwrap().iter().map(|entry| entry["artifactURI"].clone()).collect();
     assert_eq!(uris, [json!("s3://models/another/1"), json!(before)]);
     stage.end().await
 }
@@ -174,7 +194,11 @@ async fn a_registry_of_another_namespace_needs_its_owners_leave(world: Arc<World
     let watched: Vec<&str> = namespaces.iter().map(String::as_str).collect();
     let stage = Stage::watching(&world, place, MlflowVersion::Three, &url, &watched).await;
     let registry = |allowed: Value| {
-        object("ModelRegistry", "shared", json!({"mlflow": {"uri": stage.registry.url()}, "interval": "1s", "allowedNamespaces": allowed}))
+        object(
+            "ModelRegistry",
+            "shared",
+            json!({"mlflow": {"uri": stage.registry.url()}, "interval": "1s", "allowedNamespaces": allowed}),
+        )
     };
     stage.register(1).await;
     owner.apply_object(&registry(json!({"from": "Same"}))).await.unwrap();

@@ -89,8 +89,16 @@ async fn bad_answers_are_told_and_leave_the_workload_alone(world: Arc<World>) ->
     let page = |code: u16, body: &str| Fault::Status { code, content_type: "text/html".into(), body: body.into() };
     let rows = [
         (page(401, "<h1>Unauthorized</h1>"), "RegistryRefused", "spec.auth"),
-        (Fault::Status { code: 403, content_type: "text/plain".into(), body: "Permission denied".into() }, "RegistryRefused", "Permission denied"),
-        (Fault::json(500, r#"{"error_code": "INTERNAL_ERROR", "message": "disk full"}"#), "RegistryUnreachable", "disk full"),
+        (
+            Fault::Status { code: 403, content_type: "text/plain".into(), body: "Permission denied".into() },
+            "RegistryRefused",
+            "Permission denied",
+        ),
+        (
+            Fault::json(500, r#"{"error_code": "INTERNAL_ERROR", "message": "disk full"}"#),
+            "RegistryUnreachable",
+            "disk full",
+        ),
         (Fault::Html, "RegistryAnswerInvalid", "spec.mlflow.uri"),
         (Fault::TruncatedJson, "RegistryAnswerInvalid", ""),
         (Fault::EndlessJson, "RegistryAnswerInvalid", ""),
@@ -99,7 +107,10 @@ async fn bad_answers_are_told_and_leave_the_workload_alone(world: Arc<World>) ->
     for (fault, wanted, sentence) in rows {
         stage.registry.inject(matching::everything(), fault.clone(), None);
         stage.client.set_alias(&stage.model, "champion", "1").await.unwrap();
-        let told = |binding: &Value| reason(binding) == wanted && condition(binding, "Resolved")["message"].as_str().unwrap_or_default().contains(sentence);
+        let told = |binding: &Value| {
+            reason(binding) == wanted
+                && condition(binding, "Resolved")["message"].as_str().unwrap_or_default().contains(sentence)
+        };
         stage.place.eventually(&format!("{fault:?} is told"), PATIENCE, &ALIAS_BINDING, "binding", told).await;
         assert_eq!(stage.workload().await, before, "{fault:?}");
         stage.client.set_alias(&stage.model, "champion", "2").await.unwrap();
@@ -128,7 +139,8 @@ async fn a_model_missing_from_one_listing_is_still_there(world: Arc<World>) -> T
 
 async fn credentials_missing_or_wrong_are_told_and_put_right_without_a_restart(world: Arc<World>) -> Told {
     let (user, password) = ("keeper", "a-long-passw0rd-of-the-test");
-    let options = MlflowOptions { basic_auth: Some((user.to_owned(), password.to_owned())), ..MlflowOptions::default() };
+    let options =
+        MlflowOptions { basic_auth: Some((user.to_owned(), password.to_owned())), ..MlflowOptions::default() };
     let mut server = Mlflow::start(MlflowVersion::Three, options).await.unwrap();
     let mut stage = Stage::at(&world, "credentials", MlflowVersion::Three, &server.url()).await;
     stage.client = stage.client.clone().with_basic_auth(user, password);
@@ -141,8 +153,13 @@ async fn credentials_missing_or_wrong_are_told_and_put_right_without_a_restart(w
     let told = stage.registry_says("CredentialsNotFound").await;
     assert!(told.contains("there is no Secret mlflow"), "{told}");
     secret(&stage, json!({"username": user})).await;
-    let told = |registry: &Value| condition(registry, "Ready")["message"].as_str().unwrap_or_default().contains("no key password");
-    stage.place.eventually("the missing key is named", PATIENCE, &pointsman_env::kinds::MODEL_REGISTRY, "mlflow", told).await;
+    let told = |registry: &Value| {
+        condition(registry, "Ready")["message"].as_str().unwrap_or_default().contains("no key password")
+    };
+    stage
+        .place
+        .eventually("the missing key is named", PATIENCE, &pointsman_env::kinds::MODEL_REGISTRY, "mlflow", told)
+        .await;
     secret(&stage, json!({"username": user, "password": "wrong-and-secret"})).await;
     stage.registry_says("RegistryRefused").await;
     secret(&stage, json!({"username": user, "password": password})).await;
@@ -164,7 +181,11 @@ async fn secret(stage: &Stage, data: Value) {
 }
 
 async fn nothing_tells_a_secret(stage: &Stage, secrets: &[&str]) {
-    let everything = format!("{}\n{}", stage.place.kubectl(&["get", "pointsman,deployments,events", "-o", "yaml"]).await.unwrap(), stage.operator.log());
+    let everything = format!(
+        "{}\n{}",
+        stage.place.kubectl(&["get", "pointsman,deployments,events", "-o", "yaml"]).await.unwrap(),
+        stage.operator.log()
+    );
     for secret in secrets {
         assert!(!everything.contains(secret), "a credential was told");
     }

@@ -40,7 +40,10 @@ async fn a_persons_rollout_undo_is_held_until_the_alias_moves(world: Arc<World>)
     holds_version(&stage, "1").await;
     let well = |binding: &Value| ready(binding) == "True" && reason(binding) == "Held";
     let held = stage.place.eventually("a held binding is well", PATIENCE, &ALIAS_BINDING, "binding", well).await;
-    assert_eq!((held["status"]["wanted"].as_str(), held["status"]["running"]["version"].as_str()), (Some("2"), Some("1")));
+    assert_eq!(
+        (held["status"]["wanted"].as_str(), held["status"]["running"]["version"].as_str()),
+        (Some("2"), Some("1"))
+    );
     assert_eq!(held["status"]["history"][0]["trigger"], "Person");
     stage.alias("3").await;
     let now = stage.runs("3").await;
@@ -116,7 +119,10 @@ async fn a_suspended_binding_touches_nothing_and_is_well(world: Arc<World>) -> T
     let is_well = |binding: &Value| {
         ready(binding) == "True" && binding["status"]["wanted"] == "2" && condition(binding, "Reconciling").is_null()
     };
-    let seen = stage.place.eventually("a suspended binding sees and is well", PATIENCE, &ALIAS_BINDING, "binding", is_well).await;
+    let seen = stage
+        .place
+        .eventually("a suspended binding sees and is well", PATIENCE, &ALIAS_BINDING, "binding", is_well)
+        .await;
     assert_eq!(seen["status"]["observedGeneration"], seen["metadata"]["generation"]);
     holds_version(&stage, "1").await;
     stage.declare_binding(json!({"suspend": false})).await;

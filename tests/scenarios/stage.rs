@@ -15,7 +15,9 @@ use pointsman_env::mlflow::{Mlflow, MlflowOptions};
 use pointsman_env::operator::install_definitions;
 use pointsman_env::python::MlflowVersion;
 use pointsman_env::registrar::{Client, Registrar};
-use pointsman_env::{ControlPlane, ControlPlaneOptions, Operator, OperatorOptions, PlainDeployment, Scenario as Place, Tools};
+use pointsman_env::{
+    ControlPlane, ControlPlaneOptions, Operator, OperatorOptions, PlainDeployment, Scenario as Place, Tools,
+};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, OnceCell};
 
@@ -118,7 +120,13 @@ impl Stage {
     }
 
     /// A stage whose operator watches these namespaces.
-    pub async fn watching(world: &Arc<World>, place: Place, version: MlflowVersion, url: &str, namespaces: &[&str]) -> Self {
+    pub async fn watching(
+        world: &Arc<World>,
+        place: Place,
+        version: MlflowVersion,
+        url: &str,
+        namespaces: &[&str],
+    ) -> Self {
         let grounds = world.grounds().await;
         let plane = &grounds.control_plane;
         let api = Interceptor::start(plane.apiserver_url(), Some(plane.ca_pem())).await.unwrap();
@@ -143,7 +151,10 @@ impl Stage {
     pub async fn register_as(&self, model: &str, versions: u32) {
         self.client.create_registered_model(model).await.unwrap();
         for number in 1..=versions {
-            self.client.create_model_version(model, &format!("s3://models/{}/{number}", self.place.namespace())).await.unwrap();
+            self.client
+                .create_model_version(model, &format!("s3://models/{}/{number}", self.place.namespace()))
+                .await
+                .unwrap();
         }
     }
 
@@ -216,19 +227,28 @@ impl Stage {
 
     pub async fn says_of(&self, binding: &str, wanted: &str) -> String {
         let holds = |binding: &Value| reason(binding) == wanted;
-        let seen = self.place.eventually(&format!("the binding says {wanted}"), PATIENCE, &ALIAS_BINDING, binding, holds).await;
+        let seen = self
+            .place
+            .eventually(&format!("the binding says {wanted}"), PATIENCE, &ALIAS_BINDING, binding, holds)
+            .await;
         message(&seen)
     }
 
     pub async fn model_says(&self, wanted: &str) -> String {
         let holds = |model: &Value| reason(model) == wanted;
-        let seen = self.place.eventually(&format!("the model says {wanted}"), PATIENCE, &REGISTERED_MODEL, "model", holds).await;
+        let seen = self
+            .place
+            .eventually(&format!("the model says {wanted}"), PATIENCE, &REGISTERED_MODEL, "model", holds)
+            .await;
         message(&seen)
     }
 
     pub async fn registry_says(&self, wanted: &str) -> String {
         let holds = |registry: &Value| reason(registry) == wanted;
-        let seen = self.place.eventually(&format!("the registry says {wanted}"), PATIENCE, &MODEL_REGISTRY, "mlflow", holds).await;
+        let seen = self
+            .place
+            .eventually(&format!("the registry says {wanted}"), PATIENCE, &MODEL_REGISTRY, "mlflow", holds)
+            .await;
         message(&seen)
     }
 
@@ -300,5 +320,7 @@ pub fn env(deployment: &Value, container: usize, name: &str) -> Option<String> {
 }
 
 pub fn template_version(deployment: &Value) -> &str {
-    deployment["spec"]["template"]["metadata"]["annotations"]["pointsman.dev/model-version"].as_str().unwrap_or_default()
+    deployment["spec"]["template"]["metadata"]["annotations"]["pointsman.dev/model-version"]
+        .as_str()
+        .unwrap_or_default()
 }
