@@ -24,7 +24,7 @@ setup: prerequisites ## Build the control plane's programs and MLflow, once per 
 
 test: setup lint ## Set up, and pass every test: what CI runs.
 	$(CARGO) build --workspace
-	$(CARGO) test --workspace
+	$(ENVIRONMENT) with-mlflow -- $(CARGO) test --workspace
 	$(ENVIRONMENT) tool helm -- lint --strict charts/pointsman
 
 lint: prerequisites ## Check formatting, and let clippy read everything.

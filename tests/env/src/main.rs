@@ -4,6 +4,7 @@
 #![allow(clippy::doc_markdown)] // MLflow is the name of a product, not of code.
 
 mod demo;
+mod with_mlflow;
 
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -51,6 +52,12 @@ enum Subcommands {
         #[arg(long)]
         context: Option<String>,
     },
+    /// Run a command beside MLflow 3 and 2, whose addresses it finds as POINTSMAN_TEST_MLFLOW3 and POINTSMAN_TEST_MLFLOW2.
+    WithMlflow {
+        /// The command, after --.
+        #[arg(last = true, required = true)]
+        command: Vec<String>,
+    },
     /// Run one of the programs: kubectl, helm, kwok, etcd, kube-apiserver, kube-controller-manager, kube-scheduler.
     Tool {
         /// Which.
@@ -67,6 +74,7 @@ fn main() -> ExitCode {
         Subcommands::Setup => within_runtime(setup()),
         Subcommands::Up { mlflow, without_mlflow } => within_runtime(up((!without_mlflow).then(|| version(mlflow)))),
         Subcommands::Demo { context } => within_runtime(demo::demo(context)),
+        Subcommands::WithMlflow { command } => return beside_mlflow(&command),
         Subcommands::Tool { name, arguments } => return tool(&name, &arguments),
     };
     match done {
@@ -132,6 +140,15 @@ async fn start_mlflow(version: MlflowVersion) -> Result<Mlflow> {
     let server = Mlflow::start(version, MlflowOptions::default()).await?;
     starting.done();
     Ok(server)
+}
+
+fn beside_mlflow(command: &[String]) -> ExitCode {
+    let mut code = ExitCode::FAILURE;
+    let done = within_runtime(async {
+        code = with_mlflow::with_mlflow(command).await?;
+        Ok(())
+    });
+    done.map_or_else(|error| fail(&error), |()| code)
 }
 
 fn tool(name: &str, arguments: &[String]) -> ExitCode {

@@ -1,0 +1,32 @@
+//! Runs a command beside MLflow servers of both versions, whose addresses it finds in its environment.
+//! Absent: what the command does with them.
+
+use std::process::ExitCode;
+
+use pointsman_env::mlflow::{Mlflow, MlflowOptions};
+use pointsman_env::python::{self, MlflowVersion};
+use pointsman_env::{Error, Result};
+
+/// Starts MLflow 3, MLflow 2 and an MLflow 3 that asks for a password, runs the command, and stops them.
+pub async fn with_mlflow(command: &[String]) -> Result<ExitCode> {
+    let three = Mlflow::start(MlflowVersion::Three, MlflowOptions::default()).await?;
+    let two = Mlflow::start(MlflowVersion::Two, MlflowOptions::default()).await?;
+    let account = Some(("keeper".to_owned(), "a-long-passw0rd-of-the-test".to_owned()));
+    let guarded = MlflowOptions { basic_auth: account, ..MlflowOptions::default() };
+    let guarded = Mlflow::start(MlflowVersion::Three, guarded).await?;
+    let (program, arguments) =
+        command.split_first().ok_or_else(|| Error::new("running a command", "none was given"))?;
+    let status = tokio::process::Command::new(program)
+        .args(arguments)
+        .env("POINTSMAN_TEST_MLFLOW3", three.url())
+        .env("POINTSMAN_TEST_MLFLOW2", two.url())
+        .env("POINTSMAN_TEST_MLFLOW_AUTH", guarded.url())
+        .env("POINTSMAN_TEST_PYTHON3", python::environment(MlflowVersion::Three).await?)
+        .env("POINTSMAN_TEST_PYTHON2", python::environment(MlflowVersion::Two).await?)
+        .kill_on_drop(true)
+        .status()
+        .await
+        .map_err(|error| Error::new(format_args!("running {program}"), error))?;
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+}
