@@ -41,6 +41,7 @@ pub struct Cluster {
     context: Option<String>,
     server: Value,
     namespace_made: AtomicBool,
+    definitions_made: AtomicBool,
     _control_plane: Option<ControlPlane>,
 }
 
@@ -52,12 +53,13 @@ impl Cluster {
             Some(_) => None,
         };
         let kubeconfig = control_plane.as_ref().map(ControlPlane::admin_kubeconfig);
-        let content = kubeconfig.as_ref().map_or_else(Kubeconfig::read, Kubeconfig::read_from);
-        let content = content.context("reading the kubeconfig")?;
-        let server = server_of(&content, context.as_deref())?;
+        let configuration = kubeconfig.as_ref().map_or_else(Kubeconfig::read, Kubeconfig::read_from);
+        let configuration = configuration.context("reading the kubeconfig")?;
+        let server = server_of(&configuration, context.as_deref())?;
         let options = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let config = kube::Config::from_custom_kubeconfig(content, &options).await.context("reading the kubeconfig")?;
+        let config =
+            kube::Config::from_custom_kubeconfig(configuration, &options).await.context("reading the kubeconfig")?;
         Ok(Self {
             client: kube::Client::try_from(config).context("making a Kubernetes client")?,
             namespace: if control_plane.is_some() { "demo" } else { "pointsman-demo" },
@@ -67,6 +69,7 @@ impl Cluster {
             context,
             server,
             namespace_made: AtomicBool::new(false),
+            definitions_made: AtomicBool::new(false),
             _control_plane: control_plane,
         })
     }
@@ -97,15 +100,16 @@ impl Cluster {
         Ok(())
     }
 
-    /// Applies the definitions of our kinds, but for those that somebody else has installed, and waits until they are served.
-    pub async fn install_definitions(&self, tools: &Tools) -> Result<()> {
+    /// Applies the definitions of our kinds, and waits until they are served; answers which are somebody else's and stay as they are.
+    pub async fn install_definitions(&self, tools: &Tools) -> Result<Vec<String>> {
         let chart = RenderedChart::render(tools, "definitions", "default", &json!({"crds": {"enabled": true}})).await?;
         let definitions: Api<CustomResourceDefinition> = Api::all(self.client.clone());
+        let mut kept = Vec::new();
         for definition in chart.of_kind("CustomResourceDefinition") {
             let name = text(definition, "/metadata/name");
             let present = definitions.get_opt(name).await.context(format_args!("reading {name}"))?;
             if present.as_ref().is_some_and(is_somebody_elses) {
-                println!("{name} is installed already and is left as it is.");
+                kept.push(name.to_owned());
                 continue;
             }
             manifests::apply(&self.client, "", MANAGER, definition).await?;
@@ -114,13 +118,14 @@ impl Cluster {
             in_time
                 .context(format_args!("waiting for {name} to be served"))?
                 .context(format_args!("watching {name}"))?;
+            self.definitions_made.store(true, Ordering::Relaxed);
         }
-        Ok(())
+        Ok(kept)
     }
 
     /// A kubeconfig for this cluster with a token in place of the user's own credentials.
     pub fn kubeconfig_with_token(&self, token: &str) -> Result<PathBuf> {
-        let content = json!({
+        let configuration = json!({
             "apiVersion": "v1",
             "kind": "Config",
             "clusters": [{"name": "demo", "cluster": self.server}],
@@ -129,7 +134,7 @@ impl Cluster {
             "current-context": "demo",
         });
         let path = self.folder.path().join("operator.kubeconfig");
-        std::fs::write(&path, content.to_string()).context("writing the operator's kubeconfig")?;
+        std::fs::write(&path, configuration.to_string()).context("writing the operator's kubeconfig")?;
         Ok(path)
     }
 
@@ -182,7 +187,12 @@ impl Cluster {
             gone.await.context("watching the namespace go")?;
         }
         cleaning.done();
-        println!("The definitions of the kinds (crds/) stay on {}: kubectl delete -f crds/ removes them.", self.name());
+        if self.definitions_made.load(Ordering::Relaxed) {
+            println!(
+                "The definitions of the kinds (crds/) stay on {}: kubectl delete -f crds/ removes them.",
+                self.name()
+            );
+        }
         Ok(())
     }
 
@@ -207,13 +217,14 @@ async fn start(tools: &Tools) -> Result<ControlPlane> {
 }
 
 /// The cluster's entry in the kubeconfig: its address and how it is trusted.
-fn server_of(content: &Kubeconfig, context: Option<&str>) -> Result<Value> {
-    let chosen = context.or(content.current_context.as_deref()).unwrap_or_default();
+fn server_of(configuration: &Kubeconfig, context: Option<&str>) -> Result<Value> {
+    let chosen = context.or(configuration.current_context.as_deref()).unwrap_or_default();
     let what = format!("looking for the context {chosen} in the kubeconfig");
     let missing = || Error::new(&what, "it is not there").remedy("kubectl config get-contexts lists those that are");
-    let named = content.contexts.iter().find(|each| each.name == chosen).and_then(|each| each.context.as_ref());
+    let named = configuration.contexts.iter().find(|each| each.name == chosen).and_then(|each| each.context.as_ref());
     let cluster = &named.ok_or_else(missing)?.cluster;
-    let server = content.clusters.iter().find(|each| each.name == *cluster).and_then(|each| each.cluster.as_ref());
+    let server =
+        configuration.clusters.iter().find(|each| each.name == *cluster).and_then(|each| each.cluster.as_ref());
     serde_json::to_value(server.ok_or_else(missing)?).context(&what)
 }
 

@@ -37,9 +37,11 @@ impl World {
     }
 }
 
+type Change = (&'static str, watcher::Result<Event<DynamicObject>>);
+
 /// Follows a namespace, and prints what changes in it.
 pub struct Live {
-    changes: SelectAll<BoxStream<'static, (&'static str, watcher::Result<Event<DynamicObject>>)>>,
+    changes: SelectAll<BoxStream<'static, Change>>,
     world: World,
     told: BTreeMap<(&'static str, String), String>,
 }
@@ -72,6 +74,13 @@ impl Live {
         let waited = tokio::time::timeout(patience, self.tell_until(&bar, since, holds)).await;
         bar.finish_and_clear();
         waited.map_err(|_| Error::new(format_args!("waiting: {what}"), format_args!("not within {patience:?}")))
+    }
+
+    /// Tells what comes after the end: Events are written behind what they are about.
+    pub async fn linger(&mut self, since: Instant) {
+        let bar = ProgressBar::hidden();
+        let never = self.tell_until(&bar, since, |_| false);
+        let _ = tokio::time::timeout(Duration::from_millis(500), never).await;
     }
 
     async fn tell_until(&mut self, bar: &ProgressBar, since: Instant, holds: impl Fn(&World) -> bool) -> Duration {

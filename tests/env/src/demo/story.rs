@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use pointsman_env::error::Context as _;
+use pointsman_env::manifests::text;
 use pointsman_env::mlflow::{Mlflow, MlflowOptions};
 use pointsman_env::progress::Task;
 use pointsman_env::python::MlflowVersion;
@@ -14,7 +15,6 @@ use serde_json::Value;
 use super::cluster::{Cluster, tail};
 use super::live::{Live, World, number, or_dash, ready, template_version};
 use super::operator::Operator;
-use pointsman_env::manifests::text;
 
 const MODEL: &str = "nyc-taxi";
 /// Long enough for a cluster that pulls the image first.
@@ -44,9 +44,12 @@ pub async fn tell(cluster: &Cluster, tools: &Tools) -> Result<()> {
     )?;
     starting.done();
     let starting = Task::start("installing the kinds, and starting the operator under the chart's roles", 0);
-    cluster.install_definitions(tools).await?;
+    let kept = cluster.install_definitions(tools).await?;
     let operator = Operator::start(cluster, tools).await?;
     starting.done();
+    for name in kept {
+        println!("{name} is installed already, and stays as it is.");
+    }
     println!("\nOn {}, with MLflow at {} and the operator on this machine.", cluster.name(), mlflow.url());
     if cluster.is_theirs() {
         println!(
@@ -87,8 +90,7 @@ impl Story<'_> {
         heading("A Deployment as a team has it, with nothing of Pointsman in it");
         let since = Instant::now();
         self.apply(DEPLOYMENT).await?;
-        self.live.until("the Deployment is available", since, PATIENCE, is_complete).await?;
-        Ok(())
+        self.live.until("the Deployment is available", since, PATIENCE, is_complete).await.map(drop)
     }
 
     async fn train(&self) -> Result<()> {
@@ -125,6 +127,7 @@ impl Story<'_> {
         let since = Instant::now();
         self.apply(&objects(mlflow)).await?;
         self.live.until("version 1 is live", since, PATIENCE, |world| is_live(world, "1")).await?;
+        self.live.linger(since).await;
         println!("\nThe container now has:");
         let pointer = "/spec/template/spec/containers/0/env";
         let variables = self.live.world().get("Deployment", MODEL).pointer(pointer).and_then(Value::as_array);
@@ -142,6 +145,7 @@ impl Story<'_> {
         let patched = self.live.until("the Deployment is patched", moved, PATIENCE, is_patched).await?;
         let what = format!("version {version} is live");
         let live = self.live.until(&what, moved, PATIENCE, |world| is_live(world, version)).await?;
+        self.live.linger(moved).await;
         println!(
             "\nAlias moved → Deployment patched: {:.2} s (the registry is looked at every 2 s); → live: {:.2} s",
             patched.as_secs_f64(),
@@ -242,7 +246,7 @@ fn python(call: &str) {
 }
 
 fn indented(printed: &str) -> String {
-    printed.lines().map(|line| format!("  {line}\n")).collect()
+    printed.trim_end().lines().flat_map(|line| ["  ", line, "\n"]).collect()
 }
 
 /// What may explain why the story did not go on.
