@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -119,9 +119,9 @@ pub struct RegisteredModelStatus {
     /// The model's name in the registry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model_name: Option<String>,
-    /// When the registered model was made. A later time than before means that it was deleted and made again.
+    /// When the registered model was made, to the millisecond. Another time than before means that it was deleted and made again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub created_at: Option<Time>,
+    pub created_at: Option<MicroTime>,
     /// The address that pods reach the registry at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tracking_uri: Option<String>,

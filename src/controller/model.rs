@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, MicroTime, Time};
 use kube::api::{Patch, PatchParams};
 use kube::core::SelectorExt;
 use kube::runtime::controller::Action;
@@ -59,15 +59,22 @@ pub async fn reconcile(model: Arc<RegisteredModel>, ctx: Arc<Context>) -> Result
 /// An outage is ended by the registry's own loop, which wakes all its models; other troubles are looked at again soon.
 fn retry_after(mirrored: &Result<Mirror, Problem>) -> Action {
     match mirrored {
-        Ok(mirror) if mirror.status.versions.iter().any(|version| version.problem.is_some()) => {
-            Action::requeue(Duration::from_secs(30))
-        }
+        Ok(mirror) if is_incomplete(&mirror.status) => Action::requeue(LEAST_PATIENCE * 2),
         Ok(mirror) if mirror.problem.is_none() => Action::await_change(),
         Err(problem) if matches!(problem.reason, Reason::Pending | Reason::RegistryNotFound | Reason::Suspended) => {
             Action::await_change()
         }
         _ => Action::requeue(Duration::from_secs(5)),
     }
+}
+
+/// Whether a version that an alias or stage names is missing from the mirror, or has a problem that may be mended.
+fn is_incomplete(status: &RegisteredModelStatus) -> bool {
+    let aliased = status.aliases.iter().map(|alias| &alias.version);
+    let mut named = aliased.chain(status.stages.iter().map(|stage| &stage.version));
+    let is_usable =
+        |number: &String| status.versions.iter().any(|version| version.version == *number && version.problem.is_none());
+    named.any(|number| !is_usable(number))
 }
 
 /// The mirror that a pass came to.
@@ -259,11 +266,14 @@ impl Look<'_> {
     async fn status(&self, facts: &ModelFacts) -> Result<RegisteredModelStatus, Problem> {
         let old = self.model.status.clone().unwrap_or_default();
         let now = Timestamp::now();
-        let created_at = facts.created_at.map(Time);
+        let created_at = facts.created_at.map(MicroTime);
         // Rule 1: a model that was deleted and made again starts at version 1 anew, and that 1 is another version.
         let same_model = old.created_at == created_at;
         let followed = self.followed_aliases();
         let numbers = self.version_numbers(facts, &old, same_model, &followed).await?;
+        if !same_model {
+            self.state.forget_useless(self.name());
+        }
         let known = if same_model { old.versions.as_slice() } else { &[] };
         Ok(RegisteredModelStatus {
             observed_generation: self.model.metadata.generation,

@@ -156,6 +156,11 @@ impl RegistryState {
         lock(&self.inner).useless_versions.get(&key).is_some_and(|since| since.elapsed() < within)
     }
 
+    /// Forgets which versions of a model were asked for in vain.
+    pub fn forget_useless(&self, model: &str) {
+        lock(&self.inner).useless_versions.retain(|(name, _), _| name != model);
+    }
+
     /// Notes that a version is absent, or has a problem.
     pub fn note_useless(&self, model: &str, version: &str) {
         let mut inner = lock(&self.inner);

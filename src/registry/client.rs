@@ -61,7 +61,7 @@ pub enum Credentials {
 }
 
 impl Connection {
-    /// A connection without credentials: 5 s to connect, 30 s for a whole answer.
+    /// A connection without credentials: 5 s to connect, 15 s for a whole answer.
     pub fn new(uri: impl Into<String>) -> Self {
         Self {
             uri: uri.into(),
@@ -69,7 +69,7 @@ impl Connection {
             credentials: Credentials::None,
             ca_pem: None,
             connect_timeout: Duration::from_secs(5),
-            total_timeout: Duration::from_secs(30),
+            total_timeout: Duration::from_secs(15),
         }
     }
 }

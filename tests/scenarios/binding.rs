@@ -226,6 +226,7 @@ async fn ten_alias_moves_within_a_second_end_at_the_last(world: Arc<World>) -> T
         stage.alias("1").await;
         stage.alias("2").await;
     }
+    stage.looked_twice().await;
     stage.runs("2").await;
     let settled = |deployment: &Value| template_version(deployment) == "2";
     stage.place.stays("the last move counts", Duration::from_secs(4), &DEPLOYMENT, "server", settled).await;

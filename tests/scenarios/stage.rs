@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pointsman_env::cache::Cache;
-use pointsman_env::interceptor::Interceptor;
+use pointsman_env::interceptor::{Interceptor, Request};
 use pointsman_env::kinds::{ALIAS_BINDING, DEPLOYMENT, MODEL_REGISTRY, REGISTERED_MODEL, REPLICA_SET};
 use pointsman_env::mlflow::{Mlflow, MlflowOptions};
 use pointsman_env::operator::install_definitions;
@@ -208,6 +208,19 @@ impl Stage {
         self.declare().await;
         self.bind(json!({})).await;
         self.runs("1").await;
+    }
+
+    /// Waits until the registry was looked at twice from now: what was asked before is then answered and forgotten.
+    pub async fn looked_twice(&self) {
+        let mark = self.registry.mark();
+        let is_look =
+            |request: &Request| request.path.ends_with("registered-models/search") && request.status.is_some();
+        let looks = async {
+            while self.registry.since(mark).iter().filter(|request| is_look(request)).count() < 2 {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, looks).await.expect("the registry is looked at every second");
     }
 
     /// Waits until the binding says that this version runs and is well.
