@@ -63,17 +63,13 @@ async fn measure(options: &Options) -> Report {
     if options.includes("moves") {
         goals.extend(moves::requested(&ground, if options.quick { 10 } else { 50 }).await);
     }
-    // Polled moves take seconds, and a settled cluster is idle: the two do not disturb each other.
-    let polled = async {
-        let moves = if options.quick { 4 } else { 20 };
-        if options.includes("moves") { moves::polled(&ground, moves).await } else { Vec::new() }
-    };
-    let settled = async {
-        let time = Duration::from_secs(options.settled);
-        if options.includes("settled") { settled::measured(&ground, time).await } else { Vec::new() }
-    };
-    let (polled, settled) = tokio::join!(polled, settled);
-    goals.extend(polled.into_iter().chain(settled));
+    // One after the other: a hundred rollouts on the same cores delay a move by seconds.
+    if options.includes("moves") {
+        goals.extend(moves::polled(&ground, if options.quick { 4 } else { 20 }).await);
+    }
+    if options.includes("settled") {
+        goals.extend(settled::measured(&ground, Duration::from_secs(options.settled)).await);
+    }
     ground.end().await;
     conditions.ended();
     Report { conditions, goals }

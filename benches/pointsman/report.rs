@@ -28,6 +28,11 @@ impl Goal {
         Self { what: what.to_owned(), wished: "-".to_owned(), figure, met: None }
     }
 
+    /// The goal of a figure that does not tell whether it is met.
+    pub fn against(self, goal: &str) -> Self {
+        Self { wished: goal.to_owned(), ..self }
+    }
+
     fn cells(&self) -> [&str; 4] {
         let met = self.met.map_or("-", |met| if met { "yes" } else { "NO" });
         [&self.what, &self.wished, &self.figure, met]

@@ -16,6 +16,7 @@ use crate::report::Goal;
 const PREFIX: &str = "settled";
 const INTERVAL: Duration = Duration::from_secs(10);
 const MEMORY_GOAL: u64 = 30_000_000;
+const WRITES_GOAL: Duration = Duration::from_secs(300);
 const BINDINGS: usize = 100;
 const MODELS: usize = 1000;
 /// How long nothing is counted after something was declared.
@@ -108,7 +109,12 @@ impl Count {
 
     fn writes(&self) -> Goal {
         let figure = format!("{} in {} s", self.writes.len(), self.time.as_secs());
-        Goal::checked("writes to the API, 100 settled bindings", "0 in 5 minutes", figure, self.writes.is_empty())
+        let what = "writes to the API, 100 settled bindings";
+        // A shorter look can miss the goal, and cannot meet it.
+        if self.writes.is_empty() && self.time < WRITES_GOAL {
+            return Goal::noted(what, figure).against("0 in 5 minutes");
+        }
+        Goal::checked(what, "0 in 5 minutes", figure, self.writes.is_empty())
     }
 
     fn questions(&self) -> Goal {
