@@ -208,8 +208,11 @@ where
     let ctx = Arc::clone(ctx);
     let Signals { mut stopping, mut filled } = signals.clone();
     async move {
-        // A sender that is gone means that the operator is stopping.
-        let _ = filled.wait_for(|filled| *filled).await;
+        tokio::select! {
+            _ = filled.wait_for(|filled| *filled) => {}
+            // Asked to stop before there was anything to do.
+            _ = stopping.wait_for(|stop| *stop) => return,
+        }
         let queue =
             queue.map(Ok::<_, Infallible>).take_until(async move { stopping.wait_for(|stop| *stop).await.map(drop) });
         let config = Config::default().concurrency(CONCURRENCY);
