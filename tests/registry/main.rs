@@ -204,6 +204,9 @@ async fn trained_models_lead_to_their_files() -> Outcome {
         let trained = tokio::process::Command::new(python)
             .args([script, &uri, &name])
             .env("MLFLOW_DISABLE_TELEMETRY", "true")
+            .env("MLFLOW_TRACKING_URI", &uri)
+            // MLflow's client makes a folder for its own default store where it is started.
+            .current_dir(std::env::temp_dir())
             .output()
             .await?;
         let said = String::from_utf8_lossy(&trained.stdout);
