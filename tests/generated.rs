@@ -59,7 +59,7 @@ fn every_reason_is_documented_in_its_own_words() {
     let page = fs::read_to_string(root.join("docs/reasons.md")).expect("the page");
     let body = source.split("pub enum Reason {").nth(1).and_then(|rest| rest.split("\n}").next()).expect("the enum");
     let lines: Vec<&str> = body.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    assert!(lines.len() > 40 && lines.len() % 2 == 0, "one line of documentation a reason: {lines:?}");
+    assert!(lines.len() > 40 && lines.len().is_multiple_of(2), "one line of documentation a reason: {lines:?}");
     for pair in lines.chunks(2) {
         let row = format!("| `{}` | {} |", pair[1].trim_end_matches(','), pair[0].trim_start_matches("/// "));
         assert!(page.contains(&row), "docs/reasons.md lacks the row\n{row}");
