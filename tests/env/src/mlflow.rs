@@ -169,6 +169,7 @@ fn program(
     folder: &Path,
 ) -> Result<Program> {
     let mut program = Program::new("mlflow", python)
+        .in_its_folder()
         .args(["-m", "mlflow", "server", "--host", "127.0.0.1"])
         .args(["--port", &port.to_string(), "--workers", &options.workers.to_string()])
         .args(["--backend-store-uri", &sqlite(&folder.join("mlflow.db"))])

@@ -24,6 +24,7 @@ pub struct Program {
     only_this_environment: bool,
     grace: Duration,
     spoken_to: bool,
+    in_its_folder: bool,
 }
 
 impl Program {
@@ -37,7 +38,15 @@ impl Program {
             only_this_environment: false,
             grace: Duration::ZERO,
             spoken_to: false,
+            in_its_folder: false,
         }
+    }
+
+    /// Starts it in the folder of its log, for a program that leaves files where it is started.
+    #[must_use]
+    pub fn in_its_folder(mut self) -> Self {
+        self.in_its_folder = true;
+        self
     }
 
     /// Adds arguments.
@@ -96,7 +105,11 @@ impl Program {
         let _ = fs::remove_file(&pid_file);
         let output =
             File::options().create(true).append(true).open(&log).context(format_args!("opening {}", log.display()))?;
-        let mut leash = self.command(&pid_file, output)?.spawn().context(format_args!("starting {}", self.name))?;
+        let mut command = self.command(&pid_file, output)?;
+        if self.in_its_folder {
+            command.current_dir(folder);
+        }
+        let mut leash = command.spawn().context(format_args!("starting {}", self.name))?;
         let input = leash.stdin.take();
         let output = leash.stdout.take();
         Ok(Child { name: self.name.clone(), leash, input, output, log, pid_file, grace: self.grace })

@@ -184,6 +184,7 @@ impl Process {
 
 fn program(python: &Path, script: &Path) -> Program {
     Program::new("registrar", python)
+        .in_its_folder()
         .args(["-u".as_ref(), script.as_os_str()])
         .env("MLFLOW_DISABLE_TELEMETRY", "true")
         .env("PYTHONNOUSERSITE", "1")
