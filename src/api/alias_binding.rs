@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::registered_model::CodeLineage;
-use super::{Reason, schema};
+use super::{Reason, names, schema};
 
 /// An alias that drives a Deployment.
 #[derive(Clone, CustomResource, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
@@ -324,6 +324,12 @@ impl AliasBindingSpec {
 }
 
 impl AliasBinding {
+    /// The value of the annotation that asks to end a hold.
+    #[must_use]
+    pub fn resume_request(&self) -> Option<&String> {
+        self.metadata.annotations.as_ref()?.get(names::RESUME_ANNOTATION)
+    }
+
     /// The name of the Deployment that the binding drives.
     #[must_use]
     pub fn workload_name(&self) -> &str {

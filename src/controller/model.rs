@@ -25,7 +25,7 @@ use crate::api::conditions::{READY, RECONCILING, STALLED, Wanted, transition};
 use crate::api::model_registry::AllowedFrom;
 use crate::api::registered_model::{CreationPolicy, MirroredAlias, MirroredStage, ModelDeletionPolicy};
 use crate::api::{ModelRegistry, ModelVersion, Reason, RegisteredModel, RegisteredModelStatus, names, reason::Problem};
-use crate::registry::{ModelFacts, Registry, RegistryError};
+use crate::registry::{ModelFacts, Registry};
 
 /// The most aliases that a status mirrors.
 const MOST_ALIASES: usize = 64;
@@ -143,10 +143,6 @@ async fn matches_selector(ctx: &Context, namespace: &str, selector: Option<&Labe
     Ok(selector.matches(&labels))
 }
 
-fn told(error: &RegistryError) -> Problem {
-    Problem::new(error.reason(), error.to_string())
-}
-
 async fn mirror(
     model: &RegisteredModel,
     ctx: &Context,
@@ -210,7 +206,7 @@ impl Look<'_> {
 
     async fn ask(&self) -> Result<Option<ModelFacts>, Problem> {
         let asked_at = Instant::now();
-        let facts = self.client.get_model(self.name()).await.map_err(|error| told(&error))?;
+        let facts = self.client.get_model(self.name()).await.map_err(Problem::from)?;
         self.state.learn(self.name(), facts.clone(), asked_at);
         Ok(facts)
     }
@@ -226,7 +222,7 @@ impl Look<'_> {
         // A model that was mirrored before was deleted by somebody: making it anew is what Create says, but an empty model
         // has no aliases, and bindings then stay at what they run.
         let spec = &self.model.spec;
-        self.client.create_model(name, spec.description.as_deref(), &spec.tags).await.map_err(|error| told(&error))?;
+        self.client.create_model(name, spec.description.as_deref(), &spec.tags).await.map_err(Problem::from)?;
         self.ask().await?.ok_or_else(|| absent("it was made a moment ago and is gone again"))
     }
 
@@ -236,11 +232,11 @@ impl Look<'_> {
         let name = self.name();
         let mut changed = false;
         if let Some(text) = spec.description.as_ref().filter(|text| **text != facts.description) {
-            self.client.set_description(name, text).await.map_err(|error| told(&error))?;
+            self.client.set_description(name, text).await.map_err(Problem::from)?;
             changed = true;
         }
         for (key, value) in spec.tags.iter().filter(|(key, value)| facts.tags.get(*key) != Some(*value)) {
-            self.client.set_tag(name, key, value).await.map_err(|error| told(&error))?;
+            self.client.set_tag(name, key, value).await.map_err(Problem::from)?;
             changed = true;
         }
         let mut problem = None;
@@ -248,7 +244,7 @@ impl Look<'_> {
             match self.client.set_alias(name, &alias.name, &alias.version).await {
                 Ok(()) => changed = true,
                 Err(error) if error.is_not_found() => problem = Some(self.no_such_version(&alias.name, &alias.version)),
-                Err(error) => return Err(told(&error)),
+                Err(error) => return Err(error.into()),
             }
         }
         let facts = if changed { self.ask().await?.unwrap_or(facts) } else { facts };
@@ -313,7 +309,7 @@ impl Look<'_> {
         let newest = if same_model && old.latest_version == facts.latest_version {
             old.versions.iter().map(|version| version.version.clone()).collect()
         } else {
-            self.client.newest_versions(self.name(), NEWEST).await.map_err(|error| told(&error))?
+            self.client.newest_versions(self.name(), NEWEST).await.map_err(Problem::from)?
         };
         let newest = newest_few(newest);
         let mut numbers = Vec::new();
@@ -345,7 +341,7 @@ impl Look<'_> {
         if self.was_asked(number) {
             return Ok(None);
         }
-        let found = self.client.get_version(self.name(), number).await.map_err(|error| told(&error))?;
+        let found = self.client.get_version(self.name(), number).await.map_err(Problem::from)?;
         if found.as_ref().is_none_or(|version| version.problem.is_some()) {
             self.state.note_useless(self.name(), number);
         }
@@ -471,5 +467,5 @@ async fn finalize(model: &RegisteredModel, ctx: &Context) -> Result<Action, Fail
 async fn delete_in_registry(model: &RegisteredModel, ctx: &Context) -> Result<(), Problem> {
     let (_, state) = usable_registry(model, ctx).await?;
     let client = state.registry().ok_or_else(|| Problem::new(Reason::Pending, "the registry is not connected yet"))?;
-    client.delete_model(model.model_name()).await.map_err(|error| told(&error))
+    client.delete_model(model.model_name()).await.map_err(Problem::from)
 }

@@ -18,7 +18,7 @@ use super::registry_state::RegistryState;
 use super::status;
 use crate::api::conditions::{READY, RECONCILING, STALLED, Wanted, transition};
 use crate::api::{ModelRegistry, ModelRegistryStatus, Reason, names, reason::Problem};
-use crate::registry::{Connection, Credentials, ModelFacts, Registry, RegistryError};
+use crate::registry::{Connection, Credentials, ModelFacts, Registry};
 
 /// One pass over a registry.
 pub async fn reconcile(registry: Arc<ModelRegistry>, ctx: Arc<Context>) -> Result<Action, Failure> {
@@ -73,7 +73,6 @@ impl Changed {
 }
 
 async fn look(registry: &ModelRegistry, ctx: &Context, state: &RegistryState, watched: &BTreeSet<String>) -> Changed {
-    let had_problem = state.problem().is_some();
     let asked_at = Instant::now();
     let answer = ask(registry, ctx, state, watched).await;
     let outcome = answer.as_ref().map_or_else(|problem| problem.reason, |_| Reason::Reachable);
@@ -88,10 +87,10 @@ async fn look(registry: &ModelRegistry, ctx: &Context, state: &RegistryState, wa
             return Changed::All;
         }
     };
-    if state.server_version().is_none() || had_problem {
+    let is_news = state.set_answering(connection, client.clone());
+    if is_news {
         state.set_server_version(client.server_version().await);
     }
-    let is_news = state.set_answering(connection, client);
     state.retain(|model| watched.contains(model));
     let mut changed: BTreeSet<String> = watched.iter().filter(|name| !facts.contains_key(*name)).cloned().collect();
     // Rule 3: what is missing from one answer is not gone; its loop puts the direct question.
@@ -118,16 +117,15 @@ async fn ask(
     state: &RegistryState,
     watched: &BTreeSet<String>,
 ) -> Result<Answer, Problem> {
-    let told = |error: RegistryError| Problem::new(error.reason(), error.to_string());
     let connection = connection(registry, ctx).await?;
     let client = match state.registry_for(&connection) {
         Some(client) => client,
-        None => Registry::connect(connection.clone()).map_err(told)?,
+        None => Registry::connect(connection.clone()).map_err(Problem::from)?,
     };
     // Where nothing is watched yet, some question still shows whether the registry answers.
     let probe = BTreeSet::from(["pointsman".to_owned()]);
     let names = if watched.is_empty() { &probe } else { watched };
-    let facts = client.look(names).await.map_err(told)?;
+    let facts = client.look(names).await.map_err(Problem::from)?;
     Ok(Answer { connection, client, facts })
 }
 

@@ -175,3 +175,9 @@ fn quoted(words: &str) -> String {
 fn code_word(code: Option<&str>) -> String {
     code.map(|code| format!(" {code}")).unwrap_or_default()
 }
+
+impl From<RegistryError> for crate::api::reason::Problem {
+    fn from(error: RegistryError) -> Self {
+        Self::new(error.reason(), error.to_string())
+    }
+}

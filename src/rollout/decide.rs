@@ -5,7 +5,7 @@
 use crate::api::alias_binding::{HeldVersion, Hold};
 use crate::api::{AliasBinding, Reason, names, reason::Problem};
 use crate::rollout::{Claim, Resolution};
-use crate::workload::{self, Injection, OwnedField, Wanted, Workload, chosen_containers};
+use crate::workload::{self, Injection, Wanted, Workload, chosen_containers};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -188,9 +188,8 @@ fn hold(binding: &AliasBinding, workload: &Workload, wanted: &Wanted, now: Times
 }
 
 /// Whether a resume was asked for that has not been acted on.
-#[must_use]
-pub fn resume_asked(binding: &AliasBinding) -> bool {
-    let asked = binding.metadata.annotations.as_ref().and_then(|all| all.get(names::RESUME_ANNOTATION));
+fn resume_asked(binding: &AliasBinding) -> bool {
+    let asked = binding.resume_request();
     let handled = binding.status.as_ref().and_then(|status| status.last_handled_resume.as_ref());
     asked.is_some() && asked != handled
 }
@@ -198,10 +197,8 @@ pub fn resume_asked(binding: &AliasBinding) -> bool {
 /// The manager other than Pointsman that wrote the version into the pod template, as `kubectl rollout undo` does; or that
 /// took the whole injection away by going back to a time before it.
 fn foreign_writer(workload: &Workload) -> Option<String> {
-    let field = OwnedField::TemplateAnnotation(names::VERSION_ANNOTATION.to_owned());
     if workload.version().is_some() {
-        let foreign = !workload.owners.is_ours(&field);
-        return foreign.then(|| workload.owners.of(&field).first().map(|writer| writer.manager.clone())).flatten();
+        return workload.owners.foreign_version_writers().first().map(|writer| writer.manager.clone());
     }
     // Whoever replaces the whole Deployment takes our label along; an undo takes the pod template alone.
     workload.binding()?;

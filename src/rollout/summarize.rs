@@ -10,7 +10,7 @@ use super::{Action, Decision, Resolution};
 use crate::api::alias_binding::{AliasState, HistoryEntry, Outcome, Trigger, VersionState};
 use crate::api::conditions::{ARTIFACT_AVAILABLE, READY, RECONCILING, RESOLVED, STALLED, Wanted, transition};
 use crate::api::{AliasBinding, AliasBindingStatus, Reason, names, reason::Problem};
-use crate::workload::{OwnedField, Progress, Workload, progress};
+use crate::workload::{Progress, Workload, progress};
 
 /// What came of applying a decision.
 #[derive(Clone, Debug)]
@@ -46,12 +46,7 @@ pub fn summarize(
         running: running.as_ref().map(|running| running_state(running, history.first())),
         last_good: last_good(&history, old.last_good.as_ref()),
         hold: decision.hold.clone(),
-        last_handled_resume: binding
-            .metadata
-            .annotations
-            .as_ref()
-            .and_then(|all| all.get(names::RESUME_ANNOTATION))
-            .cloned(),
+        last_handled_resume: binding.resume_request().cloned(),
         history,
         conditions: transition(&old.conditions, conditions, binding.metadata.generation, now),
     }
@@ -75,16 +70,14 @@ fn running<'a>(binding: &AliasBinding, workload: &'a Workload, old: &AliasBindin
         let value = containers.iter().find_map(|container| workload.env(&container.name, name));
         value.and_then(|value| value.value.as_deref())
     };
-    let field = OwnedField::TemplateAnnotation(names::VERSION_ANNOTATION.to_owned());
-    let ours = workload.owners.is_ours(&field);
-    let foreign = workload.owners.of(&field).first();
+    let foreign = workload.owners.foreign_version_writers().first();
     let (trigger, writer) = match foreign {
-        Some(writer) if !ours => (Trigger::Person, format!("written by {}", writer.manager)),
+        Some(writer) => (Trigger::Person, format!("written by {}", writer.manager)),
         _ if binding.spec.pinned_version.as_deref() == Some(version) => (Trigger::Pin, "spec.pinnedVersion".to_owned()),
         _ => (Trigger::AliasMove, format!("{} named version {version}", binding.spec.follows())),
     };
     let is_new = old.running.as_ref().is_none_or(|running| running.version != version);
-    let written_at = if ours { workload.owners.our_last_write() } else { foreign.and_then(|writer| writer.at) };
+    let written_at = foreign.map_or_else(|| workload.owners.our_last_write(), |writer| writer.at);
     Some(Running {
         version,
         artifact_uri: env(names::MODEL_URI),

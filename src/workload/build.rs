@@ -121,11 +121,7 @@ fn inject_into_containers(deployment: &mut Value, injection: &Injection) {
 fn inject_into(container: &mut Map<String, Value>, injection: &Injection) {
     let env = container.entry("env").or_insert_with(|| json!([]));
     let Some(env) = env.as_array_mut() else { return };
-    let sets = |env: &[Value], name: &str| env.iter().any(|each| each["name"] == name);
-    let mut variables: Vec<_> = injection.env.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    if let (Some(uri), false) = (&injection.tracking_uri, sets(env, names::MLFLOW_TRACKING_URI)) {
-        variables.push((names::MLFLOW_TRACKING_URI, uri));
-    }
+    let variables = injection.variables(env.iter().any(|each| each["name"] == names::MLFLOW_TRACKING_URI));
     env.retain(|each| !variables.iter().any(|(name, _)| each["name"] == *name));
     env.extend(env_list(&variables));
 }

@@ -16,14 +16,6 @@ pub struct Conflict {
     pub manager: String,
 }
 
-/// The chosen containers that the workload does not have.
-#[must_use]
-pub fn missing_containers(workload: &Workload, injection: &Injection) -> Vec<String> {
-    let present = &workload.spec.template.spec.containers;
-    let is_missing = |name: &&String| !present.iter().any(|container| container.name == **name);
-    injection.containers.iter().filter(is_missing).cloned().collect()
-}
-
 /// Whether every injected field of the workload is as the version sets it.
 #[must_use]
 pub fn holds(workload: &Workload, injection: &Injection) -> bool {
@@ -56,15 +48,11 @@ pub(super) fn variables<'a>(
     injection: &'a Injection,
     container: &str,
 ) -> Vec<(&'static str, &'a str)> {
-    let mut variables: Vec<_> = injection.env.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let field = env_field(container, names::MLFLOW_TRACKING_URI);
     let users = workload.env(container, names::MLFLOW_TRACKING_URI).is_some()
         && !workload.owners.of(&field).is_empty()
         && !workload.owners.is_ours(&field);
-    if let (Some(uri), false) = (&injection.tracking_uri, users) {
-        variables.push((names::MLFLOW_TRACKING_URI, uri));
-    }
-    variables
+    injection.variables(users)
 }
 
 fn env_field(container: &str, name: &str) -> OwnedField {
@@ -96,12 +84,7 @@ fn foreign_manager(owners: &FieldOwners, field: &OwnedField) -> Option<String> {
     if owners.is_ours(field) {
         return None;
     }
-    let annotation = owners.of(&OwnedField::TemplateAnnotation(names::VERSION_ANNOTATION.to_owned()));
-    let came_back_with_annotation =
-        |manager: &str| annotation.iter().any(|writer| writer.manager == manager) && !owners_are_ours(annotation);
+    let version_writers = owners.foreign_version_writers();
+    let came_back_with_annotation = |manager: &str| version_writers.iter().any(|writer| writer.manager == manager);
     writers.iter().map(|writer| &writer.manager).find(|manager| !came_back_with_annotation(manager)).cloned()
-}
-
-fn owners_are_ours(writers: &[super::Writer]) -> bool {
-    writers.iter().any(|writer| writer.manager == names::FIELD_MANAGER)
 }

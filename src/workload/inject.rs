@@ -76,6 +76,15 @@ impl Injection {
     }
 }
 
+impl Injection {
+    /// The variables of a container: the tracking URI only where the user has not set it.
+    pub(super) fn variables(&self, user_sets_tracking_uri: bool) -> Vec<(&'static str, &str)> {
+        let tracking_uri = self.tracking_uri.as_deref().filter(|_| !user_sets_tracking_uri);
+        let variables = self.env.iter().map(|(name, value)| (*name, value.as_str()));
+        variables.chain(tracking_uri.map(|uri| (names::MLFLOW_TRACKING_URI, uri))).collect()
+    }
+}
+
 /// The containers that `spec.inject` chooses: those it names, else the first one.
 #[must_use]
 pub fn chosen_containers(binding: &AliasBinding, present: &[&str]) -> Vec<String> {

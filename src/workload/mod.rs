@@ -10,7 +10,7 @@ mod owners;
 mod progress;
 
 pub use build::{Owner, TEMPLATE_DIGEST_ANNOTATION, patch_for_target, patch_for_template, template_digest};
-pub use compare::{Conflict, conflicts, holds, missing_containers};
+pub use compare::{Conflict, conflicts, holds};
 pub use inject::{Injection, Wanted, chosen_containers};
 pub use observed::Workload;
 pub use owners::{FieldOwners, OwnedField, Writer};

@@ -100,6 +100,13 @@ impl FieldOwners {
         self.of(field).iter().any(|writer| writer.manager == names::FIELD_MANAGER)
     }
 
+    /// Who wrote the version into the pod template, where that was not Pointsman.
+    #[must_use]
+    pub fn foreign_version_writers(&self) -> &[Writer] {
+        let field = OwnedField::TemplateAnnotation(names::VERSION_ANNOTATION.to_owned());
+        if self.is_ours(&field) { &[] } else { self.of(&field) }
+    }
+
     /// The manager that wrote anything of the pod template last.
     #[must_use]
     pub fn last_template_writer(&self) -> Option<&Writer> {

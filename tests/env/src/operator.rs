@@ -6,6 +6,7 @@ use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::Client;
 use kube::api::Api;
 use kube::runtime::wait::{await_condition, conditions};
 use serde_json::{Value, json};
@@ -219,7 +220,22 @@ pub async fn install_definitions(control_plane: &ControlPlane, tools: &Tools) ->
         let in_time = tokio::time::timeout(PATIENCE, established).await;
         in_time.context(format_args!("waiting for {name} to be served"))?.context(format_args!("watching {name}"))?;
     }
-    Ok(())
+    let kinds = chart.of_kind("CustomResourceDefinition").map(|definition| text(definition, "/spec/names/kind"));
+    wait_until_explained(&client, &kinds.collect::<Vec<_>>()).await
+}
+
+/// The API server serves a new kind a little before its OpenAPI document, which `kubectl explain` reads, has it.
+async fn wait_until_explained(client: &Client, kinds: &[&str]) -> Result<()> {
+    let started = Instant::now();
+    while started.elapsed() < PATIENCE {
+        let request = hyper::Request::get("/openapi/v3/apis/pointsman.dev/v1alpha1").body(Vec::new());
+        let document = client.request_text(request.context("asking for the OpenAPI document")?).await;
+        if document.is_ok_and(|document| kinds.iter().all(|kind| document.contains(&format!("\"kind\":\"{kind}\"")))) {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Err(Error::new("waiting for the OpenAPI document of our kinds", format_args!("none within {PATIENCE:?}")))
 }
 
 async fn install(control_plane: &ControlPlane, tools: &Tools, options: &OperatorOptions) -> Result<RenderedChart> {
