@@ -69,6 +69,7 @@ async fn connect_and_run(arguments: RunArguments) -> Result<(), Failure> {
         health_address: arguments.health_address,
         watch_namespaces: arguments.watch_namespaces,
         instance: arguments.instance,
+        allow_file_artifacts: arguments.check_file_artifacts,
     };
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::registered_model::CodeLineage;
+use super::rollback::{GoodVersion, HeldBack, Lost, Retrain, RetrainState, Rollback};
 use super::{Reason, names, schema};
 
 /// An alias that drives a Deployment.
@@ -34,6 +35,8 @@ use super::{Reason, names, schema};
     printcolumn(name = "Running", type_ = "string", json_path = ".status.running.version"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
+    printcolumn(name = "Held-Back", type_ = "string", json_path = ".status.heldBack.versions[*].version", priority = 1),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].message", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[x_kube(validation = Rule::new("has(self.alias) != has(self.stage)").message("a binding follows one thing: set alias (or, for registries that still use stages, stage), not both and not none"))]
@@ -64,6 +67,12 @@ pub struct AliasBindingSpec {
     /// Where the version is written to.
     #[serde(default)]
     pub inject: Inject,
+    /// What is done about a version that fails.
+    #[serde(default)]
+    pub rollback: Rollback,
+    /// How a version is trained again where nothing is left to go back to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retrain: Option<Retrain>,
     /// Run this version, whatever the alias says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^[1-9][0-9]{0,18}$"))]
@@ -133,7 +142,7 @@ pub struct DeploymentTemplate {
     #[serde(default)]
     pub metadata: TemplateMetadata,
     /// The Deployment's spec. Where `selector` is left out, it selects the binding's own label.
-    #[schemars(schema_with = "schema::deployment_spec")]
+    #[schemars(schema_with = "schema::opaque")]
     pub spec: Map<String, Value>,
 }
 
@@ -188,16 +197,29 @@ pub struct AliasBindingStatus {
     /// What the workload's pod template holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub running: Option<VersionState>,
-    /// The version that was rolled out whole last.
+    /// The version that was last rolled out whole, and stayed well for the time of rollback.bakeSeconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_good: Option<VersionState>,
+    pub last_good: Option<GoodVersion>,
+    /// The versions that failed and are not tried again while the same version is wanted: until the alias moves, the
+    /// workload's or the binding's spec changes, or a person asks with the annotation pointsman.dev/retry-requested-at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_back: Option<HeldBack>,
+    /// The version that cannot be gone back to any more, and what can train it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<Lost>,
+    /// The Job that trains the lost version again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retrain: Option<RetrainState>,
     /// A person's own change, which is left alone until the alias moves or a person resumes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<Hold>,
     /// The value of the annotation pointsman.dev/resume-requested-at that was acted on last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_handled_resume: Option<String>,
-    /// What ran, newest first.
+    /// The request to try again that was acted on last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_handled_retry: Option<HandledRequest>,
+    /// What ran, newest first; and what was to run but was not let.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::history")]
     pub history: Vec<HistoryEntry>,
@@ -232,6 +254,16 @@ pub struct VersionState {
     /// Since when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
+}
+
+/// A request by annotation that was acted on.
+#[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HandledRequest {
+    /// The annotation's value.
+    pub value: String,
+    /// When it was acted on.
+    pub at: Time,
 }
 
 /// A person's own change of the workload.
@@ -281,7 +313,10 @@ pub struct HistoryEntry {
     pub message: String,
     /// When the workload was changed to it.
     pub started_at: Time,
-    /// When all replicas first ran it.
+    /// When all replicas first ran it and were available.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub available_at: Option<Time>,
+    /// When it had stayed well for the time of rollback.bakeSeconds: from then on it is a version to go back to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub live_at: Option<Time>,
     /// When the workload was changed to another; absent while it runs.
@@ -296,10 +331,16 @@ pub struct HistoryEntry {
 pub enum Outcome {
     /// Being rolled out.
     RollingOut,
-    /// Rolled out whole, and running.
+    /// Rolled out whole, and watched for the time of rollback.bakeSeconds.
+    Baking,
+    /// Rolled out whole and well, and running.
     Live,
-    /// The rollout did not finish in its time, and the version is still the workload's.
+    /// It failed. While finishedAt is absent, it is still in the workload.
     Failed,
+    /// It failed, and the workload was taken back to a good version.
+    RolledBack,
+    /// It was not let into the workload, for its artifact cannot be read.
+    HeldBack,
     /// It ran until another took its place.
     Superseded,
 }
@@ -311,8 +352,28 @@ pub enum Trigger {
     AliasMove,
     /// `spec.pinnedVersion` named it.
     Pin,
-    /// A person changed the workload by hand.
+    /// A person changed the workload by hand, or asked for a version to be tried again.
     Person,
+    /// The version before it failed.
+    Failure,
+    /// The binding's or the workload's spec changed.
+    SpecChange,
+}
+
+impl HistoryEntry {
+    /// Whether it is this version: the number alone does not tell, for a model that was made again begins at 1 anew.
+    #[must_use]
+    pub fn is_version(&self, version: &str, artifact_uri: Option<&str>) -> bool {
+        self.version == version && self.artifact_uri.as_deref() == artifact_uri
+    }
+}
+
+impl AliasBindingStatus {
+    /// The entry of what the workload holds now.
+    #[must_use]
+    pub fn current(&self) -> Option<&HistoryEntry> {
+        self.history.iter().find(|entry| entry.finished_at.is_none())
+    }
 }
 
 impl AliasBindingSpec {
@@ -328,6 +389,19 @@ impl AliasBinding {
     #[must_use]
     pub fn resume_request(&self) -> Option<&String> {
         self.metadata.annotations.as_ref()?.get(names::RESUME_ANNOTATION)
+    }
+
+    /// The value of the annotation that asks to try again what is held back.
+    #[must_use]
+    pub fn retry_request(&self) -> Option<&String> {
+        self.metadata.annotations.as_ref()?.get(names::RETRY_ANNOTATION)
+    }
+
+    /// Whether a retry was asked for that has not been acted on.
+    #[must_use]
+    pub fn has_new_retry_request(&self) -> bool {
+        let acted_on = self.status.as_ref().and_then(|status| status.last_handled_retry.as_ref());
+        self.retry_request().is_some_and(|asked| acted_on.is_none_or(|acted_on| acted_on.value != *asked))
     }
 
     /// The name of the Deployment that the binding drives.

@@ -16,7 +16,8 @@ pub const RECONCILING: &str = "Reconciling";
 pub const STALLED: &str = "Stalled";
 /// The registry answered with a usable version. Reasons: `Resolved` where True; the registry's problem where False.
 pub const RESOLVED: &str = "Resolved";
-/// The version leads to an artifact URI. Reasons: `Resolved` where True, `ArtifactUnavailable` where False.
+/// The wanted version's artifact could be read when its store was asked. Reasons: `Resolved` where True, and where Unknown
+/// because Pointsman has no way to ask; `Pending` where it was not asked yet; `ArtifactUnavailable` where False.
 pub const ARTIFACT_AVAILABLE: &str = "ArtifactAvailable";
 
 /// The longest message that a condition carries, in characters.
@@ -44,6 +45,11 @@ impl Wanted {
     /// A condition that is False.
     pub fn no(type_: &'static str, reason: Reason, message: impl Into<String>) -> Self {
         Self { type_, status: Some(false), reason, message: message.into() }
+    }
+
+    /// A condition of which nobody knows whether it is True.
+    pub fn unknown(type_: &'static str, reason: Reason, message: impl Into<String>) -> Self {
+        Self { type_, status: None, reason, message: message.into() }
     }
 }
 

@@ -8,6 +8,7 @@ pub mod model_registry;
 pub mod names;
 pub mod reason;
 pub mod registered_model;
+pub mod rollback;
 mod schema;
 
 pub use alias_binding::{AliasBinding, AliasBindingSpec, AliasBindingStatus};

@@ -14,6 +14,12 @@ pub const CHANGE_CAUSE_ANNOTATION: &str = "kubernetes.io/change-cause";
 pub const REQUESTED_AT_ANNOTATION: &str = "pointsman.dev/requested-at";
 /// Annotation on an `AliasBinding`: a new value ends a hold that a person's own rollback began.
 pub const RESUME_ANNOTATION: &str = "pointsman.dev/resume-requested-at";
+/// Annotation on an `AliasBinding`: a new value has the versions tried again that are held back.
+pub const RETRY_ANNOTATION: &str = "pointsman.dev/retry-requested-at";
+/// Annotation that Kubernetes keeps on a Deployment and its ReplicaSets: equal ones belong together.
+pub const REVISION_ANNOTATION: &str = "deployment.kubernetes.io/revision";
+/// Annotation that `kubectl rollout restart` sets on a pod template.
+pub const RESTARTED_AT_ANNOTATION: &str = "kubectl.kubernetes.io/restartedAt";
 /// Finalizer on a `RegisteredModel` whose registered model goes with it.
 pub const MODEL_FINALIZER: &str = "pointsman.dev/registered-model";
 

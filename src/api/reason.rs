@@ -16,6 +16,22 @@ pub enum Reason {
     RollingOut,
     /// The Deployment's own controller gave up waiting for the new version's pods.
     ProgressDeadlineExceeded,
+    /// The version runs whole, and is watched for the time of `rollback.bakeSeconds`.
+    Baking,
+    /// The wanted version failed; a good one runs in its place, and the failed one is held back.
+    RolledBack,
+    /// The version failed, and there is no earlier good one that still exists and can be read.
+    NoRollbackTarget,
+    /// A container of the new version restarted more often than `rollback.maxRestarts` allows.
+    CrashLoop,
+    /// An init container of the new version restarted more often than `rollback.maxRestarts` allows.
+    InitFailed,
+    /// An image of the new version cannot be pulled.
+    ImageUnavailable,
+    /// A container of the new version cannot be made: its configuration or its Secrets are wrong.
+    ContainerNotCreated,
+    /// A pod of the new version was ready, and is not any more.
+    ReadinessLost,
     /// A person changed the workload back by hand; it is left alone until the alias moves or a person resumes.
     Held,
     /// `spec.pinnedVersion` decides, whatever the alias says.
@@ -42,7 +58,7 @@ pub enum Reason {
     RegistryNotAllowed,
     /// A Secret or `ConfigMap` that is named, or a key in it, is missing.
     CredentialsNotFound,
-    /// The version's source leads to no artifact that can be named.
+    /// The version's source leads to no artifact, or the artifact cannot be read.
     ArtifactUnavailable,
     /// The Deployment that the binding drives does not exist.
     TargetNotFound,
@@ -72,6 +88,14 @@ impl Reason {
             Self::Live => "Live",
             Self::RollingOut => "RollingOut",
             Self::ProgressDeadlineExceeded => "ProgressDeadlineExceeded",
+            Self::Baking => "Baking",
+            Self::RolledBack => "RolledBack",
+            Self::NoRollbackTarget => "NoRollbackTarget",
+            Self::CrashLoop => "CrashLoop",
+            Self::InitFailed => "InitFailed",
+            Self::ImageUnavailable => "ImageUnavailable",
+            Self::ContainerNotCreated => "ContainerNotCreated",
+            Self::ReadinessLost => "ReadinessLost",
             Self::Held => "Held",
             Self::Pinned => "Pinned",
             Self::Suspended => "Suspended",

@@ -206,9 +206,27 @@ pub struct ModelVersion {
     /// The code that trained it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<CodeLineage>,
+    /// The data that it was trained and tested with. At most 16.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::datasets")]
+    pub datasets: Vec<Dataset>,
     /// Why it cannot be deployed, where it cannot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+}
+
+/// Data that a run read, as MLflow recorded it.
+#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Dataset {
+    /// Its name.
+    pub name: String,
+    /// MLflow's digest of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// What it was used for, such as training.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<String>,
 }
 
 /// The code that trained a version, as MLflow recorded it.

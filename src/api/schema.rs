@@ -5,8 +5,8 @@
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
-/// A Deployment's `spec`, checked by the API server itself when it is applied, so that no field that the cluster knows is lost.
-pub fn deployment_spec(_: &mut SchemaGenerator) -> Schema {
+/// A Deployment's or Job's `spec`, checked by the API server itself when it is applied, so that no field that the cluster knows is lost.
+pub fn opaque(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
 }
 
@@ -47,7 +47,26 @@ pub fn container_names(_: &mut SchemaGenerator) -> Schema {
 
 /// The ledger: newest first, replaced as a whole.
 pub fn history(generator: &mut SchemaGenerator) -> Schema {
-    let items = generator.subschema_for::<super::alias_binding::HistoryEntry>();
+    atomic::<super::alias_binding::HistoryEntry>(generator)
+}
+
+/// Data that a version was trained with, replaced as a whole.
+pub fn datasets(generator: &mut SchemaGenerator) -> Schema {
+    atomic::<super::registered_model::Dataset>(generator)
+}
+
+/// The versions that are held back, replaced as a whole.
+pub fn failed_versions(generator: &mut SchemaGenerator) -> Schema {
+    atomic::<super::rollback::FailedVersion>(generator)
+}
+
+/// Words, each once.
+pub fn words(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}})
+}
+
+fn atomic<T: schemars::JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    let items = generator.subschema_for::<T>();
     json_schema!({"type": "array", "x-kubernetes-list-type": "atomic", "items": items})
 }
 

@@ -49,6 +49,9 @@ pub struct RunArguments {
         value_delimiter = ','
     )]
     pub watch_namespaces: Vec<String>,
+    /// Look for file: artifacts too, in this process's own file system: only where the pods see the same one.
+    #[arg(long, env = "POINTSMAN_CHECK_FILE_ARTIFACTS")]
+    pub check_file_artifacts: bool,
     /// How log lines are written.
     #[arg(long, value_enum, default_value = "text", env = "POINTSMAN_LOG_FORMAT")]
     pub log_format: LogFormat,

@@ -13,13 +13,19 @@ use kube::{Api, Resource, ResourceExt};
 use serde_json::Value;
 
 use super::context::Context;
+use super::evidence::{ASK_AGAIN, ask};
 use super::failure::Failure;
 use super::metrics::{Kind, Transition};
+use super::retrain::retrain;
 use super::status;
+use crate::api::alias_binding::HistoryEntry;
 use crate::api::{AliasBinding, AliasBindingStatus, Reason, names, reason::Problem};
-use crate::rollout::{self, Action, Applied, Decision, Notice, Observed, decide, notices, resolve, summarize};
+use crate::rollout::{
+    self, Action, Applied, Decision, Notice, Observed, Pass, decide, ledger_changes, notices, resolve, summarize,
+};
 use crate::workload::{
-    Injection, Owner, TEMPLATE_DIGEST_ANNOTATION, Workload, patch_for_target, patch_for_template, template_digest,
+    Injection, Owner, TEMPLATE_DIGEST_ANNOTATION, Workload, newest_pods, patch_for_target, patch_for_template,
+    template_digest,
 };
 
 /// One pass over a binding.
@@ -38,38 +44,67 @@ pub async fn reconcile(binding: Arc<AliasBinding>, ctx: Arc<Context>) -> Result<
     });
     let rivals: Vec<&AliasBinding> = rivals.iter().map(AsRef::as_ref).collect();
     let claim = rollout::claim(&binding, &rivals, workload.as_ref());
+    let name = binding.name_any();
+    let (sets, pods) = (ctx.replica_sets.of(&namespace, &name), ctx.pods.of(&namespace, &name));
+    let pods = workload.as_ref().map(|workload| newest_pods(workload, &sets, &pods)).unwrap_or_default();
+    let evidence = ctx.book.evidence(&namespace, &name);
     let observed = Observed {
         resolution: &resolution,
         workload: workload.as_ref(),
+        pods: &pods,
         claim: claim.as_ref(),
         template_changed: template_changed(&binding, workload.as_ref()),
+        evidence: &evidence,
     };
     let now = Timestamp::now();
     let decision = decide(&binding, &observed, now);
     let (workload, failure) = apply(&binding, &ctx, &decision, workload).await?;
-    let applied = Applied { workload: workload.as_ref(), failure };
-    let status = summarize(&binding, &resolution, &decision, &applied, now);
+    let retrain = retrain(&binding, &ctx, &resolution, &decision).await?;
+    let applied = Applied { workload: workload.as_ref(), failure, retrain };
+    let pass = Pass { resolution: &resolution, evidence: &evidence, decision: &decision, applied: &applied };
+    let status = summarize(&binding, &pass, now);
     publish(&binding, &ctx, status).await?;
-    Ok(next(&decision, applied.failure.as_ref()))
+    let next = next(&decision, applied.failure.as_ref(), now);
+    inquire(&ctx, &binding, decision);
+    Ok(next)
 }
 
-/// Deployments that carry no label of ours are not watched, so what hinders the first patch is looked at again soon.
-fn next(decision: &Decision, failure: Option<&Problem>) -> Next {
+/// Asks what the decision lacks, and again what was answered badly while that is in the way.
+fn inquire(ctx: &Arc<Context>, binding: &AliasBinding, decision: Decision) {
+    let mut questions = decision.questions;
+    if matches!(&decision.action, Action::Leave(problem) if depends_on_stores(problem.reason)) {
+        questions.extend(ctx.book.doubtful(&binding.namespace().unwrap_or_default(), &binding.name_any()));
+    }
+    ask(ctx, binding, questions);
+}
+
+fn depends_on_stores(reason: Reason) -> bool {
+    matches!(reason, Reason::ArtifactUnavailable | Reason::NoRollbackTarget)
+}
+
+/// When to look again, though nothing may have changed by then.
+fn next(decision: &Decision, failure: Option<&Problem>, now: Timestamp) -> Next {
     let problem = match &decision.action {
         Action::Leave(problem) => Some(problem),
         Action::Settled | Action::Apply(_) => failure,
     };
-    let unwatched = |problem: &&Problem| {
-        matches!(
-            problem.reason,
-            Reason::TargetNotFound
-                | Reason::TargetClaimed
-                | Reason::FieldConflict
-                | Reason::InvalidSpec
-                | Reason::ApplyRefused
-        )
-    };
-    problem.filter(unwatched).map_or_else(Next::await_change, |_| Next::requeue(Duration::from_secs(5)))
+    let until = |moment: Timestamp| Duration::try_from(moment.duration_since(now)).unwrap_or_default();
+    let moments = [decision.look_again.map(until), problem.and_then(|problem| look_again_after(problem.reason))];
+    moments.into_iter().flatten().min().map_or_else(Next::await_change, Next::requeue)
+}
+
+/// Deployments that carry no label of ours are not watched, so what hinders the first patch is looked at again soon; stores
+/// are not watched either.
+fn look_again_after(reason: Reason) -> Option<Duration> {
+    match reason {
+        Reason::TargetNotFound
+        | Reason::TargetClaimed
+        | Reason::FieldConflict
+        | Reason::InvalidSpec
+        | Reason::ApplyRefused => Some(Duration::from_secs(5)),
+        reason if depends_on_stores(reason) => Some(ASK_AGAIN),
+        _ => None,
+    }
 }
 
 async fn observe_workload(binding: &AliasBinding, ctx: &Context) -> Result<Option<Workload>, Failure> {
@@ -150,10 +185,19 @@ async fn publish(binding: &AliasBinding, ctx: &Context, new: AliasBindingStatus)
     changed.status = Some(new.clone());
     ctx.metrics.status_writes.get_or_create(&Kind { kind: "AliasBinding" }).inc();
     status::replace(&ctx.client, &changed).await?;
+    for entry in ledger_changes(&old, &new) {
+        log(binding, entry);
+    }
     for notice in notices(&old, &new) {
         tell(binding, ctx, &notice).await;
     }
     Ok(())
+}
+
+/// The ledger in full, for those who keep logs longer than the status keeps entries.
+fn log(binding: &AliasBinding, entry: &HistoryEntry) {
+    let entry = serde_json::to_string(entry).unwrap_or_default();
+    tracing::info!(target: "pointsman::ledger", namespace = binding.namespace(), binding = binding.name_any(), entry, "ledger");
 }
 
 /// An Event that cannot be written is logged; it must not hold up a rollout.

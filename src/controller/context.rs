@@ -9,10 +9,12 @@ use kube::runtime::events::Recorder;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, ResourceExt};
 
+use super::evidence::Book;
+use super::labelled::Labelled;
 use super::metrics::Metrics;
 use super::registry_state::RegistryStates;
 use crate::api::{AliasBinding, ModelRegistry, RegisteredModel};
-use crate::workload::Workload;
+use crate::workload::{Job, Pod, ReplicaSet, Workload};
 
 /// What every loop shares.
 pub struct Context {
@@ -22,6 +24,16 @@ pub struct Context {
     pub scopes: Vec<Scope>,
     /// What was learned of each registry since the start.
     pub registries: RegistryStates,
+    /// Pods of driven Deployments.
+    pub pods: Arc<Labelled<Pod>>,
+    /// ReplicaSets of driven Deployments.
+    pub replica_sets: Arc<Labelled<ReplicaSet>>,
+    /// Jobs that train again.
+    pub jobs: Arc<Labelled<Job>>,
+    /// What registries and stores answered of versions.
+    pub book: Book,
+    /// Whether `file:` artifacts are looked for in this process's own file system.
+    pub allow_file_artifacts: bool,
     /// Writes Events.
     pub recorder: Recorder,
     /// Counts.

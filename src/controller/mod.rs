@@ -4,12 +4,15 @@
 
 mod binding;
 mod context;
+mod evidence;
 mod failure;
 mod health;
+mod labelled;
 mod metrics;
 mod model;
 mod registry;
 mod registry_state;
+mod retrain;
 mod run;
 mod status;
 mod watch;

@@ -150,6 +150,14 @@ async fn credentials(registry: &ModelRegistry, ctx: &Context) -> Result<Credenti
     Ok(Credentials::Bearer(text_of(&secret, &bearer.secret_ref.name, &bearer.secret_ref.key)?))
 }
 
+/// What the clients of artifact stores need to be let in.
+pub async fn artifact_settings(registry: &ModelRegistry, ctx: &Context) -> Result<BTreeMap<String, String>, Problem> {
+    let Some(artifacts) = &registry.spec.artifacts else { return Ok(BTreeMap::new()) };
+    let secret = secret(registry, ctx, &artifacts.secret_ref.name).await?;
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).ok();
+    Ok(secret.data.unwrap_or_default().into_iter().filter_map(|(key, bytes)| Some((key, text(bytes.0)?))).collect())
+}
+
 async fn secret(registry: &ModelRegistry, ctx: &Context, name: &str) -> Result<Secret, Problem> {
     let namespace = registry.namespace().unwrap_or_default();
     let found = Api::<Secret>::namespaced(ctx.client.clone(), &namespace).get_opt(name).await;

@@ -18,8 +18,10 @@ use kube::{Api, Client, Resource};
 use tokio::task::JoinSet;
 
 use super::context::{Context, Scope};
+use super::evidence::Book;
 use super::failure::{Failure, try_again};
 use super::health::{Readiness, serve};
+use super::labelled;
 use super::metrics::Metrics;
 use super::registry_state::RegistryStates;
 use super::watch::{self, follow, telling};
@@ -39,6 +41,8 @@ pub struct Settings {
     pub watch_namespaces: Vec<String>,
     /// This process's name in Events.
     pub instance: Option<String>,
+    /// Whether `file:` artifacts are looked for in this process's own file system.
+    pub allow_file_artifacts: bool,
 }
 
 /// Why the operator ended other than by request.
@@ -97,8 +101,18 @@ pub async fn run(
     }
     let reporter = Reporter { controller: names::FIELD_MANAGER.to_owned(), instance: settings.instance.clone() };
     let recorder = Recorder::new(client.clone(), reporter);
-    let ctx =
-        Arc::new(Context { client, scopes, registries: RegistryStates::default(), recorder, metrics: metrics.clone() });
+    let ctx = Arc::new(Context {
+        client,
+        scopes,
+        registries: RegistryStates::default(),
+        pods: Arc::default(),
+        replica_sets: Arc::default(),
+        jobs: Arc::default(),
+        book: Book::default(),
+        allow_file_artifacts: settings.allow_file_artifacts,
+        recorder,
+        metrics: metrics.clone(),
+    });
     let (stop_loops, stopping) = tokio::sync::watch::channel(false);
     let (fill, filled) = tokio::sync::watch::channel(false);
     let mut watches = JoinSet::new();
@@ -175,6 +189,9 @@ fn spawn_watches(tasks: &mut JoinSet<()>, ctx: &Arc<Context>, index: usize, writ
     ));
     let tell = telling(ctx, watch::workload_changed);
     tasks.spawn(follow(api(ctx, index), labelled, writers.workloads, watch::digest_workload, tell));
+    tasks.spawn(labelled::follow(api(ctx, index), index, Arc::clone(&ctx.pods), watch::attendant_changed(ctx)));
+    tasks.spawn(labelled::follow(api(ctx, index), index, Arc::clone(&ctx.replica_sets), watch::attendant_changed(ctx)));
+    tasks.spawn(labelled::follow(api(ctx, index), index, Arc::clone(&ctx.jobs), watch::attendant_changed(ctx)));
 }
 
 /// What the loops listen to beside their queues.
@@ -234,6 +251,9 @@ async fn report_filled(ctx: Arc<Context>, readiness: Readiness, fill: tokio::syn
         let _ = scope.bindings.wait_until_ready().await;
         let _ = scope.workloads.wait_until_ready().await;
     }
+    ctx.replica_sets.wait_until_filled(ctx.scopes.len()).await;
+    ctx.pods.wait_until_filled(ctx.scopes.len()).await;
+    ctx.jobs.wait_until_filled(ctx.scopes.len()).await;
     tracing::info!("the caches are filled");
     readiness.set(true);
     let _ = fill.send(true);

@@ -95,6 +95,12 @@ pub fn workload_changed(ctx: &Context, workload: &Workload) {
     }
 }
 
+/// A pod, ReplicaSet or Job changed: the binding that its label names looks.
+pub fn attendant_changed(ctx: &Arc<Context>) -> impl Fn(&str, &str) + use<> {
+    let ctx = Arc::clone(ctx);
+    move |namespace, binding| ctx.wake_binding(namespace, binding)
+}
+
 /// A function that tells the context of each change.
 pub fn telling<K>(ctx: &Arc<Context>, tell: fn(&Context, &K)) -> impl Fn(&K) + use<K> {
     let ctx = Arc::clone(ctx);

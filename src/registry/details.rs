@@ -11,10 +11,11 @@ use super::redact::cut;
 use super::source;
 use super::wire;
 use crate::api::ModelVersion;
-use crate::api::registered_model::CodeLineage;
+use crate::api::registered_model::{CodeLineage, Dataset};
 
 const MOST_METRICS: usize = 32;
 const MOST_PARAMETERS: usize = 64;
+const MOST_DATASETS: usize = 16;
 const MOST_VALUE: usize = 250;
 /// How long the size may take: the server may have to fetch the file from a store that is far away.
 const SIZE_PATIENCE: Duration = Duration::from_secs(10);
@@ -48,6 +49,7 @@ impl Run {
         ModelVersion {
             duration_seconds: duration(&self.0.info),
             code: lineage(&self.0.data.tags),
+            datasets: datasets(self.0.inputs.dataset_inputs),
             metrics: metrics(self.0.data.metrics),
             parameters: parameters(self.0.data.params),
             ..version
@@ -72,6 +74,19 @@ fn parameters(parameters: Vec<wire::Pair>) -> BTreeMap<String, String> {
         .filter_map(|pair| Some((key(&pair.key?)?, cut(&pair.value.unwrap_or_default(), MOST_VALUE))))
         .collect();
     all.into_iter().take(MOST_PARAMETERS).collect()
+}
+
+fn datasets(inputs: Vec<wire::DatasetInput>) -> Vec<Dataset> {
+    let context = |tags: &[wire::Pair]| {
+        let tag = tags.iter().find(|tag| tag.key.as_deref() == Some("mlflow.data.context"))?;
+        tag.value.as_deref().map(|value| cut(value, MOST_VALUE))
+    };
+    let named = inputs.into_iter().filter_map(|input| {
+        let name = cut(&key(&input.dataset.name?)?, MOST_VALUE);
+        let digest = input.dataset.digest.map(|digest| cut(&digest, MOST_VALUE));
+        Some(Dataset { name, digest, context: context(&input.tags) })
+    });
+    named.take(MOST_DATASETS).collect()
 }
 
 /// A name that can be shown and told from others.

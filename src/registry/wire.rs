@@ -90,7 +90,30 @@ pub(super) struct RunAnswer {
 pub(super) struct Run {
     pub(super) info: RunInfo,
     pub(super) data: RunData,
+    pub(super) inputs: RunInputs,
     pub(super) outputs: RunOutputs,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct RunInputs {
+    #[serde(deserialize_with = "list")]
+    pub(super) dataset_inputs: Vec<DatasetInput>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct DatasetInput {
+    #[serde(deserialize_with = "list")]
+    pub(super) tags: Vec<Pair>,
+    pub(super) dataset: DatasetNamed,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct DatasetNamed {
+    pub(super) name: Option<String>,
+    pub(super) digest: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

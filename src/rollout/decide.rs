@@ -2,12 +2,17 @@
 //!
 //! Absent: any effect. The rules' numbers are those of the design's section on what happens.
 
-use crate::api::alias_binding::{HeldVersion, Hold};
-use crate::api::{AliasBinding, Reason, names, reason::Problem};
-use crate::rollout::{Claim, Resolution};
-use crate::workload::{self, Injection, Wanted, Workload, chosen_containers};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::back::{Back, Candidate, candidates, choose, lost_version, missing, retrain_sentence};
+use super::evidence::{Answer, Evidence, Question};
+use super::judge::{Judgement, contains, identity, judge};
+use crate::api::alias_binding::{HeldVersion, Hold};
+use crate::api::rollback::{HeldBack, Lost};
+use crate::api::{AliasBinding, AliasBindingStatus, Reason, names, reason::Problem};
+use crate::rollout::{Claim, Resolution};
+use crate::workload::{self, Injection, Pod, Wanted, Workload, chosen_containers};
 
 /// Everything that the decision looks at, beside the binding itself.
 #[derive(Clone, Debug)]
@@ -16,10 +21,14 @@ pub struct Observed<'a> {
     pub resolution: &'a Resolution,
     /// The Deployment; `None` where there is none.
     pub workload: Option<&'a Workload>,
+    /// The pods of the Deployment's newest template.
+    pub pods: &'a [&'a Pod],
     /// Who else holds the Deployment.
     pub claim: Option<&'a Claim>,
     /// Whether an owned Deployment's template text is another than the one that was applied.
     pub template_changed: bool,
+    /// What registry and stores answered of late.
+    pub evidence: &'a Evidence,
 }
 
 /// What to do.
@@ -27,7 +36,7 @@ pub struct Observed<'a> {
 pub enum Action {
     /// Touch nothing, because of this.
     Leave(Problem),
-    /// Everything is as wanted already.
+    /// Everything is as it should be already.
     Settled,
     /// Write this version.
     Apply(Injection),
@@ -38,29 +47,257 @@ pub enum Action {
 pub struct Decision {
     /// What to do.
     pub action: Action,
-    /// The hold that is in force from now on.
+    /// Why another version than the wanted one is to run, where one is.
+    pub gone_back: Option<Problem>,
+    /// Why the version in the workload fails, where it does.
+    pub failure: Option<Problem>,
+    /// Whether the wanted version is not let into the workload, for its artifact cannot be read.
+    pub is_refused: bool,
+    /// The person's hold that is in force from now on.
     pub hold: Option<Hold>,
+    /// The versions that are held back from now on.
+    pub held_back: Option<HeldBack>,
+    /// The version that cannot be gone back to any more.
+    pub lost: Option<Lost>,
+    /// What must be known before it goes on.
+    pub questions: Vec<Question>,
+    /// Whether it goes on by itself after this pass.
+    pub goes_on: bool,
+    /// When to look again, though nothing may have changed by then.
+    pub look_again: Option<Timestamp>,
+}
+
+impl Decision {
+    fn new(action: Action) -> Self {
+        Self {
+            action,
+            gone_back: None,
+            failure: None,
+            is_refused: false,
+            hold: None,
+            held_back: None,
+            lost: None,
+            questions: Vec::new(),
+            goes_on: false,
+            look_again: None,
+        }
+    }
+
+    fn leave(problem: Problem) -> Self {
+        Self::new(Action::Leave(problem))
+    }
+
+    /// Leaves the workload as it is until this is known.
+    fn ask(question: Question, problem: Problem) -> Self {
+        Self { questions: vec![question], goes_on: true, ..Self::leave(problem) }
+    }
 }
 
 /// Decides what to do with a binding's workload now.
 #[must_use]
 pub fn decide(binding: &AliasBinding, observed: &Observed<'_>, now: Timestamp) -> Decision {
     if let Some(problem) = suspended(binding).or_else(|| claimed(observed.claim)) {
-        return Decision { action: Action::Leave(problem), hold: standing_hold(binding) };
+        return remembering(binding, Decision::leave(problem));
     }
-    let wanted = match &observed.resolution.wanted {
-        Ok(wanted) => wanted,
-        // Rule 3, fail static: what cannot be resolved changes nothing.
-        Err(problem) => return Decision { action: Action::Leave(problem.clone()), hold: standing_hold(binding) },
+    let judgement = judge(binding, observed, now);
+    let decision = match &judgement.failure {
+        // Written down before it is acted on: who is killed in between must not try the failed version again.
+        Some(failure) if judgement.is_news => Decision { goes_on: true, ..Decision::leave(failure.clone()) },
+        _ => choose_way(binding, observed, &judgement, now),
     };
-    let Some(workload) = observed.workload else {
-        return Decision { action: on_missing_workload(binding, observed, wanted), hold: None };
-    };
-    on_present_workload(binding, observed, workload, wanted, now)
+    let look_again = decision.look_again.or(judgement.look_again);
+    Decision { failure: judgement.failure, held_back: judgement.held_back, look_again, ..decision }
+}
+
+fn remembering(binding: &AliasBinding, decision: Decision) -> Decision {
+    let status = binding.status.as_ref();
+    let of = |memory: fn(&AliasBindingStatus) -> Option<HeldBack>| status.and_then(memory);
+    Decision {
+        hold: standing_hold(binding),
+        held_back: of(|status| status.held_back.clone()),
+        lost: standing_loss(binding),
+        ..decision
+    }
 }
 
 fn standing_hold(binding: &AliasBinding) -> Option<Hold> {
     binding.status.as_ref().and_then(|status| status.hold.clone())
+}
+
+fn standing_loss(binding: &AliasBinding) -> Option<Lost> {
+    binding.status.as_ref().and_then(|status| status.lost.clone())
+}
+
+/// Forward to what is wanted; back where that is held back, or where the workload holds a failed version and there is no
+/// way forward.
+fn choose_way(binding: &AliasBinding, observed: &Observed<'_>, judgement: &Judgement, now: Timestamp) -> Decision {
+    let wanted = observed.resolution.wanted.as_ref();
+    let Some(held_back) = &judgement.held_back else { return forward(binding, observed, now) };
+    if wanted.is_ok_and(|wanted| contains(held_back, &wanted.version, Some(&wanted.artifact_uri))) {
+        return back(binding, observed, held_back, now);
+    }
+    let forward = forward(binding, observed, now);
+    let is_stuck = matches!(forward.action, Action::Leave(_)) && forward.questions.is_empty() && forward.hold.is_none();
+    if is_stuck && observed.workload.is_some_and(|workload| holds_failed(workload, held_back)) {
+        return back(binding, observed, held_back, now);
+    }
+    forward
+}
+
+fn holds_failed(workload: &Workload, held_back: &HeldBack) -> bool {
+    workload.version().is_some_and(|version| contains(held_back, version, workload.any_env(names::MODEL_URI)))
+}
+
+fn forward(binding: &AliasBinding, observed: &Observed<'_>, now: Timestamp) -> Decision {
+    match (&observed.resolution.wanted, observed.workload) {
+        // Rule 3, fail static: what cannot be resolved changes nothing.
+        (Err(problem), _) => Decision { hold: standing_hold(binding), ..Decision::leave(problem.clone()) },
+        (Ok(wanted), None) => on_missing_workload(binding, observed, wanted, Direction::Forward),
+        (Ok(wanted), Some(workload)) => on_present_workload(binding, observed, workload, wanted, now),
+    }
+}
+
+/// Forward waits for evidence and for a registry that answers; back has its evidence, and waits for nothing.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Direction {
+    Forward,
+    Back,
+}
+
+/// Rules 5 and 6: what is wanted failed, so what was good before runs in its place.
+fn back(binding: &AliasBinding, observed: &Observed<'_>, held_back: &HeldBack, now: Timestamp) -> Decision {
+    let status = binding.status.clone().unwrap_or_default();
+    if let Some(hold) =
+        observed.workload.and_then(|workload| hold_while_back(binding, &status, workload, held_back, now))
+    {
+        let problem = observed.workload.map(|workload| held(workload, &hold));
+        return Decision { hold: Some(hold), ..Decision::leave(problem.unwrap_or_else(|| failure_of(held_back))) };
+    }
+    let model = model_name(observed);
+    let goal = match running_candidate(observed.workload, held_back) {
+        Some(running) => Back::To(running),
+        None => choose(&model, &candidates(&status, &held_back.versions), observed.evidence),
+    };
+    match goal {
+        Back::To(candidate) => back_to(binding, observed, held_back, &candidate, model),
+        Back::Ask(question) => {
+            let problem = Problem::new(
+                Reason::RolledBack,
+                format!(
+                    "{}; asking whether version {} can still be read",
+                    failure_of(held_back).message,
+                    question.version
+                ),
+            );
+            Decision::ask(question, problem)
+        }
+        Back::Nowhere(gone) => nowhere(binding, observed, held_back, &gone, now),
+    }
+}
+
+/// The version that is wanted and failed, with its reason; of several the one that is wanted.
+fn failure_of(held_back: &HeldBack) -> Problem {
+    let is_wanted = |version: &&crate::api::rollback::FailedVersion| version.version == held_back.wanted.version;
+    let failed = held_back.versions.iter().find(is_wanted).or_else(|| held_back.versions.first());
+    failed.map_or_else(
+        || Problem::new(Reason::RolledBack, "a version failed"),
+        |failed| {
+            Problem::new(
+                failed.reason,
+                format!("version {} failed ({}): {}", failed.version, failed.reason, failed.message),
+            )
+        },
+    )
+}
+
+fn model_name(observed: &Observed<'_>) -> String {
+    let injected = || observed.workload.and_then(|workload| workload.any_env(names::MODEL_NAME)).map(str::to_owned);
+    observed.resolution.model.clone().or_else(injected).unwrap_or_default()
+}
+
+/// What the workload holds already, where that did not fail: there is nothing to go back from any more.
+fn running_candidate(workload: Option<&Workload>, held_back: &HeldBack) -> Option<Candidate> {
+    let workload = workload?;
+    let (version, artifact_uri) = (workload.version()?, workload.any_env(names::MODEL_URI)?);
+    let run_id = workload.any_env(names::MODEL_RUN_ID).filter(|id| !id.is_empty()).map(str::to_owned);
+    let failed = contains(held_back, version, Some(artifact_uri));
+    (!failed).then(|| Candidate { version: version.to_owned(), artifact_uri: artifact_uri.to_owned(), run_id })
+}
+
+fn back_to(
+    binding: &AliasBinding,
+    observed: &Observed<'_>,
+    held_back: &HeldBack,
+    goal: &Candidate,
+    model: String,
+) -> Decision {
+    let injected =
+        || observed.workload.and_then(|workload| workload.any_env(names::MLFLOW_TRACKING_URI)).map(str::to_owned);
+    let wanted = Wanted {
+        model,
+        version: goal.version.clone(),
+        artifact_uri: goal.artifact_uri.clone(),
+        run_id: goal.run_id.clone().unwrap_or_default(),
+        tracking_uri: observed.resolution.tracking_uri.clone().or_else(injected),
+    };
+    let message = format!(
+        "{}; version {} runs in its place, and version {} is held back until the alias moves, a spec changes, or somebody asks: \
+         kubectl annotate --overwrite aliasbinding {} {}=$(date +%s)",
+        failure_of(held_back).message,
+        goal.version,
+        held_back.wanted.version,
+        binding.metadata.name.as_deref().unwrap_or_default(),
+        names::RETRY_ANNOTATION,
+    );
+    let decision = match observed.workload {
+        None => on_missing_workload(binding, observed, &wanted, Direction::Back),
+        Some(workload) => write(binding, observed, workload, &wanted),
+    };
+    Decision { gone_back: Some(Problem::new(Reason::RolledBack, message)), ..decision }
+}
+
+/// Writes a version where the workload does not hold it already, and nobody else's fields are in the way.
+fn write(binding: &AliasBinding, observed: &Observed<'_>, workload: &Workload, wanted: &Wanted) -> Decision {
+    let injection = match injection(binding, workload, wanted) {
+        Ok(injection) => injection,
+        Err(problem) => return Decision::leave(problem),
+    };
+    if workload::holds(workload, &injection) && !observed.template_changed {
+        return Decision::new(Action::Settled);
+    }
+    Decision::new(change(binding, workload, injection))
+}
+
+fn nowhere(
+    binding: &AliasBinding,
+    observed: &Observed<'_>,
+    held_back: &HeldBack,
+    gone: &[(String, String)],
+    now: Timestamp,
+) -> Decision {
+    let lost = lost_version(binding, observed.resolution.details.as_ref());
+    let why = if gone.is_empty() {
+        "no earlier version was good for this binding".to_owned()
+    } else {
+        let each: Vec<_> = gone.iter().take(4).map(|(version, why)| format!("version {version}: {why}")).collect();
+        format!("no earlier version can be gone back to ({})", each.join("; "))
+    };
+    let code = lost.as_ref().map_or_else(String::new, |lost| format!("; {}", retrain_sentence(lost)));
+    let problem = Problem::new(Reason::NoRollbackTarget, format!("{}; {why}{code}", failure_of(held_back).message));
+    let lost = lost.map(|lost| Lost {
+        missing: missing(&lost),
+        since: known_since(binding, &lost.version, lost.artifact_uri.as_ref()).unwrap_or(Time(now)),
+        version: lost.version,
+        artifact_uri: lost.artifact_uri,
+        run_id: lost.run_id,
+        lineage: lost.lineage,
+    });
+    Decision { lost, ..Decision::leave(problem) }
+}
+
+fn known_since(binding: &AliasBinding, version: &str, artifact_uri: Option<&String>) -> Option<Time> {
+    let known = binding.status.as_ref()?.lost.as_ref()?;
+    (known.version == version && known.artifact_uri.as_ref() == artifact_uri).then(|| known.since.clone())
 }
 
 /// Rule 7: suspended means untouched.
@@ -81,9 +318,14 @@ fn claimed(claim: Option<&Claim>) -> Option<Problem> {
     })
 }
 
-fn on_missing_workload(binding: &AliasBinding, observed: &Observed<'_>, wanted: &Wanted) -> Action {
+fn on_missing_workload(
+    binding: &AliasBinding,
+    observed: &Observed<'_>,
+    wanted: &Wanted,
+    direction: Direction,
+) -> Decision {
     let Some(template) = &binding.spec.template else {
-        return Action::Leave(Problem::new(
+        return Decision::leave(Problem::new(
             Reason::TargetNotFound,
             format!(
                 "there is no Deployment {} in this namespace: create it and version {} is put into it",
@@ -92,15 +334,13 @@ fn on_missing_workload(binding: &AliasBinding, observed: &Observed<'_>, wanted: 
             ),
         ));
     };
-    if let Some(stale) = stale_unless_pinned(binding, observed) {
-        return Action::Leave(stale);
-    }
     let present = template_containers(&template.spec);
     let injection = Injection::new(binding, wanted, chosen_containers(binding, &present));
-    match unknown_containers(&injection, &present) {
-        Some(problem) => Action::Leave(problem),
-        None => Action::Apply(injection),
+    if let Some(problem) = unknown_containers(&injection, &present) {
+        return Decision::leave(problem);
     }
+    let hindrance = if direction == Direction::Forward { hindrance(binding, observed, wanted) } else { None };
+    hindrance.unwrap_or_else(|| Decision::new(Action::Apply(injection)))
 }
 
 fn template_containers(spec: &serde_json::Map<String, serde_json::Value>) -> Vec<&str> {
@@ -130,26 +370,35 @@ fn on_present_workload(
     wanted: &Wanted,
     now: Timestamp,
 ) -> Decision {
+    let injection = match injection(binding, workload, wanted) {
+        Ok(injection) => injection,
+        Err(problem) => return Decision::leave(problem),
+    };
+    if workload::holds(workload, &injection) && !observed.template_changed {
+        return Decision::new(Action::Settled);
+    }
+    if let Some(hold) = hold(binding, workload, wanted, now) {
+        return Decision { hold: Some(hold.clone()), ..Decision::leave(held(workload, &hold)) };
+    }
+    let is_another_version =
+        workload.version() != Some(&wanted.version) || workload.any_env(names::MODEL_URI) != Some(&wanted.artifact_uri);
+    let hindrance = if is_another_version { hindrance(binding, observed, wanted) } else { stale(binding, observed) };
+    hindrance.unwrap_or_else(|| Decision::new(change(binding, workload, injection)))
+}
+
+/// What a version sets in a workload, where its containers are there.
+fn injection(binding: &AliasBinding, workload: &Workload, wanted: &Wanted) -> Result<Injection, Problem> {
     let from_template = binding.spec.template.as_ref().map(|template| template_containers(&template.spec));
     let live = || workload.spec.template.spec.containers.iter().map(|each| each.name.as_str()).collect();
     let present: Vec<&str> = from_template.unwrap_or_else(live);
     let injection = Injection::new(binding, wanted, chosen_containers(binding, &present));
-    if let Some(problem) = unknown_containers(&injection, &present) {
-        return Decision { action: Action::Leave(problem), hold: None };
+    match unknown_containers(&injection, &present) {
+        Some(problem) => Err(problem),
+        None => Ok(injection),
     }
-    if workload::holds(workload, &injection) && !observed.template_changed {
-        return Decision { action: Action::Settled, hold: None };
-    }
-    if let Some(hold) = hold(binding, workload, wanted, now) {
-        return Decision { action: Action::Leave(held(workload, &hold)), hold: Some(hold) };
-    }
-    Decision { action: change(binding, observed, workload, injection), hold: None }
 }
 
-fn change(binding: &AliasBinding, observed: &Observed<'_>, workload: &Workload, injection: Injection) -> Action {
-    if let Some(stale) = stale_unless_pinned(binding, observed) {
-        return Action::Leave(stale);
-    }
+fn change(binding: &AliasBinding, workload: &Workload, injection: Injection) -> Action {
     let conflicts =
         if binding.spec.template.is_some() { Vec::new() } else { workload::conflicts(workload, &injection) };
     if let Some(conflict) = conflicts.first() {
@@ -163,28 +412,90 @@ fn change(binding: &AliasBinding, observed: &Observed<'_>, workload: &Workload, 
     Action::Apply(injection)
 }
 
+/// Why a version may not be rolled out now: the registry cannot be read, or the artifact cannot.
+fn hindrance(binding: &AliasBinding, observed: &Observed<'_>, wanted: &Wanted) -> Option<Decision> {
+    stale(binding, observed).or_else(|| unreadable(binding, observed.evidence, wanted))
+}
+
 /// While the registry cannot be read, nothing new is written; a pin is a person's word, and needs no registry.
-fn stale_unless_pinned(binding: &AliasBinding, observed: &Observed<'_>) -> Option<Problem> {
-    if binding.spec.pinned_version.is_some() {
-        return None;
+fn stale(binding: &AliasBinding, observed: &Observed<'_>) -> Option<Decision> {
+    let stale = observed.resolution.stale.clone().filter(|_| binding.spec.pinned_version.is_none());
+    stale.map(Decision::leave)
+}
+
+/// An unreadable artifact never starts a rollout.
+fn unreadable(binding: &AliasBinding, evidence: &Evidence, wanted: &Wanted) -> Option<Decision> {
+    let question = forward_question(wanted);
+    let unavailable = |why: &str| {
+        let message = format!("version {} is not rolled out, for its artifact cannot be read: {why}", wanted.version);
+        Decision::leave(Problem::new(Reason::ArtifactUnavailable, message))
+    };
+    match evidence.get(&question) {
+        Some(Answer::Readable | Answer::Unchecked(_)) => None,
+        // Rule 4: what was good before waits for no store.
+        Some(Answer::Silent(_)) if was_good(binding, wanted) => None,
+        Some(Answer::Silent(why)) => Some(Decision { goes_on: true, ..unavailable(why) }),
+        Some(Answer::Gone(why)) => Some(Decision { is_refused: true, ..unavailable(why) }),
+        None => {
+            let message = format!("asking whether the artifact of version {} can be read", wanted.version);
+            Some(Decision::ask(question, Problem::new(Reason::Pending, message)))
+        }
     }
-    observed.resolution.stale.clone()
+}
+
+/// Whether a version that the mirror holds can be read.
+#[must_use]
+pub fn forward_question(wanted: &Wanted) -> Question {
+    Question {
+        model: wanted.model.clone(),
+        version: wanted.version.clone(),
+        artifact_uri: wanted.artifact_uri.clone(),
+        must_exist: false,
+    }
+}
+
+/// Whether a version was good for this binding before.
+fn was_good(binding: &AliasBinding, wanted: &Wanted) -> bool {
+    let good = binding.status.as_ref().map(|status| candidates(status, &[])).unwrap_or_default();
+    good.iter().any(|each| each.version == wanted.version && each.artifact_uri == wanted.artifact_uri)
 }
 
 /// Rule 7, people win: the hold in force, an old one or one that begins now.
 fn hold(binding: &AliasBinding, workload: &Workload, wanted: &Wanted, now: Timestamp) -> Option<Hold> {
+    let status = binding.status.as_ref()?;
+    let was_running =
+        status.current().is_some_and(|entry| entry.is_version(&wanted.version, Some(&wanted.artifact_uri)));
+    hold_against(binding, status, workload, identity(wanted), was_running, now)
+}
+
+/// The same while the wanted version is held back: a person's own choice stands until another version is wanted.
+fn hold_while_back(
+    binding: &AliasBinding,
+    status: &AliasBindingStatus,
+    workload: &Workload,
+    held_back: &HeldBack,
+    now: Timestamp,
+) -> Option<Hold> {
+    let is_anothers = status.current().is_some_and(|entry| Some(entry.version.as_str()) != workload.version());
+    hold_against(binding, status, workload, held_back.wanted.clone(), is_anothers, now)
+}
+
+fn hold_against(
+    binding: &AliasBinding,
+    status: &AliasBindingStatus,
+    workload: &Workload,
+    wanted: HeldVersion,
+    begins: bool,
+    now: Timestamp,
+) -> Option<Hold> {
     if resume_asked(binding) {
         return None;
     }
     let writer = foreign_writer(workload)?;
-    let status = binding.status.as_ref()?;
-    let wanted = HeldVersion { version: wanted.version.clone(), artifact_uri: Some(wanted.artifact_uri.clone()) };
     if let Some(old) = &status.hold {
         return (old.wanted == wanted).then(|| old.clone());
     }
-    let latest = status.history.first()?;
-    let was_running = latest.version == wanted.version && latest.artifact_uri == wanted.artifact_uri;
-    was_running.then_some(Hold { wanted, manager: writer, since: Time(now) })
+    begins.then_some(Hold { wanted, manager: writer, since: Time(now) })
 }
 
 /// Whether a resume was asked for that has not been acted on.

@@ -89,9 +89,65 @@ fn ours(version: &str) -> Workload {
 }
 
 fn decision(binding: &AliasBinding, model: &RegisteredModel, workload: Option<&Workload>) -> Decision {
+    let readable = ["1", "2"].map(|version| (asked(version, false), Answer::Readable));
+    decision_with(binding, model, workload, &[], &readable.into_iter().chain(other_artifact()).collect())
+}
+
+fn decision_with(
+    binding: &AliasBinding,
+    model: &RegisteredModel,
+    workload: Option<&Workload>,
+    pods: &[&Pod],
+    evidence: &Evidence,
+) -> Decision {
     let resolution = resolve(binding, Some(model));
-    let observed = Observed { resolution: &resolution, workload, claim: None, template_changed: false };
+    let observed = Observed { resolution: &resolution, workload, pods, claim: None, template_changed: false, evidence };
     decide(binding, &observed, now())
+}
+
+fn asked(version: &str, must_exist: bool) -> Question {
+    Question {
+        model: "nyc-taxi".into(),
+        version: version.into(),
+        artifact_uri: format!("s3://m/{version}"),
+        must_exist,
+    }
+}
+
+fn other_artifact() -> Evidence {
+    let question = Question { artifact_uri: "s3://other/1".into(), ..asked("1", false) };
+    Evidence::from([(question, Answer::Readable)])
+}
+
+fn crash_loop() -> Pod {
+    serde_json::from_value(json!({"metadata": {"name": "server-1", "creationTimestamp": NOW}, "status": {"phase": "Running",
+        "containerStatuses": [{"name": "server", "restartCount": 4, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}]}}))
+    .expect("a pod")
+}
+
+fn entry(version: &str, outcome: &str, live: bool, finished: bool) -> Value {
+    json!({"version": version, "artifactURI": format!("s3://m/{version}"), "outcome": outcome, "reason": "RollingOut", "startedAt": NOW,
+        "liveAt": live.then_some(NOW), "finishedAt": finished.then_some(NOW), "trigger": "AliasMove"})
+}
+
+/// Version 2 rolls out after version 1 was good.
+fn two_after_one() -> Value {
+    json!({"history": [entry("2", "RollingOut", false, false), entry("1", "Superseded", true, true)]})
+}
+
+/// The binding after version 2 failed, as the status remembers it.
+fn failed_two(spec: Value) -> AliasBinding {
+    let mut binding = binding(spec, two_after_one());
+    let pod = crash_loop();
+    let decision = decision_with(&binding, &mirrored("2"), Some(&ours("2")), &[&pod], &Evidence::new());
+    let status = binding.status.as_mut().expect("a status");
+    status.held_back = decision.held_back;
+    (status.history[0].outcome, status.wanted) = (crate::api::alias_binding::Outcome::Failed, Some("2".into()));
+    binding
+}
+
+fn back_evidence(answer: Answer) -> Evidence {
+    Evidence::from([(asked("1", true), answer)])
 }
 
 fn applied(decision: &Decision) -> Option<&str> {
@@ -253,4 +309,160 @@ fn a_missing_target_is_told_and_a_missing_template_is_made() {
 fn a_container_that_is_not_there_is_an_invalid_spec() {
     let wrong = binding(json!({"inject": {"containers": ["srv"]}}), json!({}));
     assert_eq!(left(&decision(&wrong, &mirrored("2"), Some(&ours("1")))), Some(Reason::InvalidSpec));
+}
+
+#[test]
+fn rule_5_a_failure_is_written_down_before_it_is_acted_on() {
+    let pod = crash_loop();
+    let binding = binding(json!({}), two_after_one());
+    let decision = decision_with(&binding, &mirrored("2"), Some(&ours("2")), &[&pod], &Evidence::new());
+    assert_eq!((left(&decision), decision.goes_on), (Some(Reason::CrashLoop), true));
+    let held_back = decision.held_back.expect("held back");
+    assert_eq!((held_back.wanted.version.as_str(), held_back.versions[0].version.as_str()), ("2", "2"));
+}
+
+#[test]
+fn rule_5_the_workload_goes_back_to_what_was_good_and_can_be_read() {
+    let pod = crash_loop();
+    let go = |evidence: &Evidence| {
+        decision_with(&failed_two(json!({})), &mirrored("2"), Some(&ours("2")), &[&pod], evidence)
+    };
+    let asking = go(&Evidence::new());
+    assert_eq!(asking.questions, [asked("1", true)]);
+    let back = go(&back_evidence(Answer::Readable));
+    assert_eq!((applied(&back), back.gone_back.as_ref().map(|problem| problem.reason)), (Some("1"), Some(Reason::RolledBack)));
+    assert_eq!(applied(&go(&back_evidence(Answer::Silent("away".into())))), Some("1"));
+}
+
+#[test]
+fn rule_5_going_back_waits_for_no_registry() {
+    let pod = crash_loop();
+    for reason in ["RegistryUnreachable", "ModelNotFound"] {
+        let outage = model(Some("2"), ("False", reason));
+        let decision =
+            decision_with(&failed_two(json!({})), &outage, Some(&ours("2")), &[&pod], &back_evidence(Answer::Readable));
+        assert_eq!(applied(&decision), Some("1"), "{reason}");
+    }
+}
+
+#[test]
+fn rule_5_with_nowhere_to_go_back_to_it_stays_and_names_the_code() {
+    let pod = crash_loop();
+    let mut binding = failed_two(json!({}));
+    binding.status.as_mut().expect("a status").last_good = serde_json::from_value(
+        json!({"version": "1", "artifactURI": "s3://m/1", "lineage": {"code": {"repository": "https://git.example/taxi", "commit": "abc"}}}))
+    .expect("a version");
+    let evidence = back_evidence(Answer::Gone("deleted".into()));
+    let decision = decision_with(&binding, &mirrored("2"), Some(&ours("2")), &[&pod], &evidence);
+    let Action::Leave(problem) = &decision.action else { panic!("{decision:?}") };
+    assert_eq!(problem.reason, Reason::NoRollbackTarget);
+    assert!(problem.message.contains("repository https://git.example/taxi, commit abc"), "{}", problem.message);
+    let lost = decision.lost.expect("a loss");
+    assert_eq!((lost.version.as_str(), lost.missing.contains(&"datasets".to_owned())), ("1", true));
+}
+
+#[test]
+fn rule_5_without_on_failure_the_failure_is_told_and_nothing_else() {
+    let pod = crash_loop();
+    let binding = binding(json!({"rollback": {"onFailure": false}}), two_after_one());
+    let decision = decision_with(&binding, &mirrored("2"), Some(&ours("2")), &[&pod], &back_evidence(Answer::Readable));
+    assert_eq!((decision.action, decision.held_back), (Action::Settled, None));
+    assert_eq!(decision.failure.map(|problem| problem.reason), Some(Reason::CrashLoop));
+}
+
+#[test]
+fn rule_5_an_unreadable_artifact_never_starts_a_rollout() {
+    let go = |answer: Option<Answer>| {
+        let evidence = answer.map(|answer| (asked("2", false), answer)).into_iter().collect();
+        decision_with(&binding(json!({}), after("1")), &mirrored("2"), Some(&ours("1")), &[], &evidence)
+    };
+    assert_eq!((left(&go(None)), go(None).questions), (Some(Reason::Pending), vec![asked("2", false)]));
+    for answer in [Answer::Gone("gone".into()), Answer::Silent("away".into())] {
+        assert_eq!(left(&go(Some(answer))), Some(Reason::ArtifactUnavailable));
+    }
+    for answer in [Answer::Readable, Answer::Unchecked("no credentials".into())] {
+        assert_eq!(applied(&go(Some(answer))), Some("2"));
+    }
+}
+
+#[test]
+fn rule_4_what_was_good_before_waits_for_no_store() {
+    let back =
+        binding(json!({}), json!({"history": [entry("2", "Live", true, false), entry("1", "Superseded", true, true)]}));
+    let evidence = Evidence::from([(asked("1", false), Answer::Silent("away".into()))]);
+    assert_eq!(applied(&decision_with(&back, &mirrored("1"), Some(&ours("2")), &[], &evidence)), Some("1"));
+}
+
+/// The binding after it went back from version 2 to version 1.
+fn gone_back(spec: Value) -> AliasBinding {
+    let mut binding = failed_two(spec);
+    let status = binding.status.as_mut().expect("a status");
+    status.history[0].outcome = crate::api::alias_binding::Outcome::RolledBack;
+    status.history[0].finished_at = Some(Time(now()));
+    let one: crate::api::alias_binding::HistoryEntry =
+        serde_json::from_value(entry("1", "Live", true, false)).expect("an entry");
+    status.history.insert(0, one);
+    binding
+}
+
+#[test]
+fn rule_6_a_failed_version_is_held_back_while_the_alias_names_it() {
+    let decision = decision(&gone_back(json!({})), &mirrored("2"), Some(&ours("1")));
+    assert_eq!(decision.action, Action::Settled);
+    assert_eq!(decision.gone_back.map(|problem| problem.reason), Some(Reason::RolledBack));
+}
+
+#[test]
+fn rule_6_it_is_tried_again_when_the_alias_moves_away_and_returns() {
+    let away = decision(&gone_back(json!({})), &mirrored("1"), Some(&ours("1")));
+    assert_eq!((away.action, away.held_back.clone()), (Action::Settled, None));
+    let mut binding = gone_back(json!({}));
+    binding.status.as_mut().expect("a status").held_back = None;
+    assert_eq!(applied(&decision(&binding, &mirrored("2"), Some(&ours("1")))), Some("2"));
+}
+
+#[test]
+fn rule_6_it_is_tried_again_when_a_spec_changes() {
+    let mut binding = gone_back(json!({}));
+    binding.spec.rollback.max_restarts = 9;
+    assert_eq!(applied(&decision(&binding, &mirrored("2"), Some(&ours("1")))), Some("2"));
+    let mut workload = ours("1");
+    workload.spec.template.users_digest += 1;
+    assert_eq!(applied(&decision(&gone_back(json!({})), &mirrored("2"), Some(&workload))), Some("2"));
+}
+
+#[test]
+fn rule_6_what_changes_nothing_about_the_version_does_not_have_it_tried_again() {
+    let mut binding = gone_back(json!({}));
+    binding.spec.history_limit = 5;
+    assert_eq!(decision(&binding, &mirrored("2"), Some(&ours("1"))).action, Action::Settled);
+}
+
+#[test]
+fn rule_6_it_is_tried_again_when_a_person_asks_and_once_only() {
+    let mut binding = gone_back(json!({}));
+    binding.metadata.annotations = Some([("pointsman.dev/retry-requested-at".to_owned(), "1".to_owned())].into());
+    assert_eq!(applied(&decision(&binding, &mirrored("2"), Some(&ours("1")))), Some("2"));
+    binding.status.as_mut().expect("a status").last_handled_retry =
+        Some(crate::api::alias_binding::HandledRequest { value: "1".into(), at: Time(now()) });
+    assert_eq!(decision(&binding, &mirrored("2"), Some(&ours("1"))).action, Action::Settled);
+}
+
+#[test]
+fn rule_7_a_persons_own_choice_while_a_version_is_held_back_is_left_alone() {
+    let persons = workload(Some("2"), "kubectl", json!([]));
+    let pod = crash_loop();
+    let decision = decision_with(&gone_back(json!({})), &mirrored("2"), Some(&persons), &[&pod], &Evidence::new());
+    assert_eq!(left(&decision), Some(Reason::Held));
+    assert_eq!(decision.hold.map(|hold| hold.wanted.version), Some("2".to_owned()));
+}
+
+#[test]
+fn a_failed_version_in_the_workload_does_not_stay_because_the_next_one_cannot_be_had() {
+    let pod = crash_loop();
+    let mut moved = failed_two(json!({}));
+    moved.status.as_mut().expect("a status").held_back.as_mut().expect("held back").wanted.version = "3".into();
+    moved.status.as_mut().expect("a status").held_back.as_mut().expect("held back").wanted.artifact_uri = None;
+    let decision = decision_with(&moved, &mirrored("3"), Some(&ours("2")), &[&pod], &back_evidence(Answer::Readable));
+    assert_eq!(applied(&decision), Some("1"));
 }

@@ -2,6 +2,7 @@
 //!
 //! Absent: repetition. A pass that changes nothing tells nothing.
 
+use crate::api::alias_binding::{HistoryEntry, Trigger};
 use crate::api::conditions::{READY, find};
 use crate::api::{AliasBindingStatus, Reason};
 
@@ -25,15 +26,16 @@ pub fn notices(old: &AliasBindingStatus, new: &AliasBindingStatus) -> Vec<Notice
 }
 
 fn deployed(old: &AliasBindingStatus, new: &AliasBindingStatus) -> Option<Notice> {
-    let head = new.history.first()?;
-    let before = old.history.first();
+    let head = new.current()?;
+    let before = old.current();
     if before.is_some_and(|before| before.started_at == head.started_at && before.version == head.version) {
         return None;
     }
     let from = before.map_or_else(|| "nothing".to_owned(), |before| format!("version {}", before.version));
+    let went_back = head.trigger == Trigger::Failure;
     Some(Notice {
-        is_warning: false,
-        reason: Reason::RollingOut,
+        is_warning: went_back,
+        reason: if went_back { Reason::RolledBack } else { Reason::RollingOut },
         note: format!("from {from} to version {}: {}", head.version, head.message),
         action: format!("From{}To{}", before.map_or("Nothing", |before| before.version.as_str()), head.version),
     })
@@ -44,7 +46,7 @@ fn became(old: &AliasBindingStatus, new: &AliasBindingStatus) -> Option<Notice> 
     let before = find(&old.conditions, READY);
     let reason = Reason::parse(&now.reason)?;
     let is_new = before.is_none_or(|before| before.reason != now.reason || before.status != now.status);
-    let is_told_elsewhere = matches!(reason, Reason::RollingOut | Reason::Pending);
+    let is_told_elsewhere = matches!(reason, Reason::RollingOut | Reason::Baking | Reason::Pending);
     if !is_new || is_told_elsewhere {
         return None;
     }
@@ -56,4 +58,10 @@ fn became(old: &AliasBindingStatus, new: &AliasBindingStatus) -> Option<Notice> 
         note: now.message.clone(),
         action: format!("{reason}Version{version}"),
     })
+}
+
+/// The entries of the ledger that are new, or were written on.
+#[must_use]
+pub fn ledger_changes<'a>(old: &AliasBindingStatus, new: &'a AliasBindingStatus) -> Vec<&'a HistoryEntry> {
+    new.history.iter().filter(|entry| !old.history.contains(entry)).collect()
 }

@@ -2,16 +2,23 @@
 //!
 //! Absent: any client, clock or async. `now` is a parameter; every failure is a value.
 
+mod back;
 mod claim;
 mod decide;
 mod events;
+mod evidence;
+mod health;
 mod history;
+mod judge;
 mod resolve;
 mod summarize;
 
+pub use back::{Back, Candidate, candidates, choose};
 pub use claim::{Claim, claim};
 pub use decide::{Action, Decision, Observed, decide};
-pub use events::{Notice, notices};
-pub use history::ledger;
+pub use events::{Notice, ledger_changes, notices};
+pub use evidence::{Answer, Evidence, Question};
+pub use health::{Examined, Health, health};
+pub use judge::spec_digest;
 pub use resolve::{Resolution, resolve};
-pub use summarize::{Applied, summarize};
+pub use summarize::{Applied, Pass, summarize};

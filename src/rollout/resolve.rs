@@ -17,6 +17,10 @@ pub struct Resolution {
     pub details: Option<ModelVersion>,
     /// Why the mirror may be out of date, where it may.
     pub stale: Option<Problem>,
+    /// The registered model's name in the registry, where that is known.
+    pub model: Option<String>,
+    /// The address that pods reach the registry at.
+    pub tracking_uri: Option<String>,
 }
 
 /// Resolves a binding by the mirror; by the binding's own history where a pinned version is in no mirror any more.
@@ -40,11 +44,12 @@ pub fn resolve(binding: &AliasBinding, model: Option<&RegisteredModel>) -> Resol
     let details = gone.map_or_else(|| wanted_version(binding, model, status, alias.as_deref(), stale.as_ref()), Err);
     let details = details.or_else(|problem| from_history(binding).ok_or(problem));
     let wanted = details.clone().and_then(|version| usable(model, status, &version));
-    Resolution { alias, wanted, details: details.ok(), stale }
+    let (model, tracking_uri) = (Some(model.model_name().to_owned()), status.tracking_uri.clone());
+    Resolution { alias, wanted, details: details.ok(), stale, model, tracking_uri }
 }
 
 fn unresolved(problem: Problem) -> Resolution {
-    Resolution { alias: None, wanted: Err(problem), details: None, stale: None }
+    Resolution { alias: None, wanted: Err(problem), details: None, stale: None, model: None, tracking_uri: None }
 }
 
 /// The mirror's own problem, where it has one.

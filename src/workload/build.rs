@@ -5,6 +5,7 @@
 use serde_json::{Map, Value, json};
 
 use super::compare::variables;
+use super::digest::fnv1a;
 use super::{Injection, Workload};
 use crate::api::alias_binding::DeploymentTemplate;
 use crate::api::names;
@@ -88,11 +89,6 @@ pub fn patch_for_template(template: &DeploymentTemplate, owner: &Owner, injectio
 pub fn template_digest(template: &DeploymentTemplate, owner: &Owner) -> String {
     let text = json!([template.metadata, template.spec, owner.takes_workload_along]).to_string();
     format!("{:016x}", fnv1a(text.as_bytes()))
-}
-
-/// FNV-1a: short, stable between releases, and not for secrets.
-fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// Lays one object over another, member by member.

@@ -4,14 +4,20 @@
 
 mod build;
 mod compare;
+mod digest;
 mod inject;
 mod observed;
 mod owners;
+mod pods;
 mod progress;
+mod retrain;
 
 pub use build::{Owner, TEMPLATE_DIGEST_ANNOTATION, patch_for_target, patch_for_template, template_digest};
 pub use compare::{Conflict, conflicts, holds};
+pub use digest::fnv1a;
 pub use inject::{Injection, Wanted, chosen_containers};
 pub use observed::Workload;
 pub use owners::{FieldOwners, OwnedField, Writer};
+pub use pods::{ContainerStatus, Pod, ReplicaSet, newest_pods};
 pub use progress::{Progress, progress};
+pub use retrain::{Job, RetrainJob, retrain_job};

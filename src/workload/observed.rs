@@ -9,6 +9,7 @@ use kube::Resource;
 use kube::api::ObjectMeta;
 use serde::{Deserialize, Serialize};
 
+use super::digest;
 use super::owners::FieldOwners;
 use crate::api::names;
 
@@ -37,18 +38,37 @@ pub struct WorkloadSpec {
     pub replicas: Option<i32>,
     /// Whether rollouts are paused.
     pub paused: bool,
+    /// After how many seconds without progress a rollout has failed; 600 where nothing is said.
+    pub progress_deadline_seconds: Option<i32>,
     /// The pod template.
     pub template: PodTemplate,
 }
 
 /// A pod template, as far as it matters here.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(default)]
+#[serde(from = "WholeTemplate")]
 pub struct PodTemplate {
     /// Labels and annotations.
     pub metadata: TemplateMeta,
     /// Containers.
     pub spec: PodSpec,
+    /// A digest of all that is in it but what Pointsman writes: another one means that its owner changed it.
+    #[serde(skip)]
+    pub users_digest: u64,
+}
+
+/// A pod template with every field, only to be digested.
+#[derive(Deserialize)]
+struct WholeTemplate(serde_json::Value);
+
+impl From<WholeTemplate> for PodTemplate {
+    fn from(WholeTemplate(mut whole): WholeTemplate) -> Self {
+        let part = |name: &str| whole.get(name).cloned().unwrap_or_default();
+        let metadata = serde_json::from_value(part("metadata")).unwrap_or_default();
+        let spec = serde_json::from_value(part("spec")).unwrap_or_default();
+        digest::without_ours(&mut whole);
+        Self { metadata, spec, users_digest: digest::fnv1a(whole.to_string().as_bytes()) }
+    }
 }
 
 /// A pod template's labels and annotations.
@@ -120,6 +140,26 @@ impl Workload {
     #[must_use]
     pub fn version(&self) -> Option<&str> {
         self.spec.template.metadata.annotations.get(names::VERSION_ANNOTATION).map(String::as_str)
+    }
+
+    /// The literal value of an environment variable of the first container that has it.
+    #[must_use]
+    pub fn any_env(&self, name: &str) -> Option<&str> {
+        let containers = &self.spec.template.spec.containers;
+        let found = containers.iter().find_map(|container| self.env(&container.name, name));
+        found.and_then(|found| found.value.as_deref())
+    }
+
+    /// The revision that the Deployment's controller counts.
+    #[must_use]
+    pub fn revision(&self) -> Option<&str> {
+        self.metadata.annotations.as_ref()?.get(names::REVISION_ANNOTATION).map(String::as_str)
+    }
+
+    /// Whether the Deployment's controller has seen the newest spec.
+    #[must_use]
+    pub fn is_observed(&self) -> bool {
+        self.status.observed_generation.unwrap_or_default() >= self.metadata.generation.unwrap_or_default()
     }
 
     /// The literal value of an environment variable of a container.

@@ -18,9 +18,7 @@ pub enum Progress {
 /// How far the workload's rollout is.
 #[must_use]
 pub fn progress(workload: &Workload) -> Progress {
-    let status = &workload.status;
-    let generation = workload.metadata.generation.unwrap_or_default();
-    if status.observed_generation.unwrap_or_default() < generation {
+    if !workload.is_observed() {
         return Progress::Going("the Deployment's controller has not seen the change yet".into());
     }
     if let Some(message) = deadline_exceeded(workload) {

@@ -191,7 +191,9 @@ impl Stage {
     }
 
     pub async fn declare_binding(&self, more: Value) {
-        let mut spec = json!({"modelRef": {"name": "model"}, "alias": "champion", "target": {"name": "server"}});
+        // Most scenarios are not about baking.
+        let mut spec = json!({"modelRef": {"name": "model"}, "alias": "champion", "target": {"name": "server"},
+            "rollback": {"bakeSeconds": 0}});
         merge(&mut spec, more);
         self.apply("AliasBinding", "binding", spec).await;
     }

@@ -52,6 +52,17 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 - apiGroups: [apps]
   resources: [deployments]
   verbs: [get, list, watch, create, patch]
+# How a rollout goes, told by the new version's own pods.
+- apiGroups: [apps]
+  resources: [replicasets]
+  verbs: [list, watch]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list, watch]
+# Jobs that train a lost version again: spec.retrain.
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [list, watch, create]
 - apiGroups: [""]
   resources: [secrets, configmaps]
   verbs: [get]

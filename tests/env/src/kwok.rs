@@ -188,7 +188,7 @@ enum State {
 impl State {
     fn yaml(self) -> &'static str {
         match self {
-            Self::Running => "{running: {startedAt: {{ $now | Quote }}}}",
+            Self::Running => "{running: {startedAt: {{ $runningSince | Quote }}}}",
             Self::Completed => {
                 "{terminated: {exitCode: 0, reason: Completed, startedAt: {{ $now | Quote }}, finishedAt: {{ $now | Quote }}}}"
             }
@@ -227,7 +227,8 @@ fn status(phase: &str, readiness: Readiness, containers: State, init_containers:
     let initialized = !matches!(containers, State::Initializing);
     let mut text = String::from(concat!(
         "{{ $now := Now }}{{ $restarts := 0 }}{{ $initRestarts := 0 }}\n",
-        "{{ range .status.containerStatuses }}{{ $restarts = .restartCount }}{{ end }}\n",
+        "{{ $runningSince := $now }}\n",
+        "{{ range .status.containerStatuses }}{{ $restarts = .restartCount }}{{ with .state.running }}{{ $runningSince = .startedAt }}{{ end }}{{ end }}\n",
         "{{ range .status.initContainerStatuses }}{{ $initRestarts = .restartCount }}{{ end }}\n",
         "conditions:\n",
     ));

@@ -1,0 +1,159 @@
+//! Asks registry and stores whether versions can still be run, beside the passes, and keeps the answers for a while.
+//!
+//! Absent: decisions. A pass that lacks an answer ends, and the answer wakes its binding.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use kube::ResourceExt;
+use tokio::sync::Semaphore;
+
+use super::context::{Context, registry_namespace};
+use super::registry::artifact_settings;
+use crate::api::AliasBinding;
+use crate::artifact::{Stores, Verdict};
+use crate::registry::Registry;
+use crate::rollout::{Answer, Evidence, Question};
+
+/// How many questions are under way at the same time.
+const CONCURRENCY: usize = 8;
+/// How long a good answer holds.
+const GOOD_FOR: Duration = Duration::from_secs(30);
+/// How long a bad answer is shown while it is asked for again.
+const BAD_FOR: Duration = Duration::from_secs(120);
+/// How soon a bad answer is asked for again.
+pub const ASK_AGAIN: Duration = Duration::from_secs(20);
+
+/// The questions and answers of all bindings.
+pub struct Book {
+    pages: Mutex<HashMap<(String, String), BTreeMap<Question, Known>>>,
+    permits: Semaphore,
+}
+
+struct Known {
+    answer: Option<Answer>,
+    at: Instant,
+    is_asking: bool,
+}
+
+impl Default for Book {
+    fn default() -> Self {
+        Self { pages: Mutex::default(), permits: Semaphore::new(CONCURRENCY) }
+    }
+}
+
+impl Book {
+    /// The answers for a binding that are not too old.
+    pub fn evidence(&self, namespace: &str, binding: &str) -> Evidence {
+        let pages = lock(&self.pages);
+        let page = pages.get(&(namespace.to_owned(), binding.to_owned()));
+        let fresh = |(question, known): (&Question, &Known)| {
+            let answer = known.answer.clone().filter(|answer| known.at.elapsed() < holds_for(answer))?;
+            Some((question.clone(), answer))
+        };
+        page.into_iter().flatten().filter_map(fresh).collect()
+    }
+
+    /// The bad answers for a binding that it is time to ask for again.
+    pub fn doubtful(&self, namespace: &str, binding: &str) -> Vec<Question> {
+        let pages = lock(&self.pages);
+        let page = pages.get(&(namespace.to_owned(), binding.to_owned()));
+        let is_due = |known: &Known| is_bad(known.answer.as_ref()) && known.at.elapsed() >= ASK_AGAIN;
+        page.into_iter().flatten().filter(|(_, known)| is_due(known)).map(|(question, _)| question.clone()).collect()
+    }
+
+    /// Notes that a question is put; false where it is under way already.
+    fn begin(&self, namespace: &str, binding: &str, question: &Question) -> bool {
+        let mut pages = lock(&self.pages);
+        for page in pages.values_mut() {
+            page.retain(|_, known| known.is_asking || known.at.elapsed() < BAD_FOR);
+        }
+        pages.retain(|_, page| !page.is_empty());
+        let page = pages.entry((namespace.to_owned(), binding.to_owned())).or_default();
+        let known =
+            page.entry(question.clone()).or_insert(Known { answer: None, at: Instant::now(), is_asking: false });
+        !std::mem::replace(&mut known.is_asking, true)
+    }
+
+    /// Keeps an answer. True where it is news.
+    fn keep(&self, namespace: &str, binding: &str, question: Question, answer: Answer) -> bool {
+        let mut pages = lock(&self.pages);
+        let page = pages.entry((namespace.to_owned(), binding.to_owned())).or_default();
+        let known = Known { answer: Some(answer), at: Instant::now(), is_asking: false };
+        let is_news = page.get(&question).is_none_or(|old| old.answer != known.answer);
+        page.insert(question, known);
+        is_news
+    }
+}
+
+fn is_bad(answer: Option<&Answer>) -> bool {
+    matches!(answer, Some(Answer::Gone(_) | Answer::Silent(_)))
+}
+
+fn holds_for(answer: &Answer) -> Duration {
+    if is_bad(Some(answer)) { BAD_FOR } else { GOOD_FOR }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Puts questions for a binding; each answer that is news wakes it.
+pub fn ask(ctx: &Arc<Context>, binding: &AliasBinding, questions: Vec<Question>) {
+    let (namespace, name) = (binding.namespace().unwrap_or_default(), binding.name_any());
+    for question in questions {
+        if !ctx.book.begin(&namespace, &name, &question) {
+            continue;
+        }
+        let (ctx, namespace, name) = (Arc::clone(ctx), namespace.clone(), name.clone());
+        let model = binding.spec.model_ref.name.clone();
+        tokio::spawn(async move {
+            // The semaphore is never closed.
+            let permit = ctx.book.permits.acquire().await;
+            let answer = answer(&ctx, &namespace, &model, &question).await;
+            drop(permit);
+            if ctx.book.keep(&namespace, &name, question, answer) {
+                ctx.wake_binding(&namespace, &name);
+            }
+        });
+    }
+}
+
+async fn answer(ctx: &Context, namespace: &str, model: &str, question: &Question) -> Answer {
+    let model = ctx.model(namespace, model);
+    let place = model.map(|model| (registry_namespace(&model), model.spec.registry_ref.name.clone()));
+    let client = place.as_ref().and_then(|(namespace, name)| ctx.registries.of(namespace, name).registry());
+    if let (true, Some(client)) = (question.must_exist, &client) {
+        if let Some(gone) = is_gone(client, question).await {
+            return gone;
+        }
+    }
+    let registry = place.and_then(|(namespace, name)| ctx.registry(&namespace, &name));
+    let settings = match registry {
+        Some(registry) => artifact_settings(&registry, ctx).await,
+        None => Ok(BTreeMap::new()),
+    };
+    let stores = match settings {
+        Ok(settings) => Stores::new(client, settings, ctx.allow_file_artifacts),
+        Err(problem) => return Answer::Silent(problem.message),
+    };
+    match stores.check(&question.artifact_uri).await {
+        Verdict::Readable => Answer::Readable,
+        Verdict::Unreadable(why) => Answer::Gone(why),
+        Verdict::Unknown(why) => Answer::Silent(why),
+        Verdict::Unchecked(why) => Answer::Unchecked(why),
+    }
+}
+
+/// Whether the registry says plainly that it has no such version any more. One that cannot say hinders no rollback.
+async fn is_gone(client: &Registry, question: &Question) -> Option<Answer> {
+    let Question { model, version, artifact_uri, .. } = question;
+    match client.get_version(model, version).await {
+        Ok(None) => Some(Answer::Gone(format!("the registry has no version {version} of model {model:?} any more"))),
+        Ok(Some(found)) if found.artifact_uri.as_ref() != Some(artifact_uri) => Some(Answer::Gone(format!(
+            "the registry's version {version} of model {model:?} is another one than the one that ran"
+        ))),
+        Ok(Some(_)) | Err(_) => None,
+    }
+}

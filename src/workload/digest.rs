@@ -1,0 +1,94 @@
+//! Short digests, by which a change of somebody else's is seen without keeping what was there.
+//!
+//! Absent: secrecy. These digests only compare.
+
+use serde_json::Value;
+
+use crate::api::names;
+
+/// The variables that Pointsman sets.
+const OUR_VARIABLES: [&str; 7] = [
+    names::MODEL_NAME,
+    names::MODEL_VERSION,
+    names::MODEL_ALIAS,
+    names::MODEL_URI,
+    names::MODEL_RUN_ID,
+    names::MLFLOW_MODEL_URI,
+    names::MLFLOW_TRACKING_URI,
+];
+
+/// FNV-1a: short, stable between releases, and not for secrets.
+#[must_use]
+pub fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// Takes out of a pod template what Pointsman writes, and the moment of a `kubectl rollout restart`, which changes nothing.
+pub(super) fn without_ours(template: &mut Value) {
+    if let Some(metadata) = template.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("creationTimestamp");
+    }
+    take(template.pointer_mut("/metadata/annotations"), &[names::VERSION_ANNOTATION, names::RESTARTED_AT_ANNOTATION]);
+    take(template.pointer_mut("/metadata/labels"), &[names::BINDING_LABEL]);
+    drop_empty(template.get_mut("metadata"), &["annotations", "labels"]);
+    drop_empty(Some(template), &["metadata"]);
+    let containers = template.pointer_mut("/spec/containers").and_then(Value::as_array_mut);
+    for container in containers.into_iter().flatten() {
+        if let Some(env) = container.get_mut("env").and_then(Value::as_array_mut) {
+            env.retain(|variable| !OUR_VARIABLES.iter().any(|ours| variable["name"] == *ours));
+        }
+        drop_empty(Some(container), &["env"]);
+    }
+}
+
+fn take(members: Option<&mut Value>, names: &[&str]) {
+    if let Some(members) = members.and_then(Value::as_object_mut) {
+        members.retain(|name, _| !names.contains(&name.as_str()));
+    }
+}
+
+fn drop_empty(object: Option<&mut Value>, members: &[&str]) {
+    let Some(object) = object.and_then(Value::as_object_mut) else { return };
+    object.retain(|name, value| !(members.contains(&name.as_str()) && is_empty(value)));
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(members) => members.is_empty(),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn bare(mut template: Value) -> Value {
+        without_ours(&mut template);
+        template
+    }
+
+    #[test]
+    fn what_pointsman_writes_and_a_restart_are_no_change_of_the_template() {
+        let users =
+            json!({"metadata": {"labels": {"app": "a"}}, "spec": {"containers": [{"name": "server", "image": "a"}]}});
+        let mut ours = users.clone();
+        ours["metadata"]["annotations"] =
+            json!({"pointsman.dev/model-version": "3", "kubectl.kubernetes.io/restartedAt": "2026-11-23T12:00:00Z"});
+        ours["metadata"]["labels"]["pointsman.dev/binding"] = json!("taxi");
+        ours["spec"]["containers"][0]["env"] = json!([{"name": "MODEL_URI", "value": "s3://m/3"}]);
+        assert_eq!(bare(ours), bare(users));
+    }
+
+    #[test]
+    fn another_image_or_variable_is_a_change_of_the_template() {
+        let users = json!({"spec": {"containers": [{"name": "server", "image": "a"}]}});
+        let image = json!({"spec": {"containers": [{"name": "server", "image": "b"}]}});
+        let variable = json!({"spec": {"containers": [{"name": "server", "image": "a", "env": [{"name": "PORT", "value": "1"}]}]}});
+        assert_ne!(bare(users.clone()), bare(image));
+        assert_ne!(bare(users), bare(variable));
+    }
+}

@@ -1,0 +1,172 @@
+//! The Job that trains a lost version again: a pure function of the binding and of what was lost.
+//!
+//! Absent: chance and time. The same loss gives the same name, so that the Job is made once.
+
+use k8s_openapi::api::batch::v1::{Job as WholeJob, JobCondition};
+use kube::Resource;
+use kube::api::ObjectMeta;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::digest::fnv1a;
+use crate::api::registered_model::CodeLineage;
+use crate::api::rollback::{Lost, Retrain};
+use crate::api::{AliasBinding, names};
+
+/// A Job, as far as it matters here.
+#[derive(Clone, Debug, Default, Deserialize, Resource, Serialize)]
+#[resource(inherit = "WholeJob")]
+pub struct Job {
+    /// Name, labels, owners.
+    pub metadata: ObjectMeta,
+    /// How it is.
+    #[serde(default)]
+    pub status: JobStatus,
+}
+
+/// A Job's status, as far as it matters here.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct JobStatus {
+    /// Complete, Failed and the rest.
+    pub conditions: Vec<JobCondition>,
+}
+
+/// A Job to be.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RetrainJob {
+    /// Its name.
+    pub name: String,
+    /// The version that it trains again.
+    pub version: String,
+    /// The whole Job.
+    pub manifest: Value,
+}
+
+/// The Job for a loss.
+#[must_use]
+pub fn retrain_job(
+    binding: &AliasBinding,
+    retrain: &Retrain,
+    model: &str,
+    tracking_uri: Option<&str>,
+    lost: &Lost,
+) -> RetrainJob {
+    let own = binding.metadata.name.as_deref().unwrap_or_default();
+    let name = job_name(own, lost);
+    let template = &retrain.job_template;
+    let mut job = json!({
+        "apiVersion": "batch/v1", "kind": "Job",
+        "metadata": template.metadata,
+        "spec": template.spec,
+    });
+    job["metadata"]["name"] = json!(name);
+    job["metadata"]["namespace"] = json!(binding.metadata.namespace);
+    job["metadata"]["labels"][names::BINDING_LABEL] = json!(own);
+    job["metadata"]["ownerReferences"] = json!([{
+        "apiVersion": "pointsman.dev/v1alpha1", "kind": "AliasBinding", "name": own, "uid": binding.metadata.uid,
+        "controller": true, "blockOwnerDeletion": true,
+    }]);
+    let variables = variables(model, tracking_uri, lost);
+    for list in ["/spec/template/spec/containers", "/spec/template/spec/initContainers"] {
+        for container in job.pointer_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+            give(container, &variables);
+        }
+    }
+    RetrainJob { name, version: lost.version.clone(), manifest: job }
+}
+
+/// A Job's name becomes a label of its pods, so it holds 63 characters.
+fn job_name(binding: &str, lost: &Lost) -> String {
+    let short: String = binding.chars().take(24).collect();
+    let digest = fnv1a(lost.artifact_uri.as_deref().unwrap_or_default().as_bytes());
+    format!("{}-retrain-{}-{:08x}", short.trim_end_matches(['-', '.']), lost.version, digest >> 32)
+}
+
+fn variables(model: &str, tracking_uri: Option<&str>, lost: &Lost) -> Vec<(&'static str, String)> {
+    let nothing = CodeLineage::default();
+    let code = lost.lineage.code.as_ref().unwrap_or(&nothing);
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    let mut variables = vec![
+        ("RETRAIN_MODEL_NAME", model.to_owned()),
+        ("RETRAIN_MODEL_VERSION", lost.version.clone()),
+        ("RETRAIN_RUN_ID", text(&lost.run_id)),
+        ("RETRAIN_REPOSITORY", text(&code.repository)),
+        ("RETRAIN_COMMIT", text(&code.commit)),
+        ("RETRAIN_BRANCH", text(&code.branch)),
+        ("RETRAIN_ENTRY_POINT", text(&code.entry_point)),
+        ("RETRAIN_PARAMETERS", json!(lost.lineage.parameters).to_string()),
+        ("RETRAIN_DATASETS", json!(lost.lineage.datasets).to_string()),
+    ];
+    variables.extend(tracking_uri.map(|uri| (names::MLFLOW_TRACKING_URI, uri.to_owned())));
+    variables
+}
+
+/// What the container sets itself wins.
+fn give(container: &mut Value, variables: &[(&'static str, String)]) {
+    let Some(container) = container.as_object_mut() else { return };
+    let env = container.entry("env").or_insert_with(|| json!([]));
+    let Some(env) = env.as_array_mut() else { return };
+    for (name, value) in variables {
+        if !env.iter().any(|each| each["name"] == *name) {
+            // A $(NAME) in what MLflow recorded must not be filled in by Kubernetes.
+            env.push(json!({"name": name, "value": value.replace("$(", "$$(")}));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn binding() -> AliasBinding {
+        serde_json::from_value(json!({
+            "apiVersion": "pointsman.dev/v1alpha1", "kind": "AliasBinding",
+            "metadata": {"name": "taxi", "namespace": "ml", "uid": "u"},
+            "spec": {"modelRef": {"name": "m"}, "alias": "champion", "target": {"name": "server"},
+                "retrain": {"jobTemplate": {"spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [
+                    {"name": "train", "image": "a", "env": [{"name": "MLFLOW_TRACKING_URI", "value": "mine"}]}]}}}}}}}))
+        .expect("a binding")
+    }
+
+    fn lost(uri: &str) -> Lost {
+        serde_json::from_value(json!({"version": "3", "artifactURI": uri, "since": "2026-11-23T12:00:00Z",
+            "lineage": {"code": {"repository": "https://git.example/taxi", "commit": "abc"}, "parameters": {"alpha": "$(HOME)"}}}))
+        .expect("a loss")
+    }
+
+    fn job(uri: &str) -> RetrainJob {
+        let binding = binding();
+        let retrain = binding.spec.retrain.clone().expect("retrain");
+        retrain_job(&binding, &retrain, "nyc-taxi", Some("http://mlflow"), &lost(uri))
+    }
+
+    fn env(job: &RetrainJob, name: &str) -> String {
+        let env = job.manifest["spec"]["template"]["spec"]["containers"][0]["env"].as_array().expect("env");
+        let found = env.iter().find(|each| each["name"] == name).expect("the variable");
+        found["value"].as_str().expect("a value").to_owned()
+    }
+
+    #[test]
+    fn the_same_loss_gives_the_same_job_and_another_loss_another() {
+        assert_eq!(job("s3://m/3"), job("s3://m/3"));
+        assert_ne!(job("s3://m/3").name, job("s3://other/3").name);
+        assert!(job("s3://m/3").name.starts_with("taxi-retrain-3-"));
+    }
+
+    #[test]
+    fn the_job_gets_what_was_recorded_and_keeps_what_it_sets_itself() {
+        let job = job("s3://m/3");
+        assert_eq!(env(&job, "RETRAIN_COMMIT"), "abc");
+        assert_eq!(env(&job, "RETRAIN_BRANCH"), "");
+        assert_eq!(env(&job, "MLFLOW_TRACKING_URI"), "mine");
+        assert_eq!(env(&job, "RETRAIN_PARAMETERS"), r#"{"alpha":"$$(HOME)"}"#);
+    }
+
+    #[test]
+    fn the_binding_owns_the_job() {
+        let job = job("s3://m/3");
+        assert_eq!(job.manifest["metadata"]["ownerReferences"][0]["uid"], "u");
+        assert_eq!(job.manifest["metadata"]["labels"]["pointsman.dev/binding"], "taxi");
+    }
+}
