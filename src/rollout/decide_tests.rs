@@ -330,7 +330,10 @@ fn rule_5_the_workload_goes_back_to_what_was_good_and_can_be_read() {
     let asking = go(&Evidence::new());
     assert_eq!(asking.questions, [asked("1", true)]);
     let back = go(&back_evidence(Answer::Readable));
-    assert_eq!((applied(&back), back.gone_back.as_ref().map(|problem| problem.reason)), (Some("1"), Some(Reason::RolledBack)));
+    assert_eq!(
+        (applied(&back), back.gone_back.as_ref().map(|problem| problem.reason)),
+        (Some("1"), Some(Reason::RolledBack))
+    );
     assert_eq!(applied(&go(&back_evidence(Answer::Silent("away".into())))), Some("1"));
 }
 

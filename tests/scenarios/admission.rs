@@ -86,9 +86,11 @@ async fn bad_specs_are_refused_with_a_sentence_that_says_what_to_write(world: Ar
 
 async fn unknown_fields_are_refused_by_kubectl(world: Arc<World>) -> Told {
     let place = namespace(&world, "unknown fields").await;
-    for later in
-        [json!({"promotion": {"approval": "Manual"}}), json!({"rollback": {"maxRestarts": 3}}), json!({"retrain": {}})]
-    {
+    for later in [
+        json!({"promotion": {"approval": "Manual"}}),
+        json!({"rollback": {"maxRestart": 3}}),
+        json!({"inject": {"download": {}}}),
+    ] {
         let refused =
             place.kubectl_apply(binding(later.clone())).await.expect_err("an unknown field was accepted").to_string();
         assert!(refused.contains("unknown field"), "{later}: {refused}");

@@ -7,6 +7,7 @@
 
 mod admission;
 mod binding;
+mod failure;
 mod model;
 mod outage;
 mod people;
@@ -36,6 +37,7 @@ fn tell_all(arguments: &Arguments) -> Conclusion {
     let scenarios = [
         admission::scenarios(),
         binding::scenarios(),
+        failure::scenarios(),
         model::scenarios(),
         outage::scenarios(),
         people::scenarios(),

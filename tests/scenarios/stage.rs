@@ -191,14 +191,16 @@ impl Stage {
     }
 
     pub async fn declare_binding(&self, more: Value) {
-        // Most scenarios are not about baking.
-        let mut spec = json!({"modelRef": {"name": "model"}, "alias": "champion", "target": {"name": "server"},
-            "rollback": {"bakeSeconds": 0}});
+        let mut spec = json!({"modelRef": {"name": "model"}, "alias": "champion", "target": {"name": "server"}});
         merge(&mut spec, more);
         self.apply("AliasBinding", "binding", spec).await;
     }
 
-    pub async fn apply(&self, kind: &str, name: &str, spec: Value) -> Value {
+    pub async fn apply(&self, kind: &str, name: &str, mut spec: Value) -> Value {
+        if kind == "AliasBinding" && spec.get("rollback").is_none() {
+            // Most scenarios are not about baking.
+            spec["rollback"] = json!({"bakeSeconds": 0});
+        }
         let object = object(kind, name, spec);
         self.place.apply_object(&object).await.unwrap()
     }
