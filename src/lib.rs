@@ -7,6 +7,7 @@
 #[allow(clippy::doc_markdown, clippy::duplicated_attributes, rustdoc::bare_urls)]
 // the docs become `kubectl explain`, which shows backticks as they are
 pub mod api;
+pub mod artifact;
 pub mod cli;
 pub mod controller;
 pub mod registry;

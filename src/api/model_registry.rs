@@ -42,6 +42,9 @@ pub struct ModelRegistrySpec {
     /// Whom to trust on https; the well-known authorities where this is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
+    /// What the stores of artifacts are asked with, where files are not behind the MLflow server itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifacts: Option<Artifacts>,
     /// How often to look at the registry, as a number with the unit ms, s, m or h: 30s, 5m. At least 1s.
     #[serde(default = "default_interval")]
     #[schemars(regex(pattern = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"))]
@@ -74,6 +77,14 @@ pub struct MlflowServer {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255))]
     pub workspace: Option<String>,
+}
+
+/// What the stores of artifacts are asked with.
+#[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Artifacts {
+    /// A Secret of the registry's namespace whose keys are the environment variables that S3, GCS and Azure clients read, such as AWS_ACCESS_KEY_ID, GOOGLE_SERVICE_ACCOUNT_KEY or AZURE_STORAGE_CONNECTION_STRING; used only to ask whether artifacts can be read.
+    pub secret_ref: NameReference,
 }
 
 /// One way of signing in.
