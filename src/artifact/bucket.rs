@@ -194,19 +194,20 @@ impl Look<'_> {
         let options = GetOptions { range: Some(GetRange::Bounded(0..1)), ..GetOptions::default() };
         match self.store.get_opts(&path, options).await {
             Ok(given) => match given.into_stream().next().await {
-                Some(Ok(bytes)) if !bytes.is_empty() => self.unless_page(),
+                Some(Ok(bytes)) if !bytes.is_empty() => self.unless_strange(),
                 Some(Err(error)) => self.explain(&error),
                 _ => Found::Missing,
             },
             // Bytes are on their way, of the whole file: the store, or a proxy before it, knows no ranges.
-            Err(error) if error.to_string().contains("non-partial") => self.unless_page(),
+            Err(error) if error.to_string().contains("non-partial") => self.unless_strange(),
             Err(error) => self.explain(&error),
         }
     }
 
-    fn unless_page(&self) -> Found {
+    fn unless_strange(&self) -> Found {
         match self.line.take() {
             Some(Heard { origin, what: Said::Answer { html: true, .. } }) => Found::Other(self.page(&origin)),
+            Some(Heard { origin, what: Said::Answer { tagged: false, .. } }) => Found::Other(self.no_store(&origin)),
             _ => Found::Given,
         }
     }
@@ -214,6 +215,14 @@ impl Look<'_> {
     fn page(&self, origin: &str) -> Verdict {
         Verdict::Unchecked(format!(
             "{} was answered with an HTML page by {origin}; set the address of the store's API, not of its console",
+            self.address.shown
+        ))
+    }
+
+    /// Every store names the bytes that it gives.
+    fn no_store(&self, origin: &str) -> Verdict {
+        Verdict::Unknown(format!(
+            "{origin} answered about {} with what no store answers; check which server is asked",
             self.address.shown
         ))
     }
@@ -264,20 +273,20 @@ impl Look<'_> {
                     heard.origin, self.address.shown
                 )));
             }
-            Said::Answer { status, html, words } => (*status, *html, words),
+            Said::Answer { status, html, words, .. } => (*status, *html, words),
         };
+        if status.is_success() {
+            return Found::Other(self.no_store(&heard.origin));
+        }
         let code = code(words);
         let said =
             format!("{} answered {}{} about {}", heard.origin, status.as_u16(), spaced(code), self.address.shown);
-        self.meaning(status, html, code, said)
+        self.meaning(status, html, code, &said)
     }
 
-    fn meaning(&self, status: StatusCode, html: bool, code: &str, said: String) -> Found {
+    fn meaning(&self, status: StatusCode, html: bool, code: &str, said: &str) -> Found {
         let unchecked = |remedy: &str| Found::Other(Verdict::Unchecked(format!("{said}; {remedy}")));
         match status.as_u16() {
-            200..=299 => Found::Other(Verdict::Unknown(format!(
-                "{said} with what no store answers; check which server is asked"
-            ))),
             404 | 410 if matches!(code, "NoSuchBucket" | "ContainerNotFound") => Found::Other(self.no_bucket()),
             404 if html => unchecked("that is a web page: set the address of the store's API, not of its console"),
             404 | 410 | 416 => Found::Missing,

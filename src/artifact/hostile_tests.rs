@@ -44,10 +44,11 @@ fn object(extra: &str) -> Reply {
 }
 
 fn listing(keys: &[(&str, u64)]) -> Reply {
-    let files: String = keys
+    let files: Vec<String> = keys
         .iter()
         .map(|(key, size)| format!("<Contents><Key>{key}</Key><LastModified>2026-11-23T10:00:00.000Z</LastModified><ETag>x</ETag><Size>{size}</Size></Contents>"))
         .collect();
+    let files = files.concat();
     Reply::typed(
         "200 OK",
         "application/xml",
@@ -143,9 +144,13 @@ async fn plain_refusals_are_told_from_others() {
 
 #[tokio::test]
 async fn who_may_not_list_learns_what_to_allow() {
-    let server = Hostile::start(|_, head| match head.contains("list-type=2") {
-        true => xml("403 Forbidden", "AccessDenied"),
-        false => xml("404 Not Found", "NoSuchKey"),
+    let server = Hostile::start(|_, head| {
+        let (status, code) = if head.contains("list-type=2") {
+            ("403 Forbidden", "AccessDenied")
+        } else {
+            ("404 Not Found", "NoSuchKey")
+        };
+        xml(status, code)
     });
     let verdict = s3(&server.await.unwrap()).check("s3://b/k").await;
     assert!(matches!(verdict, Verdict::Unchecked(_)) && words(&verdict).contains("s3:ListBucket"), "{verdict:?}");
@@ -174,9 +179,9 @@ async fn answers_of_no_store_are_not_believed() {
 
 #[tokio::test]
 async fn endless_listing_is_cut() {
-    let server = Hostile::start(|_, head| match head.contains("list-type=2") {
-        true => Reply::Endless("HTTP/1.1 200 OK\r\nContent-Type: application/xml\r\n\r\n".to_owned()),
-        false => xml("404 Not Found", "NoSuchKey"),
+    let server = Hostile::start(|_, head| {
+        let endless = || Reply::Endless("HTTP/1.1 200 OK\r\nContent-Type: application/xml\r\n\r\n".to_owned());
+        if head.contains("list-type=2") { endless() } else { xml("404 Not Found", "NoSuchKey") }
     });
     let verdict = s3(&server.await.unwrap()).check("s3://b/k").await;
     assert!(matches!(verdict, Verdict::Unknown(_)), "{verdict:?}");
@@ -197,7 +202,7 @@ async fn google_and_azure_are_asked_in_their_own_way() {
     assert!(matches!(other, Verdict::Unchecked(_)) && words(&other).contains("acct"), "{other:?}");
     let heads: Vec<String> =
         server.heads().iter().map(|head| head.lines().next().unwrap_or_default().to_owned()).collect();
-    assert_eq!(heads, ["GET /b/k/MLmodel HTTP/1.1", "GET /c/k/MLmodel HTTP/1.1"]);
+    assert_eq!(heads, ["GET /b/k%2FMLmodel HTTP/1.1", "GET /c/k/MLmodel HTTP/1.1"]);
 }
 
 #[tokio::test]

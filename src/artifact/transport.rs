@@ -12,7 +12,7 @@ use object_store::ClientOptions;
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
 };
-use reqwest::header::CONTENT_TYPE;
+use reqwest::header::{CONTENT_TYPE, ETAG};
 use reqwest::{Response, StatusCode};
 use url::Url;
 
@@ -111,8 +111,8 @@ pub(super) struct Heard {
 /// What was answered.
 #[derive(Clone, Debug)]
 pub(super) enum Said {
-    /// A status, whether a page for people came with it, and a refusal's words.
-    Answer { status: StatusCode, html: bool, words: String },
+    /// A status, whether a page for people came with it, whether it names the file's bytes (`ETag`), and a refusal's words.
+    Answer { status: StatusCode, html: bool, tagged: bool, words: String },
     /// Nothing, for this reason.
     Nothing(String),
 }
@@ -171,7 +171,8 @@ impl Line {
             let words = String::from_utf8_lossy(&read).into_owned();
             (HttpResponseBody::from(read), words)
         };
-        self.note(origin, Said::Answer { status, html, words });
+        let tagged = headers.contains_key(ETAG);
+        self.note(origin, Said::Answer { status, html, tagged, words });
         let mut answer = HttpResponse::new(body);
         *answer.status_mut() = status;
         *answer.headers_mut() = headers;
