@@ -219,7 +219,7 @@ impl Look<'_> {
         ))
     }
 
-    /// Every store names the bytes that it gives.
+    /// Every store names or dates the bytes that it gives.
     fn no_store(&self, origin: &str) -> Verdict {
         Verdict::Unknown(format!(
             "{origin} answered about {} with what no store answers; check which server is asked",

@@ -12,7 +12,7 @@ use object_store::ClientOptions;
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
 };
-use reqwest::header::{CONTENT_TYPE, ETAG};
+use reqwest::header::{CONTENT_TYPE, ETAG, LAST_MODIFIED};
 use reqwest::{Response, StatusCode};
 use url::Url;
 
@@ -111,7 +111,7 @@ pub(super) struct Heard {
 /// What was answered.
 #[derive(Clone, Debug)]
 pub(super) enum Said {
-    /// A status, whether a page for people came with it, whether it names the file's bytes (`ETag`), and a refusal's words.
+    /// A status, whether a page for people came with it, whether it names or dates the bytes, and a refusal's words.
     Answer { status: StatusCode, html: bool, tagged: bool, words: String },
     /// Nothing, for this reason.
     Nothing(String),
@@ -171,7 +171,7 @@ impl Line {
             let words = String::from_utf8_lossy(&read).into_owned();
             (HttpResponseBody::from(read), words)
         };
-        let tagged = headers.contains_key(ETAG);
+        let tagged = headers.contains_key(ETAG) || headers.contains_key(LAST_MODIFIED);
         self.note(origin, Said::Answer { status, html, tagged, words });
         let mut answer = HttpResponse::new(body);
         *answer.status_mut() = status;

@@ -63,10 +63,10 @@ impl Registry {
         }
     }
 
-    /// Whether the path is a file. With S3 behind the server, what is missing is a 500 here and an empty listing there.
+    /// Whether the path is a file. An empty folder is a 400 here; with S3 behind the server, what is missing is a 500.
     async fn is_file(&self, path: &str) -> Result<bool, RegistryError> {
         match self.has_bytes(path).await {
-            Err(RegistryError::Unwell { status: 500, .. }) => Ok(false),
+            Err(RegistryError::Unwell { status: 500, .. } | RegistryError::Refused { status: 400, .. }) => Ok(false),
             outcome => outcome,
         }
     }
