@@ -34,6 +34,8 @@ const BAD_CREDENTIALS: &[&str] = &[
     "InvalidAuthenticationInfo",
     "AuthenticationRequired",
     "InvalidSecurity",
+    // versitygw, with 404
+    "XAdminUserNotFound",
 ];
 
 /// A store that can be read and listed a page at a time.
@@ -242,8 +244,11 @@ impl Look<'_> {
         match self.store.list_paginated(prefix.as_deref(), options).await {
             Ok(page) => Ok(page.result.objects.into_iter().find(|file| file.size > 0).map(|file| file.location.into())),
             Err(error) => match self.explain(&error) {
-                // A folder that is not there lists as nothing; a 404 here is the bucket's.
-                Found::Missing => Err(Found::Other(self.no_bucket())),
+                // A folder that is not there lists as nothing, and a bucket that is not there has a code of its own.
+                Found::Missing => Err(Found::Other(Verdict::Unchecked(format!(
+                    "the folder of {} cannot be listed there (404); look at the endpoint in the Secret that spec.artifacts names",
+                    self.address.shown
+                )))),
                 found => Err(found),
             },
         }
@@ -287,13 +292,13 @@ impl Look<'_> {
     fn meaning(&self, status: StatusCode, html: bool, code: &str, said: &str) -> Found {
         let unchecked = |remedy: &str| Found::Other(Verdict::Unchecked(format!("{said}; {remedy}")));
         match status.as_u16() {
+            400..=499 if BAD_CREDENTIALS.contains(&code) || status == StatusCode::UNAUTHORIZED => {
+                unchecked("it does not accept the credentials: renew them in the Secret that spec.artifacts names")
+            }
             404 | 410 if matches!(code, "NoSuchBucket" | "ContainerNotFound") => Found::Other(self.no_bucket()),
             404 if html => unchecked("that is a web page: set the address of the store's API, not of its console"),
             404 | 410 | 416 => Found::Missing,
             408 | 429 | 500.. => Found::Other(Verdict::Unknown(format!("{said}; ask again when the store is well"))),
-            400..=403 if BAD_CREDENTIALS.contains(&code) || status == StatusCode::UNAUTHORIZED => {
-                unchecked("it does not accept the credentials: renew them in the Secret that spec.artifacts names")
-            }
             403 if self.chosen.is_anonymous() => unchecked("nothing was signed: set credentials that may read it"),
             403 => {
                 Found::Denied(format!("{said}; allow these credentials to read it, or register the version elsewhere"))
