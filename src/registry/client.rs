@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use reqwest::header::{CONTENT_TYPE, HeaderValue, LOCATION};
+use reqwest::header::{CONTENT_TYPE, HeaderValue, LOCATION, RANGE};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use tokio::sync::OnceCell;
@@ -158,23 +158,29 @@ pub(super) struct Ask<'a> {
     query: &'a [(&'a str, &'a str)],
     body: Option<serde_json::Value>,
     limit: usize,
+    beginning: bool,
     timeout: Option<Duration>,
 }
 
 impl<'a> Ask<'a> {
     /// A question that changes nothing. The path is in whole segments below the base address, or several joined by `/`.
     pub(super) fn get(path: &'a [&'a str], query: &'a [(&'a str, &'a str)]) -> Self {
-        Self { method: Method::GET, path, query, body: None, limit: SMALL_ANSWER, timeout: None }
+        Self { method: Method::GET, path, query, body: None, limit: SMALL_ANSWER, beginning: false, timeout: None }
     }
 
     /// A change.
     pub(super) fn change(method: Method, path: &'a [&'a str], body: serde_json::Value) -> Self {
-        Self { method, path, query: &[], body: Some(body), limit: SMALL_ANSWER, timeout: None }
+        Self { method, path, query: &[], body: Some(body), limit: SMALL_ANSWER, beginning: false, timeout: None }
     }
 
     /// The same with another bound on the answer.
     pub(super) fn limit(self, limit: usize) -> Self {
         Self { limit, ..self }
+    }
+
+    /// The same, content with the first bytes: asked as a range, and cut where the server ignores that.
+    pub(super) fn beginning(self, limit: usize) -> Self {
+        Self { limit, beginning: true, ..self }
     }
 
     /// The same with a shorter patience.
@@ -281,6 +287,12 @@ impl Registry {
         origin_and_path(&self.url(path, &[]))
     }
 
+    /// Whether a host, with or without a port, is where this registry is.
+    #[must_use]
+    pub(crate) fn is_at(&self, host: &str) -> bool {
+        host == host_and_port(&self.inner.base) || Some(host) == self.inner.base.host_str()
+    }
+
     /// What the server said, fit to be seen.
     pub(super) fn clean(&self, words: &str) -> String {
         self.inner.redactor.clean(words)
@@ -332,7 +344,7 @@ impl Registry {
         let content_type = header(&response, &CONTENT_TYPE);
         let (body, whole) =
             read_bounded(response, ask.limit).await.map_err(|error| self.body_fault(&at, timeout, &error))?;
-        if !whole {
+        if !whole && !ask.beginning {
             return Err(RegistryError::TooLarge { at, limit: ask.limit });
         }
         Ok(Answer { at, body, content_type })
@@ -346,6 +358,10 @@ impl Registry {
                 request.header("X-MLFLOW-WORKSPACE", workspace)
             }
             _ => request,
+        };
+        let request = match ask.limit.checked_sub(1).filter(|_| ask.beginning) {
+            Some(last) => request.header(RANGE, format!("bytes=0-{last}")),
+            None => request,
         };
         match &ask.body {
             Some(body) => request.json(body),
@@ -430,7 +446,7 @@ fn is_code(code: &str) -> bool {
 }
 
 /// The body up to a bound, and whether that was all of it. The header's length is not believed.
-async fn read_bounded(mut response: Response, limit: usize) -> Result<(Vec<u8>, bool), reqwest::Error> {
+pub(crate) async fn read_bounded(mut response: Response, limit: usize) -> Result<(Vec<u8>, bool), reqwest::Error> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await? {
         let room = limit - body.len();
@@ -457,7 +473,7 @@ fn redirect_origin(response: &Response) -> String {
 }
 
 /// The innermost cause, which is the one that names the fault.
-fn root_cause(error: &reqwest::Error) -> String {
+pub(crate) fn root_cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(deeper) = cause.source() {
         cause = deeper;

@@ -187,7 +187,7 @@ impl ListingSum {
 }
 
 /// A name of one level.
-fn is_plain_name(name: &str) -> bool {
+pub(super) fn is_plain_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= 1024
         && name != "."

@@ -12,7 +12,7 @@ use super::{Connection, Credentials, Registry};
 
 /// What a connection is answered with.
 #[derive(Clone)]
-pub(super) enum Reply {
+pub(crate) enum Reply {
     /// These bytes, then the end.
     Raw(String),
     /// These bytes, then the letter `a` for ever.
@@ -24,11 +24,11 @@ pub(super) enum Reply {
 }
 
 impl Reply {
-    pub(super) fn json(status: &str, body: &str) -> Self {
+    pub(crate) fn json(status: &str, body: &str) -> Self {
         Self::typed(status, "application/json", body)
     }
 
-    pub(super) fn typed(status: &str, content_type: &str, body: &str) -> Self {
+    pub(crate) fn typed(status: &str, content_type: &str, body: &str) -> Self {
         Self::Raw(format!(
             "HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
             body.len()
@@ -37,14 +37,14 @@ impl Reply {
 }
 
 /// A running server. It ends with the test's runtime.
-pub(super) struct Hostile {
-    pub(super) uri: String,
+pub(crate) struct Hostile {
+    pub(crate) uri: String,
     heads: Arc<Mutex<Vec<String>>>,
 }
 
 impl Hostile {
     /// Answers each connection with what `reply` says to its number and head.
-    pub(super) async fn start(reply: impl Fn(usize, &str) -> Reply + Send + Sync + 'static) -> std::io::Result<Self> {
+    pub(crate) async fn start(reply: impl Fn(usize, &str) -> Reply + Send + Sync + 'static) -> std::io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let uri = format!("http://{}", listener.local_addr()?);
         let heads = Arc::new(Mutex::new(Vec::new()));
@@ -64,12 +64,12 @@ impl Hostile {
     }
 
     /// The heads of all requests so far.
-    pub(super) fn heads(&self) -> Vec<String> {
+    pub(crate) fn heads(&self) -> Vec<String> {
         self.heads.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// A reader of this server that is soon out of patience.
-    pub(super) fn registry(&self, credentials: Credentials) -> Result<Registry, super::RegistryError> {
+    pub(crate) fn registry(&self, credentials: Credentials) -> Result<Registry, super::RegistryError> {
         // Another test may have chosen the provider already.
         _ = rustls::crypto::ring::default_provider().install_default();
         let connection = Connection::new(&self.uri);

@@ -2,18 +2,19 @@
 //!
 //! Absent: polling, caching of answers and any decision. Each call asks the server now and answers with what it said.
 
-mod client;
+mod artifacts;
+pub(crate) mod client;
 mod details;
 mod error;
 mod filter;
 mod models;
-mod redact;
-mod source;
+pub(crate) mod redact;
+pub(crate) mod source;
 mod versions;
 mod wire;
 
 #[cfg(test)]
-mod hostile;
+pub(crate) mod hostile;
 
 pub use client::{Connection, Credentials, Registry};
 pub use error::RegistryError;

@@ -7,18 +7,18 @@ const KEPT: usize = 200;
 
 /// The secrets that must not be seen, the longest first.
 #[derive(Clone, Default)]
-pub(super) struct Redactor(Vec<String>);
+pub(crate) struct Redactor(Vec<String>);
 
 impl Redactor {
     /// A redactor of these secrets.
-    pub(super) fn new(secrets: impl IntoIterator<Item = String>) -> Self {
+    pub(crate) fn new(secrets: impl IntoIterator<Item = String>) -> Self {
         let mut secrets: Vec<String> = secrets.into_iter().filter(|secret| !secret.is_empty()).collect();
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         Self(secrets)
     }
 
     /// One line without control characters and secrets, cut short. Secrets go before the cut, lest half of one stays.
-    pub(super) fn clean(&self, words: &str) -> String {
+    pub(crate) fn clean(&self, words: &str) -> String {
         let line: String = words.chars().map(|c| if is_unseen(c) { ' ' } else { c }).collect();
         let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
         cut(&self.hide(&line), KEPT)
@@ -36,7 +36,7 @@ fn is_unseen(c: char) -> bool {
 }
 
 /// At most so many characters, with a sign where some were left out.
-pub(super) fn cut(text: &str, most: usize) -> String {
+pub(crate) fn cut(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),

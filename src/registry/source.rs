@@ -39,7 +39,7 @@ pub(super) fn logged_model(source: &str) -> Option<&str> {
 }
 
 /// A run's artifact root with a path below it.
-pub(super) fn below(root: &str, path: &str) -> String {
+pub(crate) fn below(root: &str, path: &str) -> String {
     let (base, query) = root.split_once('?').map_or((root, None), |(base, query)| (base, Some(query)));
     let base = base.trim_end_matches('/');
     let joined = if path.is_empty() { base.to_owned() } else { format!("{base}/{path}") };
@@ -88,7 +88,7 @@ fn scheme(uri: &str) -> Option<&str> {
 }
 
 /// Whether the authority holds `user:password@`. A user alone is a container of Azure (`abfss://container@account`).
-pub(super) fn has_password(uri: &str) -> bool {
+pub(crate) fn has_password(uri: &str) -> bool {
     let authority =
         uri.split_once("://").map_or("", |(_, rest)| rest).split(['/', '?', '#']).next().unwrap_or_default();
     authority.rsplit_once('@').is_some_and(|(user, _)| user.contains(':'))

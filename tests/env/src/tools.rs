@@ -205,6 +205,21 @@ const KWOK: Family =
 const HELM: Family =
     Family { name: "helm", packages: &[("helm.sh/helm/v4/cmd/helm", "helm")], kubernetes_version: false };
 
+/// Not one of [`Tools`]: only the tests of artifact stores need it.
+const VERSITYGW: Family = Family {
+    name: "versitygw",
+    packages: &[("github.com/versity/versitygw/cmd/versitygw", "versitygw")],
+    kubernetes_version: false,
+};
+
+/// The S3 server, built first where it never was.
+pub fn versitygw(cache: &Cache) -> Result<PathBuf> {
+    if cache.existing(&VERSITYGW.entry()?).is_none() {
+        prerequisites::check(&[Need::Go])?;
+    }
+    VERSITYGW.build(cache).map(|folder| folder.join("versitygw"))
+}
+
 impl Family {
     fn module(&self) -> PathBuf {
         crate::crate_folder().join("tools").join(self.name)

@@ -1,19 +1,21 @@
-//! Runs a command beside MLflow servers of both versions, whose addresses it finds in its environment.
+//! Runs a command beside MLflow servers of both versions and an S3 server, whose addresses it finds in its environment.
 //! Absent: what the command does with them.
 
 use std::process::ExitCode;
 
+use pointsman_env::bucket::{self, BucketServer};
 use pointsman_env::mlflow::{Mlflow, MlflowOptions};
 use pointsman_env::python::{self, MlflowVersion};
 use pointsman_env::{Error, Result};
 
-/// Starts MLflow 3, MLflow 2 and an MLflow 3 that asks for a password, runs the command, and stops them.
+/// Starts MLflow 3, MLflow 2, an MLflow 3 that asks for a password and an S3 server, runs the command, and stops them.
 pub async fn with_mlflow(command: &[String]) -> Result<ExitCode> {
     let three = Mlflow::start(MlflowVersion::Three, MlflowOptions::default()).await?;
     let two = Mlflow::start(MlflowVersion::Two, MlflowOptions::default()).await?;
     let account = Some(("keeper".to_owned(), "a-long-passw0rd-of-the-test".to_owned()));
     let guarded = MlflowOptions { basic_auth: account, ..MlflowOptions::default() };
     let guarded = Mlflow::start(MlflowVersion::Three, guarded).await?;
+    let buckets = BucketServer::start().await?;
     let (program, arguments) =
         command.split_first().ok_or_else(|| Error::new("running a command", "none was given"))?;
     let status = tokio::process::Command::new(program)
@@ -21,6 +23,11 @@ pub async fn with_mlflow(command: &[String]) -> Result<ExitCode> {
         .env("POINTSMAN_TEST_MLFLOW3", three.url())
         .env("POINTSMAN_TEST_MLFLOW2", two.url())
         .env("POINTSMAN_TEST_MLFLOW_AUTH", guarded.url())
+        .env("POINTSMAN_TEST_MLFLOW3_ARTIFACTS", three.artifacts())
+        .env("POINTSMAN_TEST_S3", buckets.url())
+        .env("POINTSMAN_TEST_S3_BUCKETS", buckets.data())
+        .env("POINTSMAN_TEST_S3_KEY_ID", bucket::ACCOUNT.0)
+        .env("POINTSMAN_TEST_S3_SECRET", bucket::ACCOUNT.1)
         .env("POINTSMAN_TEST_PYTHON3", python::environment(MlflowVersion::Three).await?)
         .env("POINTSMAN_TEST_PYTHON2", python::environment(MlflowVersion::Two).await?)
         .kill_on_drop(true)

@@ -1,0 +1,74 @@
+//! A real S3 server on loopback over a folder: each folder in it is a bucket, each file below an object.
+//! Absent: users and policies. It knows one account, and whoever comes without it may read nothing.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use crate::cache::Cache;
+use crate::error::{Context, Error, Result};
+use crate::ports::free_port;
+use crate::process::{Child, Program, RunFolder};
+use crate::tools;
+
+/// The one account.
+pub const ACCOUNT: (&str, &str) = ("keeper-of-models", "a-secret-of-the-test");
+
+/// How long the server may take from its start to the first answer.
+const START_LIMIT: Duration = Duration::from_secs(30);
+
+/// A server with its data; it ends, and its data goes, when this is dropped.
+#[derive(Debug)]
+pub struct BucketServer {
+    // The child is dropped before its folder.
+    child: Child,
+    port: u16,
+    folder: RunFolder,
+}
+
+impl BucketServer {
+    /// Starts a server, built first where it never was, and returns once it answers.
+    ///
+    /// # Errors
+    /// When it cannot be built or does not answer; the error ends with its log.
+    pub async fn start() -> Result<Self> {
+        let program = tokio::task::spawn_blocking(|| tools::versitygw(&Cache::open()?));
+        let program = program.await.context("building versitygw")??;
+        let folder = RunFolder::create("s3")?;
+        let port = free_port()?;
+        fs::create_dir(folder.path().join("data")).context("making the folder of the buckets")?;
+        let child = Program::new("versitygw", program)
+            .args(["--quiet", "--port", &format!("127.0.0.1:{port}"), "posix"])
+            .args([folder.path().join("data")])
+            .env("ROOT_ACCESS_KEY_ID", ACCOUNT.0)
+            .env("ROOT_SECRET_ACCESS_KEY", ACCOUNT.1)
+            .start(folder.path())?;
+        let mut server = Self { child, port, folder };
+        server.wait_until_it_listens().await?;
+        Ok(server)
+    }
+
+    /// Where it answers.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// The folder whose folders are its buckets.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    async fn wait_until_it_listens(&mut self) -> Result<()> {
+        let deadline = Instant::now() + START_LIMIT;
+        while tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
+            self.child.still_running()?;
+            if Instant::now() > deadline {
+                return Err(Error::new("waiting for versitygw", self.child.tail(30)));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+}
