@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use pointsman_env::PlainDeployment;
 use pointsman_env::interceptor::{When, matching};
-use pointsman_env::kinds::{ALIAS_BINDING, DEPLOYMENT, JOB, POD, REPLICA_SET};
+use pointsman_env::kinds::{ALIAS_BINDING, DEPLOYMENT, JOB, POD, REGISTERED_MODEL, REPLICA_SET};
 use pointsman_env::observe::Which;
+use pointsman_env::python::MlflowVersion;
 use pointsman_env::registrar::How;
 use serde_json::{Value, json};
 
@@ -26,6 +27,8 @@ scenarios!(
     a_version_bakes_before_it_is_live_and_one_that_was_good_does_not,
     scaling_evicting_and_losing_a_node_are_not_a_bad_version,
     an_older_version_is_gone_back_to_where_the_newest_good_one_is_deleted,
+    an_older_version_is_gone_back_to_where_the_newest_good_ones_files_are_lost,
+    an_unreadable_artifact_never_starts_a_rollout_and_is_rolled_out_when_it_can_be_read,
     with_nowhere_to_go_back_to_the_code_is_named_and_trained_again_once,
     a_failed_first_version_stays_and_says_that_there_is_nothing_before_it,
     without_on_failure_a_failure_is_told_and_nothing_is_changed,
@@ -253,6 +256,55 @@ async fn an_older_version_is_gone_back_to_where_the_newest_good_one_is_deleted(w
     stage.client.delete_version(&stage.model, "2").await.unwrap();
     let back = went_back_to(&stage, "1").await;
     assert_eq!(outcomes(&back)[0], ("1", "Live", "Failure"));
+    stage.end().await
+}
+
+/// Takes a version's files away from the server's own store; the path answers where they are now.
+async fn lose_files(world: &World, stage: &Stage, version: &str) -> (std::path::PathBuf, std::path::PathBuf) {
+    let model = stage.place.get(&REGISTERED_MODEL, "model").await.unwrap();
+    let versions = model["status"]["versions"].as_array().unwrap();
+    let uri = versions.iter().find(|each| each["version"] == version).unwrap()["artifactURI"].as_str().unwrap();
+    let path = uri.strip_prefix("mlflow-artifacts:/").unwrap();
+    let from = world.artifacts(MlflowVersion::Three).await.join(path);
+    let to = from.with_extension("lost");
+    std::fs::rename(&from, &to).unwrap();
+    (from, to)
+}
+
+async fn an_older_version_is_gone_back_to_where_the_newest_good_ones_files_are_lost(world: Arc<World>) -> Told {
+    let stage = Stage::new(&world, "lost files").await;
+    for alpha in [0.1, 0.2, 0.3] {
+        stage.client.train_and_register(&stage.model, How::RegisterModel, alpha).await.unwrap();
+    }
+    prepare(&stage, PlainDeployment::named("server").playing("3=crash").manifest(), json!({})).await;
+    stage.alias("2").await;
+    stage.runs("2").await;
+    lose_files(&world, &stage, "2").await;
+    stage.alias("3").await;
+    let back = went_back_to(&stage, "1").await;
+    assert_eq!(outcomes(&back)[..2], [("1", "Live", "Failure"), ("3", "RolledBack", "AliasMove")]);
+    stage.end().await
+}
+
+async fn an_unreadable_artifact_never_starts_a_rollout_and_is_rolled_out_when_it_can_be_read(world: Arc<World>) -> Told {
+    let stage = Stage::new(&world, "unreadable").await;
+    for alpha in [0.1, 0.2] {
+        stage.client.train_and_register(&stage.model, How::CreateModelVersion, alpha).await.unwrap();
+    }
+    prepare(&stage, PlainDeployment::named("server").manifest(), json!({})).await;
+    let (from, to) = lose_files(&world, &stage, "2").await;
+    let sets = stage.replica_sets().await.len();
+    stage.alias("2").await;
+    let told = stage.says("ArtifactUnavailable").await;
+    assert!(told.contains("version 2 is not rolled out, for its artifact cannot be read"), "{told}");
+    let binding = stage.binding().await;
+    assert_eq!(condition(&binding, "ArtifactAvailable")["status"], "False");
+    assert_eq!(outcomes(&binding)[..2], [("2", "HeldBack", "AliasMove"), ("1", "Live", "AliasMove")]);
+    stays_on(&stage, "1", 3).await;
+    assert_eq!(stage.replica_sets().await.len(), sets);
+    std::fs::rename(to, from).unwrap();
+    let runs = stage.runs("2").await;
+    assert_eq!(condition(&runs, "ArtifactAvailable")["status"], "True");
     stage.end().await
 }
 

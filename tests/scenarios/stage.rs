@@ -63,6 +63,13 @@ impl World {
         cell.get_or_init(start).await.lock().await.url()
     }
 
+    /// The folder in which the shared MLflow server of a version keeps artifacts.
+    pub async fn artifacts(&self, version: MlflowVersion) -> PathBuf {
+        self.mlflow(version).await;
+        let cell = if version == MlflowVersion::Three { &self.three } else { &self.two };
+        cell.get().unwrap().lock().await.artifacts()
+    }
+
     pub async fn end(&self) {
         for server in [&self.three, &self.two].into_iter().filter_map(OnceCell::get) {
             server.lock().await.stop().await;
