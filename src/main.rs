@@ -69,6 +69,7 @@ async fn connect_and_run(arguments: RunArguments) -> Result<(), Failure> {
         health_address: arguments.health_address,
         watch_namespaces: arguments.watch_namespaces,
         instance: arguments.instance,
+        cluster_name: arguments.cluster_name,
         allow_file_artifacts: arguments.check_file_artifacts,
     };
     let mut terminate = signal(SignalKind::terminate())?;

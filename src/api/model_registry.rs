@@ -45,6 +45,9 @@ pub struct ModelRegistrySpec {
     /// What the stores of artifacts are asked with, where files are not behind the MLflow server itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifacts: Option<Artifacts>,
+    /// What Pointsman writes into the registry.
+    #[serde(default)]
+    pub write_back: WriteBack,
     /// How often to look at the registry, as a number with the unit ms, s, m or h: 30s, 5m. At least 1s.
     #[serde(default = "default_interval")]
     #[schemars(regex(pattern = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"))]
@@ -77,6 +80,16 @@ pub struct MlflowServer {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255))]
     pub workspace: Option<String>,
+}
+
+/// What Pointsman writes into the registry.
+#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WriteBack {
+    /// True: each version that a binding's history tells of carries a tag pointsman.dev/<cluster>/<namespace>/<binding> with
+    /// its outcome and the time, so that MLflow's own UI shows where a version runs and where it failed.
+    #[serde(default)]
+    pub deployment_tags: bool,
 }
 
 /// What the stores of artifacts are asked with.

@@ -49,6 +49,9 @@ pub struct RunArguments {
         value_delimiter = ','
     )]
     pub watch_namespaces: Vec<String>,
+    /// This cluster's name in the tags that spec.writeBack of a ModelRegistry writes: letters, digits, - and .
+    #[arg(long, default_value = "cluster", value_name = "NAME", env = "POINTSMAN_CLUSTER_NAME", value_parser = cluster_name)]
+    pub cluster_name: String,
     /// Look for file: artifacts too, in this process's own file system: only where the pods see the same one.
     #[arg(long, env = "POINTSMAN_CHECK_FILE_ARTIFACTS")]
     pub check_file_artifacts: bool,
@@ -70,4 +73,13 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+fn cluster_name(word: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+    if (1..=63).contains(&word.len()) && word.chars().all(plain) {
+        Ok(word.to_owned())
+    } else {
+        Err("write 1 to 63 letters, digits, - or .".to_owned())
+    }
 }

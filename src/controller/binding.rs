@@ -12,7 +12,7 @@ use kube::runtime::events::{Event, EventType};
 use kube::{Api, Resource, ResourceExt};
 use serde_json::Value;
 
-use super::context::Context;
+use super::context::{Context, registry_namespace};
 use super::evidence::{ASK_AGAIN, ask};
 use super::failure::Failure;
 use super::metrics::{Kind, Transition};
@@ -185,13 +185,29 @@ async fn publish(binding: &AliasBinding, ctx: &Context, new: AliasBindingStatus)
     changed.status = Some(new.clone());
     ctx.metrics.status_writes.get_or_create(&Kind { kind: "AliasBinding" }).inc();
     status::replace(&ctx.client, &changed).await?;
-    for entry in ledger_changes(&old, &new) {
+    let changes = ledger_changes(&old, &new);
+    for entry in &changes {
         log(binding, entry);
+    }
+    if !changes.is_empty() {
+        wake_registry(binding, ctx);
     }
     for notice in notices(&old, &new) {
         tell(binding, ctx, &notice).await;
     }
     Ok(())
+}
+
+/// A registry that keeps tags of what is deployed writes them when the ledger changes.
+fn wake_registry(binding: &AliasBinding, ctx: &Context) {
+    let model = ctx.model(&binding.namespace().unwrap_or_default(), &binding.spec.model_ref.name);
+    let Some((namespace, name)) = model.map(|model| (registry_namespace(&model), model.spec.registry_ref.name.clone()))
+    else {
+        return;
+    };
+    if ctx.registry(&namespace, &name).is_some_and(|registry| registry.spec.write_back.deployment_tags) {
+        ctx.wake_registry(&namespace, &name);
+    }
 }
 
 /// The ledger in full, for those who keep logs longer than the status keeps entries.

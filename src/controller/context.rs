@@ -32,6 +32,8 @@ pub struct Context {
     pub jobs: Arc<Labelled<Job>>,
     /// What registries and stores answered of versions.
     pub book: Book,
+    /// This cluster's name in the registry's tags.
+    pub cluster_name: String,
     /// Whether `file:` artifacts are looked for in this process's own file system.
     pub allow_file_artifacts: bool,
     /// Writes Events.

@@ -16,5 +16,6 @@ mod retrain;
 mod run;
 mod status;
 mod watch;
+mod write_back;
 
 pub use run::{Settings, run};

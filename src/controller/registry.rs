@@ -16,6 +16,7 @@ use super::failure::Failure;
 use super::metrics::{Kind, Outcome};
 use super::registry_state::RegistryState;
 use super::status;
+use super::write_back::write_back;
 use crate::api::conditions::{READY, RECONCILING, STALLED, Wanted, transition};
 use crate::api::{ModelRegistry, ModelRegistryStatus, Reason, names, reason::Problem};
 use crate::registry::{Connection, Credentials, ModelFacts, Registry};
@@ -41,6 +42,7 @@ pub async fn reconcile(registry: Arc<ModelRegistry>, ctx: Arc<Context>) -> Resul
             ctx.wake_model(&model.namespace().unwrap_or_default(), &model.name_any());
         }
     }
+    write_back(&registry, &ctx);
     publish(&registry, &ctx, &state, watched.len()).await?;
     Ok(if registry.spec.suspend { Action::await_change() } else { Action::requeue(state.until_next_look()) })
 }

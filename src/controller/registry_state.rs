@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::write_back::Written;
 use crate::api::reason::Problem;
 use crate::registry::{Connection, ModelFacts, Registry};
 
@@ -31,6 +32,8 @@ impl RegistryStates {
 /// What was learned of one registry.
 #[derive(Default)]
 pub struct RegistryState {
+    /// What is known of the deployment tags in it.
+    pub written: Written,
     inner: Mutex<Inner>,
 }
 

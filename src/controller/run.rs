@@ -41,6 +41,8 @@ pub struct Settings {
     pub watch_namespaces: Vec<String>,
     /// This process's name in Events.
     pub instance: Option<String>,
+    /// This cluster's name in the registry's tags.
+    pub cluster_name: String,
     /// Whether `file:` artifacts are looked for in this process's own file system.
     pub allow_file_artifacts: bool,
 }
@@ -109,6 +111,7 @@ pub async fn run(
         replica_sets: Arc::default(),
         jobs: Arc::default(),
         book: Book::default(),
+        cluster_name: settings.cluster_name.clone(),
         allow_file_artifacts: settings.allow_file_artifacts,
         recorder,
         metrics: metrics.clone(),

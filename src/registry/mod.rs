@@ -10,6 +10,7 @@ mod filter;
 mod models;
 pub(crate) mod redact;
 pub(crate) mod source;
+mod tags;
 mod versions;
 mod wire;
 

@@ -69,6 +69,8 @@ pub(super) struct ModelVersion {
     pub(super) run_id: Option<String>,
     pub(super) status: Option<String>,
     pub(super) status_message: Option<String>,
+    #[serde(deserialize_with = "list")]
+    pub(super) tags: Vec<Pair>,
 }
 
 /// `model-versions/get-download-uri`.
@@ -201,7 +203,7 @@ pub(super) struct Refusal {
     pub(super) message: Option<String>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Pair {
     pub(super) key: Option<String>,

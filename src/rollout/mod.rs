@@ -12,6 +12,7 @@ mod history;
 mod judge;
 mod resolve;
 mod summarize;
+mod tags;
 
 pub use back::{Back, Candidate, candidates, choose};
 pub use claim::{Claim, claim};
@@ -22,3 +23,4 @@ pub use health::{Examined, Health, health};
 pub use judge::spec_digest;
 pub use resolve::{Resolution, resolve};
 pub use summarize::{Applied, Pass, summarize};
+pub use tags::{binding_of_key, tag_key, tag_values};

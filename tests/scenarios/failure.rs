@@ -32,6 +32,8 @@ scenarios!(
     with_nowhere_to_go_back_to_the_code_is_named_and_trained_again_once,
     a_failed_first_version_stays_and_says_that_there_is_nothing_before_it,
     without_on_failure_a_failure_is_told_and_nothing_is_changed,
+    the_registry_shows_where_a_version_runs_and_where_it_failed,
+    the_ledger_is_logged_in_full,
     a_rollback_needs_no_registry,
     killed_between_the_failure_and_the_rollback_it_goes_back_and_does_not_try_again,
     a_person_who_puts_the_failed_version_back_is_left_alone,
@@ -286,7 +288,9 @@ async fn an_older_version_is_gone_back_to_where_the_newest_good_ones_files_are_l
     stage.end().await
 }
 
-async fn an_unreadable_artifact_never_starts_a_rollout_and_is_rolled_out_when_it_can_be_read(world: Arc<World>) -> Told {
+async fn an_unreadable_artifact_never_starts_a_rollout_and_is_rolled_out_when_it_can_be_read(
+    world: Arc<World>,
+) -> Told {
     let stage = Stage::new(&world, "unreadable").await;
     for alpha in [0.1, 0.2] {
         stage.client.train_and_register(&stage.model, How::CreateModelVersion, alpha).await.unwrap();
@@ -366,6 +370,73 @@ async fn without_on_failure_a_failure_is_told_and_nothing_is_changed(world: Arc<
     stays_on(&stage, "2", 3).await;
     assert_eq!(outcomes(&stage.binding().await)[0], ("2", "Failed", "AliasMove"));
     stage.end().await
+}
+
+async fn the_registry_shows_where_a_version_runs_and_where_it_failed(world: Arc<World>) -> Told {
+    let mut stage = Stage::new(&world, "tags").await;
+    stage.register(2).await;
+    stage.alias("1").await;
+    stage.declare_registry(json!({"writeBack": {"deploymentTags": true}})).await;
+    stage.declare_model(json!({})).await;
+    stage.deploy(&PlainDeployment::named("server").playing("2=crash")).await;
+    stage.declare_binding(json!({})).await;
+    stage.runs("1").await;
+    shows(&stage, "1", "Live ").await;
+    stage.alias("2").await;
+    went_back_to(&stage, "1").await;
+    let failed = shows(&stage, "2", "RolledBack ").await;
+    assert!(failed.ends_with(" CrashLoop"), "{failed}");
+    shows(&stage, "1", "Live ").await;
+    // A restart writes nothing twice.
+    let mark = stage.registry.mark();
+    stage.operator.kill().unwrap();
+    stage.operator.start_again().await.unwrap();
+    stage.looked_twice().await;
+    let writes: Vec<_> = stage.registry.writes_since(mark);
+    assert!(writes.is_empty(), "{writes:?}");
+    stage.place.delete(&ALIAS_BINDING, "binding").await.unwrap();
+    shows(&stage, "1", "nothing").await;
+    stage.end().await
+}
+
+/// Waits until a version's tag begins so, and returns it.
+async fn shows(stage: &Stage, version: &str, beginning: &str) -> String {
+    let key = format!("pointsman.dev/cluster/{}/binding", stage.place.namespace());
+    let look = async {
+        loop {
+            let tags = stage.client.version_tags(&stage.model, version).await.unwrap();
+            let value = tags[&key].as_str().unwrap_or("nothing").to_owned();
+            if value.starts_with(beginning) {
+                return value;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let seen = tokio::time::timeout(PATIENCE, look).await;
+    let Ok(seen) = seen else {
+        panic!("version {version} does not show {beginning:?}\n{}", stage.place.account().await)
+    };
+    seen
+}
+
+async fn the_ledger_is_logged_in_full(world: Arc<World>) -> Told {
+    let stage = stage_where_two(&world, "ledger", "crash", json!({"historyLimit": 1})).await;
+    stage.alias("2").await;
+    let back = went_back_to(&stage, "1").await;
+    assert_eq!(back["status"]["history"].as_array().unwrap().len(), 1, "{back}");
+    let entries = ledger_of(&stage.operator.log());
+    let told = |version: &str, outcome: &str| {
+        entries.iter().any(|entry| entry["version"] == version && entry["outcome"] == outcome)
+    };
+    assert!(told("1", "Live") && told("2", "Failed"), "{entries:?}");
+    stage.end().await
+}
+
+/// The ledger's entries in a log of JSON lines.
+fn ledger_of(log: &str) -> Vec<Value> {
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let ledger = lines.filter(|line| line["target"] == "pointsman::ledger");
+    ledger.filter_map(|line| serde_json::from_str(line["entry"].as_str()?).ok()).collect()
 }
 
 async fn a_rollback_needs_no_registry(world: Arc<World>) -> Told {

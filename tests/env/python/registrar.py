@@ -130,6 +130,10 @@ def get_model(client, command):
     }
 
 
+def version_tags(client, command):
+    return dict(client.get_model_version(command["model"], command["version"]).tags)
+
+
 def bulk_create(client, command):
     def create(index):
         name = bulk_name(command, index)
@@ -203,6 +207,7 @@ OPERATIONS = {
         transition_stage,
         set_tag,
         get_model,
+        version_tags,
         bulk_create,
         seed,
     )

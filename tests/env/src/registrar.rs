@@ -272,6 +272,11 @@ impl Client {
         self.ask("get_model", json!({"model": model})).await
     }
 
+    /// The tags of a version.
+    pub async fn version_tags(&self, model: &str, version: &str) -> Result<Value, ClientError> {
+        self.ask("version_tags", json!({"model": model, "version": version})).await
+    }
+
     /// Makes `<prefix>-00000` and so on through the server, each with two versions and `champion` on the first: about a dozen a second.
     pub async fn bulk_create(&self, prefix: &str, count: usize) -> Result<(), ClientError> {
         self.ask("bulk_create", json!({"prefix": prefix, "count": count})).await

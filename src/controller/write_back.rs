@@ -1,0 +1,165 @@
+//! Writes each version's outcome into the registry as tags, where its owner wants that; beside the looks and rollouts.
+//!
+//! Absent: any effect on what runs. A registry that refuses its tags is told in the log, and asked again later.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use kube::ResourceExt;
+
+use super::context::Context;
+use crate::api::{ModelRegistry, RegisteredModel};
+use crate::registry::{Registry, RegistryError};
+use crate::rollout::{binding_of_key, tag_key, tag_values};
+
+/// A tag of a version: model, version, key.
+type Place = (String, String, String);
+
+/// What is known of the tags in a registry.
+#[derive(Default)]
+pub struct Written {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    tags: HashMap<Place, String>,
+    known_models: BTreeSet<String>,
+    is_writing: bool,
+    /// Something may have changed since the writing that is under way began.
+    is_stale: bool,
+}
+
+/// Begins to write what is not written yet, unless that is under way already.
+pub fn write_back(registry: &Arc<ModelRegistry>, ctx: &Arc<Context>) {
+    if !registry.spec.write_back.deployment_tags || registry.spec.suspend {
+        return;
+    }
+    let (namespace, name) = (registry.namespace().unwrap_or_default(), registry.name_any());
+    let state = ctx.registries.of(&namespace, &name);
+    let Some(client) = state.registry().filter(|_| state.problem().is_none()) else { return };
+    let ctx = Arc::clone(ctx);
+    if state.written.begin() {
+        tokio::spawn(async move {
+            loop {
+                write(&ctx, &state.written, &client, &namespace, &name).await;
+                if !state.written.end() {
+                    return;
+                }
+            }
+        });
+    }
+}
+
+async fn write(ctx: &Context, written: &Written, client: &Registry, namespace: &str, name: &str) {
+    let models = ctx.models_of(namespace, name);
+    let mut wanted = BTreeMap::new();
+    for model in &models {
+        wanted.extend(wanted_tags(ctx, model));
+    }
+    if let Err(error) = learn(written, client, &models).await {
+        tracing::debug!(registry = name, %error, "the tags that are there already cannot be read");
+    }
+    for (place, value) in written.missing(&wanted) {
+        let outcome = client.set_version_tag(&place.0, &place.1, &place.2, &value).await;
+        settle(written, name, place, Some(value), outcome);
+    }
+    for place in written.orphans(|key| is_orphan(ctx, key)) {
+        let outcome = client.delete_version_tag(&place.0, &place.1, &place.2).await;
+        settle(written, name, place, None, outcome);
+    }
+}
+
+fn settle(written: &Written, registry: &str, place: Place, value: Option<String>, outcome: Result<(), RegistryError>) {
+    match outcome {
+        Ok(()) => written.note(place, value),
+        // The version is gone, and its tags with it.
+        Err(error) if error.is_not_found() => written.note(place, value),
+        Err(error) => {
+            tracing::warn!(registry, model = place.0, version = place.1, %error, "a deployment tag could not be written; it is tried again at the next look");
+        }
+    }
+}
+
+/// The tags that the bindings of a model ask for.
+fn wanted_tags(ctx: &Context, model: &RegisteredModel) -> BTreeMap<Place, String> {
+    let (namespace, object) = (model.namespace().unwrap_or_default(), model.name_any());
+    let mut tags = BTreeMap::new();
+    for binding in ctx.bindings(&namespace, |binding| binding.spec.model_ref.name == object) {
+        let key = tag_key(&ctx.cluster_name, &namespace, &binding.name_any());
+        for (version, value) in tag_values(&binding) {
+            tags.insert((model.model_name().to_owned(), version, key.clone()), value);
+        }
+    }
+    tags
+}
+
+/// Whether a tag is of a binding in a watched namespace that is not there any more.
+fn is_orphan(ctx: &Context, key: &str) -> bool {
+    let Some((namespace, binding)) = binding_of_key(&ctx.cluster_name, key) else { return false };
+    ctx.scope(namespace).is_some() && ctx.bindings(namespace, |each| each.name_any() == binding).is_empty()
+}
+
+/// Reads the tags of models that were not read yet, so that a restart writes nothing twice.
+async fn learn(written: &Written, client: &Registry, models: &[Arc<RegisteredModel>]) -> Result<(), RegistryError> {
+    let unknown = written.unknown(models.iter().map(|model| model.model_name()));
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<&str> = unknown.iter().map(String::as_str).collect();
+    let found = client.version_tags(&names).await;
+    written.know(unknown);
+    for ((model, version), tags) in found? {
+        for (key, value) in tags {
+            written.note((model.clone(), version.clone(), key), Some(value));
+        }
+    }
+    Ok(())
+}
+
+impl Written {
+    fn begin(&self) -> bool {
+        let mut inner = self.lock();
+        inner.is_stale = inner.is_writing;
+        !std::mem::replace(&mut inner.is_writing, true)
+    }
+
+    /// Ends the writing; true where it must be done once more.
+    fn end(&self) -> bool {
+        let mut inner = self.lock();
+        inner.is_writing = inner.is_stale;
+        std::mem::take(&mut inner.is_stale)
+    }
+
+    fn missing(&self, wanted: &BTreeMap<Place, String>) -> Vec<(Place, String)> {
+        let inner = self.lock();
+        let differs = |(place, value): &(&Place, &String)| inner.tags.get(*place) != Some(*value);
+        wanted.iter().filter(differs).map(|(place, value)| (place.clone(), value.clone())).collect()
+    }
+
+    fn orphans(&self, is_orphan: impl Fn(&str) -> bool) -> Vec<Place> {
+        self.lock().tags.keys().filter(|place| is_orphan(&place.2)).cloned().collect()
+    }
+
+    fn note(&self, place: Place, value: Option<String>) {
+        let mut inner = self.lock();
+        match value {
+            Some(value) => inner.tags.insert(place, value),
+            None => inner.tags.remove(&place),
+        };
+    }
+
+    fn unknown<'a>(&self, models: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
+        let inner = self.lock();
+        models.filter(|model| !inner.known_models.contains(*model)).map(str::to_owned).collect()
+    }
+
+    fn know(&self, models: BTreeSet<String>) {
+        self.lock().known_models.extend(models);
+    }
+
+    /// A poisoned lock only means that another task panicked while holding it; what is known is still true.
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
