@@ -85,6 +85,8 @@ pub fn apart_if_asked() -> Option<Apart> {
 /// Runs this executable again with these arguments, apart, and returns what it ended with.
 pub fn run(arguments: &[OsString]) -> Result<ExitCode> {
     let mut keeper = keeper(arguments)?;
+    // Waiting would close it, and the keeper would take us for gone.
+    let _held = keeper.stdin.take();
     let status = keeper.wait().context("waiting for the keeper")?;
     Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
 }
@@ -153,7 +155,8 @@ fn furnish(folder: &Path) -> Result<()> {
     KERNEL_SETTINGS.iter().try_for_each(|setting| keep_to_ourselves(setting, folder))?;
     [
         "link set lo up",
-        "link add node type dummy",
+        // Not every kernel has dummy links; this one is needed for the pods as well.
+        "link add node type bridge",
         &format!("address add {NODE_ADDRESS}/24 dev node"),
         "link set node up",
         "route add default dev node",
