@@ -134,7 +134,7 @@ impl Stage {
             let source = format!("s3://models/{}/{number}", self.model);
             self.client.create_model_version(&self.model, &source).await.unwrap();
         }
-        self.alias(champion).await;
+        self.client.set_alias(&self.model, "champion", champion).await.unwrap();
     }
 
     pub async fn alias(&self, version: &str) {

@@ -247,4 +247,26 @@ mod tests {
         let expected: Vec<SocketAddr> = ["10.0.0.1:8080", "10.0.0.3:8080"].map(|text| text.parse().unwrap()).into();
         assert_eq!(ready(&slice), expected);
     }
+
+    /// A server that gives one answer, and then is gone.
+    async fn one_answer(answer: &'static str) -> SocketAddr {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            let _ = connection.read(&mut [0; 1024]).await.unwrap();
+            connection.write_all(answer.as_bytes()).await.unwrap();
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn whatever_is_no_answer_of_the_model_has_failed() {
+        let ask = |endpoint| ask(endpoint, Duration::from_secs(5));
+        let well = one_answer("HTTP/1.1 200 OK\r\n\r\n7\n").await;
+        assert_eq!(ask(well).await.unwrap(), "7");
+        assert!(ask(well).await.is_err(), "nobody listens any more");
+        assert!(ask(one_answer("HTTP/1.1 503 Service Unavailable\r\n\r\n").await).await.is_err());
+        assert!(ask(one_answer("").await).await.is_err(), "the connection ended without an answer");
+    }
 }

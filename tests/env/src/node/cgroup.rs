@@ -44,6 +44,24 @@ impl Drop for Cgroup {
     }
 }
 
+/// Why no groups can be made here for pods, if none can.
+pub(crate) fn obstacle() -> Option<String> {
+    let roots = hierarchies();
+    if roots.is_empty() {
+        return Some(format!("{ROOT} has no control groups"));
+    }
+    (roots == [PathBuf::from(ROOT)] && !hands_on(&roots[0]))
+        .then(|| format!("{ROOT} is a container's own, and hands no controllers on to groups below it"))
+}
+
+/// Of the single hierarchy, only the machine's real root may have both processes and groups with controllers.
+fn hands_on(root: &Path) -> bool {
+    let is_real_root = !root.join("cgroup.type").exists();
+    let controllers = fs::read_to_string(root.join("cgroup.subtree_control")).unwrap_or_default();
+    is_real_root
+        || ["cpu", "memory", "pids"].iter().all(|wanted| controllers.split_whitespace().any(|on| on == *wanted))
+}
+
 /// The roots of the hierarchies: one for each controller, or the only one.
 pub(crate) fn hierarchies() -> Vec<PathBuf> {
     let is_root = |path: &Path| path.join("cgroup.procs").exists();
@@ -58,18 +76,19 @@ pub(crate) fn hierarchies() -> Vec<PathBuf> {
 
 /// Removes the group of that name everywhere; false while something is in it.
 fn remove(name: &str) -> bool {
-    let groups = hierarchies().into_iter().map(|hierarchy| hierarchy.join(name));
-    // Every group is tried, whatever becomes of the first.
-    groups.filter(|group| group.exists()).map(|group| remove_tree(&group)).fold(true, |all, removed| all && removed)
+    let groups = || hierarchies().into_iter().map(|hierarchy| hierarchy.join(name)).filter(|group| group.exists());
+    groups().for_each(|group| remove_tree(&group));
+    groups().next().is_none()
 }
 
 /// Groups within groups go first; their files go with them.
-fn remove_tree(group: &Path) -> bool {
+fn remove_tree(group: &Path) {
     let entries = fs::read_dir(group).into_iter().flatten().flatten();
     for within in entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
         remove_tree(&within.path());
     }
-    fs::remove_dir(group).is_ok()
+    // What still has processes stays.
+    let _ = fs::remove_dir(group);
 }
 
 /// Removes the groups of runs whose folder is nobody's any more. What still has processes stays: the kernel sees to that.
