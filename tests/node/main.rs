@@ -86,7 +86,6 @@ fn within(apart: Apart) -> ExitCode {
     let trials = moves::all().into_iter().map(|(name, story)| {
         let (runtime, world) = (Arc::clone(&runtime), Arc::clone(&world));
         Trial::test(name, move || runtime.block_on(story(world)).map_err(Failed::from))
-            .with_ignored_flag(name == moves::AUTOMATIC && !moves::rolls_back_by_itself())
     });
     let conclusion = libtest_mimic::run(&arguments, trials.collect());
     world.tell();

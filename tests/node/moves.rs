@@ -6,10 +6,10 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use pointsman_env::load::Tally;
+use pointsman_env::load::{LoadOptions, Tally};
 use serde_json::{Value, json};
 
-use crate::stage::{Stage, Told, World};
+use crate::stage::{Stage, Told, World, deployment};
 
 type Story = (&'static str, fn(Arc<World>) -> Pin<Box<dyn Future<Output = Told> + Send>>);
 
@@ -27,19 +27,13 @@ stories!(
     moving_the_alias_back_fails_no_request,
     a_crashing_version_fails_no_request_and_moving_the_alias_back_heals,
     a_crashing_version_is_rolled_back_by_itself_and_fails_no_request,
+    where_all_pods_are_replaced_at_once_requests_fail_and_are_counted,
 );
 
-pub const AUTOMATIC: &str = "a_crashing_version_is_rolled_back_by_itself_and_fails_no_request";
-const CRASHES: &str = "3=crash";
 const ENOUGH: usize = 20_000;
 
 pub fn names() -> Vec<&'static str> {
     all().into_iter().map(|(name, _)| name).collect()
-}
-
-/// Whether bindings know of automatic rollback.
-pub fn rolls_back_by_itself() -> bool {
-    include_str!("../../crds/aliasbindings.pointsman.dev.yaml").contains("onFailure:")
 }
 
 async fn moving_the_alias_forward_fails_no_request(world: Arc<World>) -> Told {
@@ -51,8 +45,8 @@ async fn moving_the_alias_back_fails_no_request(world: Arc<World>) -> Told {
 }
 
 async fn move_alias(world: &Arc<World>, story: &'static str, from: &str, to: &str) -> Told {
-    let stage = Stage::set(world, story, from, CRASHES, json!({})).await;
-    let load = stage.load().await;
+    let stage = Stage::set(world, story, from, plain(), json!({})).await;
+    let load = stage.load(LoadOptions::default()).await;
     stage.alias(to).await;
     let moved = jiff::Timestamp::now();
     stage.only_runs(to).await;
@@ -65,8 +59,9 @@ async fn move_alias(world: &Arc<World>, story: &'static str, from: &str, to: &st
 }
 
 async fn a_crashing_version_fails_no_request_and_moving_the_alias_back_heals(world: Arc<World>) -> Told {
-    let stage = Stage::set(&world, "to a crashing 3, and back by hand to 2", "2", CRASHES, json!({})).await;
-    let load = stage.load().await;
+    let stage =
+        Stage::set(&world, "to a crashing 3, and back by hand to 2", "2", plain(), json!({"onFailure": false})).await;
+    let load = stage.load(LoadOptions::default()).await;
     stage.alias("3").await;
     stage.first_crash("3").await;
     let moved = jiff::Timestamp::now();
@@ -79,17 +74,37 @@ async fn a_crashing_version_fails_no_request_and_moving_the_alias_back_heals(wor
 }
 
 async fn a_crashing_version_is_rolled_back_by_itself_and_fails_no_request(world: Arc<World>) -> Told {
-    let rollback = json!({"rollback": {"onFailure": true, "maxRestarts": 3, "bakeSeconds": 60}});
-    let stage = Stage::set(&world, "to a crashing 3, and back by itself to 2", "2", CRASHES, rollback).await;
-    let load = stage.load().await;
+    let stage = Stage::set(&world, "to a crashing 3, and back by itself to 2", "2", plain(), json!({})).await;
+    let load = stage.load(LoadOptions::default()).await;
     stage.alias("3").await;
     let crashed = stage.first_crash("3").await;
+    stage.is_told("2").await;
+    let told = since(crashed);
     stage.only_runs("2").await;
-    let remark = format!("version 2 fully back {} after version 3 first crashed", since(crashed));
+    let remark =
+        format!("version 2 wanted again {told}, and fully back {} after version 3 first crashed", since(crashed));
     let binding = stage.says("2", "RolledBack").await;
     assert!(holds_back(&binding, "3"), "{binding}");
     assert_only_answered(&stage.settle(load, remark).await, "2");
     stage.end().await
+}
+
+/// What shows that a request that fails is seen: the same move by a Deployment that ends its pods before it starts others.
+async fn where_all_pods_are_replaced_at_once_requests_fail_and_are_counted(world: Arc<World>) -> Told {
+    let mut at_once = plain();
+    at_once["spec"]["strategy"] = json!({"type": "Recreate"});
+    let stage = Stage::set(&world, "forward, all pods at once (a control)", "1", at_once, json!({})).await;
+    let load = stage.load(LoadOptions { at_least: 0, ..LoadOptions::default() }).await;
+    stage.alias("2").await;
+    stage.only_runs("2").await;
+    let tally = stage.settle(load, String::new()).await;
+    assert!(tally.failed > 0, "{tally:?}");
+    stage.end().await
+}
+
+/// Version 3 of every model crashes.
+fn plain() -> Value {
+    deployment("3=crash")
 }
 
 fn since(then: jiff::Timestamp) -> String {
@@ -97,7 +112,9 @@ fn since(then: jiff::Timestamp) -> String {
 }
 
 fn holds_back(binding: &Value, version: &str) -> bool {
-    binding["status"]["heldBack"].as_array().is_some_and(|all| all.iter().any(|each| each["version"] == version))
+    binding["status"]["heldBack"]["versions"]
+        .as_array()
+        .is_some_and(|all| all.iter().any(|each| each["version"] == version))
 }
 
 fn assert_none_failed(tally: &Tally) {

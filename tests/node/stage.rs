@@ -26,6 +26,8 @@ use crate::table::{Row, table};
 pub const PATIENCE: Duration = Duration::from_secs(120);
 pub const REPLICAS: usize = 2;
 pub const SERVER: &str = "server";
+/// Shorter than usual, for each story waits for it.
+const BAKE_SECONDS: u32 = 5;
 
 pub type Told = Result<(), String>;
 
@@ -103,13 +105,20 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// A model of three versions, a Deployment that does what `play` says, and a binding with these further fields of its spec;
-    /// returns when pods of the version serve.
-    pub async fn set(world: &Arc<World>, story: &'static str, version: &str, play: &str, binding: Value) -> Self {
+    /// A model of three versions, and a binding of this Deployment with these fields of `rollback` in place of the usual ones;
+    /// returns when the version serves and has been well for long enough to be gone back to.
+    pub async fn set(
+        world: &Arc<World>,
+        story: &'static str,
+        version: &str,
+        deployment: Value,
+        rollback: Value,
+    ) -> Self {
         let stage = Self::new(world, story).await;
         stage.register(version).await;
-        stage.declare(world, play, binding).await;
+        stage.declare(world, deployment, rollback).await;
         stage.only_runs(version).await;
+        stage.says(version, "Live").await;
         say(&format!("{story}: {REPLICAS} pods serve version {version}"));
         stage
     }
@@ -142,14 +151,19 @@ impl Stage {
         self.client.set_alias(&self.model, "champion", version).await.unwrap();
     }
 
-    async fn declare(&self, world: &World, play: &str, more: Value) {
-        for object in [deployment(play), service()] {
+    async fn declare(&self, world: &World, deployment: Value, rollback: Value) {
+        for object in [deployment, service()] {
             self.place.kubectl_apply(object).await.unwrap();
         }
         let registry = json!({"mlflow": {"uri": world.mlflow().await}, "interval": "1s"});
         let model = json!({"registryRef": {"name": "mlflow"}, "modelName": self.model, "creationPolicy": "Observe"});
-        let mut binding = json!({"modelRef": {"name": "model"}, "alias": "champion", "target": {"name": SERVER}});
-        binding.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap_or_default());
+        let mut binding = json!({
+            "modelRef": {"name": "model"},
+            "alias": "champion",
+            "target": {"name": SERVER},
+            "rollback": {"onFailure": true, "maxRestarts": 3, "bakeSeconds": BAKE_SECONDS},
+        });
+        binding["rollback"].as_object_mut().unwrap().extend(rollback.as_object().cloned().unwrap_or_default());
         for (kind, name, spec) in [
             ("ModelRegistry", "mlflow", registry),
             ("RegisteredModel", "model", model),
@@ -162,8 +176,8 @@ impl Stage {
     }
 
     /// Begins to send requests to the Service.
-    pub async fn load(&self) -> Load {
-        Load::start(self.place.client(), self.place.namespace(), SERVER, LoadOptions::default()).await.unwrap()
+    pub async fn load(&self, options: LoadOptions) -> Load {
+        Load::start(self.place.client(), self.place.namespace(), SERVER, options).await.unwrap()
     }
 
     /// Ends the requests, notes what came of them, and fails where one did.
@@ -174,14 +188,15 @@ impl Stage {
         tally
     }
 
+    /// Waits until the Deployment is told to run this version.
+    pub async fn is_told(&self, version: &str) {
+        let is_told = |deployment: &Value| template_version(deployment) == version;
+        self.place.eventually("the Deployment has the version", PATIENCE, &DEPLOYMENT, SERVER, is_told).await;
+    }
+
     /// Waits until this version runs in every pod, each is ready, and there are no others, not even ending ones.
     pub async fn only_runs(&self, version: &str) {
-        let is_done = |deployment: &Value| {
-            let status = &deployment["status"];
-            let generation = &deployment["metadata"]["generation"];
-            template_version(deployment) == version && status["observedGeneration"] == *generation
-        };
-        self.place.eventually("the Deployment has the version", PATIENCE, &DEPLOYMENT, SERVER, is_done).await;
+        self.is_told(version).await;
         let all_fit = |pods: &Seen| {
             pods.len() == REPLICAS && pods.values().all(|pod| pod_version(pod) == version && is_ready(pod))
         };
