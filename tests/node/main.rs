@@ -36,22 +36,21 @@ fn main() -> ExitCode {
 /// What runs on the machine itself: building, and the look for traces. The rest runs apart from it.
 fn outside() -> ExitCode {
     let arguments = Arguments::from_args();
+    if arguments.list || !is_wanted(&arguments) {
+        return only_name(&arguments);
+    }
     let missing = node::missing();
-    if arguments.list || !missing.is_empty() {
-        return only_name(&arguments, &missing);
+    if !missing.is_empty() {
+        eprintln!("skipped, for no real node can run here: {}", missing.join("; "));
+        return only_name(&arguments);
     }
-    if is_wanted(&arguments) {
-        build();
-    }
+    build();
     let looked = libtest_mimic::run(&arguments, vec![traces::trial()]);
     let moved = apart::run(&std::env::args_os().skip(1).collect::<Vec<OsString>>()).unwrap();
     if looked.has_failed() { looked.exit_code() } else { moved }
 }
 
-fn only_name(arguments: &Arguments, missing: &[String]) -> ExitCode {
-    if !missing.is_empty() {
-        eprintln!("skipped, for no real node can run here: {}", missing.join("; "));
-    }
+fn only_name(arguments: &Arguments) -> ExitCode {
     let moves = moves::names().into_iter().map(|name| Trial::test(name, || Ok(())));
     let trials = moves.chain([traces::trial()]).map(|trial| trial.with_ignored_flag(true)).collect();
     // `--ignored` would run what cannot be run.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use pointsman_env::load::{LoadOptions, Tally};
 use serde_json::{Value, json};
 
-use crate::stage::{Stage, Told, World, deployment};
+use crate::stage::{MAX_RESTARTS, Stage, Told, World, deployment};
 
 type Story = (&'static str, fn(Arc<World>) -> Pin<Box<dyn Future<Output = Told> + Send>>);
 
@@ -78,11 +78,15 @@ async fn a_crashing_version_is_rolled_back_by_itself_and_fails_no_request(world:
     let load = stage.load(LoadOptions::default()).await;
     stage.alias("3").await;
     let crashed = stage.first_crash("3").await;
+    stage.backs_off("3", MAX_RESTARTS).await;
+    let failed = since(crashed);
     stage.is_told("2").await;
     let told = since(crashed);
     stage.only_runs("2").await;
-    let remark =
-        format!("version 2 wanted again {told}, and fully back {} after version 3 first crashed", since(crashed));
+    let back = since(crashed);
+    let remark = format!(
+        "after the first crash of version 3: {MAX_RESTARTS} restarts {failed}, version 2 wanted again {told}, fully back {back}"
+    );
     let binding = stage.says("2", "RolledBack").await;
     assert!(holds_back(&binding, "3"), "{binding}");
     assert_only_answered(&stage.settle(load, remark).await, "2");

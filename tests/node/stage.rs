@@ -26,6 +26,7 @@ use crate::table::{Row, table};
 pub const PATIENCE: Duration = Duration::from_secs(120);
 pub const REPLICAS: usize = 2;
 pub const SERVER: &str = "server";
+pub const MAX_RESTARTS: u64 = 3;
 /// Shorter than usual, for each story waits for it.
 const BAKE_SECONDS: u32 = 5;
 
@@ -161,7 +162,7 @@ impl Stage {
             "modelRef": {"name": "model"},
             "alias": "champion",
             "target": {"name": SERVER},
-            "rollback": {"onFailure": true, "maxRestarts": 3, "bakeSeconds": BAKE_SECONDS},
+            "rollback": {"onFailure": true, "maxRestarts": MAX_RESTARTS, "bakeSeconds": BAKE_SECONDS},
         });
         binding["rollback"].as_object_mut().unwrap().extend(rollback.as_object().cloned().unwrap_or_default());
         for (kind, name, spec) in [
@@ -229,6 +230,19 @@ impl Stage {
             })
             .await;
         ended(&pods).unwrap()
+    }
+
+    /// Waits until the kubelet has restarted a container of this version so often, and waits before it does again.
+    pub async fn backs_off(&self, version: &str, restarts: u64) {
+        let backs_off = |pod: &Value| {
+            let container = &pod["status"]["containerStatuses"][0];
+            let waits = container["state"]["waiting"]["reason"] == "CrashLoopBackOff";
+            pod_version(pod) == version && waits && container["restartCount"] == restarts
+        };
+        let one_does = |pods: &Seen| pods.values().any(backs_off);
+        self.place
+            .eventually_all("the kubelet backs off", PATIENCE, &POD, &Which::Labelled("app=server"), one_does)
+            .await;
     }
 
     /// The story went well: its namespace goes.
