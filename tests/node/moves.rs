@@ -78,14 +78,14 @@ async fn a_crashing_version_is_rolled_back_by_itself_and_fails_no_request(world:
     let load = stage.load(LoadOptions::default()).await;
     stage.alias("3").await;
     let crashed = stage.first_crash("3").await;
-    stage.backs_off("3", MAX_RESTARTS).await;
+    stage.last_crash("3", MAX_RESTARTS).await;
     let failed = since(crashed);
     stage.is_told("2").await;
     let told = since(crashed);
     stage.only_runs("2").await;
     let back = since(crashed);
     let remark = format!(
-        "after the first crash of version 3: {MAX_RESTARTS} restarts {failed}, version 2 wanted again {told}, fully back {back}"
+        "after the first crash of version 3: crash after restart {MAX_RESTARTS} {failed}, version 2 wanted again {told}, fully back {back}"
     );
     let binding = stage.says("2", "RolledBack").await;
     assert!(holds_back(&binding, "3"), "{binding}");

@@ -232,17 +232,16 @@ impl Stage {
         ended(&pods).unwrap()
     }
 
-    /// Waits until the kubelet has restarted a container of this version so often, and waits before it does again.
-    pub async fn backs_off(&self, version: &str, restarts: u64) {
-        let backs_off = |pod: &Value| {
+    /// Waits until a container of this version has ended once more after so many restarts. The kubelet says `terminated` of it,
+    /// and `CrashLoopBackOff` perhaps only when the time to wait before the next restart is nearly over.
+    pub async fn last_crash(&self, version: &str, restarts: u64) {
+        let has_ended = |pod: &Value| {
             let container = &pod["status"]["containerStatuses"][0];
-            let waits = container["state"]["waiting"]["reason"] == "CrashLoopBackOff";
-            pod_version(pod) == version && waits && container["restartCount"] == restarts
+            let runs = container["state"]["running"].is_object();
+            pod_version(pod) == version && !runs && container["restartCount"] == restarts
         };
-        let one_does = |pods: &Seen| pods.values().any(backs_off);
-        self.place
-            .eventually_all("the kubelet backs off", PATIENCE, &POD, &Which::Labelled("app=server"), one_does)
-            .await;
+        let one_has = |pods: &Seen| pods.values().any(has_ended);
+        self.place.eventually_all("the last crash", PATIENCE, &POD, &Which::Labelled("app=server"), one_has).await;
     }
 
     /// The story went well: its namespace goes.
