@@ -1,5 +1,5 @@
 //! A control plane of one's own on loopback: etcd, API server, controllers, scheduler, and kwok in the nodes' place.
-//! No kubelet, no network beyond 127.0.0.1, and no state that outlives it.
+//! No kubelet (`node` has one, to be started beside it), no network beyond 127.0.0.1, and no state that outlives it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,6 +27,8 @@ const NODES: [&str; 2] = ["kwok-0", "kwok-1"];
 const CONTROLLERS: &str = "deployment-controller,replicaset-controller,statefulset-controller,job-controller,\
 ttl-after-finished-controller,namespace-controller,serviceaccount-controller,garbage-collector-controller,\
 node-lifecycle-controller,taint-eviction-controller,pod-garbage-collector-controller,clusterrole-aggregation-controller";
+/// What clients of pods need besides: pods that kwok plays have no clients.
+const CONTROLLERS_OF_ENDPOINTS: &str = "endpointslice-controller";
 
 /// What is started.
 #[derive(Debug, Clone, Copy)]
@@ -35,11 +37,13 @@ pub struct ControlPlaneOptions {
     pub workloads: bool,
     /// Whether the API server shares its attention fairly among its clients; off for measurements.
     pub fairness: bool,
+    /// Whether kwok plays nodes and pods. Without, pods wait for a node that somebody brings.
+    pub kwok: bool,
 }
 
 impl Default for ControlPlaneOptions {
     fn default() -> Self {
-        Self { workloads: true, fairness: true }
+        Self { workloads: true, fairness: true, kwok: true }
     }
 }
 
@@ -47,7 +51,13 @@ impl ControlPlaneOptions {
     /// The API alone, unthrottled: for measurements.
     #[must_use]
     pub fn api_only() -> Self {
-        Self { workloads: false, fairness: false }
+        Self { workloads: false, fairness: false, kwok: false }
+    }
+
+    /// For real nodes, with endpoints of Services.
+    #[must_use]
+    pub fn without_nodes() -> Self {
+        Self { kwok: false, ..Self::default() }
     }
 }
 
@@ -89,8 +99,12 @@ impl ControlPlane {
         };
         control_plane.await_ready().await?;
         if options.workloads {
-            let more = layout.workload_processes(tools, &kubeconfig)?;
+            let more = layout.workload_processes(tools, &kubeconfig, options)?;
             control_plane.processes.lock().unwrap().extend(more);
+        }
+        if options.kwok {
+            let kwok = layout.kwok(tools, &kubeconfig)?;
+            control_plane.processes.lock().unwrap().push(kwok);
             control_plane.create_nodes().await?;
             control_plane.await_nodes().await?;
         }
@@ -241,7 +255,8 @@ impl Drop for ControlPlane {
     }
 }
 
-fn is_schedulable(node: &Node) -> bool {
+/// Whether a node is ready and free of taints.
+pub(crate) fn is_schedulable(node: &Node) -> bool {
     let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
     let ready = conditions.is_some_and(|conditions| {
         conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
@@ -320,14 +335,17 @@ impl Layout {
             .start(&self.folder)
     }
 
-    fn workload_processes(&self, tools: &Tools, kubeconfig: &Path) -> Result<Vec<Child>> {
+    fn workload_processes(&self, tools: &Tools, kubeconfig: &Path, options: ControlPlaneOptions) -> Result<Vec<Child>> {
         let as_admin = format!("--kubeconfig={}", kubeconfig.display());
-        let stages = self.folder.join("stages.yaml");
-        fs::write(&stages, kwok::configuration()).context(format_args!("writing {}", stages.display()))?;
+        let controllers = if options.kwok {
+            format!("--controllers={CONTROLLERS}")
+        } else {
+            format!("--controllers={CONTROLLERS},{CONTROLLERS_OF_ENDPOINTS}")
+        };
         let unthrottled = ["--kube-api-qps=500", "--kube-api-burst=1000", "--leader-elect=false", "--secure-port=0"];
         Ok(vec![
             Program::new("kube-controller-manager", &tools.kube_controller_manager)
-                .args([&as_admin, &format!("--controllers={CONTROLLERS}")])
+                .args([&as_admin, &controllers])
                 .args(unthrottled)
                 .args(["--concurrent-namespace-syncs=20"])
                 .start(&self.folder)?,
@@ -335,11 +353,16 @@ impl Layout {
                 .args([&as_admin])
                 .args(unthrottled)
                 .start(&self.folder)?,
-            Program::new("kwok", &tools.kwok)
-                .args([as_admin, format!("--config={}", stages.display())])
-                .args(["--manage-all-nodes=true", "--node-lease-duration-seconds=40", "--v=WARN"])
-                .start(&self.folder)?,
         ])
+    }
+
+    fn kwok(&self, tools: &Tools, kubeconfig: &Path) -> Result<Child> {
+        let stages = self.folder.join("stages.yaml");
+        fs::write(&stages, kwok::configuration()).context(format_args!("writing {}", stages.display()))?;
+        Program::new("kwok", &tools.kwok)
+            .args([format!("--kubeconfig={}", kubeconfig.display()), format!("--config={}", stages.display())])
+            .args(["--manage-all-nodes=true", "--node-lease-duration-seconds=40", "--v=WARN"])
+            .start(&self.folder)
     }
 
     fn admin_kubeconfig(&self) -> Result<PathBuf> {

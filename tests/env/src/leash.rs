@@ -163,7 +163,8 @@ fn end_descendants() {
 }
 
 /// All processes below `root`, from `/proc`; empty where there is none.
-pub(crate) fn descendants(root: u32) -> Vec<u32> {
+#[must_use]
+pub fn descendants(root: u32) -> Vec<u32> {
     let parents: Vec<(u32, u32)> = fs::read_dir("/proc")
         .into_iter()
         .flatten()

@@ -16,8 +16,10 @@ pub mod interceptor;
 pub mod kinds;
 pub mod kwok;
 mod leash;
+pub mod load;
 pub mod manifests;
 pub mod mlflow;
+pub mod node;
 pub mod observe;
 pub mod operator;
 pub mod ports;
@@ -32,11 +34,11 @@ pub mod tools;
 pub use control_plane::{ControlPlane, ControlPlaneOptions};
 pub use error::{Error, Result};
 pub use kinds::Kind;
-pub use leash::leash_if_asked;
+pub use leash::{descendants, leash_if_asked};
 pub use observe::{Seen, Which};
 pub use operator::{Operator, OperatorOptions};
 pub use scenario::{PlainDeployment, Scenario};
-pub use tools::Tools;
+pub use tools::{NodeTools, Tools};
 
 /// Where the files beside this crate's sources are: Go modules and Python requirements.
 #[must_use]

@@ -278,8 +278,15 @@ impl RunFolder {
         &self.path
     }
 
-    fn name(&self) -> String {
+    /// Its last part, which is like no other's.
+    pub(crate) fn name(&self) -> String {
         self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// Whether a run folder of that name was ours once, and is nobody's now.
+    pub(crate) fn is_left_behind(name: &str) -> bool {
+        let path = std::env::temp_dir().join(name);
+        name.starts_with(PREFIX) && (!path.exists() || is_abandoned(&path))
     }
 }
 

@@ -70,6 +70,40 @@ impl Tools {
     }
 }
 
+/// Paths of the programs of a real node, and of what its images are made from. `runc` and the CNI plugins are the machine's own.
+#[derive(Debug, Clone)]
+pub struct NodeTools {
+    /// Runs pods.
+    pub kubelet: PathBuf,
+    /// The folder of `containerd`, its shim and `ctr`.
+    pub containerd: PathBuf,
+    /// Answers predictions, statically linked.
+    pub model_server: PathBuf,
+    /// Holds a pod's namespaces, statically linked.
+    pub pause: PathBuf,
+}
+
+impl NodeTools {
+    /// Builds each program that is not there.
+    pub fn locate(cache: &Cache) -> Result<Self> {
+        let unbuilt = [&KUBELET, &CONTAINERD, &MODEL_SERVER].map(|family| is_unbuilt(family, cache));
+        if unbuilt.into_iter().collect::<Result<Vec<_>>>()?.contains(&true) {
+            prerequisites::check(&[Need::Go])?;
+        }
+        let images = MODEL_SERVER.build(cache)?;
+        Ok(Self {
+            containerd: CONTAINERD.build(cache)?,
+            kubelet: KUBELET.build(cache)?.join("kubelet"),
+            model_server: images.join("server"),
+            pause: images.join("pause"),
+        })
+    }
+}
+
+fn is_unbuilt(family: &Family, cache: &Cache) -> Result<bool> {
+    Ok(cache.existing(&family.entry()?).is_none())
+}
+
 /// What was found on this machine; what is `None` is built.
 struct Plan {
     control_plane: Option<ControlPlanePrograms>,
@@ -115,7 +149,7 @@ impl Plan {
         ];
         let mut unbuilt = Vec::new();
         for (family, needed) in wanted {
-            if needed && cache.existing(&family.entry()?).is_none() {
+            if needed && is_unbuilt(family, cache)? {
                 unbuilt.push(family.name);
             }
         }
@@ -184,9 +218,15 @@ struct Family {
     name: &'static str,
     /// `(package, name of the program)`.
     packages: &'static [(&'static str, &'static str)],
+    /// What, beside the linker's flags, decides what is built.
+    files: &'static [&'static str],
+    /// What is left out of it.
+    tags: &'static str,
     /// Whether the programs ask to be told their version while they are linked.
     kubernetes_version: bool,
 }
+
+const MODULES: &[&str] = &["go.mod", "go.sum"];
 
 const KUBERNETES: Family = Family {
     name: "kubernetes",
@@ -196,14 +236,31 @@ const KUBERNETES: Family = Family {
         ("k8s.io/kubernetes/cmd/kube-scheduler", "kube-scheduler"),
         ("k8s.io/kubernetes/cmd/kubectl", "kubectl"),
     ],
+    files: MODULES,
+    tags: "",
     kubernetes_version: true,
 };
-const ETCD: Family =
-    Family { name: "etcd", packages: &[("go.etcd.io/etcd/server/v3", "etcd")], kubernetes_version: false };
-const KWOK: Family =
-    Family { name: "kwok", packages: &[("sigs.k8s.io/kwok/cmd/kwok", "kwok")], kubernetes_version: false };
-const HELM: Family =
-    Family { name: "helm", packages: &[("helm.sh/helm/v4/cmd/helm", "helm")], kubernetes_version: false };
+const ETCD: Family = Family::of("etcd", &[("go.etcd.io/etcd/server/v3", "etcd")]);
+const KWOK: Family = Family::of("kwok", &[("sigs.k8s.io/kwok/cmd/kwok", "kwok")]);
+const HELM: Family = Family::of("helm", &[("helm.sh/helm/v4/cmd/helm", "helm")]);
+/// A module of its own, so that who needs no real node does not build it.
+const KUBELET: Family =
+    Family { kubernetes_version: true, ..Family::of("kubelet", &[("k8s.io/kubernetes/cmd/kubelet", "kubelet")]) };
+const CONTAINERD: Family = Family {
+    tags: "no_btrfs,no_devmapper,no_zfs",
+    ..Family::of(
+        "containerd",
+        &[
+            ("github.com/containerd/containerd/v2/cmd/containerd", "containerd"),
+            ("github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2", "containerd-shim-runc-v2"),
+            ("github.com/containerd/containerd/v2/cmd/ctr", "ctr"),
+        ],
+    )
+};
+const MODEL_SERVER: Family = Family {
+    files: &["go.mod", "server/main.go", "pause/main.go"],
+    ..Family::of("modelserver", &[("./server", "server"), ("./pause", "pause")])
+};
 
 /// Not one of [`Tools`]: only the tests of artifact stores need it.
 const VERSITYGW: Family = Family {
@@ -221,6 +278,10 @@ pub fn versitygw(cache: &Cache) -> Result<PathBuf> {
 }
 
 impl Family {
+    const fn of(name: &'static str, packages: &'static [(&'static str, &'static str)]) -> Self {
+        Self { name, packages, files: MODULES, tags: "", kubernetes_version: false }
+    }
+
     fn module(&self) -> PathBuf {
         crate::crate_folder().join("tools").join(self.name)
     }
@@ -230,7 +291,10 @@ impl Family {
             let path = self.module().join(name);
             fs::read_to_string(&path).context(format_args!("reading {}", path.display()))
         };
-        Ok(Entry::new(self.name, &[&read("go.mod")?, &read("go.sum")?, &self.linker_flags()]))
+        let mut content = self.files.iter().map(|name| read(name)).collect::<Result<Vec<_>>>()?;
+        content.push(self.linker_flags());
+        content.extend((!self.tags.is_empty()).then(|| self.tags.to_owned()));
+        Ok(Entry::new(self.name, &content.iter().map(String::as_str).collect::<Vec<_>>()))
     }
 
     fn build(&self, cache: &Cache) -> Result<PathBuf> {
@@ -248,7 +312,7 @@ impl Family {
     fn compile(&self, package: &str, program: &Path, packages: u64) -> Result<()> {
         let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let task = Task::start(&format!("building {name}"), packages);
-        let arguments = ["build", "-v", "-trimpath", "-ldflags", &self.linker_flags(), "-o"];
+        let arguments = ["build", "-v", "-trimpath", "-tags", self.tags, "-ldflags", &self.linker_flags(), "-o"];
         let mut child = Program::new(&format!("build-{name}"), "go")
             .args(["-C".as_ref(), self.module().as_os_str()])
             .args(arguments)
@@ -271,7 +335,7 @@ impl Family {
     fn count_packages(&self) -> Result<u64> {
         let output = self
             .go()
-            .args(["list", "-deps"])
+            .args(["list", "-deps", "-tags", self.tags])
             .args(self.packages.iter().map(|(package, _)| package))
             .output()
             .context("starting go list")?;

@@ -1,0 +1,78 @@
+//! A real node beside a control plane: kubelet, containerd, runc and a bridge, so that pods really run, crash, probe and serve.
+//! Absent: registries (the images are made here), DNS and kube-proxy (pods are reached by their addresses), and any trace of it afterwards.
+
+pub mod apart;
+mod cgroup;
+mod containerd;
+pub mod image;
+mod kubelet;
+mod needs;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::Node as NodeObject;
+use kube::api::Api;
+
+pub use apart::Apart;
+pub use needs::missing;
+
+use crate::control_plane::{ControlPlane, is_schedulable};
+use crate::error::{Context, Error, Result};
+use crate::process::Child;
+use crate::tools::NodeTools;
+
+/// How long the node may take until pods can be scheduled to it.
+const PATIENCE: Duration = Duration::from_secs(60);
+const NAME: &str = "node-0";
+
+/// A running node; it and all its pods end when this is dropped. To be dropped before its control plane.
+pub struct Node {
+    // Fields are dropped in this order: the kubelet would start again what ends with containerd.
+    kubelet: Child,
+    containerd: Child,
+}
+
+impl Node {
+    /// Starts it within the namespaces of `apart`, and returns when pods can be scheduled to it.
+    pub async fn start(control_plane: &ControlPlane, tools: &NodeTools, apart: &Apart) -> Result<Self> {
+        let folder = apart.folder().join("node");
+        fs::create_dir_all(&folder).context(format_args!("creating {}", folder.display()))?;
+        let mut containerd = containerd::start(tools, &folder).await?;
+        for image in image::all(tools) {
+            let file = image.write(&folder)?;
+            containerd::import(tools, &folder, &file).await?;
+        }
+        containerd.still_running()?;
+        let kubelet = kubelet::start(tools, &folder, apart, &control_plane.admin_kubeconfig())?;
+        let mut node = Self { kubelet, containerd };
+        node.await_ready(control_plane).await?;
+        Ok(node)
+    }
+
+    /// The kubelet's log and containerd's; hand them to `Scenario::report_log`.
+    pub fn logs(&self) -> [PathBuf; 2] {
+        [&self.kubelet, &self.containerd].map(|child| child.log().to_owned())
+    }
+
+    async fn await_ready(&mut self, control_plane: &ControlPlane) -> Result<()> {
+        let nodes: Api<NodeObject> = Api::all(control_plane.admin_client());
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if nodes.get_opt(NAME).await.is_ok_and(|node| node.is_some_and(|node| is_schedulable(&node))) {
+                return Ok(());
+            }
+            self.kubelet.still_running()?;
+            self.containerd.still_running()?;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let logs = format!("{}\n{}", self.containerd.tail(20), self.kubelet.tail(40));
+        Err(Error::new("waiting for the node to be ready", format_args!("not within {PATIENCE:?}\n{logs}")))
+    }
+}
+
+/// Writes JSON, which is YAML too.
+fn write_json(path: &Path, content: &serde_json::Value) -> Result<()> {
+    fs::write(path, content.to_string()).context(format_args!("writing {}", path.display()))
+}

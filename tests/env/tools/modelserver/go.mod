@@ -1,0 +1,3 @@
+module pointsman.dev/tools/modelserver
+
+go 1.26.0

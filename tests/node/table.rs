@@ -1,0 +1,28 @@
+//! What was counted, as a table.
+//!
+//! Absent: what is right or wrong about it.
+
+use std::fmt::Write;
+
+use pointsman_env::load::Tally;
+
+/// A story and what came of its requests.
+pub struct Row {
+    pub story: &'static str,
+    pub tally: Tally,
+    /// What else was measured, in words.
+    pub remark: String,
+}
+
+pub fn table(rows: &[Row]) -> String {
+    let mut text = format!("{:<44} {:>8} {:>7} {:>8}  answered by\n", "story", "requests", "failed", "seconds");
+    for Row { story, tally, remark } in rows {
+        let versions = tally.answered_by.iter().map(|(version, count)| format!("{version}: {count}"));
+        let versions = versions.collect::<Vec<_>>().join(", ");
+        let _ = writeln!(text, "{story:<44} {:>8} {:>7} {:>8.1}  {versions}", tally.sent, tally.failed, tally.seconds);
+        if !remark.is_empty() {
+            let _ = writeln!(text, "    {remark}");
+        }
+    }
+    text
+}
