@@ -185,11 +185,11 @@ async fn publish(binding: &AliasBinding, ctx: &Context, new: AliasBindingStatus)
     changed.status = Some(new.clone());
     ctx.metrics.status_writes.get_or_create(&Kind { kind: "AliasBinding" }).inc();
     status::replace(&ctx.client, &changed).await?;
-    let changes = ledger_changes(&old, &new);
-    for entry in &changes {
+    let written = ledger_changes(&old, &new);
+    for entry in &written {
         log(binding, entry);
     }
-    if !changes.is_empty() {
+    if !written.is_empty() {
         wake_registry(binding, ctx);
     }
     for notice in notices(&old, &new) {

@@ -124,10 +124,10 @@ async fn answer(ctx: &Context, namespace: &str, model: &str, question: &Question
     let model = ctx.model(namespace, model);
     let place = model.map(|model| (registry_namespace(&model), model.spec.registry_ref.name.clone()));
     let client = place.as_ref().and_then(|(namespace, name)| ctx.registries.of(namespace, name).registry());
-    if let (true, Some(client)) = (question.must_exist, &client) {
-        if let Some(gone) = is_gone(client, question).await {
-            return gone;
-        }
+    if let (true, Some(client)) = (question.must_exist, &client)
+        && let Some(gone) = is_gone(client, question).await
+    {
+        return gone;
     }
     let registry = place.and_then(|(namespace, name)| ctx.registry(&namespace, &name));
     let settings = match registry {

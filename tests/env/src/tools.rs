@@ -263,11 +263,7 @@ const MODEL_SERVER: Family = Family {
 };
 
 /// Not one of [`Tools`]: only the tests of artifact stores need it.
-const VERSITYGW: Family = Family {
-    name: "versitygw",
-    packages: &[("github.com/versity/versitygw/cmd/versitygw", "versitygw")],
-    kubernetes_version: false,
-};
+const VERSITYGW: Family = Family::of("versitygw", &[("github.com/versity/versitygw/cmd/versitygw", "versitygw")]);
 
 /// The S3 server, built first where it never was.
 pub fn versitygw(cache: &Cache) -> Result<PathBuf> {
