@@ -90,11 +90,17 @@ fn created(pod: &Pod) -> Option<Timestamp> {
 
 /// A new pod's restarts all count. A pod that was there before, of a version that is gone back to, must crash in a loop now.
 fn restarts_too_often(container: &ContainerStatus, most: i32, is_new: bool, started_at: Timestamp) -> bool {
-    let in_loop = waiting_reason(container) == Some("CrashLoopBackOff");
+    let in_loop = waiting_reason(container) == Some("CrashLoopBackOff") || has_just_crashed(container);
     let crossed = container.restart_count > most || (in_loop && container.restart_count >= most);
     let crashed_since =
         last_end(container).and_then(|end| end.finished_at.as_ref()).is_some_and(|at| at.0 >= started_at);
     crossed && (is_new || (in_loop && crashed_since))
+}
+
+/// The kubelet may say that a container ended long before it says that it waits to start it again.
+fn has_just_crashed(container: &ContainerStatus) -> bool {
+    let ended = container.state.as_ref().and_then(|state| state.terminated.as_ref());
+    ended.is_some_and(|ended| ended.exit_code != 0)
 }
 
 fn waiting_reason(container: &ContainerStatus) -> Option<&str> {

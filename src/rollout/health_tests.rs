@@ -95,6 +95,14 @@ fn rule_5_more_restarts_than_allowed_fail_also_while_the_container_runs() {
 }
 
 #[test]
+fn rule_5_a_crash_after_the_last_restart_that_is_allowed_fails_before_the_kubelet_waits() {
+    let ended = |code: i32| json!({"terminated": {"exitCode": code, "finishedAt": LATER}});
+    assert_eq!(reason(&seen(&crashing(STARTED, 3, ended(1)))), Some(Reason::CrashLoop));
+    assert_eq!(seen(&crashing(STARTED, 3, ended(0))), Health::Fine);
+    assert_eq!(seen(&crashing(STARTED, 2, ended(1))), Health::Fine);
+}
+
+#[test]
 fn fewer_restarts_than_allowed_do_not_fail() {
     assert_eq!(seen(&crashing(STARTED, 2, in_loop())), Health::Fine);
     assert_eq!(seen(&crashing(STARTED, 3, running())), Health::Fine);
