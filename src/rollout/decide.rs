@@ -181,15 +181,10 @@ fn back(binding: &AliasBinding, observed: &Observed<'_>, held_back: &HeldBack, n
     match goal {
         Back::To(candidate) => back_to(binding, observed, held_back, &candidate, model),
         Back::Ask(question) => {
-            let problem = Problem::new(
-                Reason::RolledBack,
-                format!(
-                    "{}; asking whether version {} can still be read",
-                    failure_of(held_back).message,
-                    question.version
-                ),
-            );
-            Decision::ask(question, problem)
+            let failure = failure_of(held_back);
+            let message = format!("{}; asking whether version {} can still be read", failure.message, question.version);
+            let problem = Problem::new(failure.reason, message);
+            Decision { lost: standing_loss(binding), ..Decision::ask(question, problem) }
         }
         Back::Nowhere(gone) => nowhere(binding, observed, held_back, &gone, now),
     }

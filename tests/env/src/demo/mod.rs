@@ -1,4 +1,5 @@
-//! The demo: a model is trained and registered, its alias moves 1 → 2 → 1, and the Deployment follows; told as it happens.
+//! The demo: a model is trained and registered, its alias moves 1 → 2 → 3 → 1, and the Deployment follows, back
+//! from 3 by itself; told as it happens.
 //! Absent: expectations about corner cases; the scenarios have those.
 
 mod cluster;

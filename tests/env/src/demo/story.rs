@@ -1,4 +1,5 @@
-//! The story that the demo tells: train, register, bind, move the alias forward and back, and look at the record.
+//! The story that the demo tells: train, register, bind, move the alias forward, to a broken version, and back, and look at
+//! the record.
 //! Absent: how the cluster is had and left; its owner does that.
 
 use std::time::{Duration, Instant};
@@ -30,9 +31,15 @@ spec:
   template:
     metadata: {labels: {app: nyc-taxi}}
     spec:
+      terminationGracePeriodSeconds: 1
       containers:
-      - {name: server, image: registry.k8s.io/pause:3.10}
+      - name: server
+        image: docker.io/library/busybox:1.37
+        # Version 3 cannot be served: its server ends at once.
+        command: [sh, -c, '[ \"$MODEL_VERSION\" != 3 ] && exec sleep 86400']
 ";
+/// Pods of the throw-away control plane are played: this has them do what the command says.
+const PLAYED: &str = "    metadata: {labels: {app: nyc-taxi}, annotations: {kwok.test/play: '3=crash'}}\n";
 
 /// Starts MLflow and the operator, tells the story, and gives an account where it does not go as told.
 pub async fn tell(cluster: &Cluster, tools: &Tools) -> Result<()> {
@@ -52,9 +59,7 @@ pub async fn tell(cluster: &Cluster, tools: &Tools) -> Result<()> {
     }
     println!("\nOn {}, with MLflow at {} and the operator on this machine.", cluster.name(), mlflow.url());
     if cluster.is_theirs() {
-        println!(
-            "The pods run registry.k8s.io/pause and do not load the model; they get the variables that a server would."
-        );
+        println!("The pods run busybox and do not load the model; they get the variables that a server would.");
     }
     let story = Story { cluster, client: registrar.at(&mlflow.url()), live: Live::follow(cluster) };
     let told = story.tell(&mlflow.url()).await;
@@ -77,7 +82,8 @@ impl Story<'_> {
         self.bind(mlflow).await?;
         let first = self.replica_set("1")?;
         self.move_alias("A better model is ready", "2").await?;
-        self.move_alias("It is not better after all. Back", "1").await?;
+        self.fail().await?;
+        self.move_alias("And version 2 is not better after all. Back", "1").await?;
         let last = self.replica_set("1")?;
         if first != last {
             return Err(Error::new("going back", format_args!("{last} runs version 1, and {first} did before")));
@@ -89,12 +95,15 @@ impl Story<'_> {
     async fn deploy(&mut self) -> Result<()> {
         heading("A Deployment as a team has it, with nothing of Pointsman in it");
         let since = Instant::now();
-        self.apply(DEPLOYMENT).await?;
+        let plain = "    metadata: {labels: {app: nyc-taxi}}\n";
+        let deployment =
+            if self.cluster.is_theirs() { DEPLOYMENT.to_owned() } else { DEPLOYMENT.replace(plain, PLAYED) };
+        self.apply(&deployment).await?;
         self.live.until("the Deployment is available", since, PATIENCE, is_complete).await.map(drop)
     }
 
     async fn train(&self) -> Result<()> {
-        heading("The data scientist trains a model and registers it, twice");
+        heading("The data scientist trains a model and registers it, three times");
         python("mlflow.sklearn.log_model(Ridge(alpha=1.0).fit(features, prices), name=\"model\")");
         python(&format!("mlflow.register_model(f\"runs:/{{run_id}}/model\", \"{MODEL}\")"));
         self.train_version(How::RegisterModel, 1.0).await?;
@@ -106,6 +115,7 @@ impl Story<'_> {
             "client.create_model_version(\"{MODEL}\", source=f\"runs:/{{run_id}}/model\", tags=…, description=…)"
         ));
         self.train_version(How::CreateModelVersion, 0.1).await?;
+        self.train_version(How::CreateModelVersion, 10.0).await?;
         self.set_alias("1").await
     }
 
@@ -151,6 +161,22 @@ impl Story<'_> {
             patched.as_secs_f64(),
             live.as_secs_f64()
         );
+        self.show_state().await
+    }
+
+    async fn fail(&mut self) -> Result<()> {
+        heading("The next one cannot be served: champion moves to version 3");
+        self.set_alias("3").await?;
+        let moved = Instant::now();
+        let is_tried = |world: &World| template_version(world.get("Deployment", MODEL)) == "3";
+        self.live.until("version 3 is tried", moved, PATIENCE, is_tried).await?;
+        let back = self.live.until("version 2 is back", moved, PATIENCE, |world| went_back(world, "2")).await?;
+        self.live.linger(moved).await;
+        println!(
+            "\nNobody did anything: {:.2} s after the alias moved version 2 is back, and version 3 is held back:",
+            back.as_secs_f64()
+        );
+        println!("  {}", ready(self.live.world().get("AliasBinding", MODEL), "message"));
         self.show_state().await
     }
 
@@ -202,7 +228,11 @@ spec: {{registryRef: {{name: mlflow}}, creationPolicy: Observe}}
 apiVersion: pointsman.dev/v1alpha1
 kind: AliasBinding
 metadata: {{name: {MODEL}}}
-spec: {{modelRef: {{name: {MODEL}}}, alias: champion, target: {{name: {MODEL}}}}}
+spec:
+  modelRef: {{name: {MODEL}}}
+  alias: champion
+  target: {{name: {MODEL}}}
+  rollback: {{maxRestarts: 1, bakeSeconds: 2}}
 "
     )
 }
@@ -223,18 +253,24 @@ fn is_live(world: &World, version: &str) -> bool {
     runs && ready(binding, "status") == "True" && ready(binding, "reason") == "Live" && is_complete(world)
 }
 
+fn went_back(world: &World, version: &str) -> bool {
+    let binding = world.get("AliasBinding", MODEL);
+    let runs = text(binding, "/status/running/version") == version;
+    runs && ready(binding, "reason") == "RolledBack" && is_complete(world)
+}
+
 fn history(binding: &Value) -> String {
     let entries = binding.pointer("/status/history").and_then(Value::as_array);
-    let head = row(["VERSION", "OUTCOME", "STARTED", "LIVE", "FINISHED", "TRIGGER"]);
+    let head = row(["VERSION", "OUTCOME", "REASON", "STARTED", "FINISHED", "TRIGGER"]);
     let rows = entries.into_iter().flatten().map(|entry| {
-        row(["/version", "/outcome", "/startedAt", "/liveAt", "/finishedAt", "/trigger"]
+        row(["/version", "/outcome", "/reason", "/startedAt", "/finishedAt", "/trigger"]
             .map(|at| or_dash(text(entry, at))))
     });
     std::iter::once(head).chain(rows).collect()
 }
 
-fn row([version, outcome, started, live, finished, trigger]: [&str; 6]) -> String {
-    format!("  {version:<8} {outcome:<11} {started:<28} {live:<28} {finished:<28} {trigger}\n")
+fn row([version, outcome, reason, started, finished, trigger]: [&str; 6]) -> String {
+    format!("  {version:<8} {outcome:<11} {reason:<11} {started:<22} {finished:<22} {trigger}\n")
 }
 
 fn heading(text: &str) {
