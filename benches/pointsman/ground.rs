@@ -85,9 +85,10 @@ pub fn model(name: &str) -> Value {
     object("RegisteredModel", name, &json!({"registryRef": {"name": "mlflow"}, "creationPolicy": "Observe"}))
 }
 
-/// Binds `champion` of the model to the Deployment of the same name.
+/// Binds `champion` of the model to the Deployment of the same name, and has no version bake.
 pub fn binding(name: &str) -> Value {
-    object("AliasBinding", name, &json!({"modelRef": {"name": name}, "alias": "champion", "target": {"name": name}}))
+    let spec = json!({"modelRef": {"name": name}, "alias": "champion", "target": {"name": name}, "rollback": {"bakeSeconds": 0}});
+    object("AliasBinding", name, &spec)
 }
 
 pub fn deployment(name: &str) -> Value {

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a measurement that cannot be made ends with a panic that says why
 #![allow(missing_docs)]
 
+mod failures;
 mod figures;
 mod ground;
 mod moves;
@@ -17,7 +18,7 @@ use std::time::Duration;
 use ground::Ground;
 use report::{Conditions, Report};
 
-/// What was asked for: `cargo bench --profile dev --bench pointsman -- [--quick] [--write] [--only moves|settled] [--settled 300]`.
+/// What was asked for: `cargo bench --profile dev --bench pointsman -- [--quick] [--write] [--only moves|failures|settled] [--settled 300]`.
 struct Options {
     /// Fewer moves and a shorter look at the settled cluster: for trying the measurement itself.
     quick: bool,
@@ -66,6 +67,9 @@ async fn measure(options: &Options) -> Report {
     // One after the other: a hundred rollouts on the same cores delay a move by seconds.
     if options.includes("moves") {
         goals.extend(moves::polled(&ground, if options.quick { 4 } else { 20 }).await);
+    }
+    if options.includes("failures") {
+        goals.extend(failures::measured(&ground, if options.quick { 3 } else { 20 }).await);
     }
     if options.includes("settled") {
         goals.extend(settled::measured(&ground, Duration::from_secs(options.settled)).await);

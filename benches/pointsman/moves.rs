@@ -10,10 +10,11 @@ use pointsman_env::progress::Task;
 use pointsman_env::{Operator, Scenario as Place, kinds};
 use serde_json::json;
 
+use crate::failures::back_goal;
 use crate::figures::{Durations, milliseconds, seconds};
 use crate::ground::{Ground, apply, binding, deployment, model, registry, runs};
 use crate::report::Goal;
-use crate::sightings::{Sightings, TICK};
+use crate::sightings::{Mirror, Sightings, TICK};
 
 const INTERVAL: Duration = Duration::from_secs(5);
 const SLACK: Duration = Duration::from_secs(1);
@@ -26,6 +27,7 @@ struct Stage {
     place: Place,
     operator: Operator,
     sightings: Sightings,
+    mirror: Mirror,
     name: String,
 }
 
@@ -39,7 +41,8 @@ impl Stage {
         apply(&place, objects).await;
         runs(&place, &name, "1").await;
         let sightings = Sightings::of(place.client(), place.namespace(), &name);
-        Self { place, operator, sightings, name }
+        let mirror = Mirror::of(place.client(), place.namespace(), &name);
+        Self { place, operator, sightings, mirror, name }
     }
 
     async fn alias(&self, ground: &Ground, version: &str) {
@@ -106,12 +109,17 @@ pub async fn polled(ground: &Ground, moves: usize) -> Vec<Goal> {
 pub async fn requested(ground: &Ground, moves: usize) -> Vec<Goal> {
     let mut stage = Stage::start(ground, "asked", "1h").await;
     let task = Task::start(&format!("{moves} moves asked for"), moves as u64);
-    let (mut taken, mut bare, mut registry) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut taken, mut seen, mut bare, mut registry) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for number in 0..moves {
         let version = version_of(number);
         stage.alias(ground, version).await;
         tokio::time::sleep(PAUSE).await;
         taken.push(stage.asked(version, number).await);
+        if version == "1" {
+            seen.push(
+                stage.sightings.version(version).await.saturating_duration_since(stage.mirror.alias(version).await),
+            );
+        }
         runs(&stage.place, &stage.name, version).await;
         tokio::time::sleep(PAUSE).await;
         bare.push(stage.bare(number).await);
@@ -120,7 +128,9 @@ pub async fn requested(ground: &Ground, moves: usize) -> Vec<Goal> {
     }
     task.done();
     stage.end().await;
-    goals_of(&Durations::of(taken), &Durations::of(bare), &Durations::of(registry))
+    let mut goals = goals_of(&Durations::of(taken), &Durations::of(bare), &Durations::of(registry));
+    goals.push(back_goal(&Durations::of(seen)));
+    goals
 }
 
 fn goals_of(taken: &Durations, bare: &Durations, registry: &Durations) -> Vec<Goal> {

@@ -68,6 +68,46 @@ impl Sightings {
     }
 }
 
+/// When a plain watch first saw the mirror of a registered model name a version by `champion`.
+pub struct Mirror {
+    seen: watch::Receiver<Since>,
+    task: JoinHandle<()>,
+}
+
+impl Mirror {
+    pub fn of(client: kube::Client, namespace: &str, name: &str) -> Self {
+        let models = pointsman_env::kinds::REGISTERED_MODEL.api(client, namespace);
+        let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
+        let (tell, seen) = watch::channel(None);
+        let task = tokio::spawn(async move {
+            let told = watcher(models, config).try_for_each(|event| {
+                if let Event::Apply(model) | Event::InitApply(model) = event {
+                    let now = Instant::now();
+                    let named = model.data.pointer("/status/aliases/0/version").and_then(|version| version.as_str());
+                    tell.send_modify(|since| note(since, named.map(str::to_owned).as_ref(), now));
+                }
+                std::future::ready(Ok(()))
+            });
+            told.await.expect("the watch of the measurement broke: its figures would not be right");
+        });
+        Self { seen, task }
+    }
+
+    /// When the mirror was first seen to name this version.
+    pub async fn alias(&mut self, wanted: &str) -> Instant {
+        let holds = |since: &Since| since.as_ref().is_some_and(|(value, _)| value == wanted);
+        let seen = tokio::time::timeout(PATIENCE, self.seen.wait_for(holds)).await;
+        let seen = seen.expect("the mirror was not changed in time").expect("the watch ended");
+        seen.as_ref().expect("it was waited for").1
+    }
+}
+
+impl Drop for Mirror {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
 impl Drop for Sightings {
     fn drop(&mut self) {
         self.task.abort();
