@@ -231,22 +231,29 @@ fn artifact(pass: &Pass<'_>, old: &[Condition]) -> Option<Wanted> {
         }
         Err(_) => return None,
     };
-    let told = |rest: &str| format!("{}{rest}", wanted.artifact_uri);
+    let told = |why: &str| of_artifact(&wanted.artifact_uri, why);
     Some(match pass.evidence.get(&forward_question(wanted)) {
-        Some(Answer::Readable) => Wanted::yes(ARTIFACT_AVAILABLE, Reason::Resolved, told(": can be read")),
+        Some(Answer::Readable) => Wanted::yes(ARTIFACT_AVAILABLE, Reason::Resolved, told("can be read")),
         Some(Answer::Gone(why) | Answer::Silent(why)) => {
-            Wanted::no(ARTIFACT_AVAILABLE, Reason::ArtifactUnavailable, told(&format!(": {why}")))
+            Wanted::no(ARTIFACT_AVAILABLE, Reason::ArtifactUnavailable, told(why))
         }
-        Some(Answer::Unchecked(why)) => {
-            Wanted::unknown(ARTIFACT_AVAILABLE, Reason::Resolved, told(&format!(": {why}")))
-        }
-        None => as_before(old, &told(": "))
-            .unwrap_or_else(|| Wanted::unknown(ARTIFACT_AVAILABLE, Reason::Pending, told(": not asked yet"))),
+        Some(Answer::Unchecked(why)) => Wanted::unknown(ARTIFACT_AVAILABLE, Reason::Resolved, told(why)),
+        None => as_before(old, &wanted.artifact_uri)
+            .unwrap_or_else(|| Wanted::unknown(ARTIFACT_AVAILABLE, Reason::Pending, told("not asked yet"))),
     })
 }
 
-fn as_before(old: &[Condition], beginning: &str) -> Option<Wanted> {
-    let old = find(old, ARTIFACT_AVAILABLE).filter(|old| old.message.starts_with(beginning))?;
+/// A sentence that begins with the artifact's URI: by that it is known what an older condition speaks of.
+fn of_artifact(uri: &str, why: &str) -> String {
+    match why.strip_prefix(uri) {
+        Some(rest) => format!("{uri}: {}", rest.trim_start_matches([' ', ':', ','])),
+        None => format!("{uri}: {why}"),
+    }
+}
+
+fn as_before(old: &[Condition], uri: &str) -> Option<Wanted> {
+    let speaks_of_it = |message: &str| message.strip_prefix(uri).is_some_and(|rest| rest.starts_with(": "));
+    let old = find(old, ARTIFACT_AVAILABLE).filter(|old| speaks_of_it(&old.message))?;
     let status = match old.status.as_str() {
         "True" => Some(true),
         "False" => Some(false),

@@ -254,8 +254,11 @@ async fn an_older_version_is_gone_back_to_where_the_newest_good_one_is_deleted(w
     prepare(&stage, PlainDeployment::named("server").playing("3=crash").manifest(), json!({})).await;
     stage.alias("2").await;
     stage.runs("2").await;
+    // Both before the operator can see either: deleting the version that champion names would take the alias along.
+    stage.operator.freeze().unwrap();
     stage.alias("3").await;
     stage.client.delete_version(&stage.model, "2").await.unwrap();
+    stage.operator.thaw().unwrap();
     let back = went_back_to(&stage, "1").await;
     assert_eq!(outcomes(&back)[0], ("1", "Live", "Failure"));
     stage.end().await
@@ -319,8 +322,10 @@ async fn with_nowhere_to_go_back_to_the_code_is_named_and_trained_again_once(wor
     let retrain = json!({"retrain": {"jobTemplate": {"spec": {"backoffLimit": 0, "template": {"spec": {
         "restartPolicy": "Never", "containers": [{"name": "train", "image": "registry.example/train:1"}]}}}}}});
     prepare(&stage, PlainDeployment::named("server").playing("2=crash").manifest(), retrain).await;
+    stage.operator.freeze().unwrap();
     stage.alias("2").await;
     stage.client.delete_version(&stage.model, "1").await.unwrap();
+    stage.operator.thaw().unwrap();
     let told = stage.says("NoRollbackTarget").await;
     assert!(told.contains("version 2 failed (CrashLoop)"), "{told}");
     assert!(told.contains(&format!("run {}", one.run_id)) && told.contains("parameters alpha=0.1"), "{told}");
