@@ -28,6 +28,9 @@ use crate::workload::{
     template_digest,
 };
 
+/// How long an answer may take before the status says that it is waited for.
+const BRIEF: Duration = Duration::from_secs(1);
+
 /// One pass over a binding.
 pub async fn reconcile(binding: Arc<AliasBinding>, ctx: Arc<Context>) -> Result<Next, Failure> {
     ctx.metrics.passes.get_or_create(&Kind { kind: "AliasBinding" }).inc();
@@ -58,6 +61,11 @@ pub async fn reconcile(binding: Arc<AliasBinding>, ctx: Arc<Context>) -> Result<
     };
     let now = Timestamp::now();
     let decision = decide(&binding, &observed, now);
+    if is_brief(&ctx, &namespace, &name, &decision) {
+        // The answer wakes the binding; nothing is worth a write until then.
+        inquire(&ctx, &binding, decision);
+        return Ok(Next::requeue(BRIEF));
+    }
     let (workload, failure) = apply(&binding, &ctx, &decision, workload).await?;
     let retrain = retrain(&binding, &ctx, &resolution, &decision).await?;
     let applied = Applied { workload: workload.as_ref(), failure, retrain };
@@ -67,6 +75,11 @@ pub async fn reconcile(binding: Arc<AliasBinding>, ctx: Arc<Context>) -> Result<
     let next = next(&decision, applied.failure.as_ref(), now);
     inquire(&ctx, &binding, decision);
     Ok(next)
+}
+
+/// Whether all that a pass came to is a question that was not put long ago.
+fn is_brief(ctx: &Context, namespace: &str, name: &str, decision: &Decision) -> bool {
+    !decision.questions.is_empty() && !ctx.book.is_kept_waiting(namespace, name, BRIEF)
 }
 
 /// Asks what the decision lacks, and again what was answered badly while that is in the way.

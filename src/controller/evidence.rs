@@ -33,7 +33,10 @@ pub struct Book {
 
 struct Known {
     answer: Option<Answer>,
+    /// When it was answered, or asked for the first time.
     at: Instant,
+    /// When it was asked last.
+    since: Instant,
     is_asking: bool,
 }
 
@@ -55,6 +58,13 @@ impl Book {
         page.into_iter().flatten().filter_map(fresh).collect()
     }
 
+    /// Whether a question for a binding has been under way for this long.
+    pub fn is_kept_waiting(&self, namespace: &str, binding: &str, long: Duration) -> bool {
+        let pages = lock(&self.pages);
+        let page = pages.get(&(namespace.to_owned(), binding.to_owned()));
+        page.into_iter().flatten().any(|(_, known)| known.is_asking && known.since.elapsed() >= long)
+    }
+
     /// The bad answers for a binding that it is time to ask for again.
     pub fn doubtful(&self, namespace: &str, binding: &str) -> Vec<Question> {
         let pages = lock(&self.pages);
@@ -71,16 +81,22 @@ impl Book {
         }
         pages.retain(|_, page| !page.is_empty());
         let page = pages.entry((namespace.to_owned(), binding.to_owned())).or_default();
-        let known =
-            page.entry(question.clone()).or_insert(Known { answer: None, at: Instant::now(), is_asking: false });
-        !std::mem::replace(&mut known.is_asking, true)
+        let now = Instant::now();
+        let unasked = Known { answer: None, at: now, since: now, is_asking: false };
+        let known = page.entry(question.clone()).or_insert(unasked);
+        if known.is_asking {
+            return false;
+        }
+        (known.is_asking, known.since) = (true, now);
+        true
     }
 
     /// Keeps an answer. True where it is news.
     fn keep(&self, namespace: &str, binding: &str, question: Question, answer: Answer) -> bool {
         let mut pages = lock(&self.pages);
         let page = pages.entry((namespace.to_owned(), binding.to_owned())).or_default();
-        let known = Known { answer: Some(answer), at: Instant::now(), is_asking: false };
+        let now = Instant::now();
+        let known = Known { answer: Some(answer), at: now, since: now, is_asking: false };
         let is_news = page.get(&question).is_none_or(|old| old.answer != known.answer);
         page.insert(question, known);
         is_news

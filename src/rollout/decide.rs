@@ -145,7 +145,7 @@ fn choose_way(binding: &AliasBinding, observed: &Observed<'_>, judgement: &Judge
 }
 
 fn holds_failed(workload: &Workload, held_back: &HeldBack) -> bool {
-    workload.version().is_some_and(|version| contains(held_back, version, workload.any_env(names::MODEL_URI)))
+    workload.version().is_some_and(|version| contains(held_back, version, workload.injected(names::MODEL_URI)))
 }
 
 fn forward(binding: &AliasBinding, observed: &Observed<'_>, now: Timestamp) -> Decision {
@@ -206,15 +206,15 @@ fn failure_of(held_back: &HeldBack) -> Problem {
 }
 
 fn model_name(observed: &Observed<'_>) -> String {
-    let injected = || observed.workload.and_then(|workload| workload.any_env(names::MODEL_NAME)).map(str::to_owned);
+    let injected = || observed.workload.and_then(|workload| workload.injected(names::MODEL_NAME)).map(str::to_owned);
     observed.resolution.model.clone().or_else(injected).unwrap_or_default()
 }
 
 /// What the workload holds already, where that did not fail: there is nothing to go back from any more.
 fn running_candidate(workload: Option<&Workload>, held_back: &HeldBack) -> Option<Candidate> {
     let workload = workload?;
-    let (version, artifact_uri) = (workload.version()?, workload.any_env(names::MODEL_URI)?);
-    let run_id = workload.any_env(names::MODEL_RUN_ID).filter(|id| !id.is_empty()).map(str::to_owned);
+    let (version, artifact_uri) = (workload.version()?, workload.injected(names::MODEL_URI)?);
+    let run_id = workload.injected(names::MODEL_RUN_ID).filter(|id| !id.is_empty()).map(str::to_owned);
     let failed = contains(held_back, version, Some(artifact_uri));
     (!failed).then(|| Candidate { version: version.to_owned(), artifact_uri: artifact_uri.to_owned(), run_id })
 }
@@ -227,7 +227,7 @@ fn back_to(
     model: String,
 ) -> Decision {
     let injected =
-        || observed.workload.and_then(|workload| workload.any_env(names::MLFLOW_TRACKING_URI)).map(str::to_owned);
+        || observed.workload.and_then(|workload| workload.injected(names::MLFLOW_TRACKING_URI)).map(str::to_owned);
     let wanted = Wanted {
         model,
         version: goal.version.clone(),
@@ -375,8 +375,8 @@ fn on_present_workload(
     if let Some(hold) = hold(binding, workload, wanted, now) {
         return Decision { hold: Some(hold.clone()), ..Decision::leave(held(workload, &hold)) };
     }
-    let is_another_version =
-        workload.version() != Some(&wanted.version) || workload.any_env(names::MODEL_URI) != Some(&wanted.artifact_uri);
+    let is_another_version = workload.version() != Some(&wanted.version)
+        || workload.injected(names::MODEL_URI) != Some(&wanted.artifact_uri);
     let hindrance = if is_another_version { hindrance(binding, observed, wanted) } else { stale(binding, observed) };
     hindrance.unwrap_or_else(|| Decision::new(change(binding, workload, injection)))
 }

@@ -106,7 +106,7 @@ fn standing(binding: &AliasBinding, observed: &Observed<'_>) -> Option<HeldBack>
 fn on_trial<'a>(binding: &'a AliasBinding, observed: &Observed<'a>) -> Option<(&'a Workload, &'a HistoryEntry)> {
     let workload = observed.workload?;
     let entry = binding.status.as_ref()?.current()?;
-    let is_its_entry = entry.is_version(workload.version()?, workload.any_env(names::MODEL_URI));
+    let is_its_entry = entry.is_version(workload.version()?, workload.injected(names::MODEL_URI));
     let is_unproven = matches!(entry.outcome, Outcome::RollingOut | Outcome::Baking | Outcome::Failed);
     // Rule 7: what a person put there is theirs to judge.
     let is_ours = workload.owners.foreign_version_writers().is_empty();

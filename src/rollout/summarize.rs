@@ -131,8 +131,8 @@ fn running<'a>(
     let written_at = foreign.map_or_else(|| workload.owners.our_last_write(), |writer| writer.at);
     Some(Running {
         version,
-        artifact_uri: workload.any_env(names::MODEL_URI),
-        run_id: workload.any_env(names::MODEL_RUN_ID),
+        artifact_uri: workload.injected(names::MODEL_URI),
+        run_id: workload.injected(names::MODEL_RUN_ID),
         written_at: written_at.filter(|_| is_new),
         trigger,
         writer,

@@ -142,12 +142,15 @@ impl Workload {
         self.spec.template.metadata.annotations.get(names::VERSION_ANNOTATION).map(String::as_str)
     }
 
-    /// The literal value of an environment variable of the first container that has it.
+    /// The literal value of an injected variable: that of the first container which holds the version of the template, for
+    /// others may use the same names for something of their own.
     #[must_use]
-    pub fn any_env(&self, name: &str) -> Option<&str> {
-        let containers = &self.spec.template.spec.containers;
-        let found = containers.iter().find_map(|container| self.env(&container.name, name));
-        found.and_then(|found| found.value.as_deref())
+    pub fn injected(&self, name: &str) -> Option<&str> {
+        let literal =
+            |container: &Container, name: &str| self.env(&container.name, name).and_then(|env| env.value.as_deref());
+        let (version, containers) = (self.version()?, &self.spec.template.spec.containers);
+        let holder = containers.iter().find(|each| literal(each, names::MODEL_VERSION) == Some(version))?;
+        literal(holder, name)
     }
 
     /// The revision that the Deployment's controller counts.
@@ -173,5 +176,25 @@ impl Workload {
     #[must_use]
     pub fn binding(&self) -> Option<&str> {
         self.metadata.labels.as_ref()?.get(names::BINDING_LABEL).map(String::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_sidecars_own_variable_of_the_same_name_is_not_what_was_injected() {
+        let env = |uri: &str, version: Option<&str>| {
+            let version = version.map(|version| json!({"name": "MODEL_VERSION", "value": version}));
+            version.into_iter().chain([json!({"name": "MODEL_URI", "value": uri})]).collect::<Vec<_>>()
+        };
+        let workload: Workload = serde_json::from_value(json!({"metadata": {}, "spec": {"template": {
+            "metadata": {"annotations": {"pointsman.dev/model-version": "4"}},
+            "spec": {"containers": [
+                {"name": "sidecar", "env": env("mine", None)}, {"name": "server", "env": env("s3://m/4", Some("4"))}]}}}}))
+        .expect("a workload");
+        assert_eq!(workload.injected(names::MODEL_URI), Some("s3://m/4"));
     }
 }
