@@ -12,6 +12,7 @@ mod model;
 mod outage;
 mod people;
 mod process;
+mod servers;
 mod stage;
 
 use std::sync::Arc;
@@ -42,6 +43,7 @@ fn tell_all(arguments: &Arguments) -> Conclusion {
         outage::scenarios(),
         people::scenarios(),
         process::scenarios(),
+        servers::scenarios(),
     ];
     let trial = |(name, scenario): stage::Scenario| {
         let (runtime, world) = (Arc::clone(&runtime), Arc::clone(&world));

@@ -70,6 +70,13 @@ impl World {
         cell.get().unwrap().lock().await.artifacts()
     }
 
+    /// The database of the shared MLflow server of a version.
+    pub async fn database(&self, version: MlflowVersion) -> PathBuf {
+        self.mlflow(version).await;
+        let cell = if version == MlflowVersion::Three { &self.three } else { &self.two };
+        cell.get().unwrap().lock().await.database()
+    }
+
     pub async fn end(&self) {
         for server in [&self.three, &self.two].into_iter().filter_map(OnceCell::get) {
             server.lock().await.stop().await;

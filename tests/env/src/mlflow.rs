@@ -25,6 +25,10 @@ pub struct MlflowOptions {
     pub basic_auth: Option<(String, String)>,
     /// Turns workspaces on (MLflow 3 only).
     pub workspaces: bool,
+    /// Answers on https, with this certificate and this key (MLflow 3 only).
+    pub certificate: Option<(PathBuf, PathBuf)>,
+    /// The database of another server, to show the same on another door; one of its own where none is given.
+    pub database: Option<PathBuf>,
     /// How many server processes share the port.
     pub workers: u8,
     /// More arguments of `mlflow server`.
@@ -39,6 +43,8 @@ impl Default for MlflowOptions {
             port: None,
             basic_auth: None,
             workspaces: false,
+            certificate: None,
+            database: None,
             workers: 1,
             extra_args: Vec::new(),
             extra_env: Vec::new(),
@@ -53,6 +59,7 @@ pub struct Mlflow {
     child: Option<Child>,
     program: Program,
     port: u16,
+    scheme: &'static str,
     folder: RunFolder,
 }
 
@@ -68,7 +75,8 @@ impl Mlflow {
         fs::copy(python::database(version).await?, &database).context("copying the empty database")?;
         let port = options.port.map_or_else(free_port, Ok)?;
         let program = program(version, &python, &options, port, folder.path())?;
-        let mut server = Self { child: None, program, port, folder };
+        let scheme = if options.certificate.is_some() { "https" } else { "http" };
+        let mut server = Self { child: None, program, port, scheme, folder };
         server.start_again().await?;
         Ok(server)
     }
@@ -96,7 +104,7 @@ impl Mlflow {
     /// Where it answers.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("{}://127.0.0.1:{}", self.scheme, self.port)
     }
 
     /// The SQLite database, as [`crate::registrar::Client::seed`] wants it.
@@ -158,7 +166,8 @@ fn plain_client() -> Result<reqwest::Client> {
     // An error only says that another part of this process installed a provider before.
     let _already_installed = rustls::crypto::ring::default_provider().install_default();
     let builder = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).timeout(Duration::from_secs(5));
-    builder.build().context("making an HTTP client")
+    // It only asks whether the server is up; whom to trust is for those to say who use it.
+    builder.tls_danger_accept_invalid_certs(true).build().context("making an HTTP client")
 }
 
 fn program(
@@ -172,7 +181,7 @@ fn program(
         .in_its_folder()
         .args(["-m", "mlflow", "server", "--host", "127.0.0.1"])
         .args(["--port", &port.to_string(), "--workers", &options.workers.to_string()])
-        .args(["--backend-store-uri", &sqlite(&folder.join("mlflow.db"))])
+        .args(["--backend-store-uri", &sqlite(options.database.as_deref().unwrap_or(&folder.join("mlflow.db")))])
         .args(["--artifacts-destination", &folder.join("artifacts").display().to_string()])
         .env("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
         .env("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -187,6 +196,10 @@ fn program(
             .args(["--app-name", "basic-auth"])
             .env("MLFLOW_AUTH_CONFIG_PATH", configuration)
             .env("MLFLOW_FLASK_SERVER_SECRET_KEY", "only-for-tests");
+    }
+    if let Some((certificate, key)) = &options.certificate {
+        let (certificate, key) = (certificate.display(), key.display());
+        program = program.args(["--uvicorn-opts", &format!("--ssl-certfile {certificate} --ssl-keyfile {key}")]);
     }
     if options.workspaces && version == MlflowVersion::Three {
         program = program.args(["--enable-workspaces"]);
