@@ -1,7 +1,7 @@
 //! The operator's binary, run outside a cluster as the chart would run it inside: its rights, its arguments, its variables.
 //! Only addresses differ, and where the credentials come from.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
@@ -88,6 +88,16 @@ impl Operator {
     pub async fn start_unready(control_plane: &ControlPlane, tools: &Tools, options: &OperatorOptions) -> Result<Self> {
         let chart = install(control_plane, tools, options).await?;
         let kubeconfig = kubeconfig(control_plane, &chart, options).await?;
+        Self::in_place_of(&chart, kubeconfig, control_plane.folder(), options)
+    }
+
+    /// Starts the binary in the place of a chart's Deployment, whose other objects are applied already; it logs into `folder`.
+    pub fn in_place_of(
+        chart: &RenderedChart,
+        kubeconfig: PathBuf,
+        folder: &Path,
+        options: &OperatorOptions,
+    ) -> Result<Self> {
         let container = Container::of(chart.the_only("Deployment")?, options)?;
         let health = container.health.clone();
         let program = Program::new(&options.release, &options.binary)
@@ -99,7 +109,7 @@ impl Operator {
             .env("RUST_BACKTRACE", "1")
             .envs(options.extra_env.clone())
             .grace(PATIENCE);
-        let folder = control_plane.folder().to_owned();
+        let folder = folder.to_owned();
         let http = reqwest::Client::builder()
             .no_proxy()
             .timeout(Duration::from_secs(5))

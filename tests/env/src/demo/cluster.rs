@@ -1,7 +1,7 @@
 //! Where the demo runs: a control plane of its own, or a cluster that the user has; and how it is left as it was.
 //! Absent: the operator and MLflow, which run on this machine in both cases.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -231,9 +231,4 @@ fn server_of(configuration: &Kubeconfig, context: Option<&str>) -> Result<Value>
 fn is_somebody_elses(definition: &CustomResourceDefinition) -> bool {
     let managers = definition.metadata.managed_fields.iter().flatten();
     !managers.filter_map(|entry| entry.manager.as_deref()).any(|manager| manager == MANAGER)
-}
-
-/// A file's last lines, for accounts of what failed.
-pub fn tail(path: &Path) -> String {
-    pointsman_env::process::tail(path, 40)
 }

@@ -10,12 +10,12 @@ use pointsman_env::mlflow::{Mlflow, MlflowOptions};
 use pointsman_env::progress::Task;
 use pointsman_env::python::MlflowVersion;
 use pointsman_env::registrar::{Client, How, Registrar};
-use pointsman_env::{Error, Result, Tools};
+use pointsman_env::{Error, Operator, Result, Tools};
 use serde_json::Value;
 
-use super::cluster::{Cluster, tail};
+use super::cluster::Cluster;
 use super::live::{Live, World, number, or_dash, ready, template_version};
-use super::operator::Operator;
+use super::operator;
 
 const MODEL: &str = "nyc-taxi";
 /// Long enough for a cluster that pulls the image first.
@@ -52,7 +52,7 @@ pub async fn tell(cluster: &Cluster, tools: &Tools) -> Result<()> {
     starting.done();
     let starting = Task::start("installing the kinds, and starting the operator under the chart's roles", 0);
     let kept = cluster.install_definitions(tools).await?;
-    let operator = Operator::start(cluster, tools).await?;
+    let operator = operator::start(cluster, tools).await?;
     starting.done();
     for name in kept {
         println!("{name} is installed already, and stays as it is.");
@@ -115,6 +115,7 @@ impl Story<'_> {
             "client.create_model_version(\"{MODEL}\", source=f\"runs:/{{run_id}}/model\", tags=…, description=…)"
         ));
         self.train_version(How::CreateModelVersion, 0.1).await?;
+        python("…   # and once more, with alpha=10.0: version 3");
         self.train_version(How::CreateModelVersion, 10.0).await?;
         self.set_alias("1").await
     }
@@ -296,5 +297,5 @@ async fn account(cluster: &Cluster, operator: &Operator, mlflow: &Mlflow) -> Str
         let printed = cluster.kubectl(arguments, "").await.unwrap_or_else(|error| error.to_string());
         account = format!("{account}===== kubectl {}\n{printed}\n", arguments.join(" "));
     }
-    format!("{account}===== the operator's log\n{}\n===== MLflow's log\n{}", tail(operator.log()), mlflow.log_tail(20))
+    format!("{account}===== the operator's log\n{}\n===== MLflow's log\n{}", operator.log_tail(40), mlflow.log_tail(20))
 }
