@@ -89,8 +89,9 @@ impl Drop for Server {
 
 async fn sent(request: reqwest::RequestBuilder) -> Outcome {
     let answer = request.send().await?;
-    let (status, said) = (answer.status(), answer.text().await?);
-    if status.is_success() { Ok(()) } else { Err(format!("{status}: {said}").into()) }
+    let (asked, status) = (answer.url().clone(), answer.status());
+    let said = format!("{status} from {asked}: {:?}", answer.text().await?);
+    if status.is_success() { Ok(()) } else { Err(said.into()) }
 }
 
 fn stores(settings: &[(&str, &str)]) -> Stores {
@@ -174,10 +175,11 @@ async fn container_of_azurite_tells_what_is_there() -> Outcome {
     let Some(program) = azurite() else { return Ok(()) };
     let (server, container, client) = (Server::azure(&program).await?, fresh("models"), reqwest::Client::new());
     let endpoint = format!("{}/{ACCOUNT}", server.url);
-    sent(client.put(format!("{endpoint}/{container}?restype=container&{SAS}")).body("")).await?;
+    sent(client.put(format!("{endpoint}/{container}?restype=container&{SAS}"))).await?;
     for (key, content) in FILES {
         let upload = client.put(format!("{endpoint}/{container}/{key}?{SAS}")).body(*content);
-        sent(upload.header("x-ms-blob-type", "BlockBlob")).await?;
+        let upload = upload.header("x-ms-blob-type", "BlockBlob").header("Content-Length", content.len());
+        sent(upload).await?;
     }
     let at = |key: &str| format!("wasbs://{container}@{ACCOUNT}.blob.core.windows.net/{key}");
     let with = |name: &str, value: &str| {
