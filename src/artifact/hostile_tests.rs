@@ -215,6 +215,27 @@ async fn broken_settings_are_named_and_not_sent() {
     assert!(server.heads().is_empty());
 }
 
+/// A key as emulators give it, which says where they are.
+fn key_for(server: &str) -> String {
+    format!(
+        "{{\"gcs_base_url\":\"{server}\",\"disable_oauth\":true,\"client_email\":\"\",\"private_key\":\"\",\"private_key_id\":\"\"}}"
+    )
+}
+
+#[tokio::test]
+async fn server_that_a_google_key_names_is_looked_at_like_any_other() {
+    let server = Hostile::start(|_, _| object("")).await.unwrap();
+    let there = stores(&[("GOOGLE_SERVICE_ACCOUNT_KEY", &key_for(&server.uri))]);
+    assert_eq!(there.check("gs://b/k").await, Verdict::Readable);
+    for place in
+        ["mailto:x@y", "x", "", "/x", "http://", "http://user:s3cr3t-of-the-test-0123456789@host", "http://host?x=y"]
+    {
+        let verdict = stores(&[("GOOGLE_APPLICATION_CREDENTIALS", &key_for(place))]).check("gs://b/k").await;
+        assert!(matches!(verdict, Verdict::Unchecked(_)), "{place}: {verdict:?}");
+        assert!(words(&verdict).contains("GOOGLE_BASE_URL"), "{place}: {verdict:?}");
+    }
+}
+
 #[tokio::test]
 async fn web_redirects_end_somewhere() {
     let looping = Hostile::start(|_, _| {

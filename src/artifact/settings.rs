@@ -254,7 +254,12 @@ impl Chosen {
                 if text.starts_with('{') { "GOOGLE_SERVICE_ACCOUNT_KEY" } else { "GOOGLE_APPLICATION_CREDENTIALS" };
             self.0.entry(key.to_owned()).or_insert(text);
         }
-        if self.0.contains_key("GOOGLE_SERVICE_ACCOUNT_KEY") {
+        if let Some(text) = self.0.get("GOOGLE_SERVICE_ACCOUNT_KEY") {
+            // Emulators' keys name a server, and the stores' library believes them: it is checked like any other.
+            let key: BTreeMap<String, serde_json::Value> = serde_json::from_str(text).unwrap_or_default();
+            if let Some(server) = key.get("gcs_base_url").and_then(serde_json::Value::as_str).map(str::to_owned) {
+                self.0.entry("GOOGLE_BASE_URL".to_owned()).or_insert(server);
+            }
             self.0.remove("GOOGLE_SERVICE_ACCOUNT");
             self.0.remove("GOOGLE_APPLICATION_CREDENTIALS");
         }
