@@ -215,6 +215,87 @@ async fn broken_settings_are_named_and_not_sent() {
     assert!(server.heads().is_empty());
 }
 
+/// A key as emulators give it, which says where they are.
+fn key_for(server: &str) -> String {
+    format!(
+        "{{\"gcs_base_url\":\"{server}\",\"disable_oauth\":true,\"client_email\":\"\",\"private_key\":\"\",\"private_key_id\":\"\"}}"
+    )
+}
+
+#[tokio::test]
+async fn server_that_a_google_key_names_is_looked_at_like_any_other() {
+    let server = Hostile::start(|_, _| object("")).await.unwrap();
+    let there = stores(&[("GOOGLE_SERVICE_ACCOUNT_KEY", &key_for(&server.uri))]);
+    assert_eq!(there.check("gs://b/k").await, Verdict::Readable);
+    for place in
+        ["mailto:x@y", "x", "", "/x", "http://", "http://user:s3cr3t-of-the-test-0123456789@host", "http://host?x=y"]
+    {
+        let verdict = stores(&[("GOOGLE_APPLICATION_CREDENTIALS", &key_for(place))]).check("gs://b/k").await;
+        assert!(matches!(verdict, Verdict::Unchecked(_)), "{place}: {verdict:?}");
+        assert!(words(&verdict).contains("GOOGLE_BASE_URL"), "{place}: {verdict:?}");
+    }
+}
+
+const S3: &[(&str, &str)] =
+    &[("AWS_ENDPOINT_URL", "SERVER"), ("AWS_ACCESS_KEY_ID", "id"), ("AWS_SECRET_ACCESS_KEY", "key")];
+const GCS: &[(&str, &str)] = &[("GOOGLE_BASE_URL", "SERVER"), ("GOOGLE_BEARER_TOKEN", "token")];
+const AZURE: &[(&str, &str)] = &[
+    ("AZURE_STORAGE_ENDPOINT", "SERVER"),
+    ("AZURE_STORAGE_ACCOUNT_NAME", "acct"),
+    ("AZURE_STORAGE_ACCOUNT_KEY", "c2VjcmV0"),
+];
+const ENTRA: &[(&str, &str)] = &[
+    ("AZURE_AUTHORITY_HOST", "SERVER"),
+    ("AZURE_STORAGE_ACCOUNT_NAME", "acct"),
+    ("AZURE_CLIENT_ID", "id"),
+    ("AZURE_TENANT_ID", "tenant"),
+    ("AZURE_CLIENT_SECRET", "secret"),
+];
+/// What no header, no host or no address can hold.
+const STRANGE: &[&str] = &[
+    "a\nb",
+    "a b",
+    "\u{e9}\u{1}",
+    "%",
+    "[",
+    "a=b c&d=\n",
+    "http://a b",
+    "http://[::1",
+    "http://\u{e9}",
+    "http://a/\"<>{}|",
+];
+
+/// Each setting is strange once, while the others are well: the release build ends where a thread panics.
+#[tokio::test]
+async fn no_value_of_a_secret_ends_the_process() {
+    _ = rustls::crypto::ring::default_provider().install_default();
+    let server = Hostile::start(|_, _| xml("404 Not Found", "NoSuchKey")).await.unwrap();
+    for (uri, well, more) in [
+        ("s3://b/k", S3, &["AWS_SESSION_TOKEN", "AWS_REGION", "AWS_VIRTUAL_HOSTED_STYLE_REQUEST"][..]),
+        ("s3://b/k", &S3[1..], &["AWS_REGION"]),
+        ("gs://b/k", GCS, &[]),
+        ("az://b/k", AZURE, &[]),
+        ("az://b/k", &AZURE[1..], &[]),
+        ("az://b/k", &AZURE[..2], &["AZURE_STORAGE_SAS_TOKEN", "AZURE_STORAGE_CONNECTION_STRING"]),
+        ("az://b/k", ENTRA, &[]),
+    ] {
+        for name in well.iter().map(|(name, _)| name).chain(more) {
+            for value in STRANGE {
+                let mut settings = map(well);
+                settings
+                    .values_mut()
+                    .filter(|value| *value == "SERVER")
+                    .for_each(|value| value.clone_from(&server.uri));
+                settings.insert((*name).to_owned(), (*value).to_owned());
+                let stores = Stores::with_environment(None, settings, BTreeMap::new(), false);
+                let stores = Stores { patience: Duration::from_millis(200), ..stores };
+                let done = tokio::spawn(async move { stores.check(uri).await }).await;
+                assert!(done.is_ok(), "{name}={value:?}: {done:?}");
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn web_redirects_end_somewhere() {
     let looping = Hostile::start(|_, _| {

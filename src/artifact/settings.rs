@@ -57,6 +57,8 @@ const OWN: &[&str] = &[
     "GOOGLE_SERVICE_ACCOUNT",
     "AZURE_FEDERATED_TOKEN_FILE",
 ];
+/// What is read, and not sent as it is: a key's JSON, or a file's name.
+const UNSENT: &[&str] = &["GOOGLE_SERVICE_ACCOUNT_KEY", "GOOGLE_APPLICATION_CREDENTIALS"];
 /// What need not be kept from people's eyes.
 const PUBLIC: &[&str] =
     &["AWS_REGION", "AWS_DEFAULT_REGION", "AZURE_STORAGE_ACCOUNT_NAME", "AZURE_CLIENT_ID", "AZURE_TENANT_ID"];
@@ -163,6 +165,7 @@ impl Chosen {
                 ));
             }
         }
+        self.check_words()?;
         if self.is_anonymous() {
             return Ok(());
         }
@@ -171,6 +174,27 @@ impl Chosen {
             Cloud::Gcs => self.check_gcs(),
             Cloud::Azure => self.check_azure(),
         }
+    }
+
+    /// What the stores' library puts into headers and hosts as it is: it panics where that is no header and no host,
+    /// and a region with a slash in it would be another host, which gets this process's own credentials.
+    fn check_words(&self) -> Result<(), String> {
+        for (key, value) in &self.0 {
+            let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+            let is_domain = |byte: u8| is_name(byte) || byte == b'.';
+            let (well, rule) = match key.as_str() {
+                "AWS_REGION" | "AZURE_STORAGE_ACCOUNT_NAME" => {
+                    (value.bytes().all(is_name), "letters, digits and hyphens")
+                }
+                "AZURE_TENANT_ID" => (value.bytes().all(is_domain), "letters, digits, hyphens and dots"),
+                key if UNSENT.contains(&key) || OWN.contains(&key) => continue,
+                _ => (value.bytes().all(|byte| matches!(byte, b' '..=b'~')), "one line of printable ASCII"),
+            };
+            if !well {
+                return Err(format!("{key} must be of {rule} only; set it again"));
+            }
+        }
+        Ok(())
     }
 
     fn has(&self, keys: &[&str]) -> bool {
@@ -254,7 +278,12 @@ impl Chosen {
                 if text.starts_with('{') { "GOOGLE_SERVICE_ACCOUNT_KEY" } else { "GOOGLE_APPLICATION_CREDENTIALS" };
             self.0.entry(key.to_owned()).or_insert(text);
         }
-        if self.0.contains_key("GOOGLE_SERVICE_ACCOUNT_KEY") {
+        if let Some(text) = self.0.get("GOOGLE_SERVICE_ACCOUNT_KEY") {
+            // Emulators' keys name a server, and the stores' library believes them: it is checked like any other.
+            let key: BTreeMap<String, serde_json::Value> = serde_json::from_str(text).unwrap_or_default();
+            if let Some(server) = key.get("gcs_base_url").and_then(serde_json::Value::as_str).map(str::to_owned) {
+                self.0.entry("GOOGLE_BASE_URL".to_owned()).or_insert(server);
+            }
             self.0.remove("GOOGLE_SERVICE_ACCOUNT");
             self.0.remove("GOOGLE_APPLICATION_CREDENTIALS");
         }
@@ -275,14 +304,16 @@ fn is_place(key: &str) -> bool {
 
 /// Whether requests can be built on an address: the stores' library relies on it.
 fn is_server(address: &str) -> bool {
-    Url::parse(address).is_ok_and(|url| {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:/[]@!$&'()*+,;=%".contains(&byte);
+    let is_whole = |url: Url| {
         matches!(url.scheme(), "http" | "https")
             && url.host_str().is_some_and(|host| !host.is_empty())
             && url.username().is_empty()
             && url.password().is_none()
             && url.query().is_none()
             && url.fragment().is_none()
-    })
+    };
+    address.bytes().all(is_plain) && Url::parse(address).is_ok_and(is_whole)
 }
 
 fn is_true(value: &str) -> bool {
@@ -334,6 +365,16 @@ mod tests {
         assert!(found.check(Cloud::S3).is_err_and(|why| why.contains("AWS_ACCESS_KEY_ID")));
         let redirected = chosen(Cloud::S3, &[("AWS_ENDPOINT_URL_STS", "https://evil.example.com")], OWN_KEY);
         assert_eq!(redirected.get("AWS_ENDPOINT_URL_STS"), None);
+    }
+
+    #[test]
+    fn region_of_a_secret_is_no_other_host() {
+        for region in ["x.evil.example.com/", "x@evil.example.com/", "evil.example.com#", "a b", "a\nb"] {
+            let found = chosen(Cloud::S3, &[("AWS_REGION", region)], &OWN_KEY[..5]);
+            assert_eq!(found.get("AWS_ACCESS_KEY_ID"), Some("own-id"));
+            assert!(found.check(Cloud::S3).is_err_and(|why| why.contains("AWS_REGION")), "{region}");
+        }
+        assert_eq!(chosen(Cloud::S3, &[("AWS_REGION", "us-gov-west-1")], &OWN_KEY[..5]).check(Cloud::S3), Ok(()));
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! Whether artifacts can be read, asked of real stores, whose addresses come by environment (see tests/registry):
 //! `POINTSMAN_TEST_MLFLOW3` and `POINTSMAN_TEST_MLFLOW3_ARTIFACTS` (the folder behind its proxy), `POINTSMAN_TEST_S3`,
-//! `POINTSMAN_TEST_S3_BUCKETS` (the folder behind it), `POINTSMAN_TEST_S3_KEY_ID` and `POINTSMAN_TEST_S3_SECRET`.
+//! `POINTSMAN_TEST_S3_BUCKETS` (the folder behind it), `POINTSMAN_TEST_S3_KEY_ID` and `POINTSMAN_TEST_S3_SECRET`; and
+//! of servers that are started here, whose programs come so too: `POINTSMAN_TEST_GCS_SERVER`, `POINTSMAN_TEST_AZURITE`.
 //!
 //! Absent: stores that misbehave; those are in the unit tests.
+
+mod clouds;
 
 use std::collections::BTreeMap;
 use std::error::Error;

@@ -5,6 +5,7 @@
 #![allow(clippy::missing_panics_doc, clippy::missing_errors_doc, clippy::must_use_candidate)] // For the same reason nearly every function can fail, and each message says why.
 #![allow(clippy::doc_markdown)] // MLflow and SQLite are names of products, not of code.
 
+pub mod azurite;
 pub mod bucket;
 pub mod cache;
 pub mod certificates;

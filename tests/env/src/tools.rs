@@ -262,15 +262,19 @@ const MODEL_SERVER: Family = Family {
     ..Family::of("modelserver", &[("./server", "server"), ("./pause", "pause")])
 };
 
-/// Not one of [`Tools`]: only the tests of artifact stores need it.
+/// Neither is one of [`Tools`]: only the tests of artifact stores need them.
 const VERSITYGW: Family = Family::of("versitygw", &[("github.com/versity/versitygw/cmd/versitygw", "versitygw")]);
+
+const FAKE_GCS: Family = Family::of("fakegcs", &[("github.com/fsouza/fake-gcs-server", "fake-gcs-server")]);
 
 /// The S3 server, built first where it never was.
 pub fn versitygw(cache: &Cache) -> Result<PathBuf> {
-    if cache.existing(&VERSITYGW.entry()?).is_none() {
-        prerequisites::check(&[Need::Go])?;
-    }
-    VERSITYGW.build(cache).map(|folder| folder.join("versitygw"))
+    VERSITYGW.build_alone(cache).map(|folder| folder.join("versitygw"))
+}
+
+/// The server that speaks as Google Cloud Storage does, built first where it never was.
+pub fn fake_gcs_server(cache: &Cache) -> Result<PathBuf> {
+    FAKE_GCS.build_alone(cache).map(|folder| folder.join("fake-gcs-server"))
 }
 
 impl Family {
@@ -291,6 +295,14 @@ impl Family {
         content.push(self.linker_flags());
         content.extend((!self.tags.is_empty()).then(|| self.tags.to_owned()));
         Ok(Entry::new(self.name, &content.iter().map(String::as_str).collect::<Vec<_>>()))
+    }
+
+    /// [`Family::build`], where nobody has looked for Go yet.
+    fn build_alone(&self, cache: &Cache) -> Result<PathBuf> {
+        if is_unbuilt(self, cache)? {
+            prerequisites::check(&[Need::Go])?;
+        }
+        self.build(cache)
     }
 
     fn build(&self, cache: &Cache) -> Result<PathBuf> {

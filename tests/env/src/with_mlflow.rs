@@ -1,12 +1,15 @@
-//! Runs a command beside MLflow servers of both versions and an S3 server, whose addresses it finds in its environment.
+//! Runs a command beside MLflow servers of both versions and an S3 server, whose addresses it finds in its environment,
+//! and tells it where the servers that speak as GCS and Azure do are, which it starts and stops itself.
 //! Absent: what the command does with them.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use pointsman_env::bucket::{self, BucketServer};
+use pointsman_env::cache::Cache;
 use pointsman_env::mlflow::{Mlflow, MlflowOptions};
 use pointsman_env::python::{self, MlflowVersion};
-use pointsman_env::{Error, Result};
+use pointsman_env::{Error, Result, azurite, tools};
 
 /// Starts MLflow 3, MLflow 2, an MLflow 3 that asks for a password and an S3 server, runs the command, and stops them.
 pub async fn with_mlflow(command: &[String]) -> Result<ExitCode> {
@@ -16,6 +19,7 @@ pub async fn with_mlflow(command: &[String]) -> Result<ExitCode> {
     let guarded = MlflowOptions { basic_auth: account, ..MlflowOptions::default() };
     let guarded = Mlflow::start(MlflowVersion::Three, guarded).await?;
     let buckets = BucketServer::start().await?;
+    let gcs = tokio::task::block_in_place(|| tools::fake_gcs_server(&Cache::open()?))?;
     let (program, arguments) =
         command.split_first().ok_or_else(|| Error::new("running a command", "none was given"))?;
     let status = tokio::process::Command::new(program)
@@ -28,6 +32,8 @@ pub async fn with_mlflow(command: &[String]) -> Result<ExitCode> {
         .env("POINTSMAN_TEST_S3_BUCKETS", buckets.data())
         .env("POINTSMAN_TEST_S3_KEY_ID", bucket::ACCOUNT.0)
         .env("POINTSMAN_TEST_S3_SECRET", bucket::ACCOUNT.1)
+        .env("POINTSMAN_TEST_GCS_SERVER", gcs)
+        .envs([azure()?])
         .env("POINTSMAN_TEST_PYTHON3", python::environment(MlflowVersion::Three).await?)
         .env("POINTSMAN_TEST_PYTHON2", python::environment(MlflowVersion::Two).await?)
         .kill_on_drop(true)
@@ -36,4 +42,14 @@ pub async fn with_mlflow(command: &[String]) -> Result<ExitCode> {
         .map_err(|error| Error::new(format_args!("running {program}"), error))?;
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+/// Where Azurite is, or why it is not.
+fn azure() -> Result<(&'static str, OsString)> {
+    if let Some(why) = azurite::missing() {
+        eprintln!("the tests of Azure's store are skipped: {why}");
+        return Ok(("POINTSMAN_TEST_AZURITE_MISSING", why.into()));
+    }
+    let program = tokio::task::block_in_place(|| azurite::program(&Cache::open()?))?;
+    Ok(("POINTSMAN_TEST_AZURITE", program.into()))
 }
