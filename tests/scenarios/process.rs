@@ -36,8 +36,8 @@ async fn two_replicas(stage: &mut Stage, world: &World) -> (Operator, Operator) 
 async fn leads(stage: &Stage, replica: u32) {
     let identity = format!("{}-{replica}", stage.place.namespace());
     let is_held = |lease: &Value| lease["spec"]["holderIdentity"] == identity.as_str();
-    let name = format!("{}-pointsman", stage.place.namespace());
-    stage.place.eventually(&format!("{identity} leads"), PATIENCE, &LEASE, &name, is_held).await;
+    let name = stage.place.namespace();
+    stage.place.eventually(&format!("{identity} leads"), PATIENCE, &LEASE, name, is_held).await;
 }
 
 async fn another_replica_takes_over_when_the_leader_is_killed_with_a_move_pending(world: Arc<World>) -> Told {
