@@ -4,13 +4,17 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
-use kube::Client;
+use http::Request;
+use kube::client::{Body, ClientBuilder};
+use kube::{Client, Config};
 use pointsman::api::custom_resource_definitions;
 use pointsman::cli::{Arguments, Command, LogFormat, RunArguments};
-use pointsman::controller::{Settings, run};
+use pointsman::controller::{Election, Fence, Settings, run};
 use tokio::signal::unix::{SignalKind, signal};
+use tower::filter::FilterLayer;
 use tracing_subscriber::EnvFilter;
 
 type Failure = Box<dyn std::error::Error>;
@@ -62,21 +66,47 @@ fn start_logging(arguments: &RunArguments) -> Result<(), Failure> {
 }
 
 async fn connect_and_run(arguments: RunArguments) -> Result<(), Failure> {
-    let client = Client::try_default().await.map_err(|error| {
+    let config = Config::infer().await.map_err(|error| {
         format!("no cluster to work on: {error}; set KUBECONFIG, or run in a pod with a service account")
     })?;
+    let fence = if arguments.leader_election { Fence::closed() } else { Fence::open() };
+    let election = election(&arguments, &config.default_namespace);
+    let client = fenced_client(config, fence.clone())?;
     let settings = Settings {
         health_address: arguments.health_address,
         watch_namespaces: arguments.watch_namespaces,
         instance: arguments.instance,
         cluster_name: arguments.cluster_name,
         allow_file_artifacts: arguments.check_file_artifacts,
+        election,
     };
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let stop = async move {
         tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
     };
-    run(client, settings, stop).await?;
+    run(client, fence, settings, stop).await?;
     Ok(())
+}
+
+fn election(arguments: &RunArguments, own_namespace: &str) -> Option<Election> {
+    let identity = arguments.instance.clone().filter(|_| arguments.leader_election)?;
+    Some(Election {
+        namespace: arguments.lease_namespace.clone().unwrap_or_else(|| own_namespace.to_owned()),
+        name: arguments.lease_name.clone(),
+        identity,
+        duration: Duration::from_secs(arguments.lease_seconds),
+    })
+}
+
+/// A client whose writes leave only while the fence is open.
+fn fenced_client(config: Config, fence: Fence) -> Result<Client, Failure> {
+    let admit = move |request: Request<Body>| {
+        if fence.admits(request.method(), request.uri().path()) {
+            Ok(request)
+        } else {
+            Err("this replica does not lead: the write was not sent")
+        }
+    };
+    Ok(ClientBuilder::try_from(config)?.with_layer(&FilterLayer::new(admit)).build())
 }

@@ -61,9 +61,21 @@ pub struct RunArguments {
     /// What is logged: error, warn, info, debug, trace, or filters such as pointsman=debug,kube=info.
     #[arg(long, default_value = "info", env = "POINTSMAN_LOG")]
     pub log: String,
-    /// This process's name in Events; the pod's name in a cluster.
+    /// This process's name in Events and in the Lease; the pod's name in a cluster.
     #[arg(long, env = "POD_NAME")]
     pub instance: Option<String>,
+    /// Act only while holding a Lease: for two replicas and more. The others keep their caches filled and wait.
+    #[arg(long, requires = "instance", env = "POINTSMAN_LEADER_ELECTION")]
+    pub leader_election: bool,
+    /// The Lease's name.
+    #[arg(long, default_value = "pointsman", value_name = "NAME")]
+    pub lease_name: String,
+    /// The Lease's namespace; that of the pod or of the kubeconfig's context where it is left out.
+    #[arg(long, value_name = "NAMESPACE", env = "POD_NAMESPACE")]
+    pub lease_namespace: Option<String>,
+    /// For how long the Lease holds after it was renewed: a failed leader is followed by another after this time. From 3 s.
+    #[arg(long, default_value = "15", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(3..=300))]
+    pub lease_seconds: u64,
 }
 
 /// How log lines are written.

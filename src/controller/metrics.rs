@@ -6,6 +6,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 /// The counters.
@@ -23,6 +24,8 @@ pub struct Metrics {
     pub status_writes: Family<Kind, Counter>,
     /// Transitions of bindings, by reason.
     pub transitions: Family<Transition, Counter>,
+    /// 1 where this replica leads an election.
+    pub leader: Gauge,
 }
 
 /// The kind that a pass is for.
@@ -56,6 +59,7 @@ impl Metrics {
         registry.register("workload_patches", "Versions written into Deployments", self.deployments.clone());
         registry.register("status_writes", "Statuses written, by kind", self.status_writes.clone());
         registry.register("binding_transitions", "Transitions of bindings, by reason", self.transitions.clone());
+        registry.register("leader", "1 where this replica leads an election", self.leader.clone());
         let mut text = String::new();
         // Writing into a String cannot fail.
         let _ = encode(&mut text, &registry);

@@ -8,6 +8,7 @@ mod evidence;
 mod failure;
 mod health;
 mod labelled;
+mod lease;
 mod metrics;
 mod model;
 mod registry;
@@ -18,4 +19,5 @@ mod status;
 mod watch;
 mod write_back;
 
+pub use lease::{Election, Fence};
 pub use run::{Settings, run};

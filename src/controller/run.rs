@@ -22,6 +22,7 @@ use super::evidence::Book;
 use super::failure::{Failure, try_again};
 use super::health::{Readiness, serve};
 use super::labelled;
+use super::lease::{Candidate, Election, Fence};
 use super::metrics::Metrics;
 use super::registry_state::RegistryStates;
 use super::watch::{self, follow, telling};
@@ -45,6 +46,8 @@ pub struct Settings {
     pub cluster_name: String,
     /// Whether `file:` artifacts are looked for in this process's own file system.
     pub allow_file_artifacts: bool,
+    /// How to take part in an election; `None` for a process that is alone.
+    pub election: Option<Election>,
 }
 
 /// Why the operator ended other than by request.
@@ -58,6 +61,11 @@ pub enum RunError {
         /// The cause.
         source: std::io::Error,
     },
+    /// Another replica leads, or the Lease could not be renewed in time. The process ends, and begins anew as a candidate.
+    #[error(
+        "the Lease was lost: another replica leads, or the API server could not be reached for the Lease's whole time"
+    )]
+    LeadershipLost,
 }
 
 struct Part {
@@ -79,12 +87,13 @@ struct Queues {
     bindings: UnboundedReceiver<ObjectRef<AliasBinding>>,
 }
 
-/// Runs the operator until `stop` comes true.
+/// Runs the operator until `stop` comes true. `fence` is the one that `client` asks before each write.
 ///
 /// # Errors
-/// Where health and metrics cannot be served at the address of the settings.
+/// Where health and metrics cannot be served at the address of the settings, or leadership is lost.
 pub async fn run(
     client: Client,
+    fence: Fence,
     settings: Settings,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), RunError> {
@@ -124,16 +133,56 @@ pub async fn run(
         spawn_watches(&mut watches, &ctx, index, writers);
         spawn_loops(&mut loops, &ctx, index, queues, &Signals { stopping: stopping.clone(), filled: filled.clone() });
     }
-    watches.spawn(report_filled(Arc::clone(&ctx), readiness.clone(), fill));
+    let (lose, lost) = tokio::sync::oneshot::channel();
+    let (give_back, given_back) = tokio::sync::oneshot::channel();
+    let candidate = settings.election.clone().map(|election| Candidate::new(ctx.client.clone(), election, fence));
+    let leading = lead(Arc::clone(&ctx), readiness.clone(), fill, candidate, lose, given_back);
+    let leading = tokio::spawn(leading);
     let address = settings.health_address;
     let health = serve(address, readiness, metrics);
     tokio::select! {
         () = stop => tracing::info!("stopping: passes under way are brought to their end"),
         ended = health => ended.map_err(|source| RunError::Health { address, source })?,
+        // What is under way cannot be written any more: the fence is closed.
+        Ok(()) = lost => return Err(RunError::LeadershipLost),
     }
     let _ = stop_loops.send(true);
     while loops.join_next().await.is_some() {}
+    let _ = give_back.send(());
+    let _ = leading.await;
     Ok(())
+}
+
+/// Waits for the caches, then to lead, then starts the loops by `fill`; keeps leading until that is lost, or to be given back.
+async fn lead(
+    ctx: Arc<Context>,
+    readiness: Readiness,
+    fill: tokio::sync::watch::Sender<bool>,
+    candidate: Option<Candidate>,
+    lose: tokio::sync::oneshot::Sender<()>,
+    mut given_back: tokio::sync::oneshot::Receiver<()>,
+) {
+    tokio::select! {
+        () = fill_caches(&ctx, &readiness) => {}
+        _ = &mut given_back => return,
+    }
+    let Some(mut candidate) = candidate else {
+        let _ = fill.send(true);
+        let _ = given_back.await;
+        return;
+    };
+    tokio::select! {
+        () = candidate.acquire() => {}
+        _ = &mut given_back => return candidate.release().await,
+    }
+    ctx.metrics.leader.set(1);
+    let _ = fill.send(true);
+    tokio::select! {
+        () = candidate.keep() => {
+            let _ = lose.send(());
+        }
+        _ = &mut given_back => candidate.release().await,
+    }
 }
 
 fn part(namespace: Option<String>) -> Part {
@@ -243,10 +292,10 @@ where
     }
 }
 
-/// Waits for every store to hold what the cluster holds, and tells the loops and `/readyz`.
+/// Waits for every store to hold what the cluster holds, and tells `/readyz`.
 ///
 /// Only this task waits for the stores: of several that wait for the same one, kube wakes only the last.
-async fn report_filled(ctx: Arc<Context>, readiness: Readiness, fill: tokio::sync::watch::Sender<bool>) {
+async fn fill_caches(ctx: &Context, readiness: &Readiness) {
     for scope in &ctx.scopes {
         // A writer that is gone means that the operator is stopping.
         let _ = scope.registries.wait_until_ready().await;
@@ -259,5 +308,4 @@ async fn report_filled(ctx: Arc<Context>, readiness: Readiness, fill: tokio::syn
     ctx.jobs.wait_until_filled(ctx.scopes.len()).await;
     tracing::info!("the caches are filled");
     readiness.set(true);
-    let _ = fill.send(true);
 }

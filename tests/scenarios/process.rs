@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pointsman_env::interceptor::{When, matching};
-use pointsman_env::kinds::{ALIAS_BINDING, DEPLOYMENT, REGISTERED_MODEL};
+use pointsman_env::kinds::{ALIAS_BINDING, DEPLOYMENT, LEASE, REGISTERED_MODEL};
 use pointsman_env::{Operator, OperatorOptions};
 use serde_json::{Value, json};
 
@@ -18,7 +18,71 @@ scenarios!(
     a_request_to_look_now_is_answered_at_once,
     it_is_ready_only_when_its_caches_are_filled_and_stops_in_peace,
     without_its_roles_it_cannot_read,
+    another_replica_takes_over_when_the_leader_is_killed_with_a_move_pending,
+    a_leader_that_was_paused_past_its_lease_writes_nothing_and_ends,
 );
+
+const LEASE_SECONDS: u64 = 4;
+
+/// Two replicas of which the first leads; the stage's own operator has ended.
+async fn two_replicas(stage: &mut Stage, world: &World) -> (Operator, Operator) {
+    let values = json!({"replicas": 2, "leaseSeconds": LEASE_SECONDS});
+    let mut replicas = stage.replicas(world, 2, values).await;
+    let second = replicas.pop().unwrap();
+    leads(stage, 1).await;
+    (replicas.pop().unwrap(), second)
+}
+
+async fn leads(stage: &Stage, replica: u32) {
+    let identity = format!("{}-{replica}", stage.place.namespace());
+    let is_held = |lease: &Value| lease["spec"]["holderIdentity"] == identity.as_str();
+    let name = stage.place.namespace();
+    stage.place.eventually(&format!("{identity} leads"), PATIENCE, &LEASE, name, is_held).await;
+}
+
+async fn another_replica_takes_over_when_the_leader_is_killed_with_a_move_pending(world: Arc<World>) -> Told {
+    let mut stage = Stage::new(&world, "takeover").await;
+    stage.set().await;
+    let (mut first, second) = two_replicas(&mut stage, &world).await;
+    assert!(second.is_ready().await, "a replica that waits has its caches filled");
+    first.freeze().unwrap();
+    stage.alias("2").await;
+    first.kill().unwrap();
+    let killed = std::time::Instant::now();
+    let is_two = |deployment: &Value| template_version(deployment) == "2";
+    stage.place.eventually("the move is carried out", PATIENCE, &DEPLOYMENT, "server", is_two).await;
+    let most = Duration::from_secs(LEASE_SECONDS + 2);
+    assert!(killed.elapsed() <= most * 2, "{:?} after the leader was killed", killed.elapsed());
+    leads(&stage, 2).await;
+    let binding = stage.runs("2").await;
+    let history = binding["status"]["history"].as_array().unwrap();
+    assert_eq!(history.len(), 2, "nothing was applied twice: {history:?}");
+    stage.operator = second;
+    stage.end().await
+}
+
+async fn a_leader_that_was_paused_past_its_lease_writes_nothing_and_ends(world: Arc<World>) -> Told {
+    let mut stage = Stage::new(&world, "paused leader").await;
+    stage.set().await;
+    let (mut first, second) = two_replicas(&mut stage, &world).await;
+    first.freeze().unwrap();
+    leads(&stage, 2).await;
+    stage.alias("2").await;
+    let before = stage.runs("2").await;
+    let generation = stage.deployment().await["metadata"]["generation"].clone();
+    first.thaw().unwrap();
+    let ended = async {
+        while first.is_running() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, ended).await.expect("a replica that lost its Lease ends");
+    assert!(first.log().contains("the Lease was lost"), "{}", first.log_tail(20));
+    assert_eq!(stage.deployment().await["metadata"]["generation"], generation);
+    assert_eq!(stage.binding().await["status"]["history"], before["status"]["history"]);
+    stage.operator = second;
+    stage.end().await
+}
 
 async fn killed_at_each_step_it_goes_on_where_it_was(world: Arc<World>) -> Told {
     let mut stage = Stage::new(&world, "killed").await;

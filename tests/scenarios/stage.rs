@@ -145,16 +145,29 @@ impl Stage {
         let plane = &grounds.control_plane;
         let api = Interceptor::start(plane.apiserver_url(), Some(plane.ca_pem())).await.unwrap();
         let registry = Interceptor::start(url, None).await.unwrap();
-        let release = place.namespace().to_owned();
-        let mut options = OperatorOptions::watching(binary(), &release, namespaces);
-        options.namespace.clone_from(&release);
-        options.kube_api = Some(api.url());
-        options.values = json!({"log": {"level": "pointsman=debug,info"}});
+        let options = options(&place, namespaces, &api);
         let operator = Operator::start(plane, &grounds.tools, &options).await.unwrap();
         place.report_log(Path::new(&operator.log_file()));
         let client = Registrar::shared(version).await.unwrap().at(url);
         let model = place.namespace().to_owned();
         Self { place, operator, registry, api, client, model }
+    }
+
+    /// Further replicas of the stage's release, with these values of the chart, in the place of its operator.
+    pub async fn replicas(&mut self, world: &World, count: u32, values: Value) -> Vec<Operator> {
+        self.operator.stop().unwrap();
+        let grounds = world.grounds().await;
+        let mut replicas = Vec::new();
+        for replica in 1..=count {
+            let watched = self.place.namespace().to_owned();
+            let mut options = options(&self.place, &[&watched], &self.api);
+            merge(&mut options.values, values.clone());
+            options.replica = replica;
+            let operator = Operator::start(&grounds.control_plane, &grounds.tools, &options).await.unwrap();
+            self.place.report_log(Path::new(&operator.log_file()));
+            replicas.push(operator);
+        }
+        replicas
     }
 
     /// Registers so many versions of the stage's model, from sources that need no training.
@@ -308,6 +321,15 @@ impl Stage {
         }
         self.place.end().await.map_err(|error| error.to_string())
     }
+}
+
+fn options(place: &Place, namespaces: &[&str], api: &Interceptor) -> OperatorOptions {
+    let release = place.namespace();
+    let mut options = OperatorOptions::watching(binary(), release, namespaces);
+    options.namespace = release.to_owned();
+    options.kube_api = Some(api.url());
+    options.values = json!({"log": {"level": "pointsman=debug,info"}});
+    options
 }
 
 pub fn object(kind: &str, name: &str, spec: Value) -> Value {

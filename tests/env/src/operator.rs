@@ -41,6 +41,8 @@ pub struct OperatorOptions {
     pub extra_args: Vec<String>,
     /// Variables beside those of the chart.
     pub extra_env: Vec<(String, String)>,
+    /// Which of the release's replicas it is.
+    pub replica: u32,
 }
 
 impl OperatorOptions {
@@ -55,6 +57,7 @@ impl OperatorOptions {
             kube_api: None,
             extra_args: Vec::new(),
             extra_env: Vec::new(),
+            replica: 0,
         }
     }
 
@@ -100,7 +103,7 @@ impl Operator {
     ) -> Result<Self> {
         let container = Container::of(chart.the_only("Deployment")?, options)?;
         let health = container.health.clone();
-        let program = Program::new(&options.release, &options.binary)
+        let program = Program::new(&format!("{}-{}", options.release, options.replica), &options.binary)
             .args(container.arguments)
             .args(&options.extra_args)
             .only_this_environment()
@@ -333,7 +336,7 @@ fn variable_value(variable: &Value, options: &OperatorOptions) -> Option<String>
     }
     match text(variable, "/valueFrom/fieldRef/fieldPath") {
         "metadata.namespace" => Some(options.namespace.clone()),
-        "metadata.name" => Some(format!("{}-0", options.release)),
+        "metadata.name" => Some(format!("{}-{}", options.release, options.replica)),
         "spec.nodeName" => Some("kwok-0".to_owned()),
         _ => None,
     }
