@@ -133,55 +133,55 @@ pub async fn run(
         spawn_watches(&mut watches, &ctx, index, writers);
         spawn_loops(&mut loops, &ctx, index, queues, &Signals { stopping: stopping.clone(), filled: filled.clone() });
     }
-    let (lose, lost) = tokio::sync::oneshot::channel();
-    let (give_back, given_back) = tokio::sync::oneshot::channel();
+    let (tell_lost, lost) = tokio::sync::oneshot::channel();
+    let (end, ended) = tokio::sync::oneshot::channel();
     let candidate = settings.election.clone().map(|election| Candidate::new(ctx.client.clone(), election, fence));
-    let leading = lead(Arc::clone(&ctx), readiness.clone(), fill, candidate, lose, given_back);
+    let leading = lead(Arc::clone(&ctx), readiness.clone(), fill, candidate, tell_lost, ended);
     let leading = tokio::spawn(leading);
     let address = settings.health_address;
     let health = serve(address, readiness, metrics);
     tokio::select! {
         () = stop => tracing::info!("stopping: passes under way are brought to their end"),
-        ended = health => ended.map_err(|source| RunError::Health { address, source })?,
+        served = health => served.map_err(|source| RunError::Health { address, source })?,
         // What is under way cannot be written any more: the fence is closed.
         Ok(()) = lost => return Err(RunError::LeadershipLost),
     }
     let _ = stop_loops.send(true);
     while loops.join_next().await.is_some() {}
-    let _ = give_back.send(());
+    let _ = end.send(());
     let _ = leading.await;
     Ok(())
 }
 
-/// Waits for the caches, then to lead, then starts the loops by `fill`; keeps leading until that is lost, or to be given back.
+/// Waits for the caches, then to lead, then starts the loops by `fill`; keeps leading until that is lost, or the operator ends.
 async fn lead(
     ctx: Arc<Context>,
     readiness: Readiness,
     fill: tokio::sync::watch::Sender<bool>,
     candidate: Option<Candidate>,
-    lose: tokio::sync::oneshot::Sender<()>,
-    mut given_back: tokio::sync::oneshot::Receiver<()>,
+    tell_lost: tokio::sync::oneshot::Sender<()>,
+    mut ended: tokio::sync::oneshot::Receiver<()>,
 ) {
     tokio::select! {
         () = fill_caches(&ctx, &readiness) => {}
-        _ = &mut given_back => return,
+        _ = &mut ended => return,
     }
     let Some(mut candidate) = candidate else {
         let _ = fill.send(true);
-        let _ = given_back.await;
+        let _ = ended.await;
         return;
     };
     tokio::select! {
         () = candidate.acquire() => {}
-        _ = &mut given_back => return candidate.release().await,
+        _ = &mut ended => return candidate.release().await,
     }
     ctx.metrics.leader.set(1);
     let _ = fill.send(true);
     tokio::select! {
         () = candidate.keep() => {
-            let _ = lose.send(());
+            let _ = tell_lost.send(());
         }
-        _ = &mut given_back => candidate.release().await,
+        _ = &mut ended => candidate.release().await,
     }
 }
 

@@ -326,7 +326,7 @@ impl Stage {
 fn options(place: &Place, namespaces: &[&str], api: &Interceptor) -> OperatorOptions {
     let release = place.namespace();
     let mut options = OperatorOptions::watching(binary(), release, namespaces);
-    options.namespace = release.to_owned();
+    release.clone_into(&mut options.namespace);
     options.kube_api = Some(api.url());
     options.values = json!({"log": {"level": "pointsman=debug,info"}});
     options
