@@ -5,7 +5,8 @@
 use super::check::Bound;
 use super::steps::{Kind, Scope};
 
-const EVERYTHING: &[Kind] = &[
+/// Every kind of thing.
+pub const EVERYTHING: &[Kind] = &[
     Kind::Moves,
     Kind::Failures,
     Kind::Heals,

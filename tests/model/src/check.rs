@@ -118,6 +118,7 @@ impl Model for Bounded {
             hold(Property::GetsThere, rests::<{ Property::GetsThere as u16 }>),
             hold(Property::LeavesFailure, rests::<{ Property::LeavesFailure as u16 }>),
             hold(Property::Honest, rests::<{ Property::Honest as u16 }>),
+            hold(Property::LetsGo, rests::<{ Property::LetsGo as u16 }>),
         ]
     }
 }

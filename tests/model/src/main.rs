@@ -6,6 +6,8 @@
 
 mod bounds;
 mod check;
+mod histories;
+mod mutations;
 mod objects;
 mod pass;
 mod policy;
@@ -24,7 +26,8 @@ fn main() {
     let exhaustive = bounds::all().into_iter().map(|bound| {
         Trial::test(format!("every state: {}", bound.name), move || all_hold(&check::check(bound, policy::Policy(None), None)))
     });
-    libtest_mimic::run(&arguments, exhaustive.collect()).exit();
+    let trials = exhaustive.chain(mutations::trials()).chain([histories::trial()]);
+    libtest_mimic::run(&arguments, trials.collect()).exit();
 }
 
 fn all_hold(found: &check::Found) -> Result<(), Failed> {

@@ -14,7 +14,6 @@ use pointsman::workload::Workload;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Broken {
     ForgetsWhatFailed,
-    ActsBeforeItWrites,
     IgnoresStaleMirrors,
     IgnoresAMissingAlias,
     AlternatesItsStatus,
@@ -26,6 +25,7 @@ pub enum Broken {
     NeverGoesOn,
     NeverGoesBack,
     SaysReady,
+    SwallowsResumes,
 }
 
 /// The decision that is checked: the real one, or the real one with a rule broken.
@@ -39,8 +39,10 @@ impl Policy {
         if let Some(status) = altered.status.as_mut() {
             alter_status(broken, status);
         }
-        if broken == Broken::NeverGoesBack {
-            altered.spec.rollback.on_failure = false;
+        match broken {
+            Broken::NeverGoesBack => altered.spec.rollback.on_failure = false,
+            Broken::SwallowsResumes => altered.metadata.annotations = None,
+            _ => {}
         }
         let mut resolution = observed.resolution.clone();
         alter_resolution(broken, &mut resolution, binding);
@@ -48,12 +50,7 @@ impl Policy {
         let workload = observed.workload.map(|workload| altered_workload(broken, workload));
         let observed =
             Observed { resolution: &resolution, evidence: &evidence, workload: workload.as_ref(), ..observed.clone() };
-        let first = decide(&altered, &observed, now);
-        if broken == Broken::ActsBeforeItWrites && first.held_back.is_some() {
-            altered.status.get_or_insert_default().held_back.clone_from(&first.held_back);
-            return decide(&altered, &observed, now);
-        }
-        alter_decision(broken, first)
+        alter_decision(broken, decide(&altered, &observed, now))
     }
 
     pub fn summarize(self, binding: &AliasBinding, pass: &Pass<'_>, now: Timestamp) -> AliasBindingStatus {
@@ -80,7 +77,9 @@ impl Policy {
 
 fn alter_status(broken: Broken, status: &mut AliasBindingStatus) {
     match broken {
-        Broken::ForgetsWhatFailed => status.held_back = None,
+        Broken::ForgetsWhatFailed if status.current().is_none_or(|entry| entry.outcome != Outcome::Failed) => {
+            status.held_back = None;
+        }
         Broken::GoesBackToAnything => {
             for entry in status.history.iter_mut().filter(|entry| entry.finished_at.is_some()) {
                 entry.live_at = Some(entry.started_at.clone());

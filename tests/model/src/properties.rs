@@ -22,10 +22,11 @@ pub enum Property {
     GetsThere = 1 << 8,
     LeavesFailure = 1 << 9,
     Honest = 1 << 10,
+    LetsGo = 1 << 11,
 }
 
 impl Property {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::HeldBack,
         Self::FailStatic,
         Self::Settles,
@@ -37,6 +38,7 @@ impl Property {
         Self::GetsThere,
         Self::LeavesFailure,
         Self::Honest,
+        Self::LetsGo,
     ];
 
     pub fn bit(self) -> u16 {
@@ -56,6 +58,7 @@ impl Property {
             Self::GetsThere => "what is wanted and hindered by nothing runs in the end",
             Self::LeavesFailure => "a failed version does not stay where a good one can be gone back to",
             Self::Honest => "a settled status says what is so",
+            Self::LetsGo => "a hold that a person ended does not come back by itself",
         }
     }
 }
@@ -80,20 +83,29 @@ pub fn notice_what_is_wanted(world: &mut World) {
     let wanted = world.wanted();
     if wanted.is_some() && wanted != world.ghost.named {
         world.ghost.named = wanted;
-        world.ghost.undone = false;
+        world.ghost.is_kept = false;
         release(world);
     }
 }
 
-/// A person undoes what was written because of what is wanted now, be it that or what is run in its place. Whoever undoes
-/// something else, while what is wanted is yet to be written, is told from nobody: the move is the later word; and so is a
-/// resume that the operator has not seen yet.
+/// A person undoes what was written because of what is wanted now, be it that or what is run in its place, once the operator
+/// has it written down and seen. Whoever undoes something else, while what is wanted is yet to be written, is told from
+/// nobody: the move is the later word; and so is a resume that the operator has not seen yet.
 pub fn on_undo(world: &mut World, status: &AliasBindingStatus) {
     let named = world.ghost.named;
     let is_held_back = named.is_some_and(|named| world.ghost.failed & named.bit() != 0);
     let handled = status.last_handled_resume.as_ref().map_or(0, |times| times.parse().unwrap());
     let is_latest = world.spec.resumes == handled;
-    world.ghost.undone |= is_latest && (world.work.version == named || is_held_back);
+    let running = status.running.as_ref();
+    let running = running.and_then(|running| Version::find(&running.version, running.artifact_uri.as_ref()?));
+    let is_known = running == world.work.version;
+    world.ghost.is_undone = true;
+    world.ghost.is_kept |= is_latest && is_known && (world.work.version == named || is_held_back);
+}
+
+/// Whatever a person undid is over.
+pub fn end_undo(world: &mut World) {
+    (world.ghost.is_undone, world.ghost.is_kept) = (false, false);
 }
 
 /// Looks at a write before it is made.
@@ -109,7 +121,7 @@ pub fn on_writing(world: &mut World, writing: &Writing<'_>) {
         (Property::HeldBack, ghost.failed & version.bit() != 0 && world.wanted() == Some(version)),
         (Property::FailStatic, !names_a_version && !is_pinned && !is_known_good),
         (Property::OneVersion, writing.wrote.torn),
-        (Property::PeopleWin, ghost.undone),
+        (Property::PeopleWin, ghost.is_kept),
         (Property::Readable, !writing.is_back && is_another && known == Some(Reply::Gone)),
         (
             Property::BackToGood,
@@ -145,6 +157,7 @@ pub fn of_settled(world: &World, status: &AliasBindingStatus) -> u16 {
         (Property::GetsThere, is_hindered_by_nothing(world, status) && !runs_what_is_wanted(world)),
         (Property::LeavesFailure, stays_with_a_failure(world, status)),
         (Property::Honest, lies(world, status)),
+        (Property::LetsGo, status.hold.is_some() && !world.ghost.is_undone && !world.spec.suspend && is_resolved(world)),
     ];
     violations.iter().filter(|(_, is_violated)| *is_violated).fold(0, |bits, (property, _)| bits | property.bit())
 }
@@ -156,6 +169,10 @@ fn runs_what_is_wanted(world: &World) -> bool {
         (version, _) => version == Some(wanted),
     };
     world.wanted().is_some_and(runs)
+}
+
+fn is_resolved(world: &World) -> bool {
+    world.mirror.registry == Registry::Up && world.wanted().is_some_and(|wanted| world.mirror.has(wanted))
 }
 
 fn is_hindered_by_nothing(world: &World, status: &AliasBindingStatus) -> bool {

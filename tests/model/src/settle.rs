@@ -55,7 +55,7 @@ pub fn way(world: &World, passes: &Passes) -> Vec<(Step, World)> {
 }
 
 /// The one step that a quiet world takes next; none where it rests.
-fn next(world: &World, passes: &Passes) -> Option<Step> {
+pub fn next(world: &World, passes: &Passes) -> Option<Step> {
     let operator = &world.operator;
     if operator.old_binding.is_some() || operator.old_work.is_some() {
         return Some(Step::CachesCatchUp);

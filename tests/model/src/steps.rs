@@ -234,7 +234,8 @@ fn outside(world: &mut World, step: Step, passes: &Passes) {
     let (spec, work) = (world.spec, world.work);
     in_registry(world, step);
     if matches!(step, Step::PersonUndoesTo(_)) {
-        properties::on_undo(world, &passes.statuses.get(world.status));
+        let seen = world.operator.old_binding.map_or(world.status, |(_, status)| status);
+        properties::on_undo(world, &passes.statuses.get(seen));
     }
     by_people(world, step);
     in_cluster(world, step);
@@ -277,7 +278,7 @@ fn by_people(world: &mut World, step: Step) {
         Step::PersonAsksForARetry => spec.retries += 1,
         Step::PersonResumes => {
             spec.resumes += 1;
-            world.ghost.undone = false;
+            properties::end_undo(world);
         }
         Step::PersonEditsTheImage => {
             rewrite(world, Work { edited: !world.work.edited, ..world.work });
@@ -288,7 +289,7 @@ fn by_people(world: &mut World, step: Step) {
         }
         Step::PersonReplacesTheDeployment => {
             rewrite(world, Work { edited: world.work.edited, ..Work::default() });
-            world.ghost.undone = false;
+            properties::end_undo(world);
         }
         _ => {}
     }

@@ -210,8 +210,10 @@ pub struct Ghost {
     pub failed: u8,
     /// The versions that were live.
     pub live: u8,
-    /// Whether a person's undo stands.
-    pub undone: bool,
+    /// Whether a person undid something, and asked for no resume since.
+    pub is_undone: bool,
+    /// Whether that undo is to stand.
+    pub is_kept: bool,
     /// The properties that the last step violated.
     pub violated: u16,
 }
@@ -252,9 +254,10 @@ impl World {
         }
     }
 
-    /// The same world without what only the properties and the bounds know.
+    /// The same world without what its rest does not depend on.
     pub fn core(&self) -> Self {
-        Self { ghost: Ghost::default(), left: 0, ..*self }
+        let ghost = Ghost { is_undone: self.ghost.is_undone, named: self.ghost.named, ..Ghost::default() };
+        Self { ghost, left: 0, ..*self }
     }
 
     /// The version that pin or alias name; a pinned one that the mirror does not know is the one that ran by that number.
