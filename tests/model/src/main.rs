@@ -24,7 +24,9 @@ fn main() {
     // Each check takes all processors.
     arguments.test_threads = Some(1);
     let exhaustive = bounds::all().into_iter().map(|bound| {
-        Trial::test(format!("every state: {}", bound.name), move || all_hold(&check::check(bound, policy::Policy(None), None)))
+        Trial::test(format!("every state: {}", bound.name), move || {
+            all_hold(&check::check(bound, policy::Policy(None), None))
+        })
     });
     let trials = exhaustive.chain(mutations::trials()).chain([histories::trial()]);
     libtest_mimic::run(&arguments, trials.collect()).exit();

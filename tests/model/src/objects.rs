@@ -68,7 +68,8 @@ pub fn model(mirror: Mirror) -> RegisteredModel {
         Registry::Down => ("False", "RegistryUnreachable"),
         Registry::ModelGone => ("False", "ModelNotFound"),
     };
-    let ready = json!({"type": "Ready", "status": status, "reason": reason, "message": "told", "lastTransitionTime": BEGUN});
+    let ready =
+        json!({"type": "Ready", "status": status, "reason": reason, "message": "told", "lastTransitionTime": BEGUN});
     let whole = json!({
         "apiVersion": "pointsman.dev/v1alpha1", "kind": "RegisteredModel", "metadata": {"name": MODEL, "namespace": "ml"},
         "spec": {"registryRef": {"name": "mlflow"}},
@@ -156,9 +157,7 @@ fn fields(env: &[&str], annotation: bool) -> Value {
 }
 
 fn rollout_status(pods: Pods) -> Value {
-    let counts = |observed: i32, all: i32, updated: i32, available: i32| {
-        json!({"observedGeneration": observed, "replicas": all, "updatedReplicas": updated, "availableReplicas": available})
-    };
+    let counts = |observed: i32, all: i32, updated: i32, available: i32| json!({"observedGeneration": observed, "replicas": all, "updatedReplicas": updated, "availableReplicas": available});
     match pods {
         Pods::Unseen => counts(1, 1, 1, 1),
         Pods::Coming | Pods::Crashing => counts(2, 2, 1, 1),
@@ -175,11 +174,15 @@ fn rollout_status(pods: Pods) -> Value {
 pub fn pods(work: Work) -> Vec<Pod> {
     let container = match work.pods {
         Pods::Unseen => return Vec::new(),
-        Pods::Ready => json!({"name": "server", "ready": true, "restartCount": 0, "state": {"running": {"startedAt": POD_CREATED}}}),
+        Pods::Ready => {
+            json!({"name": "server", "ready": true, "restartCount": 0, "state": {"running": {"startedAt": POD_CREATED}}})
+        }
         Pods::Coming | Pods::Late => {
             json!({"name": "server", "restartCount": 0, "state": {"waiting": {"reason": "ContainerCreating"}}})
         }
-        Pods::Crashing => json!({"name": "server", "restartCount": 4, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}),
+        Pods::Crashing => {
+            json!({"name": "server", "restartCount": 4, "state": {"waiting": {"reason": "CrashLoopBackOff"}}})
+        }
     };
     let pod = json!({"metadata": {"name": "server-1", "creationTimestamp": POD_CREATED},
         "status": {"phase": "Running", "startTime": POD_CREATED, "containerStatuses": [container]}});

@@ -132,7 +132,8 @@ pub fn on_writing(world: &mut World, writing: &Writing<'_>) {
         world.ghost.violated |= property.bit();
     }
     // Going back says that what is gone back from failed, whether or not anybody lives to write it down.
-    let gone_from = world.work.version.filter(|_| writing.is_back && is_another && world.operator.old_binding.is_none());
+    let gone_from =
+        world.work.version.filter(|_| writing.is_back && is_another && world.operator.old_binding.is_none());
     world.ghost.failed |= gone_from.map_or(0, Version::bit);
 }
 
@@ -157,7 +158,10 @@ pub fn of_settled(world: &World, status: &AliasBindingStatus) -> u16 {
         (Property::GetsThere, is_hindered_by_nothing(world, status) && !runs_what_is_wanted(world)),
         (Property::LeavesFailure, stays_with_a_failure(world, status)),
         (Property::Honest, lies(world, status)),
-        (Property::LetsGo, status.hold.is_some() && !world.ghost.is_undone && !world.spec.suspend && is_resolved(world)),
+        (
+            Property::LetsGo,
+            status.hold.is_some() && !world.ghost.is_undone && !world.spec.suspend && is_resolved(world),
+        ),
     ];
     violations.iter().filter(|(_, is_violated)| *is_violated).fold(0, |bits, (property, _)| bits | property.bit())
 }
@@ -179,14 +183,21 @@ fn is_hindered_by_nothing(world: &World, status: &AliasBindingStatus) -> bool {
     let Some(wanted) = world.wanted().filter(|wanted| world.mirror.has(*wanted)) else { return false };
     let is_readable = world.reply(Query { version: wanted, must_exist: false }) == Reply::Readable;
     let is_held_back = status.held_back.as_ref().is_some_and(|held_back| {
-        held_back.versions.iter().any(|failed| Version::find(&failed.version, failed.artifact_uri.as_deref().unwrap_or_default()) == Some(wanted))
+        held_back.versions.iter().any(|failed| {
+            Version::find(&failed.version, failed.artifact_uri.as_deref().unwrap_or_default()) == Some(wanted)
+        })
     });
-    world.mirror.registry == Registry::Up && !world.spec.suspend && status.hold.is_none() && is_readable && !is_held_back
+    world.mirror.registry == Registry::Up
+        && !world.spec.suspend
+        && status.hold.is_none()
+        && is_readable
+        && !is_held_back
 }
 
 fn stays_with_a_failure(world: &World, status: &AliasBindingStatus) -> bool {
     let fails = matches!(world.work.pods, Pods::Crashing | Pods::Late);
-    let is_failed = status.current().is_some_and(|entry| entry.outcome == pointsman::api::alias_binding::Outcome::Failed);
+    let is_failed =
+        status.current().is_some_and(|entry| entry.outcome == pointsman::api::alias_binding::Outcome::Failed);
     let is_left_alone = world.spec.suspend || status.hold.is_some();
     let told = ready(status).map(|ready| ready.reason.as_str());
     fails && is_failed && !is_left_alone && told != Some("NoRollbackTarget")
@@ -198,7 +209,8 @@ fn lies(world: &World, status: &AliasBindingStatus) -> bool {
     let says_well = ready.status == "True" && matches!(ready.reason.as_str(), "Live" | "Pinned");
     let is_well = runs_what_is_wanted(world) && world.work.pods == Pods::Ready;
     let at_work = status.conditions.iter().find(|each| each.type_ == "Reconciling").map(|each| each.reason.as_str());
-    let says_running = status.running.as_ref().and_then(|running| Version::find(&running.version, running.artifact_uri.as_ref()?));
+    let says_running =
+        status.running.as_ref().and_then(|running| Version::find(&running.version, running.artifact_uri.as_ref()?));
     (says_well && !is_well)
         || matches!(at_work, Some("Baking" | "Pending" | "RolledBack"))
         || says_running != world.work.version

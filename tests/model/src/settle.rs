@@ -89,13 +89,7 @@ pub fn next(world: &World, passes: &Passes) -> Option<Step> {
 }
 
 fn seen(world: &World) -> Seen {
-    Seen {
-        spec: world.spec,
-        status: world.status,
-        work: world.work,
-        mirror: world.mirror,
-        book: world.operator.book,
-    }
+    Seen { spec: world.spec, status: world.status, work: world.work, mirror: world.mirror, book: world.operator.book }
 }
 
 /// Whether a pass brings the world further than where it is.

@@ -145,8 +145,7 @@ fn of_registry(world: &World, scope: Scope, steps: &mut Vec<Step>) {
         steps.push(Step::ModelIsMadeAgain);
     }
     if scope.has(Kind::Losses) {
-        let there =
-            known.into_iter().filter(|each| world.lost & each.bit() == 0 && (*each != AGAIN || mirror.again));
+        let there = known.into_iter().filter(|each| world.lost & each.bit() == 0 && (*each != AGAIN || mirror.again));
         steps.extend(there.map(Step::ArtifactIsLost));
     }
     if scope.has(Kind::Outages) && !world.store_is_down {
