@@ -507,7 +507,8 @@ fn resume_asked(binding: &AliasBinding) -> bool {
 
 /// The manager other than Pointsman that wrote the version into the pod template, as `kubectl rollout undo` does; or that
 /// took the whole injection away by going back to a time before it.
-fn foreign_writer(workload: &Workload) -> Option<String> {
+#[must_use]
+pub fn foreign_writer(workload: &Workload) -> Option<String> {
     if workload.version().is_some() {
         return workload.owners.foreign_version_writers().first().map(|writer| writer.manager.clone());
     }

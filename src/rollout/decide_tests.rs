@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::api::RegisteredModel;
-use crate::rollout::resolve;
+use crate::rollout::{Applied, Pass, resolve, summarize};
 
 const NOW: &str = "2026-11-23T12:00:00Z";
 
@@ -241,6 +241,37 @@ fn rule_7_a_hold_ends_when_a_person_resumes() {
     let mut binding = binding(json!({}), after("2"));
     binding.metadata.annotations = Some([("pointsman.dev/resume-requested-at".to_owned(), "1".to_owned())].into());
     assert_eq!(applied(&decision(&binding, &mirrored("2"), Some(&undone))), Some("2"));
+}
+
+/// The binding with the status that a pass writes whose decision is this.
+fn summarized(
+    binding: &AliasBinding,
+    model: &RegisteredModel,
+    workload: &Workload,
+    evidence: &Evidence,
+) -> AliasBinding {
+    let resolution = resolve(binding, Some(model));
+    let decision = decision_with(binding, model, Some(workload), &[], evidence);
+    let applied = Applied { workload: Some(workload), failure: None, retrain: None };
+    let pass = Pass { resolution: &resolution, evidence, decision: &decision, applied: &applied };
+    let mut binding = binding.clone();
+    binding.status = Some(summarize(&binding, &pass, now()));
+    binding
+}
+
+#[test]
+fn rule_7_a_resume_that_must_wait_is_not_forgotten() {
+    let undone = workload(None, "kubectl-client-side-apply", json!([]));
+    let mut binding = binding(json!({}), after("2"));
+    binding.status.as_mut().expect("a status").hold = decision(&binding, &mirrored("2"), Some(&undone)).hold;
+    binding.metadata.annotations = Some([("pointsman.dev/resume-requested-at".to_owned(), "1".to_owned())].into());
+    let waiting = summarized(&binding, &mirrored("2"), &undone, &Evidence::new());
+    assert_eq!(applied(&decision(&waiting, &mirrored("2"), Some(&undone))), Some("2"));
+    let outage = model(None, ("True", "Mirrored"));
+    let waiting = summarized(&binding, &outage, &undone, &Evidence::new());
+    assert_eq!(applied(&decision(&waiting, &mirrored("2"), Some(&undone))), Some("2"));
+    let resumed = summarized(&waiting, &mirrored("2"), &ours("2"), &Evidence::new());
+    assert_eq!(resumed.status.expect("a status").last_handled_resume.as_deref(), Some("1"));
 }
 
 #[test]
