@@ -483,6 +483,17 @@ fn rule_6_it_is_tried_again_when_a_person_asks_and_once_only() {
 }
 
 #[test]
+fn rule_6_a_retry_that_is_asked_for_while_suspended_is_not_forgotten() {
+    let mut binding = gone_back(json!({}));
+    binding.spec.suspend = true;
+    binding.metadata.annotations = Some([("pointsman.dev/retry-requested-at".to_owned(), "1".to_owned())].into());
+    let mut seen = summarized(&binding, &mirrored("2"), &ours("1"), &Evidence::new());
+    assert!(seen.status.as_ref().expect("a status").held_back.is_some());
+    seen.spec.suspend = false;
+    assert_eq!(applied(&decision(&seen, &mirrored("2"), Some(&ours("1")))), Some("2"));
+}
+
+#[test]
 fn rule_7_a_persons_own_choice_while_a_version_is_held_back_is_left_alone() {
     let persons = workload(Some("2"), "kubectl", json!([]));
     let pod = crash_loop();

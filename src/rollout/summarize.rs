@@ -50,7 +50,7 @@ pub fn summarize(binding: &AliasBinding, pass: &Pass<'_>, now: Timestamp) -> Ali
     let workload = applied.workload.filter(|_| ours);
     let progress = workload.map(progress);
     let alias = alias_state(old.alias.as_ref(), resolution, now);
-    let last_handled_retry = handled_retry(binding, &old, now);
+    let last_handled_retry = handled_retry(binding, &old, decision, now);
     let memory = Memory { alias: alias.as_ref(), retry: last_handled_retry.as_ref() };
     let running = workload.and_then(|workload| running(binding, workload, &old, decision, &memory));
     let turn = Turn {
@@ -84,7 +84,17 @@ pub fn summarize(binding: &AliasBinding, pass: &Pass<'_>, now: Timestamp) -> Ali
     }
 }
 
-fn handled_retry(binding: &AliasBinding, old: &AliasBindingStatus, now: Timestamp) -> Option<HandledRequest> {
+/// A retry is acted on when nothing is held back any more because of it. A binding that touches nothing only puts it off.
+fn handled_retry(
+    binding: &AliasBinding,
+    old: &AliasBindingStatus,
+    decision: &Decision,
+    now: Timestamp,
+) -> Option<HandledRequest> {
+    let touches_nothing = |problem: &Problem| matches!(problem.reason, Reason::Suspended | Reason::TargetClaimed);
+    if matches!(&decision.action, Action::Leave(problem) if touches_nothing(problem)) {
+        return old.last_handled_retry.clone();
+    }
     let value = binding.retry_request()?;
     let known = old.last_handled_retry.clone().filter(|known| known.value == *value);
     known.or_else(|| Some(HandledRequest { value: value.clone(), at: Time(now) }))
