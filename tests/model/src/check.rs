@@ -119,6 +119,7 @@ impl Model for Bounded {
             hold(Property::LeavesFailure, rests::<{ Property::LeavesFailure as u16 }>),
             hold(Property::Honest, rests::<{ Property::Honest as u16 }>),
             hold(Property::LetsGo, rests::<{ Property::LetsGo as u16 }>),
+            hold(Property::TriesAgain, rests::<{ Property::TriesAgain as u16 }>),
         ]
     }
 }

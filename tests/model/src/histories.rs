@@ -19,7 +19,7 @@ use super::steps::{self, Scope, Step};
 use super::world::World;
 
 const CASES: u32 = 512;
-const LONGEST: usize = 120;
+const LONGEST: usize = 200;
 
 /// A choice: the operator's and the cluster's own course, or whatever is possible.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +45,7 @@ pub fn trial() -> Trial {
 }
 
 fn choice() -> impl Strategy<Value = Choice> {
-    (any::<bool>(), any::<u16>()).prop_map(|(course, which)| if course { Choice::Course } else { Choice::Any(which) })
+    any::<(bool, u16)>().prop_map(|(course, which)| if course { Choice::Course } else { Choice::Any(which) })
 }
 
 fn bound(history_limit: u8) -> Bound {
@@ -71,12 +71,14 @@ fn live(bounded: &Bounded, choices: &[Choice]) -> Result<(), (u16, Path)> {
 }
 
 fn chosen(bounded: &Bounded, world: &World, choice: Choice) -> Step {
+    let course = || super::settle::next(world, &bounded.passes).unwrap_or(Step::OperatorPasses);
+    let Choice::Any(which) = choice else { return course() };
     let mut possible = Vec::new();
     bounded.actions(world, &mut possible);
-    match choice {
-        Choice::Course => super::settle::next(world, &bounded.passes).unwrap_or(Step::OperatorPasses),
-        Choice::Any(which) => possible[usize::from(which) % possible.len()],
-    }
+    // The choice names a step, not a place in a list: so a history without a step before it still means the same.
+    let all = Step::all();
+    let step = all[usize::from(which) % all.len()];
+    if possible.contains(&step) { step } else { course() }
 }
 
 fn sentences(violations: u16) -> String {

@@ -10,7 +10,7 @@ use super::properties::Property;
 use super::steps::{Kind, Scope};
 
 /// A broken rule, the property that must fail, and the least that must happen for it.
-const MUTATIONS: [(Broken, Property, u8, &[Kind]); 13] = [
+const MUTATIONS: [(Broken, Property, u8, &[Kind]); 14] = [
     (Broken::ForgetsWhatFailed, Property::HeldBack, 2, &[Kind::Moves, Kind::Failures]),
     (Broken::IgnoresStaleMirrors, Property::FailStatic, 2, &[Kind::Moves, Kind::Outages]),
     (Broken::IgnoresAMissingAlias, Property::FailStatic, 2, &[Kind::Moves]),
@@ -24,6 +24,7 @@ const MUTATIONS: [(Broken, Property, u8, &[Kind]); 13] = [
     (Broken::NeverGoesBack, Property::LeavesFailure, 2, &[Kind::Moves, Kind::Failures]),
     (Broken::SaysReady, Property::Honest, 1, &[Kind::Failures]),
     (Broken::SwallowsResumes, Property::LetsGo, 2, &[Kind::Undos, Kind::Asks]),
+    (Broken::SwallowsRetries, Property::TriesAgain, 3, &[Kind::Moves, Kind::Failures, Kind::Asks]),
 ];
 
 /// One trial for each broken rule.

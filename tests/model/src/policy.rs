@@ -26,6 +26,7 @@ pub enum Broken {
     NeverGoesBack,
     SaysReady,
     SwallowsResumes,
+    SwallowsRetries,
 }
 
 /// The decision that is checked: the real one, or the real one with a rule broken.
@@ -41,7 +42,7 @@ impl Policy {
         }
         match broken {
             Broken::NeverGoesBack => altered.spec.rollback.on_failure = false,
-            Broken::SwallowsResumes => altered.metadata.annotations = None,
+            Broken::SwallowsResumes | Broken::SwallowsRetries => altered.metadata.annotations = None,
             _ => {}
         }
         let mut resolution = observed.resolution.clone();

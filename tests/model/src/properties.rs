@@ -23,10 +23,11 @@ pub enum Property {
     LeavesFailure = 1 << 9,
     Honest = 1 << 10,
     LetsGo = 1 << 11,
+    TriesAgain = 1 << 12,
 }
 
 impl Property {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::HeldBack,
         Self::FailStatic,
         Self::Settles,
@@ -39,6 +40,7 @@ impl Property {
         Self::LeavesFailure,
         Self::Honest,
         Self::LetsGo,
+        Self::TriesAgain,
     ];
 
     pub fn bit(self) -> u16 {
@@ -59,6 +61,7 @@ impl Property {
             Self::LeavesFailure => "a failed version does not stay where a good one can be gone back to",
             Self::Honest => "a settled status says what is so",
             Self::LetsGo => "a hold that a person ended does not come back by itself",
+            Self::TriesAgain => "a retry that a person asked for is not forgotten",
         }
     }
 }
@@ -83,7 +86,7 @@ pub fn notice_what_is_wanted(world: &mut World) {
     let wanted = world.wanted();
     if wanted.is_some() && wanted != world.ghost.named {
         world.ghost.named = wanted;
-        world.ghost.is_kept = false;
+        (world.ghost.is_kept, world.ghost.is_asked) = (false, false);
         release(world);
     }
 }
@@ -111,6 +114,7 @@ pub fn end_undo(world: &mut World) {
 /// Looks at a write before it is made.
 pub fn on_writing(world: &mut World, writing: &Writing<'_>) {
     let Some(version) = writing.wrote.version else { return };
+    world.ghost.is_asked &= world.wanted() != Some(version);
     let ghost = world.ghost;
     let is_another = world.work.version != Some(version);
     let is_known_good = writing.is_back && ghost.live & version.bit() != 0;
@@ -179,19 +183,20 @@ fn is_resolved(world: &World) -> bool {
     world.mirror.registry == Registry::Up && world.wanted().is_some_and(|wanted| world.mirror.has(wanted))
 }
 
+fn is_held_back(status: &AliasBindingStatus, wanted: Option<Version>) -> bool {
+    let versions = status.held_back.iter().flat_map(|held_back| &held_back.versions);
+    let mut versions = versions
+        .filter_map(|failed| Version::find(&failed.version, failed.artifact_uri.as_deref().unwrap_or_default()));
+    wanted.is_some_and(|wanted| versions.any(|failed| failed == wanted))
+}
+
+fn can_be_tried(world: &World, status: &AliasBindingStatus) -> bool {
+    let reply = world.wanted().map(|version| world.reply(Query { version, must_exist: false }));
+    is_resolved(world) && !world.spec.suspend && status.hold.is_none() && reply == Some(Reply::Readable)
+}
+
 fn is_hindered_by_nothing(world: &World, status: &AliasBindingStatus) -> bool {
-    let Some(wanted) = world.wanted().filter(|wanted| world.mirror.has(*wanted)) else { return false };
-    let is_readable = world.reply(Query { version: wanted, must_exist: false }) == Reply::Readable;
-    let is_held_back = status.held_back.as_ref().is_some_and(|held_back| {
-        held_back.versions.iter().any(|failed| {
-            Version::find(&failed.version, failed.artifact_uri.as_deref().unwrap_or_default()) == Some(wanted)
-        })
-    });
-    world.mirror.registry == Registry::Up
-        && !world.spec.suspend
-        && status.hold.is_none()
-        && is_readable
-        && !is_held_back
+    can_be_tried(world, status) && !is_held_back(status, world.wanted())
 }
 
 fn stays_with_a_failure(world: &World, status: &AliasBindingStatus) -> bool {
@@ -212,7 +217,8 @@ fn lies(world: &World, status: &AliasBindingStatus) -> bool {
     let says_running =
         status.running.as_ref().and_then(|running| Version::find(&running.version, running.artifact_uri.as_ref()?));
     (says_well && !is_well)
-        || matches!(at_work, Some("Baking" | "Pending" | "RolledBack"))
+        || matches!(at_work, Some("Baking" | "Pending"))
+        || (at_work == Some("RolledBack") && world.work.pods == Pods::Ready)
         || says_running != world.work.version
 }
 

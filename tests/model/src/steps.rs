@@ -44,6 +44,48 @@ pub enum Step {
     OperatorCrashes,
 }
 
+impl Step {
+    /// Every step that there is.
+    pub fn all() -> Vec<Self> {
+        let of_versions = [Self::AliasMovesTo, Self::ArtifactIsLost, Self::ArtifactIsBack, Self::PersonPins, |v| {
+            Self::PersonUndoesTo(Some(v))
+        }];
+        let of_versions = Version::all().flat_map(|version| of_versions.map(|step| step(version)));
+        let answers = Query::all().map(|query| Self::AnswerArrives(query.version, query.must_exist));
+        let others = [
+            Self::AliasIsDeleted,
+            Self::RegistryGoesDown,
+            Self::RegistryComesBack,
+            Self::ModelIsDeleted,
+            Self::ModelIsMadeAgain,
+            Self::StoreGoesDown,
+            Self::StoreComesBack,
+            Self::ControllerSeesTheTemplate,
+            Self::PodsBecomeReady,
+            Self::PodsCrash,
+            Self::ProgressDeadlinePasses,
+            Self::PodsHeal,
+            Self::PersonUndoesTo(None),
+            Self::PersonReplacesTheDeployment,
+            Self::PersonEditsTheImage,
+            Self::PersonEditsTheBinding,
+            Self::PersonUnpins,
+            Self::PersonSuspends,
+            Self::PersonUnsuspends,
+            Self::PersonAsksForARetry,
+            Self::PersonResumes,
+            Self::TimePasses,
+            Self::BindingCacheStops,
+            Self::WorkloadCacheStops,
+            Self::CachesCatchUp,
+            Self::OperatorPasses,
+            Self::OperatorWritesTheStatus,
+            Self::OperatorCrashes,
+        ];
+        of_versions.chain(answers).chain(others).collect()
+    }
+}
+
 /// A kind of thing that happens from outside.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u16)]
@@ -274,7 +316,10 @@ fn by_people(world: &mut World, step: Step) {
         Step::PersonUnpins => spec.pin = None,
         Step::PersonSuspends => spec.suspend = true,
         Step::PersonUnsuspends => spec.suspend = false,
-        Step::PersonAsksForARetry => spec.retries += 1,
+        Step::PersonAsksForARetry => {
+            spec.retries += 1;
+            world.ghost.is_asked = world.work.version != world.wanted();
+        }
         Step::PersonResumes => {
             spec.resumes += 1;
             properties::end_undo(world);

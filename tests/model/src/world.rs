@@ -214,6 +214,8 @@ pub struct Ghost {
     pub is_undone: bool,
     /// Whether that undo is to stand.
     pub is_kept: bool,
+    /// Whether a person asked to have what is wanted tried again, and it was not yet.
+    pub is_asked: bool,
     /// The properties that the last step violated.
     pub violated: u16,
 }
@@ -256,7 +258,8 @@ impl World {
 
     /// The same world without what its rest does not depend on.
     pub fn core(&self) -> Self {
-        let ghost = Ghost { is_undone: self.ghost.is_undone, named: self.ghost.named, ..Ghost::default() };
+        let Ghost { named, is_undone, is_asked, .. } = self.ghost;
+        let ghost = Ghost { named, is_undone, is_asked, ..Ghost::default() };
         Self { ghost, left: 0, ..*self }
     }
 
