@@ -5,7 +5,7 @@
 use pointsman::api::AliasBindingStatus;
 
 use super::pass::Seen;
-use super::world::{Pods, Query, Registry, Reply, Version, Work, World};
+use super::world::{Pods, Query, Registry, Reply, Version, Work, World, Writer};
 
 /// A property, by its bit and its sentence.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -163,6 +163,10 @@ pub fn of_settled(world: &World, status: &AliasBindingStatus) -> u16 {
         (Property::LeavesFailure, stays_with_a_failure(world, status)),
         (Property::Honest, lies(world, status)),
         (
+            Property::TriesAgain,
+            world.ghost.is_asked && is_held_back(status, world.wanted()) && can_be_tried(world, status),
+        ),
+        (
             Property::LetsGo,
             status.hold.is_some() && !world.ghost.is_undone && !world.spec.suspend && is_resolved(world),
         ),
@@ -200,7 +204,8 @@ fn is_hindered_by_nothing(world: &World, status: &AliasBindingStatus) -> bool {
 }
 
 fn stays_with_a_failure(world: &World, status: &AliasBindingStatus) -> bool {
-    let fails = matches!(world.work.pods, Pods::Crashing | Pods::Late);
+    let is_ours = world.work.writer == Writer::Pointsman;
+    let fails = is_ours && matches!(world.work.pods, Pods::Crashing | Pods::Late);
     let is_failed =
         status.current().is_some_and(|entry| entry.outcome == pointsman::api::alias_binding::Outcome::Failed);
     let is_left_alone = world.spec.suspend || status.hold.is_some();
