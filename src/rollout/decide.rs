@@ -151,7 +151,9 @@ fn holds_failed(workload: &Workload, held_back: &HeldBack) -> bool {
 fn forward(binding: &AliasBinding, observed: &Observed<'_>, now: Timestamp) -> Decision {
     match (&observed.resolution.wanted, observed.workload) {
         // Rule 3, fail static: what cannot be resolved changes nothing.
-        (Err(problem), _) => Decision { hold: standing_hold(binding), ..Decision::leave(problem.clone()) },
+        (Err(problem), workload) => {
+            Decision { hold: hold_while_unresolved(binding, workload, now), ..Decision::leave(problem.clone()) }
+        }
         (Ok(wanted), None) => on_missing_workload(binding, observed, wanted, Direction::Forward),
         (Ok(wanted), Some(workload)) => on_present_workload(binding, observed, workload, wanted, now),
     }
@@ -476,8 +478,25 @@ fn hold_while_back(
     held_back: &HeldBack,
     now: Timestamp,
 ) -> Option<Hold> {
-    let is_anothers = status.current().is_some_and(|entry| Some(entry.version.as_str()) != workload.version());
-    hold_against(binding, status, workload, held_back.wanted.clone(), is_anothers, now)
+    hold_against(binding, status, workload, held_back.wanted.clone(), is_anothers(status, workload), now)
+}
+
+/// The same while nobody can say what is wanted: it is what was written last, until the alias says otherwise.
+fn hold_while_unresolved(binding: &AliasBinding, workload: Option<&Workload>, now: Timestamp) -> Option<Hold> {
+    let status = binding.status.as_ref()?;
+    if let Some(standing) = &status.hold {
+        return Some(standing.clone());
+    }
+    let (workload, current) = (workload?, status.current()?);
+    let written = HeldVersion { version: current.version.clone(), artifact_uri: current.artifact_uri.clone() };
+    let wanted = status.held_back.as_ref().map_or(written, |held_back| held_back.wanted.clone());
+    hold_against(binding, status, workload, wanted, is_anothers(status, workload), now)
+}
+
+/// Whether the workload holds another version than the ledger says.
+fn is_anothers(status: &AliasBindingStatus, workload: &Workload) -> bool {
+    let held = workload.version().map(|version| (version, workload.any_env(names::MODEL_URI)));
+    status.current().is_some_and(|entry| !held.is_some_and(|(version, uri)| entry.is_version(version, uri)))
 }
 
 fn hold_against(

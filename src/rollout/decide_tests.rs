@@ -243,6 +243,20 @@ fn rule_7_a_hold_ends_when_a_person_resumes() {
     assert_eq!(applied(&decision(&binding, &mirrored("2"), Some(&undone))), Some("2"));
 }
 
+#[test]
+fn rule_7_an_undo_while_nothing_can_be_resolved_is_held_when_the_alias_is_back() {
+    let running_two = json!({"history": [entry("2", "Live", true, false), entry("1", "Superseded", true, true)]});
+    for lost in [model(None, ("True", "Mirrored")), model(Some("2"), ("False", "ModelNotFound"))] {
+        for undone in
+            [workload(Some("1"), "kubectl", json!([])), workload(None, "kubectl-client-side-apply", json!([]))]
+        {
+            let seen = summarized(&binding(json!({}), running_two.clone()), &lost, &undone, &Evidence::new());
+            assert_eq!(left(&decision(&seen, &mirrored("2"), Some(&undone))), Some(Reason::Held));
+            assert_eq!(applied(&decision(&seen, &mirrored("1"), Some(&undone))).is_some(), undone.version().is_none());
+        }
+    }
+}
+
 /// The binding with the status that a pass writes whose decision is this.
 fn summarized(
     binding: &AliasBinding,
