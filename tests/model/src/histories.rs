@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use libtest_mimic::{Failed, Trial};
 use proptest::prelude::{Strategy, any, prop};
-use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 use stateright::Model;
 
 use super::bounds::EVERYTHING;
@@ -33,13 +33,16 @@ pub fn trial() -> Trial {
         let begun = Instant::now();
         let worlds = RefCell::new(BTreeMap::new());
         let strategy = (1..=5_u8, prop::collection::vec(choice(), 1..LONGEST));
-        let config = Config { cases: CASES, failure_persistence: None, max_shrink_iters: 20_000, ..Config::default() };
-        let outcome = TestRunner::new(config).run(&strategy, |(limit, choices)| {
+        let cases = Config::default().cases.max(CASES);
+        let config = Config { cases, failure_persistence: None, max_shrink_iters: 20_000, ..Config::default() };
+        // The same histories every time; PROPTEST_CASES has more of them told.
+        let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+        let outcome = TestRunner::new_with_rng(config, rng).run(&strategy, |(limit, choices)| {
             let mut worlds = worlds.borrow_mut();
             let bounded = worlds.entry(limit).or_insert_with(|| Bounded::new(bound(limit), Policy::default()));
             live(bounded, &choices).map_err(|(violations, _)| TestCaseError::fail(sentences(violations)))
         });
-        println!("{CASES} histories, {:.1} s", begun.elapsed().as_secs_f64());
+        println!("{cases} histories, {:.1} s", begun.elapsed().as_secs_f64());
         outcome.map_err(|error| Failed::from(told(&error)))
     })
 }

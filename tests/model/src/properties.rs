@@ -94,7 +94,7 @@ pub fn notice_what_is_wanted(world: &mut World) {
 /// A person undoes what was written because of what is wanted now, be it that or what is run in its place, once the operator
 /// has it written down and seen. Whoever undoes something else, while what is wanted is yet to be written, is told from
 /// nobody: the move is the later word; and so is a resume that the operator has not seen yet.
-pub fn on_undo(world: &mut World, status: &AliasBindingStatus) {
+pub fn on_undo(world: &mut World, to: Option<Version>, status: &AliasBindingStatus) {
     let named = world.ghost.named;
     let is_held_back = named.is_some_and(|named| world.ghost.failed & named.bit() != 0);
     let handled = status.last_handled_resume.as_ref().map_or(0, |times| times.parse().unwrap());
@@ -102,8 +102,11 @@ pub fn on_undo(world: &mut World, status: &AliasBindingStatus) {
     let running = status.running.as_ref();
     let running = running.and_then(|running| Version::find(&running.version, running.artifact_uri.as_ref()?));
     let is_known = running == world.work.version;
+    // Without label and version, nothing tells it from a Deployment that was replaced whole.
+    let is_seen = to.is_some() || world.work.labelled;
     world.ghost.is_undone = true;
-    world.ghost.is_kept |= is_latest && is_known && (world.work.version == named || is_held_back);
+    world.ghost.is_kept &= is_seen;
+    world.ghost.is_kept |= is_seen && is_latest && is_known && (world.work.version == named || is_held_back);
 }
 
 /// Whatever a person undid is over.

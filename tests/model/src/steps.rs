@@ -274,9 +274,9 @@ fn is_counted(step: Step) -> bool {
 fn outside(world: &mut World, step: Step, passes: &Passes) {
     let (spec, work) = (world.spec, world.work);
     in_registry(world, step);
-    if matches!(step, Step::PersonUndoesTo(_)) {
+    if let Step::PersonUndoesTo(to) = step {
         let seen = world.operator.old_binding.map_or(world.status, |(_, status)| status);
-        properties::on_undo(world, &passes.statuses.get(seen));
+        properties::on_undo(world, to, &passes.statuses.get(seen));
     }
     by_people(world, step);
     in_cluster(world, step);
