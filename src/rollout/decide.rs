@@ -96,7 +96,11 @@ impl Decision {
 /// Decides what to do with a binding's workload now.
 #[must_use]
 pub fn decide(binding: &AliasBinding, observed: &Observed<'_>, now: Timestamp) -> Decision {
-    if let Some(problem) = suspended(binding).or_else(|| claimed(observed.claim)) {
+    if let Some(problem) = suspended(binding) {
+        let hold = hold_unasked(binding, observed.workload.filter(|_| observed.claim.is_none()), now);
+        return Decision { hold, ..remembering(binding, Decision::leave(problem)) };
+    }
+    if let Some(problem) = claimed(observed.claim) {
         return remembering(binding, Decision::leave(problem));
     }
     let judgement = judge(binding, observed, now);
@@ -152,7 +156,7 @@ fn forward(binding: &AliasBinding, observed: &Observed<'_>, now: Timestamp) -> D
     match (&observed.resolution.wanted, observed.workload) {
         // Rule 3, fail static: what cannot be resolved changes nothing.
         (Err(problem), workload) => {
-            Decision { hold: hold_while_unresolved(binding, workload, now), ..Decision::leave(problem.clone()) }
+            Decision { hold: hold_unasked(binding, workload, now), ..Decision::leave(problem.clone()) }
         }
         (Ok(wanted), None) => on_missing_workload(binding, observed, wanted, Direction::Forward),
         (Ok(wanted), Some(workload)) => on_present_workload(binding, observed, workload, wanted, now),
@@ -481,8 +485,9 @@ fn hold_while_back(
     hold_against(binding, status, workload, held_back.wanted.clone(), is_anothers(status, workload), now)
 }
 
-/// The same while nobody can say what is wanted: it is what was written last, until the alias says otherwise.
-fn hold_while_unresolved(binding: &AliasBinding, workload: Option<&Workload>, now: Timestamp) -> Option<Hold> {
+/// The same while nobody can say what is wanted, or nobody may ask: it is what was written last, until the alias says
+/// otherwise.
+fn hold_unasked(binding: &AliasBinding, workload: Option<&Workload>, now: Timestamp) -> Option<Hold> {
     let status = binding.status.as_ref()?;
     if let Some(standing) = &status.hold {
         return Some(standing.clone());

@@ -257,6 +257,16 @@ fn rule_7_an_undo_while_nothing_can_be_resolved_is_held_when_the_alias_is_back()
     }
 }
 
+#[test]
+fn rule_7_an_undo_while_suspended_is_held_when_that_is_over() {
+    let running_two = json!({"history": [entry("2", "Live", true, false), entry("1", "Superseded", true, true)]});
+    let undone = workload(Some("1"), "kubectl", json!([]));
+    let suspended = binding(json!({"suspend": true}), running_two);
+    let mut seen = summarized(&suspended, &mirrored("2"), &undone, &Evidence::new());
+    seen.spec.suspend = false;
+    assert_eq!(left(&decision(&seen, &mirrored("2"), Some(&undone))), Some(Reason::Held));
+}
+
 /// The binding with the status that a pass writes whose decision is this.
 fn summarized(
     binding: &AliasBinding,
