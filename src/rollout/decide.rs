@@ -516,10 +516,8 @@ fn hold_against(
         return None;
     }
     let writer = foreign_writer(workload)?;
-    if let Some(old) = &status.hold {
-        return (old.wanted == wanted).then(|| old.clone());
-    }
-    begins.then_some(Hold { wanted, manager: writer, since: Time(now) })
+    let standing = status.hold.clone().filter(|old| old.wanted == wanted);
+    standing.or_else(|| begins.then_some(Hold { wanted, manager: writer, since: Time(now) }))
 }
 
 /// Whether a resume was asked for that has not been acted on.

@@ -236,6 +236,15 @@ fn rule_7_a_hold_ends_when_the_alias_moves() {
 }
 
 #[test]
+fn rule_7_an_old_hold_against_another_version_hides_no_new_undo() {
+    let undone = workload(Some("1"), "kubectl", json!([]));
+    let mut status = after("2");
+    status["hold"] = json!({"wanted": {"version": "9", "artifactURI": "s3://m/9"}, "manager": "kubectl", "since": NOW});
+    let decision = decision(&binding(json!({}), status), &mirrored("2"), Some(&undone));
+    assert_eq!(decision.hold.map(|hold| hold.wanted.version).as_deref(), Some("2"));
+}
+
+#[test]
 fn rule_7_a_hold_ends_when_a_person_resumes() {
     let undone = workload(Some("1"), "kubectl", json!([]));
     let mut binding = binding(json!({}), after("2"));
