@@ -97,7 +97,7 @@ impl Decision {
 #[must_use]
 pub fn decide(binding: &AliasBinding, observed: &Observed<'_>, now: Timestamp) -> Decision {
     if let Some(problem) = suspended(binding) {
-        let hold = hold_unasked(binding, observed.workload.filter(|_| observed.claim.is_none()), now);
+        let hold = hold_while_suspended(binding, observed, now);
         return Decision { hold, ..remembering(binding, Decision::leave(problem)) };
     }
     if let Some(problem) = claimed(observed.claim) {
@@ -156,7 +156,7 @@ fn forward(binding: &AliasBinding, observed: &Observed<'_>, now: Timestamp) -> D
     match (&observed.resolution.wanted, observed.workload) {
         // Rule 3, fail static: what cannot be resolved changes nothing.
         (Err(problem), workload) => {
-            Decision { hold: hold_unasked(binding, workload, now), ..Decision::leave(problem.clone()) }
+            Decision { hold: hold_while_unresolved(binding, workload, now), ..Decision::leave(problem.clone()) }
         }
         (Ok(wanted), None) => on_missing_workload(binding, observed, wanted, Direction::Forward),
         (Ok(wanted), Some(workload)) => on_present_workload(binding, observed, workload, wanted, now),
@@ -485,9 +485,24 @@ fn hold_while_back(
     hold_against(binding, status, workload, held_back.wanted.clone(), is_anothers(status, workload), now)
 }
 
-/// The same while nobody can say what is wanted, or nobody may ask: it is what was written last, until the alias says
-/// otherwise.
-fn hold_unasked(binding: &AliasBinding, workload: Option<&Workload>, now: Timestamp) -> Option<Hold> {
+/// The same while nothing is touched: a person's choice is noticed all the same.
+fn hold_while_suspended(binding: &AliasBinding, observed: &Observed<'_>, now: Timestamp) -> Option<Hold> {
+    let status = binding.status.as_ref()?;
+    let workload = observed.workload.filter(|_| observed.claim.is_none());
+    let (Ok(wanted), Some(workload)) = (&observed.resolution.wanted, workload) else {
+        return hold_while_unresolved(binding, workload, now);
+    };
+    let held_back = status.held_back.as_ref();
+    let held_back = held_back.filter(|held_back| contains(held_back, &wanted.version, Some(&wanted.artifact_uri)));
+    let begun = match held_back {
+        Some(held_back) => hold_while_back(binding, status, workload, held_back, now),
+        None => hold(binding, workload, wanted, now),
+    };
+    begun.or_else(|| standing_hold(binding))
+}
+
+/// The same while nobody can say what is wanted: it is what was written last, until the alias says otherwise.
+fn hold_while_unresolved(binding: &AliasBinding, workload: Option<&Workload>, now: Timestamp) -> Option<Hold> {
     let status = binding.status.as_ref()?;
     if let Some(standing) = &status.hold {
         return Some(standing.clone());
