@@ -71,6 +71,8 @@ pub struct Writing<'a> {
     pub seen: &'a Seen,
     pub wrote: Work,
     pub is_back: bool,
+    /// Whether a retry was asked for that is not written down as acted on yet.
+    pub is_asked: bool,
 }
 
 /// What is held back is released: another version is wanted, a spec changed, or somebody asked.
@@ -139,8 +141,8 @@ pub fn on_writing(world: &mut World, writing: &Writing<'_>) {
         world.ghost.violated |= property.bit();
     }
     // Going back says that what is gone back from failed, whether or not anybody lives to write it down.
-    let gone_from =
-        world.work.version.filter(|_| writing.is_back && is_another && world.operator.old_binding.is_none());
+    let is_told = writing.is_back && is_another && !writing.is_asked && world.operator.old_binding.is_none();
+    let gone_from = world.work.version.filter(|_| is_told);
     world.ghost.failed |= gone_from.map_or(0, Version::bit);
 }
 

@@ -378,7 +378,9 @@ fn pass(world: &mut World, passes: &Passes) {
         if work != world.work {
             return;
         }
-        properties::on_writing(world, &Writing { seen: &seen, wrote, is_back: done.is_back });
+        let handled = passes.statuses.get(status).last_handled_retry.as_ref().map(|retry| retry.value.clone());
+        let is_asked = spec.retries > 0 && handled != Some(spec.retries.to_string());
+        properties::on_writing(world, &Writing { seen: &seen, wrote, is_back: done.is_back, is_asked });
         if wrote.pods == Pods::Unseen {
             rewrite(world, wrote);
         } else {
