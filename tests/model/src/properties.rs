@@ -100,7 +100,8 @@ pub fn on_undo(world: &mut World, to: Option<Version>, status: &AliasBindingStat
     let named = world.ghost.named;
     let is_held_back = named.is_some_and(|named| world.ghost.failed & named.bit() != 0);
     let handled = status.last_handled_resume.as_ref().map_or(0, |times| times.parse().unwrap());
-    let is_latest = world.spec.resumes == handled;
+    let tried = status.last_handled_retry.as_ref().map_or(0, |retry| retry.value.parse().unwrap());
+    let is_latest = world.spec.resumes == handled && world.spec.retries == tried;
     let running = status.running.as_ref();
     let running = running.and_then(|running| Version::find(&running.version, running.artifact_uri.as_ref()?));
     let is_known = running == world.work.version;
@@ -109,6 +110,11 @@ pub fn on_undo(world: &mut World, to: Option<Version>, status: &AliasBindingStat
     world.ghost.is_undone = true;
     world.ghost.is_kept &= is_seen;
     world.ghost.is_kept |= is_seen && is_latest && is_known && (world.work.version == named || is_held_back);
+}
+
+/// A retry is the later word over an undo that the operator has not seen yet.
+pub fn on_retry(world: &mut World, status: &AliasBindingStatus) {
+    world.ghost.is_kept &= status.hold.is_some();
 }
 
 /// Whatever a person undid is over.

@@ -274,9 +274,11 @@ fn is_counted(step: Step) -> bool {
 fn outside(world: &mut World, step: Step, passes: &Passes) {
     let (spec, work) = (world.spec, world.work);
     in_registry(world, step);
-    if let Step::PersonUndoesTo(to) = step {
-        let seen = world.operator.old_binding.map_or(world.status, |(_, status)| status);
-        properties::on_undo(world, to, &passes.statuses.get(seen));
+    let told = world.operator.old_binding.map_or(world.status, |(_, status)| status);
+    match step {
+        Step::PersonUndoesTo(to) => properties::on_undo(world, to, &passes.statuses.get(told)),
+        Step::PersonAsksForARetry => properties::on_retry(world, &passes.statuses.get(told)),
+        _ => {}
     }
     by_people(world, step);
     in_cluster(world, step);
