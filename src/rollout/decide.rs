@@ -96,7 +96,11 @@ impl Decision {
 /// Decides what to do with a binding's workload now.
 #[must_use]
 pub fn decide(binding: &AliasBinding, observed: &Observed<'_>, now: Timestamp) -> Decision {
-    if let Some(problem) = suspended(binding).or_else(|| claimed(observed.claim)) {
+    if let Some(problem) = suspended(binding) {
+        let hold = hold_while_suspended(binding, observed, now);
+        return Decision { hold, ..remembering(binding, Decision::leave(problem)) };
+    }
+    if let Some(problem) = claimed(observed.claim) {
         return remembering(binding, Decision::leave(problem));
     }
     let judgement = judge(binding, observed, now);
@@ -151,7 +155,9 @@ fn holds_failed(workload: &Workload, held_back: &HeldBack) -> bool {
 fn forward(binding: &AliasBinding, observed: &Observed<'_>, now: Timestamp) -> Decision {
     match (&observed.resolution.wanted, observed.workload) {
         // Rule 3, fail static: what cannot be resolved changes nothing.
-        (Err(problem), _) => Decision { hold: standing_hold(binding), ..Decision::leave(problem.clone()) },
+        (Err(problem), workload) => {
+            Decision { hold: hold_while_unresolved(binding, workload, now), ..Decision::leave(problem.clone()) }
+        }
         (Ok(wanted), None) => on_missing_workload(binding, observed, wanted, Direction::Forward),
         (Ok(wanted), Some(workload)) => on_present_workload(binding, observed, workload, wanted, now),
     }
@@ -471,8 +477,41 @@ fn hold_while_back(
     held_back: &HeldBack,
     now: Timestamp,
 ) -> Option<Hold> {
-    let is_anothers = status.current().is_some_and(|entry| Some(entry.version.as_str()) != workload.version());
-    hold_against(binding, status, workload, held_back.wanted.clone(), is_anothers, now)
+    hold_against(binding, status, workload, held_back.wanted.clone(), is_anothers(status, workload), now)
+}
+
+/// The same while nothing is touched: a person's choice is noticed all the same.
+fn hold_while_suspended(binding: &AliasBinding, observed: &Observed<'_>, now: Timestamp) -> Option<Hold> {
+    let status = binding.status.as_ref()?;
+    let workload = observed.workload.filter(|_| observed.claim.is_none());
+    let (Ok(wanted), Some(workload)) = (&observed.resolution.wanted, workload) else {
+        return hold_while_unresolved(binding, workload, now);
+    };
+    let held_back = status.held_back.as_ref();
+    let held_back = held_back.filter(|held_back| contains(held_back, &wanted.version, Some(&wanted.artifact_uri)));
+    let begun = match held_back {
+        Some(held_back) => hold_while_back(binding, status, workload, held_back, now),
+        None => hold(binding, workload, wanted, now),
+    };
+    begun.or_else(|| standing_hold(binding))
+}
+
+/// The same while nobody can say what is wanted: it is what was written last, until the alias says otherwise.
+fn hold_while_unresolved(binding: &AliasBinding, workload: Option<&Workload>, now: Timestamp) -> Option<Hold> {
+    let status = binding.status.as_ref()?;
+    if let Some(standing) = &status.hold {
+        return Some(standing.clone());
+    }
+    let (workload, current) = (workload?, status.current()?);
+    let written = HeldVersion { version: current.version.clone(), artifact_uri: current.artifact_uri.clone() };
+    let wanted = status.held_back.as_ref().map_or(written, |held_back| held_back.wanted.clone());
+    hold_against(binding, status, workload, wanted, is_anothers(status, workload), now)
+}
+
+/// Whether the workload holds another version than the ledger says.
+fn is_anothers(status: &AliasBindingStatus, workload: &Workload) -> bool {
+    let held = workload.version().map(|version| (version, workload.any_env(names::MODEL_URI)));
+    status.current().is_some_and(|entry| !held.is_some_and(|(version, uri)| entry.is_version(version, uri)))
 }
 
 fn hold_against(
@@ -487,10 +526,8 @@ fn hold_against(
         return None;
     }
     let writer = foreign_writer(workload)?;
-    if let Some(old) = &status.hold {
-        return (old.wanted == wanted).then(|| old.clone());
-    }
-    begins.then_some(Hold { wanted, manager: writer, since: Time(now) })
+    let standing = status.hold.clone().filter(|old| old.wanted == wanted);
+    standing.or_else(|| begins.then_some(Hold { wanted, manager: writer, since: Time(now) }))
 }
 
 /// Whether a resume was asked for that has not been acted on.
@@ -502,7 +539,8 @@ fn resume_asked(binding: &AliasBinding) -> bool {
 
 /// The manager other than Pointsman that wrote the version into the pod template, as `kubectl rollout undo` does; or that
 /// took the whole injection away by going back to a time before it.
-fn foreign_writer(workload: &Workload) -> Option<String> {
+#[must_use]
+pub fn foreign_writer(workload: &Workload) -> Option<String> {
     if workload.version().is_some() {
         return workload.owners.foreign_version_writers().first().map(|writer| writer.manager.clone());
     }

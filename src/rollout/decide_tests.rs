@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::api::RegisteredModel;
-use crate::rollout::resolve;
+use crate::rollout::{Applied, Pass, resolve, summarize};
 
 const NOW: &str = "2026-11-23T12:00:00Z";
 
@@ -236,11 +236,75 @@ fn rule_7_a_hold_ends_when_the_alias_moves() {
 }
 
 #[test]
+fn rule_7_an_old_hold_against_another_version_hides_no_new_undo() {
+    let undone = workload(Some("1"), "kubectl", json!([]));
+    let mut status = after("2");
+    status["hold"] = json!({"wanted": {"version": "9", "artifactURI": "s3://m/9"}, "manager": "kubectl", "since": NOW});
+    let decision = decision(&binding(json!({}), status), &mirrored("2"), Some(&undone));
+    assert_eq!(decision.hold.map(|hold| hold.wanted.version).as_deref(), Some("2"));
+}
+
+#[test]
 fn rule_7_a_hold_ends_when_a_person_resumes() {
     let undone = workload(Some("1"), "kubectl", json!([]));
     let mut binding = binding(json!({}), after("2"));
     binding.metadata.annotations = Some([("pointsman.dev/resume-requested-at".to_owned(), "1".to_owned())].into());
     assert_eq!(applied(&decision(&binding, &mirrored("2"), Some(&undone))), Some("2"));
+}
+
+#[test]
+fn rule_7_an_undo_while_nothing_can_be_resolved_is_held_when_the_alias_is_back() {
+    let running_two = json!({"history": [entry("2", "Live", true, false), entry("1", "Superseded", true, true)]});
+    for lost in [model(None, ("True", "Mirrored")), model(Some("2"), ("False", "ModelNotFound"))] {
+        for undone in
+            [workload(Some("1"), "kubectl", json!([])), workload(None, "kubectl-client-side-apply", json!([]))]
+        {
+            let seen = summarized(&binding(json!({}), running_two.clone()), &lost, &undone, &Evidence::new());
+            assert_eq!(left(&decision(&seen, &mirrored("2"), Some(&undone))), Some(Reason::Held));
+            assert_eq!(applied(&decision(&seen, &mirrored("1"), Some(&undone))).is_some(), undone.version().is_none());
+        }
+    }
+}
+
+#[test]
+fn rule_7_an_undo_while_suspended_is_held_when_that_is_over() {
+    let running_two = json!({"history": [entry("2", "Live", true, false), entry("1", "Superseded", true, true)]});
+    let undone = workload(Some("1"), "kubectl", json!([]));
+    let suspended = binding(json!({"suspend": true}), running_two);
+    let mut seen = summarized(&suspended, &mirrored("2"), &undone, &Evidence::new());
+    seen.spec.suspend = false;
+    assert_eq!(left(&decision(&seen, &mirrored("2"), Some(&undone))), Some(Reason::Held));
+}
+
+/// The binding with the status that a pass writes whose decision is this.
+fn summarized(
+    binding: &AliasBinding,
+    model: &RegisteredModel,
+    workload: &Workload,
+    evidence: &Evidence,
+) -> AliasBinding {
+    let resolution = resolve(binding, Some(model));
+    let decision = decision_with(binding, model, Some(workload), &[], evidence);
+    let applied = Applied { workload: Some(workload), failure: None, retrain: None };
+    let pass = Pass { resolution: &resolution, evidence, decision: &decision, applied: &applied };
+    let mut binding = binding.clone();
+    binding.status = Some(summarize(&binding, &pass, now()));
+    binding
+}
+
+#[test]
+fn rule_7_a_resume_that_must_wait_is_not_forgotten() {
+    let undone = workload(None, "kubectl-client-side-apply", json!([]));
+    let mut binding = binding(json!({}), after("2"));
+    binding.status.as_mut().expect("a status").hold = decision(&binding, &mirrored("2"), Some(&undone)).hold;
+    binding.metadata.annotations = Some([("pointsman.dev/resume-requested-at".to_owned(), "1".to_owned())].into());
+    let waiting = summarized(&binding, &mirrored("2"), &undone, &Evidence::new());
+    assert_eq!(applied(&decision(&waiting, &mirrored("2"), Some(&undone))), Some("2"));
+    let outage = model(None, ("True", "Mirrored"));
+    let waiting = summarized(&binding, &outage, &undone, &Evidence::new());
+    assert_eq!(applied(&decision(&waiting, &mirrored("2"), Some(&undone))), Some("2"));
+    let resumed = summarized(&waiting, &mirrored("2"), &ours("2"), &Evidence::new());
+    assert_eq!(resumed.status.expect("a status").last_handled_resume.as_deref(), Some("1"));
 }
 
 #[test]
@@ -449,6 +513,17 @@ fn rule_6_it_is_tried_again_when_a_person_asks_and_once_only() {
     binding.status.as_mut().expect("a status").last_handled_retry =
         Some(crate::api::alias_binding::HandledRequest { value: "1".into(), at: Time(now()) });
     assert_eq!(decision(&binding, &mirrored("2"), Some(&ours("1"))).action, Action::Settled);
+}
+
+#[test]
+fn rule_6_a_retry_that_is_asked_for_while_suspended_is_not_forgotten() {
+    let mut binding = gone_back(json!({}));
+    binding.spec.suspend = true;
+    binding.metadata.annotations = Some([("pointsman.dev/retry-requested-at".to_owned(), "1".to_owned())].into());
+    let mut seen = summarized(&binding, &mirrored("2"), &ours("1"), &Evidence::new());
+    assert!(seen.status.as_ref().expect("a status").held_back.is_some());
+    seen.spec.suspend = false;
+    assert_eq!(applied(&decision(&seen, &mirrored("2"), Some(&ours("1")))), Some("2"));
 }
 
 #[test]

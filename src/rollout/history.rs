@@ -60,8 +60,16 @@ pub fn ledger(old: &[HistoryEntry], turn: &Turn<'_>, limit: usize, now: Timestam
     if let Some((version, problem)) = turn.refused {
         refuse(&mut ledger, version, problem, now);
     }
-    ledger.truncate(limit);
+    shorten(&mut ledger, limit);
     ledger
+}
+
+/// Forgets the oldest entries, but never what runs: versions that are not let in may outnumber the limit meanwhile.
+fn shorten(ledger: &mut Vec<HistoryEntry>, limit: usize) {
+    while ledger.len() > limit {
+        let Some(oldest) = ledger.iter().rposition(|entry| entry.finished_at.is_some()) else { return };
+        ledger.remove(oldest);
+    }
 }
 
 fn current(ledger: &mut [HistoryEntry]) -> Option<&mut HistoryEntry> {
@@ -231,6 +239,27 @@ mod tests {
         let told = refused(&good);
         assert_eq!(outcomes(&told), [("2", Outcome::HeldBack), ("1", Outcome::Live)]);
         assert_eq!(refused(&told), told);
+    }
+
+    #[test]
+    fn what_runs_stays_in_the_ledger_however_many_versions_were_not_let_in() {
+        let problem = Problem::new(Reason::ArtifactUnavailable, "gone");
+        let one = running("1", "a");
+        for limit in [1, 2, 3] {
+            let mut kept = after(&[], &one, 1);
+            for number in ["2", "3", "4"] {
+                let version = ModelVersion {
+                    version: number.into(),
+                    artifact_uri: Some(number.into()),
+                    ..ModelVersion::default()
+                };
+                let turn = Turn { refused: Some((&version, &problem)), ..turn(&one) };
+                kept = ledger(&kept, &turn, limit, at(2));
+                assert_eq!(ledger(&kept, &turn, limit, at(3)), kept, "limit {limit}");
+            }
+            assert_eq!(outcomes(&kept).last(), Some(&("1", Outcome::Live)), "limit {limit}");
+            assert_eq!(kept.len(), limit);
+        }
     }
 
     #[test]

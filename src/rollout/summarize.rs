@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::back::lineage;
-use super::decide::forward_question;
+use super::decide::{foreign_writer, forward_question};
 use super::evidence::{Answer, Evidence};
 use super::history::{Running, Turn, ledger};
 use super::judge::baked_at;
@@ -50,7 +50,7 @@ pub fn summarize(binding: &AliasBinding, pass: &Pass<'_>, now: Timestamp) -> Ali
     let workload = applied.workload.filter(|_| ours);
     let progress = workload.map(progress);
     let alias = alias_state(old.alias.as_ref(), resolution, now);
-    let last_handled_retry = handled_retry(binding, &old, now);
+    let last_handled_retry = handled_retry(binding, &old, decision, now);
     let memory = Memory { alias: alias.as_ref(), retry: last_handled_retry.as_ref() };
     let running = workload.and_then(|workload| running(binding, workload, &old, decision, &memory));
     let turn = Turn {
@@ -77,17 +77,39 @@ pub fn summarize(binding: &AliasBinding, pass: &Pass<'_>, now: Timestamp) -> Ali
         held_back: decision.held_back.clone(),
         lost: decision.lost.clone(),
         retrain: applied.retrain.clone(),
-        last_handled_resume: binding.resume_request().cloned(),
+        last_handled_resume: handled_resume(binding, &old, decision, workload),
         last_handled_retry,
         conditions: transition(&old.conditions, conditions, binding.metadata.generation, now),
         history,
     }
 }
 
-fn handled_retry(binding: &AliasBinding, old: &AliasBindingStatus, now: Timestamp) -> Option<HandledRequest> {
+/// A retry is acted on when nothing is held back any more because of it. A binding that touches nothing only puts it off.
+fn handled_retry(
+    binding: &AliasBinding,
+    old: &AliasBindingStatus,
+    decision: &Decision,
+    now: Timestamp,
+) -> Option<HandledRequest> {
+    let touches_nothing = |problem: &Problem| matches!(problem.reason, Reason::Suspended | Reason::TargetClaimed);
+    if matches!(&decision.action, Action::Leave(problem) if touches_nothing(problem)) {
+        return old.last_handled_retry.clone();
+    }
     let value = binding.retry_request()?;
     let known = old.last_handled_retry.clone().filter(|known| known.value == *value);
     known.or_else(|| Some(HandledRequest { value: value.clone(), at: Time(now) }))
+}
+
+/// A resume is acted on when a person's change is written over. Whatever hinders that only puts it off.
+fn handled_resume(
+    binding: &AliasBinding,
+    old: &AliasBindingStatus,
+    decision: &Decision,
+    workload: Option<&Workload>,
+) -> Option<String> {
+    let is_persons = workload.is_some_and(|workload| foreign_writer(workload).is_some());
+    let is_put_off = is_persons && matches!(decision.action, Action::Leave(_));
+    if is_put_off { old.last_handled_resume.clone() } else { binding.resume_request().cloned() }
 }
 
 fn refused<'a>(decision: &'a Decision, resolution: &'a Resolution) -> Option<(&'a ModelVersion, &'a Problem)> {
