@@ -510,7 +510,7 @@ fn hold_while_unresolved(binding: &AliasBinding, workload: Option<&Workload>, no
 
 /// Whether the workload holds another version than the ledger says.
 fn is_anothers(status: &AliasBindingStatus, workload: &Workload) -> bool {
-    let held = workload.version().map(|version| (version, workload.any_env(names::MODEL_URI)));
+    let held = workload.version().map(|version| (version, workload.injected(names::MODEL_URI)));
     status.current().is_some_and(|entry| !held.is_some_and(|(version, uri)| entry.is_version(version, uri)))
 }
 
