@@ -104,7 +104,8 @@ pub fn on_undo(world: &mut World, to: Option<Version>, status: &AliasBindingStat
     let is_latest = world.spec.resumes == handled && world.spec.retries == tried;
     let running = status.running.as_ref();
     let running = running.and_then(|running| Version::find(&running.version, running.artifact_uri.as_ref()?));
-    let is_known = running == world.work.version;
+    let is_ours = world.work.writer == Writer::Pointsman && world.operator.pending.is_none();
+    let is_known = is_ours && running == world.work.version;
     // Without label and version, nothing tells it from a Deployment that was replaced whole.
     let is_seen = to.is_some() || world.work.labelled;
     world.ghost.is_undone = true;
