@@ -240,10 +240,10 @@ fn merge(into: &mut Value, from: &Value) {
 /// The one version that every place of the template names.
 pub fn one_version(workload: &Workload) -> Option<Version> {
     let annotated = workload.version()?;
-    let named = |container: &&str| {
+    let named = |container: &&str| -> Option<Version> {
         let value = |name: &str| workload.env(container, name)?.value.as_deref();
         (value(names::MODEL_VERSION) == Some(annotated)).then(|| Version::find(annotated, value(names::MODEL_URI)?))?
     };
-    let named: Vec<Option<Version>> = CONTAINERS.iter().map(|container| named(&container)).collect();
+    let named: Vec<Option<Version>> = CONTAINERS.iter().map(named).collect();
     named.iter().all(|each| *each == named[0]).then_some(named[0])?
 }

@@ -67,7 +67,8 @@ impl Policy {
             Some(Broken::SaysReady) => {
                 status.conditions.retain(|each| !["Reconciling", "Stalled"].contains(&each.type_.as_str()));
                 for each in status.conditions.iter_mut().filter(|each| each.type_ == "Ready") {
-                    ("True".clone_into(&mut each.status), "Live".clone_into(&mut each.reason));
+                    "True".clone_into(&mut each.status);
+                    "Live".clone_into(&mut each.reason);
                 }
             }
             _ => {}

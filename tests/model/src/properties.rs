@@ -95,7 +95,7 @@ pub fn notice_what_is_wanted(world: &mut World) {
 
 /// A person undoes what was written because of what is wanted now, be it that or what is run in its place, once the operator
 /// has it written down and seen. Whoever undoes something else, while what is wanted is yet to be written, is told from
-/// nobody: the move is the later word; and so is a resume that the operator has not seen yet.
+/// nobody: the move is the later word; and so is a resume or a retry that the operator has not seen yet.
 pub fn on_undo(world: &mut World, to: Option<Version>, status: &AliasBindingStatus) {
     let named = world.ghost.named;
     let is_held_back = named.is_some_and(|named| world.ghost.failed & named.bit() != 0);
@@ -104,7 +104,8 @@ pub fn on_undo(world: &mut World, to: Option<Version>, status: &AliasBindingStat
     let is_latest = world.spec.resumes == handled && world.spec.retries == tried;
     let running = status.running.as_ref();
     let running = running.and_then(|running| Version::find(&running.version, running.artifact_uri.as_ref()?));
-    let is_known = running == world.work.version;
+    let is_ours = world.work.writer == Writer::Pointsman && world.operator.pending.is_none();
+    let is_known = is_ours && running == world.work.version;
     // Without label and version, nothing tells it from a Deployment that was replaced whole.
     let is_seen = to.is_some() || world.work.labelled;
     world.ghost.is_undone = true;

@@ -227,7 +227,7 @@ pub struct World {
     pub spec: Spec,
     pub status: StatusId,
     pub work: Work,
-    /// The versions that the Deployment's ReplicaSets hold.
+    /// The versions that can be undone to.
     pub ran: u8,
     /// The artifacts that are lost.
     pub lost: u8,
