@@ -52,8 +52,7 @@ impl Book {
         let pages = lock(&self.pages);
         let page = pages.get(&(namespace.to_owned(), binding.to_owned()));
         let fresh = |(question, known): (&Question, &Known)| {
-            let answer = known.answer.clone().filter(|answer| known.at.elapsed() < holds_for(answer))?;
-            Some((question.clone(), answer))
+            Some((question.clone(), known.answer.clone().filter(|_| known.is_fresh())?))
         };
         page.into_iter().flatten().filter_map(fresh).collect()
     }
@@ -97,9 +96,16 @@ impl Book {
         let page = pages.entry((namespace.to_owned(), binding.to_owned())).or_default();
         let now = Instant::now();
         let known = Known { answer: Some(answer), at: now, since: now, is_asking: false };
-        let is_news = page.get(&question).is_none_or(|old| old.answer != known.answer);
+        let is_news = page.get(&question).is_none_or(|old| old.answer != known.answer || !old.is_fresh());
         page.insert(question, known);
         is_news
+    }
+}
+
+impl Known {
+    /// Whether there is an answer that may still be used.
+    fn is_fresh(&self) -> bool {
+        self.answer.as_ref().is_some_and(|answer| self.at.elapsed() < holds_for(answer))
     }
 }
 
@@ -171,5 +177,26 @@ async fn is_gone(client: &Registry, question: &Question) -> Option<Answer> {
             "the registry's version {version} of model {model:?} is another one than the one that ran"
         ))),
         Ok(Some(_)) | Err(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn question() -> Question {
+        Question { model: "m".into(), version: "1".into(), artifact_uri: "s3://m/1".into(), must_exist: false }
+    }
+
+    #[test]
+    fn the_same_answer_is_news_where_the_last_one_was_too_old_to_be_used() {
+        let book = Book::default();
+        assert!(book.keep("ml", "taxi", question(), Answer::Readable));
+        assert!(!book.keep("ml", "taxi", question(), Answer::Readable));
+        let long_ago = Instant::now().checked_sub(GOOD_FOR).expect("the machine runs for longer than that");
+        lock(&book.pages).values_mut().flat_map(BTreeMap::values_mut).for_each(|known| known.at = long_ago);
+        assert!(book.evidence("ml", "taxi").is_empty());
+        assert!(book.keep("ml", "taxi", question(), Answer::Readable));
+        assert_eq!(book.evidence("ml", "taxi").len(), 1);
     }
 }
