@@ -34,6 +34,7 @@ const BRIEF: Duration = Duration::from_secs(1);
 /// One pass over a binding.
 pub async fn reconcile(binding: Arc<AliasBinding>, ctx: Arc<Context>) -> Result<Next, Failure> {
     ctx.metrics.passes.get_or_create(&Kind { kind: "AliasBinding" }).inc();
+    let binding = ctx.written.newest(binding);
     if binding.metadata.deletion_timestamp.is_some() {
         // Rule 9: a target's fields stay as they are, and an owned Deployment goes with its owner, by the cluster's own hand.
         return Ok(Next::await_change());
@@ -197,7 +198,9 @@ async fn publish(binding: &AliasBinding, ctx: &Context, new: AliasBindingStatus)
     let mut changed = binding.clone();
     changed.status = Some(new.clone());
     ctx.metrics.status_writes.get_or_create(&Kind { kind: "AliasBinding" }).inc();
-    status::replace(&ctx.client, &changed).await?;
+    if let Some(written) = status::replace(&ctx.client, &changed).await? {
+        ctx.written.keep(binding, written);
+    }
     let written = ledger_changes(&old, &new);
     for entry in &written {
         log(binding, entry);

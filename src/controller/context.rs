@@ -13,6 +13,7 @@ use super::evidence::Book;
 use super::labelled::Labelled;
 use super::metrics::Metrics;
 use super::registry_state::RegistryStates;
+use super::written::Written;
 use crate::api::{AliasBinding, ModelRegistry, RegisteredModel};
 use crate::workload::{Job, Pod, ReplicaSet, Workload};
 
@@ -30,6 +31,8 @@ pub struct Context {
     pub replica_sets: Arc<Labelled<ReplicaSet>>,
     /// Jobs that train again.
     pub jobs: Arc<Labelled<Job>>,
+    /// Bindings as they were written last, where the watch lags behind.
+    pub written: Written,
     /// What registries and stores answered of versions.
     pub book: Book,
     /// This cluster's name in the registry's tags.

@@ -18,6 +18,7 @@ mod run;
 mod status;
 mod watch;
 mod write_back;
+mod written;
 
 pub use lease::{Election, Fence};
 pub use run::{Settings, run};

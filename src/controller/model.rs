@@ -411,7 +411,7 @@ async fn publish(model: &RegisteredModel, ctx: &Context, mirrored: Result<Mirror
     let mut changed = model.clone();
     changed.status = Some(new);
     ctx.metrics.status_writes.get_or_create(&Kind { kind: "RegisteredModel" }).inc();
-    status::replace(&ctx.client, &changed).await
+    status::replace(&ctx.client, &changed).await.map(drop)
 }
 
 fn conditions(problem: Option<&Problem>) -> Vec<Wanted> {

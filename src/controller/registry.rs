@@ -225,7 +225,7 @@ async fn publish(
     let mut changed = registry.clone();
     changed.status = Some(new);
     ctx.metrics.status_writes.get_or_create(&Kind { kind: "ModelRegistry" }).inc();
-    status::replace(&ctx.client, &changed).await
+    status::replace(&ctx.client, &changed).await.map(drop)
 }
 
 fn conditions(registry: &ModelRegistry, state: &RegistryState) -> Vec<Wanted> {

@@ -26,6 +26,7 @@ use super::lease::{Candidate, Election, Fence};
 use super::metrics::Metrics;
 use super::registry_state::RegistryStates;
 use super::watch::{self, follow, telling};
+use super::written::Written;
 use super::{binding, model, registry};
 use crate::api::{AliasBinding, ModelRegistry, RegisteredModel, names};
 use crate::workload::Workload;
@@ -119,6 +120,7 @@ pub async fn run(
         pods: Arc::default(),
         replica_sets: Arc::default(),
         jobs: Arc::default(),
+        written: Written::default(),
         book: Book::default(),
         cluster_name: settings.cluster_name.clone(),
         allow_file_artifacts: settings.allow_file_artifacts,
