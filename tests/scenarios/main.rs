@@ -51,5 +51,7 @@ fn tell_all(arguments: &Arguments) -> Conclusion {
     };
     let conclusion = libtest_mimic::run(arguments, scenarios.into_iter().flatten().map(trial).collect());
     runtime.block_on(world.end());
+    drop(world);
+    pointsman_env::process::remove_run_folders();
     conclusion
 }

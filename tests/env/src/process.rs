@@ -290,6 +290,20 @@ impl RunFolder {
     }
 }
 
+/// Removes the run folders of this process that are left at its end: MLflow's client is shared by the whole process, and its
+/// folder would stay until the next run. `POINTSMAN_KEEP` keeps them.
+pub fn remove_run_folders() {
+    if std::env::var_os("POINTSMAN_KEEP").is_some() {
+        return;
+    }
+    let ours = format!("pointsman-run-{}-", std::process::id());
+    for entry in fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(&ours) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 impl Drop for RunFolder {
     fn drop(&mut self) {
         if std::env::var_os("POINTSMAN_KEEP").is_none() {

@@ -28,7 +28,7 @@ pub async fn demo(context: Option<String>) -> Result<()> {
     python::environment(MlflowVersion::Three).await?;
     let mut signals = Signals::listen()?;
     let told = tell(&tools, context, &mut signals).await;
-    remove_run_folders();
+    pointsman_env::process::remove_run_folders();
     told
 }
 
@@ -72,18 +72,5 @@ impl Signals {
             _ = hangup.recv() => third,
         };
         Error::new("telling the demo", format_args!("stopped by {by}; what it started is ended"))
-    }
-}
-
-/// MLflow's client is shared by this whole process and ends with it; its folder would stay until the next run.
-fn remove_run_folders() {
-    if std::env::var_os("POINTSMAN_KEEP").is_some() {
-        return;
-    }
-    let ours = format!("pointsman-run-{}-", std::process::id());
-    for entry in std::fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with(&ours) {
-            let _ = std::fs::remove_dir_all(entry.path());
-        }
     }
 }

@@ -32,7 +32,9 @@ fn main() -> ExitCode {
     trials.push(trial("seeded_models_are_found_by_the_server".into(), || Box::pin(seeds())));
     trials.push(trial("workspaces_are_separate".into(), || Box::pin(workspaces())));
     trials.push(trial("an_alias_write_can_be_paused_after_the_server_did_it".into(), || Box::pin(pauses())));
-    libtest_mimic::run(&arguments, trials).exit_code()
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    pointsman_env::process::remove_run_folders();
+    conclusion.exit_code()
 }
 
 type BoxedTest = std::pin::Pin<Box<dyn Future<Output = ()>>>;
