@@ -3,13 +3,14 @@
 //! Absent: decisions. A pass that lacks an answer ends, and the answer wakes its binding.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use kube::ResourceExt;
 use tokio::sync::Semaphore;
 
 use super::context::{Context, registry_namespace};
+use super::locked::lock;
 use super::registry::artifact_settings;
 use crate::api::AliasBinding;
 use crate::artifact::{Stores, Verdict};
@@ -115,10 +116,6 @@ fn is_bad(answer: Option<&Answer>) -> bool {
 
 fn holds_for(answer: &Answer) -> Duration {
     if is_bad(Some(answer)) { BAD_FOR } else { GOOD_FOR }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Puts questions for a binding; each answer that is news wakes it.

@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use futures::{Stream, StreamExt};
 use kube::runtime::WatchStreamExt;
@@ -13,6 +13,7 @@ use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
+use super::locked::lock;
 use crate::api::names;
 
 /// The binding that an object's label names, by namespace and name.
@@ -90,11 +91,6 @@ fn insert<K: Resource>(index: &mut Index<K>, watch: usize, object: K) {
 
 fn key<K: Resource>(object: &K) -> Option<Key> {
     Some((object.namespace()?, object.labels().get(names::BINDING_LABEL)?.clone()))
-}
-
-/// A poisoned lock only means that another task panicked while holding it; the index is still whole.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Follows one kind for ever: keeps the index, then tells which binding is concerned.

@@ -9,6 +9,7 @@ mod failure;
 mod health;
 mod labelled;
 mod lease;
+mod locked;
 mod metrics;
 mod model;
 mod registry;

@@ -3,9 +3,10 @@
 //! Absent: anything that must survive a restart. That is in the cluster.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use super::locked::lock;
 use super::write_back::Written;
 use crate::api::reason::Problem;
 use crate::registry::{Connection, ModelFacts, Registry};
@@ -177,9 +178,4 @@ impl RegistryState {
         let key = (namespace.to_owned(), object.to_owned());
         lock(&self.inner).model_requests.insert(key, request.clone()).as_ref() != Some(request)
     }
-}
-
-/// A poisoned lock only means that another loop panicked while holding it; the maps are still whole.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

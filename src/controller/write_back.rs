@@ -3,11 +3,12 @@
 //! Absent: any effect on what runs. A registry that refuses its tags is told in the log, and asked again later.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use kube::ResourceExt;
 
 use super::context::Context;
+use super::locked::lock;
 use crate::api::{ModelRegistry, RegisteredModel};
 use crate::registry::{Registry, RegistryError};
 use crate::rollout::{binding_of_key, tag_key, tag_values};
@@ -119,30 +120,30 @@ async fn learn(written: &Written, client: &Registry, models: &[Arc<RegisteredMod
 
 impl Written {
     fn begin(&self) -> bool {
-        let mut inner = self.lock();
+        let mut inner = lock(&self.inner);
         inner.is_stale = inner.is_writing;
         !std::mem::replace(&mut inner.is_writing, true)
     }
 
     /// Ends the writing; true where it must be done once more.
     fn end(&self) -> bool {
-        let mut inner = self.lock();
+        let mut inner = lock(&self.inner);
         inner.is_writing = inner.is_stale;
         std::mem::take(&mut inner.is_stale)
     }
 
     fn missing(&self, wanted: &BTreeMap<Place, String>) -> Vec<(Place, String)> {
-        let inner = self.lock();
+        let inner = lock(&self.inner);
         let differs = |(place, value): &(&Place, &String)| inner.tags.get(*place) != Some(*value);
         wanted.iter().filter(differs).map(|(place, value)| (place.clone(), value.clone())).collect()
     }
 
     fn orphans(&self, is_orphan: impl Fn(&str) -> bool) -> Vec<Place> {
-        self.lock().tags.keys().filter(|place| is_orphan(&place.2)).cloned().collect()
+        lock(&self.inner).tags.keys().filter(|place| is_orphan(&place.2)).cloned().collect()
     }
 
     fn note(&self, place: Place, value: Option<String>) {
-        let mut inner = self.lock();
+        let mut inner = lock(&self.inner);
         match value {
             Some(value) => inner.tags.insert(place, value),
             None => inner.tags.remove(&place),
@@ -150,16 +151,11 @@ impl Written {
     }
 
     fn unknown<'a>(&self, models: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
-        let inner = self.lock();
+        let inner = lock(&self.inner);
         models.filter(|model| !inner.known_models.contains(*model)).map(str::to_owned).collect()
     }
 
     fn know(&self, models: BTreeSet<String>) {
-        self.lock().known_models.extend(models);
-    }
-
-    /// A poisoned lock only means that another task panicked while holding it; what is known is still true.
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner).known_models.extend(models);
     }
 }

@@ -4,10 +4,11 @@
 //! newer word for an old one.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use kube::ResourceExt;
 
+use super::locked::lock;
 use crate::api::AliasBinding;
 
 /// What was written, by namespace and name.
@@ -26,12 +27,12 @@ impl Written {
     /// Keeps what a write came to.
     pub fn keep(&self, before: &AliasBinding, after: AliasBinding) {
         let write = Write { before: before.resource_version(), after: Arc::new(after) };
-        self.lock().insert(key(before), write);
+        lock(&self.all).insert(key(before), write);
     }
 
     /// The newer of what the watch shows and what was written: the latter only while the watch shows what was there before.
     pub fn newest(&self, shown: Arc<AliasBinding>) -> Arc<AliasBinding> {
-        let mut all = self.lock();
+        let mut all = lock(&self.all);
         let key = key(&shown);
         match all.get(&key) {
             Some(write) if write.before == shown.resource_version() => Arc::clone(&write.after),
@@ -41,11 +42,6 @@ impl Written {
             }
             None => shown,
         }
-    }
-
-    /// A poisoned lock only means that another pass panicked while holding it; the map is still whole.
-    fn lock(&self) -> MutexGuard<'_, HashMap<(String, String), Write>> {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

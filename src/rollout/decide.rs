@@ -114,14 +114,8 @@ pub fn decide(binding: &AliasBinding, observed: &Observed<'_>, now: Timestamp) -
 }
 
 fn remembering(binding: &AliasBinding, decision: Decision) -> Decision {
-    let status = binding.status.as_ref();
-    let of = |memory: fn(&AliasBindingStatus) -> Option<HeldBack>| status.and_then(memory);
-    Decision {
-        hold: standing_hold(binding),
-        held_back: of(|status| status.held_back.clone()),
-        lost: standing_loss(binding),
-        ..decision
-    }
+    let held_back = binding.status.as_ref().and_then(|status| status.held_back.clone());
+    Decision { hold: standing_hold(binding), held_back, lost: standing_loss(binding), ..decision }
 }
 
 fn standing_hold(binding: &AliasBinding) -> Option<Hold> {

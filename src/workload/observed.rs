@@ -63,9 +63,8 @@ struct WholeTemplate(serde_json::Value);
 
 impl From<WholeTemplate> for PodTemplate {
     fn from(WholeTemplate(mut whole): WholeTemplate) -> Self {
-        let part = |name: &str| whole.get(name).cloned().unwrap_or_default();
-        let metadata = serde_json::from_value(part("metadata")).unwrap_or_default();
-        let spec = serde_json::from_value(part("spec")).unwrap_or_default();
+        let metadata = TemplateMeta::deserialize(&whole["metadata"]).unwrap_or_default();
+        let spec = PodSpec::deserialize(&whole["spec"]).unwrap_or_default();
         digest::without_ours(&mut whole);
         Self { metadata, spec, users_digest: digest::fnv1a(whole.to_string().as_bytes()) }
     }

@@ -19,7 +19,7 @@ use pointsman_env::{
     ControlPlane, ControlPlaneOptions, Operator, OperatorOptions, PlainDeployment, Scenario as Place, Tools,
 };
 use serde_json::{Value, json};
-use tokio::sync::{Mutex, OnceCell};
+use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
 /// How long anything may take on a loaded machine of two cores.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -56,25 +56,26 @@ impl World {
         self.grounds.get_or_init(Grounds::start).await
     }
 
-    /// The address of the shared MLflow server of a version.
-    pub async fn mlflow(&self, version: MlflowVersion) -> String {
+    /// The shared MLflow server of a version.
+    async fn server(&self, version: MlflowVersion) -> MutexGuard<'_, Mlflow> {
         let cell = if version == MlflowVersion::Three { &self.three } else { &self.two };
         let start = || async { Mutex::new(Mlflow::start(version, MlflowOptions::default()).await.unwrap()) };
-        cell.get_or_init(start).await.lock().await.url()
+        cell.get_or_init(start).await.lock().await
+    }
+
+    /// The address of the shared MLflow server of a version.
+    pub async fn mlflow(&self, version: MlflowVersion) -> String {
+        self.server(version).await.url()
     }
 
     /// The folder in which the shared MLflow server of a version keeps artifacts.
     pub async fn artifacts(&self, version: MlflowVersion) -> PathBuf {
-        self.mlflow(version).await;
-        let cell = if version == MlflowVersion::Three { &self.three } else { &self.two };
-        cell.get().unwrap().lock().await.artifacts()
+        self.server(version).await.artifacts()
     }
 
     /// The database of the shared MLflow server of a version.
     pub async fn database(&self, version: MlflowVersion) -> PathBuf {
-        self.mlflow(version).await;
-        let cell = if version == MlflowVersion::Three { &self.three } else { &self.two };
-        cell.get().unwrap().lock().await.database()
+        self.server(version).await.database()
     }
 
     pub async fn end(&self) {
