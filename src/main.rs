@@ -78,6 +78,8 @@ async fn connect_and_run(arguments: RunArguments) -> Result<(), Failure> {
         instance: arguments.instance,
         cluster_name: arguments.cluster_name,
         allow_file_artifacts: arguments.check_file_artifacts,
+        shard: arguments.shard,
+        binding_info_metric: arguments.binding_info_metric,
         election,
     };
     let mut terminate = signal(SignalKind::terminate())?;

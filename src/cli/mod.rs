@@ -49,6 +49,12 @@ pub struct RunArguments {
         value_delimiter = ','
     )]
     pub watch_namespaces: Vec<String>,
+    /// Which RegisteredModels and AliasBindings are this process's, by a label selector such as pointsman.dev/shard=a or !pointsman.dev/shard: for several operators on one cluster. All where it is left out.
+    #[arg(long, value_name = "SELECTOR", env = "POINTSMAN_SHARD", value_parser = selector)]
+    pub shard: Option<String>,
+    /// Whether /metrics has one pointsman_binding_info for each binding.
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "true|false", env = "POINTSMAN_BINDING_INFO_METRIC")]
+    pub binding_info_metric: bool,
     /// This cluster's name in the tags that spec.writeBack of a ModelRegistry writes: letters, digits, - and .
     #[arg(long, default_value = "cluster", value_name = "NAME", env = "POINTSMAN_CLUSTER_NAME", value_parser = cluster_name)]
     pub cluster_name: String,
@@ -85,6 +91,13 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+fn selector(word: &str) -> Result<String, String> {
+    if word.trim().is_empty() {
+        return Err("write a label selector, such as pointsman.dev/shard=a, or leave it out".to_owned());
+    }
+    Ok(word.to_owned())
 }
 
 fn cluster_name(word: &str) -> Result<String, String> {

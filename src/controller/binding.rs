@@ -3,25 +3,29 @@
 //! Absent: any way out before the status is written, but a Kubernetes API that does not answer.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
-use kube::runtime::controller::Action as Next;
 use kube::runtime::events::{Event, EventType};
 use kube::{Api, Resource, ResourceExt};
 use serde_json::Value;
 
-use super::context::{Context, registry_namespace};
+use super::context::Context;
 use super::evidence::{ASK_AGAIN, ask};
 use super::failure::Failure;
 use super::metrics::{Kind, Transition};
+use super::name::Name;
+use super::queue::Next;
 use super::retrain::retrain;
+use super::shelf::Shelved;
+use super::shelved::registry_of;
 use super::status;
 use crate::api::alias_binding::HistoryEntry;
 use crate::api::{AliasBinding, AliasBindingStatus, Reason, names, reason::Problem};
 use crate::rollout::{
-    self, Action, Applied, Decision, Notice, Observed, Pass, decide, ledger_changes, notices, resolve, summarize,
+    self, Action, Applied, Decision, Notice, Observed, Pass, Resolution, decide, ledger_changes, notices, resolve,
+    summarize,
 };
 use crate::workload::{
     Injection, Owner, TEMPLATE_DIGEST_ANNOTATION, Workload, newest_pods, patch_for_target, patch_for_template,
@@ -33,23 +37,22 @@ const BRIEF: Duration = Duration::from_secs(1);
 
 /// One pass over a binding.
 pub async fn reconcile(binding: Arc<AliasBinding>, ctx: Arc<Context>) -> Result<Next, Failure> {
-    ctx.metrics.passes.get_or_create(&Kind { kind: "AliasBinding" }).inc();
-    let binding = ctx.written.newest(binding);
     if binding.metadata.deletion_timestamp.is_some() {
         // Rule 9: a target's fields stay as they are, and an owned Deployment goes with its owner, by the cluster's own hand.
         return Ok(Next::await_change());
     }
+    // The semaphore is never closed.
+    let deciding = ctx.permits.deciding.acquire().await;
     let namespace = binding.namespace().unwrap_or_default();
     let model = ctx.model(&namespace, &binding.spec.model_ref.name);
-    let resolution = resolve(&binding, model.as_deref());
+    let resolution = resolve(&binding, model.as_ref());
     let workload = observe_workload(&binding, &ctx).await?;
-    let rivals = ctx.bindings(&namespace, |other| {
-        other.workload_name() == binding.workload_name() && other.metadata.name != binding.metadata.name
-    });
-    let rivals: Vec<&AliasBinding> = rivals.iter().map(AsRef::as_ref).collect();
+    let rivals = rivals(&binding, &ctx, workload.as_ref()).await?;
+    let rivals: Vec<&AliasBinding> = rivals.iter().collect();
     let claim = rollout::claim(&binding, &rivals, workload.as_ref());
     let name = binding.name_any();
-    let (sets, pods) = (ctx.replica_sets.of(&namespace, &name), ctx.pods.of(&namespace, &name));
+    let sets = ctx.labelled(&ctx.shelves.replica_sets, &namespace, &name);
+    let pods = ctx.labelled(&ctx.shelves.pods, &namespace, &name);
     let pods = workload.as_ref().map(|workload| newest_pods(workload, &sets, &pods)).unwrap_or_default();
     let evidence = ctx.book.evidence(&namespace, &name);
     let observed = Observed {
@@ -67,11 +70,12 @@ pub async fn reconcile(binding: Arc<AliasBinding>, ctx: Arc<Context>) -> Result<
         inquire(&ctx, &binding, decision);
         return Ok(Next::requeue(BRIEF));
     }
-    let (workload, failure) = apply(&binding, &ctx, &decision, workload).await?;
+    let (workload, failure) = apply(&binding, &ctx, (&resolution, &decision), workload).await?;
     let retrain = retrain(&binding, &ctx, &resolution, &decision).await?;
     let applied = Applied { workload: workload.as_ref(), failure, retrain };
     let pass = Pass { resolution: &resolution, evidence: &evidence, decision: &decision, applied: &applied };
     let status = summarize(&binding, &pass, now);
+    drop(deciding);
     publish(&binding, &ctx, status).await?;
     let next = next(&decision, applied.failure.as_ref(), now);
     inquire(&ctx, &binding, decision);
@@ -121,10 +125,30 @@ fn look_again_after(reason: Reason) -> Option<Duration> {
     }
 }
 
+/// The other bindings that would drive the same Deployment. In a shard the one that its label names may be another shard's.
+async fn rivals(
+    binding: &AliasBinding,
+    ctx: &Context,
+    workload: Option<&Workload>,
+) -> Result<Vec<AliasBinding>, Failure> {
+    let namespace = binding.namespace().unwrap_or_default();
+    let mut rivals = ctx.bindings_of_workload(&namespace, binding.workload_name());
+    rivals.retain(|other| other.metadata.name != binding.metadata.name);
+    let named = workload.and_then(Workload::binding).filter(|named| *named != binding.name_any());
+    if let Some(named) =
+        named.filter(|named| ctx.is_sharded && !ctx.shelves.bindings.has(&Name::new(&namespace, named)))
+    {
+        let api: Api<AliasBinding> = Api::namespaced(ctx.client.clone(), &namespace);
+        let found = api.get_opt(named).await.map_err(Failure::when("reading a binding of another shard"))?;
+        rivals.extend(found.filter(|found| found.workload_name() == binding.workload_name()));
+    }
+    Ok(rivals)
+}
+
 async fn observe_workload(binding: &AliasBinding, ctx: &Context) -> Result<Option<Workload>, Failure> {
     let namespace = binding.namespace().unwrap_or_default();
-    if let Some(watched) = ctx.workload(&namespace, binding.workload_name()) {
-        return Ok(Some(Workload::clone(&watched)));
+    if let Some(watched) = ctx.shelves.workloads.get(&Name::new(&namespace, binding.workload_name())) {
+        return Ok(Some(watched));
     }
     let found = api(ctx, &namespace).get_opt(binding.workload_name()).await;
     found.map(|found| found.map(Workload::digested)).map_err(Failure::when("reading the Deployment"))
@@ -152,7 +176,7 @@ fn template_changed(binding: &AliasBinding, workload: Option<&Workload>) -> bool
 async fn apply(
     binding: &AliasBinding,
     ctx: &Context,
-    decision: &Decision,
+    (resolution, decision): (&Resolution, &Decision),
     workload: Option<Workload>,
 ) -> Result<(Option<Workload>, Option<Problem>), Failure> {
     let Action::Apply(injection) = &decision.action else { return Ok((workload, None)) };
@@ -164,6 +188,9 @@ async fn apply(
     match written {
         Ok(written) => {
             ctx.metrics.deployments.inc();
+            if resolution.alias.as_deref() == Some(injection.version.as_str()) {
+                ctx.metrics.count_patch(binding, injection, seen(binding, ctx));
+            }
             tracing::info!(
                 binding = binding.name_any(),
                 deployment = name,
@@ -179,6 +206,13 @@ async fn apply(
         }
         Err(error) => Err(Failure::when("writing the Deployment")(error)),
     }
+}
+
+/// When a look first showed what the registry says of the binding's model now.
+fn seen(binding: &AliasBinding, ctx: &Context) -> Option<Instant> {
+    let model = ctx.model(&binding.namespace()?, &binding.spec.model_ref.name)?;
+    let registry = registry_of(&model);
+    ctx.registries.of(registry.namespace(), registry.name()).changed_at(model.model_name())
 }
 
 fn patch(binding: &AliasBinding, workload: Option<&Workload>, injection: &Injection) -> Value {
@@ -197,19 +231,26 @@ async fn publish(binding: &AliasBinding, ctx: &Context, new: AliasBindingStatus)
     let old = binding.status.clone().unwrap_or_default();
     let mut changed = binding.clone();
     changed.status = Some(new.clone());
-    ctx.metrics.status_writes.get_or_create(&Kind { kind: "AliasBinding" }).inc();
-    if let Some(written) = status::replace(&ctx.client, &changed).await? {
-        ctx.written.keep(binding, written);
+    {
+        let _telling = ctx.permits.telling.acquire().await;
+        ctx.metrics.status_writes.get_or_create(&Kind { kind: "AliasBinding" }).inc();
+        if let Some(mut written) = status::replace(&ctx.client, &changed).await? {
+            written.slim();
+            ctx.shelves.bindings.put_own(&written);
+            // What was written may be acted on only now: a failure is in the status before anything follows from it.
+            ctx.queues.bindings.wake(Name::of(binding));
+        }
     }
     let written = ledger_changes(&old, &new);
     for entry in &written {
+        ctx.metrics.count_entry(&old, entry);
         log(binding, entry);
     }
     if !written.is_empty() {
         wake_registry(binding, ctx);
     }
     for notice in notices(&old, &new) {
-        tell(binding, ctx, &notice).await;
+        tell(binding, ctx, &notice);
     }
     Ok(())
 }
@@ -217,12 +258,9 @@ async fn publish(binding: &AliasBinding, ctx: &Context, new: AliasBindingStatus)
 /// A registry that keeps tags of what is deployed writes them when the ledger changes.
 fn wake_registry(binding: &AliasBinding, ctx: &Context) {
     let model = ctx.model(&binding.namespace().unwrap_or_default(), &binding.spec.model_ref.name);
-    let Some((namespace, name)) = model.map(|model| (registry_namespace(&model), model.spec.registry_ref.name.clone()))
-    else {
-        return;
-    };
-    if ctx.registry(&namespace, &name).is_some_and(|registry| registry.spec.write_back.deployment_tags) {
-        ctx.wake_registry(&namespace, &name);
+    let Some(registry) = model.as_ref().map(registry_of) else { return };
+    if ctx.shelves.registries.get(&registry).is_some_and(|registry| registry.spec.write_back.deployment_tags) {
+        ctx.wake_registry_soon(registry);
     }
 }
 
@@ -232,8 +270,7 @@ fn log(binding: &AliasBinding, entry: &HistoryEntry) {
     tracing::info!(target: "pointsman::ledger", namespace = binding.namespace(), binding = binding.name_any(), entry, "ledger");
 }
 
-/// An Event that cannot be written is logged; it must not hold up a rollout.
-async fn tell(binding: &AliasBinding, ctx: &Context, notice: &Notice) {
+fn tell(binding: &AliasBinding, ctx: &Context, notice: &Notice) {
     ctx.metrics.transitions.get_or_create(&Transition { reason: notice.reason.as_str() }).inc();
     tracing::info!(
         namespace = binding.namespace(), binding = binding.name_any(), reason = %notice.reason, note = notice.note, "told"
@@ -245,7 +282,5 @@ async fn tell(binding: &AliasBinding, ctx: &Context, notice: &Notice) {
         action: notice.action.clone(),
         secondary: None,
     };
-    if let Err(error) = ctx.recorder.publish(&event, &binding.object_ref(&())).await {
-        tracing::warn!(binding = binding.name_any(), %error, "an Event could not be written");
-    }
+    ctx.announcer.announce(binding.object_ref(&()), event);
 }

@@ -1,127 +1,172 @@
-//! What every loop shares: the client, the stores by namespace, and the ways to wake each other.
+//! What every loop shares: the client, what the cluster showed, and the ways to wake each other.
 //!
-//! Absent: any copy of what a store holds.
+//! Absent: decisions, and any watch.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
-use futures::channel::mpsc::UnboundedSender;
-use kube::runtime::events::Recorder;
-use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, ResourceExt};
+use tokio::sync::Semaphore;
 
+use super::announce::Announcer;
 use super::evidence::Book;
-use super::labelled::Labelled;
 use super::metrics::Metrics;
+use super::name::Name;
+use super::queue::Queue;
 use super::registry_state::RegistryStates;
-use super::written::Written;
-use crate::api::{AliasBinding, ModelRegistry, RegisteredModel};
+use super::shelf::Shelf;
+use super::shelved::{of_binding, of_model, of_registry, of_workload, registry_of};
+use crate::api::{AliasBinding, ModelRegistry, RegisteredModel, names};
 use crate::workload::{Job, Pod, ReplicaSet, Workload};
+
+/// How many passes over bindings observe, decide and write Deployments at the same time.
+const DECIDING: usize = 16;
+/// How many write what they came to, when many do: a version in its Deployment goes before a line in a status.
+const TELLING: usize = 4;
 
 /// What every loop shares.
 pub struct Context {
     /// The Kubernetes client.
     pub client: Client,
-    /// One scope for each watched namespace, or one for all.
-    pub scopes: Vec<Scope>,
+    /// The namespaces that are watched; all where it is empty.
+    pub namespaces: BTreeSet<String>,
+    /// Whether other processes have other shards of the same cluster.
+    pub is_sharded: bool,
+    /// What the cluster showed.
+    pub shelves: Shelves,
+    /// The loops' queues.
+    pub queues: Queues,
     /// What was learned of each registry since the start.
     pub registries: RegistryStates,
-    /// Pods of driven Deployments.
-    pub pods: Arc<Labelled<Pod>>,
-    /// ReplicaSets of driven Deployments.
-    pub replica_sets: Arc<Labelled<ReplicaSet>>,
-    /// Jobs that train again.
-    pub jobs: Arc<Labelled<Job>>,
-    /// Bindings as they were written last, where the watch lags behind.
-    pub written: Written,
     /// What registries and stores answered of versions.
     pub book: Book,
+    /// How many passes do what at the same time.
+    pub permits: Permits,
     /// This cluster's name in the registry's tags.
     pub cluster_name: String,
     /// Whether `file:` artifacts are looked for in this process's own file system.
     pub allow_file_artifacts: bool,
+    /// Whether a metric names each binding.
+    pub binding_info_metric: bool,
     /// Writes Events.
-    pub recorder: Recorder,
+    pub announcer: Announcer,
     /// Counts.
     pub metrics: Metrics,
 }
 
-/// The stores of one watched namespace, or of all, and the queues of their loops.
-pub struct Scope {
-    /// The namespace; `None` for all.
-    pub namespace: Option<String>,
+/// What the cluster showed, by kind.
+#[derive(Default)]
+pub struct Shelves {
     /// Registries.
-    pub registries: Store<ModelRegistry>,
+    pub registries: Shelf<ModelRegistry>,
+    /// In a shard, those registries that it keeps: whose status it writes.
+    pub kept: Shelf<ModelRegistry>,
     /// Registered models.
-    pub models: Store<RegisteredModel>,
+    pub models: Shelf<RegisteredModel>,
     /// Bindings.
-    pub bindings: Store<AliasBinding>,
+    pub bindings: Shelf<AliasBinding>,
     /// Deployments that carry the binding's label.
-    pub workloads: Store<Workload>,
-    /// Wakes the registry loop.
-    pub wake_registry: UnboundedSender<ObjectRef<ModelRegistry>>,
-    /// Wakes the model loop.
-    pub wake_model: UnboundedSender<ObjectRef<RegisteredModel>>,
-    /// Wakes the binding loop.
-    pub wake_binding: UnboundedSender<ObjectRef<AliasBinding>>,
+    pub workloads: Shelf<Workload>,
+    /// Pods of driven Deployments.
+    pub pods: Shelf<Pod>,
+    /// ReplicaSets of driven Deployments.
+    pub replica_sets: Shelf<ReplicaSet>,
+    /// Jobs that train again.
+    pub jobs: Shelf<Job>,
+}
+
+/// The loops' queues.
+pub struct Queues {
+    /// Registries.
+    pub registries: Queue,
+    /// Registered models.
+    pub models: Queue,
+    /// Bindings.
+    pub bindings: Queue,
+}
+
+/// How many passes over bindings do what at the same time.
+pub struct Permits {
+    /// Observe, decide, write the Deployment.
+    pub deciding: Semaphore,
+    /// Write the status.
+    pub telling: Semaphore,
+}
+
+impl Default for Permits {
+    fn default() -> Self {
+        Self { deciding: Semaphore::new(DECIDING), telling: Semaphore::new(TELLING) }
+    }
 }
 
 impl Context {
-    /// The scope that a namespace lies in; `None` where it is not watched.
-    pub fn scope(&self, namespace: &str) -> Option<&Scope> {
-        self.scopes.iter().find(|scope| scope.namespace.as_deref().is_none_or(|own| own == namespace))
+    /// Whether a namespace is watched.
+    pub fn watches(&self, namespace: &str) -> bool {
+        self.namespaces.is_empty() || self.namespaces.contains(namespace)
+    }
+
+    /// Whether this process writes a registry's status and cares for its webhook: of several shards only one does.
+    pub fn keeps(&self, registry: &Name) -> bool {
+        !self.is_sharded || self.shelves.kept.has(registry)
     }
 
     /// A registry by namespace and name.
     pub fn registry(&self, namespace: &str, name: &str) -> Option<Arc<ModelRegistry>> {
-        self.scope(namespace)?.registries.get(&ObjectRef::new(name).within(namespace))
+        self.shelves.registries.get(&Name::new(namespace, name)).map(Arc::new)
     }
 
     /// A registered model by namespace and name.
-    pub fn model(&self, namespace: &str, name: &str) -> Option<Arc<RegisteredModel>> {
-        self.scope(namespace)?.models.get(&ObjectRef::new(name).within(namespace))
+    pub fn model(&self, namespace: &str, name: &str) -> Option<RegisteredModel> {
+        self.shelves.models.get(&Name::new(namespace, name))
     }
 
-    /// A labelled Deployment by namespace and name.
-    pub fn workload(&self, namespace: &str, name: &str) -> Option<Arc<Workload>> {
-        self.scope(namespace)?.workloads.get(&ObjectRef::new(name).within(namespace))
+    /// The registered models that name a registry, in all watched namespaces; one unpacked at a time.
+    pub fn models_of(&self, registry: &Name) -> impl Iterator<Item = RegisteredModel> + use<'_> {
+        let registry = registry.clone();
+        let names = self.shelves.models.names(of_registry(&registry));
+        let models = names.into_iter().filter_map(|name| self.shelves.models.get(&name));
+        models.filter(move |model| registry_of(model) == registry)
     }
 
-    /// The registered models that name a registry, in all watched namespaces.
-    pub fn models_of(&self, namespace: &str, registry: &str) -> Vec<Arc<RegisteredModel>> {
-        let names_it = |model: &RegisteredModel| {
-            let reference = &model.spec.registry_ref;
-            reference.name == registry && registry_namespace(model) == namespace
+    /// The bindings that follow a registered model.
+    pub fn bindings_of_model(&self, namespace: &str, model: &str) -> Vec<AliasBinding> {
+        let follows = |binding: &AliasBinding| {
+            binding.metadata.namespace.as_deref() == Some(namespace) && binding.spec.model_ref.name == model
         };
-        self.scopes.iter().flat_map(|scope| scope.models.state()).filter(|model| names_it(model)).collect()
+        self.shelves.bindings.find(of_model(namespace, model), follows)
     }
 
-    /// The bindings of a namespace that fulfil a condition.
-    pub fn bindings(&self, namespace: &str, fulfils: impl Fn(&AliasBinding) -> bool) -> Vec<Arc<AliasBinding>> {
-        let all = self.scope(namespace).map(|scope| scope.bindings.state()).unwrap_or_default();
-        let in_namespace = |binding: &AliasBinding| binding.metadata.namespace.as_deref() == Some(namespace);
-        all.into_iter().filter(|binding| in_namespace(binding) && fulfils(binding)).collect()
+    /// The bindings that drive, or would drive, a Deployment.
+    pub fn bindings_of_workload(&self, namespace: &str, workload: &str) -> Vec<AliasBinding> {
+        let drives = |binding: &AliasBinding| {
+            binding.metadata.namespace.as_deref() == Some(namespace) && binding.workload_name() == workload
+        };
+        self.shelves.bindings.find(of_workload(namespace, workload), drives)
+    }
+
+    /// The pods, ReplicaSets or Jobs that a binding's name labels.
+    pub fn labelled<K: super::shelf::Shelved>(&self, shelf: &Shelf<K>, namespace: &str, binding: &str) -> Vec<K> {
+        let is_labelled = |object: &K| {
+            object.meta().namespace.as_deref() == Some(namespace)
+                && object.labels().get(names::BINDING_LABEL).is_some_and(|label| label == binding)
+        };
+        shelf.find(of_binding(namespace, binding), is_labelled)
     }
 
     /// Wakes the loop of a registered model.
     pub fn wake_model(&self, namespace: &str, name: &str) {
-        if let Some(scope) = self.scope(namespace) {
-            // A closed queue means that the operator is stopping.
-            let _ = scope.wake_model.unbounded_send(ObjectRef::new(name).within(namespace));
-        }
+        self.queues.models.wake(Name::new(namespace, name));
     }
 
     /// Wakes the loop of a binding.
     pub fn wake_binding(&self, namespace: &str, name: &str) {
-        if let Some(scope) = self.scope(namespace) {
-            let _ = scope.wake_binding.unbounded_send(ObjectRef::new(name).within(namespace));
-        }
+        self.queues.bindings.wake(Name::new(namespace, name));
     }
 
-    /// Wakes the loop of a registry.
-    pub fn wake_registry(&self, namespace: &str, name: &str) {
-        if let Some(scope) = self.scope(namespace) {
-            let _ = scope.wake_registry.unbounded_send(ObjectRef::new(name).within(namespace));
-        }
+    /// Wakes the loop of a registry soon: for what may come a thousand times within a moment.
+    pub fn wake_registry_soon(&self, registry: Name) {
+        self.queues.registries.wake_after(registry, Duration::from_millis(500));
     }
 }
 

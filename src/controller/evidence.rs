@@ -9,10 +9,13 @@ use std::time::{Duration, Instant};
 use kube::ResourceExt;
 use tokio::sync::Semaphore;
 
-use super::context::{Context, registry_namespace};
+use super::context::Context;
 use super::locked::lock;
+use super::name::Name;
 use super::registry::artifact_settings;
+use super::shelved::registry_of;
 use crate::api::AliasBinding;
+use crate::api::reason::Problem;
 use crate::artifact::{Stores, Verdict};
 use crate::registry::Registry;
 use crate::rollout::{Answer, Evidence, Question};
@@ -23,6 +26,8 @@ const CONCURRENCY: usize = 8;
 const GOOD_FOR: Duration = Duration::from_secs(30);
 /// How long a bad answer is shown while it is asked for again.
 const BAD_FOR: Duration = Duration::from_secs(120);
+/// How long clients of stores are kept: a changed Secret is read again after that.
+const STORES_FOR: Duration = Duration::from_secs(5);
 /// How soon a bad answer is asked for again.
 pub const ASK_AGAIN: Duration = Duration::from_secs(20);
 
@@ -76,10 +81,6 @@ impl Book {
     /// Notes that a question is put; false where it is under way already.
     fn begin(&self, namespace: &str, binding: &str, question: &Question) -> bool {
         let mut pages = lock(&self.pages);
-        for page in pages.values_mut() {
-            page.retain(|_, known| known.is_asking || known.at.elapsed() < BAD_FOR);
-        }
-        pages.retain(|_, page| !page.is_empty());
         let page = pages.entry((namespace.to_owned(), binding.to_owned())).or_default();
         let now = Instant::now();
         let unasked = Known { answer: None, at: now, since: now, is_asking: false };
@@ -89,6 +90,15 @@ impl Book {
         }
         (known.is_asking, known.since) = (true, now);
         true
+    }
+
+    /// Drops what is too old to be of use.
+    fn sweep(&self) {
+        let mut pages = lock(&self.pages);
+        for page in pages.values_mut() {
+            page.retain(|_, known| known.is_asking || known.at.elapsed() < BAD_FOR);
+        }
+        pages.retain(|_, page| !page.is_empty());
     }
 
     /// Keeps an answer. True where it is news.
@@ -118,6 +128,15 @@ fn holds_for(answer: &Answer) -> Duration {
     if is_bad(Some(answer)) { BAD_FOR } else { GOOD_FOR }
 }
 
+/// Keeps the book small, until the operator ends.
+pub async fn sweep(ctx: Arc<Context>) {
+    let mut turns = tokio::time::interval(BAD_FOR);
+    loop {
+        turns.tick().await;
+        ctx.book.sweep();
+    }
+}
+
 /// Puts questions for a binding; each answer that is news wakes it.
 pub fn ask(ctx: &Arc<Context>, binding: &AliasBinding, questions: Vec<Question>) {
     let (namespace, name) = (binding.namespace().unwrap_or_default(), binding.name_any());
@@ -141,21 +160,20 @@ pub fn ask(ctx: &Arc<Context>, binding: &AliasBinding, questions: Vec<Question>)
 
 async fn answer(ctx: &Context, namespace: &str, model: &str, question: &Question) -> Answer {
     let model = ctx.model(namespace, model);
-    let place = model.map(|model| (registry_namespace(&model), model.spec.registry_ref.name.clone()));
-    let client = place.as_ref().and_then(|(namespace, name)| ctx.registries.of(namespace, name).registry());
+    let registry = model.as_ref().map(registry_of);
+    let state = registry.as_ref().map(|name| ctx.registries.of(name.namespace(), name.name()));
+    let client = state.as_ref().and_then(|state| state.registry());
     if let (true, Some(client)) = (question.must_exist, &client)
         && let Some(gone) = is_gone(client, question).await
     {
         return gone;
     }
-    let registry = place.and_then(|(namespace, name)| ctx.registry(&namespace, &name));
-    let settings = match registry {
-        Some(registry) => artifact_settings(&registry, ctx).await,
-        None => Ok(BTreeMap::new()),
-    };
-    let stores = match settings {
-        Ok(settings) => Stores::new(client, settings, ctx.allow_file_artifacts),
-        Err(problem) => return Answer::Silent(problem.message),
+    let stores = match state.as_ref().and_then(|state| state.stores(STORES_FOR)) {
+        Some(stores) => stores,
+        None => match stores(ctx, registry.as_ref(), client).await {
+            Ok(stores) => stores,
+            Err(problem) => return Answer::Silent(problem.message),
+        },
     };
     match stores.check(&question.artifact_uri).await {
         Verdict::Readable => Answer::Readable,
@@ -163,6 +181,21 @@ async fn answer(ctx: &Context, namespace: &str, model: &str, question: &Question
         Verdict::Unknown(why) => Answer::Silent(why),
         Verdict::Unchecked(why) => Answer::Unchecked(why),
     }
+}
+
+/// Clients of the stores, with what the registry's Secret holds now; kept for the next questions.
+async fn stores(ctx: &Context, name: Option<&Name>, client: Option<Registry>) -> Result<Arc<Stores>, Problem> {
+    let registry = name.and_then(|name| ctx.shelves.registries.get(name));
+    let settings = match &registry {
+        Some(registry) => artifact_settings(registry, ctx).await?,
+        None => BTreeMap::new(),
+    };
+    let is_connected = client.is_some();
+    let stores = Arc::new(Stores::new(client, settings, ctx.allow_file_artifacts));
+    if let Some(name) = name.filter(|_| is_connected && registry.is_some()) {
+        ctx.registries.of(name.namespace(), name.name()).keep_stores(&stores);
+    }
+    Ok(stores)
 }
 
 /// Whether the registry says plainly that it has no such version any more. One that cannot say hinders no rollback.

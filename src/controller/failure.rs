@@ -2,12 +2,11 @@
 //!
 //! Absent: the registry's failures. Those are values that flow into the status.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use kube::runtime::controller::Action;
-
 use super::context::Context;
+use super::name::Name;
+use super::queue::Next;
 
 /// A pass that could not be brought to its end, because of the Kubernetes API.
 #[derive(Debug, thiserror::Error)]
@@ -37,12 +36,11 @@ impl Failure {
 }
 
 /// How soon a failed pass is tried again: at once where the object only changed meanwhile.
-#[allow(clippy::needless_pass_by_value)] // the signature is kube's
-pub fn try_again<K>(_: Arc<K>, failure: &Failure, ctx: Arc<Context>) -> Action {
+pub fn try_again(name: &Name, failure: &Failure, ctx: &Context) -> Next {
     if failure.is_conflict() {
-        return Action::requeue(Duration::from_millis(50));
+        return Next::requeue(Duration::from_millis(50));
     }
     ctx.metrics.failed_passes.inc();
-    tracing::warn!(error = %failure, "a pass failed and is tried again");
-    Action::requeue(Duration::from_secs(2))
+    tracing::warn!(namespace = name.namespace(), name = name.name(), error = %failure, "a pass failed and is tried again");
+    Next::requeue(Duration::from_secs(2))
 }

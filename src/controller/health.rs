@@ -11,7 +11,8 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use tokio::net::TcpListener;
 
-use super::metrics::Metrics;
+use super::context::Context;
+use super::metrics;
 
 /// Whether the caches are filled.
 #[derive(Clone, Default)]
@@ -30,13 +31,13 @@ impl Readiness {
 }
 
 /// Serves health and metrics until the process ends.
-pub async fn serve(address: SocketAddr, readiness: Readiness, metrics: Metrics) -> std::io::Result<()> {
+pub async fn serve(address: SocketAddr, readiness: Readiness, ctx: Arc<Context>) -> std::io::Result<()> {
     let listener = TcpListener::bind(address).await?;
     tracing::info!(address = %listener.local_addr()?, "health and metrics are served");
-    axum::serve(listener, router(readiness, metrics)).await
+    axum::serve(listener, router(readiness, ctx)).await
 }
 
-fn router(readiness: Readiness, metrics: Metrics) -> Router {
+fn router(readiness: Readiness, ctx: Arc<Context>) -> Router {
     let ready = move || {
         let answer = if readiness.is_ready() {
             (StatusCode::OK, "ok\n")
@@ -49,5 +50,5 @@ fn router(readiness: Readiness, metrics: Metrics) -> Router {
     Router::new()
         .route("/healthz", get(|| std::future::ready("ok\n")))
         .route("/readyz", get(ready))
-        .route("/metrics", get(move || std::future::ready((content_type, metrics.text()))))
+        .route("/metrics", get(move || std::future::ready((content_type, metrics::text(&ctx)))))
 }

@@ -2,24 +2,27 @@
 //!
 //! Absent: decisions. They are in `rollout`; here is only IO, and the order of it.
 
+mod announce;
 mod binding;
 mod context;
 mod evidence;
 mod failure;
 mod health;
-mod labelled;
 mod lease;
 mod locked;
 mod metrics;
 mod model;
+mod name;
+mod queue;
 mod registry;
 mod registry_state;
 mod retrain;
 mod run;
+mod shelf;
+mod shelved;
 mod status;
 mod watch;
 mod write_back;
-mod written;
 
 pub use lease::{Election, Fence};
 pub use run::{Settings, run};

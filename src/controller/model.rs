@@ -11,20 +11,25 @@ use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, MicroTime, Time};
 use kube::api::{Patch, PatchParams};
 use kube::core::SelectorExt;
-use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use super::context::{Context, registry_namespace};
 use super::failure::Failure;
 use super::metrics::Kind;
+use super::name::Name;
+use super::queue::Next;
 use super::registry::interval;
 use super::registry_state::RegistryState;
+use super::shelf::Shelved;
+use super::shelved::of_model;
 use super::status;
 use crate::api::conditions::{READY, RECONCILING, STALLED, Wanted, transition};
 use crate::api::model_registry::AllowedFrom;
 use crate::api::registered_model::{CreationPolicy, MirroredAlias, MirroredStage, ModelDeletionPolicy};
-use crate::api::{ModelRegistry, ModelVersion, Reason, RegisteredModel, RegisteredModelStatus, names, reason::Problem};
+use crate::api::{
+    AliasBinding, ModelRegistry, ModelVersion, Reason, RegisteredModel, RegisteredModelStatus, names, reason::Problem,
+};
 use crate::registry::{ModelFacts, Registry};
 
 /// The most aliases that a status mirrors.
@@ -38,34 +43,50 @@ const NEWEST: u32 = 5;
 const LEAST_PATIENCE: Duration = Duration::from_secs(5);
 
 /// One pass over a registered model.
-pub async fn reconcile(model: Arc<RegisteredModel>, ctx: Arc<Context>) -> Result<Action, Failure> {
-    ctx.metrics.passes.get_or_create(&Kind { kind: "RegisteredModel" }).inc();
+pub async fn reconcile(model: Arc<RegisteredModel>, ctx: Arc<Context>) -> Result<Next, Failure> {
     if model.metadata.deletion_timestamp.is_some() {
         return finalize(&model, &ctx).await;
     }
     if keep_finalizer(&model, &ctx).await? {
         // The write comes back as a change.
-        return Ok(Action::await_change());
+        return Ok(Next::await_change());
     }
     let mirrored = match usable_registry(&model, &ctx).await {
         Ok((registry, state)) => mirror(&model, &ctx, &registry, &state).await,
         Err(problem) => Err(problem),
     };
-    let retry = retry_after(&mirrored);
+    if matches!(&mirrored, Err(problem) if is_left_alone(&model, problem)) {
+        return Ok(Next::await_change());
+    }
+    let retry = retry_after(&mirrored, &model, &ctx);
     publish(&model, &ctx, mirrored).await?;
     Ok(retry)
 }
 
 /// An outage is ended by the registry's own loop, which wakes all its models; other troubles are looked at again soon.
-fn retry_after(mirrored: &Result<Mirror, Problem>) -> Action {
-    match mirrored {
-        Ok(mirror) if is_incomplete(&mirror.status) => Action::requeue(LEAST_PATIENCE * 2),
-        Ok(mirror) if mirror.problem.is_none() => Action::await_change(),
-        Err(problem) if matches!(problem.reason, Reason::Pending | Reason::RegistryNotFound | Reason::Suspended) => {
-            Action::await_change()
-        }
-        _ => Action::requeue(Duration::from_secs(5)),
+fn retry_after(mirrored: &Result<Mirror, Problem>, model: &RegisteredModel, ctx: &Context) -> Next {
+    let state = ctx.registries.of(&registry_namespace(model), &model.spec.registry_ref.name);
+    if mirrored.is_err() && state.problem().is_some() {
+        return Next::await_change();
     }
+    match mirrored {
+        Ok(mirror) if is_incomplete(&mirror.status) => Next::requeue(LEAST_PATIENCE * 2),
+        Ok(mirror) if mirror.problem.is_none() => Next::await_change(),
+        Err(problem) if matches!(problem.reason, Reason::Pending | Reason::RegistryNotFound | Reason::Suspended) => {
+            Next::await_change()
+        }
+        _ => Next::requeue(Duration::from_secs(5)),
+    }
+}
+
+/// After a start, what was mirrored stands as it is until the registry's own loop has looked once, for all models together.
+fn is_left_alone(model: &RegisteredModel, problem: &Problem) -> bool {
+    let is_mirrored = model.status.as_ref().is_some_and(|status| !status.conditions.is_empty());
+    problem.reason == Reason::Pending && is_mirrored && model.metadata.generation == observed(model)
+}
+
+fn observed(model: &RegisteredModel) -> Option<i64> {
+    model.status.as_ref().and_then(|status| status.observed_generation)
 }
 
 /// Whether a version that an alias or stage names is missing from the mirror, or has a problem that may be mended.
@@ -150,7 +171,8 @@ async fn mirror(
     state: &RegistryState,
 ) -> Result<Mirror, Problem> {
     let client = state.registry().ok_or_else(|| Problem::new(Reason::Pending, "the registry is not connected yet"))?;
-    let look = Look { model, ctx, registry, state, client };
+    let bindings = ctx.bindings_of_model(&model.namespace().unwrap_or_default(), &model.name_any());
+    let look = Look { model, registry, state, client, bindings };
     let facts = look.facts().await?;
     let (facts, problem) = look.declare(facts).await?;
     let status = look.status(&facts).await?;
@@ -160,10 +182,11 @@ async fn mirror(
 /// One look at one model.
 struct Look<'a> {
     model: &'a RegisteredModel,
-    ctx: &'a Context,
     registry: &'a ModelRegistry,
     state: &'a RegistryState,
     client: Registry,
+    /// The bindings that follow it.
+    bindings: Vec<AliasBinding>,
 }
 
 impl Look<'_> {
@@ -190,9 +213,7 @@ impl Look<'_> {
 
     fn asked_by_bindings(&self) -> bool {
         let namespace = self.model.namespace().unwrap_or_default();
-        let own = self.model.name_any();
-        let bindings = self.ctx.bindings(&namespace, |binding| binding.spec.model_ref.name == own);
-        bindings.iter().fold(false, |asked, binding| {
+        self.bindings.iter().fold(false, |asked, binding| {
             let request = binding.annotations().get(names::REQUESTED_AT_ANNOTATION);
             // Every request is noted, so `|` and not `||`.
             asked | self.state.is_new_request(&namespace, &format!("binding {}", binding.name_any()), request)
@@ -207,7 +228,7 @@ impl Look<'_> {
     async fn ask(&self) -> Result<Option<ModelFacts>, Problem> {
         let asked_at = Instant::now();
         let facts = self.client.get_model(self.name()).await.map_err(Problem::from)?;
-        self.state.learn(self.name(), facts.clone(), asked_at);
+        self.state.learn(self.name(), facts.as_ref(), asked_at);
         Ok(facts)
     }
 
@@ -284,13 +305,8 @@ impl Look<'_> {
         })
     }
 
-    fn bindings(&self) -> Vec<Arc<crate::api::AliasBinding>> {
-        let own = self.model.name_any();
-        self.ctx.bindings(&self.model.namespace().unwrap_or_default(), |binding| binding.spec.model_ref.name == own)
-    }
-
     fn followed_aliases(&self) -> BTreeSet<String> {
-        let followed = self.bindings().into_iter().filter_map(|binding| binding.spec.alias.clone());
+        let followed = self.bindings.iter().filter_map(|binding| binding.spec.alias.clone());
         followed.chain(self.model.spec.aliases.iter().map(|alias| alias.name.clone())).collect()
     }
 
@@ -302,7 +318,7 @@ impl Look<'_> {
         same_model: bool,
         followed: &BTreeSet<String>,
     ) -> Result<Vec<String>, Problem> {
-        let pinned = self.bindings().into_iter().filter_map(|binding| binding.spec.pinned_version.clone());
+        let pinned = self.bindings.iter().filter_map(|binding| binding.spec.pinned_version.clone());
         let followed = followed.iter().filter_map(|alias| facts.aliases.get(alias).cloned());
         let staged = facts.stages.values().cloned();
         let aliased = facts.aliases.values().cloned();
@@ -411,7 +427,15 @@ async fn publish(model: &RegisteredModel, ctx: &Context, mirrored: Result<Mirror
     let mut changed = model.clone();
     changed.status = Some(new);
     ctx.metrics.status_writes.get_or_create(&Kind { kind: "RegisteredModel" }).inc();
-    status::replace(&ctx.client, &changed).await.map(drop)
+    if let Some(mut written) = status::replace(&ctx.client, &changed).await? {
+        written.slim();
+        ctx.shelves.models.put_own(&written);
+        let name = Name::of(model);
+        for binding in ctx.shelves.bindings.names(of_model(name.namespace(), name.name())) {
+            ctx.queues.bindings.wake(binding);
+        }
+    }
+    Ok(())
 }
 
 fn conditions(problem: Option<&Problem>) -> Vec<Wanted> {
@@ -446,9 +470,9 @@ async fn write_finalizer(model: &RegisteredModel, ctx: &Context, present: bool) 
 }
 
 /// Deletes the registered model from the registry, where the spec says so, before the object goes.
-async fn finalize(model: &RegisteredModel, ctx: &Context) -> Result<Action, Failure> {
+async fn finalize(model: &RegisteredModel, ctx: &Context) -> Result<Next, Failure> {
     if !model.finalizers().iter().any(|name| name == names::MODEL_FINALIZER) {
-        return Ok(Action::await_change());
+        return Ok(Next::await_change());
     }
     if model.spec.deletion_policy == ModelDeletionPolicy::Delete
         && let Err(problem) = delete_in_registry(model, ctx).await
@@ -458,10 +482,10 @@ async fn finalize(model: &RegisteredModel, ctx: &Context) -> Result<Action, Fail
             problem.message
         );
         publish(model, ctx, Err(Problem::new(problem.reason, message))).await?;
-        return Ok(Action::requeue(Duration::from_secs(10)));
+        return Ok(Next::requeue(Duration::from_secs(10)));
     }
     write_finalizer(model, ctx, false).await?;
-    Ok(Action::await_change())
+    Ok(Next::await_change())
 }
 
 async fn delete_in_registry(model: &RegisteredModel, ctx: &Context) -> Result<(), Problem> {

@@ -8,43 +8,63 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
 
 use super::context::Context;
 use super::failure::Failure;
 use super::metrics::{Kind, Outcome};
+use super::name::Name;
+use super::queue::Next;
 use super::registry_state::RegistryState;
+use super::shelf::Shelved;
+use super::shelved::{of_registered_name, of_registry};
 use super::status;
 use super::write_back::write_back;
 use crate::api::conditions::{READY, RECONCILING, STALLED, Wanted, transition};
 use crate::api::{ModelRegistry, ModelRegistryStatus, Reason, names, reason::Problem};
 use crate::registry::{Connection, Credentials, ModelFacts, Registry};
 
+/// How long a registry that is ill is left alone at most, where its interval is shorter.
+const MOST_BACK_OFF: Duration = Duration::from_secs(300);
+
 /// One pass over a registry.
-pub async fn reconcile(registry: Arc<ModelRegistry>, ctx: Arc<Context>) -> Result<Action, Failure> {
-    ctx.metrics.passes.get_or_create(&Kind { kind: "ModelRegistry" }).inc();
+pub async fn reconcile(registry: Arc<ModelRegistry>, ctx: Arc<Context>) -> Result<Next, Failure> {
     let namespace = registry.namespace().unwrap_or_default();
     let name = registry.name_any();
     if registry.metadata.deletion_timestamp.is_some() {
         ctx.registries.forget(&namespace, &name);
-        return Ok(Action::await_change());
+        ctx.metrics.forget(&namespace, &name);
+        return Ok(Next::await_change());
     }
     let state = ctx.registries.of(&namespace, &name);
-    let models = ctx.models_of(&namespace, &name);
-    let watched: BTreeSet<String> = models.iter().map(|model| model.model_name().to_owned()).collect();
+    let own = Name::of(registry.as_ref());
+    let watched = state.watched(|| ctx.models_of(&own).map(|model| model.model_name().to_owned()).collect());
     let request = registry.annotations().get(names::REQUESTED_AT_ANNOTATION).cloned();
     let interval = interval(&registry);
     if !registry.spec.suspend && state.is_due(registry.metadata.generation, request.as_ref()) {
         let changed = look(&registry, &ctx, &state, &watched).await;
-        state.looked(registry.metadata.generation, request, jittered(interval));
-        for model in models.iter().filter(|model| changed.concerns(model.model_name())) {
-            ctx.wake_model(&model.namespace().unwrap_or_default(), &model.name_any());
-        }
+        state.looked(registry.metadata.generation, request, until_next(interval, &state));
+        changed.wake(&ctx, &own);
     }
     write_back(&registry, &ctx);
-    publish(&registry, &ctx, &state, watched.len()).await?;
-    Ok(if registry.spec.suspend { Action::await_change() } else { Action::requeue(state.until_next_look()) })
+    if ctx.keeps(&own) {
+        publish(&registry, &ctx, &state, watched.len()).await?;
+    }
+    Ok(if registry.spec.suspend { Next::await_change() } else { Next::requeue(state.until_next_look()) })
+}
+
+/// How long until the next look: the interval, and longer while the registry is ill, or where it asked for patience.
+fn until_next(interval: Duration, state: &RegistryState) -> Duration {
+    let asked = state.registry().map(|registry| registry.hold()).unwrap_or_default();
+    let ill = backed_off(interval, state.failures());
+    // A registry that recovers is not met by everybody at once.
+    if ill == interval { jittered(interval).max(asked) } else { ill.max(asked) }
+}
+
+/// The interval after so many failures in a row: doubled with each but the first, up to sixteen times or five minutes.
+fn backed_off(interval: Duration, failures: u32) -> Duration {
+    let most = (interval * 16).min(MOST_BACK_OFF).max(interval);
+    interval.saturating_mul(1 << failures.saturating_sub(1).min(4)).min(most)
 }
 
 /// The interval between two looks: as the spec says, 30 s where it cannot be read.
@@ -66,20 +86,24 @@ enum Changed {
 }
 
 impl Changed {
-    fn concerns(&self, model: &str) -> bool {
-        match self {
-            Self::All => true,
-            Self::Some(models) => models.contains(model),
-        }
+    /// Wakes the registered models that are concerned.
+    fn wake(&self, ctx: &Context, registry: &Name) {
+        let models = &ctx.shelves.models;
+        let names = match self {
+            Self::All => models.names(of_registry(registry)),
+            Self::Some(changed) => {
+                changed.iter().flat_map(|model| models.names(of_registered_name(registry, model))).collect()
+            }
+        };
+        names.into_iter().for_each(|name| ctx.queues.models.wake(name));
     }
 }
 
 async fn look(registry: &ModelRegistry, ctx: &Context, state: &RegistryState, watched: &BTreeSet<String>) -> Changed {
-    let asked_at = Instant::now();
     let answer = ask(registry, ctx, state, watched).await;
     let outcome = answer.as_ref().map_or_else(|problem| problem.reason, |_| Reason::Reachable);
     ctx.metrics.looks.get_or_create(&Outcome { outcome: outcome.as_str() }).inc();
-    let Answer { connection, client, facts } = match answer {
+    let Answer { connection, client, mut changed, missing } = match answer {
         Ok(answer) => answer,
         Err(problem) => {
             if !state.set_problem(problem.clone()) {
@@ -89,28 +113,27 @@ async fn look(registry: &ModelRegistry, ctx: &Context, state: &RegistryState, wa
             return Changed::All;
         }
     };
+    ctx.metrics.looked(&registry.namespace().unwrap_or_default(), &registry.name_any());
     let is_news = state.set_answering(connection, client.clone());
     if is_news {
         state.set_server_version(client.server_version().await);
     }
     state.retain(|model| watched.contains(model));
-    let mut changed: BTreeSet<String> = watched.iter().filter(|name| !facts.contains_key(*name)).cloned().collect();
     // Rule 3: what is missing from one answer is not gone; its loop puts the direct question.
-    for name in &changed {
+    for name in &missing {
         state.doubt(name);
     }
-    for (name, facts) in facts {
-        if state.learn(&name, Some(facts), asked_at) {
-            changed.insert(name);
-        }
-    }
+    changed.extend(missing);
     if is_news { Changed::All } else { Changed::Some(changed) }
 }
 
 struct Answer {
     connection: Connection,
     client: Registry,
-    facts: BTreeMap<String, ModelFacts>,
+    /// The models of which the answer is news.
+    changed: BTreeSet<String>,
+    /// The watched models that are not in the answer.
+    missing: BTreeSet<String>,
 }
 
 async fn ask(
@@ -122,13 +145,20 @@ async fn ask(
     let connection = connection(registry, ctx).await?;
     let client = match state.registry_for(&connection) {
         Some(client) => client,
-        None => Registry::connect(connection.clone()).map_err(Problem::from)?,
+        None => Registry::connect_counted(connection.clone(), ctx.metrics.requests.clone()).map_err(Problem::from)?,
     };
     // Where nothing is watched yet, some question still shows whether the registry answers.
     let probe = BTreeSet::from(["pointsman".to_owned()]);
     let names = if watched.is_empty() { &probe } else { watched };
-    let facts = client.look(names).await.map_err(Problem::from)?;
-    Ok(Answer { connection, client, facts })
+    let (asked_at, mut changed, mut missing) = (Instant::now(), BTreeSet::new(), watched.clone());
+    let learn = |model: ModelFacts| {
+        missing.remove(&model.name);
+        if state.learn(&model.name, Some(&model), asked_at) {
+            changed.insert(model.name);
+        }
+    };
+    client.look_each(names, learn).await.map_err(Problem::from)?;
+    Ok(Answer { connection, client, changed, missing })
 }
 
 async fn connection(registry: &ModelRegistry, ctx: &Context) -> Result<Connection, Problem> {
@@ -225,7 +255,26 @@ async fn publish(
     let mut changed = registry.clone();
     changed.status = Some(new);
     ctx.metrics.status_writes.get_or_create(&Kind { kind: "ModelRegistry" }).inc();
-    status::replace(&ctx.client, &changed).await.map(drop)
+    if let Some(mut written) = status::replace(&ctx.client, &changed).await? {
+        written.slim();
+        ctx.shelves.registries.put_own(&written);
+    }
+    Ok(())
+}
+
+/// How often an ill registry is asked: never more seldom than is said here.
+fn asked_again(registry: &ModelRegistry, state: &RegistryState) -> String {
+    let interval = interval(registry);
+    let patient = backed_off(interval, state.failures());
+    if patient == interval {
+        return "asked again at every interval".to_owned();
+    }
+    format!(
+        "asked again every {} s while it lasts (spec.interval: {}); to ask at once, set the annotation {}",
+        patient.as_secs(),
+        registry.spec.interval,
+        names::REQUESTED_AT_ANNOTATION
+    )
 }
 
 fn conditions(registry: &ModelRegistry, state: &RegistryState) -> Vec<Wanted> {
@@ -240,7 +289,7 @@ fn conditions(registry: &ModelRegistry, state: &RegistryState) -> Vec<Wanted> {
             let beside = if heals { RECONCILING } else { STALLED };
             vec![
                 Wanted::no(READY, problem.reason, &problem.message),
-                Wanted::yes(beside, problem.reason, "asked again at every interval"),
+                Wanted::yes(beside, problem.reason, asked_again(registry, state)),
             ]
         }
     }

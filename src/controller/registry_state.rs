@@ -2,13 +2,15 @@
 //!
 //! Absent: anything that must survive a restart. That is in the cluster.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::locked::lock;
-use super::write_back::Written;
+use super::shelf::{pack, unpack};
+use super::write_back::KnownTags;
 use crate::api::reason::Problem;
+use crate::artifact::Stores;
 use crate::registry::{Connection, ModelFacts, Registry};
 
 /// The states of all registries, by namespace and name.
@@ -34,7 +36,7 @@ impl RegistryStates {
 #[derive(Default)]
 pub struct RegistryState {
     /// What is known of the deployment tags in it.
-    pub written: Written,
+    pub written: KnownTags,
     inner: Mutex<Inner>,
 }
 
@@ -42,7 +44,12 @@ pub struct RegistryState {
 struct Inner {
     registry: Option<Registry>,
     connection: Option<Connection>,
-    facts: BTreeMap<String, Seen>,
+    facts: HashMap<String, Seen>,
+    /// The names of the watched models, until one more or less is watched.
+    watched: Option<Arc<BTreeSet<String>>>,
+    /// How many looks in a row failed.
+    failures: u32,
+    stores: Option<(Instant, Arc<Stores>)>,
     useless_versions: HashMap<(String, String), Instant>,
     problem: Option<Problem>,
     next_look: Option<Instant>,
@@ -53,10 +60,12 @@ struct Inner {
 }
 
 /// What was seen of a model, and when the question was put: an older answer never replaces a newer one.
-#[derive(Clone)]
 struct Seen {
-    facts: Option<ModelFacts>,
+    /// Packed, for there may be ten thousand of them; `None` where the model was absent.
+    facts: Option<Arc<[u8]>>,
     asked_at: Instant,
+    /// When the answer first was this one.
+    changed_at: Instant,
 }
 
 impl RegistryState {
@@ -111,6 +120,10 @@ impl RegistryState {
     pub fn set_answering(&self, connection: Connection, registry: Registry) -> bool {
         let mut inner = lock(&self.inner);
         let is_news = inner.problem.is_some() || inner.registry.is_none();
+        inner.failures = 0;
+        if inner.connection.as_ref() != Some(&connection) {
+            inner.stores = None;
+        }
         inner.registry = Some(registry);
         inner.connection = Some(connection);
         inner.problem = None;
@@ -121,26 +134,67 @@ impl RegistryState {
     pub fn set_problem(&self, problem: Problem) -> bool {
         let mut inner = lock(&self.inner);
         let is_news = inner.problem.as_ref() != Some(&problem);
+        inner.failures = inner.failures.saturating_add(1);
         inner.problem = Some(problem);
         is_news
     }
 
+    /// How many looks in a row failed.
+    pub fn failures(&self) -> u32 {
+        lock(&self.inner).failures
+    }
+
+    /// The names of the watched models, by `find` where they are not known or one more or less is watched.
+    pub fn watched(&self, find: impl FnOnce() -> BTreeSet<String>) -> Arc<BTreeSet<String>> {
+        if let Some(watched) = &lock(&self.inner).watched {
+            return Arc::clone(watched);
+        }
+        let found = Arc::new(find());
+        lock(&self.inner).watched = Some(Arc::clone(&found));
+        found
+    }
+
+    /// One more or less is watched.
+    pub fn forget_watched(&self) {
+        lock(&self.inner).watched = None;
+    }
+
+    /// The clients of artifact stores that were made within this time.
+    pub fn stores(&self, within: Duration) -> Option<Arc<Stores>> {
+        let inner = lock(&self.inner);
+        inner.stores.as_ref().filter(|(since, _)| since.elapsed() < within).map(|(_, stores)| Arc::clone(stores))
+    }
+
+    /// Keeps clients of artifact stores.
+    pub fn keep_stores(&self, stores: &Arc<Stores>) {
+        lock(&self.inner).stores = Some((Instant::now(), Arc::clone(stores)));
+    }
+
     /// What was seen last of a model: `None` where it was not asked for yet, or was absent.
     pub fn facts(&self, model: &str) -> Option<ModelFacts> {
-        lock(&self.inner).facts.get(model).and_then(|seen| seen.facts.clone())
+        let packed = lock(&self.inner).facts.get(model).and_then(|seen| seen.facts.clone());
+        packed.and_then(|packed| unpack(&packed))
+    }
+
+    /// When what is known of a model was first seen.
+    pub fn changed_at(&self, model: &str) -> Option<Instant> {
+        lock(&self.inner).facts.get(model).map(|seen| seen.changed_at)
     }
 
     /// Keeps an answer, unless a newer one is there. True where it differs from the last.
-    pub fn learn(&self, model: &str, facts: Option<ModelFacts>, asked_at: Instant) -> bool {
+    pub fn learn(&self, model: &str, facts: Option<&ModelFacts>, asked_at: Instant) -> bool {
+        let facts = facts.map(pack);
         let mut inner = lock(&self.inner);
-        if let Some(seen) = inner.facts.get(model).filter(|seen| seen.asked_at > asked_at || seen.facts == facts) {
-            let is_same = seen.facts == facts;
-            if is_same {
-                inner.facts.insert(model.to_owned(), Seen { facts, asked_at });
+        if let Some(seen) = inner.facts.get_mut(model) {
+            if seen.facts == facts {
+                seen.asked_at = seen.asked_at.max(asked_at);
+                return false;
             }
-            return false;
+            if seen.asked_at > asked_at {
+                return false;
+            }
         }
-        inner.facts.insert(model.to_owned(), Seen { facts, asked_at });
+        inner.facts.insert(model.to_owned(), Seen { facts, asked_at, changed_at: Instant::now() });
         true
     }
 

@@ -72,7 +72,7 @@ async fn begin(binding: &AliasBinding, ctx: &Context, job: RetrainJob) -> Result
 
 /// What the Job says of itself; what is known, where the Job is gone.
 fn refresh(binding: &AliasBinding, ctx: &Context, known: RetrainState) -> RetrainState {
-    let jobs = ctx.jobs.of(&binding.namespace().unwrap_or_default(), &binding.name_any());
+    let jobs = ctx.labelled(&ctx.shelves.jobs, &binding.namespace().unwrap_or_default(), &binding.name_any());
     let Some(job) = jobs.iter().find(|job| job.name_any() == known.job) else { return known };
     let (outcome, message) = outcome(job);
     RetrainState { outcome, message, ..known }

@@ -2,37 +2,34 @@
 //!
 //! Absent: configuration. It comes as [`Settings`].
 
-use std::convert::Infallible;
 use std::future::Future;
-use std::hash::Hash;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use futures::channel::mpsc::{UnboundedReceiver, unbounded};
-use futures::{StreamExt, future};
-use kube::runtime::controller::{Action, Config, applier};
-use kube::runtime::events::{Recorder, Reporter};
-use kube::runtime::reflector::{ObjectRef, Store, store, store::Writer};
+use kube::api::ListParams;
+use kube::runtime::events::Reporter;
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource};
+use tokio::sync::watch::Receiver;
 use tokio::task::JoinSet;
 
-use super::context::{Context, Scope};
-use super::evidence::Book;
+use super::announce::Announcer;
+use super::context::{Context, Permits, Queues, Shelves};
+use super::evidence::{self, Book};
 use super::failure::{Failure, try_again};
 use super::health::{Readiness, serve};
-use super::labelled;
 use super::lease::{Candidate, Election, Fence};
-use super::metrics::Metrics;
+use super::metrics::{Kind, Metrics};
+use super::name::Name;
+use super::queue::{Next, Queue, Queued, queue, turn};
 use super::registry_state::RegistryStates;
-use super::watch::{self, follow, telling};
-use super::written::Written;
+use super::shelf::{Shelf, Shelved};
+use super::watch::{self, follow};
 use super::{binding, model, registry};
-use crate::api::{AliasBinding, ModelRegistry, RegisteredModel, names};
-use crate::workload::Workload;
+use crate::api::{AliasBinding, names};
 
-/// How many passes of one kind run at the same time.
-const CONCURRENCY: u16 = 16;
+/// How long Events that are still to be written may take when the operator ends.
+const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(3);
 
 /// How the operator is to run.
 #[derive(Clone, Debug)]
@@ -47,6 +44,10 @@ pub struct Settings {
     pub cluster_name: String,
     /// Whether `file:` artifacts are looked for in this process's own file system.
     pub allow_file_artifacts: bool,
+    /// Which registered models and bindings are this process's, by their labels; all where it is `None`.
+    pub shard: Option<String>,
+    /// Whether a metric names each binding.
+    pub binding_info_metric: bool,
     /// How to take part in an election; `None` for a process that is alone.
     pub election: Option<Election>,
 }
@@ -62,6 +63,16 @@ pub enum RunError {
         /// The cause.
         source: std::io::Error,
     },
+    /// The shard's selector is none.
+    #[error(
+        "--shard {selector} is no label selector: {cause}; write it as for kubectl --selector, such as pointsman.dev/shard=a"
+    )]
+    Shard {
+        /// The selector.
+        selector: String,
+        /// The API server's words.
+        cause: String,
+    },
     /// Another replica leads, or the Lease could not be renewed in time. The process ends, and begins anew as a candidate.
     #[error(
         "the Lease was lost: another replica leads, or the API server could not be reached for the Lease's whole time"
@@ -69,23 +80,11 @@ pub enum RunError {
     LeadershipLost,
 }
 
-struct Part {
-    scope: Scope,
-    writers: Writers,
-    queues: Queues,
-}
-
-struct Writers {
-    registries: Writer<ModelRegistry>,
-    models: Writer<RegisteredModel>,
-    bindings: Writer<AliasBinding>,
-    workloads: Writer<Workload>,
-}
-
-struct Queues {
-    registries: UnboundedReceiver<ObjectRef<ModelRegistry>>,
-    models: UnboundedReceiver<ObjectRef<RegisteredModel>>,
-    bindings: UnboundedReceiver<ObjectRef<AliasBinding>>,
+/// The ends of the queues at which names come out.
+struct AllQueued {
+    registries: Queued,
+    models: Queued,
+    bindings: Queued,
 }
 
 /// Runs the operator until `stop` comes true. `fence` is the one that `client` asks before each write.
@@ -98,50 +97,25 @@ pub async fn run(
     settings: Settings,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), RunError> {
-    let metrics = Metrics::default();
+    check_shard(&client, &settings).await?;
     let readiness = Readiness::default();
-    let namespaces: Vec<Option<String>> = if settings.watch_namespaces.is_empty() {
-        vec![None]
-    } else {
-        settings.watch_namespaces.iter().cloned().map(Some).collect()
-    };
-    let mut scopes = Vec::new();
-    let mut pipes = Vec::new();
-    for part in namespaces.into_iter().map(part) {
-        scopes.push(part.scope);
-        pipes.push((part.writers, part.queues));
-    }
     let reporter = Reporter { controller: names::FIELD_MANAGER.to_owned(), instance: settings.instance.clone() };
-    let recorder = Recorder::new(client.clone(), reporter);
-    let ctx = Arc::new(Context {
-        client,
-        scopes,
-        registries: RegistryStates::default(),
-        pods: Arc::default(),
-        replica_sets: Arc::default(),
-        jobs: Arc::default(),
-        written: Written::default(),
-        book: Book::default(),
-        cluster_name: settings.cluster_name.clone(),
-        allow_file_artifacts: settings.allow_file_artifacts,
-        recorder,
-        metrics: metrics.clone(),
-    });
+    let (announcer, announcing) = Announcer::start(client.clone(), reporter);
+    let (queues, queued) = all_queues();
+    let ctx = Arc::new(context(client, &settings, announcer, queues));
     let (stop_loops, stopping) = tokio::sync::watch::channel(false);
     let (fill, filled) = tokio::sync::watch::channel(false);
     let mut watches = JoinSet::new();
     let mut loops = JoinSet::new();
-    for (index, (writers, queues)) in pipes.into_iter().enumerate() {
-        spawn_watches(&mut watches, &ctx, index, writers);
-        spawn_loops(&mut loops, &ctx, index, queues, &Signals { stopping: stopping.clone(), filled: filled.clone() });
-    }
+    spawn_watches(&mut watches, &ctx, settings.shard.as_deref());
+    spawn_loops(&mut loops, &ctx, queued, &Signals { stopping, filled });
+    watches.spawn(evidence::sweep(Arc::clone(&ctx)));
     let (tell_lost, lost) = tokio::sync::oneshot::channel();
     let (end, ended) = tokio::sync::oneshot::channel();
     let candidate = settings.election.clone().map(|election| Candidate::new(ctx.client.clone(), election, fence));
-    let leading = lead(Arc::clone(&ctx), readiness.clone(), fill, candidate, tell_lost, ended);
-    let leading = tokio::spawn(leading);
+    let leading = tokio::spawn(lead(Arc::clone(&ctx), readiness.clone(), fill, candidate, tell_lost, ended));
     let address = settings.health_address;
-    let health = serve(address, readiness, metrics);
+    let health = serve(address, readiness, Arc::clone(&ctx));
     tokio::select! {
         () = stop => tracing::info!("stopping: passes under way are brought to their end"),
         served = health => served.map_err(|source| RunError::Health { address, source })?,
@@ -150,9 +124,54 @@ pub async fn run(
     }
     let _ = stop_loops.send(true);
     while loops.join_next().await.is_some() {}
+    watches.shutdown().await;
     let _ = end.send(());
     let _ = leading.await;
+    drop(ctx);
+    // What was announced is written; whoever still answers a question holds an announcer, and is not waited for long.
+    let _ = tokio::time::timeout(LAST_WORDS, announcing).await;
     Ok(())
+}
+
+/// Whether the API server can read the shard's selector; a selector that selects nothing is well, and so is a server that is away.
+async fn check_shard(client: &Client, settings: &Settings) -> Result<(), RunError> {
+    let Some(selector) = &settings.shard else { return Ok(()) };
+    let bindings: Api<AliasBinding> = match settings.watch_namespaces.first() {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    };
+    match bindings.list(&ListParams::default().labels(selector).limit(1)).await {
+        Err(kube::Error::Api(answer)) if answer.code == 400 => {
+            Err(RunError::Shard { selector: selector.clone(), cause: answer.message.clone() })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn all_queues() -> (Queues, AllQueued) {
+    let (registries, registries_queued) = queue();
+    let (models, models_queued) = queue();
+    let (bindings, bindings_queued) = queue();
+    let queued = AllQueued { registries: registries_queued, models: models_queued, bindings: bindings_queued };
+    (Queues { registries, models, bindings }, queued)
+}
+
+fn context(client: Client, settings: &Settings, announcer: Announcer, queues: Queues) -> Context {
+    Context {
+        client,
+        namespaces: settings.watch_namespaces.iter().cloned().collect(),
+        is_sharded: settings.shard.is_some(),
+        shelves: Shelves::default(),
+        queues,
+        registries: RegistryStates::default(),
+        book: Book::default(),
+        permits: Permits::default(),
+        cluster_name: settings.cluster_name.clone(),
+        allow_file_artifacts: settings.allow_file_artifacts,
+        binding_info_metric: settings.binding_info_metric,
+        announcer,
+        metrics: Metrics::default(),
+    }
 }
 
 /// Waits for the caches, then to lead, then starts the loops by `fill`; keeps leading until that is lost, or the operator ends.
@@ -187,94 +206,126 @@ async fn lead(
     }
 }
 
-fn part(namespace: Option<String>) -> Part {
-    let (registries, registry_writer) = store();
-    let (models, model_writer) = store();
-    let (bindings, binding_writer) = store();
-    let (workloads, workload_writer) = store();
-    let (wake_registry, registry_queue) = unbounded();
-    let (wake_model, model_queue) = unbounded();
-    let (wake_binding, binding_queue) = unbounded();
-    Part {
-        scope: Scope { namespace, registries, models, bindings, workloads, wake_registry, wake_model, wake_binding },
-        writers: Writers {
-            registries: registry_writer,
-            models: model_writer,
-            bindings: binding_writer,
-            workloads: workload_writer,
-        },
-        queues: Queues { registries: registry_queue, models: model_queue, bindings: binding_queue },
-    }
+/// The namespaces that are watched each by itself; none for all at once.
+fn scopes(ctx: &Context) -> Vec<Option<&str>> {
+    let named: Vec<_> = ctx.namespaces.iter().map(|namespace| Some(namespace.as_str())).collect();
+    if named.is_empty() { vec![None] } else { named }
 }
 
-fn api<K>(ctx: &Context, index: usize) -> Api<K>
+fn api<K>(ctx: &Context, namespace: Option<&str>) -> Api<K>
 where
     K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
 {
-    match &ctx.scopes[index].namespace {
+    match namespace {
         Some(namespace) => Api::namespaced(ctx.client.clone(), namespace),
         None => Api::all(ctx.client.clone()),
     }
 }
 
-fn spawn_watches(tasks: &mut JoinSet<()>, ctx: &Arc<Context>, index: usize, writers: Writers) {
+fn spawn_watches(tasks: &mut JoinSet<()>, ctx: &Arc<Context>, shard: Option<&str>) {
     let all = watcher::Config::default;
-    let labelled = watcher::Config::default().labels(names::BINDING_LABEL);
-    tasks.spawn(follow(
-        api(ctx, index),
-        all(),
-        writers.registries,
-        watch::without_managed_fields,
-        telling(ctx, watch::registry_changed),
-    ));
-    tasks.spawn(follow(
-        api(ctx, index),
-        all(),
-        writers.models,
-        watch::without_managed_fields,
-        telling(ctx, watch::model_changed),
-    ));
-    tasks.spawn(follow(
-        api(ctx, index),
-        all(),
-        writers.bindings,
-        watch::without_managed_fields,
-        telling(ctx, watch::binding_changed),
-    ));
-    let tell = telling(ctx, watch::workload_changed);
-    tasks.spawn(follow(api(ctx, index), labelled, writers.workloads, watch::digest_workload, tell));
-    tasks.spawn(labelled::follow(api(ctx, index), index, Arc::clone(&ctx.pods), watch::attendant_changed(ctx)));
-    tasks.spawn(labelled::follow(api(ctx, index), index, Arc::clone(&ctx.replica_sets), watch::attendant_changed(ctx)));
-    tasks.spawn(labelled::follow(api(ctx, index), index, Arc::clone(&ctx.jobs), watch::attendant_changed(ctx)));
+    let sharded = || shard.map_or_else(all, |selector| all().labels(selector));
+    let labelled = || all().labels(names::BINDING_LABEL);
+    for (namespace, watch) in scopes(ctx).into_iter().zip(0..) {
+        let (own, shared) = (|| Arc::clone(ctx), watch);
+        tasks.spawn(follow(
+            api(ctx, namespace),
+            all(),
+            shared,
+            own(),
+            |ctx| &ctx.shelves.registries,
+            watch::registry_changed,
+        ));
+        if shard.is_some() {
+            tasks.spawn(follow(
+                api(ctx, namespace),
+                sharded(),
+                shared,
+                own(),
+                |ctx| &ctx.shelves.kept,
+                watch::registry_changed,
+            ));
+        }
+        tasks.spawn(follow(
+            api(ctx, namespace),
+            sharded(),
+            shared,
+            own(),
+            |ctx| &ctx.shelves.models,
+            watch::model_changed,
+        ));
+        tasks.spawn(follow(
+            api(ctx, namespace),
+            sharded(),
+            shared,
+            own(),
+            |ctx| &ctx.shelves.bindings,
+            watch::binding_changed,
+        ));
+        tasks.spawn(follow(
+            api(ctx, namespace),
+            labelled(),
+            shared,
+            own(),
+            |ctx| &ctx.shelves.workloads,
+            watch::workload_changed,
+        ));
+        tasks.spawn(follow(
+            api(ctx, namespace),
+            labelled(),
+            shared,
+            own(),
+            |ctx| &ctx.shelves.pods,
+            watch::attendant_changed,
+        ));
+        tasks.spawn(follow(
+            api(ctx, namespace),
+            labelled(),
+            shared,
+            own(),
+            |ctx| &ctx.shelves.replica_sets,
+            watch::attendant_changed,
+        ));
+        tasks.spawn(follow(
+            api(ctx, namespace),
+            labelled(),
+            shared,
+            own(),
+            |ctx| &ctx.shelves.jobs,
+            watch::attendant_changed,
+        ));
+    }
 }
 
 /// What the loops listen to beside their queues.
 #[derive(Clone)]
 struct Signals {
-    stopping: tokio::sync::watch::Receiver<bool>,
-    filled: tokio::sync::watch::Receiver<bool>,
+    stopping: Receiver<bool>,
+    filled: Receiver<bool>,
 }
 
-fn spawn_loops(tasks: &mut JoinSet<()>, ctx: &Arc<Context>, index: usize, queues: Queues, signals: &Signals) {
-    let scope = &ctx.scopes[index];
-    tasks.spawn(turn(ctx, scope.registries.clone(), queues.registries, registry::reconcile, signals));
-    tasks.spawn(turn(ctx, scope.models.clone(), queues.models, model::reconcile, signals));
-    tasks.spawn(turn(ctx, scope.bindings.clone(), queues.bindings, binding::reconcile, signals));
+fn spawn_loops(tasks: &mut JoinSet<()>, ctx: &Arc<Context>, queued: AllQueued, signals: &Signals) {
+    let queues = &ctx.queues;
+    let ends = (queues.registries.clone(), queued.registries);
+    tasks.spawn(looped("ModelRegistry", ctx, ends, |ctx| &ctx.shelves.registries, registry::reconcile, signals));
+    let ends = (queues.models.clone(), queued.models);
+    tasks.spawn(looped("RegisteredModel", ctx, ends, |ctx| &ctx.shelves.models, model::reconcile, signals));
+    let ends = (queues.bindings.clone(), queued.bindings);
+    tasks.spawn(looped("AliasBinding", ctx, ends, |ctx| &ctx.shelves.bindings, binding::reconcile, signals));
 }
 
-/// One loop: every name that comes out of the queue is reconciled, each object by one pass at a time.
-fn turn<K, Pass, Reconcile>(
+/// One loop: every name that comes out of the queue is reconciled, if it is still there.
+fn looped<K, Pass>(
+    kind: &'static str,
     ctx: &Arc<Context>,
-    store: Store<K>,
-    queue: UnboundedReceiver<ObjectRef<K>>,
-    reconcile: Reconcile,
+    (queue, queued): (Queue, Queued),
+    shelf: fn(&Context) -> &Shelf<K>,
+    reconcile: fn(Arc<K>, Arc<Context>) -> Pass,
     signals: &Signals,
-) -> impl Future<Output = ()> + Send + use<K, Pass, Reconcile>
+) -> impl Future<Output = ()> + Send + use<K, Pass>
 where
-    K: Clone + Resource<DynamicType = ()> + Send + Sync + 'static,
-    K::DynamicType: Eq + Hash + Clone,
-    Pass: Future<Output = Result<Action, Failure>> + Send + 'static,
-    Reconcile: Fn(Arc<K>, Arc<Context>) -> Pass + Send + 'static,
+    K: Send + Shelved + Sync + 'static,
+    Pass: Future<Output = Result<Next, Failure>> + Send + 'static,
 {
     let ctx = Arc::clone(ctx);
     let Signals { mut stopping, mut filled } = signals.clone();
@@ -284,30 +335,33 @@ where
             // Asked to stop before there was anything to do.
             _ = stopping.wait_for(|stop| *stop) => return,
         }
-        let queue =
-            queue.map(Ok::<_, Infallible>).take_until(async move { stopping.wait_for(|stop| *stop).await.map(drop) });
-        let config = Config::default().concurrency(CONCURRENCY);
-        let pass = move |object, ctx| Box::pin(reconcile(object, ctx));
-        let passes = applier(pass, try_again, ctx, store, queue, config);
-        // A name whose object is gone is an error to kube, and the normal end of an object here.
-        passes.for_each(|_| future::ready(())).await;
+        let depth = ctx.metrics.queue_depth.get_or_create(&Kind { kind }).clone();
+        let pass = |name: Name| {
+            let ctx = Arc::clone(&ctx);
+            async move {
+                let Some(object) = shelf(&ctx).get(&name) else { return Next::await_change() };
+                ctx.metrics.passes.get_or_create(&Kind { kind }).inc();
+                let outcome = reconcile(Arc::new(object), Arc::clone(&ctx)).await;
+                outcome.unwrap_or_else(|failure| try_again(&name, &failure, &ctx))
+            }
+        };
+        turn(queue, queued, depth, pass, stopping).await;
     }
 }
 
-/// Waits for every store to hold what the cluster holds, and tells `/readyz`.
-///
-/// Only this task waits for the stores: of several that wait for the same one, kube wakes only the last.
+/// Waits for every shelf to hold what the cluster holds, and tells `/readyz`.
 async fn fill_caches(ctx: &Context, readiness: &Readiness) {
-    for scope in &ctx.scopes {
-        // A writer that is gone means that the operator is stopping.
-        let _ = scope.registries.wait_until_ready().await;
-        let _ = scope.models.wait_until_ready().await;
-        let _ = scope.bindings.wait_until_ready().await;
-        let _ = scope.workloads.wait_until_ready().await;
+    let (shelves, watches) = (&ctx.shelves, scopes(ctx).len());
+    shelves.registries.wait_until_filled(watches).await;
+    if ctx.is_sharded {
+        shelves.kept.wait_until_filled(watches).await;
     }
-    ctx.replica_sets.wait_until_filled(ctx.scopes.len()).await;
-    ctx.pods.wait_until_filled(ctx.scopes.len()).await;
-    ctx.jobs.wait_until_filled(ctx.scopes.len()).await;
+    shelves.models.wait_until_filled(watches).await;
+    shelves.bindings.wait_until_filled(watches).await;
+    shelves.workloads.wait_until_filled(watches).await;
+    shelves.replica_sets.wait_until_filled(watches).await;
+    shelves.pods.wait_until_filled(watches).await;
+    shelves.jobs.wait_until_filled(watches).await;
     tracing::info!("the caches are filled");
     readiness.set(true);
 }

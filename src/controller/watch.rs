@@ -1,108 +1,191 @@
-//! The watches: each keeps a store and wakes the loops that a change concerns, in this order.
+//! The watches: each keeps a shelf and wakes the loops that a change concerns, in this order.
 //!
 //! Absent: reconciliation. A change only says "look".
 
+use std::collections::HashSet;
 use std::fmt::Debug;
-use std::hash::Hash;
 use std::sync::Arc;
 
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use kube::runtime::WatchStreamExt;
-use kube::runtime::reflector::{self, store::Writer};
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Api, Resource, ResourceExt};
-use serde::de::DeserializeOwned;
+use kube::{Api, ResourceExt};
 
-use super::context::{Context, registry_namespace};
+use super::context::Context;
+use super::name::Name;
+use super::shelf::{Put, Shelf, Shelved};
+use super::shelved::{binding_of, of_model, of_workload, registry_of};
 use crate::api::{AliasBinding, ModelRegistry, RegisteredModel, names};
 use crate::workload::Workload;
 
-/// Follows one kind for ever: keeps its store, then tells of each change.
-pub async fn follow<K>(api: Api<K>, config: watcher::Config, writer: Writer<K>, slim: fn(&mut K), changed: impl Fn(&K))
-where
-    K: Clone
-        + Debug
-        + DeserializeOwned
-        + Resource<DynamicType: Clone + Debug + Default + Eq + Hash + Unpin>
-        + Send
-        + Sync
-        + 'static,
+/// How many objects a page of a listing holds: more of them at a time cost memory that is never used again.
+const PAGE: u32 = 100;
+
+/// Follows one kind for ever: keeps its shelf, then tells of each change.
+///
+/// `watch` is this watch's number, other than that of any other watch of the same shelf.
+pub async fn follow<K>(
+    api: Api<K>,
+    config: watcher::Config,
+    watch: u16,
+    ctx: Arc<Context>,
+    shelf: fn(&Context) -> &Shelf<K>,
+    changed: fn(&Context, &K, Put),
+) where
+    K: Clone + Debug + Send + Shelved + 'static,
 {
-    let events = watcher(api, config).default_backoff().modify(slim);
-    let mut events = std::pin::pin!(reflector::reflector(writer, events));
+    let events = watcher(api, config.page_size(PAGE)).default_backoff();
+    let tell = |object: &K, put| changed(&ctx, object, put);
+    keep(std::pin::pin!(events), watch, shelf(&ctx), tell).await;
+}
+
+async fn keep<K: Shelved>(
+    mut events: impl Stream<Item = Result<Event<K>, watcher::Error>> + Unpin,
+    watch: u16,
+    shelf: &Shelf<K>,
+    changed: impl Fn(&K, Put),
+) {
+    let mut listed = HashSet::new();
+    let put = |mut object: K| {
+        object.slim();
+        let put = shelf.put(watch, &object);
+        if put != Put::Known {
+            changed(&object, put);
+        }
+        object
+    };
     while let Some(event) = events.next().await {
         match event {
-            Ok(Event::Apply(object) | Event::InitApply(object) | Event::Delete(object)) => {
-                changed(&object);
+            Ok(Event::Init) => listed.clear(),
+            Ok(Event::InitApply(object)) => {
+                listed.insert(Name::of(&put(object)));
             }
-            Ok(Event::Init | Event::InitDone) => {}
+            Ok(Event::InitDone) => {
+                let gone = shelf.retain(watch, &std::mem::take(&mut listed));
+                gone.iter().for_each(|object| changed(object, Put::Moved));
+                shelf.is_filled_by(watch);
+            }
+            Ok(Event::Apply(object)) => _ = put(object),
+            Ok(Event::Delete(object)) => {
+                shelf.remove(&Name::of(&object));
+                changed(&object, Put::Moved);
+            }
             Err(error) => {
-                tracing::warn!(kind = %K::kind(&K::DynamicType::default()), %error, "a watch broke off and is taken up again");
+                tracing::warn!(kind = %K::kind(&()), %error, "a watch broke off and is taken up again");
             }
         }
     }
 }
 
-/// Drops what is never read of our own kinds.
-pub fn without_managed_fields<K: Resource>(object: &mut K) {
-    object.meta_mut().managed_fields = None;
-}
-
-/// Reads the managed fields of a workload, and drops them.
-pub fn digest_workload(workload: &mut Workload) {
-    *workload = std::mem::take(workload).digested();
-}
-
 /// A registry changed: it is looked at again, and the models that name it learn of it.
-pub fn registry_changed(ctx: &Context, registry: &ModelRegistry) {
-    let namespace = registry.namespace().unwrap_or_default();
-    ctx.wake_registry(&namespace, &registry.name_any());
-    for model in ctx.models_of(&namespace, &registry.name_any()) {
-        ctx.wake_model(&model.namespace().unwrap_or_default(), &model.name_any());
+pub fn registry_changed(ctx: &Context, registry: &ModelRegistry, _: Put) {
+    let registry = Name::of(registry);
+    for model in ctx.models_of(&registry) {
+        ctx.queues.models.wake(Name::of(&model));
     }
+    ctx.queues.registries.wake(registry);
 }
 
 /// A model changed: its own loop, its registry's count, and the bindings that follow it.
-pub fn model_changed(ctx: &Context, model: &RegisteredModel) {
-    let namespace = model.namespace().unwrap_or_default();
-    let name = model.name_any();
-    ctx.wake_model(&namespace, &name);
-    ctx.wake_registry(&registry_namespace(model), &model.spec.registry_ref.name);
-    for binding in ctx.bindings(&namespace, |binding| binding.spec.model_ref.name == name) {
-        ctx.wake_binding(&namespace, &binding.name_any());
+pub fn model_changed(ctx: &Context, model: &RegisteredModel, put: Put) {
+    let name = Name::of(model);
+    for binding in ctx.shelves.bindings.names(of_model(name.namespace(), name.name())) {
+        ctx.queues.bindings.wake(binding);
     }
+    if put == Put::Moved {
+        let registry = registry_of(model);
+        ctx.registries.of(registry.namespace(), registry.name()).forget_watched();
+        ctx.wake_registry_soon(registry);
+    }
+    ctx.queues.models.wake(name);
 }
 
-/// A binding changed: its own loop, its model's mirror, and its rivals for the same Deployment.
-pub fn binding_changed(ctx: &Context, binding: &AliasBinding) {
+/// A binding changed: its own loop; and where it is new or follows another model, its model's mirror and its rivals.
+pub fn binding_changed(ctx: &Context, binding: &AliasBinding, _: Put) {
     let namespace = binding.namespace().unwrap_or_default();
-    ctx.wake_binding(&namespace, &binding.name_any());
+    ctx.queues.bindings.wake(Name::of(binding));
     ctx.wake_model(&namespace, &binding.spec.model_ref.name);
-    let workload = binding.workload_name();
-    for rival in ctx.bindings(&namespace, |other| other.workload_name() == workload) {
-        ctx.wake_binding(&namespace, &rival.name_any());
+    for rival in ctx.shelves.bindings.names(of_workload(&namespace, binding.workload_name())) {
+        ctx.queues.bindings.wake(rival);
     }
 }
 
 /// A labelled Deployment changed: the binding that it names looks, and all that would drive it.
-pub fn workload_changed(ctx: &Context, workload: &Workload) {
-    let namespace = workload.namespace().unwrap_or_default();
-    let label = workload.labels().get(names::BINDING_LABEL);
-    let name = workload.name_any();
-    let concerns = |binding: &AliasBinding| binding.workload_name() == name || binding.metadata.name.as_ref() == label;
-    for binding in ctx.bindings(&namespace, concerns) {
-        ctx.wake_binding(&namespace, &binding.name_any());
+pub fn workload_changed(ctx: &Context, workload: &Workload, _: Put) {
+    let name = Name::of(workload);
+    if let Some(label) = workload.labels().get(names::BINDING_LABEL) {
+        ctx.wake_binding(name.namespace(), label);
+    }
+    for binding in ctx.shelves.bindings.names(of_workload(name.namespace(), name.name())) {
+        ctx.queues.bindings.wake(binding);
     }
 }
 
 /// A pod, ReplicaSet or Job changed: the binding that its label names looks.
-pub fn attendant_changed(ctx: &Arc<Context>) -> impl Fn(&str, &str) + use<> {
-    let ctx = Arc::clone(ctx);
-    move |namespace, binding| ctx.wake_binding(namespace, binding)
+pub fn attendant_changed<K: Shelved>(ctx: &Context, attendant: &K, _: Put) {
+    if let Some(binding) = binding_of(attendant) {
+        ctx.queues.bindings.wake(binding);
+    }
 }
 
-/// A function that tells the context of each change.
-pub fn telling<K>(ctx: &Arc<Context>, tell: fn(&Context, &K)) -> impl Fn(&K) + use<K> {
-    let ctx = Arc::clone(ctx);
-    move |object| tell(&ctx, object)
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::super::shelved::of_binding;
+    use super::*;
+    use crate::workload::Pod;
+    use serde_json::json;
+
+    fn pod(name: &str, binding: &str) -> Pod {
+        serde_json::from_value(json!({"metadata": {
+            "name": name, "namespace": "ml", "resourceVersion": "1", "labels": {"pointsman.dev/binding": binding}}}))
+        .expect("a pod")
+    }
+
+    /// The shelf after these events, and the pods whose change was told.
+    async fn after(events: Vec<Event<Pod>>) -> (Shelf<Pod>, Vec<String>) {
+        let (shelf, told) = (Shelf::default(), Mutex::new(Vec::new()));
+        let tell = |pod: &Pod, _| told.lock().expect("nothing panics").push(pod.name_any());
+        keep(futures::stream::iter(events.into_iter().map(Ok)), 0, &shelf, tell).await;
+        (shelf, told.into_inner().expect("nothing panics"))
+    }
+
+    fn names(shelf: &Shelf<Pod>, binding: &str) -> Vec<String> {
+        let mut names: Vec<_> =
+            shelf.find(of_binding("ml", binding), |_| true).iter().map(ResourceExt::name_any).collect();
+        names.sort();
+        names
+    }
+
+    #[tokio::test]
+    async fn what_is_labelled_is_found_by_its_binding_and_what_is_deleted_is_not() {
+        let (shelf, _) = after(vec![
+            Event::Init,
+            Event::InitApply(pod("a", "one")),
+            Event::InitApply(pod("b", "two")),
+            Event::InitDone,
+            Event::Apply(pod("c", "one")),
+            Event::Delete(pod("b", "two")),
+        ])
+        .await;
+        assert_eq!((names(&shelf, "one"), names(&shelf, "two")), (vec!["a".to_owned(), "c".to_owned()], vec![]));
+    }
+
+    #[tokio::test]
+    async fn a_second_listing_tells_of_what_is_new_and_what_is_gone_and_not_of_what_stayed() {
+        let (shelf, told) = after(vec![
+            Event::Init,
+            Event::InitApply(pod("a", "one")),
+            Event::InitApply(pod("stayed", "one")),
+            Event::InitDone,
+            Event::Init,
+            Event::InitApply(pod("b", "one")),
+            Event::InitApply(pod("stayed", "one")),
+            Event::InitDone,
+        ])
+        .await;
+        assert_eq!(names(&shelf, "one"), ["b", "stayed"]);
+        assert_eq!(told, ["a", "stayed", "b", "a"]);
+    }
 }

@@ -9,6 +9,7 @@ use kube::ResourceExt;
 
 use super::context::Context;
 use super::locked::lock;
+use super::name::Name;
 use crate::api::{ModelRegistry, RegisteredModel};
 use crate::registry::{Registry, RegistryError};
 use crate::rollout::{binding_of_key, tag_key, tag_values};
@@ -18,7 +19,7 @@ type Place = (String, String, String);
 
 /// What is known of the tags in a registry.
 #[derive(Default)]
-pub struct Written {
+pub struct KnownTags {
     inner: Mutex<Inner>,
 }
 
@@ -52,30 +53,31 @@ pub fn write_back(registry: &Arc<ModelRegistry>, ctx: &Arc<Context>) {
     }
 }
 
-async fn write(ctx: &Context, written: &Written, client: &Registry, namespace: &str, name: &str) {
-    let models = ctx.models_of(namespace, name);
+async fn write(ctx: &Context, known: &KnownTags, client: &Registry, namespace: &str, name: &str) {
     let mut wanted = BTreeMap::new();
-    for model in &models {
-        wanted.extend(wanted_tags(ctx, model));
+    let mut models = BTreeSet::new();
+    for model in ctx.models_of(&Name::new(namespace, name)) {
+        wanted.extend(wanted_tags(ctx, &model));
+        models.insert(model.model_name().to_owned());
     }
-    if let Err(error) = learn(written, client, &models).await {
+    if let Err(error) = learn(known, client, models).await {
         tracing::debug!(registry = name, %error, "the tags that are there already cannot be read");
     }
-    for (place, value) in written.missing(&wanted) {
+    for (place, value) in known.missing(&wanted) {
         let outcome = client.set_version_tag(&place.0, &place.1, &place.2, &value).await;
-        settle(written, name, place, Some(value), outcome);
+        settle(known, name, place, Some(value), outcome);
     }
-    for place in written.orphans(|key| is_orphan(ctx, key)) {
+    for place in known.orphans(|key| is_orphan(ctx, key)) {
         let outcome = client.delete_version_tag(&place.0, &place.1, &place.2).await;
-        settle(written, name, place, None, outcome);
+        settle(known, name, place, None, outcome);
     }
 }
 
-fn settle(written: &Written, registry: &str, place: Place, value: Option<String>, outcome: Result<(), RegistryError>) {
+fn settle(known: &KnownTags, registry: &str, place: Place, value: Option<String>, outcome: Result<(), RegistryError>) {
     match outcome {
-        Ok(()) => written.note(place, value),
+        Ok(()) => known.note(place, value),
         // The version is gone, and its tags with it.
-        Err(error) if error.is_not_found() => written.note(place, value),
+        Err(error) if error.is_not_found() => known.note(place, value),
         Err(error) => {
             tracing::warn!(registry, model = place.0, version = place.1, %error, "a deployment tag could not be written; it is tried again at the next look");
         }
@@ -86,7 +88,7 @@ fn settle(written: &Written, registry: &str, place: Place, value: Option<String>
 fn wanted_tags(ctx: &Context, model: &RegisteredModel) -> BTreeMap<Place, String> {
     let (namespace, object) = (model.namespace().unwrap_or_default(), model.name_any());
     let mut tags = BTreeMap::new();
-    for binding in ctx.bindings(&namespace, |binding| binding.spec.model_ref.name == object) {
+    for binding in ctx.bindings_of_model(&namespace, &object) {
         let key = tag_key(&ctx.cluster_name, &namespace, &binding.name_any());
         for (version, value) in tag_values(&binding) {
             tags.insert((model.model_name().to_owned(), version, key.clone()), value);
@@ -98,27 +100,28 @@ fn wanted_tags(ctx: &Context, model: &RegisteredModel) -> BTreeMap<Place, String
 /// Whether a tag is of a binding in a watched namespace that is not there any more.
 fn is_orphan(ctx: &Context, key: &str) -> bool {
     let Some((namespace, binding)) = binding_of_key(&ctx.cluster_name, key) else { return false };
-    ctx.scope(namespace).is_some() && ctx.bindings(namespace, |each| each.name_any() == binding).is_empty()
+    // A shard does not see the bindings of others.
+    !ctx.is_sharded && ctx.watches(namespace) && !ctx.shelves.bindings.has(&Name::new(namespace, binding))
 }
 
 /// Reads the tags of models that were not read yet, so that a restart writes nothing twice.
-async fn learn(written: &Written, client: &Registry, models: &[Arc<RegisteredModel>]) -> Result<(), RegistryError> {
-    let unknown = written.unknown(models.iter().map(|model| model.model_name()));
+async fn learn(known: &KnownTags, client: &Registry, models: BTreeSet<String>) -> Result<(), RegistryError> {
+    let unknown = known.unknown(models);
     if unknown.is_empty() {
         return Ok(());
     }
     let names: Vec<&str> = unknown.iter().map(String::as_str).collect();
     let found = client.version_tags(&names).await;
-    written.know(unknown);
+    known.know(unknown);
     for ((model, version), tags) in found? {
         for (key, value) in tags {
-            written.note((model.clone(), version.clone(), key), Some(value));
+            known.note((model.clone(), version.clone(), key), Some(value));
         }
     }
     Ok(())
 }
 
-impl Written {
+impl KnownTags {
     fn begin(&self) -> bool {
         let mut inner = lock(&self.inner);
         inner.is_stale = inner.is_writing;
@@ -150,9 +153,9 @@ impl Written {
         };
     }
 
-    fn unknown<'a>(&self, models: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
+    fn unknown(&self, models: BTreeSet<String>) -> BTreeSet<String> {
         let inner = lock(&self.inner);
-        models.filter(|model| !inner.known_models.contains(*model)).map(str::to_owned).collect()
+        models.into_iter().filter(|model| !inner.known_models.contains(model)).collect()
     }
 
     fn know(&self, models: BTreeSet<String>) {

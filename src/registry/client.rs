@@ -3,15 +3,17 @@
 //! Absent: redirects, proxies and pooled connections, and what the answers mean.
 
 use std::fmt;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use reqwest::header::{CONTENT_TYPE, HeaderValue, LOCATION, RANGE};
+use jiff::Timestamp;
+use reqwest::header::{CONTENT_TYPE, HeaderValue, LOCATION, RANGE, RETRY_AFTER};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use tokio::sync::OnceCell;
 use url::Url;
 
+use super::count::Requests;
 use super::error::RegistryError;
 use super::models::Habit;
 use super::redact::Redactor;
@@ -24,7 +26,10 @@ pub(super) const PAGE_ANSWER: usize = 32 << 20;
 /// How much of a refusal is read at most.
 const REFUSAL: usize = 16 << 10;
 /// How long to wait before a question is asked again.
-const RETRY_AFTER: Duration = Duration::from_millis(300);
+const A_MOMENT: Duration = Duration::from_millis(300);
+/// How long a server that is too busy is left alone where it names no time, and how long at most.
+const PATIENCE: Duration = Duration::from_secs(5);
+const MOST_PATIENCE: Duration = Duration::from_secs(3600);
 
 /// Where a registry is and how to speak to it.
 #[derive(Clone, Eq, PartialEq)]
@@ -143,6 +148,9 @@ struct Inner {
     redactor: Redactor,
     total_timeout: Duration,
     habit: Mutex<Habit>,
+    requests: Requests,
+    /// Until when the server asked not to be asked.
+    held_until: Mutex<Option<Instant>>,
 }
 
 impl fmt::Debug for Registry {
@@ -230,6 +238,14 @@ impl Registry {
     /// # Errors
     /// `Configuration` where the URI, the credentials or the certificates cannot be used as written.
     pub fn connect(connection: Connection) -> Result<Self, RegistryError> {
+        Self::connect_counted(connection, Requests::default())
+    }
+
+    /// The same, with its requests counted into `requests`.
+    ///
+    /// # Errors
+    /// As [`Registry::connect`].
+    pub fn connect_counted(connection: Connection, requests: Requests) -> Result<Self, RegistryError> {
         let base = parse_base(&connection.uri)?;
         let http = build_client(&connection, &base)?;
         let credentials = connection.credentials.trimmed();
@@ -243,8 +259,17 @@ impl Registry {
             credentials,
             total_timeout: connection.total_timeout,
             habit: Mutex::new(Habit::default()),
+            requests,
+            held_until: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// How long the server asked not to be asked, from now; zero where it did not.
+    #[must_use]
+    pub fn hold(&self) -> Duration {
+        let until = *self.inner.held_until.lock().unwrap_or_else(PoisonError::into_inner);
+        until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
     }
 
     /// MLflow's version, where the server tells it.
@@ -269,12 +294,12 @@ impl Registry {
 
     /// What was learnt of searching on this server.
     pub(super) fn habit(&self) -> Habit {
-        *self.inner.habit.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        *self.inner.habit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps what was learnt.
     pub(super) fn remember(&self, habit: Habit) {
-        *self.inner.habit.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = habit;
+        *self.inner.habit.lock().unwrap_or_else(PoisonError::into_inner) = habit;
     }
 
     /// How many bytes of a request line the base address takes.
@@ -325,7 +350,7 @@ impl Registry {
     async fn ask_anywhere(&self, ask: &Ask<'_>) -> Result<Answer, RegistryError> {
         match self.ask_once(ask).await {
             Err(error) if ask.method == Method::GET && is_passing(&error) => {
-                tokio::time::sleep(RETRY_AFTER).await;
+                tokio::time::sleep(A_MOMENT).await;
                 self.ask_once(ask).await
             }
             outcome => outcome,
@@ -333,6 +358,20 @@ impl Registry {
     }
 
     async fn ask_once(&self, ask: &Ask<'_>) -> Result<Answer, RegistryError> {
+        let began = Instant::now();
+        let wait = self.hold();
+        if !wait.is_zero() {
+            return Err(RegistryError::Busy { at: self.place(ask.path), status: 429, wait });
+        }
+        let outcome = self.send(ask).await;
+        if let Err(RegistryError::Busy { wait, .. }) = &outcome {
+            *self.inner.held_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + *wait);
+        }
+        self.inner.requests.count(ask.path.first().copied().unwrap_or_default(), &outcome, began.elapsed());
+        outcome
+    }
+
+    async fn send(&self, ask: &Ask<'_>) -> Result<Answer, RegistryError> {
         let url = self.url(ask.path, ask.query);
         let at = origin_and_path(&url);
         let timeout = ask.timeout.unwrap_or(self.inner.total_timeout).min(self.inner.total_timeout);
@@ -402,6 +441,9 @@ impl Registry {
         if status.is_redirection() {
             return RegistryError::Redirected { at, to: self.clean(&redirect_origin(&response)) };
         }
+        if let Some(wait) = patience(status, &header(&response, &RETRY_AFTER), Timestamp::now()) {
+            return RegistryError::Busy { at, status: status.as_u16(), wait };
+        }
         let html = header(&response, &CONTENT_TYPE).contains("html");
         let body = read_bounded(response, REFUSAL).await.map(|(body, _)| body).unwrap_or_default();
         self.refusal_of(at, status, html, &String::from_utf8_lossy(&body))
@@ -430,6 +472,20 @@ impl Registry {
 
 fn what_came(html: bool) -> String {
     if html { "an HTML page" } else { "no error that MLflow knows" }.to_owned()
+}
+
+/// How long a server asks to be left alone (RFC 9110, Retry-After: seconds or a date); `None` where it does not.
+fn patience(status: StatusCode, retry_after: &str, now: Timestamp) -> Option<Duration> {
+    let seconds = || retry_after.trim().parse().ok().map(Duration::from_secs);
+    // Header values come in lower case; dates are read without regard to it.
+    let date = || jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(retry_after).ok();
+    let until = || date().map(|date| Duration::try_from(date.duration_since(now)).unwrap_or_default());
+    let named = seconds().or_else(until);
+    match status {
+        StatusCode::TOO_MANY_REQUESTS => Some(named.unwrap_or(PATIENCE).min(MOST_PATIENCE)),
+        StatusCode::SERVICE_UNAVAILABLE => named.map(|wait| wait.min(MOST_PATIENCE)),
+        _ => None,
+    }
 }
 
 /// Whether the same question may be answered a moment later.

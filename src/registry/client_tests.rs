@@ -254,3 +254,17 @@ fn debug_shows_no_credentials() {
     let connection = Connection { credentials: basic(), ..Connection::new("http://ada:hunter2@mlflow/x?hunter2") };
     assert!(!format!("{connection:?} {:?}", Credentials::Bearer("hunter2".to_owned())).contains("hunter2"));
 }
+
+#[test]
+fn a_busy_server_says_how_long_it_wants_to_be_left_alone() {
+    let now: Timestamp = "2026-11-23T08:00:00Z".parse().expect("a time");
+    let asked = |status: u16, header: &str| {
+        patience(StatusCode::from_u16(status).expect("a status"), header, now).map(|wait| wait.as_secs())
+    };
+    assert_eq!(asked(429, "7"), Some(7));
+    assert_eq!(asked(429, ""), Some(PATIENCE.as_secs()));
+    assert_eq!(asked(429, "999999"), Some(3600));
+    assert_eq!(asked(503, "mon, 23 nov 2026 08:01:00 gmt"), Some(60));
+    assert_eq!(asked(503, "mon, 23 nov 2026 07:00:00 gmt"), Some(0));
+    assert_eq!((asked(503, ""), asked(503, "soon"), asked(500, "7")), (None, None, None));
+}

@@ -37,6 +37,16 @@ pub enum RegistryError {
         /// The server's words, redacted and cut.
         words: String,
     },
+    /// The server has too much to do, and says so (429, or 503 with a time to wait).
+    #[error("{at} asks for patience ({status}): it is asked again after {} s; look into the load of the MLflow server", .wait.as_secs())]
+    Busy {
+        /// Origin and path of the URL that was asked.
+        at: String,
+        /// The HTTP status.
+        status: u16,
+        /// How long it is not asked again.
+        wait: Duration,
+    },
     /// The server does not accept who asks (401).
     #[error("{at} refused to let us in (401) with {sent}; look at spec.auth and the Secret that it names")]
     Unauthenticated {
@@ -128,7 +138,9 @@ impl RegistryError {
     #[must_use]
     pub fn reason(&self) -> Reason {
         match self {
-            Self::Unreachable { .. } | Self::TimedOut { .. } | Self::Unwell { .. } => Reason::RegistryUnreachable,
+            Self::Unreachable { .. } | Self::TimedOut { .. } | Self::Unwell { .. } | Self::Busy { .. } => {
+                Reason::RegistryUnreachable
+            }
             Self::Unauthenticated { .. } | Self::Forbidden { .. } | Self::HostRefused { .. } | Self::Refused { .. } => {
                 Reason::RegistryRefused
             }
@@ -136,6 +148,27 @@ impl RegistryError {
                 Reason::RegistryAnswerInvalid
             }
             Self::Configuration { .. } => Reason::InvalidSpec,
+        }
+    }
+
+    /// What went wrong as one word, for metrics.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Unreachable { .. } => "Unreachable",
+            Self::TimedOut { .. } => "TimedOut",
+            Self::Unwell { .. } => "Unwell",
+            Self::Busy { .. } => "Busy",
+            Self::Unauthenticated { .. } => "Unauthenticated",
+            Self::Forbidden { .. } => "Forbidden",
+            Self::HostRefused { .. } => "HostRefused",
+            Self::Refused { .. } if self.is_not_found() => "NotFound",
+            Self::Refused { .. } => "Refused",
+            Self::NotMlflow { .. } => "NotMlflow",
+            Self::AnswerInvalid { .. } => "AnswerInvalid",
+            Self::TooLarge { .. } => "TooLarge",
+            Self::Redirected { .. } => "Redirected",
+            Self::Configuration { .. } => "Configuration",
         }
     }
 

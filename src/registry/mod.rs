@@ -4,6 +4,7 @@
 
 mod artifacts;
 pub(crate) mod client;
+mod count;
 mod details;
 mod error;
 mod filter;
@@ -18,5 +19,6 @@ mod wire;
 pub(crate) mod hostile;
 
 pub use client::{Connection, Credentials, Registry};
+pub use count::Requests;
 pub use error::RegistryError;
 pub use models::ModelFacts;

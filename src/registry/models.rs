@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use reqwest::Method;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::client::{Ask, PAGE_ANSWER, Registry};
@@ -25,7 +26,7 @@ const LINE_OVERHEAD: usize = 150;
 const MOST_PAGES: usize = 10_000;
 
 /// What a registry says of a registered model.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct ModelFacts {
     /// Its name.
     pub name: String,
@@ -96,20 +97,44 @@ impl Registry {
     /// # Errors
     /// Where the registry cannot be asked, or answers what cannot be used.
     pub async fn look(&self, names: &BTreeSet<String>) -> Result<Facts, RegistryError> {
+        let mut facts = Facts::new();
+        self.look_each(names, |model| _ = facts.insert(model.name.clone(), model)).await?;
+        Ok(facts)
+    }
+
+    /// The same, with each model told as soon as its page is read, so that no more than a page is held at a time. Where the
+    /// look has to be begun anew in another way, a model may be told twice; where it fails, some may have been told.
+    ///
+    /// # Errors
+    /// As [`Registry::look`].
+    pub async fn look_each(
+        &self,
+        names: &BTreeSet<String>,
+        mut tell: impl FnMut(ModelFacts),
+    ) -> Result<(), RegistryError> {
         let mut habit = self.habit();
+        let mut told = |model: ModelFacts| {
+            if names.contains(&model.name) {
+                tell(model);
+            }
+        };
         loop {
-            match self.look_as(&mut habit, names).await {
-                Ok(mut facts) => {
-                    facts.retain(|name, _| names.contains(name));
+            match self.look_as(&mut habit, names, &mut told).await {
+                Ok(()) => {
                     self.remember(habit);
-                    return Ok(facts);
+                    return Ok(());
                 }
                 Err(error) => habit = habit.after(&error).ok_or(error)?,
             }
         }
     }
 
-    async fn look_as(&self, habit: &mut Habit, names: &BTreeSet<String>) -> Result<Facts, RegistryError> {
+    async fn look_as(
+        &self,
+        habit: &mut Habit,
+        names: &BTreeSet<String>,
+        tell: &mut impl FnMut(ModelFacts),
+    ) -> Result<(), RegistryError> {
         let room = habit.line.saturating_sub(LINE_OVERHEAD + self.base_length());
         let (short, long): (Vec<&str>, Vec<&str>) =
             names.iter().map(String::as_str).partition(|name| filter::url_cost(name) <= room);
@@ -119,57 +144,62 @@ impl Registry {
             (filter::batches(short, BATCH, room), long)
         };
         let by_name = batches.len() + single.len();
-        if habit.pages < by_name
-            && let Some(facts) = self.walk(habit, by_name.min(MOST_PAGES)).await?
-        {
-            return Ok(facts);
+        if habit.pages < by_name && self.walk(habit, by_name.min(MOST_PAGES), tell).await? {
+            return Ok(());
         }
-        let mut facts = Facts::new();
         for batch in batches {
-            facts.extend(self.search(&filter::name_in(batch), habit.page_size).await?);
+            self.search(&filter::name_in(batch), habit.page_size, tell).await?;
         }
         for name in single {
-            facts.extend(self.get_model(name).await?.map(|model| (name.to_owned(), model)));
+            self.get_model(name).await?.into_iter().for_each(&mut *tell);
         }
-        Ok(facts)
+        Ok(())
     }
 
-    /// The whole list; `None` where it has more pages than asking by name needs requests.
-    async fn walk(&self, habit: &mut Habit, most: usize) -> Result<Option<Facts>, RegistryError> {
+    /// The whole list; false where it has more pages than asking by name needs requests.
+    async fn walk(
+        &self,
+        habit: &mut Habit,
+        most: usize,
+        tell: &mut impl FnMut(ModelFacts),
+    ) -> Result<bool, RegistryError> {
         let mut pages = Pages::new("", habit.page_size);
-        let mut facts = Facts::new();
         while pages.taken < most {
-            facts.extend(self.page(&mut pages).await?);
+            self.page(&mut pages).await?.into_iter().for_each(&mut *tell);
             if pages.ended {
                 habit.pages = pages.taken;
-                return Ok(Some(facts));
+                return Ok(true);
             }
         }
         habit.pages = most + 1;
         if most < MOST_PAGES {
-            Ok(None)
+            Ok(false)
         } else {
             Err(RegistryError::invalid(&self.place(SEARCH), "a list of models without an end"))
         }
     }
 
-    async fn search(&self, filter: &str, page_size: usize) -> Result<Facts, RegistryError> {
+    async fn search(
+        &self,
+        filter: &str,
+        page_size: usize,
+        tell: &mut impl FnMut(ModelFacts),
+    ) -> Result<(), RegistryError> {
         let mut pages = Pages::new(filter, page_size);
-        let mut facts = Facts::new();
         while !pages.ended {
-            facts.extend(self.page(&mut pages).await?);
+            self.page(&mut pages).await?.into_iter().for_each(&mut *tell);
         }
-        Ok(facts)
+        Ok(())
     }
 
-    async fn page(&self, pages: &mut Pages<'_>) -> Result<Facts, RegistryError> {
+    async fn page(&self, pages: &mut Pages<'_>) -> Result<Vec<ModelFacts>, RegistryError> {
         let token = pages.token.clone().unwrap_or_default();
         let mut query = vec![("max_results", pages.size.as_str())];
         query.extend((!pages.filter.is_empty()).then_some(("filter", pages.filter)));
         query.extend((!token.is_empty()).then_some(("page_token", token.as_str())));
         let page: wire::ModelPage = self.ask_json(&Ask::get(SEARCH, &query).limit(PAGE_ANSWER)).await?;
         pages.turn(&page).map_err(|what| RegistryError::invalid(&self.place(SEARCH), what))?;
-        Ok(page.registered_models.into_iter().filter_map(read_facts).map(|model| (model.name.clone(), model)).collect())
+        Ok(page.registered_models.into_iter().filter_map(read_facts).collect())
     }
 
     /// One model, asked for directly. `None`: the registry says plainly that there is none.

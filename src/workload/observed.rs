@@ -26,7 +26,7 @@ pub struct Workload {
     #[serde(default)]
     pub status: WorkloadStatus,
     /// Who wrote the fields that Pointsman cares for; filled by [`Workload::digested`].
-    #[serde(skip)]
+    #[serde(default)]
     pub owners: FieldOwners,
 }
 
@@ -53,7 +53,6 @@ pub struct PodTemplate {
     /// Containers.
     pub spec: PodSpec,
     /// A digest of all that is in it but what Pointsman writes: another one means that its owner changed it.
-    #[serde(skip)]
     pub users_digest: u64,
 }
 
@@ -65,8 +64,13 @@ impl From<WholeTemplate> for PodTemplate {
     fn from(WholeTemplate(mut whole): WholeTemplate) -> Self {
         let metadata = TemplateMeta::deserialize(&whole["metadata"]).unwrap_or_default();
         let spec = PodSpec::deserialize(&whole["spec"]).unwrap_or_default();
-        digest::without_ours(&mut whole);
-        Self { metadata, spec, users_digest: digest::fnv1a(whole.to_string().as_bytes()) }
+        // One that was kept brings its digest along; the API server knows no such field.
+        let kept = whole.get("users_digest").and_then(serde_json::Value::as_u64);
+        let users_digest = kept.unwrap_or_else(|| {
+            digest::without_ours(&mut whole);
+            digest::fnv1a(whole.to_string().as_bytes())
+        });
+        Self { metadata, spec, users_digest }
     }
 }
 

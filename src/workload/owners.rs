@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::api::names;
 
 /// A field that Pointsman may write.
-#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub enum OwnedField {
     /// An annotation of the pod template.
     TemplateAnnotation(String),
@@ -27,7 +28,7 @@ pub enum OwnedField {
 }
 
 /// A field manager that wrote a field.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Writer {
     /// Its name.
     pub manager: String,
@@ -36,7 +37,7 @@ pub struct Writer {
 }
 
 /// The writers of each field that Pointsman cares for.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct FieldOwners {
     fields: BTreeMap<OwnedField, Vec<Writer>>,
     /// Who wrote anything of the pod template, newest last.

@@ -1,0 +1,70 @@
+//! An object's namespace and name as one shared word, and the keys by which objects are found.
+//!
+//! Absent: kinds. Each shelf and each queue knows its own.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use kube::{Resource, ResourceExt};
+
+/// `namespace/name`; neither holds a slash. A clone is a pointer.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Name(Arc<str>);
+
+impl Name {
+    /// A name within a namespace.
+    pub fn new(namespace: &str, name: &str) -> Self {
+        Self(format!("{namespace}/{name}").into())
+    }
+
+    /// An object's own.
+    pub fn of<K: Resource>(object: &K) -> Self {
+        Self::new(object.meta().namespace.as_deref().unwrap_or_default(), &object.name_any())
+    }
+
+    /// The namespace.
+    pub fn namespace(&self) -> &str {
+        self.split().0
+    }
+
+    /// The name within it.
+    pub fn name(&self) -> &str {
+        self.split().1
+    }
+
+    fn split(&self) -> (&str, &str) {
+        self.0.split_once('/').unwrap_or_default()
+    }
+}
+
+/// What objects are found by, beside their names: a digest, for ten thousand words of it would cost more than the objects.
+/// Whoever finds by a key looks at what was found.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Key(u64);
+
+impl Key {
+    /// The digest of what is looked for (such as `model`), its namespace and its name.
+    pub fn new(what: &str, namespace: &str, name: &str) -> Self {
+        let mut hasher = DefaultHasher::new();
+        (what, namespace, name).hash(&mut hasher);
+        Self(hasher.finish())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_taken_apart_as_it_was_put_together() {
+        let name = Name::new("ml", "nyc-taxi.v2");
+        assert_eq!((name.namespace(), name.name()), ("ml", "nyc-taxi.v2"));
+    }
+
+    #[test]
+    fn keys_of_different_things_differ() {
+        assert_ne!(Key::new("model", "a", "bc"), Key::new("model", "ab", "c"));
+        assert_ne!(Key::new("model", "a", "b"), Key::new("workload", "a", "b"));
+        assert_eq!(Key::new("model", "a", "b"), Key::new("model", "a", "b"));
+    }
+}

@@ -1,0 +1,202 @@
+//! Objects of one kind as the cluster showed them last, each packed into a few bytes until somebody looks at it.
+//!
+//! Absent: watching, and what is never read of an object; see `watch` and [`Shelved::slim`].
+
+use std::collections::{HashMap, HashSet};
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex};
+
+use kube::{Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+
+use super::locked::lock;
+use super::name::{Key, Name};
+
+/// A kind that is kept on a shelf.
+pub trait Shelved: DeserializeOwned + Resource<DynamicType = ()> + Serialize + Sized {
+    /// What it is found by beside its name.
+    fn keys(&self) -> Vec<Key>;
+
+    /// Drops what is never read.
+    fn slim(&mut self);
+}
+
+/// The objects of one kind, brought by one watch or several.
+///
+/// They lie packed, for a typed object of this API takes five to ten times the room of its bytes.
+pub struct Shelf<K> {
+    inner: Mutex<Inner>,
+    filled: watch::Sender<HashSet<usize>>,
+    kind: PhantomData<fn() -> K>,
+}
+
+#[derive(Default)]
+struct Inner {
+    objects: HashMap<Name, Kept>,
+    index: HashMap<Key, HashSet<Name>>,
+}
+
+struct Kept {
+    packed: Arc<[u8]>,
+    keys: Box<[Key]>,
+    /// The number of the watch that brought it: a new listing of one watch says nothing of the others.
+    watch: u16,
+    /// The resource version.
+    version: u64,
+    /// Whether it is an answer to a write of our own, which the watch may not have shown yet.
+    is_own: bool,
+}
+
+/// What putting an object on the shelf came to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Put {
+    /// It lay there already, or a newer one did.
+    Known,
+    /// It is another than before, and found by the same keys.
+    Changed,
+    /// It is new, or found by other keys than before.
+    Moved,
+}
+
+impl<K> Default for Shelf<K> {
+    fn default() -> Self {
+        Self { inner: Mutex::default(), filled: watch::Sender::default(), kind: PhantomData }
+    }
+}
+
+impl<K: Shelved> Shelf<K> {
+    /// An object by its name.
+    pub fn get(&self, name: &Name) -> Option<K> {
+        let packed = lock(&self.inner).objects.get(name).map(|kept| Arc::clone(&kept.packed))?;
+        unpack(&packed)
+    }
+
+    /// Whether there is an object of this name.
+    pub fn has(&self, name: &Name) -> bool {
+        lock(&self.inner).objects.contains_key(name)
+    }
+
+    /// The names of the objects with this key. One that merely has the same digest is possible, and as good as never seen.
+    pub fn names(&self, key: Key) -> Vec<Name> {
+        lock(&self.inner).index.get(&key).into_iter().flatten().cloned().collect()
+    }
+
+    /// The objects with this key that are what is looked for.
+    pub fn find(&self, key: Key, is_meant: impl Fn(&K) -> bool) -> Vec<K> {
+        self.names(key).iter().filter_map(|name| self.get(name)).filter(is_meant).collect()
+    }
+
+    /// Every object, one unpacked at a time.
+    pub fn all(&self) -> impl Iterator<Item = K> + '_ {
+        let names: Vec<Name> = lock(&self.inner).objects.keys().cloned().collect();
+        names.into_iter().filter_map(|name| self.get(&name))
+    }
+
+    /// Puts what a watch showed on the shelf.
+    pub fn put(&self, watch: u16, object: &K) -> Put {
+        self.lay(Some(watch), object)
+    }
+
+    /// Puts the answer to a write of our own on the shelf, ahead of the watch; not where the object is gone.
+    pub fn put_own(&self, object: &K) -> Put {
+        self.lay(None, object)
+    }
+
+    fn lay(&self, watch: Option<u16>, object: &K) -> Put {
+        let (name, version) = (Name::of(object), resource_version(object));
+        let keys: Box<[Key]> = object.keys().into();
+        let packed = pack(object);
+        let mut inner = lock(&self.inner);
+        let old = inner.objects.get(&name);
+        let is_known = old.is_some_and(|old| old.version == version || (old.is_own && old.version > version));
+        let (watch, is_own) = match (watch, old) {
+            (Some(watch), _) => (watch, false),
+            (None, Some(old)) => (old.watch, true),
+            (None, None) => return Put::Known,
+        };
+        if is_known {
+            return Put::Known;
+        }
+        let is_moved = old.is_none_or(|old| old.keys != keys);
+        if is_moved {
+            inner.unindex(&name);
+            for key in &keys {
+                inner.index.entry(*key).or_default().insert(name.clone());
+            }
+        }
+        inner.objects.insert(name, Kept { packed, keys, watch, version, is_own });
+        if is_moved { Put::Moved } else { Put::Changed }
+    }
+
+    /// Takes an object off the shelf.
+    pub fn remove(&self, name: &Name) {
+        lock(&self.inner).remove(name);
+    }
+
+    /// Takes off what a watch brought and its new listing does not name; answers those objects.
+    pub fn retain(&self, watch: u16, listed: &HashSet<Name>) -> Vec<K> {
+        let mut inner = lock(&self.inner);
+        let is_gone = |(name, kept): &(&Name, &Kept)| kept.watch == watch && !listed.contains(*name);
+        let gone: Vec<Name> = inner.objects.iter().filter(is_gone).map(|(name, _)| name.clone()).collect();
+        gone.iter().filter_map(|name| inner.remove(name)).filter_map(|kept| unpack(&kept.packed)).collect()
+    }
+
+    /// Notes that all is there that a watch lists.
+    pub fn is_filled_by(&self, watch: u16) {
+        self.filled.send_modify(|filled| {
+            filled.insert(usize::from(watch));
+        });
+    }
+
+    /// Waits until all is there that so many watches list.
+    pub async fn wait_until_filled(&self, watches: usize) {
+        // It ends only with the shelf itself.
+        let _ = self.filled.subscribe().wait_for(|filled| filled.len() >= watches).await;
+    }
+
+    /// How many objects there are.
+    #[cfg(test)]
+    pub fn count(&self) -> usize {
+        lock(&self.inner).objects.len()
+    }
+}
+
+impl Inner {
+    fn remove(&mut self, name: &Name) -> Option<Kept> {
+        self.unindex(name);
+        self.objects.remove(name)
+    }
+
+    fn unindex(&mut self, name: &Name) {
+        let Some(kept) = self.objects.get(name) else { return };
+        for key in &kept.keys {
+            if let Some(names) = self.index.get_mut(key) {
+                names.remove(name);
+                if names.is_empty() {
+                    self.index.remove(key);
+                }
+            }
+        }
+    }
+}
+
+/// The resource version as a number, which the API server's are; a digest of it where it is none.
+fn resource_version<K: Resource>(object: &K) -> u64 {
+    let version = object.resource_version().unwrap_or_default();
+    version.parse().unwrap_or_else(|_| crate::workload::fnv1a(version.as_bytes()))
+}
+
+/// Packs: `MessagePack`, compressed.
+pub fn pack<K: Serialize>(object: &K) -> Arc<[u8]> {
+    // What was read as JSON can be written; an empty packet would read as an object that is gone.
+    let bytes = rmp_serde::to_vec_named(object).unwrap_or_default();
+    lz4_flex::compress_prepend_size(&bytes).into()
+}
+
+/// Unpacks what was packed.
+pub fn unpack<K: DeserializeOwned>(packed: &[u8]) -> Option<K> {
+    let bytes = lz4_flex::decompress_size_prepended(packed).ok()?;
+    rmp_serde::from_slice(&bytes).inspect_err(|error| tracing::error!(%error, "a packed object cannot be read")).ok()
+}
