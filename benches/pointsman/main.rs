@@ -5,10 +5,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a measurement that cannot be made ends with a panic that says why
 #![allow(missing_docs)]
 
+mod crowd;
 mod failures;
 mod figures;
+mod fleet;
 mod ground;
 mod moves;
+mod moves_at_once;
 mod report;
 mod settled;
 mod sightings;
