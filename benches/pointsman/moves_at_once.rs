@@ -24,6 +24,8 @@ use crate::fleet::{Fleet, await_calm};
 use crate::ground::{Ground, binding, deployment};
 use crate::report::Goal;
 
+/// How many aliases the goal is about.
+pub const MOVES: usize = 1000;
 const PREFIX: &str = "atonce";
 /// As many as the operator has passes under way (`CONCURRENCY` in src/controller/run.rs).
 const CONCURRENCY: usize = 16;
