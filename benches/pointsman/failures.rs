@@ -100,13 +100,15 @@ pub async fn measured(ground: &Ground, times: usize) -> Vec<Goal> {
     stage.operator.stop().unwrap();
     stage.place.end().await.unwrap();
     let crashes = Durations::of(crashes);
-    vec![Goal::checked(
-        "crash beyond the limit → Deployment patched back",
-        "max ≤ 2 s",
-        crashes.in_milliseconds(),
-        crashes.max() <= CRASH_GOAL,
-    )
-    .of_runs(crashes.count())]
+    vec![
+        Goal::checked(
+            "crash beyond the limit → Deployment patched back",
+            "max ≤ 2 s",
+            crashes.in_milliseconds(),
+            crashes.max() <= CRASH_GOAL,
+        )
+        .of_runs(crashes.count()),
+    ]
 }
 
 /// A pod in a crash loop after as many restarts as are allowed.

@@ -45,8 +45,15 @@ impl Fleet {
     pub async fn create(&self, what: &str, kind: &Kind, object: impl Fn(String) -> Value) {
         let task = Task::start(&format!("{} {what}, making them", self.count), self.count as u64);
         let objects = (0..self.count).map(|number| object(self.name(number)));
-        let created = stream::iter(objects).map(|object| async move { self.place.create(kind, &object).await.unwrap() });
-        created.buffer_unordered(SIDE_BY_SIDE).for_each(|_| std::future::ready(task.advance())).await;
+        let created =
+            stream::iter(objects).map(|object| async move { self.place.create(kind, &object).await.unwrap() });
+        created
+            .buffer_unordered(SIDE_BY_SIDE)
+            .for_each(|_| {
+                task.advance();
+                std::future::ready(())
+            })
+            .await;
         task.done();
     }
 
@@ -118,7 +125,7 @@ pub async fn await_calm(operator: &Operator) {
         loop {
             tokio::time::sleep(MOMENT).await;
             let now = operator.processor_time().unwrap();
-            if (now - used).as_secs_f64() <= CALM * MOMENT.as_secs_f64() {
+            if now.saturating_sub(used).as_secs_f64() <= CALM * MOMENT.as_secs_f64() {
                 return;
             }
             used = now;

@@ -75,7 +75,7 @@ impl Ground {
 
 /// The binary that `cargo build --release` made, beside the profile's folder that this measurement itself was built into;
 /// or the one that `POINTSMAN_BENCH_BINARY` names, to compare builds.
-fn release_build() -> PathBuf {
+pub fn release_build() -> PathBuf {
     if let Some(binary) = std::env::var_os("POINTSMAN_BENCH_BINARY") {
         return PathBuf::from(binary);
     }

@@ -90,13 +90,15 @@ pub async fn polled(ground: &Ground, moves: usize) -> Vec<Goal> {
     task.done();
     stage.end().await;
     let taken = Durations::of(taken);
-    vec![Goal::checked(
-        "alias moved → Deployment patched, interval 5 s",
-        "max ≤ 6 s",
-        taken.in_seconds(),
-        taken.max() <= INTERVAL + SLACK,
-    )
-    .of_runs(taken.count())]
+    vec![
+        Goal::checked(
+            "alias moved → Deployment patched, interval 5 s",
+            "max ≤ 6 s",
+            taken.in_seconds(),
+            taken.max() <= INTERVAL + SLACK,
+        )
+        .of_runs(taken.count()),
+    ]
 }
 
 /// Moves that are asked for; between them the same is done with nothing in between, and the registry is asked directly.
@@ -141,7 +143,8 @@ fn goals_of(taken: &Durations, bare: &Durations, registry: &Durations) -> Vec<Go
             .of_runs(bare.count()),
         Goal::noted("floor: MLflow's answer to registered-models/get", registry.in_milliseconds())
             .of_runs(registry.count()),
-        Goal::noted("look asked for, as a multiple of the bare patch (p50)", format!("{ratio:.1}")).of_runs(taken.count()),
+        Goal::noted("look asked for, as a multiple of the bare patch (p50)", format!("{ratio:.1}"))
+            .of_runs(taken.count()),
     ]
 }
 

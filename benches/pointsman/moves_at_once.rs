@@ -89,9 +89,8 @@ impl<'ground> Stage<'ground> {
         let template = json!({"metadata": {"annotations": {TICK: tick.to_string()}}});
         let patch = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": {"template": template}});
         let namespace = self.fleet.place.namespace();
-        let path =
-            format!("/apis/apps/v1/namespaces/{namespace}/deployments/{name}?fieldManager=bench&force=true");
-        let request = http::Request::patch(path).header("content-type", "application/apply-patch+yaml");
+        let target = format!("/apis/apps/v1/namespaces/{namespace}/deployments/{name}?fieldManager=bench&force=true");
+        let request = http::Request::patch(target).header("content-type", "application/apply-patch+yaml");
         let request = request.body(Body::from(patch.to_string().into_bytes())).unwrap();
         let answer = self.fleet.place.client().send(request).await.unwrap();
         assert!(answer.status().is_success(), "a bare patch is answered {}", answer.status());
@@ -151,10 +150,18 @@ fn times(count: usize, floors: &Durations, taken: &Durations) -> Vec<Goal> {
     vec![
         Goal::noted(format!("{count} aliases moved at once → last Deployment patched"), taken.in_seconds())
             .of_runs(taken.count()),
-        Goal::noted(format!("floor: bare patches of the same {count} Deployments, {CONCURRENCY} at a time"), floors.in_seconds())
-            .of_runs(floors.count()),
-        Goal::checked(format!("{count} aliases moved at once, as a multiple of the floor"), "≤ 2.5", figure, ratio(50) <= GOAL)
-            .of_runs(taken.count()),
+        Goal::noted(
+            format!("floor: bare patches of the same {count} Deployments, {CONCURRENCY} at a time"),
+            floors.in_seconds(),
+        )
+        .of_runs(floors.count()),
+        Goal::checked(
+            format!("{count} aliases moved at once, as a multiple of the floor"),
+            "≤ 2.5",
+            figure,
+            ratio(50) <= GOAL,
+        )
+        .of_runs(taken.count()),
     ]
 }
 

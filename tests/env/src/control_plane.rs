@@ -36,6 +36,7 @@ const CONTROLLERS_OF_ENDPOINTS: &str = "endpointslice-controller";
 
 /// What is started.
 #[derive(Debug, Clone, Copy)]
+#[allow(clippy::struct_excessive_bools)] // each is something that is wanted or not, whatever the others are
 pub struct ControlPlaneOptions {
     /// Whether Deployments roll out: controllers, scheduler and kwok. Without, there is only the API.
     pub workloads: bool,
