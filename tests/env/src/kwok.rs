@@ -44,7 +44,14 @@ pub(crate) fn configuration(many: bool) -> String {
         stages.push(json!({
             "apiVersion": "config.kwok.x-k8s.io/v1alpha1",
             "kind": "KwokConfiguration",
-            "options": {"podPlayStageParallelism": 16},
+            // kwok's own defaults are gone where there are options: only the first differs from them.
+            "options": {
+                "podPlayStageParallelism": 16,
+                "nodePlayStageParallelism": 4,
+                "nodeLeaseParallelism": 4,
+                "podsOnNodeSyncParallelism": 1,
+                "cidr": "10.0.0.1/24",
+            },
         }));
     }
     stages.iter().fold(String::new(), |mut text, stage| {
