@@ -13,7 +13,7 @@ use pointsman_env::{Kind, Operator, PlainDeployment, Scenario as Place, kinds};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use crate::figures::{Durations, milliseconds};
+use crate::figures::Durations;
 use crate::ground::{Ground, PATIENCE, apply, binding, model, registry, runs};
 use crate::report::Goal;
 use crate::sightings::Sightings;
@@ -100,12 +100,15 @@ pub async fn measured(ground: &Ground, times: usize) -> Vec<Goal> {
     stage.operator.stop().unwrap();
     stage.place.end().await.unwrap();
     let crashes = Durations::of(crashes);
-    vec![Goal::checked(
-        "crash beyond the limit → Deployment patched back",
-        "max ≤ 2 s",
-        spread(&crashes),
-        crashes.max() <= CRASH_GOAL,
-    )]
+    vec![
+        Goal::checked(
+            "crash beyond the limit → Deployment patched back",
+            "max ≤ 2 s",
+            crashes.in_milliseconds(),
+            crashes.max() <= CRASH_GOAL,
+        )
+        .of_runs(crashes.count()),
+    ]
 }
 
 /// A pod in a crash loop after as many restarts as are allowed.
@@ -122,17 +125,8 @@ pub fn back_goal(taken: &Durations) -> Goal {
     Goal::checked(
         "alias seen to be back on a good version → Deployment patched",
         "p50 < 100 ms",
-        spread(taken),
+        taken.in_milliseconds(),
         taken.percentile(50) < BACK_GOAL,
     )
-}
-
-fn spread(durations: &Durations) -> String {
-    format!(
-        "min {}, p50 {}, max {} of {}",
-        milliseconds(durations.min()),
-        milliseconds(durations.percentile(50)),
-        milliseconds(durations.max()),
-        durations.count()
-    )
+    .of_runs(taken.count())
 }

@@ -30,6 +30,25 @@ impl Durations {
     pub fn percentile(&self, percent: usize) -> Duration {
         self.0[(self.0.len() * percent).div_ceil(100).clamp(1, self.0.len()) - 1]
     }
+
+    /// All of them in one line, for a table.
+    pub fn in_milliseconds(&self) -> String {
+        self.told(milliseconds)
+    }
+
+    pub fn in_seconds(&self) -> String {
+        self.told(seconds)
+    }
+
+    /// Of few, a percentile says nothing that the middle does not.
+    fn told(&self, unit: fn(Duration) -> String) -> String {
+        let [min, p50, p99, max] = [self.min(), self.percentile(50), self.percentile(99), self.max()].map(unit);
+        match self.count() {
+            1 => p50,
+            2..50 => format!("min {min}, p50 {p50}, max {max}"),
+            _ => format!("min {min}, p50 {p50}, p99 {p99}, max {max}"),
+        }
+    }
 }
 
 pub fn seconds(duration: Duration) -> String {

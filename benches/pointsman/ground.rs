@@ -33,9 +33,18 @@ pub struct Ground {
 
 impl Ground {
     pub async fn start() -> Self {
+        Self::with(ControlPlaneOptions::default()).await
+    }
+
+    /// For thousands of Deployments; each such measurement has one of its own, and leaves thousands of objects in it.
+    pub async fn at_scale() -> Self {
+        Self::with(ControlPlaneOptions::at_scale()).await
+    }
+
+    async fn with(options: ControlPlaneOptions) -> Self {
         let task = Task::start("control plane and MLflow", 0);
         let tools = Tools::locate(&Cache::open().unwrap()).unwrap();
-        let control_plane = ControlPlane::start(&tools, ControlPlaneOptions::default()).await.unwrap();
+        let control_plane = ControlPlane::start(&tools, options).await.unwrap();
         install_definitions(&control_plane, &tools).await.unwrap();
         let mlflow = Mlflow::start(MlflowVersion::Three, MlflowOptions::default()).await.unwrap();
         let registrar = Registrar::shared(MlflowVersion::Three).await.unwrap().at(&mlflow.url());
@@ -66,7 +75,7 @@ impl Ground {
 
 /// The binary that `cargo build --release` made, beside the profile's folder that this measurement itself was built into;
 /// or the one that `POINTSMAN_BENCH_BINARY` names, to compare builds.
-fn release_build() -> PathBuf {
+pub fn release_build() -> PathBuf {
     if let Some(binary) = std::env::var_os("POINTSMAN_BENCH_BINARY") {
         return PathBuf::from(binary);
     }

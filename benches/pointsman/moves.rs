@@ -11,7 +11,7 @@ use pointsman_env::{Operator, Scenario as Place, kinds};
 use serde_json::json;
 
 use crate::failures::back_goal;
-use crate::figures::{Durations, milliseconds, seconds};
+use crate::figures::Durations;
 use crate::ground::{Ground, apply, binding, deployment, model, registry, runs};
 use crate::report::Goal;
 use crate::sightings::{Mirror, Sightings, TICK};
@@ -90,19 +90,15 @@ pub async fn polled(ground: &Ground, moves: usize) -> Vec<Goal> {
     task.done();
     stage.end().await;
     let taken = Durations::of(taken);
-    let figure = format!(
-        "min {}, p50 {}, max {} of {} moves",
-        seconds(taken.min()),
-        seconds(taken.percentile(50)),
-        seconds(taken.max()),
-        taken.count()
-    );
-    vec![Goal::checked(
-        "alias moved → Deployment patched, interval 5 s",
-        "max ≤ 6 s",
-        figure,
-        taken.max() <= INTERVAL + SLACK,
-    )]
+    vec![
+        Goal::checked(
+            "alias moved → Deployment patched, interval 5 s",
+            "max ≤ 6 s",
+            taken.in_seconds(),
+            taken.max() <= INTERVAL + SLACK,
+        )
+        .of_runs(taken.count()),
+    ]
 }
 
 /// Moves that are asked for; between them the same is done with nothing in between, and the registry is asked directly.
@@ -139,24 +135,17 @@ fn goals_of(taken: &Durations, bare: &Durations, registry: &Durations) -> Vec<Go
         Goal::checked(
             "look asked for → Deployment patched",
             "p50 < 100 ms",
-            spread(taken),
+            taken.in_milliseconds(),
             taken.percentile(50) < ASKED_GOAL,
-        ),
-        Goal::noted("floor: a plain client's own patch of that Deployment", spread(bare)),
-        Goal::noted("floor: MLflow's answer to registered-models/get", spread(registry)),
-        Goal::noted("look asked for, as a multiple of the bare patch (p50)", format!("{ratio:.1}")),
+        )
+        .of_runs(taken.count()),
+        Goal::noted("floor: a plain client's own patch of that Deployment", bare.in_milliseconds())
+            .of_runs(bare.count()),
+        Goal::noted("floor: MLflow's answer to registered-models/get", registry.in_milliseconds())
+            .of_runs(registry.count()),
+        Goal::noted("look asked for, as a multiple of the bare patch (p50)", format!("{ratio:.1}"))
+            .of_runs(taken.count()),
     ]
-}
-
-fn spread(durations: &Durations) -> String {
-    format!(
-        "min {}, p50 {}, p99 {}, max {} of {}",
-        milliseconds(durations.min()),
-        milliseconds(durations.percentile(50)),
-        milliseconds(durations.percentile(99)),
-        milliseconds(durations.max()),
-        durations.count()
-    )
 }
 
 /// What the registry takes to answer about one model, without the operator.

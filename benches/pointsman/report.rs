@@ -15,17 +15,24 @@ pub struct Goal {
     what: String,
     wished: String,
     figure: String,
+    /// How many times it was measured; the figure tells the spread of several.
+    runs: usize,
     met: Option<bool>,
 }
 
 impl Goal {
     pub fn checked(what: impl Into<String>, goal: &str, figure: String, met: bool) -> Self {
-        Self { what: what.into(), wished: goal.to_owned(), figure, met: Some(met) }
+        Self { what: what.into(), wished: goal.to_owned(), figure, runs: 1, met: Some(met) }
     }
 
     /// A figure that has no goal, and explains the others.
-    pub fn noted(what: &str, figure: String) -> Self {
-        Self { what: what.to_owned(), wished: "-".to_owned(), figure, met: None }
+    pub fn noted(what: impl Into<String>, figure: String) -> Self {
+        Self { what: what.into(), wished: "-".to_owned(), figure, runs: 1, met: None }
+    }
+
+    /// A figure of so many runs, or of so many moves within one.
+    pub fn of_runs(self, runs: usize) -> Self {
+        Self { runs, ..self }
     }
 
     /// The goal of a figure that does not tell whether it is met.
@@ -33,9 +40,9 @@ impl Goal {
         Self { wished: goal.to_owned(), ..self }
     }
 
-    fn cells(&self) -> [&str; 4] {
+    fn cells(&self) -> [String; COLUMNS] {
         let met = self.met.map_or("-", |met| if met { "yes" } else { "NO" });
-        [&self.what, &self.wished, &self.figure, met]
+        [self.what.clone(), self.wished.clone(), self.figure.clone(), self.runs.to_string(), met.to_owned()]
     }
 }
 
@@ -110,14 +117,14 @@ impl Report {
     pub fn table(&self) -> String {
         let width =
             |column: usize| self.goals.iter().map(|goal| goal.cells()[column].chars().count()).max().unwrap_or(0);
-        let widths: [usize; 4] = std::array::from_fn(|column| width(column).max(HEADER[column].len()));
-        let row = |cells: [&str; 4]| {
-            let padded: Vec<String> = (0..4).map(|column| format!("{:<1$}", cells[column], widths[column])).collect();
-            padded.join("  ").trim_end().to_owned()
+        let widths: [usize; COLUMNS] = std::array::from_fn(|column| width(column).max(HEADER[column].len()));
+        let row = |cells: [String; COLUMNS]| {
+            let padded = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
+            padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
         };
         let rows = self.goals.iter().map(|goal| row(goal.cells()));
         let all: Vec<String> =
-            self.conditions.lines().into_iter().chain([String::new(), row(HEADER)]).chain(rows).collect();
+            self.conditions.lines().into_iter().chain([String::new(), row(header())]).chain(rows).collect();
         all.join("\n")
     }
 
@@ -133,14 +140,19 @@ impl Report {
     }
 
     fn markdown(&self) -> String {
-        let row = |cells: [&str; 4]| format!("| {} |\n", cells.join(" | "));
+        let row = |cells: [String; COLUMNS]| format!("| {} |\n", cells.join(" | "));
         let rows: String = self.goals.iter().map(|goal| row(goal.cells())).collect();
         let conditions = self.conditions.lines().join("\n- ");
-        format!("{INTRODUCTION}\n- {conditions}\n\n{}| --- | --- | --- | --- |\n{rows}", row(HEADER))
+        format!("{INTRODUCTION}\n- {conditions}\n\n{}{}\n{rows}", row(header()), "| --- ".repeat(COLUMNS) + "|")
     }
 }
 
-const HEADER: [&str; 4] = ["what", "goal", "figure", "met"];
+const COLUMNS: usize = 5;
+const HEADER: [&str; COLUMNS] = ["what", "goal", "figure", "runs", "met"];
+
+fn header() -> [String; COLUMNS] {
+    HEADER.map(str::to_owned)
+}
 
 const INTRODUCTION: &str = "# Performance
 

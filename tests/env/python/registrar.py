@@ -1,6 +1,6 @@
 """Does with MLflow's own client what users do, one JSON command a line on stdin, one JSON answer a line on stdout.
 
-Absent: anything that is not MLflow's public Python API, but for `seed`, which fills a database that no server writes to as quickly.
+Absent: anything that is not MLflow's public Python API, but for `seed` and `move_champions`, which write what no server writes as quickly.
 """
 
 import json
@@ -10,6 +10,7 @@ import sys
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 # Nothing may come between the answers: whatever MLflow prints goes to the log.
 ANSWERS = os.fdopen(os.dup(1), "w", buffering=1)
@@ -147,15 +148,32 @@ def bulk_create(client, command):
 
 
 def seed(_client, command):
-    names = [bulk_name(command, index) for index in range(command["count"])]
+    names = bulk_names(command)
+    numbers = range(1, command.get("versions", 2) + 1)
     now = int(time.time() * 1000)
+    with transaction(command) as connection:
+        insert(connection, "registered_models", [model_row(name, now) for name in names])
+        insert(connection, "model_versions", [version_row(name, number, now) for name in names for number in numbers])
+        aliases = [{"name": name, "alias": "champion", "version": 1} for name in names]
+        insert(connection, "registered_model_aliases", aliases)
+
+
+def move_champions(_client, command):
+    rows = [(command["version"], name) for name in bulk_names(command)]
+    with transaction(command) as connection:
+        moved = connection.executemany(
+            "UPDATE registered_model_aliases SET version = ? WHERE name = ? AND alias = 'champion'", rows
+        ).rowcount
+        if moved != len(rows):
+            raise ValueError(f"{moved} of {len(rows)} aliases are there to be moved")
+
+
+@contextmanager
+def transaction(command):
     connection = sqlite3.connect(command["database"], timeout=60)
     try:
         with connection:
-            insert(connection, "registered_models", [model_row(name, now) for name in names])
-            insert(connection, "model_versions", [version_row(name, number, now) for name in names for number in (1, 2)])
-            aliases = [{"name": name, "alias": "champion", "version": 1} for name in names]
-            insert(connection, "registered_model_aliases", aliases)
+            yield connection
     finally:
         connection.close()
 
@@ -185,6 +203,11 @@ def insert(connection, table, rows):
         connection.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", rows)
 
 
+def bulk_names(command):
+    first = command.get("from", 0)
+    return [bulk_name(command, index) for index in range(first, first + command["count"])]
+
+
 def bulk_name(command, index):
     return f"{command['prefix']}-{index:05}"
 
@@ -210,6 +233,7 @@ OPERATIONS = {
         version_tags,
         bulk_create,
         seed,
+        move_champions,
     )
 }
 

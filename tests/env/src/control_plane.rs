@@ -7,11 +7,15 @@ use std::process::Output;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Node, ServiceAccount};
 use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
+use kube::client::ConfigExt;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::json;
+use tower::{BoxError, ServiceBuilder};
 
 use crate::certificates::Certificates;
 use crate::error::{Context, Error, Result};
@@ -32,6 +36,7 @@ const CONTROLLERS_OF_ENDPOINTS: &str = "endpointslice-controller";
 
 /// What is started.
 #[derive(Debug, Clone, Copy)]
+#[allow(clippy::struct_excessive_bools)] // each is something that is wanted or not, whatever the others are
 pub struct ControlPlaneOptions {
     /// Whether Deployments roll out: controllers, scheduler and kwok. Without, there is only the API.
     pub workloads: bool,
@@ -39,11 +44,13 @@ pub struct ControlPlaneOptions {
     pub fairness: bool,
     /// Whether kwok plays nodes and pods. Without, pods wait for a node that somebody brings.
     pub kwok: bool,
+    /// Whether controllers, scheduler and kwok work at what the machine gives, for thousands of Deployments.
+    pub unthrottled: bool,
 }
 
 impl Default for ControlPlaneOptions {
     fn default() -> Self {
-        Self { workloads: true, fairness: true, kwok: true }
+        Self { workloads: true, fairness: true, kwok: true, unthrottled: false }
     }
 }
 
@@ -51,7 +58,13 @@ impl ControlPlaneOptions {
     /// The API alone, unthrottled: for measurements.
     #[must_use]
     pub fn api_only() -> Self {
-        Self { workloads: false, fairness: false, kwok: false }
+        Self { workloads: false, fairness: false, kwok: false, unthrottled: false }
+    }
+
+    /// For thousands of Deployments: nobody waits for anything but processors.
+    #[must_use]
+    pub fn at_scale() -> Self {
+        Self { fairness: false, unthrottled: true, ..Self::default() }
     }
 
     /// For real nodes, with endpoints of Services.
@@ -86,7 +99,7 @@ impl ControlPlane {
             etcd_peer: free_port()?,
             api: free_port()?,
         };
-        let processes = vec![layout.etcd(tools)?, layout.api_server(tools, options)?];
+        let processes = vec![layout.etcd(tools, options)?, layout.api_server(tools, options)?];
         let kubeconfig = layout.admin_kubeconfig()?;
         let client = client_from(&kubeconfig).await?;
         let control_plane = Self {
@@ -103,7 +116,7 @@ impl ControlPlane {
             control_plane.processes.lock().unwrap().extend(more);
         }
         if options.kwok {
-            let kwok = layout.kwok(tools, &kubeconfig)?;
+            let kwok = layout.kwok(tools, &kubeconfig, options)?;
             control_plane.processes.lock().unwrap().push(kwok);
             control_plane.create_nodes().await?;
             control_plane.await_nodes().await?;
@@ -266,11 +279,27 @@ pub(crate) fn is_schedulable(node: &Node) -> bool {
 }
 
 /// A client from a kubeconfig file.
+///
+/// kube's own leaves Nagle's algorithm on: hyper writes the head of a request and its body apart, the body then waits for the
+/// acknowledgement of the head, which a kernel delays by 40 ms. What is measured with such a client measures that.
 pub async fn client_from(kubeconfig: &Path) -> Result<kube::Client> {
     let what = format!("reading {}", kubeconfig.display());
     let content = Kubeconfig::read_from(kubeconfig).context(&what)?;
     let config = kube::Config::from_custom_kubeconfig(content, &KubeConfigOptions::default()).await.context(&what)?;
-    kube::Client::try_from(config).context("making a Kubernetes client")
+    prompt_client(config).context("making a Kubernetes client")
+}
+
+fn prompt_client(config: kube::Config) -> Result<kube::Client, kube::Error> {
+    let mut connector = HttpConnector::new();
+    connector.enforce_http(false);
+    connector.set_nodelay(true);
+    let connector = config.rustls_https_connector_with_connector(connector)?;
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer()?)
+        .map_err(BoxError::from)
+        .service(hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(connector));
+    Ok(kube::Client::new(service, config.default_namespace))
 }
 
 /// Ports and files that the parts have to agree on.
@@ -287,7 +316,9 @@ impl Layout {
         format!("https://127.0.0.1:{}", self.api)
     }
 
-    fn etcd(&self, tools: &Tools) -> Result<Child> {
+    fn etcd(&self, tools: &Tools, options: ControlPlaneOptions) -> Result<Child> {
+        // Every revision of the last five minutes is kept; the default of 2 GB is not enough for tens of thousands of objects.
+        let quota: &[&str] = if options.unthrottled { &["--quota-backend-bytes=8589934592"] } else { &[] };
         let client = format!("http://127.0.0.1:{}", self.etcd);
         let peer = format!("http://127.0.0.1:{}", self.etcd_peer);
         Program::new("etcd", &tools.etcd)
@@ -303,6 +334,7 @@ impl Layout {
             ])
             // The data is thrown away with the run, so nothing has to reach the disk.
             .args(["--unsafe-no-fsync", "--log-level", "warn"])
+            .args(quota)
             .start(&self.folder)
     }
 
@@ -342,23 +374,27 @@ impl Layout {
         } else {
             format!("--controllers={CONTROLLERS},{CONTROLLERS_OF_ENDPOINTS}")
         };
-        let unthrottled = ["--kube-api-qps=500", "--kube-api-burst=1000", "--leader-elect=false", "--secure-port=0"];
+        let alone = ["--leader-elect=false", "--secure-port=0"];
         Ok(vec![
             Program::new("kube-controller-manager", &tools.kube_controller_manager)
                 .args([&as_admin, &controllers])
-                .args(unthrottled)
+                .args(alone)
+                .args(budget(options))
                 .args(["--concurrent-namespace-syncs=20"])
+                .args(workers(options))
                 .start(&self.folder)?,
             Program::new("kube-scheduler", &tools.kube_scheduler)
                 .args([&as_admin])
-                .args(unthrottled)
+                .args(alone)
+                .args(budget(options))
                 .start(&self.folder)?,
         ])
     }
 
-    fn kwok(&self, tools: &Tools, kubeconfig: &Path) -> Result<Child> {
+    fn kwok(&self, tools: &Tools, kubeconfig: &Path, options: ControlPlaneOptions) -> Result<Child> {
         let stages = self.folder.join("stages.yaml");
-        fs::write(&stages, kwok::configuration()).context(format_args!("writing {}", stages.display()))?;
+        fs::write(&stages, kwok::configuration(options.unthrottled))
+            .context(format_args!("writing {}", stages.display()))?;
         Program::new("kwok", &tools.kwok)
             .args([format!("--kubeconfig={}", kubeconfig.display()), format!("--config={}", stages.display())])
             .args(["--manage-all-nodes=true", "--node-lease-duration-seconds=40", "--v=WARN"])
@@ -371,6 +407,20 @@ impl Layout {
         write_kubeconfig(&path, &self.url(), &self.certificates.authority, &user)?;
         Ok(path)
     }
+}
+
+/// How many requests a second a part may send.
+fn budget(options: ControlPlaneOptions) -> [&'static str; 2] {
+    if options.unthrottled {
+        ["--kube-api-qps=5000", "--kube-api-burst=10000"]
+    } else {
+        ["--kube-api-qps=500", "--kube-api-burst=1000"]
+    }
+}
+
+/// How many objects the controllers work on at a time, where the defaults (5) would make them wait for answers.
+fn workers(options: ControlPlaneOptions) -> &'static [&'static str] {
+    if options.unthrottled { &["--concurrent-deployment-syncs=20", "--concurrent-replicaset-syncs=20"] } else { &[] }
 }
 
 /// Kubeconfigs are YAML, and so JSON will do.

@@ -151,9 +151,19 @@ pub struct Request {
     pub query: Option<String>,
     /// What it was answered; None while it is under way and when the connection was closed instead.
     pub status: Option<u16>,
+    /// When the newest piece of its answer came.
+    pub answered: Option<Instant>,
+    /// How many bytes the body of its answer has so far.
+    pub bytes: u64,
 }
 
 impl Request {
+    /// How long the upstream took to answer, to the last byte; None while nothing of the answer came.
+    #[must_use]
+    pub fn took(&self) -> Option<Duration> {
+        self.answered.map(|answered| answered - self.at)
+    }
+
     /// Whether this request can have changed something.
     #[must_use]
     pub fn is_write(&self) -> bool {
@@ -357,10 +367,21 @@ impl Journal {
         self.next_index() - 1
     }
 
+    fn find(&mut self, index: usize) -> Option<&mut Request> {
+        index.checked_sub(self.forgotten).and_then(|position| self.requests.get_mut(position))
+    }
+
     fn answered(&mut self, index: usize, status: StatusCode) {
-        let position = index.checked_sub(self.forgotten);
-        if let Some(request) = position.and_then(|position| self.requests.get_mut(position)) {
+        if let Some(request) = self.find(index) {
             request.status = Some(status.as_u16());
+            request.answered = Some(Instant::now());
+        }
+    }
+
+    fn received(&mut self, index: usize, bytes: usize) {
+        if let Some(request) = self.find(index) {
+            request.bytes += bytes as u64;
+            request.answered = Some(Instant::now());
         }
     }
 }
@@ -456,14 +477,16 @@ async fn answer(shared: Arc<Shared>, request: hyper::Request<Incoming>) -> Resul
         path: request.uri().path().to_owned(),
         query: request.uri().query().map(ToOwned::to_owned),
         status: None,
+        answered: None,
+        bytes: 0,
     });
     shared.wait_for_pause(When::Before, &method, &path_and_query).await;
     let fault = shared.rules().take_fault(&method, &path_and_query);
     let response = match fault {
-        None => forward(&shared, request, &path_and_query).await?,
+        None => forward(&shared, index, request, &path_and_query).await?,
         Some(Fault::Slow(delay)) => {
             tokio::time::sleep(delay).await;
-            forward(&shared, request, &path_and_query).await?
+            forward(&shared, index, request, &path_and_query).await?
         }
         Some(fault) => faulty_answer(fault)?,
     };
@@ -472,7 +495,12 @@ async fn answer(shared: Arc<Shared>, request: hyper::Request<Incoming>) -> Resul
     Ok(response)
 }
 
-async fn forward(shared: &Shared, request: hyper::Request<Incoming>, path_and_query: &str) -> Result<Answer, BoxError> {
+async fn forward(
+    shared: &Arc<Shared>,
+    index: usize,
+    request: hyper::Request<Incoming>,
+    path_and_query: &str,
+) -> Result<Answer, BoxError> {
     let (parts, body) = request.into_parts();
     let mut headers = passed_on(&parts.headers);
     // The upstream gets its own name: MLflow refuses Host headers that it does not know.
@@ -485,7 +513,13 @@ async fn forward(shared: &Shared, request: hyper::Request<Incoming>, path_and_qu
     // A dead upstream is shown as a closed connection, not as a proxy's 502.
     let response = outgoing.send().await?;
     let (status, headers) = (response.status(), passed_on(response.headers()));
-    let mut answer = streaming(response.bytes_stream().map(|chunk| chunk.map_err(BoxError::from)));
+    let counting = Arc::clone(shared);
+    let counted = response.bytes_stream().inspect(move |chunk| {
+        if let Ok(bytes) = chunk {
+            counting.journal().received(index, bytes.len());
+        }
+    });
+    let mut answer = streaming(counted.map(|chunk| chunk.map_err(BoxError::from)));
     *answer.status_mut() = status;
     *answer.headers_mut() = headers;
     Ok(answer)
@@ -812,6 +846,8 @@ mod tests {
             path: path.to_string(),
             query: None,
             status: None,
+            answered: None,
+            bytes: 0,
         };
         for number in 0..REMEMBERED_REQUESTS + 5 {
             assert_eq!(journal.record(request(number)), number);

@@ -27,8 +27,8 @@ pub const PLAY_ANNOTATION: &str = "kwok.test/play";
 
 const VERSION_ANNOTATION: &str = "pointsman.dev/model-version";
 
-/// The configuration of kwok: one document for each stage.
-pub(crate) fn configuration() -> String {
+/// The configuration of kwok: one document for each stage, and one for how many pods it plays at a time.
+pub(crate) fn configuration(many: bool) -> String {
     let mut stages = vec![
         node_stage(),
         stage(
@@ -40,6 +40,20 @@ pub(crate) fn configuration() -> String {
         ),
     ];
     stages.extend(pod_stages());
+    if many {
+        stages.push(json!({
+            "apiVersion": "config.kwok.x-k8s.io/v1alpha1",
+            "kind": "KwokConfiguration",
+            // kwok's own defaults are gone where there are options: only the first differs from them.
+            "options": {
+                "podPlayStageParallelism": 16,
+                "nodePlayStageParallelism": 4,
+                "nodeLeaseParallelism": 4,
+                "podsOnNodeSyncParallelism": 1,
+                "cidr": "10.0.0.1/24",
+            },
+        }));
+    }
     stages.iter().fold(String::new(), |mut text, stage| {
         write!(text, "---\n{stage}\n").unwrap();
         text

@@ -31,6 +31,7 @@ pub mod python;
 pub mod registrar;
 pub mod scenario;
 pub mod tools;
+pub mod usage;
 
 pub use control_plane::{ControlPlane, ControlPlaneOptions};
 pub use error::{Error, Result};

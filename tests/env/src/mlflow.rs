@@ -9,6 +9,7 @@ use crate::error::{Context, Error, Result};
 use crate::ports::free_port;
 use crate::process::{Child, Program, RunFolder, tail};
 use crate::python::{self, MlflowVersion};
+use crate::usage;
 
 /// How long a server may take from its start to the first healthy answer.
 const START_LIMIT: Duration = Duration::from_secs(90);
@@ -139,6 +140,16 @@ impl Mlflow {
     /// When it is not running.
     pub fn thaw(&self) -> Result<()> {
         self.running()?.thaw()
+    }
+
+    /// How much processor time the server and its workers have used since their start, in steps of 10 ms.
+    ///
+    /// # Errors
+    /// When it is not running.
+    pub fn processor_time(&self) -> Result<Duration> {
+        let pid = self.running()?.pid();
+        let pid = pid.ok_or_else(|| Error::new("looking for the MLflow server", "it has not started"))?;
+        Ok(usage::processor_time_with_descendants(pid))
     }
 
     fn running(&self) -> Result<&Child> {

@@ -18,6 +18,7 @@ use crate::manifests::{self, text};
 use crate::ports::free_port;
 use crate::process::{Child, Program, tail};
 use crate::tools::Tools;
+use crate::usage;
 
 const MANAGER: &str = "helm";
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -207,10 +208,20 @@ impl Operator {
         self.child.log().to_owned()
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> Result<u32> {
+        self.child.pid().ok_or_else(|| Error::new("looking for the operator's process", "it has not started"))
+    }
+
+    /// How much processor time it has used since its start, in steps of 10 ms.
+    pub fn processor_time(&self) -> Result<Duration> {
+        usage::processor_time(self.pid()?)
+    }
+
     /// How much memory it has resident.
     pub fn resident_bytes(&self) -> Result<u64> {
         let what = "reading the operator's memory";
-        let pid = self.child.pid().ok_or_else(|| Error::new(what, "it has not started"))?;
+        let pid = self.pid()?;
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).context(what)?;
         let kilobytes = status
             .lines()

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
+use std::ops::Range;
 use std::path::Path;
 use std::process::{ChildStdin, ChildStdout};
 use std::sync::mpsc;
@@ -182,6 +183,12 @@ impl Process {
     }
 }
 
+fn with(mut command: Value, database: &Path, prefix: &str) -> Value {
+    command["database"] = json!(database);
+    command["prefix"] = json!(prefix);
+    command
+}
+
 fn program(python: &Path, script: &Path) -> Program {
     Program::new("registrar", python)
         .in_its_folder()
@@ -284,7 +291,31 @@ impl Client {
 
     /// The same by writing to the database of [`crate::mlflow::Mlflow::database`], for thousands of models.
     pub async fn seed(&self, database: &Path, prefix: &str, count: usize) -> Result<(), ClientError> {
-        self.ask("seed", json!({"database": database, "prefix": prefix, "count": count})).await
+        self.seed_versions(database, prefix, 0..count, 2).await
+    }
+
+    /// The same with other numbers, and with so many versions each.
+    pub async fn seed_versions(
+        &self,
+        database: &Path,
+        prefix: &str,
+        numbers: Range<usize>,
+        versions: usize,
+    ) -> Result<(), ClientError> {
+        let numbers = json!({"from": numbers.start, "count": numbers.len(), "versions": versions});
+        self.ask("seed", with(numbers, database, prefix)).await
+    }
+
+    /// Points `champion` of all these models at a version in one transaction of the database, between two requests to the server.
+    pub async fn move_champions(
+        &self,
+        database: &Path,
+        prefix: &str,
+        numbers: Range<usize>,
+        version: usize,
+    ) -> Result<(), ClientError> {
+        let numbers = json!({"from": numbers.start, "count": numbers.len(), "version": version});
+        self.ask("move_champions", with(numbers, database, prefix)).await
     }
 
     async fn ask<T: DeserializeOwned>(&self, operation: &str, mut command: Value) -> Result<T, ClientError> {

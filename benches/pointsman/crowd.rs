@@ -1,0 +1,124 @@
+//! How many objects of a kind a plain watch sees to be so, and when each further one came to be.
+//!
+//! Absent: decoding. Thousands of objects at a time are read as text, so that whoever measures does not keep the processors busy.
+
+use std::collections::HashSet;
+use std::io::BufRead;
+use std::time::{Duration, Instant};
+
+use http_body_util::BodyExt;
+use kube::client::Body;
+use pointsman_env::progress::Task;
+use pointsman_env::{Kind, Scenario as Place};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// In the status of an object of ours that is well: the API server sorts the members of conditions.
+pub const READY: &str = r#""status":"True","type":"Ready""#;
+/// The annotation of the event that ends what was there already.
+const ALL_TOLD: &str = "k8s.io/initial-events-end";
+
+/// What the text of a Deployment holds whose pod template has this version.
+pub fn holds_version(version: usize) -> String {
+    format!(r#"pointsman.dev/model-version":"{version}""#)
+}
+
+/// The watch; it ends when this is dropped.
+pub struct Crowd {
+    what: String,
+    seen: watch::Receiver<Seen>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct Seen {
+    all_told: bool,
+    members: HashSet<String>,
+    /// When there were first one, two, three and so on.
+    grew: Vec<Instant>,
+}
+
+impl Crowd {
+    /// Counts the objects of the kind whose text holds `mark`; returns when all that are there have been told.
+    pub async fn of(place: &Place, kind: &Kind, mark: impl Into<String>) -> Self {
+        let mark = mark.into();
+        let what = format!("{} with {mark}", kind.plural);
+        let (tell, mut seen) = watch::channel(Seen::default());
+        let (client, path) = (place.client(), path_of(kind, place.namespace()));
+        let task = tokio::spawn(async move { follow(client, path, mark, tell).await });
+        seen.wait_for(|seen| seen.all_told).await.expect("the watch of the measurement broke before it began");
+        Self { what, seen, task }
+    }
+
+    /// How many there are now.
+    pub fn count(&self) -> usize {
+        self.seen.borrow().members.len()
+    }
+
+    /// When there were first so many; the task shows how many there are until then.
+    pub async fn reaches(&mut self, count: usize, task: &Task, patience: Duration) -> Instant {
+        let reached = tokio::time::timeout(patience, async {
+            while self.seen.borrow_and_update().grew.len() < count {
+                task.reach(self.count() as u64);
+                self.seen.changed().await.expect("the watch of the measurement broke: its figures would not be right");
+            }
+        });
+        let in_time = reached.await;
+        assert!(in_time.is_ok(), "{} of {count} {} within {patience:?}", self.count(), self.what);
+        self.seen.borrow().grew[count - 1]
+    }
+}
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn path_of(kind: &Kind, namespace: &str) -> String {
+    let group = if kind.group.is_empty() { "/api".to_owned() } else { format!("/apis/{}", kind.group) };
+    let all = "watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true&timeoutSeconds=7200";
+    format!("{group}/{}/namespaces/{namespace}/{}?{all}", kind.version, kind.plural)
+}
+
+async fn follow(client: kube::Client, path: String, mark: String, tell: watch::Sender<Seen>) {
+    let request = http::Request::get(path).body(Body::empty()).expect("a path of plain names");
+    let answer = client.send(request).await.expect("the API server does not answer the watch of the measurement");
+    assert!(answer.status().is_success(), "the watch of the measurement is answered {}", answer.status());
+    let mut body = answer.into_body();
+    let mut line = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.expect("the watch of the measurement broke");
+        let mut rest: &[u8] = frame.data_ref().map_or(&[], |data| data);
+        let now = Instant::now();
+        while !rest.is_empty() {
+            rest.read_until(b'\n', &mut line).expect("memory can be read");
+            if line.last() == Some(&b'\n') {
+                tell.send_modify(|seen| seen.learn(&String::from_utf8_lossy(&line), &mark, now));
+                line.clear();
+            }
+        }
+    }
+}
+
+impl Seen {
+    fn learn(&mut self, event: &str, mark: &str, now: Instant) {
+        assert!(!event.starts_with(r#"{"type":"ERROR""#), "the watch of the measurement broke: {event}");
+        if event.starts_with(r#"{"type":"BOOKMARK""#) {
+            self.all_told |= event.contains(ALL_TOLD);
+            return;
+        }
+        let name = name_in(event);
+        if event.starts_with(r#"{"type":"DELETED""#) || !event.contains(mark) {
+            self.members.remove(name);
+        } else if self.members.insert(name.to_owned()) && self.members.len() > self.grew.len() {
+            self.grew.push(now);
+        }
+    }
+}
+
+/// The first name in an object is its own: kind, API version and labels come before it or have none.
+fn name_in(event: &str) -> &str {
+    let after = event.split_once(r#""metadata":{"#).and_then(|(_, metadata)| metadata.split_once(r#""name":""#));
+    after.and_then(|(_, name)| name.split_once('"')).map_or("", |(name, _)| name)
+}
