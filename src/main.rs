@@ -133,5 +133,9 @@ fn prompt_connector(config: &Config) -> Result<HttpsConnector<HttpConnector>, Fa
     connector.enforce_http(false);
     connector.set_nodelay(true);
     connector.set_connect_timeout(config.connect_timeout);
+    // A watch may say nothing for minutes: a connection whose other end is gone is found out by asking it, within a minute.
+    connector.set_keepalive(Some(Duration::from_secs(30)));
+    connector.set_keepalive_interval(Some(Duration::from_secs(10)));
+    connector.set_keepalive_retries(Some(3));
     Ok(config.rustls_https_connector_with_connector(connector)?)
 }

@@ -148,7 +148,21 @@ async fn it_is_ready_only_when_its_caches_are_filled_and_stops_in_peace(world: A
     stage.set().await;
     let metrics = stage.operator.metrics().await.unwrap();
     assert!(metrics.contains("pointsman_workload_patches_total 1"), "{metrics}");
-    assert!(!metrics.contains(stage.place.namespace()), "no object names in labels\n{metrics}");
+    let named: Vec<_> = metrics.lines().filter(|line| line.contains(stage.place.namespace())).collect();
+    let may_name = |line: &&str| {
+        ["pointsman_binding_info{", "pointsman_registry_last_success"].iter().any(|word| line.starts_with(word))
+    };
+    assert!(named.iter().all(may_name), "names of objects are in these two only\n{metrics}");
+    let info = named.iter().find(|line| line.starts_with("pointsman_binding_info")).expect("a binding is told of");
+    for label in [r#"model="model""#, r#"alias="champion""#, r#"running="1""#, r#"ready="True""#, r#"reason="Live""#] {
+        assert!(info.contains(label), "{info}");
+    }
+    let timed =
+        ["pointsman_rollout_seconds_count 1", r#"pointsman_rollouts_total{outcome="Live",trigger="AliasMove"} 1"#];
+    for line in timed.into_iter().chain([r#"pointsman_queue_depth{kind="AliasBinding"} 0"#]) {
+        assert!(metrics.contains(line), "{line}\n{metrics}");
+    }
+    assert!(metrics.contains(r#"operation="registered-models/search",outcome="Answered""#), "{metrics}");
     assert!(stage.operator.stop().unwrap().success(), "{}", stage.operator.log_tail(20));
     // With the watch of bindings held up, the caches cannot be filled.
     let mut pause = stage.api.pause(matching::path_contains("/aliasbindings?"), When::Before);
