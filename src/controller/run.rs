@@ -24,7 +24,7 @@ use super::name::Name;
 use super::queue::{Next, Queue, Queued, queue, turn};
 use super::registry_state::RegistryStates;
 use super::shelf::{Shelf, Shelved};
-use super::watch::{self, follow};
+use super::watch::{self, follow, follow_labelled};
 use super::{binding, model, registry};
 use crate::api::{AliasBinding, names};
 
@@ -225,75 +225,26 @@ where
 fn spawn_watches(tasks: &mut JoinSet<()>, ctx: &Arc<Context>, shard: Option<&str>) {
     let all = watcher::Config::default;
     let sharded = || shard.map_or_else(all, |selector| all().labels(selector));
-    let labelled = || all().labels(names::BINDING_LABEL);
     for (namespace, watch) in scopes(ctx).into_iter().zip(0..) {
-        let (own, shared) = (|| Arc::clone(ctx), watch);
-        tasks.spawn(follow(
-            api(ctx, namespace),
-            all(),
-            shared,
-            own(),
-            |ctx| &ctx.shelves.registries,
-            watch::registry_changed,
-        ));
+        let own = || Arc::clone(ctx);
+        let registries = api(ctx, namespace);
         if shard.is_some() {
-            tasks.spawn(follow(
-                api(ctx, namespace),
-                sharded(),
-                shared,
-                own(),
-                |ctx| &ctx.shelves.kept,
-                watch::registry_changed,
-            ));
+            let registries = registries.clone();
+            tasks.spawn(follow(registries, sharded(), watch, own(), |ctx| &ctx.shelves.kept, watch::registry_changed));
         }
-        tasks.spawn(follow(
-            api(ctx, namespace),
-            sharded(),
-            shared,
-            own(),
-            |ctx| &ctx.shelves.models,
-            watch::model_changed,
-        ));
-        tasks.spawn(follow(
-            api(ctx, namespace),
-            sharded(),
-            shared,
-            own(),
-            |ctx| &ctx.shelves.bindings,
-            watch::binding_changed,
-        ));
-        tasks.spawn(follow(
-            api(ctx, namespace),
-            labelled(),
-            shared,
-            own(),
-            |ctx| &ctx.shelves.workloads,
-            watch::workload_changed,
-        ));
-        tasks.spawn(follow(
-            api(ctx, namespace),
-            labelled(),
-            shared,
-            own(),
-            |ctx| &ctx.shelves.pods,
-            watch::attendant_changed,
-        ));
-        tasks.spawn(follow(
-            api(ctx, namespace),
-            labelled(),
-            shared,
-            own(),
-            |ctx| &ctx.shelves.replica_sets,
-            watch::attendant_changed,
-        ));
-        tasks.spawn(follow(
-            api(ctx, namespace),
-            labelled(),
-            shared,
-            own(),
-            |ctx| &ctx.shelves.jobs,
-            watch::attendant_changed,
-        ));
+        tasks.spawn(follow(registries, all(), watch, own(), |ctx| &ctx.shelves.registries, watch::registry_changed));
+        let models = api(ctx, namespace);
+        tasks.spawn(follow(models, sharded(), watch, own(), |ctx| &ctx.shelves.models, watch::model_changed));
+        let bindings = api(ctx, namespace);
+        tasks.spawn(follow(bindings, sharded(), watch, own(), |ctx| &ctx.shelves.bindings, watch::binding_changed));
+        let workloads = api(ctx, namespace);
+        tasks.spawn(follow_labelled(workloads, watch, own(), |ctx| &ctx.shelves.workloads, watch::workload_changed));
+        let pods = api(ctx, namespace);
+        tasks.spawn(follow_labelled(pods, watch, own(), |ctx| &ctx.shelves.pods, watch::attendant_changed));
+        let sets = api(ctx, namespace);
+        tasks.spawn(follow_labelled(sets, watch, own(), |ctx| &ctx.shelves.replica_sets, watch::attendant_changed));
+        let jobs = api(ctx, namespace);
+        tasks.spawn(follow_labelled(jobs, watch, own(), |ctx| &ctx.shelves.jobs, watch::attendant_changed));
     }
 }
 

@@ -150,6 +150,11 @@ impl<K: Shelved> Shelf<K> {
         });
     }
 
+    /// Whether all is there that so many watches list.
+    pub fn is_filled(&self, watches: usize) -> bool {
+        self.filled.borrow().len() >= watches
+    }
+
     /// Waits until all is there that so many watches list.
     pub async fn wait_until_filled(&self, watches: usize) {
         // It ends only with the shelf itself.

@@ -7,9 +7,11 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
+use k8s_openapi::NamespaceResourceScope;
+use kube::api::ListParams;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Api, ResourceExt};
+use kube::{Api, Resource, ResourceExt};
 
 use super::context::Context;
 use super::name::Name;
@@ -30,23 +32,78 @@ pub async fn follow<K>(
     watch: u16,
     ctx: Arc<Context>,
     shelf: fn(&Context) -> &Shelf<K>,
-    changed: fn(&Context, &K, Put),
+    changed: fn(&Arc<Context>, &K, Put),
 ) where
     K: Clone + Debug + Send + Shelved + 'static,
 {
     let events = watcher(api, config.page_size(PAGE)).default_backoff();
     let tell = |object: &K, put| changed(&ctx, object, put);
-    keep(std::pin::pin!(events), watch, shelf(&ctx), tell).await;
+    keep(std::pin::pin!(events), watch, shelf(&ctx), |_| true, tell).await;
+}
+
+/// The same for what carries a binding's label. In a shard only what belongs to the shard's own bindings is kept.
+pub async fn follow_labelled<K>(
+    api: Api<K>,
+    watch: u16,
+    ctx: Arc<Context>,
+    shelf: fn(&Context) -> &Shelf<K>,
+    changed: fn(&Arc<Context>, &K, Put),
+) where
+    K: Clone + Debug + Send + Shelved + 'static,
+{
+    let is_own =
+        |object: &K| !ctx.is_sharded || binding_of(object).is_some_and(|binding| ctx.shelves.bindings.has(&binding));
+    if ctx.is_sharded {
+        ctx.shelves.bindings.wait_until_filled(ctx.namespaces.len().max(1)).await;
+    }
+    let config = watcher::Config::default().labels(names::BINDING_LABEL).page_size(PAGE);
+    let events = watcher(api, config).default_backoff();
+    let tell = |object: &K, put| changed(&ctx, object, put);
+    keep(std::pin::pin!(events), watch, shelf(&ctx), is_own, tell).await;
+}
+
+/// Reads what belongs to a binding that came into this shard: the watches passed it by while it was another's.
+async fn adopt(ctx: Arc<Context>, binding: Name) {
+    let shelves = &ctx.shelves;
+    adopt_kind(&ctx, &binding, &shelves.workloads).await;
+    adopt_kind(&ctx, &binding, &shelves.replica_sets).await;
+    adopt_kind(&ctx, &binding, &shelves.pods).await;
+    adopt_kind(&ctx, &binding, &shelves.jobs).await;
+    ctx.queues.bindings.wake(binding);
+}
+
+async fn adopt_kind<K>(ctx: &Context, binding: &Name, shelf: &Shelf<K>)
+where
+    K: Clone + Debug + Resource<Scope = NamespaceResourceScope> + Shelved,
+{
+    let watch = ctx.namespaces.iter().position(|namespace| namespace == binding.namespace()).unwrap_or_default();
+    let labelled = ListParams::default().labels(&format!("{}={}", names::BINDING_LABEL, binding.name()));
+    match Api::<K>::namespaced(ctx.client.clone(), binding.namespace()).list(&labelled).await {
+        Ok(found) => {
+            for mut object in found {
+                object.slim();
+                shelf.put(u16::try_from(watch).unwrap_or_default(), &object);
+            }
+        }
+        Err(error) => {
+            tracing::warn!(kind = %K::kind(&()), %error, "what belongs to a binding that came into this shard cannot be read; it is seen when it changes");
+        }
+    }
 }
 
 async fn keep<K: Shelved>(
     mut events: impl Stream<Item = Result<Event<K>, watcher::Error>> + Unpin,
     watch: u16,
     shelf: &Shelf<K>,
+    is_own: impl Fn(&K) -> bool,
     changed: impl Fn(&K, Put),
 ) {
     let mut listed = HashSet::new();
     let put = |mut object: K| {
+        if !is_own(&object) {
+            shelf.remove(&Name::of(&object));
+            return object;
+        }
         object.slim();
         let put = shelf.put(watch, &object);
         if put != Put::Known {
@@ -78,7 +135,7 @@ async fn keep<K: Shelved>(
 }
 
 /// A registry changed: it is looked at again, and the models that name it learn of it.
-pub fn registry_changed(ctx: &Context, registry: &ModelRegistry, _: Put) {
+pub fn registry_changed(ctx: &Arc<Context>, registry: &ModelRegistry, _: Put) {
     let registry = Name::of(registry);
     for model in ctx.models_of(&registry) {
         ctx.queues.models.wake(Name::of(&model));
@@ -87,7 +144,7 @@ pub fn registry_changed(ctx: &Context, registry: &ModelRegistry, _: Put) {
 }
 
 /// A model changed: its own loop, its registry's count, and the bindings that follow it.
-pub fn model_changed(ctx: &Context, model: &RegisteredModel, put: Put) {
+pub fn model_changed(ctx: &Arc<Context>, model: &RegisteredModel, put: Put) {
     let name = Name::of(model);
     for binding in ctx.shelves.bindings.names(of_model(name.namespace(), name.name())) {
         ctx.queues.bindings.wake(binding);
@@ -101,8 +158,12 @@ pub fn model_changed(ctx: &Context, model: &RegisteredModel, put: Put) {
 }
 
 /// A binding changed: its own loop; and where it is new or follows another model, its model's mirror and its rivals.
-pub fn binding_changed(ctx: &Context, binding: &AliasBinding, _: Put) {
+pub fn binding_changed(ctx: &Arc<Context>, binding: &AliasBinding, put: Put) {
     let namespace = binding.namespace().unwrap_or_default();
+    let has_come = put == Put::Moved && ctx.is_sharded && binding.metadata.deletion_timestamp.is_none();
+    if has_come && ctx.shelves.bindings.is_filled(ctx.namespaces.len().max(1)) {
+        tokio::spawn(adopt(Arc::clone(ctx), Name::of(binding)));
+    }
     ctx.queues.bindings.wake(Name::of(binding));
     ctx.wake_model(&namespace, &binding.spec.model_ref.name);
     for rival in ctx.shelves.bindings.names(of_workload(&namespace, binding.workload_name())) {
@@ -111,7 +172,7 @@ pub fn binding_changed(ctx: &Context, binding: &AliasBinding, _: Put) {
 }
 
 /// A labelled Deployment changed: the binding that it names looks, and all that would drive it.
-pub fn workload_changed(ctx: &Context, workload: &Workload, _: Put) {
+pub fn workload_changed(ctx: &Arc<Context>, workload: &Workload, _: Put) {
     let name = Name::of(workload);
     if let Some(label) = workload.labels().get(names::BINDING_LABEL) {
         ctx.wake_binding(name.namespace(), label);
@@ -122,7 +183,7 @@ pub fn workload_changed(ctx: &Context, workload: &Workload, _: Put) {
 }
 
 /// A pod, ReplicaSet or Job changed: the binding that its label names looks.
-pub fn attendant_changed<K: Shelved>(ctx: &Context, attendant: &K, _: Put) {
+pub fn attendant_changed<K: Shelved>(ctx: &Arc<Context>, attendant: &K, _: Put) {
     if let Some(binding) = binding_of(attendant) {
         ctx.queues.bindings.wake(binding);
     }
@@ -147,7 +208,7 @@ mod tests {
     async fn after(events: Vec<Event<Pod>>) -> (Shelf<Pod>, Vec<String>) {
         let (shelf, told) = (Shelf::default(), Mutex::new(Vec::new()));
         let tell = |pod: &Pod, _| told.lock().expect("nothing panics").push(pod.name_any());
-        keep(futures::stream::iter(events.into_iter().map(Ok)), 0, &shelf, tell).await;
+        keep(futures::stream::iter(events.into_iter().map(Ok)), 0, &shelf, |_| true, tell).await;
         (shelf, told.into_inner().expect("nothing panics"))
     }
 

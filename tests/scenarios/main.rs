@@ -12,6 +12,7 @@ mod model;
 mod outage;
 mod people;
 mod process;
+mod scale;
 mod servers;
 mod stage;
 
@@ -43,6 +44,7 @@ fn tell_all(arguments: &Arguments) -> Conclusion {
         outage::scenarios(),
         people::scenarios(),
         process::scenarios(),
+        scale::scenarios(),
         servers::scenarios(),
     ];
     let trial = |(name, scenario): stage::Scenario| {

@@ -171,6 +171,19 @@ impl Stage {
         replicas
     }
 
+    /// An operator of a release of its own that drives one shard, beside others; the first takes the place of the stage's.
+    pub async fn shard(&mut self, world: &World, number: u32, selector: &str) -> Operator {
+        if number == 1 {
+            self.operator.stop().unwrap();
+        }
+        let grounds = world.grounds().await;
+        let watched = self.place.namespace().to_owned();
+        let mut options = options(&self.place, &[&watched], &self.api);
+        options.release = format!("{watched}-{number}");
+        merge(&mut options.values, json!({"shard": selector}));
+        Operator::start(&grounds.control_plane, &grounds.tools, &options).await.unwrap()
+    }
+
     /// Registers so many versions of the stage's model, from sources that need no training.
     pub async fn register(&self, versions: u32) {
         self.register_as(&self.model, versions).await;

@@ -116,6 +116,8 @@ pub enum Fault {
         /// The body.
         body: String,
     },
+    /// A 429 that names so many seconds to wait in Retry-After; the upstream is not asked.
+    Busy(u32),
     /// A 200 with a login page, as a misplaced ingress sends it; the upstream is not asked.
     Html,
     /// A 200 whose JSON ends in the middle; the upstream is not asked.
@@ -547,6 +549,12 @@ fn faulty_answer(fault: Fault) -> Result<Answer, BoxError> {
         Fault::Status { code, content_type, body } => {
             let mut answer = whole(&content_type, body)?;
             *answer.status_mut() = StatusCode::from_u16(code)?;
+            Ok(answer)
+        }
+        Fault::Busy(seconds) => {
+            let mut answer = whole("text/plain", "too many requests".to_owned())?;
+            *answer.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+            answer.headers_mut().insert(hyper::header::RETRY_AFTER, seconds.into());
             Ok(answer)
         }
         Fault::Html => {
