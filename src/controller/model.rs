@@ -30,7 +30,7 @@ use crate::api::registered_model::{CreationPolicy, MirroredAlias, MirroredStage,
 use crate::api::{
     AliasBinding, ModelRegistry, ModelVersion, Reason, RegisteredModel, RegisteredModelStatus, names, reason::Problem,
 };
-use crate::registry::{ModelFacts, Registry};
+use crate::registry::{ListedVersion, ModelFacts, Registry};
 
 /// The most aliases that a status mirrors.
 const MOST_ALIASES: usize = 64;
@@ -287,11 +287,12 @@ impl Look<'_> {
         // Rule 1: a model that was deleted and made again starts at version 1 anew, and that 1 is another version.
         let same_model = old.created_at == created_at;
         let followed = self.followed_aliases();
-        let numbers = self.version_numbers(facts, &old, same_model, &followed).await?;
+        let listed = self.listed(facts, &old, same_model).await?;
+        let known = if same_model { old.versions.as_slice() } else { &[] };
+        let numbers = self.version_numbers(facts, known, &listed, &followed);
         if !same_model {
             self.state.forget_useless(self.name());
         }
-        let known = if same_model { old.versions.as_slice() } else { &[] };
         Ok(RegisteredModelStatus {
             observed_generation: self.model.metadata.generation,
             model_name: Some(self.name().to_owned()),
@@ -300,7 +301,7 @@ impl Look<'_> {
             latest_version: facts.latest_version.clone(),
             aliases: aliases(facts, &old, &followed, now),
             stages: stages(facts, &old, now),
-            versions: self.versions(numbers, known).await?,
+            versions: self.versions(numbers, known, &listed).await?,
             conditions: old.conditions,
         })
     }
@@ -311,21 +312,21 @@ impl Look<'_> {
     }
 
     /// The versions to mirror, the most needed first: pinned, followed, in a stage, aliased, newest.
-    async fn version_numbers(
+    fn version_numbers(
         &self,
         facts: &ModelFacts,
-        old: &RegisteredModelStatus,
-        same_model: bool,
+        known: &[ModelVersion],
+        listed: &[ListedVersion],
         followed: &BTreeSet<String>,
-    ) -> Result<Vec<String>, Problem> {
+    ) -> Vec<String> {
         let pinned = self.bindings.iter().filter_map(|binding| binding.spec.pinned_version.clone());
         let followed = followed.iter().filter_map(|alias| facts.aliases.get(alias).cloned());
         let staged = facts.stages.values().cloned();
         let aliased = facts.aliases.values().cloned();
-        let newest = if same_model && old.latest_version == facts.latest_version {
-            old.versions.iter().map(|version| version.version.clone()).collect()
-        } else {
-            self.client.newest_versions(self.name(), NEWEST).await.map_err(Problem::from)?
+        let mirrored = known.iter().map(|version| &version.version);
+        let newest: Vec<String> = match listed {
+            [] => mirrored.cloned().chain(facts.latest_version.clone()).collect(),
+            listed => listed.iter().map(|version| version.version.clone()).collect(),
         };
         let newest = newest_few(newest);
         let mut numbers = Vec::new();
@@ -335,29 +336,51 @@ impl Look<'_> {
             }
         }
         numbers.truncate(MOST_VERSIONS);
-        Ok(numbers)
+        numbers
+    }
+
+    /// The newest versions, asked for where there is a newer one than those that are mirrored.
+    async fn listed(
+        &self,
+        facts: &ModelFacts,
+        old: &RegisteredModelStatus,
+        same_model: bool,
+    ) -> Result<Vec<ListedVersion>, Problem> {
+        if facts.latest_version.is_none() || (same_model && old.latest_version == facts.latest_version) {
+            return Ok(Vec::new());
+        }
+        self.client.newest_versions(self.name(), NEWEST).await.map_err(Problem::from)
     }
 
     /// The details of each version: those that are known as they are, the others asked for once.
-    async fn versions(&self, numbers: Vec<String>, known: &[ModelVersion]) -> Result<Vec<ModelVersion>, Problem> {
+    async fn versions(
+        &self,
+        numbers: Vec<String>,
+        known: &[ModelVersion],
+        listed: &[ListedVersion],
+    ) -> Result<Vec<ModelVersion>, Problem> {
         let mut versions = Vec::with_capacity(numbers.len());
         for number in numbers {
             let known = known.iter().find(|version| version.version == number);
             match known {
                 // What hindered a version may have been mended since, so it is asked for again now and then.
                 Some(version) if version.problem.is_none() || self.was_asked(&number) => versions.push(version.clone()),
-                _ => versions.extend(self.version(&number).await?),
+                _ => versions.extend(self.version(&number, listed).await?),
             }
         }
         versions.sort_by_key(|version| std::cmp::Reverse(version.version.parse::<u64>().unwrap_or_default()));
         Ok(versions)
     }
 
-    async fn version(&self, number: &str) -> Result<Option<ModelVersion>, Problem> {
+    async fn version(&self, number: &str, listed: &[ListedVersion]) -> Result<Option<ModelVersion>, Problem> {
         if self.was_asked(number) {
             return Ok(None);
         }
-        let found = self.client.get_version(self.name(), number).await.map_err(Problem::from)?;
+        let found = match listed.iter().find(|version| version.version == number) {
+            Some(listed) => self.client.describe_listed(self.name(), listed.clone()).await.map(Some),
+            None => self.client.get_version(self.name(), number).await,
+        };
+        let found = found.map_err(Problem::from)?;
         if found.as_ref().is_none_or(|version| version.problem.is_some()) {
             self.state.note_useless(self.name(), number);
         }

@@ -22,3 +22,4 @@ pub use client::{Connection, Credentials, Registry};
 pub use count::Requests;
 pub use error::RegistryError;
 pub use models::ModelFacts;
+pub use versions::ListedVersion;

@@ -20,6 +20,19 @@ const SEARCH: &[&str] = &["api/2.0/mlflow/model-versions/search"];
 /// The URI of a version's files, or why there is none.
 type Resolved = Result<String, String>;
 
+/// A version as a listing brought it; to be described where nothing is known of it yet.
+#[derive(Clone, Debug)]
+pub struct ListedVersion {
+    /// Its number.
+    pub version: String,
+    found: wire::ModelVersion,
+}
+
+fn listed(found: wire::ModelVersion) -> Option<(u64, ListedVersion)> {
+    let version = found.version.as_ref()?.0.clone();
+    Some((version_number(&version)?, ListedVersion { version, found }))
+}
+
 impl Registry {
     /// A version with all that is known of it. `None`: the registry says plainly that there is none. Where the source
     /// leads nowhere, `problem` says why, and the artifact URI is absent.
@@ -28,6 +41,14 @@ impl Registry {
     /// Where the registry cannot be asked, refuses, or answers what cannot be used. A detail that is missing or
     /// refused is left out.
     pub async fn get_version(&self, model: &str, version: &str) -> Result<Option<api::ModelVersion>, RegistryError> {
+        match self.find_version(model, version).await? {
+            Some(found) => self.describe(model, version, found).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// A version as the registry has it.
+    async fn find_version(&self, model: &str, version: &str) -> Result<Option<wire::ModelVersion>, RegistryError> {
         let Some(number) = version_number(version) else { return Ok(None) };
         let answer: wire::VersionAnswer =
             match self.ask_json(&Ask::get(GET, &[("name", model), ("version", version)])).await {
@@ -40,7 +61,7 @@ impl Registry {
         if !same {
             return Err(RegistryError::invalid(&self.place(GET), "another version than the one that was asked for"));
         }
-        self.describe(model, version, found).await.map(Some)
+        Ok(Some(found))
     }
 
     async fn describe(
@@ -73,36 +94,47 @@ impl Registry {
         Ok(run.unwrap_or_default().describe(described))
     }
 
-    /// The numbers of a model's newest versions, newest first.
+    /// A version that a listing brought, with all that is known of it, as [`Registry::get_version`] answers it.
+    ///
+    /// # Errors
+    /// As [`Registry::get_version`].
+    pub async fn describe_listed(
+        &self,
+        model: &str,
+        listed: ListedVersion,
+    ) -> Result<api::ModelVersion, RegistryError> {
+        self.describe(model, &listed.version, listed.found).await
+    }
+
+    /// A model's newest versions, newest first.
     ///
     /// # Errors
     /// Where the registry cannot be asked, refuses, or answers what cannot be used.
-    pub async fn newest_versions(&self, model: &str, count: u32) -> Result<Vec<String>, RegistryError> {
+    pub async fn newest_versions(&self, model: &str, count: u32) -> Result<Vec<ListedVersion>, RegistryError> {
         if count == 0 {
             return Ok(Vec::new());
         }
         let page = match self.search_versions(&filter::name_in([model]), count).await {
             Err(error) if error.code() == Some("INVALID_PARAMETER_VALUE") => {
-                let Some(equals) = filter::name_equals(model) else {
-                    return Ok(self
-                        .get_model(model)
-                        .await?
-                        .and_then(|facts| facts.latest_version)
-                        .into_iter()
-                        .collect());
-                };
+                // A name that no filter can hold: its newest version is asked for by number.
+                let Some(equals) = filter::name_equals(model) else { return self.newest_version(model).await };
                 self.search_versions(&equals, count).await?
             }
             outcome => outcome?,
         };
         let named = page.model_versions.into_iter().filter(|version| version.name.as_deref() == Some(model));
-        let mut versions: Vec<(u64, String)> = named
-            .filter_map(|version| version.version)
-            .filter_map(|word| Some((version_number(&word.0)?, word.0)))
-            .collect();
-        versions.sort_unstable_by(|one, other| other.cmp(one));
-        versions.dedup();
+        let mut versions: Vec<(u64, ListedVersion)> = named.filter_map(listed).collect();
+        versions.sort_unstable_by_key(|(number, _)| std::cmp::Reverse(*number));
+        versions.dedup_by_key(|(number, _)| *number);
         Ok(versions.into_iter().map(|(_, version)| version).take(count as usize).collect())
+    }
+
+    async fn newest_version(&self, model: &str) -> Result<Vec<ListedVersion>, RegistryError> {
+        let Some(number) = self.get_model(model).await?.and_then(|facts| facts.latest_version) else {
+            return Ok(Vec::new());
+        };
+        let found = self.find_version(model, &number).await?;
+        Ok(found.and_then(listed).map(|(_, version)| version).into_iter().collect())
     }
 
     async fn search_versions(&self, filter: &str, count: u32) -> Result<wire::VersionPage, RegistryError> {
