@@ -11,6 +11,8 @@ use tokio::sync::Semaphore;
 
 use super::announce::Announcer;
 use super::evidence::Book;
+use super::hearing::Hearing;
+use super::lease::Fence;
 use super::metrics::Metrics;
 use super::name::Name;
 use super::queue::Queue;
@@ -49,6 +51,12 @@ pub struct Context {
     pub allow_file_artifacts: bool,
     /// Whether a metric names each binding.
     pub binding_info_metric: bool,
+    /// Models that were heard of and not asked for yet.
+    pub hearing: Hearing,
+    /// Open while this replica leads.
+    pub fence: Fence,
+    /// Whether deliveries of webhooks are listened to.
+    pub hears_webhooks: bool,
     /// Writes Events.
     pub announcer: Announcer,
     /// Counts.

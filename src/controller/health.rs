@@ -30,11 +30,11 @@ impl Readiness {
     }
 }
 
-/// Serves health and metrics until the process ends.
-pub async fn serve(address: SocketAddr, readiness: Readiness, ctx: Arc<Context>) -> std::io::Result<()> {
+/// Serves health, metrics and `more` until the process ends.
+pub async fn serve(address: SocketAddr, readiness: Readiness, ctx: Arc<Context>, more: Router) -> std::io::Result<()> {
     let listener = TcpListener::bind(address).await?;
     tracing::info!(address = %listener.local_addr()?, "health and metrics are served");
-    axum::serve(listener, router(readiness, ctx)).await
+    axum::serve(listener, router(readiness, ctx).merge(more)).await
 }
 
 fn router(readiness: Readiness, ctx: Arc<Context>) -> Router {

@@ -53,6 +53,8 @@ pub struct Metrics {
     pub status_writes: Family<Kind, Counter>,
     /// Transitions of bindings, by reason.
     pub transitions: Family<Transition, Counter>,
+    /// Deliveries of webhooks, by what became of them.
+    pub webhook_deliveries: Family<Outcome, Counter>,
     /// 1 where this replica leads an election.
     pub leader: Gauge,
 }
@@ -124,6 +126,7 @@ impl Default for Metrics {
             rollouts: Family::default(),
             status_writes: Family::default(),
             transitions: Family::default(),
+            webhook_deliveries: Family::default(),
             leader: Gauge::default(),
         }
     }
@@ -194,6 +197,8 @@ impl Metrics {
         registry.register("rollouts", "Entries of the ledger, by outcome and trigger", self.rollouts.clone());
         registry.register("status_writes", "Statuses written, by kind", self.status_writes.clone());
         registry.register("binding_transitions", "Transitions of bindings, by reason", self.transitions.clone());
+        let deliveries = self.webhook_deliveries.clone();
+        registry.register("webhook_deliveries", "Deliveries of webhooks, by what became of them", deliveries);
         registry.register("leader", "1 where this replica leads an election", self.leader.clone());
         registry
     }

@@ -19,6 +19,7 @@ use super::registry_state::RegistryState;
 use super::shelf::Shelved;
 use super::shelved::{of_registered_name, of_registry};
 use super::status;
+use super::webhook;
 use super::write_back::write_back;
 use crate::api::conditions::{READY, RECONCILING, STALLED, Wanted, transition};
 use crate::api::{ModelRegistry, ModelRegistryStatus, Reason, names, reason::Problem};
@@ -32,8 +33,10 @@ pub async fn reconcile(registry: Arc<ModelRegistry>, ctx: Arc<Context>) -> Resul
     let namespace = registry.namespace().unwrap_or_default();
     let name = registry.name_any();
     if registry.metadata.deletion_timestamp.is_some() {
-        ctx.registries.forget(&namespace, &name);
-        ctx.metrics.forget(&namespace, &name);
+        return webhook::finalize(&registry, &ctx).await;
+    }
+    if ctx.keeps(&Name::of(registry.as_ref())) && webhook::keep_finalizer(&registry, &ctx).await? {
+        // The write comes back as a change.
         return Ok(Next::await_change());
     }
     let state = ctx.registries.of(&namespace, &name);
@@ -48,9 +51,14 @@ pub async fn reconcile(registry: Arc<ModelRegistry>, ctx: Arc<Context>) -> Resul
     }
     write_back(&registry, &ctx);
     if ctx.keeps(&own) {
+        webhook::attend(&registry, &ctx, &state);
         publish(&registry, &ctx, &state, watched.len()).await?;
     }
-    Ok(if registry.spec.suspend { Next::await_change() } else { Next::requeue(state.until_next_look()) })
+    Ok(if registry.spec.suspend {
+        Next::await_change()
+    } else {
+        Next::requeue(state.until_next_look().min(state.webhook.until_due()))
+    })
 }
 
 /// How long until the next look: the interval, and longer while the registry is ill, or where it asked for patience.
@@ -153,7 +161,7 @@ async fn ask(
     let (asked_at, mut changed, mut missing) = (Instant::now(), BTreeSet::new(), watched.clone());
     let learn = |model: ModelFacts| {
         missing.remove(&model.name);
-        if state.learn(&model.name, Some(&model), asked_at) {
+        if state.learn_by_polling(&model.name, &model, asked_at) {
             changed.insert(model.name);
         }
     };
@@ -161,7 +169,7 @@ async fn ask(
     Ok(Answer { connection, client, changed, missing })
 }
 
-async fn connection(registry: &ModelRegistry, ctx: &Context) -> Result<Connection, Problem> {
+pub async fn connection(registry: &ModelRegistry, ctx: &Context) -> Result<Connection, Problem> {
     let mut connection = Connection::new(registry.spec.mlflow.uri.clone());
     connection.workspace.clone_from(&registry.spec.mlflow.workspace);
     connection.credentials = credentials(registry, ctx).await?;
@@ -190,7 +198,7 @@ pub async fn artifact_settings(registry: &ModelRegistry, ctx: &Context) -> Resul
     Ok(secret.data.unwrap_or_default().into_iter().filter_map(|(key, bytes)| Some((key, text(bytes.0)?))).collect())
 }
 
-async fn secret(registry: &ModelRegistry, ctx: &Context, name: &str) -> Result<Secret, Problem> {
+pub async fn secret(registry: &ModelRegistry, ctx: &Context, name: &str) -> Result<Secret, Problem> {
     let namespace = registry.namespace().unwrap_or_default();
     let found = Api::<Secret>::namespaced(ctx.client.clone(), &namespace).get_opt(name).await;
     named("Secret", &namespace, name, found)
@@ -207,7 +215,7 @@ fn named<K>(kind: &str, namespace: &str, name: &str, found: Result<Option<K>, ku
     }
 }
 
-fn text_of(secret: &Secret, name: &str, key: &str) -> Result<String, Problem> {
+pub fn text_of(secret: &Secret, name: &str, key: &str) -> Result<String, Problem> {
     let missing = |why: &str| {
         Problem::new(
             Reason::CredentialsNotFound,
@@ -242,11 +250,13 @@ async fn publish(
     watched: usize,
 ) -> Result<(), Failure> {
     let old = registry.status.clone().unwrap_or_default();
-    let conditions = conditions(registry, state);
+    let mut conditions = conditions(registry, state);
+    conditions.extend(webhook::condition(registry, ctx, state));
     let new = ModelRegistryStatus {
         observed_generation: registry.metadata.generation,
         watched_models: i32::try_from(watched).ok(),
         server_version: state.server_version().or_else(|| old.server_version.clone()),
+        webhook: webhook::registered(registry, state),
         conditions: transition(&old.conditions, conditions, registry.metadata.generation, Timestamp::now()),
     };
     if registry.status.as_ref() == Some(&new) {

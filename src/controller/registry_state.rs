@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::locked::lock;
 use super::shelf::{pack, unpack};
+use super::webhook::WebhookState;
 use super::write_back::KnownTags;
 use crate::api::reason::Problem;
 use crate::artifact::Stores;
@@ -37,6 +38,8 @@ impl RegistryStates {
 pub struct RegistryState {
     /// What is known of the deployment tags in it.
     pub written: KnownTags,
+    /// What is known of the webhook in it.
+    pub webhook: WebhookState,
     inner: Mutex<Inner>,
 }
 
@@ -108,6 +111,11 @@ impl RegistryState {
         inner.generation = generation;
         inner.request = request;
         inner.next_look = Some(Instant::now() + next);
+    }
+
+    /// Has the next look made at the next pass.
+    pub fn look_soon(&self) {
+        lock(&self.inner).next_look = None;
     }
 
     /// How long until the next look.
@@ -198,6 +206,20 @@ impl RegistryState {
         true
     }
 
+    /// The same for an answer to a look at all models. An alias that moved since the look before should have been announced.
+    pub fn learn_by_polling(&self, model: &str, facts: &ModelFacts, asked_at: Instant) -> bool {
+        let before = lock(&self.inner).facts.get(model).map(|seen| (seen.facts.clone(), seen.asked_at));
+        let is_news = self.learn(model, Some(facts), asked_at);
+        let moved_since = before.filter(|(_, before)| is_news && *before <= asked_at).and_then(|(packed, before)| {
+            let known: ModelFacts = unpack(&packed?)?;
+            is_moved(&known, facts).then_some(before)
+        });
+        if let Some(since) = moved_since {
+            self.webhook.found_by_polling(model, since, asked_at);
+        }
+        is_news
+    }
+
     /// Forgets what was seen of a model, so that it is asked for directly.
     pub fn doubt(&self, model: &str) {
         lock(&self.inner).facts.remove(model);
@@ -232,4 +254,10 @@ impl RegistryState {
         let key = (namespace.to_owned(), object.to_owned());
         lock(&self.inner).model_requests.insert(key, request.clone()).as_ref() != Some(request)
     }
+}
+
+/// Whether an alias of the same model was made, or names another version. What is deleted with a version is announced by nobody.
+fn is_moved(before: &ModelFacts, after: &ModelFacts) -> bool {
+    let is_same = before.created_at == after.created_at;
+    is_same && after.aliases.iter().any(|(alias, version)| before.aliases.get(alias) != Some(version))
 }

@@ -4,13 +4,18 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 
+use axum::Router;
+use futures::future;
 use kube::api::ListParams;
 use kube::runtime::events::Reporter;
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource};
-use tokio::sync::watch::Receiver;
+use tokio::net::TcpListener;
+use tokio::sync::watch as signal;
 use tokio::task::JoinSet;
 
 use super::announce::Announcer;
@@ -18,15 +23,18 @@ use super::context::{Context, Permits, Queues, Shelves};
 use super::evidence::{self, Book};
 use super::failure::{Failure, try_again};
 use super::health::{Readiness, serve};
-use super::lease::{Candidate, Election, Fence};
+use super::hearing::Hearing;
+use super::lease::{Candidate, Election, Fence, Leader};
 use super::metrics::{Kind, Metrics};
 use super::name::Name;
 use super::queue::{Next, Queue, Queued, queue, turn};
+use super::receiver::Receiver;
 use super::registry_state::RegistryStates;
 use super::shelf::{Shelf, Shelved};
 use super::watch::{self, follow, follow_labelled};
 use super::{binding, model, registry};
 use crate::api::{AliasBinding, names};
+use crate::webhook::{self, Certificate};
 
 /// How long Events that are still to be written may take when the operator ends.
 const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(3);
@@ -36,6 +44,8 @@ const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(3);
 pub struct Settings {
     /// Where health and metrics are served.
     pub health_address: SocketAddr,
+    /// Where deliveries of webhooks are listened to, if anywhere.
+    pub webhook: Option<WebhookSettings>,
     /// The namespaces to watch; all where empty.
     pub watch_namespaces: Vec<String>,
     /// This process's name in Events.
@@ -50,6 +60,15 @@ pub struct Settings {
     pub binding_info_metric: bool,
     /// How to take part in an election; `None` for a process that is alone.
     pub election: Option<Election>,
+}
+
+/// How deliveries of webhooks are listened to.
+#[derive(Clone, Debug)]
+pub struct WebhookSettings {
+    /// Where.
+    pub address: SocketAddr,
+    /// A folder with `tls.crt` and `tls.key`, for https.
+    pub tls_folder: Option<PathBuf>,
 }
 
 /// Why the operator ended other than by request.
@@ -72,6 +91,14 @@ pub enum RunError {
         selector: String,
         /// The API server's words.
         cause: String,
+    },
+    /// The webhook address cannot be served.
+    #[error("webhooks cannot be listened to at {address}: {source}; choose another --webhook-address")]
+    Webhook {
+        /// The address.
+        address: SocketAddr,
+        /// The cause.
+        source: std::io::Error,
     },
     /// Another replica leads, or the Lease could not be renewed in time. The process ends, and begins anew as a candidate.
     #[error(
@@ -102,7 +129,7 @@ pub async fn run(
     let reporter = Reporter { controller: names::FIELD_MANAGER.to_owned(), instance: settings.instance.clone() };
     let (announcer, announcing) = Announcer::start(client.clone(), reporter);
     let (queues, queued) = all_queues();
-    let ctx = Arc::new(context(client, &settings, announcer, queues));
+    let ctx = Arc::new(context(client, &settings, announcer, queues, fence.clone()));
     let (stop_loops, stopping) = tokio::sync::watch::channel(false);
     let (fill, filled) = tokio::sync::watch::channel(false);
     let mut watches = JoinSet::new();
@@ -113,12 +140,15 @@ pub async fn run(
     let (tell_lost, lost) = tokio::sync::oneshot::channel();
     let (end, ended) = tokio::sync::oneshot::channel();
     let candidate = settings.election.clone().map(|election| Candidate::new(ctx.client.clone(), election, fence));
+    let leader = candidate.as_ref().map(Candidate::leader).unwrap_or_default();
+    let (listening, for_replicas) = listen(settings.webhook.as_ref(), &ctx, &readiness, leader).await?;
     let leading = tokio::spawn(lead(Arc::clone(&ctx), readiness.clone(), fill, candidate, tell_lost, ended));
     let address = settings.health_address;
-    let health = serve(address, readiness, Arc::clone(&ctx));
+    let health = serve(address, readiness, Arc::clone(&ctx), for_replicas);
     tokio::select! {
         () = stop => tracing::info!("stopping: passes under way are brought to their end"),
         served = health => served.map_err(|source| RunError::Health { address, source })?,
+        () = listening => {}
         // What is under way cannot be written any more: the fence is closed.
         Ok(()) = lost => return Err(RunError::LeadershipLost),
     }
@@ -156,7 +186,7 @@ fn all_queues() -> (Queues, AllQueued) {
     (Queues { registries, models, bindings }, queued)
 }
 
-fn context(client: Client, settings: &Settings, announcer: Announcer, queues: Queues) -> Context {
+fn context(client: Client, settings: &Settings, announcer: Announcer, queues: Queues, fence: Fence) -> Context {
     Context {
         client,
         namespaces: settings.watch_namespaces.iter().cloned().collect(),
@@ -169,9 +199,45 @@ fn context(client: Client, settings: &Settings, announcer: Announcer, queues: Qu
         cluster_name: settings.cluster_name.clone(),
         allow_file_artifacts: settings.allow_file_artifacts,
         binding_info_metric: settings.binding_info_metric,
+        hearing: Hearing::default(),
+        fence,
+        hears_webhooks: settings.webhook.is_some(),
         announcer,
         metrics: Metrics::default(),
     }
+}
+
+type Listening = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Opens the webhook port, where there is to be one, on every replica; and what the leader listens to beside its health.
+async fn listen(
+    settings: Option<&WebhookSettings>,
+    ctx: &Arc<Context>,
+    readiness: &Readiness,
+    leader: Leader,
+) -> Result<(Listening, Router), RunError> {
+    let Some(WebhookSettings { address, tls_folder }) = settings.cloned() else {
+        return Ok((Box::pin(future::pending()), Router::new()));
+    };
+    let fault = |source| RunError::Webhook { address, source };
+    let receiver = Receiver::new(Arc::clone(ctx), readiness.clone(), leader);
+    let receiver = receiver.map_err(|error| fault(std::io::Error::other(error)))?;
+    let listener = TcpListener::bind(address).await.map_err(fault)?;
+    let certificate = tls_folder.map(Certificate::of);
+    let tls = certificate.as_ref().map(Certificate::server_config).transpose();
+    let tls = tls.map_err(|error| fault(std::io::Error::other(error)))?.map(Arc::new);
+    tracing::info!(%address, https = tls.is_some(), "webhooks are listened to");
+    let for_replicas = Arc::clone(&receiver).for_replicas();
+    let serving = webhook::serve(listener, tls, receiver.for_registries());
+    let following = async move {
+        if let Some(certificate) = certificate {
+            certificate.follow().await;
+        }
+    };
+    let listening = async move {
+        tokio::join!(serving, following);
+    };
+    Ok((Box::pin(listening), for_replicas))
 }
 
 /// Waits for the caches, then to lead, then starts the loops by `fill`; keeps leading until that is lost, or the operator ends.
@@ -251,8 +317,8 @@ fn spawn_watches(tasks: &mut JoinSet<()>, ctx: &Arc<Context>, shard: Option<&str
 /// What the loops listen to beside their queues.
 #[derive(Clone)]
 struct Signals {
-    stopping: Receiver<bool>,
-    filled: Receiver<bool>,
+    stopping: signal::Receiver<bool>,
+    filled: signal::Receiver<bool>,
 }
 
 fn spawn_loops(tasks: &mut JoinSet<()>, ctx: &Arc<Context>, queued: AllQueued, signals: &Signals) {

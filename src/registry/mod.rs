@@ -13,6 +13,7 @@ pub(crate) mod redact;
 pub(crate) mod source;
 mod tags;
 mod versions;
+mod webhooks;
 mod wire;
 
 #[cfg(test)]
@@ -23,3 +24,4 @@ pub use count::Requests;
 pub use error::RegistryError;
 pub use models::ModelFacts;
 pub use versions::ListedVersion;
+pub use webhooks::{Trial, WantedWebhook, Webhook};

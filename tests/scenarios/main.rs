@@ -15,6 +15,7 @@ mod process;
 mod scale;
 mod servers;
 mod stage;
+mod webhooks;
 
 use std::sync::Arc;
 
@@ -46,6 +47,7 @@ fn tell_all(arguments: &Arguments) -> Conclusion {
         process::scenarios(),
         scale::scenarios(),
         servers::scenarios(),
+        webhooks::scenarios(),
     ];
     let trial = |(name, scenario): stage::Scenario| {
         let (runtime, world) = (Arc::clone(&runtime), Arc::clone(&world));
