@@ -110,7 +110,9 @@ impl<K: Shelved> Shelf<K> {
         let packed = pack(object);
         let mut inner = lock(&self.inner);
         let old = inner.objects.get(&name);
-        let is_known = old.is_some_and(|old| old.version == version || (old.is_own && old.version > version));
+        // A watch shows versions in their order, and an answer to a write may come late: the newer of the two stands.
+        let is_late = |old: &Kept| old.version > version && (old.is_own || watch.is_none());
+        let is_known = old.is_some_and(|old| old.version == version || is_late(old));
         let (watch, is_own) = match (watch, old) {
             (Some(watch), _) => (watch, false),
             (None, Some(old)) => (old.watch, true),

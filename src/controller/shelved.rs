@@ -208,6 +208,11 @@ mod tests {
         assert_eq!(shown(&shelf).as_deref(), Some("9"));
         assert_eq!(shelf.put(0, &binding("9", "m")), Put::Known);
         assert_eq!(shelf.put(0, &binding("10", "m")), Put::Changed);
+        assert_eq!(
+            shelf.put_own(&binding("9", "m")),
+            Put::Known,
+            "the answer came after what somebody else wrote on top"
+        );
         assert_eq!(shown(&shelf).as_deref(), Some("10"));
     }
 
