@@ -67,8 +67,17 @@ impl Hearing {
     }
 }
 
-/// Something was heard of a model: it is looked at now. `registry` is one that exists.
+/// A delivery spoke of a model: it is looked at now. `registry` is one that exists.
 pub fn hear(ctx: &Arc<Context>, namespace: &str, registry: &str, model: String) {
+    let state = ctx.registries.of(namespace, registry);
+    if state.webhook.heard(&BTreeSet::from([model.clone()])) {
+        ctx.queues.registries.wake(Name::new(namespace, registry));
+    }
+    ask_for(ctx, namespace, registry, model);
+}
+
+/// A model is looked at now, together with all others that are asked for in the same moment.
+pub fn ask_for(ctx: &Arc<Context>, namespace: &str, registry: &str, model: String) {
     if ctx.hearing.add(namespace, registry, model) {
         tokio::spawn(follow(Arc::clone(ctx), namespace.to_owned(), registry.to_owned()));
     }
@@ -87,9 +96,6 @@ async fn look(ctx: &Context, namespace: &str, name: &str, heard: Heard) {
     }
     let state = ctx.registries.of(namespace, name);
     let own = Name::new(namespace, name);
-    if state.webhook.heard(&heard.models) {
-        ctx.queues.registries.wake(own.clone());
-    }
     // Each by its key: what is heard of costs the same whether fifty models are watched or ten thousand.
     let is_watched = |model: &&String| !ctx.shelves.models.names(of_registered_name(&own, model)).is_empty();
     let watching: BTreeSet<String> = heard.models.iter().filter(is_watched).cloned().collect();

@@ -55,7 +55,7 @@ pub struct Metrics {
     pub transitions: Family<Transition, Counter>,
     /// Deliveries of webhooks, by what became of them.
     pub webhook_deliveries: Family<Outcome, Counter>,
-    /// 1 where this replica leads an election.
+    /// 1 where this replica acts, being alone or the leader.
     pub leader: Gauge,
 }
 
@@ -199,7 +199,7 @@ impl Metrics {
         registry.register("binding_transitions", "Transitions of bindings, by reason", self.transitions.clone());
         let deliveries = self.webhook_deliveries.clone();
         registry.register("webhook_deliveries", "Deliveries of webhooks, by what became of them", deliveries);
-        registry.register("leader", "1 where this replica leads an election", self.leader.clone());
+        registry.register("leader", "1 where this replica acts, being alone or the leader", self.leader.clone());
         registry
     }
 }

@@ -16,6 +16,7 @@ use serde_json::json;
 
 use super::context::{Context, registry_namespace};
 use super::failure::Failure;
+use super::hearing::ask_for;
 use super::metrics::Kind;
 use super::name::Name;
 use super::queue::Next;
@@ -51,7 +52,16 @@ pub async fn reconcile(model: Arc<RegisteredModel>, ctx: Arc<Context>) -> Result
         // The write comes back as a change.
         return Ok(Next::await_change());
     }
-    let mirrored = match usable_registry(&model, &ctx).await {
+    let usable = usable_registry(&model, &ctx).await;
+    if let Ok((registry, state)) = &usable
+        && state.is_unasked(model.model_name())
+    {
+        // Nobody asked for it yet: it is asked for together with all that are new. The answer wakes it.
+        let (namespace, registry) = (registry.namespace().unwrap_or_default(), registry.name_any());
+        ask_for(&ctx, &namespace, &registry, model.model_name().to_owned());
+        return Ok(Next::requeue(LEAST_PATIENCE));
+    }
+    let mirrored = match usable {
         Ok((registry, state)) => mirror(&model, &ctx, &registry, &state).await,
         Err(problem) => Err(problem),
     };

@@ -2,7 +2,7 @@
 //!
 //! Absent: anything that must survive a restart. That is in the cluster.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -48,6 +48,8 @@ struct Inner {
     registry: Option<Registry>,
     connection: Option<Connection>,
     facts: HashMap<String, Seen>,
+    /// Models that an answer lacked, and that no direct question was answered for since.
+    doubted: HashSet<String>,
     /// The names of the watched models, until one more or less is watched.
     watched: Option<Arc<BTreeSet<String>>>,
     /// How many looks in a row failed.
@@ -202,6 +204,7 @@ impl RegistryState {
                 return false;
             }
         }
+        inner.doubted.remove(model);
         inner.facts.insert(model.to_owned(), Seen { facts, asked_at, changed_at: Instant::now() });
         true
     }
@@ -222,12 +225,22 @@ impl RegistryState {
 
     /// Forgets what was seen of a model, so that it is asked for directly.
     pub fn doubt(&self, model: &str) {
-        lock(&self.inner).facts.remove(model);
+        let mut inner = lock(&self.inner);
+        inner.facts.remove(model);
+        inner.doubted.insert(model.to_owned());
+    }
+
+    /// Whether nothing is known of a model, and no answer that lacked it is a reason to ask for it directly.
+    pub fn is_unasked(&self, model: &str) -> bool {
+        let inner = lock(&self.inner);
+        !inner.facts.contains_key(model) && !inner.doubted.contains(model)
     }
 
     /// Forgets the facts of models that nobody watches any more.
     pub fn retain(&self, watched: impl Fn(&str) -> bool) {
-        lock(&self.inner).facts.retain(|name, _| watched(name));
+        let mut inner = lock(&self.inner);
+        inner.facts.retain(|name, _| watched(name));
+        inner.doubted.retain(|name| watched(name));
     }
 
     /// Whether a version was found absent, or with a problem, within this time.

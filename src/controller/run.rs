@@ -254,6 +254,7 @@ async fn lead(
         _ = &mut ended => return,
     }
     let Some(mut candidate) = candidate else {
+        ctx.metrics.leader.set(1);
         let _ = fill.send(true);
         let _ = ended.await;
         return;
