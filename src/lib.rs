@@ -12,4 +12,5 @@ pub mod cli;
 pub mod controller;
 pub mod registry;
 pub mod rollout;
+pub mod webhook;
 pub mod workload;

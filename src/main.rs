@@ -2,6 +2,7 @@
 //!
 //! Absent: everything else.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use kube::client::{Body, ConfigExt, retry::RetryPolicy};
 use kube::{Client, Config};
 use pointsman::api::custom_resource_definitions;
 use pointsman::cli::{Arguments, Command, LogFormat, RunArguments};
-use pointsman::controller::{Election, Fence, Settings, run};
+use pointsman::controller::{Election, Fence, Settings, WebhookSettings, run};
 use tokio::signal::unix::{SignalKind, signal};
 use tower::filter::FilterLayer;
 use tower::retry::RetryLayer;
@@ -77,8 +78,10 @@ async fn connect_and_run(arguments: RunArguments) -> Result<(), Failure> {
     let fence = if arguments.leader_election { Fence::closed() } else { Fence::open() };
     let election = election(&arguments, &config.default_namespace);
     let client = fenced_client(config, fence.clone())?;
+    let tls_folder = arguments.webhook_tls_folder;
     let settings = Settings {
         health_address: arguments.health_address,
+        webhook: arguments.webhook_address.map(|address| WebhookSettings { address, tls_folder }),
         watch_namespaces: arguments.watch_namespaces,
         instance: arguments.instance,
         cluster_name: arguments.cluster_name,
@@ -101,6 +104,7 @@ fn election(arguments: &RunArguments, own_namespace: &str) -> Option<Election> {
         name: arguments.lease_name.clone(),
         identity,
         duration: Duration::from_secs(arguments.lease_seconds),
+        address: arguments.pod_ip.map(|ip| SocketAddr::new(ip, arguments.health_address.port())),
     })
 }
 

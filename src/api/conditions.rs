@@ -20,6 +20,11 @@ pub const RESOLVED: &str = "Resolved";
 /// because Pointsman has no way to ask; `Pending` where it was not asked yet; `ArtifactUnavailable` where False.
 pub const ARTIFACT_AVAILABLE: &str = "ArtifactAvailable";
 
+/// Deliveries of the registry's webhook arrive (on a `ModelRegistry`; absent where `spec.webhook` is off). It hinders nothing:
+/// polling goes on whatever it says. Reasons: `WebhookReady` where True; `Pending` and `WebhookSettling` where Unknown; where
+/// False the other reasons that begin with Webhook, `CredentialsNotFound`, and the registry's problem.
+pub const WEBHOOK_READY: &str = "WebhookReady";
+
 /// The longest message that a condition carries, in characters.
 const LONGEST_MESSAGE: usize = 1024;
 

@@ -56,6 +56,11 @@ pub struct ModelRegistrySpec {
     /// True: do not ask the registry anything. What was resolved stays in force.
     #[serde(default)]
     pub suspend: bool,
+    /// How the registry's webhooks announce moves, so that they are seen at once; polling goes on in any case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self.mode != 'Managed' || has(self.url)").message("webhook.mode Managed needs webhook.url: the receiver's base address as MLflow reaches it, such as http://pointsman-webhook.pointsman.svc:8443"))]
+    #[x_kube(validation = Rule::new("self.mode == 'Off' || has(self.secretRef)").message("webhook.mode Managed and External need webhook.secretRef: the Secret that deliveries are signed with, such as {name: mlflow-webhook}"))]
+    pub webhook: Option<Webhook>,
     /// Which namespaces' RegisteredModels may use this registry.
     #[serde(default)]
     #[x_kube(validation = Rule::new("(self.from == 'Selector') == has(self.selector)").message("allowedNamespaces.selector goes with from: Selector, and only with it"))]
@@ -179,6 +184,54 @@ fn default_ca_key() -> String {
     "ca.crt".to_owned()
 }
 
+/// How a registry's webhooks are listened to.
+#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Webhook {
+    /// Managed: Pointsman registers the webhook in MLflow and keeps it. External: it is registered by hand, and deliveries are accepted. Off: neither.
+    #[serde(default)]
+    pub mode: WebhookMode,
+    /// With Managed: the receiver's base address as MLflow reaches it, such as http://pointsman-webhook.pointsman.svc:8443; the path /webhooks/<namespace>/<name> is added.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    #[x_kube(validation = Rule::new("self.matches('^https?://[^/]+')").message("webhook.url must begin with http:// or https:// and name a host, such as http://pointsman-webhook.pointsman.svc:8443"))]
+    #[x_kube(validation = Rule::new("!self.matches('^[a-z]+://[^/]*@')").message("webhook.url must hold no user or password: deliveries are signed with the Secret in webhook.secretRef"))]
+    #[x_kube(validation = Rule::new("!self.contains('?') && !self.contains('#')").message("webhook.url must hold no query (?) and no fragment (#)"))]
+    pub url: Option<String>,
+    /// A Secret of this namespace and the key that holds what deliveries are signed with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<WebhookSecretReference>,
+}
+
+/// Who registers a webhook.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum WebhookMode {
+    /// Pointsman registers it in MLflow and keeps it.
+    Managed,
+    /// It is registered by hand; deliveries are accepted.
+    External,
+    /// Nothing is registered, and no delivery is accepted.
+    #[default]
+    Off,
+}
+
+/// A key of a Secret of this namespace.
+#[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WebhookSecretReference {
+    /// The Secret's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The key; `secret` where this is left out.
+    #[serde(default = "default_secret_key")]
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
+fn default_secret_key() -> String {
+    "secret".to_owned()
+}
+
 /// Which namespaces may use a registry, as in Gateway API's allowedRoutes.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -217,8 +270,29 @@ pub struct ModelRegistryStatus {
     /// MLflow's version, as the server gave it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_version: Option<String>,
-    /// Ready, Reconciling, Stalled.
+    /// The webhook that is registered in MLflow, with `spec.webhook.mode: Managed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<RegisteredWebhook>,
+    /// Ready, Reconciling, Stalled, and WebhookReady where spec.webhook asks for webhooks.
     #[serde(default)]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
+}
+
+/// A webhook that is registered in MLflow.
+#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RegisteredWebhook {
+    /// MLflow's name for it.
+    pub id: String,
+    /// Where MLflow delivers to.
+    pub url: String,
+}
+
+impl ModelRegistry {
+    /// Who registers a webhook for this registry.
+    #[must_use]
+    pub fn webhook_mode(&self) -> WebhookMode {
+        self.spec.webhook.as_ref().map(|webhook| webhook.mode).unwrap_or_default()
+    }
 }

@@ -22,6 +22,10 @@ pub const REVISION_ANNOTATION: &str = "deployment.kubernetes.io/revision";
 pub const RESTARTED_AT_ANNOTATION: &str = "kubectl.kubernetes.io/restartedAt";
 /// Finalizer on a `RegisteredModel` whose registered model goes with it.
 pub const MODEL_FINALIZER: &str = "pointsman.dev/registered-model";
+/// Finalizer on a `ModelRegistry` whose webhook goes with it.
+pub const WEBHOOK_FINALIZER: &str = "pointsman.dev/webhook";
+/// Annotation on the Lease: where the leader takes deliveries that other replicas heard.
+pub const ADDRESS_ANNOTATION: &str = "pointsman.dev/address";
 
 /// Environment variable: the registered model's name.
 pub const MODEL_NAME: &str = "MODEL_NAME";

@@ -76,6 +76,24 @@ pub enum Reason {
     Mirrored,
     /// The alias resolved to a version with an artifact URI.
     Resolved,
+    /// Deliveries of the registry's webhook are accepted; with mode Managed it is registered and was seen to arrive.
+    WebhookReady,
+    /// The webhook was registered less than a minute ago; until MLflow's own list of webhooks is renewed, only polling sees moves.
+    WebhookSettling,
+    /// `spec.webhook` asks for webhooks, and this operator was started without a receiver.
+    WebhookNotServed,
+    /// MLflow refuses the receiver's address: a private one, or one that is not https.
+    WebhookAddressRefused,
+    /// MLflow's own test of the webhook did not reach the receiver, or the receiver refused it.
+    WebhookUnreachable,
+    /// The MLflow server has no key of its own to keep webhook secrets with, and so loses most deliveries.
+    WebhookKeyMissing,
+    /// MLflow does not let Pointsman register webhooks: that takes an administrator where sign-in is on.
+    WebhookRefused,
+    /// The MLflow server has no webhooks: it is older than 3.3, or keeps the registry in files.
+    WebhookUnsupported,
+    /// Polling found moves that no delivery had announced.
+    WebhookSilent,
     /// Nothing has been decided yet: the first look is under way.
     Pending,
 }
@@ -118,6 +136,15 @@ impl Reason {
             Self::Reachable => "Reachable",
             Self::Mirrored => "Mirrored",
             Self::Resolved => "Resolved",
+            Self::WebhookReady => "WebhookReady",
+            Self::WebhookSettling => "WebhookSettling",
+            Self::WebhookNotServed => "WebhookNotServed",
+            Self::WebhookAddressRefused => "WebhookAddressRefused",
+            Self::WebhookUnreachable => "WebhookUnreachable",
+            Self::WebhookKeyMissing => "WebhookKeyMissing",
+            Self::WebhookRefused => "WebhookRefused",
+            Self::WebhookUnsupported => "WebhookUnsupported",
+            Self::WebhookSilent => "WebhookSilent",
             Self::Pending => "Pending",
         }
     }

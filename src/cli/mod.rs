@@ -2,7 +2,7 @@
 //!
 //! Absent: what they do. They read their arguments and call the library.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -41,6 +41,15 @@ pub struct RunArguments {
     /// Where /healthz, /readyz and /metrics are served.
     #[arg(long, default_value = "0.0.0.0:8080", env = "POINTSMAN_HEALTH_ADDRESS")]
     pub health_address: SocketAddr,
+    /// Where deliveries of webhooks are listened to, such as 0.0.0.0:8443; nowhere where it is left out.
+    #[arg(long, value_name = "ADDRESS", env = "POINTSMAN_WEBHOOK_ADDRESS")]
+    pub webhook_address: Option<SocketAddr>,
+    /// A folder with tls.crt and tls.key: deliveries are then listened to on https. Read again when the files change.
+    #[arg(long, value_name = "FOLDER", requires = "webhook_address")]
+    pub webhook_tls_folder: Option<std::path::PathBuf>,
+    /// The address of this pod, by which other replicas hand on what they heard, to the port of --health-address.
+    #[arg(long, value_name = "ADDRESS", env = "POD_IP")]
+    pub pod_ip: Option<IpAddr>,
     /// A namespace to watch; may be given several times. All namespaces where it is left out.
     #[arg(
         long = "watch-namespace",

@@ -10,7 +10,9 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, ResourceExt};
 
 use super::evidence::Book;
+use super::hearing::Hearing;
 use super::labelled::Labelled;
+use super::lease::Fence;
 use super::metrics::Metrics;
 use super::registry_state::RegistryStates;
 use super::written::Written;
@@ -39,6 +41,12 @@ pub struct Context {
     pub cluster_name: String,
     /// Whether `file:` artifacts are looked for in this process's own file system.
     pub allow_file_artifacts: bool,
+    /// Models that were heard of and not asked for yet.
+    pub hearing: Hearing,
+    /// Open while this replica leads.
+    pub fence: Fence,
+    /// Whether deliveries of webhooks are listened to.
+    pub hears_webhooks: bool,
     /// Writes Events.
     pub recorder: Recorder,
     /// Counts.

@@ -29,11 +29,11 @@ impl Readiness {
     }
 }
 
-/// Serves health and metrics until the process ends.
-pub async fn serve(address: SocketAddr, readiness: Readiness, metrics: Metrics) -> std::io::Result<()> {
+/// Serves health, metrics and `more` until the process ends.
+pub async fn serve(address: SocketAddr, readiness: Readiness, metrics: Metrics, more: Router) -> std::io::Result<()> {
     let listener = TcpListener::bind(address).await?;
     tracing::info!(address = %listener.local_addr()?, "health and metrics are served");
-    axum::serve(listener, router(readiness, metrics)).await
+    axum::serve(listener, router(readiness, metrics).merge(more)).await
 }
 
 fn router(readiness: Readiness, metrics: Metrics) -> Router {

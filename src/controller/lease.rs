@@ -2,7 +2,8 @@
 //!
 //! Absent: clocks that must agree. Each replica reckons by its own, from the moment when it saw the Lease change.
 
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,9 @@ use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
+
+use super::locked::lock;
+use crate::api::names;
 
 /// How a replica takes part.
 #[derive(Clone, Debug)]
@@ -23,6 +27,30 @@ pub struct Election {
     pub identity: String,
     /// For how long the Lease holds after it was renewed.
     pub duration: Duration,
+    /// Where this replica takes what others heard, while it leads.
+    pub address: Option<SocketAddr>,
+}
+
+/// Where the leader takes what other replicas heard, as the Lease said when it was seen last.
+#[derive(Clone, Default)]
+pub struct Leader(Arc<Mutex<Option<SocketAddr>>>);
+
+impl Leader {
+    /// The leader's address; `None` where nobody leads, or does not say.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        *lock(&self.0)
+    }
+
+    fn see(&self, lease: &Lease) {
+        let is_held = holder_of(lease).is_some();
+        let written = lease.metadata.annotations.as_ref().and_then(|all| all.get(names::ADDRESS_ANNOTATION));
+        *lock(&self.0) = written.filter(|_| is_held).and_then(|address| address.parse().ok());
+    }
+}
+
+fn holder_of(lease: &Lease) -> Option<&str> {
+    lease.spec.as_ref()?.holder_identity.as_deref().filter(|holder| !holder.is_empty())
 }
 
 /// Until when this process may write. Every write to the API server asks it; see [`Fence::admits`].
@@ -79,6 +107,7 @@ pub struct Candidate {
     leases: Api<Lease>,
     election: Election,
     fence: Fence,
+    leader: Leader,
     /// The Lease as it was seen last, and since when it has been so.
     seen: Option<(Lease, Instant)>,
 }
@@ -88,7 +117,13 @@ impl Candidate {
     #[must_use]
     pub fn new(client: Client, election: Election, fence: Fence) -> Self {
         let leases = Api::namespaced(client, &election.namespace);
-        Self { leases, election, fence, seen: None }
+        Self { leases, election, fence, leader: Leader::default(), seen: None }
+    }
+
+    /// Where the leader is, kept up to date by this candidate.
+    #[must_use]
+    pub fn leader(&self) -> Leader {
+        self.leader.clone()
     }
 
     /// Waits until this replica leads.
@@ -132,7 +167,7 @@ impl Candidate {
     }
 
     fn holder(&self) -> Option<&str> {
-        self.seen.as_ref()?.0.spec.as_ref()?.holder_identity.as_deref().filter(|holder| !holder.is_empty())
+        holder_of(&self.seen.as_ref()?.0)
     }
 
     /// Takes or renews the Lease, where that may be. True where this replica holds it now.
@@ -174,6 +209,7 @@ impl Candidate {
     }
 
     fn see(&mut self, lease: Lease, now: Instant) {
+        self.leader.see(&lease);
         let version = |lease: &Lease| lease.metadata.resource_version.clone();
         let is_same = self.seen.as_ref().is_some_and(|(seen, _)| version(seen) == version(&lease));
         if !is_same {
@@ -189,10 +225,7 @@ impl Candidate {
         let seconds = i32::try_from(self.election.duration.as_secs().max(1)).unwrap_or(i32::MAX);
         let transitions = spec.lease_transitions.unwrap_or_default();
         Lease {
-            metadata: old.map_or_else(
-                || ObjectMeta { name: Some(self.election.name.clone()), ..ObjectMeta::default() },
-                |old| ObjectMeta { managed_fields: None, ..old.metadata.clone() },
-            ),
+            metadata: self.metadata(old),
             spec: Some(LeaseSpec {
                 holder_identity: Some(self.election.identity.clone()),
                 lease_duration_seconds: Some(seconds),
@@ -202,6 +235,18 @@ impl Candidate {
                 ..LeaseSpec::default()
             }),
         }
+    }
+
+    fn metadata(&self, old: Option<&Lease>) -> ObjectMeta {
+        let mut metadata = old.map(|old| old.metadata.clone()).unwrap_or_default();
+        metadata.managed_fields = None;
+        metadata.name = Some(self.election.name.clone());
+        let annotations = metadata.annotations.get_or_insert_default();
+        match self.election.address {
+            Some(address) => annotations.insert(names::ADDRESS_ANNOTATION.to_owned(), address.to_string()),
+            None => annotations.remove(names::ADDRESS_ANNOTATION),
+        };
+        metadata
     }
 }
 
@@ -231,6 +276,20 @@ mod tests {
     fn anothers_lease_is_taken_only_when_it_was_not_renewed_for_its_whole_time() {
         assert!(!may_take(&held_by("a"), "b", Duration::from_secs(14)));
         assert!(may_take(&held_by("a"), "b", Duration::from_secs(15)));
+    }
+
+    #[test]
+    fn the_leaders_address_is_known_while_somebody_leads() {
+        let leader = Leader::default();
+        let mut lease = held_by("a");
+        lease.metadata.annotations = Some([(names::ADDRESS_ANNOTATION.to_owned(), "[fd00::1]:8080".to_owned())].into());
+        leader.see(&lease);
+        assert_eq!(leader.address(), "[fd00::1]:8080".parse().ok());
+        lease.spec.as_mut().unwrap().holder_identity = None;
+        leader.see(&lease);
+        assert_eq!(leader.address(), None);
+        leader.see(&held_by("b"));
+        assert_eq!(leader.address(), None);
     }
 
     #[test]

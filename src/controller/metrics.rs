@@ -24,6 +24,8 @@ pub struct Metrics {
     pub status_writes: Family<Kind, Counter>,
     /// Transitions of bindings, by reason.
     pub transitions: Family<Transition, Counter>,
+    /// Deliveries of webhooks, by what became of them.
+    pub webhook_deliveries: Family<Outcome, Counter>,
     /// 1 where this replica leads an election.
     pub leader: Gauge,
 }
@@ -59,6 +61,8 @@ impl Metrics {
         registry.register("workload_patches", "Versions written into Deployments", self.deployments.clone());
         registry.register("status_writes", "Statuses written, by kind", self.status_writes.clone());
         registry.register("binding_transitions", "Transitions of bindings, by reason", self.transitions.clone());
+        let deliveries = self.webhook_deliveries.clone();
+        registry.register("webhook_deliveries", "Deliveries of webhooks, by what became of them", deliveries);
         registry.register("leader", "1 where this replica leads an election", self.leader.clone());
         let mut text = String::new();
         // Writing into a String cannot fail.

@@ -16,6 +16,7 @@ use super::failure::Failure;
 use super::metrics::{Kind, Outcome};
 use super::registry_state::RegistryState;
 use super::status;
+use super::webhook;
 use super::write_back::write_back;
 use crate::api::conditions::{READY, RECONCILING, STALLED, Wanted, transition};
 use crate::api::{ModelRegistry, ModelRegistryStatus, Reason, names, reason::Problem};
@@ -27,7 +28,10 @@ pub async fn reconcile(registry: Arc<ModelRegistry>, ctx: Arc<Context>) -> Resul
     let namespace = registry.namespace().unwrap_or_default();
     let name = registry.name_any();
     if registry.metadata.deletion_timestamp.is_some() {
-        ctx.registries.forget(&namespace, &name);
+        return webhook::finalize(&registry, &ctx).await;
+    }
+    if webhook::keep_finalizer(&registry, &ctx).await? {
+        // The write comes back as a change.
         return Ok(Action::await_change());
     }
     let state = ctx.registries.of(&namespace, &name);
@@ -43,8 +47,9 @@ pub async fn reconcile(registry: Arc<ModelRegistry>, ctx: Arc<Context>) -> Resul
         }
     }
     write_back(&registry, &ctx);
+    webhook::attend(&registry, &ctx, &state);
     publish(&registry, &ctx, &state, watched.len()).await?;
-    Ok(if registry.spec.suspend { Action::await_change() } else { Action::requeue(state.until_next_look()) })
+    Ok(if registry.spec.suspend { Action::await_change() } else { Action::requeue(state.until_next_look().min(state.webhook.until_due())) })
 }
 
 /// The interval between two looks: as the spec says, 30 s where it cannot be read.
@@ -100,7 +105,7 @@ async fn look(registry: &ModelRegistry, ctx: &Context, state: &RegistryState, wa
         state.doubt(name);
     }
     for (name, facts) in facts {
-        if state.learn(&name, Some(facts), asked_at) {
+        if state.learn_by_polling(&name, facts, asked_at) {
             changed.insert(name);
         }
     }
@@ -131,7 +136,7 @@ async fn ask(
     Ok(Answer { connection, client, facts })
 }
 
-async fn connection(registry: &ModelRegistry, ctx: &Context) -> Result<Connection, Problem> {
+pub async fn connection(registry: &ModelRegistry, ctx: &Context) -> Result<Connection, Problem> {
     let mut connection = Connection::new(registry.spec.mlflow.uri.clone());
     connection.workspace.clone_from(&registry.spec.mlflow.workspace);
     connection.credentials = credentials(registry, ctx).await?;
@@ -160,7 +165,7 @@ pub async fn artifact_settings(registry: &ModelRegistry, ctx: &Context) -> Resul
     Ok(secret.data.unwrap_or_default().into_iter().filter_map(|(key, bytes)| Some((key, text(bytes.0)?))).collect())
 }
 
-async fn secret(registry: &ModelRegistry, ctx: &Context, name: &str) -> Result<Secret, Problem> {
+pub async fn secret(registry: &ModelRegistry, ctx: &Context, name: &str) -> Result<Secret, Problem> {
     let namespace = registry.namespace().unwrap_or_default();
     let found = Api::<Secret>::namespaced(ctx.client.clone(), &namespace).get_opt(name).await;
     named("Secret", &namespace, name, found)
@@ -177,7 +182,7 @@ fn named<K>(kind: &str, namespace: &str, name: &str, found: Result<Option<K>, ku
     }
 }
 
-fn text_of(secret: &Secret, name: &str, key: &str) -> Result<String, Problem> {
+pub fn text_of(secret: &Secret, name: &str, key: &str) -> Result<String, Problem> {
     let missing = |why: &str| {
         Problem::new(
             Reason::CredentialsNotFound,
@@ -212,11 +217,13 @@ async fn publish(
     watched: usize,
 ) -> Result<(), Failure> {
     let old = registry.status.clone().unwrap_or_default();
-    let conditions = conditions(registry, state);
+    let mut conditions = conditions(registry, state);
+    conditions.extend(webhook::condition(registry, ctx, state));
     let new = ModelRegistryStatus {
         observed_generation: registry.metadata.generation,
         watched_models: i32::try_from(watched).ok(),
         server_version: state.server_version().or_else(|| old.server_version.clone()),
+        webhook: webhook::registered(registry, state),
         conditions: transition(&old.conditions, conditions, registry.metadata.generation, Timestamp::now()),
     };
     if registry.status.as_ref() == Some(&new) {

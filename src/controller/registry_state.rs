@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::locked::lock;
+use super::webhook::WebhookState;
 use super::write_back::Written;
 use crate::api::reason::Problem;
 use crate::registry::{Connection, ModelFacts, Registry};
@@ -35,6 +36,8 @@ impl RegistryStates {
 pub struct RegistryState {
     /// What is known of the deployment tags in it.
     pub written: Written,
+    /// What is known of the webhook in it.
+    pub webhook: WebhookState,
     inner: Mutex<Inner>,
 }
 
@@ -101,6 +104,11 @@ impl RegistryState {
         inner.next_look = Some(Instant::now() + next);
     }
 
+    /// Has the next look made at the next pass.
+    pub fn look_soon(&self) {
+        lock(&self.inner).next_look = None;
+    }
+
     /// How long until the next look.
     pub fn until_next_look(&self) -> Duration {
         let next = lock(&self.inner).next_look;
@@ -144,6 +152,20 @@ impl RegistryState {
         true
     }
 
+    /// The same for an answer to a look at all models. An alias that moved since the look before should have been announced.
+    pub fn learn_by_polling(&self, model: &str, facts: ModelFacts, asked_at: Instant) -> bool {
+        let before = lock(&self.inner).facts.get(model).cloned();
+        let moved_since = before.filter(|before| before.asked_at <= asked_at).and_then(|before| {
+            let moved = is_moved(before.facts.as_ref()?, &facts);
+            moved.then_some(before.asked_at)
+        });
+        let is_news = self.learn(model, Some(facts), asked_at);
+        if let Some(since) = moved_since.filter(|_| is_news) {
+            self.webhook.found_by_polling(model, since, asked_at);
+        }
+        is_news
+    }
+
     /// Forgets what was seen of a model, so that it is asked for directly.
     pub fn doubt(&self, model: &str) {
         lock(&self.inner).facts.remove(model);
@@ -178,4 +200,10 @@ impl RegistryState {
         let key = (namespace.to_owned(), object.to_owned());
         lock(&self.inner).model_requests.insert(key, request.clone()).as_ref() != Some(request)
     }
+}
+
+/// Whether an alias of the same model was made, or names another version. What is deleted with a version is announced by nobody.
+fn is_moved(before: &ModelFacts, after: &ModelFacts) -> bool {
+    let is_same = before.created_at == after.created_at;
+    is_same && after.aliases.iter().any(|(alias, version)| before.aliases.get(alias) != Some(version))
 }

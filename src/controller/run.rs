@@ -6,8 +6,11 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::hash::Hash;
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 
+use axum::Router;
 use futures::channel::mpsc::{UnboundedReceiver, unbounded};
 use futures::{StreamExt, future};
 use kube::runtime::controller::{Action, Config, applier};
@@ -15,20 +18,24 @@ use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::{ObjectRef, Store, store, store::Writer};
 use kube::runtime::watcher;
 use kube::{Api, Client, Resource};
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use super::context::{Context, Scope};
 use super::evidence::Book;
+use super::hearing::Hearing;
 use super::failure::{Failure, try_again};
 use super::health::{Readiness, serve};
 use super::labelled;
-use super::lease::{Candidate, Election, Fence};
+use super::lease::{Candidate, Election, Fence, Leader};
 use super::metrics::Metrics;
+use super::receiver::Receiver;
 use super::registry_state::RegistryStates;
 use super::watch::{self, follow, telling};
 use super::written::Written;
 use super::{binding, model, registry};
 use crate::api::{AliasBinding, ModelRegistry, RegisteredModel, names};
+use crate::webhook::{self, Certificate};
 use crate::workload::Workload;
 
 /// How many passes of one kind run at the same time.
@@ -39,6 +46,8 @@ const CONCURRENCY: u16 = 16;
 pub struct Settings {
     /// Where health and metrics are served.
     pub health_address: SocketAddr,
+    /// Where deliveries of webhooks are listened to, if anywhere.
+    pub webhook: Option<WebhookSettings>,
     /// The namespaces to watch; all where empty.
     pub watch_namespaces: Vec<String>,
     /// This process's name in Events.
@@ -51,12 +60,29 @@ pub struct Settings {
     pub election: Option<Election>,
 }
 
+/// How deliveries of webhooks are listened to.
+#[derive(Clone, Debug)]
+pub struct WebhookSettings {
+    /// Where.
+    pub address: SocketAddr,
+    /// A folder with `tls.crt` and `tls.key`, for https.
+    pub tls_folder: Option<PathBuf>,
+}
+
 /// Why the operator ended other than by request.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The health address cannot be served.
     #[error("health and metrics cannot be served at {address}: {source}; choose another --health-address")]
     Health {
+        /// The address.
+        address: SocketAddr,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// The webhook address cannot be served.
+    #[error("webhooks cannot be listened to at {address}: {source}; choose another --webhook-address")]
+    Webhook {
         /// The address.
         address: SocketAddr,
         /// The cause.
@@ -124,6 +150,9 @@ pub async fn run(
         book: Book::default(),
         cluster_name: settings.cluster_name.clone(),
         allow_file_artifacts: settings.allow_file_artifacts,
+        hearing: Hearing::default(),
+        fence: fence.clone(),
+        hears_webhooks: settings.webhook.is_some(),
         recorder,
         metrics: metrics.clone(),
     });
@@ -138,13 +167,16 @@ pub async fn run(
     let (tell_lost, lost) = tokio::sync::oneshot::channel();
     let (end, ended) = tokio::sync::oneshot::channel();
     let candidate = settings.election.clone().map(|election| Candidate::new(ctx.client.clone(), election, fence));
+    let leader = candidate.as_ref().map(Candidate::leader).unwrap_or_default();
+    let (listening, for_replicas) = listen(settings.webhook.as_ref(), &ctx, &readiness, leader).await?;
     let leading = lead(Arc::clone(&ctx), readiness.clone(), fill, candidate, tell_lost, ended);
     let leading = tokio::spawn(leading);
     let address = settings.health_address;
-    let health = serve(address, readiness, metrics);
+    let health = serve(address, readiness, metrics, for_replicas);
     tokio::select! {
         () = stop => tracing::info!("stopping: passes under way are brought to their end"),
         served = health => served.map_err(|source| RunError::Health { address, source })?,
+        () = listening => {}
         // What is under way cannot be written any more: the fence is closed.
         Ok(()) = lost => return Err(RunError::LeadershipLost),
     }
@@ -153,6 +185,39 @@ pub async fn run(
     let _ = end.send(());
     let _ = leading.await;
     Ok(())
+}
+
+type Listening = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Opens the webhook port, where there is to be one, on every replica; and what the leader listens to beside its health.
+async fn listen(
+    settings: Option<&WebhookSettings>,
+    ctx: &Arc<Context>,
+    readiness: &Readiness,
+    leader: Leader,
+) -> Result<(Listening, Router), RunError> {
+    let Some(WebhookSettings { address, tls_folder }) = settings.cloned() else {
+        return Ok((Box::pin(future::pending()), Router::new()));
+    };
+    let fault = |source| RunError::Webhook { address, source };
+    let receiver = Receiver::new(Arc::clone(ctx), readiness.clone(), leader);
+    let receiver = receiver.map_err(|error| fault(std::io::Error::other(error)))?;
+    let listener = TcpListener::bind(address).await.map_err(fault)?;
+    let certificate = tls_folder.map(Certificate::of);
+    let tls = certificate.as_ref().map(Certificate::server_config).transpose();
+    let tls = tls.map_err(|error| fault(std::io::Error::other(error)))?.map(Arc::new);
+    tracing::info!(%address, https = tls.is_some(), "webhooks are listened to");
+    let for_replicas = Arc::clone(&receiver).for_replicas();
+    let serving = webhook::serve(listener, tls, receiver.for_registries());
+    let following = async move {
+        if let Some(certificate) = certificate {
+            certificate.follow().await;
+        }
+    };
+    let listening = async move {
+        tokio::join!(serving, following);
+    };
+    Ok((Box::pin(listening), for_replicas))
 }
 
 /// Waits for the caches, then to lead, then starts the loops by `fill`; keeps leading until that is lost, or the operator ends.

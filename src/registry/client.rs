@@ -422,7 +422,7 @@ impl Registry {
             }
             403 => RegistryError::Forbidden { at, sent, words },
             status @ (404 | 405) if code.is_none() => RegistryError::NotMlflow { at, status, what: what_came(html) },
-            status @ 500.. => RegistryError::Unwell { at, status, words },
+            status @ 500.. => RegistryError::Unwell { at, status, code, words },
             status => RegistryError::Refused { at, status, code, words },
         }
     }

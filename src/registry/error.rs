@@ -34,6 +34,8 @@ pub enum RegistryError {
         at: String,
         /// The HTTP status.
         status: u16,
+        /// MLflow's error code, where there was one.
+        code: Option<String>,
         /// The server's words, redacted and cut.
         words: String,
     },
@@ -151,6 +153,17 @@ impl RegistryError {
             Self::Refused { code, .. } => code.as_deref(),
             _ => None,
         }
+    }
+
+    /// The same, free of a secret that the server may have repeated.
+    pub(super) fn without(mut self, secret: &str) -> Self {
+        if let Self::Unwell { words, .. } | Self::Forbidden { words, .. } | Self::Refused { words, .. } = &mut self
+            && !secret.is_empty()
+        {
+            // What was cut may end in the secret's beginning.
+            *words = if words.contains('…') { String::new() } else { words.replace(secret, "[redacted]") };
+        }
+        self
     }
 
     /// A usable URI that says what the connection cannot be made with.

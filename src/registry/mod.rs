@@ -12,6 +12,7 @@ pub(crate) mod redact;
 pub(crate) mod source;
 mod tags;
 mod versions;
+mod webhooks;
 mod wire;
 
 #[cfg(test)]
@@ -20,3 +21,4 @@ pub(crate) mod hostile;
 pub use client::{Connection, Credentials, Registry};
 pub use error::RegistryError;
 pub use models::ModelFacts;
+pub use webhooks::{Trial, WantedWebhook, Webhook};

@@ -203,6 +203,55 @@ pub(super) struct Refusal {
     pub(super) message: Option<String>,
 }
 
+/// `webhooks`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct WebhookPage {
+    #[serde(deserialize_with = "list")]
+    pub(super) webhooks: Vec<Webhook>,
+    pub(super) next_page_token: Option<String>,
+}
+
+/// What making or changing a webhook answers.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct WebhookAnswer {
+    pub(super) webhook: Option<Webhook>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Webhook {
+    pub(super) webhook_id: Option<String>,
+    pub(super) name: Option<String>,
+    pub(super) url: Option<String>,
+    pub(super) status: Option<String>,
+    #[serde(deserialize_with = "list")]
+    pub(super) events: Vec<WebhookEvent>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct WebhookEvent {
+    pub(super) entity: Option<String>,
+    pub(super) action: Option<String>,
+}
+
+/// `webhooks/{id}/test`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct TrialAnswer {
+    pub(super) result: Option<TrialResult>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct TrialResult {
+    pub(super) success: bool,
+    pub(super) response_status: Option<Number>,
+    pub(super) error_message: Option<String>,
+}
+
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Pair {

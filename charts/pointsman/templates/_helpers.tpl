@@ -40,7 +40,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
   resources: [modelregistries, registeredmodels, aliasbindings]
   verbs: [get, list, watch]
 - apiGroups: [pointsman.dev]
-  resources: [registeredmodels]
+  # Their finalizers.
+  resources: [modelregistries, registeredmodels]
   verbs: [patch]
 - apiGroups: [pointsman.dev]
   resources: [modelregistries/status, registeredmodels/status, aliasbindings/status]

@@ -44,6 +44,8 @@ pub struct OperatorOptions {
     pub extra_env: Vec<(String, String)>,
     /// Which of the release's replicas it is.
     pub replica: u32,
+    /// The folder in the place of the mounted certificate of the webhook port.
+    pub webhook_tls_folder: Option<PathBuf>,
 }
 
 impl OperatorOptions {
@@ -59,6 +61,7 @@ impl OperatorOptions {
             extra_args: Vec::new(),
             extra_env: Vec::new(),
             replica: 0,
+            webhook_tls_folder: None,
         }
     }
 
@@ -77,6 +80,7 @@ pub struct Operator {
     child: Child,
     folder: PathBuf,
     health: String,
+    webhook: Option<String>,
     http: reqwest::Client,
 }
 
@@ -103,7 +107,7 @@ impl Operator {
         options: &OperatorOptions,
     ) -> Result<Self> {
         let container = Container::of(chart.the_only("Deployment")?, options)?;
-        let health = container.health.clone();
+        let (health, webhook) = (container.health.clone(), container.webhook.clone());
         let program = Program::new(&format!("{}-{}", options.release, options.replica), &options.binary)
             .args(container.arguments)
             .args(&options.extra_args)
@@ -119,7 +123,7 @@ impl Operator {
             .timeout(Duration::from_secs(5))
             .build()
             .context("making an HTTP client")?;
-        Ok(Self { child: program.start(&folder)?, program, folder, health, http })
+        Ok(Self { child: program.start(&folder)?, program, folder, health, webhook, http })
     }
 
     /// Waits until `/readyz` answers 200.
@@ -191,6 +195,11 @@ impl Operator {
     /// Where `/healthz`, `/readyz` and `/metrics` are.
     pub fn health_address(&self) -> &str {
         &self.health
+    }
+
+    /// Host and port where deliveries of webhooks are listened to, with `webhook.enabled` in the values.
+    pub fn webhook_address(&self) -> Option<&str> {
+        self.webhook.as_deref()
     }
 
     /// The last lines of its log.
@@ -290,6 +299,7 @@ struct Container {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     health: String,
+    webhook: Option<String>,
 }
 
 impl Container {
@@ -307,11 +317,16 @@ impl Container {
             arguments.extend(["--health-address".to_owned(), address.clone()]);
             address
         };
+        let webhook = value_of(&arguments, "--webhook-address");
+        let certificate = arguments.iter_mut().find(|argument| argument.starts_with("--webhook-tls-folder="));
+        if let (Some(argument), Some(folder)) = (certificate, &options.webhook_tls_folder) {
+            *argument = format!("--webhook-tls-folder={}", folder.display());
+        }
         let variables = container.pointer("/env").and_then(Value::as_array).into_iter().flatten();
         let environment = variables
             .filter_map(|variable| Some((text(variable, "/name").to_owned(), variable_value(variable, options)?)))
             .collect();
-        Ok(Self { arguments, environment, health })
+        Ok(Self { arguments, environment, health, webhook })
     }
 }
 
@@ -348,6 +363,7 @@ fn variable_value(variable: &Value, options: &OperatorOptions) -> Option<String>
     match text(variable, "/valueFrom/fieldRef/fieldPath") {
         "metadata.namespace" => Some(options.namespace.clone()),
         "metadata.name" => Some(format!("{}-{}", options.release, options.replica)),
+        "status.podIP" => Some("127.0.0.1".to_owned()),
         "spec.nodeName" => Some("kwok-0".to_owned()),
         _ => None,
     }

@@ -1,0 +1,174 @@
+//! What was heard of models: gathered by registry, and looked at with one question for all that came meanwhile.
+//!
+//! Absent: waiting. A name that comes while nothing is being asked is asked for at once.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use kube::ResourceExt;
+
+use super::context::Context;
+use super::locked::lock;
+use super::registry_state::RegistryState;
+use crate::api::RegisteredModel;
+use crate::registry::{Registry, RegistryError};
+
+/// How many names wait at most; where more come, the whole registry is looked at.
+const MOST: usize = 10_000;
+/// How soon a question that failed is put again; after the last time the registry's own loop takes over.
+const AGAIN: [Duration; 3] = [Duration::from_millis(300), Duration::from_secs(1), Duration::from_secs(3)];
+
+/// The names that were heard and not asked for yet, by registry.
+#[derive(Default)]
+pub struct Hearing {
+    /// A registry is in here while a task asks for its names.
+    waiting: Mutex<HashMap<(String, String), Heard>>,
+}
+
+#[derive(Default)]
+struct Heard {
+    models: BTreeSet<String>,
+    too_many: bool,
+}
+
+impl Heard {
+    fn add(&mut self, model: String) {
+        if self.models.len() < MOST {
+            self.models.insert(model);
+        } else {
+            self.too_many = true;
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.models.is_empty() && !self.too_many
+    }
+}
+
+impl Hearing {
+    /// Adds a name. True where a task is needed that asks.
+    fn add(&self, namespace: &str, registry: &str, model: String) -> bool {
+        let mut waiting = lock(&self.waiting);
+        let key = (namespace.to_owned(), registry.to_owned());
+        let is_first = !waiting.contains_key(&key);
+        waiting.entry(key).or_default().add(model);
+        is_first
+    }
+
+    /// All that waits; where nothing does, the task ends, and the next name begins another.
+    fn take(&self, namespace: &str, registry: &str) -> Option<Heard> {
+        let mut waiting = lock(&self.waiting);
+        let key = (namespace.to_owned(), registry.to_owned());
+        let heard = waiting.get_mut(&key).map(std::mem::take).filter(|heard| !heard.is_empty());
+        if heard.is_none() {
+            waiting.remove(&key);
+        }
+        heard
+    }
+}
+
+/// Something was heard of a model: it is looked at now. `registry` is one that exists.
+pub fn hear(ctx: &Arc<Context>, namespace: &str, registry: &str, model: String) {
+    if ctx.hearing.add(namespace, registry, model) {
+        tokio::spawn(follow(Arc::clone(ctx), namespace.to_owned(), registry.to_owned()));
+    }
+}
+
+async fn follow(ctx: Arc<Context>, namespace: String, registry: String) {
+    while let Some(heard) = ctx.hearing.take(&namespace, &registry) {
+        look(&ctx, &namespace, &registry, heard).await;
+    }
+}
+
+async fn look(ctx: &Context, namespace: &str, name: &str, heard: Heard) {
+    let is_asked = ctx.registry(namespace, name).is_some_and(|registry| !registry.spec.suspend);
+    if !is_asked {
+        return;
+    }
+    let state = ctx.registries.of(namespace, name);
+    if state.webhook.heard(&heard.models) {
+        ctx.wake_registry(namespace, name);
+    }
+    let watching: Vec<_> = ctx.models_of(namespace, name);
+    let watching: Vec<_> = watching.into_iter().filter(|model| heard.models.contains(model.model_name())).collect();
+    let answered = match state.registry() {
+        _ if heard.too_many => false,
+        _ if watching.is_empty() => true,
+        Some(client) => ask(ctx, &state, &client, &watching).await,
+        None => false,
+    };
+    if !answered {
+        state.look_soon();
+        ctx.wake_registry(namespace, name);
+    }
+}
+
+/// Asks for the models, and wakes those of which there is news. False where the registry did not answer.
+async fn ask(ctx: &Context, state: &RegistryState, client: &Registry, watching: &[Arc<RegisteredModel>]) -> bool {
+    let names: BTreeSet<String> = watching.iter().map(|model| model.model_name().to_owned()).collect();
+    for wait in AGAIN.into_iter().map(Some).chain([None]) {
+        match (changed(state, client, &names).await, wait) {
+            (Ok(changed), _) => {
+                for model in watching.iter().filter(|model| changed.contains(model.model_name())) {
+                    ctx.wake_model(&model.namespace().unwrap_or_default(), &model.name_any());
+                }
+                return true;
+            }
+            (Err(error), Some(wait)) => {
+                tracing::debug!(%error, "the registry announced a change and could not be asked; it is asked again");
+                tokio::time::sleep(wait).await;
+            }
+            (Err(_), None) => {}
+        }
+    }
+    false
+}
+
+/// The models of which the registry says something new.
+async fn changed(
+    state: &RegistryState,
+    client: &Registry,
+    names: &BTreeSet<String>,
+) -> Result<BTreeSet<String>, RegistryError> {
+    let asked_at = Instant::now();
+    let facts = client.look(names).await?;
+    // As for a look at all models: what is missing from the answer is asked for directly, by the model's own loop.
+    let mut changed: BTreeSet<String> = names.iter().filter(|name| !facts.contains_key(*name)).cloned().collect();
+    for name in &changed {
+        state.doubt(name);
+    }
+    for (name, facts) in facts {
+        if state.learn(&name, Some(facts), asked_at) {
+            changed.insert(name);
+        }
+    }
+    Ok(changed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_while_a_question_is_put_is_asked_with_the_next_one() {
+        let hearing = Hearing::default();
+        assert!(hearing.add("ml", "mlflow", "a".to_owned()), "the first name begins a task");
+        assert!(!hearing.add("ml", "mlflow", "b".to_owned()));
+        assert_eq!(hearing.take("ml", "mlflow").unwrap().models.len(), 2);
+        assert!(!hearing.add("ml", "mlflow", "c".to_owned()), "the task is still there");
+        assert!(hearing.add("ml", "another", "c".to_owned()));
+        assert_eq!(hearing.take("ml", "mlflow").unwrap().models, BTreeSet::from(["c".to_owned()]));
+        assert!(hearing.take("ml", "mlflow").is_none());
+        assert!(hearing.add("ml", "mlflow", "d".to_owned()), "the task had ended");
+    }
+
+    #[test]
+    fn more_names_than_fit_have_the_whole_registry_looked_at() {
+        let mut heard = Heard::default();
+        for number in 0..=MOST {
+            heard.add(number.to_string());
+        }
+        assert!(heard.too_many && heard.models.len() == MOST);
+    }
+}
