@@ -20,6 +20,7 @@ mod settled;
 mod settled_at_scale;
 mod sightings;
 mod watched_of_many;
+mod webhook;
 
 use std::time::Duration;
 
@@ -42,9 +43,9 @@ struct Options {
 }
 
 /// Parts by name; `scale` stands for those that take thousands of objects.
-const PARTS: [&str; 8] =
-    ["moves", "failures", "settled", "failover", "moves_at_once", "watched_of_many", "growth", "scale"];
-const FEW: [&str; 4] = ["moves", "failures", "settled", "failover"];
+const PARTS: [&str; 9] =
+    ["moves", "failures", "settled", "failover", "webhook", "moves_at_once", "watched_of_many", "growth", "scale"];
+const FEW: [&str; 5] = ["moves", "failures", "settled", "failover", "webhook"];
 const AT_SCALE: [&str; 3] = ["moves_at_once", "watched_of_many", "growth"];
 
 impl Options {
@@ -118,6 +119,9 @@ async fn few_objects(options: &Options) -> Vec<Goal> {
     if options.includes("moves") {
         goals.extend(moves::requested(&ground, options.of(10, 50)).await);
         goals.extend(moves::polled(&ground, options.of(4, 20)).await);
+    }
+    if options.includes("webhook") {
+        goals.extend(webhook::measured(&ground, options.of(20, 200), options.of(4, 20)).await);
     }
     if options.includes("failures") {
         goals.extend(failures::measured(&ground, options.of(3, 20)).await);

@@ -3,8 +3,8 @@
 //! Absent: clocks that must agree. Each replica reckons by its own, from the moment when it saw the Lease change.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;

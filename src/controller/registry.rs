@@ -49,7 +49,11 @@ pub async fn reconcile(registry: Arc<ModelRegistry>, ctx: Arc<Context>) -> Resul
     write_back(&registry, &ctx);
     webhook::attend(&registry, &ctx, &state);
     publish(&registry, &ctx, &state, watched.len()).await?;
-    Ok(if registry.spec.suspend { Action::await_change() } else { Action::requeue(state.until_next_look().min(state.webhook.until_due())) })
+    Ok(if registry.spec.suspend {
+        Action::await_change()
+    } else {
+        Action::requeue(state.until_next_look().min(state.webhook.until_due()))
+    })
 }
 
 /// The interval between two looks: as the spec says, 30 s where it cannot be read.

@@ -23,9 +23,9 @@ use tokio::task::JoinSet;
 
 use super::context::{Context, Scope};
 use super::evidence::Book;
-use super::hearing::Hearing;
 use super::failure::{Failure, try_again};
 use super::health::{Readiness, serve};
+use super::hearing::Hearing;
 use super::labelled;
 use super::lease::{Candidate, Election, Fence, Leader};
 use super::metrics::Metrics;

@@ -273,9 +273,10 @@ fn problem(error: RegistryError) -> Problem {
             Reason::WebhookRefused,
             "registering webhooks takes an administrator of MLflow: make the user of spec.auth one, or register the webhook by hand and set spec.webhook.mode: External",
         ),
-        RegistryError::NotMlflow { status: 404 | 405, .. } => {
-            (Reason::WebhookUnsupported, "MLflow has webhooks from 3.3 on: upgrade the server, or set spec.webhook.mode: Off")
-        }
+        RegistryError::NotMlflow { status: 404 | 405, .. } => (
+            Reason::WebhookUnsupported,
+            "MLflow has webhooks from 3.3 on: upgrade the server, or set spec.webhook.mode: Off",
+        ),
         RegistryError::Unwell { status: 500, code: Some(_), .. } => (
             Reason::WebhookKeyMissing,
             "a worker of the MLflow server cannot read what another wrote, and so loses most deliveries of all webhooks: set MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY for the server (the same Fernet key for all workers and replicas) and restart it; see docs/webhooks.md for webhooks that stay unreadable",
@@ -297,8 +298,12 @@ const ADDRESS_REMEDY: &str = "for a receiver inside the cluster start the MLflow
 fn answered(url: &str, status: u16) -> String {
     let remedy = match status {
         401 => "the receiver reads another Secret, or something on the way alters requests",
-        404 => "another receiver answers there: let spec.webhook.url name this operator's webhook Service, without a path",
-        503 => "no replica leads yet, or the one that leads cannot be reached by the others: see that they reach each other's health port",
+        404 => {
+            "another receiver answers there: let spec.webhook.url name this operator's webhook Service, without a path"
+        }
+        503 => {
+            "no replica leads yet, or the one that leads cannot be reached by the others: see that they reach each other's health port"
+        }
         _ => "see that spec.webhook.url names this operator's webhook Service and that nothing stands in between",
     };
     format!("MLflow delivered an example to {url}, and {status} was answered: {remedy}")
@@ -321,7 +326,8 @@ fn failed(url: &str, words: &str) -> Problem {
 pub fn condition(registry: &ModelRegistry, ctx: &Context, state: &RegistryState) -> Option<Wanted> {
     let spec = registry.spec.webhook.as_ref().filter(|spec| spec.mode != WebhookMode::Off)?;
     if !ctx.hears_webhooks {
-        let message = "this operator was started without --webhook-address: set webhook.enabled in the chart; polling goes on";
+        let message =
+            "this operator was started without --webhook-address: set webhook.enabled in the chart; polling goes on";
         return Some(Wanted::no(WEBHOOK_READY, Reason::WebhookNotServed, message));
     }
     let told = state.webhook.tell();
@@ -361,7 +367,9 @@ pub fn registered(registry: &ModelRegistry, state: &RegistryState) -> Option<Reg
     let before = registry.status.as_ref().and_then(|status| status.webhook.clone());
     match state.webhook.tell().kept {
         // What could not be looked at is as it was.
-        Some(Kept { webhook: None, problem: Some(problem), .. }) if problem.reason != Reason::WebhookKeyMissing => before,
+        Some(Kept { webhook: None, problem: Some(problem), .. }) if problem.reason != Reason::WebhookKeyMissing => {
+            before
+        }
         Some(kept) => kept.webhook,
         None => before.filter(|_| has_finalizer(registry)),
     }
@@ -401,7 +409,12 @@ pub async fn finalize(registry: &ModelRegistry, ctx: &Context) -> Result<Action,
     if has_finalizer(registry) {
         if let Err(problem) = remove_last(registry, ctx).await {
             if waits(registry, Timestamp::now()) {
-                tracing::info!(namespace, registry = name, message = problem.message, "the webhook cannot be removed yet");
+                tracing::info!(
+                    namespace,
+                    registry = name,
+                    message = problem.message,
+                    "the webhook cannot be removed yet"
+                );
                 return Ok(Action::requeue(Duration::from_secs(5)));
             }
             tell_left_behind(registry, ctx, &problem).await;

@@ -66,12 +66,24 @@ fn a_refusal_names_its_remedy() {
         words: String::new(),
     };
     let cases = [
-        (refused("Invalid webhook URL scheme: 'http'. Allowed schemes are: https."), Reason::WebhookAddressRefused, "ALLOWED_SCHEMES=http,https"),
-        (refused("Webhook URL must not resolve to a non-public IP address."), Reason::WebhookAddressRefused, "ALLOW_PRIVATE_IPS=true"),
+        (
+            refused("Invalid webhook URL scheme: 'http'. Allowed schemes are: https."),
+            Reason::WebhookAddressRefused,
+            "ALLOWED_SCHEMES=http,https",
+        ),
+        (
+            refused("Webhook URL must not resolve to a non-public IP address."),
+            Reason::WebhookAddressRefused,
+            "ALLOW_PRIVATE_IPS=true",
+        ),
         (unwell(Some("INTERNAL_ERROR")), Reason::WebhookKeyMissing, "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY"),
         (unwell(None), Reason::WebhookUnsupported, "--backend-store-uri"),
         (RegistryError::NotMlflow { at: at(), status: 404, what: String::new() }, Reason::WebhookUnsupported, "3.3"),
-        (RegistryError::Forbidden { at: at(), sent: "a bearer token", words: String::new() }, Reason::WebhookRefused, "administrator"),
+        (
+            RegistryError::Forbidden { at: at(), sent: "a bearer token", words: String::new() },
+            Reason::WebhookRefused,
+            "administrator",
+        ),
         (refused("something else"), Reason::RegistryRefused, "something else"),
     ];
     for (error, reason, remedy) in cases {

@@ -171,7 +171,8 @@ mod tests {
     use super::*;
 
     fn shown(events: &[(&str, &str)], status: Option<&str>) -> Option<Webhook> {
-        let events: Vec<_> = events.iter().map(|(entity, action)| json!({"entity": entity, "action": action})).collect();
+        let events: Vec<_> =
+            events.iter().map(|(entity, action)| json!({"entity": entity, "action": action})).collect();
         let webhook = json!({"webhook_id": "a-1", "name": "n", "url": "http://x/", "events": events, "status": status});
         read(serde_json::from_value(webhook).unwrap())
     }

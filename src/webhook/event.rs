@@ -41,7 +41,8 @@ mod tests {
 
     #[test]
     fn the_model_is_named_and_nothing_else() {
-        let body = br#"{"entity":"model_version_alias","action":"deleted","data":{"name":"taxi \"x\" \u00e9","alias":"a"}}"#;
+        let body =
+            br#"{"entity":"model_version_alias","action":"deleted","data":{"name":"taxi \"x\" \u00e9","alias":"a"}}"#;
         assert_eq!(model_named(body), Ok(Some("taxi \"x\" é".to_owned())));
     }
 

@@ -47,7 +47,8 @@ impl Certificate {
     pub fn server_config(&self) -> Result<ServerConfig, rustls::Error> {
         let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
         let resolver = Arc::clone(&self.current) as Arc<dyn ResolvesServerCert>;
-        let mut config = builder.with_safe_default_protocol_versions()?.with_no_client_auth().with_cert_resolver(resolver);
+        let mut config =
+            builder.with_safe_default_protocol_versions()?.with_no_client_auth().with_cert_resolver(resolver);
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(config)
     }
@@ -92,7 +93,8 @@ fn certified(files: &Files) -> Result<CertifiedKey, String> {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&files.certificate).collect();
     let chain = chain.map_err(|error| format!("tls.crt: {error}"))?;
     let key = PrivateKeyDer::from_pem_slice(&files.key).map_err(|error| format!("tls.key: {error}"))?;
-    CertifiedKey::from_der(chain, key, &ring::default_provider()).map_err(|error| format!("tls.crt and tls.key: {error}"))
+    CertifiedKey::from_der(chain, key, &ring::default_provider())
+        .map_err(|error| format!("tls.crt and tls.key: {error}"))
 }
 
 impl fmt::Debug for Current {

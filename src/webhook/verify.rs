@@ -43,7 +43,8 @@ impl Signed {
         let id = text(ID_HEADER).filter(|id| is_id(id)).ok_or(Unsigned::Malformed)?;
         let timestamp = text(TIMESTAMP_HEADER).ok_or(Unsigned::Malformed)?;
         let at = moment(timestamp).ok_or(Unsigned::Malformed)?;
-        let signature = text(SIGNATURE_HEADER).and_then(|text| text.strip_prefix("v1,")).ok_or(Unsigned::NoSignature)?;
+        let signature =
+            text(SIGNATURE_HEADER).and_then(|text| text.strip_prefix("v1,")).ok_or(Unsigned::NoSignature)?;
         let signature = STANDARD.decode(signature).map_err(|_| Unsigned::NoSignature)?;
         Ok(Self { id: id.to_owned(), timestamp: timestamp.to_owned(), at, signature })
     }
@@ -140,7 +141,8 @@ mod tests {
             assert_eq!(read(id, TIME, SIGNATURE), Err(Unsigned::Malformed), "{id}");
         }
         for time in ["", "-1", "1e9", " 1", "17954208690000000000", "１"] {
-            let read = HeaderMap::try_from(&std::collections::HashMap::from([(ID_HEADER, ID), (TIMESTAMP_HEADER, time)]));
+            let read =
+                HeaderMap::try_from(&std::collections::HashMap::from([(ID_HEADER, ID), (TIMESTAMP_HEADER, time)]));
             assert_eq!(read.map_or(Err(Unsigned::Malformed), |h| Signed::read(&h)), Err(Unsigned::Malformed), "{time}");
         }
         for signature in ["", "v1", "v2,AAAA", "v1,not base64", "AAAA"] {
