@@ -14,7 +14,9 @@ mod ground;
 mod growth;
 mod moves;
 mod moves_at_once;
+mod peers;
 mod plot;
+mod poller;
 mod report;
 mod settled;
 mod settled_at_scale;
@@ -43,10 +45,20 @@ struct Options {
 }
 
 /// Parts by name; `scale` stands for those that take thousands of objects.
-const PARTS: [&str; 9] =
-    ["moves", "failures", "settled", "failover", "webhook", "moves_at_once", "watched_of_many", "growth", "scale"];
+const PARTS: [&str; 10] = [
+    "moves",
+    "failures",
+    "settled",
+    "failover",
+    "webhook",
+    "moves_at_once",
+    "watched_of_many",
+    "peers",
+    "growth",
+    "scale",
+];
 const FEW: [&str; 5] = ["moves", "failures", "settled", "failover", "webhook"];
-const AT_SCALE: [&str; 3] = ["moves_at_once", "watched_of_many", "growth"];
+const AT_SCALE: [&str; 4] = ["moves_at_once", "watched_of_many", "peers", "growth"];
 
 impl Options {
     fn read() -> Self {
@@ -156,6 +168,12 @@ async fn many_objects(options: &Options) -> Vec<Goal> {
     if options.includes("watched_of_many") {
         let ground = Ground::start().await;
         goals.extend(told(watched_of_many::measured(&ground, &options.sizes, options.of(10, 60)).await));
+        ground.end().await;
+    }
+    if options.includes("peers") {
+        let ground = Ground::at_scale().await;
+        let plan = options.of(peers::Plan::quick(), peers::Plan::whole());
+        goals.extend(told(peers::measured(&ground, &plan).await));
         ground.end().await;
     }
     if options.includes("growth") {
