@@ -23,6 +23,9 @@ pub fn holds_version(version: usize) -> String {
     format!(r#"pointsman.dev/model-version":"{version}""#)
 }
 
+/// How often a watch may end before it told what is there.
+const MOST_BEGINNINGS: usize = 10;
+
 /// The watch; it ends when this is dropped.
 pub struct Crowd {
     what: String,
@@ -33,6 +36,8 @@ pub struct Crowd {
 #[derive(Default)]
 struct Seen {
     all_told: bool,
+    /// Of what was told last.
+    version: String,
     members: HashSet<String>,
     /// When there were first one, two, three and so on.
     grew: Vec<Instant>,
@@ -44,7 +49,8 @@ impl Crowd {
         let mark = mark.into();
         let what = format!("{} with {mark}", kind.plural);
         let (tell, mut seen) = watch::channel(Seen::default());
-        let (client, path) = (place.client(), path_of(kind, place.namespace()));
+        let (client, kind, namespace) = (place.client(), kind.clone(), place.namespace().to_owned());
+        let path = move |from: &str| path_of(&kind, &namespace, from);
         let task = tokio::spawn(async move { follow(client, path, mark, tell).await });
         seen.wait_for(|seen| seen.all_told).await.expect("the watch of the measurement broke before it began");
         Self { what, seen, task }
@@ -75,26 +81,45 @@ impl Drop for Crowd {
     }
 }
 
-fn path_of(kind: &Kind, namespace: &str) -> String {
+/// Where the kind is watched; from what is there on, or from a version on that was seen.
+fn path_of(kind: &Kind, namespace: &str, from: &str) -> String {
     let group = if kind.group.is_empty() { "/api".to_owned() } else { format!("/apis/{}", kind.group) };
-    let all = "watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true&timeoutSeconds=7200";
-    format!("{group}/{}/namespaces/{namespace}/{}?{all}", kind.version, kind.plural)
+    let start = if from.is_empty() {
+        "sendInitialEvents=true&resourceVersionMatch=NotOlderThan".to_owned()
+    } else {
+        format!("resourceVersion={from}")
+    };
+    let options = "watch=true&allowWatchBookmarks=true&timeoutSeconds=7200";
+    format!("{group}/{}/namespaces/{namespace}/{}?{options}&{start}", kind.version, kind.plural)
 }
 
-async fn follow(client: kube::Client, path: String, mark: String, tell: watch::Sender<Seen>) {
-    let request = http::Request::get(path).body(Body::empty()).expect("a path of plain names");
-    let answer = client.send(request).await.expect("the API server does not answer the watch of the measurement");
-    assert!(answer.status().is_success(), "the watch of the measurement is answered {}", answer.status());
-    let mut body = answer.into_body();
+/// The API server ends the watches of who reads too slowly for it; they go on where they ended.
+async fn follow(client: kube::Client, path: impl Fn(&str) -> String, mark: String, tell: watch::Sender<Seen>) {
+    let mut beginnings = 0;
+    loop {
+        let from = tell.borrow().version.clone();
+        let request = http::Request::get(path(&from)).body(Body::empty()).expect("a path of plain names");
+        let answer = client.send(request).await.expect("the API server does not answer the watch of the measurement");
+        assert!(answer.status().is_success(), "the watch of the measurement is answered {}", answer.status());
+        read(answer.into_body(), &mark, &tell).await;
+        // What was told of the beginning only will be told again.
+        if !tell.borrow().all_told {
+            beginnings += 1;
+            assert!(beginnings < MOST_BEGINNINGS, "the watch of the measurement ends before it began");
+            tell.send_replace(Seen::default());
+        }
+    }
+}
+
+async fn read(mut body: Body, mark: &str, tell: &watch::Sender<Seen>) {
     let mut line = Vec::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.expect("the watch of the measurement broke");
+    while let Some(Ok(frame)) = body.frame().await {
         let mut rest: &[u8] = frame.data_ref().map_or(&[], |data| data);
         let now = Instant::now();
         while !rest.is_empty() {
             rest.read_until(b'\n', &mut line).expect("memory can be read");
             if line.last() == Some(&b'\n') {
-                tell.send_modify(|seen| seen.learn(&String::from_utf8_lossy(&line), &mark, now));
+                tell.send_modify(|seen| seen.learn(&String::from_utf8_lossy(&line), mark, now));
                 line.clear();
             }
         }
@@ -104,11 +129,12 @@ async fn follow(client: kube::Client, path: String, mark: String, tell: watch::S
 impl Seen {
     fn learn(&mut self, event: &str, mark: &str, now: Instant) {
         assert!(!event.starts_with(r#"{"type":"ERROR""#), "the watch of the measurement broke: {event}");
+        text_of(event, "resourceVersion").clone_into(&mut self.version);
         if event.starts_with(r#"{"type":"BOOKMARK""#) {
             self.all_told |= event.contains(ALL_TOLD);
             return;
         }
-        let name = name_in(event);
+        let name = text_of(event, "name");
         if event.starts_with(r#"{"type":"DELETED""#) || !event.contains(mark) {
             self.members.remove(name);
         } else if self.members.insert(name.to_owned()) && self.members.len() > self.grew.len() {
@@ -117,8 +143,9 @@ impl Seen {
     }
 }
 
-/// The first name in an object is its own: kind, API version and labels come before it or have none.
-fn name_in(event: &str) -> &str {
-    let after = event.split_once(r#""metadata":{"#).and_then(|(_, metadata)| metadata.split_once(r#""name":""#));
-    after.and_then(|(_, name)| name.split_once('"')).map_or("", |(name, _)| name)
+/// The first text of that name in the object's metadata: its own name and version come before all others of that name.
+fn text_of<'event>(event: &'event str, field: &str) -> &'event str {
+    let after = event.split_once(r#""metadata":{"#).map_or("", |(_, metadata)| metadata);
+    let value = after.split_once(&format!(r#""{field}":""#)).and_then(|(_, value)| value.split_once('"'));
+    value.map_or("", |(value, _)| value)
 }

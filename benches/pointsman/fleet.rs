@@ -84,14 +84,15 @@ impl Fleet {
         let task = Task::start(&format!("{} Deployments rolling out", self.count), self.count as u64);
         let rolled_out = async {
             loop {
+                let began = Instant::now();
                 let deployments = self.place.list(&kinds::DEPLOYMENT, "").await.unwrap();
                 let done = deployments.iter().filter(|deployment| is_rolled_out(deployment)).count();
                 task.reach(done as u64);
                 if done == self.count {
                     return;
                 }
-                // Reading them all is work: the cluster shall have the processors in between.
-                tokio::time::sleep(MOMENT * 2).await;
+                // Reading them all is work: the cluster shall have the processors for most of the time.
+                tokio::time::sleep(MOMENT * 2 + began.elapsed() * 2).await;
             }
         };
         tokio::time::timeout(self.patience(), rolled_out).await.expect("the Deployments do not roll out in time");

@@ -69,7 +69,9 @@ impl Ground {
     pub async fn operator(&self, place: &Place, release: &str, api: Option<String>) -> Operator {
         let mut options = OperatorOptions::watching(release_build(), release, &[place.namespace()]);
         options.kube_api = api;
-        Operator::start(&self.control_plane, &self.tools, &options).await.unwrap()
+        let mut operator = Operator::start_unready(&self.control_plane, &self.tools, &options).await.unwrap();
+        operator.await_ready_within(PATIENCE).await.unwrap();
+        operator
     }
 }
 

@@ -14,12 +14,15 @@ mod ground;
 mod growth;
 mod moves;
 mod moves_at_once;
+mod peers;
 mod plot;
+mod poller;
 mod report;
 mod settled;
 mod settled_at_scale;
 mod sightings;
 mod watched_of_many;
+mod webhook;
 
 use std::time::Duration;
 
@@ -42,10 +45,20 @@ struct Options {
 }
 
 /// Parts by name; `scale` stands for those that take thousands of objects.
-const PARTS: [&str; 8] =
-    ["moves", "failures", "settled", "failover", "moves_at_once", "watched_of_many", "growth", "scale"];
-const FEW: [&str; 4] = ["moves", "failures", "settled", "failover"];
-const AT_SCALE: [&str; 3] = ["moves_at_once", "watched_of_many", "growth"];
+const PARTS: [&str; 10] = [
+    "moves",
+    "failures",
+    "settled",
+    "failover",
+    "webhook",
+    "moves_at_once",
+    "watched_of_many",
+    "peers",
+    "growth",
+    "scale",
+];
+const FEW: [&str; 5] = ["moves", "failures", "settled", "failover", "webhook"];
+const AT_SCALE: [&str; 4] = ["moves_at_once", "watched_of_many", "peers", "growth"];
 
 impl Options {
     fn read() -> Self {
@@ -111,22 +124,33 @@ async fn measure(options: &Options) -> Report {
     Report { conditions, goals }
 }
 
+/// At once, for who waits; and so that nothing is lost if a later part cannot be measured.
+fn told(goals: Vec<Goal>) -> Vec<Goal> {
+    for goal in &goals {
+        eprintln!("  {goal}");
+    }
+    goals
+}
+
 /// What a few objects do. One after the other: a hundred rollouts on the same cores delay a move by seconds.
 async fn few_objects(options: &Options) -> Vec<Goal> {
     let mut goals = Vec::new();
     let ground = Ground::start().await;
     if options.includes("moves") {
-        goals.extend(moves::requested(&ground, options.of(10, 50)).await);
-        goals.extend(moves::polled(&ground, options.of(4, 20)).await);
+        goals.extend(told(moves::requested(&ground, options.of(10, 50)).await));
+        goals.extend(told(moves::polled(&ground, options.of(4, 20)).await));
+    }
+    if options.includes("webhook") {
+        goals.extend(told(webhook::measured(&ground, options.of(20, 200), options.of(4, 20)).await));
     }
     if options.includes("failures") {
-        goals.extend(failures::measured(&ground, options.of(3, 20)).await);
+        goals.extend(told(failures::measured(&ground, options.of(3, 20)).await));
     }
     if options.includes("failover") {
-        goals.extend(failover::measured(&ground, options.of(2, 5)).await);
+        goals.extend(told(failover::measured(&ground, options.of(2, 5)).await));
     }
     if options.includes("settled") {
-        goals.extend(settled::measured(&ground, options.settled).await);
+        goals.extend(told(settled::measured(&ground, options.settled).await));
     }
     ground.end().await;
     goals
@@ -138,16 +162,22 @@ async fn many_objects(options: &Options) -> Vec<Goal> {
     if options.includes("moves_at_once") {
         let ground = Ground::at_scale().await;
         let count = options.largest().min(moves_at_once::MOVES);
-        goals.extend(moves_at_once::measured(&ground, count, options.of(2, 3)).await);
+        goals.extend(told(moves_at_once::measured(&ground, count, options.of(2, 3)).await));
         ground.end().await;
     }
     if options.includes("watched_of_many") {
         let ground = Ground::start().await;
-        goals.extend(watched_of_many::measured(&ground, &options.sizes, options.of(10, 60)).await);
+        goals.extend(told(watched_of_many::measured(&ground, &options.sizes, options.of(10, 60)).await));
+        ground.end().await;
+    }
+    if options.includes("peers") {
+        let ground = Ground::at_scale().await;
+        let plan = options.of(peers::Plan::quick(), peers::Plan::whole());
+        goals.extend(told(peers::measured(&ground, &plan).await));
         ground.end().await;
     }
     if options.includes("growth") {
-        goals.extend(growth::measured(&options.sizes, options.settled, options.write).await);
+        goals.extend(told(growth::measured(&options.sizes, options.settled, options.write).await));
     }
     goals
 }

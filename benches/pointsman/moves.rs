@@ -20,7 +20,7 @@ const INTERVAL: Duration = Duration::from_secs(5);
 const SLACK: Duration = Duration::from_secs(1);
 const ASKED_GOAL: Duration = Duration::from_millis(100);
 /// Between two measurements, so that one does not meet the other's tail.
-const PAUSE: Duration = Duration::from_millis(200);
+pub const PAUSE: Duration = Duration::from_millis(200);
 
 /// One bound model, settled on version 1, and a watch of its Deployment.
 struct Stage {
@@ -57,21 +57,21 @@ impl Stage {
         self.sightings.version(version).await - sent
     }
 
-    /// From the sending of a plain client's own patch of the same Deployment to the sight of it.
-    async fn bare(&mut self, tick: usize) -> Duration {
-        let tick = tick.to_string();
-        let annotations = json!({"name": self.name, "annotations": {TICK: tick}});
-        let patch = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": annotations});
-        let deployments = self.place.api(&kinds::DEPLOYMENT);
-        let sent = Instant::now();
-        deployments.patch(&self.name, &PatchParams::apply("bench").force(), &Patch::Apply(patch)).await.unwrap();
-        self.sightings.tick(&tick).await - sent
-    }
-
     async fn end(mut self) {
         self.operator.stop().unwrap();
         self.place.end().await.unwrap();
     }
+}
+
+/// From the sending of a plain client's own patch of a Deployment to the sight of it.
+pub async fn bare(place: &Place, name: &str, sightings: &mut Sightings, tick: usize) -> Duration {
+    let tick = tick.to_string();
+    let annotations = json!({"name": name, "annotations": {TICK: tick}});
+    let patch = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": annotations});
+    let deployments = place.api(&kinds::DEPLOYMENT);
+    let sent = Instant::now();
+    deployments.patch(name, &PatchParams::apply("bench").force(), &Patch::Apply(patch)).await.unwrap();
+    sightings.tick(&tick).await - sent
 }
 
 /// Moves at random moments, found by the registry's loop.
@@ -105,7 +105,7 @@ pub async fn polled(ground: &Ground, moves: usize) -> Vec<Goal> {
 pub async fn requested(ground: &Ground, moves: usize) -> Vec<Goal> {
     let mut stage = Stage::start(ground, "asked", "1h").await;
     let task = Task::start(&format!("{moves} moves asked for"), moves as u64);
-    let (mut taken, mut seen, mut bare, mut registry) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut taken, mut seen, mut bare_patches, mut registry) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for number in 0..moves {
         let version = version_of(number);
         stage.alias(ground, version).await;
@@ -118,13 +118,13 @@ pub async fn requested(ground: &Ground, moves: usize) -> Vec<Goal> {
         }
         runs(&stage.place, &stage.name, version).await;
         tokio::time::sleep(PAUSE).await;
-        bare.push(stage.bare(number).await);
+        bare_patches.push(bare(&stage.place, &stage.name, &mut stage.sightings, number).await);
         registry.push(answered(ground, &stage.name).await);
         task.advance();
     }
     task.done();
     stage.end().await;
-    let mut goals = goals_of(&Durations::of(taken), &Durations::of(bare), &Durations::of(registry));
+    let mut goals = goals_of(&Durations::of(taken), &Durations::of(bare_patches), &Durations::of(registry));
     goals.push(back_goal(&Durations::of(seen)));
     goals
 }
@@ -159,7 +159,7 @@ async fn answered(ground: &Ground, model: &str) -> Duration {
 }
 
 /// 2, 1, 2, 1: forward, and back.
-fn version_of(number: usize) -> &'static str {
+pub fn version_of(number: usize) -> &'static str {
     if number.is_multiple_of(2) { "2" } else { "1" }
 }
 

@@ -21,7 +21,7 @@ use serde_json::json;
 use crate::crowd::{Crowd, holds_version};
 use crate::figures::Durations;
 use crate::fleet::{Fleet, await_calm};
-use crate::ground::{Ground, binding, deployment};
+use crate::ground::{Ground, PATIENCE, binding, deployment};
 use crate::report::Goal;
 
 /// How many aliases the goal is about.
@@ -78,7 +78,7 @@ impl<'ground> Stage<'ground> {
         let last = ticked.reaches(self.fleet.count, &task, self.fleet.patience()).await;
         task.done();
         self.fleet.await_rolled_out().await;
-        self.operator.start_again().await.unwrap();
+        self.operator.start_again_within(PATIENCE).await.unwrap();
         await_calm(&self.operator).await;
         last - started
     }

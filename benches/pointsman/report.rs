@@ -46,6 +46,12 @@ impl Goal {
     }
 }
 
+impl std::fmt::Display for Goal {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.cells().join(" | "))
+    }
+}
+
 /// The machine and the moment.
 pub struct Conditions {
     started: Timestamp,
@@ -79,7 +85,7 @@ impl Conditions {
         vec![
             format!("{} cores of {}, {} of memory, Linux {}", self.cores, self.processor, self.memory, self.kernel),
             format!(
-                "{}, one run of the whole; load average {} before and {} after it",
+                "{}, one run of the whole, each figure of as many runs as stand beside it; load average {} before and {} after it",
                 self.date(),
                 self.load_before,
                 self.load_after

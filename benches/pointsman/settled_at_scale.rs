@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::crowd::{Crowd, holds_version};
 use crate::fleet::{Fleet, await_calm, share};
-use crate::ground::Ground;
+use crate::ground::{Ground, PATIENCE};
 
 const PREFIX: &str = "scale";
 /// How long an operator without objects is left alone before its memory is read.
@@ -205,7 +205,7 @@ impl Stage {
         let patience = self.fleet.patience();
         let began = Instant::now();
         let started = async {
-            self.operator.start_again().await.unwrap();
+            self.operator.start_again_within(PATIENCE).await.unwrap();
             began.elapsed()
         };
         let (ready, last) = tokio::join!(started, patched.reaches(goal, &task, patience));

@@ -128,7 +128,12 @@ impl Operator {
 
     /// Waits until `/readyz` answers 200.
     pub async fn await_ready(&mut self) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+        self.await_ready_within(PATIENCE).await
+    }
+
+    /// The same where there is much to read before it can be ready.
+    pub async fn await_ready_within(&mut self, patience: Duration) -> Result<()> {
+        let deadline = Instant::now() + patience;
         while Instant::now() < deadline {
             if self.is_ready().await {
                 return Ok(());
@@ -138,7 +143,7 @@ impl Operator {
         }
         Err(Error::new(
             "waiting for the operator's /readyz",
-            format_args!("not within {PATIENCE:?}\n{}", self.log_tail(40)),
+            format_args!("not within {patience:?}\n{}", self.log_tail(40)),
         ))
     }
 
@@ -173,11 +178,16 @@ impl Operator {
 
     /// Starts it again with the same arguments and waits until it is ready.
     pub async fn start_again(&mut self) -> Result<()> {
+        self.start_again_within(PATIENCE).await
+    }
+
+    /// The same where there is much to read before it can be ready.
+    pub async fn start_again_within(&mut self, patience: Duration) -> Result<()> {
         if self.child.ended().is_none() {
             self.child.terminate()?;
         }
         self.child = self.program.start(&self.folder)?;
-        self.await_ready().await
+        self.await_ready_within(patience).await
     }
 
     /// Whether it is running.
