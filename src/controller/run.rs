@@ -137,25 +137,7 @@ pub async fn run(
         scopes.push(part.scope);
         pipes.push((part.writers, part.queues));
     }
-    let reporter = Reporter { controller: names::FIELD_MANAGER.to_owned(), instance: settings.instance.clone() };
-    let recorder = Recorder::new(client.clone(), reporter);
-    let ctx = Arc::new(Context {
-        client,
-        scopes,
-        registries: RegistryStates::default(),
-        pods: Arc::default(),
-        replica_sets: Arc::default(),
-        jobs: Arc::default(),
-        written: Written::default(),
-        book: Book::default(),
-        cluster_name: settings.cluster_name.clone(),
-        allow_file_artifacts: settings.allow_file_artifacts,
-        hearing: Hearing::default(),
-        fence: fence.clone(),
-        hears_webhooks: settings.webhook.is_some(),
-        recorder,
-        metrics: metrics.clone(),
-    });
+    let ctx = context(client, scopes, &fence, &metrics, &settings);
     let (stop_loops, stopping) = tokio::sync::watch::channel(false);
     let (fill, filled) = tokio::sync::watch::channel(false);
     let mut watches = JoinSet::new();
@@ -169,6 +151,8 @@ pub async fn run(
     let candidate = settings.election.clone().map(|election| Candidate::new(ctx.client.clone(), election, fence));
     let leader = candidate.as_ref().map(Candidate::leader).unwrap_or_default();
     let (listening, for_replicas) = listen(settings.webhook.as_ref(), &ctx, &readiness, leader).await?;
+    // Where there are no other replicas, nothing is taken from them.
+    let for_replicas = if settings.election.is_some() { for_replicas } else { Router::new() };
     let leading = lead(Arc::clone(&ctx), readiness.clone(), fill, candidate, tell_lost, ended);
     let leading = tokio::spawn(leading);
     let address = settings.health_address;
@@ -185,6 +169,29 @@ pub async fn run(
     let _ = end.send(());
     let _ = leading.await;
     Ok(())
+}
+
+/// What the loops share.
+fn context(client: Client, scopes: Vec<Scope>, fence: &Fence, metrics: &Metrics, settings: &Settings) -> Arc<Context> {
+    let reporter = Reporter { controller: names::FIELD_MANAGER.to_owned(), instance: settings.instance.clone() };
+    let recorder = Recorder::new(client.clone(), reporter);
+    Arc::new(Context {
+        client,
+        scopes,
+        registries: RegistryStates::default(),
+        pods: Arc::default(),
+        replica_sets: Arc::default(),
+        jobs: Arc::default(),
+        written: Written::default(),
+        book: Book::default(),
+        cluster_name: settings.cluster_name.clone(),
+        allow_file_artifacts: settings.allow_file_artifacts,
+        hearing: Hearing::default(),
+        fence: fence.clone(),
+        hears_webhooks: settings.webhook.is_some(),
+        recorder,
+        metrics: metrics.clone(),
+    })
 }
 
 type Listening = Pin<Box<dyn Future<Output = ()> + Send>>;

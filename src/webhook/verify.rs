@@ -92,6 +92,8 @@ fn moment(timestamp: &str) -> Option<Timestamp> {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     /// Id, time, secret, body and signature, made by Python's `hmac` over a delivery that MLflow 3.17 sent.
@@ -104,7 +106,7 @@ mod tests {
     fn headers(id: &str, time: &str, signature: &str) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for (name, value) in [(ID_HEADER, id), (TIMESTAMP_HEADER, time), (SIGNATURE_HEADER, signature)] {
-            headers.insert(name, value.parse().unwrap());
+            headers.insert(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
         headers
     }
@@ -141,9 +143,7 @@ mod tests {
             assert_eq!(read(id, TIME, SIGNATURE), Err(Unsigned::Malformed), "{id}");
         }
         for time in ["", "-1", "1e9", " 1", "17954208690000000000", "１"] {
-            let read =
-                HeaderMap::try_from(&std::collections::HashMap::from([(ID_HEADER, ID), (TIMESTAMP_HEADER, time)]));
-            assert_eq!(read.map_or(Err(Unsigned::Malformed), |h| Signed::read(&h)), Err(Unsigned::Malformed), "{time}");
+            assert_eq!(read(ID, time, SIGNATURE), Err(Unsigned::Malformed), "{time}");
         }
         for signature in ["", "v1", "v2,AAAA", "v1,not base64", "AAAA"] {
             assert_eq!(read(ID, TIME, signature), Err(Unsigned::NoSignature), "{signature}");

@@ -14,6 +14,7 @@ mod people;
 mod process;
 mod servers;
 mod stage;
+mod webhooks;
 
 use std::sync::Arc;
 
@@ -44,6 +45,7 @@ fn tell_all(arguments: &Arguments) -> Conclusion {
         people::scenarios(),
         process::scenarios(),
         servers::scenarios(),
+        webhooks::scenarios(),
     ];
     let trial = |(name, scenario): stage::Scenario| {
         let (runtime, world) = (Arc::clone(&runtime), Arc::clone(&world));

@@ -42,6 +42,7 @@ pub(crate) use scenarios;
 pub struct World {
     grounds: OnceCell<Grounds>,
     three: OnceCell<Mutex<Mlflow>>,
+    webhooks: OnceCell<Mutex<Mlflow>>,
     two: OnceCell<Mutex<Mlflow>>,
 }
 
@@ -78,8 +79,14 @@ impl World {
         self.server(version).await.database()
     }
 
+    /// The address of the MLflow server that delivers webhooks to this machine, and learns of new ones within a second.
+    pub async fn mlflow_with_webhooks(&self) -> String {
+        let start = || async { Mutex::new(Mlflow::start(MlflowVersion::Three, with_webhooks(1)).await.unwrap()) };
+        self.webhooks.get_or_init(start).await.lock().await.url()
+    }
+
     pub async fn end(&self) {
-        for server in [&self.three, &self.two].into_iter().filter_map(OnceCell::get) {
+        for server in [&self.three, &self.two, &self.webhooks].into_iter().filter_map(OnceCell::get) {
             server.lock().await.stop().await;
         }
     }
@@ -142,11 +149,24 @@ impl Stage {
         url: &str,
         namespaces: &[&str],
     ) -> Self {
+        Self::with(world, place, version, url, namespaces, |_| ()).await
+    }
+
+    /// The same with an operator that is set up otherwise.
+    pub async fn with(
+        world: &Arc<World>,
+        place: Place,
+        version: MlflowVersion,
+        url: &str,
+        namespaces: &[&str],
+        set_up: impl FnOnce(&mut OperatorOptions),
+    ) -> Self {
         let grounds = world.grounds().await;
         let plane = &grounds.control_plane;
         let api = Interceptor::start(plane.apiserver_url(), Some(plane.ca_pem())).await.unwrap();
         let registry = Interceptor::start(url, None).await.unwrap();
-        let options = options(&place, namespaces, &api);
+        let mut options = options(&place, namespaces, &api);
+        set_up(&mut options);
         let operator = Operator::start(plane, &grounds.tools, &options).await.unwrap();
         place.report_log(Path::new(&operator.log_file()));
         let client = Registrar::shared(version).await.unwrap().at(url);
@@ -335,6 +355,18 @@ fn options(place: &Place, namespaces: &[&str], api: &Interceptor) -> OperatorOpt
 
 pub fn object(kind: &str, name: &str, spec: Value) -> Value {
     json!({"apiVersion": "pointsman.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec})
+}
+
+/// An MLflow server that delivers to this machine, with one key for all its workers.
+pub fn with_webhooks(workers: u8) -> MlflowOptions {
+    let variables = [
+        ("MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS", "true"),
+        ("MLFLOW_WEBHOOK_ALLOWED_SCHEMES", "http,https"),
+        ("MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY", "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="),
+        ("MLFLOW_WEBHOOK_CACHE_TTL", "1"),
+    ];
+    let extra_env = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    MlflowOptions { workers, extra_env, ..MlflowOptions::default() }
 }
 
 /// Lays members over an object; null takes one away.

@@ -52,6 +52,26 @@ impl Certificates {
     }
 }
 
+/// A server's certificate for loopback, of an authority made for it alone.
+#[derive(Debug, Clone)]
+pub struct OwnCertificate {
+    /// The authority's certificate (PEM).
+    pub authority: String,
+    /// The server's certificate (PEM).
+    pub certificate: String,
+    /// The server's key (PEM).
+    pub key: String,
+}
+
+impl OwnCertificate {
+    /// Makes a new one, unlike any other.
+    pub fn create() -> Result<Self> {
+        let authority = Authority::new()?;
+        let (certificate, key) = authority.sign(&server_parameters()?)?;
+        Ok(Self { authority: authority.certificate, certificate, key })
+    }
+}
+
 struct Authority {
     certificate: String,
     issuer: Issuer<'static, KeyPair>,

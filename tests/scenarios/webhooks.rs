@@ -1,0 +1,683 @@
+//! Moves that the registry announces itself: heard, verified, acted on by the leader; and what is said where that fails.
+//!
+//! Absent: polling, in most of them. It comes once an hour, so that only a delivery can have done it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use pointsman_env::certificates::OwnCertificate;
+use pointsman_env::kinds::{DEPLOYMENT, LEASE, MODEL_REGISTRY, SECRET};
+use pointsman_env::mlflow::{Mlflow, MlflowOptions};
+use pointsman_env::python::MlflowVersion;
+use pointsman_env::{Operator, OperatorOptions};
+use reqwest::StatusCode;
+use ring::hmac;
+use serde_json::{Value, json};
+
+use crate::stage::{
+    PATIENCE, Stage, Told, World, condition, namespace, ready, scenarios, template_version, with_webhooks,
+};
+
+scenarios!(
+    a_moved_alias_is_deployed_by_the_managed_webhook_alone,
+    a_webhook_registered_by_hand_is_heard,
+    a_webhook_that_somebody_deleted_is_registered_again,
+    a_changed_secret_is_taken_over_by_mlflow_and_the_receiver,
+    a_webhook_that_is_no_longer_wanted_is_removed,
+    a_private_address_that_mlflow_refuses_is_told_with_the_remedy,
+    a_server_without_a_key_is_told_and_left_as_it_was,
+    a_user_who_may_not_register_is_told_so,
+    a_receiver_that_is_not_there_is_told,
+    a_server_without_webhooks_is_told,
+    an_operator_that_does_not_listen_says_so,
+    a_registry_that_cannot_be_asked_any_more_holds_up_its_object_for_a_minute_only,
+    moves_that_no_delivery_announced_are_told,
+    what_is_not_genuine_is_refused_and_changes_nothing,
+    late_and_doubled_events_end_in_what_the_registry_says_now,
+    a_burst_of_genuine_deliveries_costs_the_registry_a_few_questions,
+    the_certificate_is_read_from_files_and_again_when_they_change,
+    a_delivery_to_a_replica_that_does_not_lead_is_acted_on_by_the_leader,
+);
+
+const SIGNING: &str = "a-secret-of-the-scenarios-0123456789";
+
+/// A stage whose operator listens to webhooks, on a registry that delivers them.
+async fn hearing(world: &Arc<World>, name: &str) -> Stage {
+    let url = world.mlflow_with_webhooks().await;
+    hearing_at(world, name, &url).await
+}
+
+async fn hearing_at(world: &Arc<World>, name: &str, url: &str) -> Stage {
+    hearing_with(world, name, url, |_| ()).await
+}
+
+async fn hearing_with(world: &Arc<World>, name: &str, url: &str, set_up: impl FnOnce(&mut OperatorOptions)) -> Stage {
+    let place = namespace(world, name).await;
+    let watched = place.namespace().to_owned();
+    let listens = |options: &mut OperatorOptions| {
+        options.values["webhook"] = json!({"enabled": true});
+        set_up(options);
+    };
+    let stage = Stage::with(world, place, MlflowVersion::Three, url, &[&watched], listens).await;
+    sign_with(&stage, SIGNING).await;
+    stage
+}
+
+async fn sign_with(stage: &Stage, secret: &str) {
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "webhook"}, "stringData": {"secret": secret}});
+    stage.place.apply_object(&secret).await.unwrap();
+}
+
+fn managed(stage: &Stage) -> Value {
+    let url = format!("http://{}", stage.operator.webhook_address().unwrap());
+    json!({"interval": "1h", "webhook": {"mode": "Managed", "url": url, "secretRef": {"name": "webhook"}}})
+}
+
+fn external() -> Value {
+    json!({"interval": "1h", "webhook": {"mode": "External", "secretRef": {"name": "webhook"}}})
+}
+
+/// Version 1 of two runs, by a registry that is declared so.
+async fn set(stage: &Stage, registry: Value) {
+    stage.register(2).await;
+    stage.alias("1").await;
+    stage.declare_registry(registry).await;
+    stage.declare_model(json!({})).await;
+    stage.bind(json!({})).await;
+    stage.runs("1").await;
+}
+
+/// Waits until the condition `WebhookReady` gives this reason, and returns the registry.
+async fn tells(stage: &Stage, wanted: &str) -> Value {
+    let holds = |registry: &Value| condition(registry, "WebhookReady")["reason"] == wanted;
+    let what = format!("the webhook's condition says {wanted}");
+    stage.place.eventually(&what, PATIENCE, &MODEL_REGISTRY, "mlflow", holds).await
+}
+
+fn sentence(registry: &Value) -> String {
+    condition(registry, "WebhookReady")["message"].as_str().unwrap_or_default().to_owned()
+}
+
+async fn look_now(stage: &Stage) {
+    let now = Timestamp::now().to_string();
+    let request = json!({"metadata": {"annotations": {"pointsman.dev/requested-at": now}}});
+    stage.place.patch(&MODEL_REGISTRY, "mlflow", &request).await.unwrap();
+}
+
+async fn follows(stage: &Stage, version: &str) {
+    let holds = |deployment: &Value| template_version(deployment) == version;
+    let what = format!("the Deployment holds version {version}");
+    stage.place.eventually(&what, Duration::from_secs(20), &DEPLOYMENT, "server", holds).await;
+}
+
+fn http() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).timeout(Duration::from_secs(20)).build().unwrap()
+}
+
+/// The webhooks that a server has for this stage's namespace.
+async fn registered(stage: &Stage, server: &str) -> Vec<Value> {
+    let answer = http().get(format!("{server}/api/2.0/mlflow/webhooks")).send().await.unwrap();
+    let all: Value = answer.error_for_status().unwrap().json().await.unwrap();
+    let of_stage = |webhook: &&Value| webhook["url"].as_str().unwrap().contains(stage.place.namespace());
+    all["webhooks"].as_array().into_iter().flatten().filter(of_stage).cloned().collect()
+}
+
+/// Waits until the finalizer lets the registry go.
+async fn is_gone(stage: &Stage) {
+    let gone = async {
+        while stage.place.find(&MODEL_REGISTRY, "mlflow").await.unwrap().is_some() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE * 2, gone).await.expect("the finalizer lets the registry go");
+}
+
+/// The registry is deleted, and its webhook with it.
+async fn end(stage: Stage, server: &str) -> Told {
+    stage.place.delete(&MODEL_REGISTRY, "mlflow").await.unwrap();
+    is_gone(&stage).await;
+    assert_eq!(registered(&stage, server).await, Vec::<Value>::new(), "the webhook went with its ModelRegistry");
+    stage.end().await
+}
+
+/// A delivery as MLflow makes it.
+#[derive(Clone)]
+struct Delivery {
+    address: String,
+    path: String,
+    id: String,
+    at: i64,
+    secret: String,
+    body: String,
+}
+
+impl Delivery {
+    fn to(stage: &Stage, operator: &Operator) -> Self {
+        let data = json!({"name": stage.model, "alias": "champion", "version": "2"});
+        let body = json!({"entity": "model_version_alias", "action": "created", "timestamp": "", "data": data});
+        Self {
+            address: format!("http://{}", operator.webhook_address().unwrap()),
+            path: format!("/webhooks/{}/mlflow", stage.place.namespace()),
+            id: fresh_id(),
+            at: Timestamp::now().as_second(),
+            secret: SIGNING.to_owned(),
+            body: body.to_string(),
+        }
+    }
+
+    fn signature(&self) -> String {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, self.secret.as_bytes());
+        let signature = hmac::sign(&key, format!("{}.{}.{}", self.id, self.at, self.body).as_bytes());
+        format!("v1,{}", STANDARD.encode(signature))
+    }
+
+    async fn send(&self) -> StatusCode {
+        self.send_signed(&self.signature()).await
+    }
+
+    async fn send_signed(&self, signature: &str) -> StatusCode {
+        self.send_by(&http(), signature).await.unwrap()
+    }
+
+    async fn send_by(&self, http: &reqwest::Client, signature: &str) -> reqwest::Result<StatusCode> {
+        let request = http.post(format!("{}{}", self.address, self.path)).header("content-type", "application/json");
+        let request = request.header("x-mlflow-delivery-id", &self.id).header("x-mlflow-timestamp", self.at);
+        Ok(request.header("x-mlflow-signature", signature).body(self.body.clone()).send().await?.status())
+    }
+}
+
+fn fresh_id() -> String {
+    static COUNT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+    format!("delivery-{}-{}", std::process::id(), COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+}
+
+async fn counted(operator: &Operator, outcome: &str) -> u64 {
+    let text = operator.metrics().await.unwrap();
+    let name = format!("pointsman_webhook_deliveries_total{{outcome=\"{outcome}\"}} ");
+    text.lines().find_map(|line| line.strip_prefix(&name)).map_or(0, |count| count.parse().unwrap())
+}
+
+async fn a_moved_alias_is_deployed_by_the_managed_webhook_alone(world: Arc<World>) -> Told {
+    let server = world.mlflow_with_webhooks().await;
+    let stage = hearing(&world, "webhook").await;
+    set(&stage, managed(&stage)).await;
+    let registry = tells(&stage, "WebhookSettling").await;
+    assert!(sentence(&registry).contains("60 s"), "the first minute's silence is told: {}", sentence(&registry));
+    assert_eq!(ready(&registry), "True");
+    let webhooks = registered(&stage, &server).await;
+    assert_eq!(webhooks.len(), 1, "{webhooks:?}");
+    assert_eq!(registry["status"]["webhook"]["id"], webhooks[0]["webhook_id"]);
+    assert_eq!(registry["status"]["webhook"]["url"], webhooks[0]["url"]);
+    // The server's list of webhooks is a second old at most.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let before = stage.registry.mark();
+    stage.alias("2").await;
+    stage.runs("2").await;
+    stage.alias("1").await;
+    stage.runs("1").await;
+    let looks = stage.registry.since(before);
+    let looks = looks.iter().filter(|request| request.path.ends_with("registered-models/search")).count();
+    assert!(looks <= 4, "{looks} questions for two moves");
+    assert!(counted(&stage.operator, "accepted").await >= 2);
+    let account = format!("{registry}{}{}", stage.operator.log(), stage.operator.metrics().await.unwrap());
+    assert!(!account.contains(SIGNING), "the secret is nowhere to be read");
+    end(stage, &server).await
+}
+
+async fn a_webhook_registered_by_hand_is_heard(world: Arc<World>) -> Told {
+    let server = world.mlflow_with_webhooks().await;
+    let stage = hearing(&world, "by hand").await;
+    set(&stage, external()).await;
+    let told = tells(&stage, "WebhookReady").await;
+    assert!(sentence(&told).contains("are accepted"), "{}", sentence(&told));
+    let url =
+        format!("http://{}/webhooks/{}/mlflow", stage.operator.webhook_address().unwrap(), stage.place.namespace());
+    let body = json!({"name": "by-hand", "url": url, "secret": SIGNING, "events": [{"entity": "MODEL_VERSION_ALIAS", "action": "CREATED"}]});
+    let made = http().post(format!("{server}/api/2.0/mlflow/webhooks")).json(&body).send().await.unwrap();
+    let made: Value = made.error_for_status().unwrap().json().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    stage.alias("2").await;
+    stage.runs("2").await;
+    let registry = stage.place.get(&MODEL_REGISTRY, "mlflow").await.unwrap();
+    assert_eq!(registry["status"]["webhook"], Value::Null, "it is not ours");
+    assert_eq!(registry["metadata"]["finalizers"], Value::Null);
+    let id = made["webhook"]["webhook_id"].as_str().unwrap();
+    let gone = http().delete(format!("{server}/api/2.0/mlflow/webhooks/{id}")).json(&json!({})).send().await;
+    gone.unwrap().error_for_status().unwrap();
+    end(stage, &server).await
+}
+
+async fn a_webhook_that_somebody_deleted_is_registered_again(world: Arc<World>) -> Told {
+    let server = world.mlflow_with_webhooks().await;
+    let stage = hearing(&world, "healed").await;
+    set(&stage, managed(&stage)).await;
+    let registry = tells(&stage, "WebhookSettling").await;
+    let id = registry["status"]["webhook"]["id"].as_str().unwrap();
+    let at = format!("{server}/api/2.0/mlflow/webhooks");
+    http().delete(format!("{at}/{id}")).json(&json!({})).send().await.unwrap().error_for_status().unwrap();
+    look_now(&stage).await;
+    let is_another =
+        |registry: &Value| !registry["status"]["webhook"]["id"].is_null() && registry["status"]["webhook"]["id"] != id;
+    let registry =
+        stage.place.eventually("it is registered anew", PATIENCE, &MODEL_REGISTRY, "mlflow", is_another).await;
+    // Switched off and doubled by hand: one is left, and it delivers.
+    let id = registry["status"]["webhook"]["id"].as_str().unwrap();
+    let off = http().patch(format!("{at}/{id}")).json(&json!({"status": "DISABLED"})).send().await;
+    off.unwrap().error_for_status().unwrap();
+    let mut double = registered(&stage, &server).await.remove(0);
+    double["secret"] = json!("another");
+    http().post(&at).json(&double).send().await.unwrap().error_for_status().unwrap();
+    look_now(&stage).await;
+    let healed = async {
+        loop {
+            let webhooks = registered(&stage, &server).await;
+            if webhooks.len() == 1 && webhooks[0]["status"] == "ACTIVE" {
+                return webhooks;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let webhooks = tokio::time::timeout(PATIENCE, healed).await.expect("one is left, and it is active");
+    assert_eq!(webhooks[0]["webhook_id"], id, "the one that the status names");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    stage.alias("2").await;
+    stage.runs("2").await;
+    end(stage, &server).await
+}
+
+async fn a_changed_secret_is_taken_over_by_mlflow_and_the_receiver(world: Arc<World>) -> Told {
+    let server = world.mlflow_with_webhooks().await;
+    let mut stage = hearing(&world, "rotated").await;
+    set(&stage, managed(&stage)).await;
+    tells(&stage, "WebhookSettling").await;
+    let id = stage.place.get(&MODEL_REGISTRY, "mlflow").await.unwrap()["status"]["webhook"]["id"].clone();
+    // While the operator is away, so that it cannot remember the secret before; it learns of it by MLflow's own test.
+    stage.operator.stop().unwrap();
+    sign_with(&stage, "another-secret-of-the-scenarios").await;
+    stage.operator.start_again().await.unwrap();
+    tells(&stage, "WebhookSettling").await;
+    let told = async {
+        while counted(&stage.operator, "accepted").await == 0 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, told).await.expect("an example arrives that is signed with the new secret");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    stage.alias("2").await;
+    stage.runs("2").await;
+    // And while it runs.
+    sign_with(&stage, "a-third-secret-of-the-scenarios").await;
+    look_now(&stage).await;
+    let accepted = counted(&stage.operator, "accepted").await;
+    let told = async {
+        while counted(&stage.operator, "accepted").await == accepted {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, told).await.expect("the third secret is proven, too");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    stage.alias("1").await;
+    stage.runs("1").await;
+    let registry = stage.place.get(&MODEL_REGISTRY, "mlflow").await.unwrap();
+    assert_eq!(registry["status"]["webhook"]["id"], id, "it is still the same webhook");
+    end(stage, &server).await
+}
+
+async fn a_webhook_that_is_no_longer_wanted_is_removed(world: Arc<World>) -> Told {
+    let server = world.mlflow_with_webhooks().await;
+    let stage = hearing(&world, "off").await;
+    set(&stage, managed(&stage)).await;
+    tells(&stage, "WebhookSettling").await;
+    stage.declare_registry(json!({"interval": "1h", "webhook": {"mode": "Off"}})).await;
+    let is_clean = |registry: &Value| {
+        registry["status"]["webhook"].is_null()
+            && registry["metadata"]["finalizers"].is_null()
+            && condition(registry, "WebhookReady").is_null()
+    };
+    stage.place.eventually("nothing is left of it", PATIENCE, &MODEL_REGISTRY, "mlflow", is_clean).await;
+    assert_eq!(registered(&stage, &server).await, Vec::<Value>::new());
+    assert_eq!(Delivery::to(&stage, &stage.operator).send().await, StatusCode::NOT_FOUND);
+    end(stage, &server).await
+}
+
+async fn a_private_address_that_mlflow_refuses_is_told_with_the_remedy(world: Arc<World>) -> Told {
+    // The server that most scenarios share is started as MLflow's own defaults have it.
+    let stage = hearing_at(&world, "private", &world.mlflow(MlflowVersion::Three).await).await;
+    set(&stage, managed(&stage)).await;
+    let registry = tells(&stage, "WebhookAddressRefused").await;
+    let told = sentence(&registry);
+    assert!(told.contains("MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS=true"), "{told}");
+    assert!(told.contains("MLFLOW_WEBHOOK_ALLOWED_SCHEMES=http,https"), "{told}");
+    assert_eq!(ready(&registry), "True", "polling goes on");
+    let server = world.mlflow(MlflowVersion::Three).await;
+    end(stage, &server).await
+}
+
+async fn a_server_without_a_key_is_told_and_left_as_it_was(world: Arc<World>) -> Told {
+    let mut options = with_webhooks(3);
+    options.extra_env.retain(|(name, _)| name != "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY");
+    let mut server = Mlflow::start(MlflowVersion::Three, options).await.unwrap();
+    let stage = hearing_at(&world, "no key", &server.url()).await;
+    set(&stage, managed(&stage)).await;
+    let registry = tells(&stage, "WebhookKeyMissing").await;
+    let told = sentence(&registry);
+    assert!(told.contains("MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY"), "{told}");
+    assert_eq!(ready(&registry), "True", "polling goes on");
+    // Left there, it would silence the webhooks of others, too.
+    assert_eq!(registry["status"]["webhook"], Value::Null);
+    for _ in 0..6 {
+        assert_eq!(registered(&stage, &server.url()).await, Vec::<Value>::new());
+    }
+    let url = server.url();
+    let told = end(stage, &url).await;
+    server.stop().await;
+    told
+}
+
+async fn a_user_who_may_not_register_is_told_so(world: Arc<World>) -> Told {
+    let (admin, password) = ("admin", "a-password-of-the-scenarios");
+    let options = MlflowOptions { basic_auth: Some((admin.to_owned(), password.to_owned())), ..with_webhooks(1) };
+    let mut server = Mlflow::start(MlflowVersion::Three, options).await.unwrap();
+    let user = json!({"username": "reader", "password": "another-password-of-the-scenarios"});
+    let made = http().post(format!("{}/api/2.0/mlflow/users/create", server.url()));
+    made.basic_auth(admin, Some(password)).json(&user).send().await.unwrap().error_for_status().unwrap();
+    let stage = hearing_at(&world, "no admin", &server.url()).await;
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "mlflow"}, "stringData": user});
+    stage.place.create(&SECRET, &secret).await.unwrap();
+    let mut registry = managed(&stage);
+    registry["auth"] = json!({"basic": {"secretRef": {"name": "mlflow"}}});
+    stage.declare_registry(registry).await;
+    let registry = tells(&stage, "WebhookRefused").await;
+    assert!(sentence(&registry).contains("administrator of MLflow"), "{}", sentence(&registry));
+    assert_eq!(ready(&registry), "True", "polling goes on");
+    let told = stage.end().await;
+    server.stop().await;
+    told
+}
+
+async fn a_receiver_that_is_not_there_is_told(world: Arc<World>) -> Told {
+    let server = world.mlflow_with_webhooks().await;
+    let stage = hearing(&world, "nowhere").await;
+    let mut registry = managed(&stage);
+    registry["webhook"]["url"] = json!("http://127.0.0.1:9");
+    set(&stage, registry).await;
+    let registry = tells(&stage, "WebhookUnreachable").await;
+    assert!(sentence(&registry).contains("Connection refused"), "{}", sentence(&registry));
+    assert_eq!(ready(&registry), "True", "polling goes on");
+    // Corrected, it is registered at the right address, under the same id.
+    let id = registry["status"]["webhook"]["id"].clone();
+    stage.declare_registry(managed(&stage)).await;
+    let registry = tells(&stage, "WebhookSettling").await;
+    assert_eq!(registry["status"]["webhook"]["id"], id);
+    end(stage, &server).await
+}
+
+async fn a_server_without_webhooks_is_told(world: Arc<World>) -> Told {
+    let url = world.mlflow(MlflowVersion::Two).await;
+    let place = namespace(&world, "mlflow two").await;
+    let watched = place.namespace().to_owned();
+    let listens = |options: &mut OperatorOptions| options.values["webhook"] = json!({"enabled": true});
+    let stage = Stage::with(&world, place, MlflowVersion::Two, &url, &[&watched], listens).await;
+    sign_with(&stage, SIGNING).await;
+    set(&stage, managed(&stage)).await;
+    let registry = tells(&stage, "WebhookUnsupported").await;
+    assert!(sentence(&registry).contains("from 3.3 on"), "{}", sentence(&registry));
+    assert_eq!(ready(&registry), "True", "polling goes on");
+    // Nothing is there that could be removed, and that is no reason to stay.
+    stage.place.delete(&MODEL_REGISTRY, "mlflow").await.unwrap();
+    is_gone(&stage).await;
+    stage.end().await
+}
+
+async fn an_operator_that_does_not_listen_says_so(world: Arc<World>) -> Told {
+    let url = world.mlflow_with_webhooks().await;
+    let stage = Stage::at(&world, "deaf", MlflowVersion::Three, &url).await;
+    sign_with(&stage, SIGNING).await;
+    let webhook = json!({"mode": "Managed", "url": "http://127.0.0.1:9", "secretRef": {"name": "webhook"}});
+    set(&stage, json!({"interval": "1h", "webhook": webhook})).await;
+    let registry = tells(&stage, "WebhookNotServed").await;
+    assert!(sentence(&registry).contains("webhook.enabled in the chart"), "{}", sentence(&registry));
+    assert_eq!(ready(&registry), "True", "polling goes on");
+    end(stage, &url).await
+}
+
+async fn a_registry_that_cannot_be_asked_any_more_holds_up_its_object_for_a_minute_only(world: Arc<World>) -> Told {
+    let stage = hearing(&world, "left behind").await;
+    set(&stage, managed(&stage)).await;
+    let registry = tells(&stage, "WebhookSettling").await;
+    stage.registry.refuse().await;
+    stage.place.delete(&MODEL_REGISTRY, "mlflow").await.unwrap();
+    let deleted = std::time::Instant::now();
+    is_gone(&stage).await;
+    assert!(deleted.elapsed() > Duration::from_secs(50), "gone after {:?}", deleted.elapsed());
+    let events = stage.place.events_about("mlflow").await.unwrap();
+    let id = registry["status"]["webhook"]["id"].as_str().unwrap();
+    let is_named = |(_, note): &(String, String)| note.contains("stays behind") && note.contains(id);
+    assert!(events.iter().any(is_named), "{events:?}");
+    assert_eq!(template_version(&stage.deployment().await), "1", "what runs is left alone");
+    let server = world.mlflow_with_webhooks().await;
+    let at = format!("{server}/api/2.0/mlflow/webhooks/{id}");
+    http().delete(at).json(&json!({})).send().await.unwrap().error_for_status().unwrap();
+    stage.end().await
+}
+
+async fn moves_that_no_delivery_announced_are_told(world: Arc<World>) -> Told {
+    let stage = hearing(&world, "silent").await;
+    let mut registry = external();
+    registry["interval"] = json!("1s");
+    set(&stage, registry).await;
+    tells(&stage, "WebhookReady").await;
+    stage.looked_twice().await;
+    stage.alias("2").await;
+    stage.runs("2").await;
+    let registry = tells(&stage, "WebhookSilent").await;
+    assert!(sentence(&registry).contains("Failed to deliver webhook"), "{}", sentence(&registry));
+    assert_eq!(ready(&registry), "True");
+    assert_eq!(Delivery::to(&stage, &stage.operator).send().await, StatusCode::OK);
+    tells(&stage, "WebhookReady").await;
+    let server = world.mlflow_with_webhooks().await;
+    end(stage, &server).await
+}
+
+async fn what_is_not_genuine_is_refused_and_changes_nothing(world: Arc<World>) -> Told {
+    let stage = hearing(&world, "forged").await;
+    set(&stage, external()).await;
+    tells(&stage, "WebhookReady").await;
+    stage.alias("2").await;
+    let genuine = Delivery::to(&stage, &stage.operator);
+    let asked = stage.registry.mark();
+    let other = |change: fn(&mut Delivery)| {
+        let mut delivery = Delivery { id: fresh_id(), ..genuine.clone() };
+        change(&mut delivery);
+        delivery
+    };
+    let rows = [
+        ("bad_signature", StatusCode::UNAUTHORIZED, other(|delivery| "forged".clone_into(&mut delivery.secret))),
+        ("bad_signature", StatusCode::UNAUTHORIZED, other(|delivery| delivery.secret = String::new())),
+        ("old", StatusCode::BAD_REQUEST, other(|delivery| delivery.at -= 301)),
+        ("old", StatusCode::BAD_REQUEST, other(|delivery| delivery.at += 330)),
+        ("malformed", StatusCode::BAD_REQUEST, other(|delivery| "a.b".clone_into(&mut delivery.id))),
+        ("malformed", StatusCode::BAD_REQUEST, other(|delivery| "{}".clone_into(&mut delivery.body))),
+        ("too_large", StatusCode::PAYLOAD_TOO_LARGE, other(|delivery| delivery.body = " ".repeat((64 << 10) + 1))),
+        ("unknown_registry", StatusCode::NOT_FOUND, other(|delivery| delivery.path += "-another")),
+    ];
+    for (outcome, status, delivery) in rows {
+        let before = counted(&stage.operator, outcome).await;
+        assert_eq!(delivery.send().await, status, "{outcome}");
+        assert_eq!(counted(&stage.operator, outcome).await, before + 1, "{outcome}");
+    }
+    // What was signed for one body, id or time is good for no other.
+    let signature = genuine.signature();
+    let altered = Delivery { body: genuine.body.replace("champion", "champion "), ..genuine.clone() };
+    assert_eq!(altered.send_signed(&signature).await, StatusCode::UNAUTHORIZED);
+    let altered = Delivery { id: fresh_id(), ..genuine.clone() };
+    assert_eq!(altered.send_signed(&signature).await, StatusCode::UNAUTHORIZED);
+    let altered = Delivery { at: genuine.at + 1, ..genuine.clone() };
+    assert_eq!(altered.send_signed(&signature).await, StatusCode::UNAUTHORIZED);
+    let questions = stage.registry.since(asked);
+    assert!(questions.is_empty(), "nothing was asked of the registry: {questions:?}");
+    assert_eq!(template_version(&stage.deployment().await), "1");
+    // The genuine one, once.
+    assert_eq!(genuine.send().await, StatusCode::OK);
+    stage.runs("2").await;
+    let asked = stage.registry.mark();
+    assert_eq!(genuine.send().await, StatusCode::OK, "MLflow repeats what was accepted where the answer was lost");
+    assert_eq!(counted(&stage.operator, "repeated").await, 1);
+    assert_eq!(counted(&stage.operator, "accepted").await, 1);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let questions = stage.registry.since(asked);
+    assert!(questions.is_empty(), "a repetition is not acted on: {questions:?}");
+    let log = stage.operator.log();
+    assert!(log.contains("a delivery was refused") && !log.contains(SIGNING), "{log}");
+    let server = world.mlflow_with_webhooks().await;
+    end(stage, &server).await
+}
+
+async fn late_and_doubled_events_end_in_what_the_registry_says_now(world: Arc<World>) -> Told {
+    let stage = hearing(&world, "late").await;
+    set(&stage, external()).await;
+    stage.alias("2").await;
+    let first = Delivery::to(&stage, &stage.operator);
+    let late = Delivery { id: fresh_id(), body: first.body.replace("\"2\"", "\"1\""), ..first.clone() };
+    let deleted = Delivery { id: fresh_id(), body: first.body.replace("created", "deleted"), ..first.clone() };
+    let doubled = Delivery { id: fresh_id(), ..first.clone() };
+    for delivery in [first, late.clone(), doubled, deleted, Delivery { id: fresh_id(), ..late }] {
+        assert_eq!(delivery.send().await, StatusCode::OK);
+    }
+    stage.runs("2").await;
+    let binding = stage.binding().await;
+    let history: Vec<_> =
+        binding["status"]["history"].as_array().unwrap().iter().map(|entry| &entry["version"]).collect();
+    assert_eq!(history.len(), 2, "{history:?}");
+    // An event about a model that nobody watches, and an example of MLflow's, wake nothing.
+    let asked = stage.registry.mark();
+    for name in ["example_model", "another"] {
+        let mut example = Delivery::to(&stage, &stage.operator);
+        example.body = example.body.replace(&stage.model, name);
+        assert_eq!(example.send().await, StatusCode::OK);
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(stage.registry.since(asked).is_empty());
+    let server = world.mlflow_with_webhooks().await;
+    end(stage, &server).await
+}
+
+async fn a_burst_of_genuine_deliveries_costs_the_registry_a_few_questions(world: Arc<World>) -> Told {
+    const BURST: usize = 1000;
+    let stage = hearing(&world, "burst").await;
+    set(&stage, external()).await;
+    stage.alias("2").await;
+    let asked = stage.registry.mark();
+    let http = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
+    let deliveries = (0..BURST).map(|_| Delivery::to(&stage, &stage.operator));
+    let sent = futures::stream::StreamExt::buffer_unordered(
+        futures::stream::iter(deliveries.map(|delivery| {
+            let http = http.clone();
+            async move { delivery.send_by(&http, &delivery.signature()).await }
+        })),
+        40,
+    );
+    let answers: Vec<_> = futures::stream::StreamExt::collect(sent).await;
+    let accepted = answers.iter().filter(|answer| matches!(answer, Ok(StatusCode::OK))).count();
+    assert_eq!(accepted, BURST, "{:?}", answers.iter().find(|answer| !matches!(answer, Ok(StatusCode::OK))));
+    stage.runs("2").await;
+    let questions = stage.registry.since(asked).len();
+    assert!(questions < BURST / 4, "{questions} questions for {BURST} deliveries");
+    let server = world.mlflow_with_webhooks().await;
+    end(stage, &server).await
+}
+
+async fn the_certificate_is_read_from_files_and_again_when_they_change(world: Arc<World>) -> Told {
+    let folder = world.grounds().await.control_plane.folder().join("webhook-tls");
+    std::fs::create_dir_all(&folder).unwrap();
+    let url = world.mlflow_with_webhooks().await;
+    let stage = hearing_with(&world, "tls", &url, |options| {
+        options.values["webhook"] = json!({"enabled": true, "tls": {"secretName": "webhook-tls"}});
+        options.webhook_tls_folder = Some(folder.clone());
+    })
+    .await;
+    set(&stage, external()).await;
+    let mut delivery = Delivery::to(&stage, &stage.operator);
+    delivery.address = delivery.address.replace("http://", "https://");
+    let (first, second) = (OwnCertificate::create().unwrap(), OwnCertificate::create().unwrap());
+    let trusting = |own: &OwnCertificate| {
+        let authority = reqwest::Certificate::from_pem(own.authority.as_bytes()).unwrap();
+        reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).tls_certs_only([authority]).build().unwrap()
+    };
+    assert!(delivery.send_by(&trusting(&first), &delivery.signature()).await.is_err(), "there is no certificate yet");
+    for own in [&first, &second] {
+        std::fs::write(folder.join("tls.crt"), &own.certificate).unwrap();
+        std::fs::write(folder.join("tls.key"), &own.key).unwrap();
+        let served = async {
+            while delivery.send_by(&trusting(own), &delivery.signature()).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, served).await.expect("the new certificate is served");
+    }
+    assert!(delivery.send_by(&trusting(&first), &delivery.signature()).await.is_err(), "the old one is not");
+    // What cannot be used is told, and the one before stays.
+    std::fs::write(folder.join("tls.key"), &first.key).unwrap();
+    let told = async {
+        while !stage.operator.log().contains("certificate cannot be used; one that was read before stays in use") {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, told).await.expect("a key that does not belong to the certificate is told");
+    let last = Delivery { id: fresh_id(), ..delivery };
+    assert_eq!(last.send_by(&trusting(&second), &last.signature()).await.unwrap(), StatusCode::OK);
+    end(stage, &url).await
+}
+
+async fn a_delivery_to_a_replica_that_does_not_lead_is_acted_on_by_the_leader(world: Arc<World>) -> Told {
+    let mut stage = hearing(&world, "by the leader").await;
+    set(&stage, external()).await;
+    let values = json!({"replicas": 2, "leaseSeconds": 5, "webhook": {"enabled": true}});
+    let mut replicas = stage.replicas(&world, 2, values).await;
+    let (follower, mut leader) = (replicas.pop().unwrap(), replicas.pop().unwrap());
+    let name = stage.place.namespace().to_owned();
+    let is_held = |lease: &Value| lease["spec"]["holderIdentity"] == format!("{name}-1");
+    let lease = stage.place.eventually("the first leads", PATIENCE, &LEASE, &name, is_held).await;
+    let address = leader.health_address();
+    assert_eq!(lease["metadata"]["annotations"]["pointsman.dev/address"], address);
+    stage.alias("2").await;
+    let delivery = Delivery::to(&stage, &follower);
+    let handed_on = async {
+        // The follower may not have seen the Lease yet; MLflow would try again, too.
+        while delivery.send().await == StatusCode::SERVICE_UNAVAILABLE {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, handed_on).await.expect("the delivery is handed on");
+    follows(&stage, "2").await;
+    assert_eq!(counted(&follower, "forwarded").await, 1);
+    assert_eq!(counted(&leader, "accepted").await, 1);
+    // Handed on once more, it would be a loop: what comes by the health port is not.
+    let mut looped = Delivery::to(&stage, &follower);
+    looped.address = format!("http://{}", follower.health_address());
+    assert_eq!(looped.send().await, StatusCode::SERVICE_UNAVAILABLE);
+    // And there, too, only what is signed is believed.
+    let mut forged = Delivery::to(&stage, &leader);
+    forged.address = format!("http://{}", leader.health_address());
+    "forged".clone_into(&mut forged.secret);
+    assert_eq!(forged.send().await, StatusCode::UNAUTHORIZED);
+    // With nobody to hand on to, MLflow is to try again.
+    leader.freeze().unwrap();
+    let unheard = Delivery::to(&stage, &follower);
+    assert_eq!(unheard.send().await, StatusCode::SERVICE_UNAVAILABLE);
+    leader.kill().unwrap();
+    stage.alias("1").await;
+    let heard = async {
+        while unheard.send().await != StatusCode::OK {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, heard).await.expect("the same delivery is heard once the other leads");
+    follows(&stage, "1").await;
+    stage.operator = follower;
+    let server = world.mlflow_with_webhooks().await;
+    end(stage, &server).await
+}
