@@ -27,7 +27,7 @@ type Failure = Box<dyn std::error::Error>;
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
-        Command::Run(arguments) => operate(arguments),
+        Command::Run(arguments) => operate(*arguments),
         Command::Crds(arguments) => print_definitions(arguments.output.as_deref()),
     };
     match done {

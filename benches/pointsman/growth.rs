@@ -128,46 +128,47 @@ fn between(bindings: &str, rest: &Rest) -> Goal {
 
 fn drawn(costs: &[Cost]) {
     memory_drawn(costs);
-    let file = |name| drawing(name);
-    let requests = each(costs, |cost| vec![ratio(cost.rest.requests, cost.rest.looks.len())]);
-    plot::growth(
-        "Requests to the registry for one look",
-        "models",
-        "requests",
-        &[Series::new("requests", requests)],
-        &[],
-        &file("growth-requests.svg"),
-    );
-    let work = each(costs, |cost| vec![cost.rest.each_look.as_secs_f64() * 1000.0]);
-    let took = each(costs, |cost| cost.rest.looks.iter().map(|look| look.took().as_secs_f64() * 1000.0).collect());
-    let looks = [Series::new("the operator's processor time", work), Series::new("asked to answered by MLflow", took)];
-    plot::growth("One look that finds nothing new", "models", "ms", &looks, &[], &file("growth-look.svg"));
-    let ready = each(costs, |cost| cost.starts.iter().map(|start| start.ready.as_secs_f64()).collect());
-    let patched = each(costs, |cost| cost.starts.iter().map(|start| start.patched.as_secs_f64()).collect());
-    let starts = [Series::new("ready", ready), Series::new("last of 1 % patched", patched)];
-    let goal = [(10_000, START_GOAL.as_secs_f64())];
-    plot::growth("Start, 1 % of aliases moved meanwhile", "bindings", "s", &starts, &goal, &file("growth-start.svg"));
-    let bursts = each(costs, |cost| cost.bursts.iter().map(Duration::as_secs_f64).collect());
-    plot::growth(
-        "A tenth of all aliases moved at once",
-        "bindings",
-        "s",
-        &[Series::new("last Deployment patched", bursts)],
-        &[],
-        &file("growth-burst.svg"),
-    );
+    requests_drawn(costs);
+    looks_drawn(costs);
+    starts_drawn(costs);
+    bursts_drawn(costs);
 }
 
 fn memory_drawn(costs: &[Cost]) {
     let rolled_out = each(costs, |cost| vec![in_megabytes(cost.rolled_out)]);
     let restarted = each(costs, |cost| cost.starts.iter().map(|start| in_megabytes(start.memory)).collect());
     let series = [Series::new("after rolling all out", rolled_out), Series::new("after a restart", restarted)];
-    let goals: Vec<(usize, f64)> = MEMORY_GOALS
-        .iter()
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, bytes)| (*count, in_megabytes(*bytes)))
-        .collect();
+    let goals = MEMORY_GOALS.iter().filter(|(count, _)| *count > 0);
+    let goals: Vec<(usize, f64)> = goals.map(|(count, bytes)| (*count, in_megabytes(*bytes))).collect();
     plot::growth("Resident memory", "bindings", "MB", &series, &goals, &drawing("growth-memory.svg"));
+}
+
+fn requests_drawn(costs: &[Cost]) {
+    let requests = each(costs, |cost| vec![ratio(cost.rest.requests, cost.rest.looks.len())]);
+    let series = [Series::new("requests", requests)];
+    plot::growth("Questions of one look", "models", "requests", &series, &[], &drawing("growth-requests.svg"));
+}
+
+fn looks_drawn(costs: &[Cost]) {
+    let work = each(costs, |cost| vec![in_milliseconds(cost.rest.each_look)]);
+    let took = each(costs, |cost| cost.rest.looks.iter().map(|look| in_milliseconds(look.took())).collect());
+    let series = [Series::new("the operator's processor time", work), Series::new("asked to answered by MLflow", took)];
+    plot::growth("One look that finds nothing new", "models", "ms", &series, &[], &drawing("growth-look.svg"));
+}
+
+fn starts_drawn(costs: &[Cost]) {
+    let ready = each(costs, |cost| cost.starts.iter().map(|start| start.ready.as_secs_f64()).collect());
+    let patched = each(costs, |cost| cost.starts.iter().map(|start| start.patched.as_secs_f64()).collect());
+    let series = [Series::new("ready", ready), Series::new("last of 1 % patched", patched)];
+    let (title, goal) = ("Start, 1 % of aliases moved meanwhile", [(10_000, START_GOAL.as_secs_f64())]);
+    plot::growth(title, "bindings", "s", &series, &goal, &drawing("growth-start.svg"));
+}
+
+fn bursts_drawn(costs: &[Cost]) {
+    let bursts = each(costs, |cost| cost.bursts.iter().map(Duration::as_secs_f64).collect());
+    let series = [Series::new("last Deployment patched", bursts)];
+    let title = "A tenth of all aliases moved at once";
+    plot::growth(title, "bindings", "s", &series, &[], &drawing("growth-burst.svg"));
 }
 
 /// One point for each number of bindings; those without a figure are left out.
@@ -178,6 +179,10 @@ fn each(costs: &[Cost], of: impl Fn(&Cost) -> Vec<f64>) -> Vec<Point> {
 
 fn drawing(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name)
+}
+
+fn in_milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
 }
 
 #[allow(clippy::cast_precision_loss)] // a few requests

@@ -165,6 +165,11 @@ const INTRODUCTION: &str = "# Performance
 Measured by `make bench`: the release build, under the roles of the rendered chart, on a real control plane (kube-apiserver,
 etcd, controllers, scheduler; pods played by kwok) and a real MLflow 3 server with SQLite, all on the one machine below.
 *Patched* is the moment when a plain watch sees `pointsman.dev/model-version` change in the pod template. Times begin before
-the alias is moved, or before the annotation `pointsman.dev/requested-at` is sent. Requests and writes are counted by reverse
-proxies that only the operator goes through.
+the alias is moved, or before the annotation `pointsman.dev/requested-at` or the webhook is sent. Requests and writes are counted
+by reverse proxies that only the operator goes through; where time or memory is measured at scale, it speaks to the API server
+itself. Processor time is that of `/proc/<pid>/stat`, in steps of 10 ms. *Runs* is how often a figure was measured, and the figure
+tells the spread of several.
+
+How cost grows with the number of bindings: [memory](growth-memory.svg), [requests to the registry](growth-requests.svg),
+[a look](growth-look.svg), [a start](growth-start.svg), [a tenth of all aliases moved at once](growth-burst.svg).
 ";

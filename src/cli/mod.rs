@@ -22,7 +22,7 @@ pub enum Command {
     #[command(
         after_help = "Example, against the current context and one namespace only:\n  pointsman run --watch-namespace ml --health-address 127.0.0.1:8080"
     )]
-    Run(RunArguments),
+    Run(Box<RunArguments>),
     /// Print the custom resource definitions as YAML: pointsman crds | kubectl apply --server-side -f -
     Crds(CrdsArguments),
 }

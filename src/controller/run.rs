@@ -142,6 +142,8 @@ pub async fn run(
     let candidate = settings.election.clone().map(|election| Candidate::new(ctx.client.clone(), election, fence));
     let leader = candidate.as_ref().map(Candidate::leader).unwrap_or_default();
     let (listening, for_replicas) = listen(settings.webhook.as_ref(), &ctx, &readiness, leader).await?;
+    // Where there are no other replicas, nothing is taken from them.
+    let for_replicas = if settings.election.is_some() { for_replicas } else { Router::new() };
     let leading = tokio::spawn(lead(Arc::clone(&ctx), readiness.clone(), fill, candidate, tell_lost, ended));
     let address = settings.health_address;
     let health = serve(address, readiness, Arc::clone(&ctx), for_replicas);

@@ -20,8 +20,8 @@ use super::queue::Next;
 use super::registry::{connection, interval, secret};
 use super::registry_state::RegistryState;
 pub use super::webhook_state::{Kept, WebhookState};
-use crate::api::conditions::{WEBHOOK_READY, Wanted};
-use crate::api::model_registry::{RegisteredWebhook, Webhook as Spec, WebhookMode};
+use crate::api::conditions::{WEBHOOK_READY, Wanted, find};
+use crate::api::model_registry::{RegisteredWebhook, WebhookMode};
 use crate::api::{ModelRegistry, Reason, names, reason::Problem};
 use crate::registry::{Registry, RegistryError, Trial, WantedWebhook, Webhook};
 
@@ -77,7 +77,10 @@ async fn look_after(registry: &ModelRegistry, ctx: &Context, state: &RegistrySta
         },
         WebhookMode::Off => leave(registry, ctx, client).await,
     };
-    Kept { webhook: None, is_new: false, problem: done.err() }
+    match done {
+        Ok(()) => Kept { is_gone: true, ..Kept::default() },
+        Err(problem) => Kept::hindered(problem),
+    }
 }
 
 /// What deliveries are signed with.
@@ -134,18 +137,20 @@ impl<'a> Keeping<'a> {
     }
 
     async fn keep(&self) -> Kept {
-        let (id, is_new) = match self.register().await {
+        let (id, made) = match self.register().await {
             Ok(registered) => registered,
-            Err(problem) => return Kept { webhook: None, is_new: false, problem: Some(problem) },
+            Err(problem) => return Kept::hindered(problem),
         };
-        let proven = self.prove(&id, is_new).await;
+        let proven = self.prove(&id, made).await;
+        let is_new = made || *proven.as_ref().unwrap_or(&false);
         let read_back = if proven.is_ok() { self.read_back(is_new).await } else { Ok(()) };
         let problem = proven.err().or(read_back.err());
         let is_lost = problem.as_ref().is_some_and(|problem| problem.reason == Reason::WebhookKeyMissing);
         if is_lost && self.withdraw(&id).await {
-            return Kept { webhook: None, is_new: false, problem };
+            return Kept { is_gone: true, problem, ..Kept::default() };
         }
-        Kept { webhook: Some(RegisteredWebhook { id, url: self.url.clone() }), is_new, problem }
+        let webhook = RegisteredWebhook { id, url: self.url.clone() };
+        Kept { webhook: Some(webhook), is_new, is_gone: false, problem }
     }
 
     /// The id of the webhook, which is there and as it should be then; and whether MLflow's workers do not know it so yet.
@@ -179,21 +184,24 @@ impl<'a> Keeping<'a> {
         Ok(())
     }
 
-    /// Has MLflow deliver an example, until one arrived. Another secret than ours is found out by that, too: it is never shown.
-    async fn prove(&self, id: &str, is_new: bool) -> Result<(), Problem> {
+    /// Has MLflow deliver an example, until one arrived. That it signs with another secret than ours is found out by that, too,
+    /// for MLflow never shows it: true where it was changed.
+    async fn prove(&self, id: &str, is_new: bool) -> Result<bool, Problem> {
         if !is_new && self.state.is_proven(id) {
-            return Ok(());
+            return Ok(false);
         }
+        let mut is_changed = false;
         let mut trial = self.client.try_webhook(id).await;
         if matches!(trial, Ok(Trial::Answered(401))) && self.state.secret_of(id).is_none() {
             self.update(id).await?;
+            is_changed = true;
             trial = self.client.try_webhook(id).await;
         }
         match trial {
             Ok(Trial::Arrived) => {
                 self.state.signs(id, &self.secret);
                 self.state.proven(id);
-                Ok(())
+                Ok(is_changed)
             }
             Ok(Trial::Answered(status)) => Err(Problem::new(Reason::WebhookUnreachable, answered(&self.url, status))),
             Ok(Trial::Failed(words)) => Err(failed(&self.url, &words)),
@@ -242,7 +250,11 @@ async fn remove(registry: &ModelRegistry, ctx: &Context, client: &Registry) -> R
     let before = registry.status.as_ref().and_then(|status| status.webhook.as_ref());
     let name = name_of(registry, &ctx.cluster_name);
     let url = before.map_or_else(|| url_of(registry), |before| before.url.clone());
-    let listed = client.webhooks().await.map_err(problem)?;
+    let listed = match client.webhooks().await.map_err(problem) {
+        // A server that has no webhooks, or never let us register one, has none of ours; an id in the status says otherwise.
+        Err(problem) if before.is_none() && is_for_good(problem.reason) => Vec::new(),
+        listed => listed?,
+    };
     let (kept, doubles) = ours(listed, &name, &url, before);
     for webhook in kept.into_iter().chain(doubles) {
         client.delete_webhook(&webhook.id).await.map_err(problem)?;
@@ -250,12 +262,17 @@ async fn remove(registry: &ModelRegistry, ctx: &Context, client: &Registry) -> R
     Ok(())
 }
 
+/// Whether a server says so of every webhook.
+fn is_for_good(reason: Reason) -> bool {
+    matches!(reason, Reason::WebhookUnsupported | Reason::WebhookRefused)
+}
+
 /// A name that is the same whenever it is made, unlike that of another registry, and readable.
 fn name_of(registry: &ModelRegistry, cluster: &str) -> String {
     let (namespace, name) = (registry.namespace().unwrap_or_default(), registry.name_any());
     let digest = digest::digest(&digest::SHA256, format!("{cluster}/{namespace}/{name}").as_bytes());
-    let digest: String = digest.as_ref().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-    let whole = format!("pointsman.{digest}.{namespace}.{name}");
+    let digest = digest.as_ref().iter().take(4).fold(0, |number: u32, byte| (number << 8) | u32::from(*byte));
+    let whole = format!("pointsman.{digest:08x}.{namespace}.{name}");
     let short: String = whole.chars().take(LONGEST_NAME).collect();
     short.trim_end_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned()
 }
@@ -325,7 +342,9 @@ fn failed(url: &str, words: &str) -> Problem {
 
 /// The condition that tells of the webhook; none where no webhook is wanted.
 pub fn condition(registry: &ModelRegistry, ctx: &Context, state: &RegistryState) -> Option<Wanted> {
-    let spec = registry.spec.webhook.as_ref().filter(|spec| spec.mode != WebhookMode::Off)?;
+    if registry.webhook_mode() == WebhookMode::Off {
+        return None;
+    }
     if !ctx.hears_webhooks {
         let message =
             "this operator was started without --webhook-address: set webhook.enabled in the chart; polling goes on";
@@ -336,13 +355,28 @@ pub fn condition(registry: &ModelRegistry, ctx: &Context, state: &RegistryState)
         Some(Kept { problem: Some(problem), .. }) => {
             Wanted::no(WEBHOOK_READY, problem.reason, format!("{}; polling goes on", problem.message))
         }
-        None => Wanted::unknown(WEBHOOK_READY, Reason::Pending, "the webhook is looked at when the registry answers"),
+        None => as_before(registry).unwrap_or_else(|| Wanted::unknown(WEBHOOK_READY, Reason::Pending, PENDING)),
         Some(_) if told.is_settling => Wanted::unknown(WEBHOOK_READY, Reason::WebhookSettling, SETTLING),
         Some(kept) => match told.silent {
             Some(model) => Wanted::no(WEBHOOK_READY, Reason::WebhookSilent, silent(&model)),
-            None => Wanted::yes(WEBHOOK_READY, Reason::WebhookReady, well(registry, spec, &kept)),
+            None => Wanted::yes(WEBHOOK_READY, Reason::WebhookReady, well(registry, &kept)),
         },
     })
+}
+
+const PENDING: &str = "the webhook is looked at when the registry answers";
+
+/// What was told of the same spec before this process began, so that a restart by itself is no news.
+fn as_before(registry: &ModelRegistry) -> Option<Wanted> {
+    let before = find(&registry.status.as_ref()?.conditions, WEBHOOK_READY)?;
+    let status = match before.status.as_str() {
+        "True" => Some(true),
+        "False" => Some(false),
+        _ => None,
+    };
+    let reason = Reason::parse(&before.reason)?;
+    let is_same = before.observed_generation == registry.metadata.generation;
+    is_same.then(|| Wanted { type_: WEBHOOK_READY, status, reason, message: before.message.clone() })
 }
 
 const SETTLING: &str = "registered less than a minute ago: each worker of the MLflow server keeps its list of webhooks for 60 s, and until then only polling sees moves";
@@ -353,26 +387,21 @@ fn silent(model: &str) -> String {
     )
 }
 
-fn well(registry: &ModelRegistry, spec: &Spec, kept: &Kept) -> String {
-    match (&kept.webhook, spec.mode) {
-        (Some(webhook), _) => format!("registered, and an example arrived at {}", webhook.url),
-        (None, _) => {
-            let (namespace, name) = (registry.namespace().unwrap_or_default(), registry.name_any());
-            format!("deliveries to /webhooks/{namespace}/{name} are accepted where they are signed with the Secret")
-        }
+fn well(registry: &ModelRegistry, kept: &Kept) -> String {
+    if let Some(webhook) = &kept.webhook {
+        return format!("registered, and an example arrived at {}", webhook.url);
     }
+    let (namespace, name) = (registry.namespace().unwrap_or_default(), registry.name_any());
+    format!("deliveries to /webhooks/{namespace}/{name} are accepted where they are signed with the Secret")
 }
 
 /// What the status shows of the webhook: what was written last, until it was looked at anew.
 pub fn registered(registry: &ModelRegistry, state: &RegistryState) -> Option<RegisteredWebhook> {
     let before = registry.status.as_ref().and_then(|status| status.webhook.clone());
     match state.webhook.tell().kept {
-        // What could not be looked at is as it was.
-        Some(Kept { webhook: None, problem: Some(problem), .. }) if problem.reason != Reason::WebhookKeyMissing => {
-            before
-        }
-        Some(kept) => kept.webhook,
-        None => before.filter(|_| has_finalizer(registry)),
+        Some(kept) if kept.webhook.is_some() || kept.is_gone => kept.webhook,
+        // What was not looked at is as it was.
+        _ => before.filter(|_| has_finalizer(registry)),
     }
 }
 

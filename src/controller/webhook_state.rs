@@ -28,8 +28,17 @@ pub struct Kept {
     pub webhook: Option<RegisteredWebhook>,
     /// Whether it was made or changed by this look.
     pub is_new: bool,
+    /// Whether nothing is registered any more.
+    pub is_gone: bool,
     /// What stands in the way.
     pub problem: Option<Problem>,
+}
+
+impl Kept {
+    /// Nothing could be looked at.
+    pub fn hindered(problem: Problem) -> Self {
+        Self { problem: Some(problem), ..Self::default() }
+    }
 }
 
 /// What there is to tell.

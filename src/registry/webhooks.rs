@@ -126,7 +126,7 @@ impl Registry {
         Ok(match result.response_status {
             _ if result.success => Trial::Arrived,
             Some(wire::Number(status)) if status > 0 => Trial::Answered(u16::try_from(status).unwrap_or_default()),
-            _ => Trial::Failed(self.clean(&result.error_message.unwrap_or_default())),
+            _ => Trial::Failed(self.clean(innermost(&result.error_message.unwrap_or_default()))),
         })
     }
 
@@ -134,7 +134,7 @@ impl Registry {
     async fn write_webhook(&self, ask: &Ask<'_>, secret: &str) -> Result<Option<String>, RegistryError> {
         let answer: Result<wire::WebhookAnswer, _> = self.ask_json(ask).await;
         let answer = answer.map_err(|error| error.without(secret))?;
-        Ok(answer.webhook.and_then(|webhook| webhook.webhook_id).filter(|id| is_id(id)))
+        Ok(answer.webhook.and_then(|webhook| webhook.id).filter(|id| is_id(id)))
     }
 }
 
@@ -149,7 +149,7 @@ fn body(wanted: WantedWebhook<'_>, with_secret: bool) -> Value {
 
 /// The webhook; `None` for one whose id could not stand in a path.
 fn read(webhook: wire::Webhook) -> Option<Webhook> {
-    let id = webhook.webhook_id.filter(|id| is_id(id))?;
+    let id = webhook.id.filter(|id| is_id(id))?;
     let heard = |event: wire::WebhookEvent| Some((event.entity?, event.action?));
     let events: BTreeSet<_> = webhook.events.into_iter().filter_map(heard).collect();
     let wanted = EVENTS.iter().map(|(entity, action)| ((*entity).to_owned(), (*action).to_owned()));
@@ -160,6 +160,12 @@ fn read(webhook: wire::Webhook) -> Option<Webhook> {
         url: cut(&webhook.url.unwrap_or_default(), 2048),
         is_whole: is_active && events == wanted.collect(),
     })
+}
+
+/// Of exceptions within exceptions, as Python prints them, the one that names the fault.
+fn innermost(words: &str) -> &str {
+    let cause = words.rsplit("Caused by ").next().unwrap_or(words);
+    cause.trim_end_matches([')', '\'', '"'])
 }
 
 fn is_id(id: &str) -> bool {
@@ -185,6 +191,13 @@ mod tests {
         assert!(!shown(&EVENTS[1..], None).unwrap().is_whole);
         let more: Vec<_> = EVENTS.into_iter().chain([("PROMPT", "CREATED")]).collect();
         assert!(!shown(&more, None).unwrap().is_whole);
+    }
+
+    #[test]
+    fn the_innermost_cause_is_told() {
+        let words = r#"Failed to test webhook: ConnectionError(MaxRetryError('… (Caused by NewConnectionError("…: [Errno 111] Connection refused"))'))"#;
+        assert_eq!(innermost(words), r#"NewConnectionError("…: [Errno 111] Connection refused"#);
+        assert_eq!(innermost("plain"), "plain");
     }
 
     #[test]

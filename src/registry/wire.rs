@@ -222,7 +222,8 @@ pub(super) struct WebhookAnswer {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Webhook {
-    pub(super) webhook_id: Option<String>,
+    #[serde(rename = "webhook_id")]
+    pub(super) id: Option<String>,
     pub(super) name: Option<String>,
     pub(super) url: Option<String>,
     pub(super) status: Option<String>,

@@ -51,6 +51,27 @@ async fn bad_specs_are_refused_with_a_sentence_that_says_what_to_write(world: Ar
         (&MODEL_REGISTRY, registry(json!({"auth": {}})), "auth is empty"),
         (&MODEL_REGISTRY, registry(json!({"interval": "10ms"})), "interval must lie between 1s and 24h"),
         (&MODEL_REGISTRY, registry(json!({"allowedNamespaces": {"from": "Selector"}})), "goes with from: Selector"),
+        (
+            &MODEL_REGISTRY,
+            registry(json!({"webhook": {"mode": "Managed", "secretRef": {"name": "s"}}})),
+            "webhook.mode Managed needs webhook.url",
+        ),
+        (&MODEL_REGISTRY, registry(json!({"webhook": {"mode": "External"}})), "need webhook.secretRef"),
+        (
+            &MODEL_REGISTRY,
+            registry(json!({"webhook": {"mode": "Managed", "url": "http://me:secret@x", "secretRef": {"name": "s"}}})),
+            "webhook.url must hold no user or password",
+        ),
+        (
+            &MODEL_REGISTRY,
+            registry(json!({"webhook": {"mode": "Managed", "url": "x:8443", "secretRef": {"name": "s"}}})),
+            "webhook.url must begin with http:// or https://",
+        ),
+        (
+            &MODEL_REGISTRY,
+            registry(json!({"webhook": {"mode": "Managed", "url": "http://x?a=b", "secretRef": {"name": "s"}}})),
+            "webhook.url must hold no query",
+        ),
         (&REGISTERED_MODEL, model(json!({"modelName": "a/b"})), "must hold no / and no :"),
         (&REGISTERED_MODEL, model(json!({"aliases": [{"name": "latest", "version": "1"}]})), "MLflow reserves latest"),
         (

@@ -31,6 +31,9 @@ scenarios!(
     a_server_without_a_key_is_told_and_left_as_it_was,
     a_user_who_may_not_register_is_told_so,
     a_receiver_that_is_not_there_is_told,
+    a_server_without_webhooks_is_told,
+    an_operator_that_does_not_listen_says_so,
+    a_registry_that_cannot_be_asked_any_more_holds_up_its_object_for_a_minute_only,
     moves_that_no_delivery_announced_are_told,
     what_is_not_genuine_is_refused_and_changes_nothing,
     late_and_doubled_events_end_in_what_the_registry_says_now,
@@ -122,15 +125,20 @@ async fn registered(stage: &Stage, server: &str) -> Vec<Value> {
     all["webhooks"].as_array().into_iter().flatten().filter(of_stage).cloned().collect()
 }
 
-/// The registry is deleted, and its webhook with it.
-async fn end(stage: Stage, server: &str) -> Told {
-    stage.place.delete(&MODEL_REGISTRY, "mlflow").await.unwrap();
+/// Waits until the finalizer lets the registry go.
+async fn is_gone(stage: &Stage) {
     let gone = async {
         while stage.place.find(&MODEL_REGISTRY, "mlflow").await.unwrap().is_some() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, gone).await.expect("the finalizer lets the registry go");
+    tokio::time::timeout(PATIENCE * 2, gone).await.expect("the finalizer lets the registry go");
+}
+
+/// The registry is deleted, and its webhook with it.
+async fn end(stage: Stage, server: &str) -> Told {
+    stage.place.delete(&MODEL_REGISTRY, "mlflow").await.unwrap();
+    is_gone(&stage).await;
     assert_eq!(registered(&stage, server).await, Vec::<Value>::new(), "the webhook went with its ModelRegistry");
     stage.end().await
 }
@@ -411,6 +419,55 @@ async fn a_receiver_that_is_not_there_is_told(world: Arc<World>) -> Told {
     end(stage, &server).await
 }
 
+async fn a_server_without_webhooks_is_told(world: Arc<World>) -> Told {
+    let url = world.mlflow(MlflowVersion::Two).await;
+    let place = namespace(&world, "mlflow two").await;
+    let watched = place.namespace().to_owned();
+    let listens = |options: &mut OperatorOptions| options.values["webhook"] = json!({"enabled": true});
+    let stage = Stage::with(&world, place, MlflowVersion::Two, &url, &[&watched], listens).await;
+    sign_with(&stage, SIGNING).await;
+    set(&stage, managed(&stage)).await;
+    let registry = tells(&stage, "WebhookUnsupported").await;
+    assert!(sentence(&registry).contains("from 3.3 on"), "{}", sentence(&registry));
+    assert_eq!(ready(&registry), "True", "polling goes on");
+    // Nothing is there that could be removed, and that is no reason to stay.
+    stage.place.delete(&MODEL_REGISTRY, "mlflow").await.unwrap();
+    is_gone(&stage).await;
+    stage.end().await
+}
+
+async fn an_operator_that_does_not_listen_says_so(world: Arc<World>) -> Told {
+    let url = world.mlflow_with_webhooks().await;
+    let stage = Stage::at(&world, "deaf", MlflowVersion::Three, &url).await;
+    sign_with(&stage, SIGNING).await;
+    let webhook = json!({"mode": "Managed", "url": "http://127.0.0.1:9", "secretRef": {"name": "webhook"}});
+    set(&stage, json!({"interval": "1h", "webhook": webhook})).await;
+    let registry = tells(&stage, "WebhookNotServed").await;
+    assert!(sentence(&registry).contains("webhook.enabled in the chart"), "{}", sentence(&registry));
+    assert_eq!(ready(&registry), "True", "polling goes on");
+    end(stage, &url).await
+}
+
+async fn a_registry_that_cannot_be_asked_any_more_holds_up_its_object_for_a_minute_only(world: Arc<World>) -> Told {
+    let stage = hearing(&world, "left behind").await;
+    set(&stage, managed(&stage)).await;
+    let registry = tells(&stage, "WebhookSettling").await;
+    stage.registry.refuse().await;
+    stage.place.delete(&MODEL_REGISTRY, "mlflow").await.unwrap();
+    let deleted = std::time::Instant::now();
+    is_gone(&stage).await;
+    assert!(deleted.elapsed() > Duration::from_secs(50), "gone after {:?}", deleted.elapsed());
+    let events = stage.place.events_about("mlflow").await.unwrap();
+    let id = registry["status"]["webhook"]["id"].as_str().unwrap();
+    let is_named = |(_, note): &(String, String)| note.contains("stays behind") && note.contains(id);
+    assert!(events.iter().any(is_named), "{events:?}");
+    assert_eq!(template_version(&stage.deployment().await), "1", "what runs is left alone");
+    let server = world.mlflow_with_webhooks().await;
+    let at = format!("{server}/api/2.0/mlflow/webhooks/{id}");
+    http().delete(at).json(&json!({})).send().await.unwrap().error_for_status().unwrap();
+    stage.end().await
+}
+
 async fn moves_that_no_delivery_announced_are_told(world: Arc<World>) -> Told {
     let stage = hearing(&world, "silent").await;
     let mut registry = external();
@@ -442,12 +499,12 @@ async fn what_is_not_genuine_is_refused_and_changes_nothing(world: Arc<World>) -
         delivery
     };
     let rows = [
-        ("bad_signature", StatusCode::UNAUTHORIZED, other(|delivery| delivery.secret = "forged".to_owned())),
+        ("bad_signature", StatusCode::UNAUTHORIZED, other(|delivery| "forged".clone_into(&mut delivery.secret))),
         ("bad_signature", StatusCode::UNAUTHORIZED, other(|delivery| delivery.secret = String::new())),
         ("old", StatusCode::BAD_REQUEST, other(|delivery| delivery.at -= 301)),
         ("old", StatusCode::BAD_REQUEST, other(|delivery| delivery.at += 330)),
-        ("malformed", StatusCode::BAD_REQUEST, other(|delivery| delivery.id = "a.b".to_owned())),
-        ("malformed", StatusCode::BAD_REQUEST, other(|delivery| delivery.body = "{}".to_owned())),
+        ("malformed", StatusCode::BAD_REQUEST, other(|delivery| "a.b".clone_into(&mut delivery.id))),
+        ("malformed", StatusCode::BAD_REQUEST, other(|delivery| "{}".clone_into(&mut delivery.body))),
         ("too_large", StatusCode::PAYLOAD_TOO_LARGE, other(|delivery| delivery.body = " ".repeat((64 << 10) + 1))),
         ("unknown_registry", StatusCode::NOT_FOUND, other(|delivery| delivery.path += "-another")),
     ];
@@ -609,7 +666,7 @@ async fn a_delivery_to_a_replica_that_does_not_lead_is_acted_on_by_the_leader(wo
     // And there, too, only what is signed is believed.
     let mut forged = Delivery::to(&stage, &leader);
     forged.address = format!("http://{}", leader.health_address());
-    forged.secret = "forged".to_owned();
+    "forged".clone_into(&mut forged.secret);
     assert_eq!(forged.send().await, StatusCode::UNAUTHORIZED);
     // With nobody to hand on to, MLflow is to try again.
     leader.freeze().unwrap();
