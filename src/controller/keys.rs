@@ -16,6 +16,8 @@ use crate::api::model_registry::WebhookSecretReference;
 const FRESH: Duration = Duration::from_secs(30);
 /// How soon after it was read a failing signature has it read again.
 const RETRY: Duration = Duration::from_secs(2);
+/// How long reading a Secret may take; deliveries wait for it.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// How long the key before the present one is accepted: MLflow's workers go on signing with it for a minute.
 const OVERLAP: Duration = Duration::from_secs(120);
 
@@ -70,10 +72,14 @@ impl Entry {
         if self.read_at.is_some_and(|read_at| read_at.elapsed() < age) {
             return false;
         }
-        match Api::<Secret>::namespaced(client.clone(), namespace).get_opt(&secret.name).await {
-            Ok(found) => self.take(found.and_then(|found| signing_key(&found, &secret.key)), Instant::now()),
+        let api = Api::<Secret>::namespaced(client.clone(), namespace);
+        match tokio::time::timeout(PATIENCE, api.get_opt(&secret.name)).await {
+            Ok(Ok(found)) => self.take(found.and_then(|found| signing_key(&found, &secret.key)), Instant::now()),
             // What was read last is as good as anything while the API server does not answer.
-            Err(error) => tracing::warn!(%error, namespace, secret = secret.name, "a webhook's Secret cannot be read"),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, namespace, secret = secret.name, "a webhook's Secret cannot be read");
+            }
+            Err(_) => tracing::warn!(namespace, secret = secret.name, "a webhook's Secret was not read in time"),
         }
         self.read_at = Some(Instant::now());
         true

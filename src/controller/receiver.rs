@@ -239,6 +239,10 @@ impl Receiver {
         if is_by(&keys) || (may_be_newer && is_by(&self.keys.anew(client, delivery.namespace, secret).await)) {
             return Ok(());
         }
+        if keys.is_empty() {
+            // The Secret is missing, or cannot be read: MLflow may try again.
+            return Err(Fate::NotReady);
+        }
         // Genuine deliveries never stand behind forged ones; what is bounded is how much is said of these.
         if lock(&gate.forged).take(Instant::now()) {
             let Delivery { namespace, name: registry, .. } = delivery;
