@@ -57,8 +57,8 @@ async fn each_shard_drives_its_own_bindings_and_takes_over_one_that_comes_to_it(
     stage.alias("2").await;
     stage.runs("2").await;
     assert_eq!((patched(&first).await, patched(&second).await), (1, 1));
-    let registry = stage.place.get(&MODEL_REGISTRY, "mlflow").await.unwrap();
-    assert_eq!(registry["status"]["watchedModels"], 0, "the keeper tells of its own models");
+    let has_none = |registry: &Value| registry["status"]["watchedModels"] == 0;
+    stage.place.eventually("the keeper tells of its own models", PATIENCE, &MODEL_REGISTRY, "mlflow", has_none).await;
 
     // A binding of the first shard for the same Deployment finds it driven.
     let rival = json!({"modelRef": {"name": "model"}, "alias": "champion", "target": {"name": "server"}});
