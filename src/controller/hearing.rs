@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::context::Context;
 use super::locked::lock;
+use super::model::NEWEST;
 use super::name::Name;
 use super::registry_state::RegistryState;
 use super::shelved::of_registered_name;
@@ -140,7 +141,16 @@ async fn changed(
     names: &BTreeSet<String>,
 ) -> Result<BTreeSet<String>, RegistryError> {
     let asked_at = Instant::now();
+    let unasked: BTreeSet<&String> = names.iter().filter(|name| state.is_unasked(name)).collect();
     let facts = client.look(names).await?;
+    let new: Vec<&str> = facts.keys().filter(|name| unasked.contains(name)).map(String::as_str).collect();
+    if new.len() > 1 {
+        // What cannot be had in one answer is asked for by each model itself.
+        match client.newest_versions_of(&new, NEWEST).await {
+            Ok(listed) => state.keep_listed(listed),
+            Err(error) => tracing::debug!(%error, "the versions of new models cannot be listed together"),
+        }
+    }
     // As for a look at all models: what is missing from the answer is asked for directly, by the model's own loop.
     let mut changed: BTreeSet<String> = names.iter().filter(|name| !facts.contains_key(*name)).cloned().collect();
     for name in &changed {

@@ -38,7 +38,7 @@ const MOST_ALIASES: usize = 64;
 /// The most versions that a status mirrors.
 const MOST_VERSIONS: usize = 24;
 /// How many of the newest versions are mirrored, aliased or not.
-const NEWEST: u32 = 5;
+pub const NEWEST: u32 = 5;
 
 /// How long a version that is absent or has a problem is not asked for again, at least.
 const LEAST_PATIENCE: Duration = Duration::from_secs(5);
@@ -359,7 +359,13 @@ impl Look<'_> {
         if facts.latest_version.is_none() || (same_model && old.latest_version == facts.latest_version) {
             return Ok(Vec::new());
         }
-        self.client.newest_versions(self.name(), NEWEST).await.map_err(Problem::from)
+        let is_newest = |listed: &Vec<ListedVersion>| {
+            listed.first().map(|version| &version.version) == facts.latest_version.as_ref()
+        };
+        match self.state.take_listed(self.name()).filter(is_newest) {
+            Some(listed) => Ok(listed),
+            None => self.client.newest_versions(self.name(), NEWEST).await.map_err(Problem::from),
+        }
     }
 
     /// The details of each version: those that are known as they are, the others asked for once.

@@ -2,7 +2,7 @@
 //!
 //! Absent: anything that must survive a restart. That is in the cluster.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use super::webhook::WebhookState;
 use super::write_back::KnownTags;
 use crate::api::reason::Problem;
 use crate::artifact::Stores;
-use crate::registry::{Connection, ModelFacts, Registry};
+use crate::registry::{Connection, ListedVersion, ModelFacts, Registry};
 
 /// The states of all registries, by namespace and name.
 #[derive(Default)]
@@ -48,6 +48,7 @@ struct Inner {
     registry: Option<Registry>,
     connection: Option<Connection>,
     facts: HashMap<String, Seen>,
+    listed: HashMap<String, Vec<ListedVersion>>,
     /// Models that an answer lacked, and that no direct question was answered for since.
     doubted: HashSet<String>,
     /// The names of the watched models, until one more or less is watched.
@@ -236,11 +237,22 @@ impl RegistryState {
         !inner.facts.contains_key(model) && !inner.doubted.contains(model)
     }
 
+    /// Keeps versions that were listed for many models together, until each model's own loop takes them.
+    pub fn keep_listed(&self, listed: BTreeMap<String, Vec<ListedVersion>>) {
+        lock(&self.inner).listed.extend(listed);
+    }
+
+    /// The versions that were listed for a model, once.
+    pub fn take_listed(&self, model: &str) -> Option<Vec<ListedVersion>> {
+        lock(&self.inner).listed.remove(model)
+    }
+
     /// Forgets the facts of models that nobody watches any more.
     pub fn retain(&self, watched: impl Fn(&str) -> bool) {
         let mut inner = lock(&self.inner);
         inner.facts.retain(|name, _| watched(name));
         inner.doubted.retain(|name| watched(name));
+        inner.listed.retain(|name, _| watched(name));
     }
 
     /// Whether a version was found absent, or with a problem, within this time.

@@ -2,6 +2,8 @@
 //!
 //! Absent: judgement of a version. What decides about it is read by `details`, and decided elsewhere.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::client::{Ask, Registry};
@@ -14,11 +16,33 @@ use crate::api;
 
 /// How many logged models of a run are looked into at most.
 const MOST_LOGGED_MODELS: usize = 32;
+/// How many models' versions are asked for at once, how long their names may be in a request line, and how many an answer holds.
+const BATCH: usize = 100;
+const BATCH_LINE: usize = 3000;
+const PAGE: u32 = 1000;
 const GET: &[&str] = &["api/2.0/mlflow/model-versions/get"];
 const SEARCH: &[&str] = &["api/2.0/mlflow/model-versions/search"];
 
 /// The URI of a version's files, or why there is none.
 type Resolved = Result<String, String>;
+
+/// The newest few of each model in a page that lists the highest numbers first: where the page has a next one, a model with
+/// fewer than that may have more.
+fn newest_of_each(page: wire::VersionPage, count: usize) -> BTreeMap<String, Vec<ListedVersion>> {
+    let is_all = page.next_page_token.is_none_or(|token| token.is_empty());
+    let mut models: BTreeMap<String, Vec<(u64, ListedVersion)>> = BTreeMap::new();
+    for version in page.model_versions {
+        if let (Some(model), Some(listed)) = (version.name.clone(), listed(version)) {
+            models.entry(model).or_default().push(listed);
+        }
+    }
+    models.retain(|_, versions| is_all || versions.len() >= count);
+    let newest = |mut versions: Vec<(u64, ListedVersion)>| {
+        versions.sort_unstable_by_key(|(number, _)| std::cmp::Reverse(*number));
+        versions.into_iter().map(|(_, version)| version).take(count).collect()
+    };
+    models.into_iter().map(|(model, versions)| (model, newest(versions))).collect()
+}
 
 /// A version as a listing brought it; to be described where nothing is known of it yet.
 #[derive(Clone, Debug)]
@@ -127,6 +151,24 @@ impl Registry {
         versions.sort_unstable_by_key(|(number, _)| std::cmp::Reverse(*number));
         versions.dedup_by_key(|(number, _)| *number);
         Ok(versions.into_iter().map(|(_, version)| version).take(count as usize).collect())
+    }
+
+    /// The newest versions of many models, with one request for up to 100 of them; only of those models whose newest `count`
+    /// are surely in the answer. Servers older than MLflow 3 refuse.
+    ///
+    /// # Errors
+    /// Where the registry cannot be asked, refuses, or answers what cannot be used.
+    pub async fn newest_versions_of(
+        &self,
+        models: &[&str],
+        count: u32,
+    ) -> Result<BTreeMap<String, Vec<ListedVersion>>, RegistryError> {
+        let mut all = BTreeMap::new();
+        for batch in filter::batches(models.iter().copied(), BATCH, BATCH_LINE) {
+            let page = self.search_versions(&filter::name_in(batch), PAGE).await?;
+            all.extend(newest_of_each(page, count as usize));
+        }
+        Ok(all)
     }
 
     async fn newest_version(&self, model: &str) -> Result<Vec<ListedVersion>, RegistryError> {

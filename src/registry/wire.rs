@@ -48,6 +48,7 @@ pub(super) struct Alias {
 pub(super) struct VersionPage {
     #[serde(deserialize_with = "list")]
     pub(super) model_versions: Vec<ModelVersion>,
+    pub(super) next_page_token: Option<String>,
 }
 
 /// `model-versions/get`.

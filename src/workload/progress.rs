@@ -9,7 +9,7 @@ use super::Workload;
 pub enum Progress {
     /// All replicas run the newest template and are available.
     Complete,
-    /// Under way, with a sentence that says how far.
+    /// Under way, with a sentence that stays the same until it is not: a status that counted pods would be written with each.
     Going(String),
     /// The Deployment's controller gave up waiting, with its own words.
     DeadlineExceeded(String),
@@ -19,7 +19,7 @@ pub enum Progress {
 #[must_use]
 pub fn progress(workload: &Workload) -> Progress {
     if !workload.is_observed() {
-        return Progress::Going("the Deployment's controller has not seen the change yet".into());
+        return going(workload);
     }
     if let Some(message) = deadline_exceeded(workload) {
         return Progress::DeadlineExceeded(message);
@@ -39,17 +39,19 @@ fn count(workload: &Workload) -> Progress {
     let updated = status.updated_replicas.unwrap_or_default();
     let all = status.replicas.unwrap_or_default();
     let available = status.available_replicas.unwrap_or_default();
-    let paused = if workload.spec.paused { "; the Deployment is paused: kubectl rollout resume goes on" } else { "" };
-    if updated < asked {
-        return Progress::Going(format!("{updated} of {asked} new pods have been made{paused}"));
-    }
-    if all > updated {
-        return Progress::Going(format!("{} old pods are still to go{paused}", all - updated));
-    }
-    if available < updated {
-        return Progress::Going(format!("{available} of {updated} new pods are available{paused}"));
+    if updated < asked || all > updated || available < updated {
+        return going(workload);
     }
     Progress::Complete
+}
+
+fn going(workload: &Workload) -> Progress {
+    let name = workload.metadata.name.as_deref().unwrap_or_default();
+    Progress::Going(if workload.spec.paused {
+        format!("the Deployment is paused: kubectl rollout resume deployment/{name} goes on")
+    } else {
+        format!("kubectl rollout status deployment/{name} shows how far the Deployment is")
+    })
 }
 
 #[cfg(test)]
@@ -74,7 +76,22 @@ mod tests {
     fn old_pods_that_still_run_keep_a_rollout_under_way() {
         let old =
             workload(json!({"observedGeneration": 3, "replicas": 3, "updatedReplicas": 2, "availableReplicas": 3}));
-        assert_eq!(progress(&old), Progress::Going("1 old pods are still to go".into()));
+        assert!(matches!(progress(&old), Progress::Going(_)));
+    }
+
+    #[test]
+    fn the_sentence_stays_the_same_for_a_whole_rollout() {
+        let steps = [
+            json!({"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2}),
+            json!({"observedGeneration": 3, "replicas": 2, "updatedReplicas": 0, "availableReplicas": 2}),
+            json!({"observedGeneration": 3, "replicas": 3, "updatedReplicas": 1, "availableReplicas": 2}),
+            json!({"observedGeneration": 3, "replicas": 3, "updatedReplicas": 2, "availableReplicas": 2}),
+            json!({"observedGeneration": 3, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 1}),
+        ];
+        let mut told: Vec<_> = steps.into_iter().map(|status| format!("{:?}", progress(&workload(status)))).collect();
+        told.dedup();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].contains("kubectl rollout status"), "{told:?}");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::stage::{PATIENCE, Stage, Told, World, binary, namespace, scenarios, t
 scenarios!(
     killed_at_each_step_it_goes_on_where_it_was,
     a_settled_cluster_sees_no_writes_and_one_question_an_interval,
+    a_move_costs_four_writes_beside_its_events,
     a_request_to_look_now_is_answered_at_once,
     it_is_ready_only_when_its_caches_are_filled_and_stops_in_peace,
     without_its_roles_it_cannot_read,
@@ -124,6 +125,25 @@ async fn a_settled_cluster_sees_no_writes_and_one_question_an_interval(world: Ar
     assert!(writes.is_empty(), "{writes:?}");
     let asked = stage.registry.since(registry).len();
     assert!((8..=13).contains(&asked), "{asked} questions in ten intervals");
+    stage.end().await
+}
+
+async fn a_move_costs_four_writes_beside_its_events(world: Arc<World>) -> Told {
+    let stage = Stage::new(&world, "four writes").await;
+    stage.set().await;
+    stage.says("Live").await;
+    stage.looked_twice().await;
+    let mark = stage.api.mark();
+    stage.alias("2").await;
+    stage.runs("2").await;
+    stage.looked_twice().await;
+    let mut written: Vec<String> = stage.api.writes_since(mark).into_iter().map(|write| write.path).collect();
+    written.retain(|path| !path.ends_with("/events"));
+    written.sort();
+    let ends = ["aliasbindings/binding/status", "aliasbindings/binding/status", "registeredmodels/model/status"];
+    let of_ours: Vec<&String> = written.iter().filter(|path| path.contains("pointsman.dev")).collect();
+    assert_eq!(written.len(), 4, "{written:?}");
+    assert!(of_ours.len() == 3 && of_ours.iter().zip(ends).all(|(path, end)| path.ends_with(end)), "{written:?}");
     stage.end().await
 }
 
