@@ -58,10 +58,10 @@ pub struct RunArguments {
         value_delimiter = ','
     )]
     pub watch_namespaces: Vec<String>,
-    /// Which RegisteredModels and AliasBindings are this process's, by a label selector such as pointsman.dev/shard=a or !pointsman.dev/shard: for several operators on one cluster. All where it is left out.
+    /// Which registered models and bindings are this process's, by a label selector such as pointsman.dev/shard=a or !pointsman.dev/shard: for several operators on one cluster. All where it is left out.
     #[arg(long, value_name = "SELECTOR", env = "POINTSMAN_SHARD", value_parser = selector)]
     pub shard: Option<String>,
-    /// Whether /metrics has one pointsman_binding_info for each binding.
+    /// Whether /metrics tells of each binding by name.
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "true|false", env = "POINTSMAN_BINDING_INFO_METRIC")]
     pub binding_info_metric: bool,
     /// This cluster's name in the tags that spec.writeBack of a ModelRegistry writes: letters, digits, - and .

@@ -11,7 +11,7 @@ use kube::runtime::events::{Event, EventType};
 use kube::{Api, Resource, ResourceExt};
 use serde_json::Value;
 
-use super::context::Context;
+use super::context::{Context, labelled};
 use super::evidence::{ASK_AGAIN, ask};
 use super::failure::Failure;
 use super::metrics::{Kind, Transition};
@@ -51,8 +51,8 @@ pub async fn reconcile(binding: Arc<AliasBinding>, ctx: Arc<Context>) -> Result<
     let rivals: Vec<&AliasBinding> = rivals.iter().collect();
     let claim = rollout::claim(&binding, &rivals, workload.as_ref());
     let name = binding.name_any();
-    let sets = ctx.labelled(&ctx.shelves.replica_sets, &namespace, &name);
-    let pods = ctx.labelled(&ctx.shelves.pods, &namespace, &name);
+    let own = Name::of(binding.as_ref());
+    let (sets, pods) = (labelled(&ctx.shelves.replica_sets, &own), labelled(&ctx.shelves.pods, &own));
     let pods = workload.as_ref().map(|workload| newest_pods(workload, &sets, &pods)).unwrap_or_default();
     let evidence = ctx.book.evidence(&namespace, &name);
     let observed = Observed {

@@ -17,7 +17,7 @@ use super::metrics::Metrics;
 use super::name::Name;
 use super::queue::Queue;
 use super::registry_state::RegistryStates;
-use super::shelf::Shelf;
+use super::shelf::{Shelf, Shelved};
 use super::shelved::{of_binding, of_model, of_registry, of_workload, registry_of};
 use crate::api::{AliasBinding, ModelRegistry, RegisteredModel, names};
 use crate::workload::{Job, Pod, ReplicaSet, Workload};
@@ -28,6 +28,7 @@ const DECIDING: usize = 16;
 const TELLING: usize = 4;
 
 /// What every loop shares.
+#[allow(clippy::struct_excessive_bools)] // each is a switch of its own, that whoever installs the operator sets
 pub struct Context {
     /// The Kubernetes client.
     pub client: Client,
@@ -153,15 +154,6 @@ impl Context {
         self.shelves.bindings.find(of_workload(namespace, workload), drives)
     }
 
-    /// The pods, ReplicaSets or Jobs that a binding's name labels.
-    pub fn labelled<K: super::shelf::Shelved>(&self, shelf: &Shelf<K>, namespace: &str, binding: &str) -> Vec<K> {
-        let is_labelled = |object: &K| {
-            object.meta().namespace.as_deref() == Some(namespace)
-                && object.labels().get(names::BINDING_LABEL).is_some_and(|label| label == binding)
-        };
-        shelf.find(of_binding(namespace, binding), is_labelled)
-    }
-
     /// Wakes the loop of a registered model.
     pub fn wake_model(&self, namespace: &str, name: &str) {
         self.queues.models.wake(Name::new(namespace, name));
@@ -176,6 +168,15 @@ impl Context {
     pub fn wake_registry_soon(&self, registry: Name) {
         self.queues.registries.wake_after(registry, Duration::from_millis(500));
     }
+}
+
+/// The pods, ReplicaSets or Jobs that a binding's name labels.
+pub fn labelled<K: Shelved>(shelf: &Shelf<K>, binding: &Name) -> Vec<K> {
+    let is_labelled = |object: &K| {
+        object.meta().namespace.as_deref() == Some(binding.namespace())
+            && object.labels().get(names::BINDING_LABEL).is_some_and(|label| label == binding.name())
+    };
+    shelf.find(of_binding(binding.namespace(), binding.name()), is_labelled)
 }
 
 /// The namespace of the registry that a model names.

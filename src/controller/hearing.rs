@@ -120,7 +120,9 @@ async fn ask(ctx: &Context, registry: &Name, client: &Registry, names: &BTreeSet
             (Ok(changed), _) => {
                 for model in changed {
                     let objects = ctx.shelves.models.names(of_registered_name(registry, &model));
-                    objects.into_iter().for_each(|object| ctx.queues.models.wake(object));
+                    for object in objects {
+                        ctx.queues.models.wake(object);
+                    }
                 }
                 return true;
             }

@@ -164,7 +164,9 @@ mod tests {
     /// Runs a loop whose passes say what `answer` says, until they were `enough`; answers the names in the order of their passes.
     async fn told(woken: &[&str], enough: usize, answer: fn(usize) -> Next) -> Vec<String> {
         let (queue, queued) = queue();
-        woken.iter().for_each(|each| queue.wake(name(each)));
+        for each in woken {
+            queue.wake(name(each));
+        }
         let (stop, stopping) = channel(false);
         let told = Arc::new(Mutex::new(Vec::new()));
         let (stop, seen) = (Arc::new(stop), Arc::clone(&told));

@@ -103,7 +103,9 @@ impl Changed {
                 changed.iter().flat_map(|model| models.names(of_registered_name(registry, model))).collect()
             }
         };
-        names.into_iter().for_each(|name| ctx.queues.models.wake(name));
+        for name in names {
+            ctx.queues.models.wake(name);
+        }
     }
 }
 

@@ -6,8 +6,9 @@ use k8s_openapi::api::batch::v1::Job as WholeJob;
 use kube::api::PostParams;
 use kube::{Api, ResourceExt};
 
-use super::context::Context;
+use super::context::{Context, labelled};
 use super::failure::Failure;
+use super::name::Name;
 use crate::api::rollback::{RetrainOutcome, RetrainState};
 use crate::api::{AliasBinding, Reason};
 use crate::rollout::{Action, Decision, Resolution};
@@ -72,7 +73,7 @@ async fn begin(binding: &AliasBinding, ctx: &Context, job: RetrainJob) -> Result
 
 /// What the Job says of itself; what is known, where the Job is gone.
 fn refresh(binding: &AliasBinding, ctx: &Context, known: RetrainState) -> RetrainState {
-    let jobs = ctx.labelled(&ctx.shelves.jobs, &binding.namespace().unwrap_or_default(), &binding.name_any());
+    let jobs = labelled(&ctx.shelves.jobs, &Name::of(binding));
     let Some(job) = jobs.iter().find(|job| job.name_any() == known.job) else { return known };
     let (outcome, message) = outcome(job);
     RetrainState { outcome, message, ..known }

@@ -128,14 +128,14 @@ pub async fn run(
     let readiness = Readiness::default();
     let reporter = Reporter { controller: names::FIELD_MANAGER.to_owned(), instance: settings.instance.clone() };
     let (announcer, announcing) = Announcer::start(client.clone(), reporter);
-    let (queues, queued) = all_queues();
+    let (queues, names) = all_queues();
     let ctx = Arc::new(context(client, &settings, announcer, queues, fence.clone()));
     let (stop_loops, stopping) = tokio::sync::watch::channel(false);
     let (fill, filled) = tokio::sync::watch::channel(false);
     let mut watches = JoinSet::new();
     let mut loops = JoinSet::new();
     spawn_watches(&mut watches, &ctx, settings.shard.as_deref());
-    spawn_loops(&mut loops, &ctx, queued, &Signals { stopping, filled });
+    spawn_loops(&mut loops, &ctx, names, &Signals { stopping, filled });
     watches.spawn(evidence::sweep(Arc::clone(&ctx)));
     let (tell_lost, lost) = tokio::sync::oneshot::channel();
     let (end, ended) = tokio::sync::oneshot::channel();
@@ -324,13 +324,13 @@ struct Signals {
     filled: signal::Receiver<bool>,
 }
 
-fn spawn_loops(tasks: &mut JoinSet<()>, ctx: &Arc<Context>, queued: AllQueued, signals: &Signals) {
+fn spawn_loops(tasks: &mut JoinSet<()>, ctx: &Arc<Context>, names: AllQueued, signals: &Signals) {
     let queues = &ctx.queues;
-    let ends = (queues.registries.clone(), queued.registries);
+    let ends = (queues.registries.clone(), names.registries);
     tasks.spawn(looped("ModelRegistry", ctx, ends, |ctx| &ctx.shelves.registries, registry::reconcile, signals));
-    let ends = (queues.models.clone(), queued.models);
+    let ends = (queues.models.clone(), names.models);
     tasks.spawn(looped("RegisteredModel", ctx, ends, |ctx| &ctx.shelves.models, model::reconcile, signals));
-    let ends = (queues.bindings.clone(), queued.bindings);
+    let ends = (queues.bindings.clone(), names.bindings);
     tasks.spawn(looped("AliasBinding", ctx, ends, |ctx| &ctx.shelves.bindings, binding::reconcile, signals));
 }
 

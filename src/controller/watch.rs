@@ -119,7 +119,9 @@ async fn keep<K: Shelved>(
             }
             Ok(Event::InitDone) => {
                 let gone = shelf.retain(watch, &std::mem::take(&mut listed));
-                gone.iter().for_each(|object| changed(object, Put::Moved));
+                for object in &gone {
+                    changed(object, Put::Moved);
+                }
                 shelf.is_filled_by(watch);
             }
             Ok(Event::Apply(object)) => _ = put(object),

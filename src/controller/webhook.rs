@@ -463,12 +463,11 @@ fn waits(registry: &ModelRegistry, now: Timestamp) -> bool {
 /// By the connection that was used last, for in a namespace that goes the Secret may be gone already.
 async fn remove_last(registry: &ModelRegistry, ctx: &Context) -> Result<(), Problem> {
     let state = ctx.registries.of(&registry.namespace().unwrap_or_default(), &registry.name_any());
-    let client = match state.registry() {
-        Some(client) => client,
-        None => {
-            let requests = ctx.metrics.requests.clone();
-            Registry::connect_counted(connection(registry, ctx).await?, requests).map_err(Problem::from)?
-        }
+    let client = if let Some(client) = state.registry() {
+        client
+    } else {
+        let requests = ctx.metrics.requests.clone();
+        Registry::connect_counted(connection(registry, ctx).await?, requests).map_err(Problem::from)?
     };
     remove(registry, ctx, &client).await
 }
