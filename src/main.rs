@@ -25,7 +25,7 @@ use tracing_subscriber::EnvFilter;
 
 /// glibc keeps what a burst freed; this allocator gives it back. See docs/performance.md for what either takes.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 type Failure = Box<dyn std::error::Error>;
 

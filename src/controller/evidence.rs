@@ -33,7 +33,8 @@ pub const ASK_AGAIN: Duration = Duration::from_secs(20);
 
 /// The questions and answers of all bindings.
 pub struct Book {
-    pages: Mutex<HashMap<(String, String), BTreeMap<Question, Known>>>,
+    /// Mostly one question each: lists, for a tree would take ten times the room.
+    pages: Mutex<HashMap<Name, Vec<(Question, Known)>>>,
     permits: Semaphore,
 }
 
@@ -56,8 +57,8 @@ impl Book {
     /// The answers for a binding that are not too old.
     pub fn evidence(&self, namespace: &str, binding: &str) -> Evidence {
         let pages = lock(&self.pages);
-        let page = pages.get(&(namespace.to_owned(), binding.to_owned()));
-        let fresh = |(question, known): (&Question, &Known)| {
+        let page = pages.get(&Name::new(namespace, binding));
+        let fresh = |(question, known): &(Question, Known)| {
             Some((question.clone(), known.answer.clone().filter(|_| known.is_fresh())?))
         };
         page.into_iter().flatten().filter_map(fresh).collect()
@@ -66,14 +67,14 @@ impl Book {
     /// Whether a question for a binding has been under way for this long.
     pub fn is_kept_waiting(&self, namespace: &str, binding: &str, long: Duration) -> bool {
         let pages = lock(&self.pages);
-        let page = pages.get(&(namespace.to_owned(), binding.to_owned()));
+        let page = pages.get(&Name::new(namespace, binding));
         page.into_iter().flatten().any(|(_, known)| known.is_asking && known.since.elapsed() >= long)
     }
 
     /// The bad answers for a binding that it is time to ask for again.
     pub fn doubtful(&self, namespace: &str, binding: &str) -> Vec<Question> {
         let pages = lock(&self.pages);
-        let page = pages.get(&(namespace.to_owned(), binding.to_owned()));
+        let page = pages.get(&Name::new(namespace, binding));
         let is_due = |known: &Known| is_bad(known.answer.as_ref()) && known.at.elapsed() >= ASK_AGAIN;
         page.into_iter().flatten().filter(|(_, known)| is_due(known)).map(|(question, _)| question.clone()).collect()
     }
@@ -81,14 +82,13 @@ impl Book {
     /// Notes that a question is put; false where it is under way already.
     fn begin(&self, namespace: &str, binding: &str, question: &Question) -> bool {
         let mut pages = lock(&self.pages);
-        let page = pages.entry((namespace.to_owned(), binding.to_owned())).or_default();
+        let page = pages.entry(Name::new(namespace, binding)).or_default();
         let now = Instant::now();
-        let unasked = Known { answer: None, at: now, since: now, is_asking: false };
-        let known = page.entry(question.clone()).or_insert(unasked);
-        if known.is_asking {
-            return false;
+        match page.iter_mut().find(|(known, _)| known == question) {
+            Some((_, known)) if known.is_asking => return false,
+            Some((_, known)) => (known.is_asking, known.since) = (true, now),
+            None => page.push((question.clone(), Known { answer: None, at: now, since: now, is_asking: true })),
         }
-        (known.is_asking, known.since) = (true, now);
         true
     }
 
@@ -96,19 +96,21 @@ impl Book {
     fn sweep(&self) {
         let mut pages = lock(&self.pages);
         for page in pages.values_mut() {
-            page.retain(|_, known| known.is_asking || known.at.elapsed() < BAD_FOR);
+            page.retain(|(_, known)| known.is_asking || known.is_fresh());
         }
         pages.retain(|_, page| !page.is_empty());
+        pages.shrink_to_fit();
     }
 
     /// Keeps an answer. True where it is news.
     fn keep(&self, namespace: &str, binding: &str, question: Question, answer: Answer) -> bool {
         let mut pages = lock(&self.pages);
-        let page = pages.entry((namespace.to_owned(), binding.to_owned())).or_default();
+        let page = pages.entry(Name::new(namespace, binding)).or_default();
         let now = Instant::now();
         let known = Known { answer: Some(answer), at: now, since: now, is_asking: false };
-        let is_news = page.get(&question).is_none_or(|old| old.answer != known.answer || !old.is_fresh());
-        page.insert(question, known);
+        let old = page.iter().position(|(asked, _)| *asked == question).map(|at| page.swap_remove(at).1);
+        let is_news = old.is_none_or(|old| old.answer != known.answer || !old.is_fresh());
+        page.push((question, known));
         is_news
     }
 }
@@ -130,7 +132,7 @@ fn holds_for(answer: &Answer) -> Duration {
 
 /// Keeps the book small, until the operator ends.
 pub async fn sweep(ctx: Arc<Context>) {
-    let mut turns = tokio::time::interval(BAD_FOR);
+    let mut turns = tokio::time::interval(GOOD_FOR / 2);
     loop {
         turns.tick().await;
         ctx.book.sweep();
@@ -224,7 +226,7 @@ mod tests {
         assert!(book.keep("ml", "taxi", question(), Answer::Readable));
         assert!(!book.keep("ml", "taxi", question(), Answer::Readable));
         let long_ago = Instant::now().checked_sub(GOOD_FOR).expect("the machine runs for longer than that");
-        lock(&book.pages).values_mut().flat_map(BTreeMap::values_mut).for_each(|known| known.at = long_ago);
+        lock(&book.pages).values_mut().flatten().for_each(|(_, known)| known.at = long_ago);
         assert!(book.evidence("ml", "taxi").is_empty());
         assert!(book.keep("ml", "taxi", question(), Answer::Readable));
         assert_eq!(book.evidence("ml", "taxi").len(), 1);
