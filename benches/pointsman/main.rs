@@ -36,6 +36,8 @@ struct Options {
     quick: bool,
     /// Rewrites docs/performance.md, and draws docs/growth-*.svg.
     write: bool,
+    /// Draws docs/growth-*.svg, also where only a part is measured.
+    draw: bool,
     /// Some parts of the measurement; all where it is empty.
     only: Vec<String>,
     /// How many seconds the settled cluster is looked at.
@@ -69,7 +71,9 @@ impl Options {
         let settled = after("--settled").map(|seconds| seconds.parse().expect("--settled takes a number of seconds"));
         let settled = Duration::from_secs(settled.unwrap_or(if quick { 30 } else { 300 }));
         let sizes = after("--sizes").unwrap_or_else(|| if quick { "20,60" } else { "100,1000,10000" }.to_owned());
-        Self { quick, write: has("--write"), only: parts(after("--only").as_deref()), settled, sizes: numbers(&sizes) }
+        let write = has("--write");
+        let draw = write || has("--draw");
+        Self { quick, write, draw, only: parts(after("--only").as_deref()), settled, sizes: numbers(&sizes) }
     }
 
     fn includes(&self, part: &str) -> bool {
@@ -177,7 +181,7 @@ async fn many_objects(options: &Options) -> Vec<Goal> {
         ground.end().await;
     }
     if options.includes("growth") {
-        goals.extend(told(growth::measured(&options.sizes, options.settled, options.write).await));
+        goals.extend(told(growth::measured(&options.sizes, options.settled, options.draw).await));
     }
     goals
 }
