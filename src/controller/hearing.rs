@@ -7,12 +7,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::context::Context;
+use super::listing::{is_unlisted, list_together};
 use super::locked::lock;
-use super::model::NEWEST;
 use super::name::Name;
-use super::registry_state::RegistryState;
 use super::shelved::of_registered_name;
-use crate::registry::{Registry, RegistryError};
+use crate::registry::{ModelFacts, Registry, RegistryError};
 
 /// How many names wait at most; where more come, the whole registry is looked at.
 const MOST: usize = 10_000;
@@ -114,9 +113,8 @@ async fn look(ctx: &Context, namespace: &str, name: &str, heard: Heard) {
 
 /// Asks for the models, and wakes those of which there is news. False where the registry did not answer.
 async fn ask(ctx: &Context, registry: &Name, client: &Registry, names: &BTreeSet<String>) -> bool {
-    let state = ctx.registries.of(registry.namespace(), registry.name());
     for wait in AGAIN.into_iter().map(Some).chain([None]) {
-        match (changed(&state, client, names).await, wait) {
+        match (changed(ctx, registry, client, names).await, wait) {
             (Ok(changed), _) => {
                 for model in changed {
                     let objects = ctx.shelves.models.names(of_registered_name(registry, &model));
@@ -138,31 +136,28 @@ async fn ask(ctx: &Context, registry: &Name, client: &Registry, names: &BTreeSet
 
 /// The models of which the registry says something new.
 async fn changed(
-    state: &RegistryState,
+    ctx: &Context,
+    registry: &Name,
     client: &Registry,
     names: &BTreeSet<String>,
 ) -> Result<BTreeSet<String>, RegistryError> {
+    let state = ctx.registries.of(registry.namespace(), registry.name());
     let asked_at = Instant::now();
-    let unasked: BTreeSet<&String> = names.iter().filter(|name| state.is_unasked(name)).collect();
     let facts = client.look(names).await?;
-    let new: Vec<&str> = facts.keys().filter(|name| unasked.contains(name)).map(String::as_str).collect();
-    if new.len() > 1 {
-        // What cannot be had in one answer is asked for by each model itself.
-        match client.newest_versions_of(&new, NEWEST).await {
-            Ok(listed) => state.keep_listed(listed),
-            Err(error) => tracing::debug!(%error, "the versions of new models cannot be listed together"),
-        }
-    }
     // As for a look at all models: what is missing from the answer is asked for directly, by the model's own loop.
     let mut changed: BTreeSet<String> = names.iter().filter(|name| !facts.contains_key(*name)).cloned().collect();
     for name in &changed {
         state.doubt(name);
     }
-    for (name, facts) in facts {
-        if state.learn(&name, Some(&facts), asked_at) {
-            changed.insert(name);
+    let news = |(_, facts): &(String, ModelFacts)| state.learn(&facts.name, Some(facts), asked_at);
+    let mut unlisted = BTreeSet::new();
+    for (name, facts) in facts.into_iter().filter(news) {
+        if is_unlisted(ctx, registry, &facts) {
+            unlisted.insert(name.clone());
         }
+        changed.insert(name);
     }
+    list_together(&state, client, &unlisted).await;
     Ok(changed)
 }
 

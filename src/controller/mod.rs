@@ -11,6 +11,7 @@ mod health;
 mod hearing;
 mod keys;
 mod lease;
+mod listing;
 mod locked;
 mod metrics;
 mod model;

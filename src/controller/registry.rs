@@ -12,6 +12,7 @@ use kube::{Api, ResourceExt};
 
 use super::context::Context;
 use super::failure::Failure;
+use super::listing::{is_unlisted, list_together};
 use super::metrics::{Kind, Outcome};
 use super::name::Name;
 use super::queue::Next;
@@ -161,13 +162,18 @@ async fn ask(
     let probe = BTreeSet::from(["pointsman".to_owned()]);
     let names = if watched.is_empty() { &probe } else { watched };
     let (asked_at, mut changed, mut missing) = (Instant::now(), BTreeSet::new(), watched.clone());
+    let (own, mut unlisted) = (Name::of(registry), BTreeSet::new());
     let learn = |model: ModelFacts| {
         missing.remove(&model.name);
         if state.learn_by_polling(&model.name, &model, asked_at) {
+            if is_unlisted(ctx, &own, &model) {
+                unlisted.insert(model.name.clone());
+            }
             changed.insert(model.name);
         }
     };
     client.look_each(names, learn).await.map_err(Problem::from)?;
+    list_together(state, &client, &unlisted).await;
     Ok(Answer { connection, client, changed, missing })
 }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use pointsman_env::interceptor::{Fault, Request, matching};
 use pointsman_env::kinds::{ALIAS_BINDING, DEPLOYMENT, MODEL_REGISTRY, REGISTERED_MODEL};
+use pointsman_env::python::MlflowVersion;
 use pointsman_env::{Operator, PlainDeployment};
 use serde_json::{Value, json};
 
@@ -17,6 +18,7 @@ scenarios!(
     each_shard_drives_its_own_bindings_and_takes_over_one_that_comes_to_it,
     a_registry_that_asks_for_patience_is_left_alone_for_as_long,
     an_ill_registry_is_asked_more_and_more_seldom_and_says_so,
+    models_that_come_together_are_asked_for_together_and_after_a_restart_not_at_all,
 );
 
 /// A second operator beside the stage's own, which has ended: the first drives what has no shard, the second shard `b`.
@@ -112,5 +114,47 @@ async fn an_ill_registry_is_asked_more_and_more_seldom_and_says_so(world: Arc<Wo
     stage.place.patch(&MODEL_REGISTRY, "mlflow", &now).await.unwrap();
     stage.runs("2").await;
     stage.registry_says("Reachable").await;
+    stage.end().await
+}
+
+async fn models_that_come_together_are_asked_for_together_and_after_a_restart_not_at_all(world: Arc<World>) -> Told {
+    const MODELS: usize = 40;
+    let mut stage = Stage::new(&world, "together").await;
+    let prefix = stage.place.namespace().to_owned();
+    let database = world.database(MlflowVersion::Three).await;
+    stage.client.seed(&database, &prefix, MODELS).await.unwrap();
+    for number in 0..MODELS {
+        let spec = json!({"registryRef": {"name": "mlflow"}, "modelName": format!("{prefix}-{number:05}")});
+        stage.apply("RegisteredModel", &format!("model-{number}"), spec).await;
+    }
+    let mark = stage.registry.mark();
+    stage.declare_registry(json!({"interval": "1h"})).await;
+    let last = format!("model-{}", MODELS - 1);
+    for name in (0..MODELS).map(|number| format!("model-{number}")) {
+        let is_mirrored = |model: &Value| reason(model) == "Mirrored" && model["status"]["versions"].is_array();
+        stage.place.eventually("it is mirrored", PATIENCE, &REGISTERED_MODEL, &name, is_mirrored).await;
+    }
+    let model = stage.place.get(&REGISTERED_MODEL, &last).await.unwrap();
+    assert_eq!(model["status"]["versions"].as_array().map(Vec::len), Some(2), "{model}");
+    let asked: Vec<String> = stage.registry.since(mark).into_iter().map(|request| request.path).collect();
+    // A version's size is in a file of its own: that is read once.
+    let (files, questions): (Vec<_>, Vec<_>) = asked.iter().partition(|path| path.ends_with("/get-artifact"));
+    assert!(questions.len() <= 6, "{} questions for {MODELS} models: {questions:?}", questions.len());
+    assert!(files.len() <= MODELS * 2, "{} files of {} versions were read", files.len(), MODELS * 2);
+
+    stage.operator.stop().unwrap();
+    let (registry, api) = (stage.registry.mark(), stage.api.mark());
+    stage.operator.start_again().await.unwrap();
+    let looked = async {
+        while stage.registry.since(registry).iter().all(|request| request.status.is_none()) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, looked).await.expect("the registry is looked at after a start");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let asked: Vec<String> = stage.registry.since(registry).into_iter().map(|request| request.path).collect();
+    let is_known = |path: &String| path.ends_with("registered-models/search") || path.ends_with("/version");
+    assert!(asked.iter().all(is_known) && asked.len() <= 2, "{asked:?}");
+    assert!(stage.api.writes_since(api).is_empty(), "{:?}", stage.api.writes_since(api));
     stage.end().await
 }
