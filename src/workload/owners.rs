@@ -39,9 +39,29 @@ pub struct Writer {
 /// The writers of each field that Pointsman cares for.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct FieldOwners {
+    #[serde(with = "pairs")]
     fields: BTreeMap<OwnedField, Vec<Writer>>,
     /// Who wrote anything of the pod template, newest last.
     template: Vec<Writer>,
+}
+
+/// Keys that are no words, as a list of pairs: whatever format it is written in takes that.
+mod pairs {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::{OwnedField, Writer};
+
+    type Fields = BTreeMap<OwnedField, Vec<Writer>>;
+
+    pub fn serialize<S: Serializer>(fields: &Fields, serializer: S) -> Result<S::Ok, S::Error> {
+        fields.iter().collect::<Vec<_>>().serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Fields, D::Error> {
+        Vec::<(OwnedField, Vec<Writer>)>::deserialize(deserializer).map(|pairs| pairs.into_iter().collect())
+    }
 }
 
 impl FieldOwners {

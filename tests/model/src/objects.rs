@@ -214,6 +214,9 @@ pub fn evidence(book: Book) -> Evidence {
 /// The Deployment after a server-side apply: maps by key, containers and variables by name.
 pub fn apply(workload: &Workload, patch: &Value) -> Workload {
     let mut whole = serde_json::to_value(workload).unwrap();
+    // What the operator keeps of an object beside its fields is no part of it: it is read anew.
+    whole.as_object_mut().unwrap().remove("owners");
+    whole["spec"]["template"].as_object_mut().unwrap().remove("users_digest");
     merge(&mut whole, patch);
     serde_json::from_value(whole).unwrap()
 }
