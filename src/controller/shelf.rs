@@ -35,7 +35,8 @@ pub struct Shelf<K> {
 #[derive(Default)]
 struct Inner {
     objects: HashMap<Name, Kept>,
-    index: HashMap<Key, HashSet<Name>>,
+    /// Lists, for most hold one name, and each of ten thousand sets would take three times its room.
+    index: HashMap<Key, Vec<Name>>,
 }
 
 struct Kept {
@@ -125,7 +126,7 @@ impl<K: Shelved> Shelf<K> {
         if is_moved {
             inner.unindex(&name);
             for key in &keys {
-                inner.index.entry(*key).or_default().insert(name.clone());
+                inner.index.entry(*key).or_default().push(name.clone());
             }
         }
         inner.objects.insert(name, Kept { packed, keys, watch, version, is_own });
@@ -180,7 +181,7 @@ impl Inner {
         let Some(kept) = self.objects.get(name) else { return };
         for key in &kept.keys {
             if let Some(names) = self.index.get_mut(key) {
-                names.remove(name);
+                names.retain(|each| each != name);
                 if names.is_empty() {
                     self.index.remove(key);
                 }
