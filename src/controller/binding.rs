@@ -14,11 +14,10 @@ use serde_json::Value;
 use super::context::{Context, labelled};
 use super::evidence::{ASK_AGAIN, ask};
 use super::failure::Failure;
-use super::metrics::{Kind, Transition};
+use super::metrics::Transition;
 use super::name::Name;
 use super::queue::Next;
 use super::retrain::retrain;
-use super::shelf::Shelved;
 use super::shelved::registry_of;
 use super::status;
 use crate::api::alias_binding::HistoryEntry;
@@ -233,10 +232,7 @@ async fn publish(binding: &AliasBinding, ctx: &Context, new: AliasBindingStatus)
     changed.status = Some(new.clone());
     {
         let _telling = ctx.permits.telling.acquire().await;
-        ctx.metrics.status_writes.get_or_create(&Kind { kind: "AliasBinding" }).inc();
-        if let Some(mut written) = status::replace(&ctx.client, &changed).await? {
-            written.slim();
-            ctx.shelves.bindings.put_own(&written);
+        if status::write(ctx, &ctx.shelves.bindings, "AliasBinding", &changed).await? {
             // What was written may be acted on only now: a failure is in the status before anything follows from it.
             ctx.queues.bindings.wake(Name::of(binding));
         }

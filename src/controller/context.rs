@@ -18,8 +18,8 @@ use super::name::Name;
 use super::queue::Queue;
 use super::registry_state::RegistryStates;
 use super::shelf::{Shelf, Shelved};
-use super::shelved::{of_binding, of_model, of_registry, of_workload, registry_of};
-use crate::api::{AliasBinding, ModelRegistry, RegisteredModel, names};
+use super::shelved::{binding_of, of_binding, of_model, of_registered_name, of_registry, of_workload, registry_of};
+use crate::api::{AliasBinding, ModelRegistry, RegisteredModel};
 use crate::workload::{Job, Pod, ReplicaSet, Workload};
 
 /// How many passes over bindings observe, decide and write Deployments at the same time.
@@ -154,6 +154,28 @@ impl Context {
         self.shelves.bindings.find(of_workload(namespace, workload), drives)
     }
 
+    /// Wakes the loops of all registered models that name a registry.
+    pub fn wake_models_of(&self, registry: &Name) {
+        self.queues.models.wake_all(self.shelves.models.names(of_registry(registry)));
+    }
+
+    /// Wakes the loops of the registered models that have one of these names in a registry.
+    pub fn wake_models_named(&self, registry: &Name, models: &BTreeSet<String>) {
+        for model in models {
+            self.queues.models.wake_all(self.shelves.models.names(of_registered_name(registry, model)));
+        }
+    }
+
+    /// Wakes the loops of the bindings that follow a registered model.
+    pub fn wake_bindings_of_model(&self, model: &Name) {
+        self.queues.bindings.wake_all(self.shelves.bindings.names(of_model(model.namespace(), model.name())));
+    }
+
+    /// Wakes the loops of the bindings that drive, or would drive, a Deployment.
+    pub fn wake_bindings_of_workload(&self, namespace: &str, workload: &str) {
+        self.queues.bindings.wake_all(self.shelves.bindings.names(of_workload(namespace, workload)));
+    }
+
     /// Wakes the loop of a registered model.
     pub fn wake_model(&self, namespace: &str, name: &str) {
         self.queues.models.wake(Name::new(namespace, name));
@@ -172,10 +194,7 @@ impl Context {
 
 /// The pods, ReplicaSets or Jobs that a binding's name labels.
 pub fn labelled<K: Shelved>(shelf: &Shelf<K>, binding: &Name) -> Vec<K> {
-    let is_labelled = |object: &K| {
-        object.meta().namespace.as_deref() == Some(binding.namespace())
-            && object.labels().get(names::BINDING_LABEL).is_some_and(|label| label == binding.name())
-    };
+    let is_labelled = |object: &K| binding_of(object).as_ref() == Some(binding);
     shelf.find(of_binding(binding.namespace(), binding.name()), is_labelled)
 }
 

@@ -116,12 +116,7 @@ async fn ask(ctx: &Context, registry: &Name, client: &Registry, names: &BTreeSet
     for wait in AGAIN.into_iter().map(Some).chain([None]) {
         match (changed(ctx, registry, client, names).await, wait) {
             (Ok(changed), _) => {
-                for model in changed {
-                    let objects = ctx.shelves.models.names(of_registered_name(registry, &model));
-                    for object in objects {
-                        ctx.queues.models.wake(object);
-                    }
-                }
+                ctx.wake_models_named(registry, &changed);
                 return true;
             }
             (Err(error), Some(wait)) => {

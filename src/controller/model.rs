@@ -17,13 +17,10 @@ use serde_json::json;
 use super::context::{Context, registry_namespace};
 use super::failure::Failure;
 use super::hearing::ask_for;
-use super::metrics::Kind;
 use super::name::Name;
 use super::queue::Next;
 use super::registry::interval;
 use super::registry_state::RegistryState;
-use super::shelf::Shelved;
-use super::shelved::of_model;
 use super::status;
 use crate::api::conditions::{READY, RECONCILING, STALLED, Wanted, transition};
 use crate::api::model_registry::AllowedFrom;
@@ -465,14 +462,8 @@ async fn publish(model: &RegisteredModel, ctx: &Context, mirrored: Result<Mirror
     }
     let mut changed = model.clone();
     changed.status = Some(new);
-    ctx.metrics.status_writes.get_or_create(&Kind { kind: "RegisteredModel" }).inc();
-    if let Some(mut written) = status::replace(&ctx.client, &changed).await? {
-        written.slim();
-        ctx.shelves.models.put_own(&written);
-        let name = Name::of(model);
-        for binding in ctx.shelves.bindings.names(of_model(name.namespace(), name.name())) {
-            ctx.queues.bindings.wake(binding);
-        }
+    if status::write(ctx, &ctx.shelves.models, "RegisteredModel", &changed).await? {
+        ctx.wake_bindings_of_model(&Name::of(model));
     }
     Ok(())
 }

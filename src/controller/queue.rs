@@ -55,6 +55,13 @@ impl Queue {
         self.wake_after(name, Duration::ZERO);
     }
 
+    /// Has each of some names looked at as soon as may be.
+    pub fn wake_all(&self, names: Vec<Name>) {
+        for name in names {
+            self.wake(name);
+        }
+    }
+
     /// Has a name looked at after this time, if nothing wakes it before.
     pub fn wake_after(&self, message: Name, time: Duration) {
         // A closed queue means that the operator is stopping.

@@ -13,12 +13,10 @@ use kube::{Api, ResourceExt};
 use super::context::Context;
 use super::failure::Failure;
 use super::listing::{is_unlisted, list_together};
-use super::metrics::{Kind, Outcome};
+use super::metrics::Outcome;
 use super::name::Name;
 use super::queue::Next;
 use super::registry_state::RegistryState;
-use super::shelf::Shelved;
-use super::shelved::{of_registered_name, of_registry};
 use super::status;
 use super::webhook;
 use super::write_back::write_back;
@@ -97,15 +95,9 @@ enum Changed {
 impl Changed {
     /// Wakes the registered models that are concerned.
     fn wake(&self, ctx: &Context, registry: &Name) {
-        let models = &ctx.shelves.models;
-        let names = match self {
-            Self::All => models.names(of_registry(registry)),
-            Self::Some(changed) => {
-                changed.iter().flat_map(|model| models.names(of_registered_name(registry, model))).collect()
-            }
-        };
-        for name in names {
-            ctx.queues.models.wake(name);
+        match self {
+            Self::All => ctx.wake_models_of(registry),
+            Self::Some(changed) => ctx.wake_models_named(registry, changed),
         }
     }
 }
@@ -272,12 +264,7 @@ async fn publish(
     }
     let mut changed = registry.clone();
     changed.status = Some(new);
-    ctx.metrics.status_writes.get_or_create(&Kind { kind: "ModelRegistry" }).inc();
-    if let Some(mut written) = status::replace(&ctx.client, &changed).await? {
-        written.slim();
-        ctx.shelves.registries.put_own(&written);
-    }
-    Ok(())
+    status::write(ctx, &ctx.shelves.registries, "ModelRegistry", &changed).await.map(drop)
 }
 
 /// How often an ill registry is asked: never more seldom than is said here.

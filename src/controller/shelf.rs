@@ -108,7 +108,6 @@ impl<K: Shelved> Shelf<K> {
     fn lay(&self, watch: Option<u16>, object: &K) -> Put {
         let (name, version) = (Name::of(object), resource_version(object));
         let keys: Box<[Key]> = object.keys().into();
-        let packed = pack(object);
         let mut inner = lock(&self.inner);
         let old = inner.objects.get(&name);
         // A watch shows versions in their order, and an answer to a write may come late: the newer of the two stands.
@@ -129,6 +128,7 @@ impl<K: Shelved> Shelf<K> {
                 inner.index.entry(*key).or_default().push(name.clone());
             }
         }
+        let packed = pack(object);
         inner.objects.insert(name, Kept { packed, keys, watch, version, is_own });
         if is_moved { Put::Moved } else { Put::Changed }
     }

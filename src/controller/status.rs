@@ -6,24 +6,30 @@ use std::fmt::Debug;
 
 use k8s_openapi::NamespaceResourceScope;
 use kube::api::PostParams;
-use kube::{Api, Client, Resource, ResourceExt};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use kube::{Api, Resource, ResourceExt};
 
+use super::context::Context;
 use super::failure::Failure;
+use super::metrics::Kind;
+use super::shelf::{Shelf, Shelved};
 
-/// Replaces an object's status, with the resource version that it was read at, so that a stale writer cannot win. Answers
-/// the object as it is then; `None` where it was deleted meanwhile.
-pub async fn replace<K>(client: &Client, object: &K) -> Result<Option<K>, Failure>
+/// Replaces an object's status, with the resource version that it was read at, so that a stale writer cannot win, and puts the
+/// object as it is then on its shelf. False where it was deleted meanwhile.
+pub async fn write<K>(ctx: &Context, shelf: &Shelf<K>, kind: &'static str, object: &K) -> Result<bool, Failure>
 where
-    K: Clone + Debug + DeserializeOwned + Resource<DynamicType = (), Scope = NamespaceResourceScope> + Serialize,
+    K: Clone + Debug + Resource<Scope = NamespaceResourceScope> + Shelved,
 {
-    let api: Api<K> = Api::namespaced(client.clone(), &object.namespace().unwrap_or_default());
+    ctx.metrics.status_writes.get_or_create(&Kind { kind }).inc();
+    let api: Api<K> = Api::namespaced(ctx.client.clone(), &object.namespace().unwrap_or_default());
     let written = api.replace_status(&object.name_any(), &PostParams::default(), object).await;
     match written {
-        Ok(written) => Ok(Some(written)),
+        Ok(mut written) => {
+            written.slim();
+            shelf.put_own(&written);
+            Ok(true)
+        }
         // Deleted meanwhile: there is nothing left to write to.
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
         Err(error) => Err(Failure::when("writing a status")(error)),
     }
 }

@@ -16,7 +16,7 @@ use kube::{Api, Resource, ResourceExt};
 use super::context::Context;
 use super::name::Name;
 use super::shelf::{Put, Shelf, Shelved};
-use super::shelved::{binding_of, of_model, of_workload, registry_of};
+use super::shelved::{binding_of, registry_of};
 use crate::api::{AliasBinding, ModelRegistry, RegisteredModel, names};
 use crate::workload::Workload;
 
@@ -36,9 +36,7 @@ pub async fn follow<K>(
 ) where
     K: Clone + Debug + Send + Shelved + 'static,
 {
-    let events = watcher(api, config.page_size(PAGE)).default_backoff();
-    let tell = |object: &K, put| changed(&ctx, object, put);
-    keep(std::pin::pin!(events), watch, shelf(&ctx), |_| true, tell).await;
+    follow_own(api, config, watch, &ctx, shelf(&ctx), |_| true, changed).await;
 }
 
 /// The same for what carries a binding's label. In a shard only what belongs to the shard's own bindings is kept.
@@ -56,10 +54,24 @@ pub async fn follow_labelled<K>(
     if ctx.is_sharded {
         ctx.shelves.bindings.wait_until_filled(ctx.namespaces.len().max(1)).await;
     }
-    let config = watcher::Config::default().labels(names::BINDING_LABEL).page_size(PAGE);
-    let events = watcher(api, config).default_backoff();
-    let tell = |object: &K, put| changed(&ctx, object, put);
-    keep(std::pin::pin!(events), watch, shelf(&ctx), is_own, tell).await;
+    let config = watcher::Config::default().labels(names::BINDING_LABEL);
+    follow_own(api, config, watch, &ctx, shelf(&ctx), is_own, changed).await;
+}
+
+async fn follow_own<K>(
+    api: Api<K>,
+    config: watcher::Config,
+    watch: u16,
+    ctx: &Arc<Context>,
+    shelf: &Shelf<K>,
+    is_own: impl Fn(&K) -> bool,
+    changed: fn(&Arc<Context>, &K, Put),
+) where
+    K: Clone + Debug + Send + Shelved + 'static,
+{
+    let events = watcher(api, config.page_size(PAGE)).default_backoff();
+    let tell = |object: &K, put| changed(ctx, object, put);
+    keep(std::pin::pin!(events), watch, shelf, is_own, tell).await;
 }
 
 /// Reads what belongs to a binding that came into this shard: the watches passed it by while it was another's.
@@ -139,18 +151,14 @@ async fn keep<K: Shelved>(
 /// A registry changed: it is looked at again, and the models that name it learn of it.
 pub fn registry_changed(ctx: &Arc<Context>, registry: &ModelRegistry, _: Put) {
     let registry = Name::of(registry);
-    for model in ctx.models_of(&registry) {
-        ctx.queues.models.wake(Name::of(&model));
-    }
+    ctx.wake_models_of(&registry);
     ctx.queues.registries.wake(registry);
 }
 
 /// A model changed: its own loop, its registry's count, and the bindings that follow it.
 pub fn model_changed(ctx: &Arc<Context>, model: &RegisteredModel, put: Put) {
     let name = Name::of(model);
-    for binding in ctx.shelves.bindings.names(of_model(name.namespace(), name.name())) {
-        ctx.queues.bindings.wake(binding);
-    }
+    ctx.wake_bindings_of_model(&name);
     if put == Put::Moved {
         let registry = registry_of(model);
         ctx.registries.of(registry.namespace(), registry.name()).forget_watched();
@@ -168,9 +176,7 @@ pub fn binding_changed(ctx: &Arc<Context>, binding: &AliasBinding, put: Put) {
     }
     ctx.queues.bindings.wake(Name::of(binding));
     ctx.wake_model(&namespace, &binding.spec.model_ref.name);
-    for rival in ctx.shelves.bindings.names(of_workload(&namespace, binding.workload_name())) {
-        ctx.queues.bindings.wake(rival);
-    }
+    ctx.wake_bindings_of_workload(&namespace, binding.workload_name());
 }
 
 /// A labelled Deployment changed: the binding that it names looks, and all that would drive it.
@@ -179,9 +185,7 @@ pub fn workload_changed(ctx: &Arc<Context>, workload: &Workload, _: Put) {
     if let Some(label) = workload.labels().get(names::BINDING_LABEL) {
         ctx.wake_binding(name.namespace(), label);
     }
-    for binding in ctx.shelves.bindings.names(of_workload(name.namespace(), name.name())) {
-        ctx.queues.bindings.wake(binding);
-    }
+    ctx.wake_bindings_of_workload(name.namespace(), name.name());
 }
 
 /// A pod, ReplicaSet or Job changed: the binding that its label names looks.

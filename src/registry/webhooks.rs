@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::client::{Ask, Registry};
 use super::error::RegistryError;
 use super::redact::cut;
+use super::source::is_id;
 use super::wire;
 
 const ROUTE: &str = "api/2.0/mlflow/webhooks";
@@ -166,10 +167,6 @@ fn read(webhook: wire::Webhook) -> Option<Webhook> {
 fn innermost(words: &str) -> &str {
     let cause = words.rsplit("Caused by ").next().unwrap_or(words);
     cause.trim_end_matches([')', '\'', '"'])
-}
-
-fn is_id(id: &str) -> bool {
-    (1..=256).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
 }
 
 #[cfg(test)]
