@@ -21,7 +21,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tower::filter::FilterLayer;
 use tower::retry::RetryLayer;
 use tower::{BoxError, ServiceBuilder};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, Registry, fmt};
 
 /// glibc keeps what a burst freed; this allocator gives it back. See docs/performance.md for what either takes.
 #[global_allocator]
@@ -66,12 +69,13 @@ fn operate(arguments: RunArguments) -> Result<(), Failure> {
 }
 
 fn start_logging(arguments: &RunArguments) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(&arguments.log).map_err(|error| format!("--log {}: {error}", arguments.log))?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match arguments.log_format {
-        LogFormat::Text => lines.with_ansi(false).init(),
-        LogFormat::Json => lines.json().flatten_event(true).init(),
-    }
+    let filter: Targets = arguments.log.parse().map_err(|error| format!("--log {}: {error}", arguments.log))?;
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    let lines = match arguments.log_format {
+        LogFormat::Text => lines.with_ansi(false).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    Registry::default().with(lines.with_filter(filter)).init();
     Ok(())
 }
 

@@ -16,10 +16,11 @@ use super::evidence::{ASK_AGAIN, ask};
 use super::failure::Failure;
 use super::metrics::Transition;
 use super::name::Name;
-use super::queue::Next;
+use super::queue::{Next, Place};
 use super::retrain::retrain;
 use super::shelved::registry_of;
 use super::status;
+use super::telling::Telling;
 use crate::api::alias_binding::HistoryEntry;
 use crate::api::{AliasBinding, AliasBindingStatus, Reason, names, reason::Problem};
 use crate::rollout::{
@@ -35,13 +36,11 @@ use crate::workload::{
 const BRIEF: Duration = Duration::from_secs(1);
 
 /// One pass over a binding.
-pub async fn reconcile(binding: Arc<AliasBinding>, ctx: Arc<Context>) -> Result<Next, Failure> {
+pub async fn reconcile(binding: Arc<AliasBinding>, ctx: Arc<Context>, place: Place) -> Result<Next, Failure> {
     if binding.metadata.deletion_timestamp.is_some() {
         // Rule 9: a target's fields stay as they are, and an owned Deployment goes with its owner, by the cluster's own hand.
         return Ok(Next::await_change());
     }
-    // The semaphore is never closed.
-    let deciding = ctx.permits.deciding.acquire().await;
     let namespace = binding.namespace().unwrap_or_default();
     let model = ctx.model(&namespace, &binding.spec.model_ref.name);
     let resolution = resolve(&binding, model.as_ref());
@@ -74,8 +73,7 @@ pub async fn reconcile(binding: Arc<AliasBinding>, ctx: Arc<Context>) -> Result<
     let applied = Applied { workload: workload.as_ref(), failure, retrain };
     let pass = Pass { resolution: &resolution, evidence: &evidence, decision: &decision, applied: &applied };
     let status = summarize(&binding, &pass, now);
-    drop(deciding);
-    publish(&binding, &ctx, status).await?;
+    publish(&binding, &ctx, status, place).await?;
     let next = next(&decision, applied.failure.as_ref(), now);
     inquire(&ctx, &binding, decision);
     Ok(next)
@@ -223,7 +221,7 @@ fn patch(binding: &AliasBinding, workload: Option<&Workload>, injection: &Inject
     }
 }
 
-async fn publish(binding: &AliasBinding, ctx: &Context, new: AliasBindingStatus) -> Result<(), Failure> {
+async fn publish(binding: &AliasBinding, ctx: &Context, new: AliasBindingStatus, place: Place) -> Result<(), Failure> {
     if binding.status.as_ref() == Some(&new) {
         return Ok(());
     }
@@ -231,7 +229,10 @@ async fn publish(binding: &AliasBinding, ctx: &Context, new: AliasBindingStatus)
     let mut changed = binding.clone();
     changed.status = Some(new.clone());
     {
-        let _telling = ctx.permits.telling.acquire().await;
+        let _turn = match is_acted_on(&old, &new) {
+            true => Telling::ahead(place),
+            false => ctx.rooms.telling.behind(place, &ctx.rooms.bindings).await,
+        };
         if status::write(ctx, &ctx.shelves.bindings, "AliasBinding", &changed).await? {
             // What was written may be acted on only now: a failure is in the status before anything follows from it.
             ctx.queues.bindings.wake(Name::of(binding));
@@ -249,6 +250,11 @@ async fn publish(binding: &AliasBinding, ctx: &Context, new: AliasBindingStatus)
         tell(binding, ctx, &notice);
     }
     Ok(())
+}
+
+/// Whether the status holds what the next pass acts on: a failure is written before it is gone back from.
+fn is_acted_on(old: &AliasBindingStatus, new: &AliasBindingStatus) -> bool {
+    old.held_back != new.held_back || old.hold != new.hold || old.lost != new.lost
 }
 
 /// A registry that keeps tags of what is deployed writes them when the ledger changes.

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::{Client, ResourceExt};
-use tokio::sync::Semaphore;
 
 use super::announce::Announcer;
 use super::evidence::Book;
@@ -15,17 +14,18 @@ use super::hearing::Hearing;
 use super::lease::Fence;
 use super::metrics::Metrics;
 use super::name::Name;
-use super::queue::Queue;
+use super::queue::{Queue, Room};
 use super::registry_state::RegistryStates;
 use super::shelf::{Shelf, Shelved};
 use super::shelved::{binding_of, of_binding, of_model, of_registered_name, of_registry, of_workload, registry_of};
+use super::telling::Telling;
 use crate::api::{AliasBinding, ModelRegistry, RegisteredModel};
 use crate::workload::{Job, Pod, ReplicaSet, Workload};
 
+/// How many passes of one kind are under way at the same time.
+const PASSES: usize = 64;
 /// How many passes over bindings observe, decide and write Deployments at the same time.
 const DECIDING: usize = 16;
-/// How many write what they came to, when many do: a version in its Deployment goes before a line in a status.
-const TELLING: usize = 4;
 
 /// What every loop shares.
 #[allow(clippy::struct_excessive_bools)] // each is a switch of its own, that whoever installs the operator sets
@@ -44,8 +44,8 @@ pub struct Context {
     pub registries: RegistryStates,
     /// What registries and stores answered of versions.
     pub book: Book,
-    /// How many passes do what at the same time.
-    pub permits: Permits,
+    /// How many passes are under way at the same time.
+    pub rooms: Rooms,
     /// This cluster's name in the registry's tags.
     pub cluster_name: String,
     /// Whether `file:` artifacts are looked for in this process's own file system.
@@ -95,17 +95,26 @@ pub struct Queues {
     pub bindings: Queue,
 }
 
-/// How many passes over bindings do what at the same time.
-pub struct Permits {
-    /// Observe, decide, write the Deployment.
-    pub deciding: Semaphore,
-    /// Write the status.
-    pub telling: Semaphore,
+/// How many passes of each kind are under way at the same time.
+pub struct Rooms {
+    /// Registries.
+    pub registries: Room,
+    /// Registered models.
+    pub models: Room,
+    /// Bindings, until their Deployments are written.
+    pub bindings: Room,
+    /// Bindings, from there on.
+    pub telling: Telling,
 }
 
-impl Default for Permits {
+impl Default for Rooms {
     fn default() -> Self {
-        Self { deciding: Semaphore::new(DECIDING), telling: Semaphore::new(TELLING) }
+        Self {
+            registries: Room::for_passes(PASSES),
+            models: Room::for_passes(PASSES),
+            bindings: Room::for_passes(DECIDING),
+            telling: Telling::default(),
+        }
     }
 }
 

@@ -18,7 +18,7 @@ use super::context::{Context, registry_namespace};
 use super::failure::Failure;
 use super::hearing::ask_for;
 use super::name::Name;
-use super::queue::Next;
+use super::queue::{Next, Place};
 use super::registry::interval;
 use super::registry_state::RegistryState;
 use super::status;
@@ -41,7 +41,7 @@ pub const NEWEST: u32 = 5;
 const LEAST_PATIENCE: Duration = Duration::from_secs(5);
 
 /// One pass over a registered model.
-pub async fn reconcile(model: Arc<RegisteredModel>, ctx: Arc<Context>) -> Result<Next, Failure> {
+pub async fn reconcile(model: Arc<RegisteredModel>, ctx: Arc<Context>, _: Place) -> Result<Next, Failure> {
     if model.metadata.deletion_timestamp.is_some() {
         return finalize(&model, &ctx).await;
     }

@@ -1,10 +1,12 @@
-//! The queue of a loop, and the loop itself: each name that is woken is reconciled, by one pass at a time.
+//! The queue of a loop, and the loop itself: each name that is woken is reconciled, by one pass at a time, and only so many passes
+//! are under way at once.
 //!
 //! Absent: what a pass does, and any memory of why a name was woken.
 
 use std::collections::{HashSet, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
@@ -12,13 +14,42 @@ use futures::{FutureExt, StreamExt};
 use kube::runtime::scheduler::{ScheduleRequest, Scheduler, scheduler};
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::watch::Receiver;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::name::Name;
 
-/// How many passes of one kind are under way at the same time.
-const CONCURRENCY: usize = 64;
+/// How many names the lists of a loop have room for that has nothing to do.
+const FEW: usize = 64;
+
+/// A pass's place among those under way. Who gives it up before the pass ends lets a pass over another name begin.
+#[must_use]
+pub struct Place(#[allow(dead_code)] OwnedSemaphorePermit); // held, and not read
+
+/// How many passes of a loop are under way at the same time.
+#[derive(Clone)]
+pub struct Room(Arc<Semaphore>);
+
+impl Room {
+    /// Room for so many.
+    pub fn for_passes(count: usize) -> Self {
+        Self(Arc::new(Semaphore::new(count)))
+    }
+
+    /// Whether every place is taken, so that others may be waiting for one.
+    pub fn is_full(&self) -> bool {
+        self.0.available_permits() == 0
+    }
+
+    async fn place(&self) -> Place {
+        match Arc::clone(&self.0).acquire_owned().await {
+            Ok(permit) => Place(permit),
+            // Nobody closes it.
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
 
 /// When a name is looked at again, though nothing may have changed by then.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -89,20 +120,26 @@ impl Desk {
         }
     }
 
-    /// Begins passes as far as there is room.
-    fn begin<Pass>(&mut self, pass: impl Fn(Name) -> Pass)
+    /// Begins a pass over the name that waits longest.
+    fn begin<Pass>(&mut self, place: Place, pass: impl Fn(Name, Place) -> Pass)
     where
         Pass: Future<Output = Next> + Send + 'static,
     {
-        while self.busy.len() < CONCURRENCY
-            && let Some(name) = self.ready.pop_front()
-        {
-            self.is_ready.remove(&name);
-            self.busy.insert(name.clone());
-            let next = pass(name.clone());
-            self.passes.spawn(next.map(|next| (name, next)));
-        }
+        let Some(name) = self.ready.pop_front() else { return };
+        self.is_ready.remove(&name);
+        self.busy.insert(name.clone());
+        let next = pass(name.clone(), place);
+        self.passes.spawn(next.map(|next| (name, next)));
+    }
+
+    fn note_depth(&mut self) {
         self.depth.set(i64::try_from(self.ready.len()).unwrap_or(i64::MAX));
+        if self.ready.is_empty() {
+            // What a burst took up is given back.
+            self.ready.shrink_to(FEW);
+            self.is_ready.shrink_to(FEW);
+            self.busy.shrink_to(FEW);
+        }
     }
 
     fn end(&mut self, ended: Result<(Name, Next), tokio::task::JoinError>, queue: &Queue) {
@@ -121,10 +158,10 @@ impl Desk {
 
 /// Runs passes over the names that come out of a queue until `stopping` comes true, and brings those under way to their end.
 pub async fn turn<Pass>(
-    queue: Queue,
-    queued: Queued,
+    (queue, queued): (Queue, Queued),
     depth: Gauge,
-    pass: impl Fn(Name) -> Pass,
+    room: Room,
+    pass: impl Fn(Name, Place) -> Pass,
     mut stopping: Receiver<bool>,
 ) where
     Pass: Future<Output = Next> + Send + 'static,
@@ -141,8 +178,9 @@ pub async fn turn<Pass>(
                 Some(name) => desk.take_up(name),
                 None => break,
             },
+            place = room.place(), if !desk.ready.is_empty() => desk.begin(place, &pass),
         }
-        desk.begin(&pass);
+        desk.note_depth();
     }
     while desk.passes.join_next().await.is_some() {}
 }
@@ -177,7 +215,7 @@ mod tests {
         let (stop, stopping) = channel(false);
         let told = Arc::new(Mutex::new(Vec::new()));
         let (stop, seen) = (Arc::new(stop), Arc::clone(&told));
-        let pass = move |name: Name| {
+        let pass = move |name: Name, _: Place| {
             let mut seen = seen.lock().expect("no pass panics");
             seen.push(name.name().to_owned());
             if seen.len() == enough {
@@ -185,7 +223,7 @@ mod tests {
             }
             std::future::ready(answer(seen.len()))
         };
-        turn(queue, queued, Gauge::default(), pass, stopping).await;
+        turn((queue, queued), Gauge::default(), Room::for_passes(8), pass, stopping).await;
         Arc::try_unwrap(told).map(|told| told.into_inner().expect("no pass panics")).unwrap_or_default()
     }
 
@@ -210,10 +248,12 @@ mod tests {
         let passes = Arc::new(AtomicUsize::new(0));
         let (stop, waker) = (Arc::new(stop), queue.clone());
         queue.wake(name("a"));
-        let pass = move |name: Name| {
+        let pass = move |name: Name, place: Place| {
             let (under_way, passes, stop, waker) =
                 (Arc::clone(&under_way), Arc::clone(&passes), Arc::clone(&stop), waker.clone());
             async move {
+                // Who gives up its place is still the only pass over its name.
+                drop(place);
                 assert_eq!(under_way.fetch_add(1, Ordering::SeqCst), 0);
                 // Woken while its own pass is under way: the wake-up must lead to another pass.
                 waker.wake(name);
@@ -225,7 +265,50 @@ mod tests {
                 Next::await_change()
             }
         };
-        let turning = turn(queue, queued, Gauge::default(), pass, stopping);
+        let turning = turn((queue, queued), Gauge::default(), Room::for_passes(8), pass, stopping);
         tokio::time::timeout(Duration::from_secs(10), turning).await.expect("ten passes come to an end");
+    }
+
+    /// How many of four passes are under way when no more of them begin, where there is room for two.
+    async fn under_way(keeps_its_place: bool) -> usize {
+        let (queue, queued) = queue();
+        for each in ["a", "b", "c", "d"] {
+            queue.wake(name(each));
+        }
+        let (stop, stopping) = channel(false);
+        let begun = Arc::new(AtomicUsize::new(0));
+        let (seen, go_on) = (Arc::clone(&begun), Arc::new(Semaphore::new(0)));
+        let gate = Arc::clone(&go_on);
+        let pass = move |_: Name, place: Place| {
+            seen.fetch_add(1, Ordering::SeqCst);
+            let (place, gate) = (keeps_its_place.then_some(place), Arc::clone(&gate));
+            async move {
+                let _ = gate.acquire().await;
+                drop(place);
+                Next::await_change()
+            }
+        };
+        let room = Room::for_passes(2);
+        let turning = tokio::spawn(turn((queue, queued), Gauge::default(), room.clone(), pass, stopping));
+        let mut count = usize::MAX;
+        while count != begun.load(Ordering::SeqCst) || count == 0 {
+            count = begun.load(Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(room.is_full(), keeps_its_place);
+        go_on.add_permits(4);
+        stop.send_replace(true);
+        turning.await.expect("the loop ends");
+        count
+    }
+
+    #[tokio::test]
+    async fn only_so_many_passes_are_under_way_as_there_is_room_for() {
+        assert_eq!(under_way(true).await, 2);
+    }
+
+    #[tokio::test]
+    async fn a_pass_that_gives_up_its_place_lets_another_begin() {
+        assert_eq!(under_way(false).await, 4);
     }
 }

@@ -15,7 +15,7 @@ use super::failure::Failure;
 use super::listing::{is_unlisted, list_together};
 use super::metrics::Outcome;
 use super::name::Name;
-use super::queue::Next;
+use super::queue::{Next, Place};
 use super::registry_state::RegistryState;
 use super::status;
 use super::webhook;
@@ -28,7 +28,7 @@ use crate::registry::{Connection, Credentials, ModelFacts, Registry};
 const MOST_BACK_OFF: Duration = Duration::from_secs(300);
 
 /// One pass over a registry.
-pub async fn reconcile(registry: Arc<ModelRegistry>, ctx: Arc<Context>) -> Result<Next, Failure> {
+pub async fn reconcile(registry: Arc<ModelRegistry>, ctx: Arc<Context>, _: Place) -> Result<Next, Failure> {
     let namespace = registry.namespace().unwrap_or_default();
     let name = registry.name_any();
     if registry.metadata.deletion_timestamp.is_some() {

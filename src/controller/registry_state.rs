@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::locked::lock;
-use super::shelf::{pack, unpack};
+use super::pack::{Packed, Packer};
 use super::webhook::WebhookState;
 use super::write_back::KnownTags;
 use crate::api::reason::Problem;
@@ -48,6 +48,7 @@ struct Inner {
     registry: Option<Registry>,
     connection: Option<Connection>,
     facts: HashMap<String, Seen>,
+    packer: Packer,
     listed: HashMap<String, Vec<ListedVersion>>,
     /// Models that an answer lacked, and that no direct question was answered for since.
     doubted: HashSet<String>,
@@ -68,10 +69,19 @@ struct Inner {
 /// What was seen of a model, and when the question was put: an older answer never replaces a newer one.
 struct Seen {
     /// Packed, for there may be ten thousand of them; `None` where the model was absent.
-    facts: Option<Arc<[u8]>>,
+    facts: Option<Packed>,
     asked_at: Instant,
     /// When the answer first was this one.
     changed_at: Instant,
+}
+
+impl Seen {
+    fn is(&self, facts: Option<&ModelFacts>) -> bool {
+        match (&self.facts, facts) {
+            (Some(packed), Some(facts)) => packed.is(facts),
+            (known, facts) => known.is_none() && facts.is_none(),
+        }
+    }
 }
 
 impl RegistryState {
@@ -184,7 +194,7 @@ impl RegistryState {
     /// What was seen last of a model: `None` where it was not asked for yet, or was absent.
     pub fn facts(&self, model: &str) -> Option<ModelFacts> {
         let packed = lock(&self.inner).facts.get(model).and_then(|seen| seen.facts.clone());
-        packed.and_then(|packed| unpack(&packed))
+        packed.and_then(|packed| packed.unpack())
     }
 
     /// When what is known of a model was first seen.
@@ -194,10 +204,9 @@ impl RegistryState {
 
     /// Keeps an answer, unless a newer one is there. True where it differs from the last.
     pub fn learn(&self, model: &str, facts: Option<&ModelFacts>, asked_at: Instant) -> bool {
-        let facts = facts.map(pack);
         let mut inner = lock(&self.inner);
         if let Some(seen) = inner.facts.get_mut(model) {
-            if seen.facts == facts {
+            if seen.is(facts) {
                 seen.asked_at = seen.asked_at.max(asked_at);
                 return false;
             }
@@ -206,6 +215,7 @@ impl RegistryState {
             }
         }
         inner.doubted.remove(model);
+        let facts = facts.map(|facts| inner.packer.pack(facts));
         inner.facts.insert(model.to_owned(), Seen { facts, asked_at, changed_at: Instant::now() });
         true
     }
@@ -215,7 +225,7 @@ impl RegistryState {
         let before = lock(&self.inner).facts.get(model).map(|seen| (seen.facts.clone(), seen.asked_at));
         let is_news = self.learn(model, Some(facts), asked_at);
         let moved_since = before.filter(|(_, before)| is_news && *before <= asked_at).and_then(|(packed, before)| {
-            let known: ModelFacts = unpack(&packed?)?;
+            let known: ModelFacts = packed?.unpack()?;
             is_moved(&known, facts).then_some(before)
         });
         if let Some(since) = moved_since {

@@ -19,7 +19,7 @@ use tokio::sync::watch as signal;
 use tokio::task::JoinSet;
 
 use super::announce::Announcer;
-use super::context::{Context, Permits, Queues, Shelves};
+use super::context::{Context, Queues, Rooms, Shelves};
 use super::evidence::{self, Book};
 use super::failure::{Failure, try_again};
 use super::health::{Readiness, serve};
@@ -27,7 +27,7 @@ use super::hearing::Hearing;
 use super::lease::{Candidate, Election, Fence, Leader};
 use super::metrics::{Kind, Metrics};
 use super::name::Name;
-use super::queue::{Next, Queue, Queued, queue, turn};
+use super::queue::{Next, Place, Queue, Queued, Room, queue, turn};
 use super::receiver::Receiver;
 use super::registry_state::RegistryStates;
 use super::shelf::{Shelf, Shelved};
@@ -197,7 +197,7 @@ fn context(client: Client, settings: &Settings, announcer: Announcer, queues: Qu
         queues,
         registries: RegistryStates::default(),
         book: Book::default(),
-        permits: Permits::default(),
+        rooms: Rooms::default(),
         cluster_name: settings.cluster_name.clone(),
         allow_file_artifacts: settings.allow_file_artifacts,
         binding_info_metric: settings.binding_info_metric,
@@ -325,22 +325,28 @@ struct Signals {
 }
 
 fn spawn_loops(tasks: &mut JoinSet<()>, ctx: &Arc<Context>, names: AllQueued, signals: &Signals) {
-    let queues = &ctx.queues;
-    let ends = (queues.registries.clone(), names.registries);
-    tasks.spawn(looped("ModelRegistry", ctx, ends, |ctx| &ctx.shelves.registries, registry::reconcile, signals));
-    let ends = (queues.models.clone(), names.models);
-    tasks.spawn(looped("RegisteredModel", ctx, ends, |ctx| &ctx.shelves.models, model::reconcile, signals));
-    let ends = (queues.bindings.clone(), names.bindings);
-    tasks.spawn(looped("AliasBinding", ctx, ends, |ctx| &ctx.shelves.bindings, binding::reconcile, signals));
+    let Context { queues, rooms, .. } = ctx.as_ref();
+    let way = Way { kind: "ModelRegistry", shelf: |ctx| &ctx.shelves.registries, room: rooms.registries.clone() };
+    tasks.spawn(looped(way, ctx, (queues.registries.clone(), names.registries), registry::reconcile, signals));
+    let way = Way { kind: "RegisteredModel", shelf: |ctx| &ctx.shelves.models, room: rooms.models.clone() };
+    tasks.spawn(looped(way, ctx, (queues.models.clone(), names.models), model::reconcile, signals));
+    let way = Way { kind: "AliasBinding", shelf: |ctx| &ctx.shelves.bindings, room: rooms.bindings.clone() };
+    tasks.spawn(looped(way, ctx, (queues.bindings.clone(), names.bindings), binding::reconcile, signals));
+}
+
+/// What a loop is for, where its objects lie, and how many passes it makes at the same time.
+struct Way<K> {
+    kind: &'static str,
+    shelf: fn(&Context) -> &Shelf<K>,
+    room: Room,
 }
 
 /// One loop: every name that comes out of the queue is reconciled, if it is still there.
 fn looped<K, Pass>(
-    kind: &'static str,
+    Way { kind, shelf, room }: Way<K>,
     ctx: &Arc<Context>,
-    (queue, queued): (Queue, Queued),
-    shelf: fn(&Context) -> &Shelf<K>,
-    reconcile: fn(Arc<K>, Arc<Context>) -> Pass,
+    ends: (Queue, Queued),
+    reconcile: fn(Arc<K>, Arc<Context>, Place) -> Pass,
     signals: &Signals,
 ) -> impl Future<Output = ()> + Send + use<K, Pass>
 where
@@ -356,16 +362,16 @@ where
             _ = stopping.wait_for(|stop| *stop) => return,
         }
         let depth = ctx.metrics.queue_depth.get_or_create(&Kind { kind }).clone();
-        let pass = |name: Name| {
+        let pass = |name: Name, place: Place| {
             let ctx = Arc::clone(&ctx);
             async move {
                 let Some(object) = shelf(&ctx).get(&name) else { return Next::await_change() };
                 ctx.metrics.passes.get_or_create(&Kind { kind }).inc();
-                let outcome = reconcile(Arc::new(object), Arc::clone(&ctx)).await;
+                let outcome = reconcile(Arc::new(object), Arc::clone(&ctx), place).await;
                 outcome.unwrap_or_else(|failure| try_again(&name, &failure, &ctx))
             }
         };
-        turn(queue, queued, depth, pass, stopping).await;
+        turn(ends, depth, room, pass, stopping).await;
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::marker::PhantomData;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use kube::{Resource, ResourceExt};
 use serde::Serialize;
@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::locked::lock;
 use super::name::{Key, Name};
+use super::pack::{Packed, Packer};
 
 /// A kind that is kept on a shelf.
 pub trait Shelved: DeserializeOwned + Resource<DynamicType = ()> + Serialize + Sized {
@@ -35,12 +36,47 @@ pub struct Shelf<K> {
 #[derive(Default)]
 struct Inner {
     objects: HashMap<Name, Kept>,
-    /// Lists, for most hold one name, and each of ten thousand sets would take three times its room.
-    index: HashMap<Key, Vec<Name>>,
+    index: HashMap<Key, Found>,
+    packer: Packer,
+}
+
+/// The names with one key: mostly one, and for that one no list is made.
+enum Found {
+    One(Name),
+    Many(Vec<Name>),
+}
+
+impl Found {
+    fn as_slice(&self) -> &[Name] {
+        match self {
+            Self::One(name) => std::slice::from_ref(name),
+            Self::Many(names) => names,
+        }
+    }
+
+    fn with(self, name: Name) -> Self {
+        match self {
+            Self::One(first) => Self::Many(vec![first, name]),
+            Self::Many(mut names) => {
+                names.push(name);
+                Self::Many(names)
+            }
+        }
+    }
+
+    fn without(self, name: &Name) -> Option<Self> {
+        match self {
+            Self::One(only) => (only != *name).then_some(Self::One(only)),
+            Self::Many(mut names) => {
+                names.retain(|each| each != name);
+                (!names.is_empty()).then_some(Self::Many(names))
+            }
+        }
+    }
 }
 
 struct Kept {
-    packed: Arc<[u8]>,
+    packed: Packed,
     keys: Box<[Key]>,
     /// The number of the watch that brought it: a new listing of one watch says nothing of the others.
     watch: u16,
@@ -70,8 +106,8 @@ impl<K> Default for Shelf<K> {
 impl<K: Shelved> Shelf<K> {
     /// An object by its name.
     pub fn get(&self, name: &Name) -> Option<K> {
-        let packed = lock(&self.inner).objects.get(name).map(|kept| Arc::clone(&kept.packed))?;
-        unpack(&packed)
+        let packed = lock(&self.inner).objects.get(name).map(|kept| kept.packed.clone())?;
+        packed.unpack()
     }
 
     /// Whether there is an object of this name.
@@ -81,7 +117,7 @@ impl<K: Shelved> Shelf<K> {
 
     /// The names of the objects with this key. One that merely has the same digest is possible, and as good as never seen.
     pub fn names(&self, key: Key) -> Vec<Name> {
-        lock(&self.inner).index.get(&key).into_iter().flatten().cloned().collect()
+        lock(&self.inner).index.get(&key).map(|found| found.as_slice().to_vec()).unwrap_or_default()
     }
 
     /// The objects with this key that are what is looked for.
@@ -125,10 +161,10 @@ impl<K: Shelved> Shelf<K> {
         if is_moved {
             inner.unindex(&name);
             for key in &keys {
-                inner.index.entry(*key).or_default().push(name.clone());
+                inner.index(*key, name.clone());
             }
         }
-        let packed = pack(object);
+        let packed = inner.packer.pack(object);
         inner.objects.insert(name, Kept { packed, keys, watch, version, is_own });
         if is_moved { Put::Moved } else { Put::Changed }
     }
@@ -143,7 +179,7 @@ impl<K: Shelved> Shelf<K> {
         let mut inner = lock(&self.inner);
         let is_gone = |(name, kept): &(&Name, &Kept)| kept.watch == watch && !listed.contains(*name);
         let gone: Vec<Name> = inner.objects.iter().filter(is_gone).map(|(name, _)| name.clone()).collect();
-        gone.iter().filter_map(|name| inner.remove(name)).filter_map(|kept| unpack(&kept.packed)).collect()
+        gone.iter().filter_map(|name| inner.remove(name)).filter_map(|kept| kept.packed.unpack()).collect()
     }
 
     /// Notes that all is there that a watch lists.
@@ -177,14 +213,19 @@ impl Inner {
         self.objects.remove(name)
     }
 
+    fn index(&mut self, key: Key, name: Name) {
+        let found = match self.index.remove(&key) {
+            Some(found) => found.with(name),
+            None => Found::One(name),
+        };
+        self.index.insert(key, found);
+    }
+
     fn unindex(&mut self, name: &Name) {
         let Some(kept) = self.objects.get(name) else { return };
         for key in &kept.keys {
-            if let Some(names) = self.index.get_mut(key) {
-                names.retain(|each| each != name);
-                if names.is_empty() {
-                    self.index.remove(key);
-                }
+            if let Some(found) = self.index.remove(key).and_then(|found| found.without(name)) {
+                self.index.insert(*key, found);
             }
         }
     }
@@ -194,17 +235,4 @@ impl Inner {
 fn resource_version<K: Resource>(object: &K) -> u64 {
     let version = object.resource_version().unwrap_or_default();
     version.parse().unwrap_or_else(|_| crate::workload::fnv1a(version.as_bytes()))
-}
-
-/// Packs: `MessagePack`, compressed.
-pub fn pack<K: Serialize>(object: &K) -> Arc<[u8]> {
-    // What was read as JSON can be written; an empty packet would read as an object that is gone.
-    let bytes = rmp_serde::to_vec_named(object).unwrap_or_default();
-    lz4_flex::compress_prepend_size(&bytes).into()
-}
-
-/// Unpacks what was packed.
-pub fn unpack<K: DeserializeOwned>(packed: &[u8]) -> Option<K> {
-    let bytes = lz4_flex::decompress_size_prepended(packed).ok()?;
-    rmp_serde::from_slice(&bytes).inspect_err(|error| tracing::error!(%error, "a packed object cannot be read")).ok()
 }

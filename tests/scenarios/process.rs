@@ -166,7 +166,8 @@ async fn a_request_to_look_now_is_answered_at_once(world: Arc<World>) -> Told {
 async fn it_is_ready_only_when_its_caches_are_filled_and_stops_in_peace(world: Arc<World>) -> Told {
     let mut stage = Stage::new(&world, "health").await;
     stage.set().await;
-    let metrics = stage.operator.metrics().await.unwrap();
+    // What a status came to is counted when it is written, which others may see a moment before.
+    let metrics = told_of(&stage, "pointsman_rollout_seconds_count 1").await;
     assert!(metrics.contains("pointsman_workload_patches_total 1"), "{metrics}");
     let named: Vec<_> = metrics.lines().filter(|line| line.contains(stage.place.namespace())).collect();
     let may_name = |line: &&str| {
@@ -177,9 +178,8 @@ async fn it_is_ready_only_when_its_caches_are_filled_and_stops_in_peace(world: A
     for label in [r#"model="model""#, r#"alias="champion""#, r#"running="1""#, r#"ready="True""#, r#"reason="Live""#] {
         assert!(info.contains(label), "{info}");
     }
-    let timed =
-        ["pointsman_rollout_seconds_count 1", r#"pointsman_rollouts_total{outcome="Live",trigger="AliasMove"} 1"#];
-    for line in timed.into_iter().chain([r#"pointsman_queue_depth{kind="AliasBinding"} 0"#]) {
+    let counted = r#"pointsman_rollouts_total{outcome="Live",trigger="AliasMove"} 1"#;
+    for line in [counted, r#"pointsman_queue_depth{kind="AliasBinding"} 0"#] {
         assert!(metrics.contains(line), "{line}\n{metrics}");
     }
     assert!(metrics.contains(r#"operation="registered-models/search",outcome="Answered""#), "{metrics}");
@@ -195,6 +195,20 @@ async fn it_is_ready_only_when_its_caches_are_filled_and_stops_in_peace(world: A
     let (started, ()) = tokio::join!(starting, held);
     started.unwrap();
     stage.end().await
+}
+
+/// The metrics when they hold a line.
+async fn told_of(stage: &Stage, line: &str) -> String {
+    let holds = async {
+        loop {
+            let metrics = stage.operator.metrics().await.unwrap();
+            if metrics.contains(line) {
+                return metrics;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, holds).await.unwrap_or_else(|_| panic!("no {line} in /metrics"))
 }
 
 async fn without_its_roles_it_cannot_read(world: Arc<World>) -> Told {

@@ -1,0 +1,122 @@
+//! Values of one type, packed into few bytes: what most of them have in common is kept once.
+//!
+//! Absent: objects of the cluster, and where packets lie.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// How many values are packed before another sample may be taken: so that samples are few beside what refers to them.
+const LEAST_OF_A_SAMPLE: usize = 128;
+/// The longest sample: further back than this nothing is referred to.
+const LONGEST_SAMPLE: usize = 60_000;
+/// A packet is good where it has at most one in so many of its value's bytes.
+const GOOD: usize = 4;
+
+/// A packed value. It refers to the sample that it was packed against.
+#[derive(Clone)]
+pub struct Packed {
+    bytes: Arc<[u8]>,
+    sample: Arc<Box<[u8]>>,
+}
+
+/// Packs values of one type: JSON, compressed against a sample, which is one of them.
+#[derive(Default)]
+pub struct Packer {
+    sample: Arc<Box<[u8]>>,
+    /// How many values were packed against it.
+    packed: usize,
+}
+
+impl Packer {
+    /// Packs a value. One that has little in common with the sample may become the next one.
+    pub fn pack<T: Serialize>(&mut self, value: &T) -> Packed {
+        let whole = written(value);
+        let packed = self.against_sample(&whole);
+        let is_poor = packed.bytes.len() * GOOD > whole.len() && whole.len() <= LONGEST_SAMPLE;
+        if !is_poor || (!self.sample.is_empty() && self.packed < LEAST_OF_A_SAMPLE) {
+            return packed;
+        }
+        (self.sample, self.packed) = (Arc::new(whole.clone().into()), 0);
+        self.against_sample(&whole)
+    }
+
+    fn against_sample(&mut self, whole: &[u8]) -> Packed {
+        self.packed += 1;
+        let bytes = lz4_flex::block::compress_prepend_size_with_dict(whole, &self.sample);
+        Packed { bytes: bytes.into(), sample: Arc::clone(&self.sample) }
+    }
+}
+
+impl Packed {
+    /// The value.
+    pub fn unpack<T: DeserializeOwned>(&self) -> Option<T> {
+        let told = |error: &dyn std::fmt::Display| tracing::error!(%error, "a packed value cannot be read");
+        let whole = self.whole().inspect_err(|error| told(error)).ok()?;
+        serde_json::from_slice(&whole).inspect_err(|error| told(error)).ok()
+    }
+
+    /// Whether it is this value.
+    pub fn is<T: Serialize>(&self, value: &T) -> bool {
+        self.whole().is_ok_and(|whole| whole == written(value))
+    }
+
+    fn whole(&self) -> Result<Vec<u8>, lz4_flex::block::DecompressError> {
+        lz4_flex::block::decompress_size_prepended_with_dict(&self.bytes, &self.sample)
+    }
+}
+
+fn written<T: Serialize>(value: &T) -> Vec<u8> {
+    // What was read as JSON can be written; an empty packet would read as a value that is gone.
+    serde_json::to_vec(value).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn value(number: usize) -> BTreeMap<String, String> {
+        let field = |name: usize| (format!("field {name}"), format!("value {} of {number}", name % 7));
+        (0..40).map(field).collect()
+    }
+
+    #[test]
+    fn what_is_packed_is_unpacked_as_it_was() {
+        let mut packer = Packer::default();
+        let packed: Vec<Packed> = (0..500).map(|number| packer.pack(&value(number))).collect();
+        for (number, packed) in packed.iter().enumerate() {
+            assert_eq!(packed.unpack(), Some(value(number)));
+            assert!(packed.is(&value(number)) && !packed.is(&value(number + 1)));
+        }
+    }
+
+    #[test]
+    fn what_values_have_in_common_is_kept_once() {
+        let mut packer = Packer::default();
+        packer.pack(&value(0));
+        let (alone, beside) = (Packer::default().pack(&value(1)), packer.pack(&value(1)));
+        assert!(beside.bytes.len() * 2 < alone.bytes.len(), "{} and {} bytes", beside.bytes.len(), alone.bytes.len());
+    }
+
+    #[test]
+    fn values_of_another_shape_get_a_sample_of_their_own_and_not_one_each() {
+        let mut packer = Packer::default();
+        packer.pack(&value(0));
+        let words =
+            |number: usize| (0..60).map(|word| (number * 7919 + word * 104_729).to_string()).collect::<Vec<_>>();
+        let packed: Vec<Packed> = (0..LEAST_OF_A_SAMPLE * 4).map(|number| packer.pack(&words(number))).collect();
+        let mut samples: Vec<*const Box<[u8]>> = packed.iter().map(|packed| Arc::as_ptr(&packed.sample)).collect();
+        samples.dedup();
+        assert!((2..=5).contains(&samples.len()), "{} samples", samples.len());
+        assert!(packed.iter().enumerate().all(|(number, packed)| packed.is(&words(number))));
+    }
+
+    #[test]
+    fn what_is_longer_than_a_sample_may_be_is_packed_all_the_same() {
+        let long: Vec<usize> = (0..100_000).collect();
+        assert_eq!(Packer::default().pack(&long).unpack(), Some(long));
+    }
+}
