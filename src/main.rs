@@ -11,7 +11,7 @@ use clap::Parser;
 use http::Request;
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::{self, connect::HttpConnector};
-use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use kube::client::{Body, ConfigExt, retry::RetryPolicy};
 use kube::{Client, Config};
 use pointsman::api::custom_resource_definitions;
@@ -29,6 +29,9 @@ use tracing_subscriber::{Layer, Registry, fmt};
 /// glibc keeps what a burst freed; this allocator gives it back. See docs/performance.md for what either takes.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// How long a connection to the API server that nobody uses is kept.
+const IDLE_CONNECTION: Duration = Duration::from_secs(10);
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -134,8 +137,15 @@ fn fenced_client(config: Config, fence: Fence) -> Result<Client, Failure> {
         .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)
         .map_err(BoxError::from)
-        .service(legacy::Client::builder(TokioExecutor::new()).build(prompt_connector(&config)?));
+        .service(prompt_client(&config)?);
     Ok(Client::new(service, config.default_namespace))
+}
+
+/// Connections that a burst opened are closed soon after it: each holds some 50 kB, and reaches the API server's memory too.
+fn prompt_client(config: &Config) -> Result<legacy::Client<HttpsConnector<HttpConnector>, Body>, Failure> {
+    let mut client = legacy::Client::builder(TokioExecutor::new());
+    client.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE_CONNECTION);
+    Ok(client.build(prompt_connector(config)?))
 }
 
 /// kube's own connector, but for Nagle's algorithm: hyper writes the head of a request and its body apart, and the body would

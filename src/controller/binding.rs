@@ -129,8 +129,7 @@ async fn rivals(
     workload: Option<&Workload>,
 ) -> Result<Vec<AliasBinding>, Failure> {
     let namespace = binding.namespace().unwrap_or_default();
-    let mut rivals = ctx.bindings_of_workload(&namespace, binding.workload_name());
-    rivals.retain(|other| other.metadata.name != binding.metadata.name);
+    let mut rivals = ctx.rivals(&Name::of(binding), binding.workload_name());
     let named = workload.and_then(Workload::binding).filter(|named| *named != binding.name_any());
     if let Some(named) =
         named.filter(|named| ctx.is_sharded && !ctx.shelves.bindings.has(&Name::new(&namespace, named)))
@@ -229,9 +228,10 @@ async fn publish(binding: &AliasBinding, ctx: &Context, new: AliasBindingStatus,
     let mut changed = binding.clone();
     changed.status = Some(new.clone());
     {
-        let _turn = match is_acted_on(&old, &new) {
-            true => Telling::ahead(place),
-            false => ctx.rooms.telling.behind(place, &ctx.rooms.bindings).await,
+        let _turn = if is_acted_on(&old, &new) {
+            Telling::ahead(place)
+        } else {
+            ctx.rooms.telling.behind(place, &ctx.rooms.bindings).await
         };
         if status::write(ctx, &ctx.shelves.bindings, "AliasBinding", &changed).await? {
             // What was written may be acted on only now: a failure is in the status before anything follows from it.

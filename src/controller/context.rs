@@ -22,10 +22,8 @@ use super::telling::Telling;
 use crate::api::{AliasBinding, ModelRegistry, RegisteredModel};
 use crate::workload::{Job, Pod, ReplicaSet, Workload};
 
-/// How many passes of one kind are under way at the same time.
-const PASSES: usize = 64;
-/// How many passes over bindings observe, decide and write Deployments at the same time.
-const DECIDING: usize = 16;
+/// How many passes of one kind are under way at the same time; of bindings until their Deployments are written.
+const PASSES: usize = 16;
 
 /// What every loop shares.
 #[allow(clippy::struct_excessive_bools)] // each is a switch of its own, that whoever installs the operator sets
@@ -112,7 +110,7 @@ impl Default for Rooms {
         Self {
             registries: Room::for_passes(PASSES),
             models: Room::for_passes(PASSES),
-            bindings: Room::for_passes(DECIDING),
+            bindings: Room::for_passes(PASSES),
             telling: Telling::default(),
         }
     }
@@ -155,12 +153,12 @@ impl Context {
         self.shelves.bindings.find(of_model(namespace, model), follows)
     }
 
-    /// The bindings that drive, or would drive, a Deployment.
-    pub fn bindings_of_workload(&self, namespace: &str, workload: &str) -> Vec<AliasBinding> {
-        let drives = |binding: &AliasBinding| {
-            binding.metadata.namespace.as_deref() == Some(namespace) && binding.workload_name() == workload
-        };
-        self.shelves.bindings.find(of_workload(namespace, workload), drives)
+    /// The bindings, beside this one, that drive or would drive a Deployment of its namespace.
+    pub fn rivals(&self, own: &Name, workload: &str) -> Vec<AliasBinding> {
+        let mut names = self.shelves.bindings.names(of_workload(own.namespace(), workload));
+        names.retain(|name| name != own && name.namespace() == own.namespace());
+        let rivals = names.iter().filter_map(|name| self.shelves.bindings.get(name));
+        rivals.filter(|rival| rival.workload_name() == workload).collect()
     }
 
     /// Wakes the loops of all registered models that name a registry.

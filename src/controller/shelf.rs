@@ -3,9 +3,11 @@
 //! Absent: watching, and what is never read of an object; see `watch` and [`Shelved::slim`].
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::marker::PhantomData;
 use std::sync::Mutex;
 
+use kube::api::ObjectMeta;
 use kube::{Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -20,7 +22,7 @@ pub trait Shelved: DeserializeOwned + Resource<DynamicType = ()> + Serialize + S
     /// What it is found by beside its name.
     fn keys(&self) -> Vec<Key>;
 
-    /// Drops what is never read.
+    /// Drops what is never read. Where that is the resource version too, a change of nothing else is none.
     fn slim(&mut self);
 }
 
@@ -78,6 +80,10 @@ impl Found {
 struct Kept {
     packed: Packed,
     keys: Box<[Key]>,
+    /// Counted by the API server: another spec, or being deleted, is another generation.
+    generation: Option<i64>,
+    /// A digest of its labels, annotations and finalizers.
+    marks: u64,
     /// The number of the watch that brought it: a new listing of one watch says nothing of the others.
     watch: u16,
     /// The resource version.
@@ -89,9 +95,13 @@ struct Kept {
 /// What putting an object on the shelf came to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Put {
-    /// It lay there already, or a newer one did.
+    /// It lay there already, or a newer one did, or it differs in nothing that is ever read.
     Known,
-    /// It is another than before, and found by the same keys.
+    /// It says another thing of itself, and asks for the same.
+    Told,
+    /// A label, an annotation or a finalizer changed.
+    Marked,
+    /// It asks for another thing: its spec is another one, or it is being deleted. It is found by the same keys.
     Changed,
     /// It is new, or found by other keys than before.
     Moved,
@@ -131,42 +141,50 @@ impl<K: Shelved> Shelf<K> {
         names.into_iter().filter_map(|name| self.get(&name))
     }
 
-    /// Puts what a watch showed on the shelf.
-    pub fn put(&self, watch: u16, object: &K) -> Put {
+    /// Puts what a watch showed on the shelf, less what is never read.
+    pub fn put(&self, watch: u16, object: &mut K) -> Put {
         self.lay(Some(watch), object)
     }
 
     /// Puts the answer to a write of our own on the shelf, ahead of the watch; not where the object is gone.
-    pub fn put_own(&self, object: &K) -> Put {
+    pub fn put_own(&self, object: &mut K) -> Put {
         self.lay(None, object)
     }
 
-    fn lay(&self, watch: Option<u16>, object: &K) -> Put {
+    fn lay(&self, watch: Option<u16>, object: &mut K) -> Put {
         let (name, version) = (Name::of(object), resource_version(object));
+        object.slim();
         let keys: Box<[Key]> = object.keys().into();
+        let (generation, marks) = (object.meta().generation, marks(object.meta()));
         let mut inner = lock(&self.inner);
         let old = inner.objects.get(&name);
         // A watch shows versions in their order, and an answer to a write may come late: the newer of the two stands.
         let is_late = |old: &Kept| old.version > version && (old.is_own || watch.is_none());
-        let is_known = old.is_some_and(|old| old.version == version || is_late(old));
+        if old.is_some_and(|old| old.version == version || is_late(old)) {
+            return Put::Known;
+        }
         let (watch, is_own) = match (watch, old) {
             (Some(watch), _) => (watch, false),
             (None, Some(old)) => (old.watch, true),
             (None, None) => return Put::Known,
         };
-        if is_known {
-            return Put::Known;
-        }
-        let is_moved = old.is_none_or(|old| old.keys != keys);
-        if is_moved {
+        let put = match old {
+            Some(old) if old.keys != keys => Put::Moved,
+            Some(old) if old.generation != generation => Put::Changed,
+            Some(old) if old.marks != marks => Put::Marked,
+            Some(old) if old.packed.is(object) => Put::Known,
+            Some(_) => Put::Told,
+            None => Put::Moved,
+        };
+        if put == Put::Moved {
             inner.unindex(&name);
             for key in &keys {
                 inner.index(*key, name.clone());
             }
         }
         let packed = inner.packer.pack(object);
-        inner.objects.insert(name, Kept { packed, keys, watch, version, is_own });
-        if is_moved { Put::Moved } else { Put::Changed }
+        inner.objects.insert(name, Kept { packed, keys, generation, marks, watch, version, is_own });
+        put
     }
 
     /// Takes an object off the shelf.
@@ -229,6 +247,13 @@ impl Inner {
             }
         }
     }
+}
+
+/// A digest of what people and other programs write on an object beside its spec.
+fn marks(metadata: &ObjectMeta) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (&metadata.uid, &metadata.labels, &metadata.annotations, &metadata.finalizers).hash(&mut hasher);
+    hasher.finish()
 }
 
 /// The resource version as a number, which the API server's are; a digest of it where it is none.

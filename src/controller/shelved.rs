@@ -82,7 +82,10 @@ impl Shelved for Workload {
     }
 
     fn slim(&mut self) {
-        *self = std::mem::take(self).digested();
+        // Once: what was read of the managed fields would be lost with a second reading of none.
+        if self.metadata.managed_fields.is_some() {
+            *self = std::mem::take(self).digested();
+        }
         without_bookkeeping(self.meta_mut());
     }
 }
@@ -135,9 +138,11 @@ fn without_bookkeeping(metadata: &mut ObjectMeta) {
     }
 }
 
-/// What speaks of a binding's pods is found by its label, and known by its owner.
+/// What speaks of a binding's pods is found by its label, and known by its owner. It is never written.
 fn keep_annotations(metadata: &mut ObjectMeta, read: &[&str]) {
     metadata.managed_fields = None;
+    metadata.resource_version = None;
+    metadata.generation = None;
     if let Some(annotations) = &mut metadata.annotations {
         annotations.retain(|key, _| read.contains(&key.as_str()));
     }
@@ -156,7 +161,7 @@ mod tests {
         let annotations = json!({LAST_APPLIED: "{}", "pointsman.dev/requested-at": "now"});
         serde_json::from_value(json!({
             "apiVersion": "pointsman.dev/v1alpha1", "kind": "AliasBinding",
-            "metadata": {"name": "taxi", "namespace": "ml", "resourceVersion": version, "uid": "u",
+            "metadata": {"name": "taxi", "namespace": "ml", "resourceVersion": version, "uid": "u", "generation": 1,
                 "creationTimestamp": "2026-11-23T08:00:00Z", "annotations": annotations,
                 "managedFields": [{"manager": "kubectl"}]},
             "spec": {"modelRef": {"name": model}, "alias": "champion",
@@ -176,8 +181,7 @@ mod tests {
     fn what_comes_off_the_shelf_is_what_was_put_there_less_what_is_never_read() {
         let shelf = Shelf::default();
         let mut kept = binding("7", "m");
-        kept.slim();
-        assert_eq!(shelf.put(0, &kept), Put::Moved);
+        assert_eq!(shelf.put(0, &mut kept), Put::Moved);
         assert_eq!(shelf.get(&Name::new("ml", "taxi")).as_ref(), Some(&kept));
         let annotations = kept.annotations();
         assert_eq!(annotations.keys().collect::<Vec<_>>(), ["pointsman.dev/requested-at"]);
@@ -187,12 +191,41 @@ mod tests {
     #[test]
     fn an_object_is_found_by_its_newest_keys_only() {
         let shelf = Shelf::default();
-        shelf.put(0, &binding("7", "m"));
-        assert_eq!(shelf.put(0, &binding("8", "m")), Put::Changed);
-        assert_eq!(shelf.put(0, &binding("9", "other")), Put::Moved);
+        shelf.put(0, &mut binding("7", "m"));
+        assert_eq!(shelf.put(0, &mut binding("8", "m")), Put::Told);
+        assert_eq!(shelf.put(0, &mut binding("9", "other")), Put::Moved);
         assert_eq!((names_of(&shelf, "m").len(), names_of(&shelf, "other")), (0, vec!["taxi".to_owned()]));
         shelf.remove(&Name::new("ml", "taxi"));
         assert!(names_of(&shelf, "other").is_empty());
+    }
+
+    #[test]
+    fn what_an_object_asks_for_is_told_from_what_it_says_of_itself() {
+        let shelf = Shelf::default();
+        let changed = |version: &str, change: fn(&mut AliasBinding)| {
+            let mut binding = binding(version, "m");
+            change(&mut binding);
+            shelf.put(0, &mut binding)
+        };
+        assert_eq!(changed("7", |_| ()), Put::Moved);
+        assert_eq!(changed("8", |binding| binding.status = None), Put::Told);
+        assert_eq!(changed("9", |binding| binding.metadata.annotations = None), Put::Marked);
+        assert_eq!(changed("10", |binding| binding.metadata.generation = Some(2)), Put::Changed);
+    }
+
+    #[test]
+    fn a_replica_set_whose_numbers_change_is_the_same_to_us() {
+        let shelf = Shelf::default();
+        let set = |version: &str, revision: &str, replicas: u32| -> ReplicaSet {
+            serde_json::from_value(json!({"metadata": {"name": "taxi-1", "namespace": "ml", "resourceVersion": version,
+                "generation": replicas, "labels": {"pointsman.dev/binding": "taxi"},
+                "annotations": {"deployment.kubernetes.io/revision": revision, "another": version}},
+                "status": {"replicas": replicas}}))
+            .expect("a ReplicaSet")
+        };
+        assert_eq!(shelf.put(0, &mut set("7", "1", 0)), Put::Moved);
+        assert_eq!(shelf.put(0, &mut set("8", "1", 3)), Put::Known);
+        assert_eq!(shelf.put(0, &mut set("9", "2", 3)), Put::Marked);
     }
 
     #[test]
@@ -200,16 +233,16 @@ mod tests {
         let shelf = Shelf::default();
         let shown =
             |shelf: &Shelf<AliasBinding>| shelf.get(&Name::new("ml", "taxi")).and_then(|each| each.resource_version());
-        assert_eq!(shelf.put_own(&binding("8", "m")), Put::Known, "what is gone stays gone");
-        shelf.put(0, &binding("7", "m"));
-        shelf.put_own(&binding("8", "m"));
-        shelf.put_own(&binding("9", "m"));
-        assert_eq!(shelf.put(0, &binding("8", "m")), Put::Known);
+        assert_eq!(shelf.put_own(&mut binding("8", "m")), Put::Known, "what is gone stays gone");
+        shelf.put(0, &mut binding("7", "m"));
+        shelf.put_own(&mut binding("8", "m"));
+        shelf.put_own(&mut binding("9", "m"));
+        assert_eq!(shelf.put(0, &mut binding("8", "m")), Put::Known);
         assert_eq!(shown(&shelf).as_deref(), Some("9"));
-        assert_eq!(shelf.put(0, &binding("9", "m")), Put::Known);
-        assert_eq!(shelf.put(0, &binding("10", "m")), Put::Changed);
+        assert_eq!(shelf.put(0, &mut binding("9", "m")), Put::Known);
+        assert_eq!(shelf.put(0, &mut binding("10", "m")), Put::Told);
         assert_eq!(
-            shelf.put_own(&binding("9", "m")),
+            shelf.put_own(&mut binding("9", "m")),
             Put::Known,
             "the answer came after what somebody else wrote on top"
         );
@@ -219,7 +252,7 @@ mod tests {
     #[test]
     fn what_a_second_listing_does_not_name_is_gone_and_told() {
         let shelf = Shelf::default();
-        shelf.put(0, &binding("7", "m"));
+        shelf.put(0, &mut binding("7", "m"));
         assert!(shelf.retain(1, &std::collections::HashSet::default()).is_empty(), "another watch's");
         let gone = shelf.retain(0, &std::collections::HashSet::default());
         assert_eq!(gone.iter().map(ResourceExt::name_any).collect::<Vec<_>>(), ["taxi"]);
@@ -236,9 +269,8 @@ mod tests {
                 {"name": "server", "image": "i", "env": [{"name": "P", "valueFrom": {"secretKeyRef": {"name": "s"}}}]}]}}},
             "status": {"observedGeneration": 4}});
         let mut read: Workload = serde_json::from_value(json).expect("a workload");
-        read.slim();
         let shelf = Shelf::default();
-        shelf.put(0, &read);
+        shelf.put(0, &mut read);
         let kept = shelf.get(&Name::new("ml", "taxi")).expect("it was put there");
         assert_ne!(kept.spec.template.users_digest, 0);
         assert_eq!(format!("{kept:?}"), format!("{read:?}"));

@@ -24,8 +24,7 @@ where
     let written = api.replace_status(&object.name_any(), &PostParams::default(), object).await;
     match written {
         Ok(mut written) => {
-            written.slim();
-            shelf.put_own(&written);
+            shelf.put_own(&mut written);
             Ok(true)
         }
         // Deleted meanwhile: there is nothing left to write to.

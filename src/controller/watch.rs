@@ -93,8 +93,7 @@ where
     match Api::<K>::namespaced(ctx.client.clone(), binding.namespace()).list(&labelled).await {
         Ok(found) => {
             for mut object in found {
-                object.slim();
-                shelf.put(u16::try_from(watch).unwrap_or_default(), &object);
+                shelf.put(u16::try_from(watch).unwrap_or_default(), &mut object);
             }
         }
         Err(error) => {
@@ -116,8 +115,7 @@ async fn keep<K: Shelved>(
             shelf.remove(&Name::of(&object));
             return object;
         }
-        object.slim();
-        let put = shelf.put(watch, &object);
+        let put = shelf.put(watch, &mut object);
         if put != Put::Known {
             changed(&object, put);
         }
@@ -148,11 +146,13 @@ async fn keep<K: Shelved>(
     }
 }
 
-/// A registry changed: it is looked at again, and the models that name it learn of it.
-pub fn registry_changed(ctx: &Arc<Context>, registry: &ModelRegistry, _: Put) {
-    let registry = Name::of(registry);
-    ctx.wake_models_of(&registry);
-    ctx.queues.registries.wake(registry);
+/// A registry changed: it is looked at again. The models that name it learn of it by that look, and of another spec at once.
+pub fn registry_changed(ctx: &Arc<Context>, registry: &ModelRegistry, put: Put) {
+    let name = Name::of(registry);
+    if matches!(put, Put::Moved | Put::Changed) {
+        ctx.wake_models_of(&name);
+    }
+    ctx.queues.registries.wake(name);
 }
 
 /// A model changed: its own loop, its registry's count, and the bindings that follow it.
@@ -167,7 +167,7 @@ pub fn model_changed(ctx: &Arc<Context>, model: &RegisteredModel, put: Put) {
     ctx.queues.models.wake(name);
 }
 
-/// A binding changed: its own loop; and where it is new or follows another model, its model's mirror and its rivals.
+/// A binding changed: its own loop; and where it asks for another thing, its model's mirror and its rivals.
 pub fn binding_changed(ctx: &Arc<Context>, binding: &AliasBinding, put: Put) {
     let namespace = binding.namespace().unwrap_or_default();
     let has_come = put == Put::Moved && ctx.is_sharded && binding.metadata.deletion_timestamp.is_none();
@@ -175,8 +175,10 @@ pub fn binding_changed(ctx: &Arc<Context>, binding: &AliasBinding, put: Put) {
         tokio::spawn(adopt(Arc::clone(ctx), Name::of(binding)));
     }
     ctx.queues.bindings.wake(Name::of(binding));
-    ctx.wake_model(&namespace, &binding.spec.model_ref.name);
-    ctx.wake_bindings_of_workload(&namespace, binding.workload_name());
+    if put != Put::Told {
+        ctx.wake_model(&namespace, &binding.spec.model_ref.name);
+        ctx.wake_bindings_of_workload(&namespace, binding.workload_name());
+    }
 }
 
 /// A labelled Deployment changed: the binding that it names looks, and all that would drive it.

@@ -6,6 +6,7 @@ mod build;
 mod compare;
 mod digest;
 mod inject;
+mod metadata;
 mod observed;
 mod owners;
 mod pods;

@@ -10,6 +10,7 @@ use kube::api::ObjectMeta;
 use serde::{Deserialize, Serialize};
 
 use super::Workload;
+use super::metadata::without_managed_fields;
 use crate::api::names;
 
 /// A pod, as far as it matters here.
@@ -17,6 +18,7 @@ use crate::api::names;
 #[resource(inherit = "WholePod")]
 pub struct Pod {
     /// Name, labels, owners, times.
+    #[serde(deserialize_with = "without_managed_fields")]
     pub metadata: ObjectMeta,
     /// How it is.
     #[serde(default)]
@@ -62,6 +64,7 @@ pub struct ContainerStatus {
 #[resource(inherit = "WholeReplicaSet")]
 pub struct ReplicaSet {
     /// Name, annotations, owners.
+    #[serde(deserialize_with = "without_managed_fields")]
     pub metadata: ObjectMeta,
 }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::digest::fnv1a;
+use super::metadata::without_managed_fields;
 use crate::api::registered_model::CodeLineage;
 use crate::api::rollback::{Lost, Retrain};
 use crate::api::{AliasBinding, names};
@@ -18,6 +19,7 @@ use crate::api::{AliasBinding, names};
 #[resource(inherit = "WholeJob")]
 pub struct Job {
     /// Name, labels, owners.
+    #[serde(deserialize_with = "without_managed_fields")]
     pub metadata: ObjectMeta,
     /// How it is.
     #[serde(default)]
