@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use reqwest::header::{CONTENT_TYPE, HeaderValue, LOCATION, RANGE, RETRY_AFTER};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 use url::Url;
 
 use super::count::Requests;
@@ -30,6 +30,9 @@ const A_MOMENT: Duration = Duration::from_millis(300);
 /// How long a server that is too busy is left alone where it names no time, and how long at most.
 const PATIENCE: Duration = Duration::from_secs(5);
 const MOST_PATIENCE: Duration = Duration::from_secs(3600);
+/// How many questions are under way at the same time that the server has to fetch files for: each holds one of its fifteen
+/// connections to its database meanwhile, and without one it answers 500 to everything else.
+const FETCHING: usize = 4;
 
 /// Where a registry is and how to speak to it.
 #[derive(Clone, Eq, PartialEq)]
@@ -149,6 +152,8 @@ struct Inner {
     total_timeout: Duration,
     habit: Mutex<Habit>,
     requests: Requests,
+    /// For questions that the server has to fetch files for.
+    fetching: Semaphore,
     /// Until when the server asked not to be asked.
     held_until: Mutex<Option<Instant>>,
 }
@@ -167,18 +172,37 @@ pub(super) struct Ask<'a> {
     body: Option<serde_json::Value>,
     limit: usize,
     beginning: bool,
+    once: bool,
     timeout: Option<Duration>,
 }
 
 impl<'a> Ask<'a> {
     /// A question that changes nothing. The path is in whole segments below the base address, or several joined by `/`.
     pub(super) fn get(path: &'a [&'a str], query: &'a [(&'a str, &'a str)]) -> Self {
-        Self { method: Method::GET, path, query, body: None, limit: SMALL_ANSWER, beginning: false, timeout: None }
+        Self {
+            method: Method::GET,
+            path,
+            query,
+            body: None,
+            limit: SMALL_ANSWER,
+            beginning: false,
+            once: false,
+            timeout: None,
+        }
     }
 
     /// A change.
     pub(super) fn change(method: Method, path: &'a [&'a str], body: serde_json::Value) -> Self {
-        Self { method, path, query: &[], body: Some(body), limit: SMALL_ANSWER, beginning: false, timeout: None }
+        Self {
+            method,
+            path,
+            query: &[],
+            body: Some(body),
+            limit: SMALL_ANSWER,
+            beginning: false,
+            once: false,
+            timeout: None,
+        }
     }
 
     /// The same with another bound on the answer.
@@ -194,6 +218,11 @@ impl<'a> Ask<'a> {
     /// The same with a shorter patience.
     pub(super) fn patience(self, timeout: Duration) -> Self {
         Self { timeout: Some(timeout), ..self }
+    }
+
+    /// The same for what is good to know and not needed: not asked a second time.
+    pub(super) fn once(self) -> Self {
+        Self { once: true, ..self }
     }
 }
 
@@ -260,6 +289,7 @@ impl Registry {
             total_timeout: connection.total_timeout,
             habit: Mutex::new(Habit::default()),
             requests,
+            fetching: Semaphore::new(FETCHING),
             held_until: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -285,6 +315,12 @@ impl Registry {
     pub(super) async fn ask(&self, ask: &Ask<'_>) -> Result<Answer, RegistryError> {
         self.confirm_workspace().await?;
         self.ask_anywhere(ask).await
+    }
+
+    /// Waits until the server may be asked for one more file.
+    pub(super) async fn may_fetch(&self) -> Option<SemaphorePermit<'_>> {
+        // It is never closed.
+        self.inner.fetching.acquire().await.ok()
     }
 
     /// Asks and reads the answer as JSON.
@@ -349,7 +385,7 @@ impl Registry {
     /// Asks; a question that changes nothing is asked once more where a short outage may be the cause.
     async fn ask_anywhere(&self, ask: &Ask<'_>) -> Result<Answer, RegistryError> {
         match self.ask_once(ask).await {
-            Err(error) if ask.method == Method::GET && is_passing(&error) => {
+            Err(error) if ask.method == Method::GET && !ask.once && is_passing(&error) => {
                 tokio::time::sleep(A_MOMENT).await;
                 self.ask_once(ask).await
             }

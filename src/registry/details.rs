@@ -124,9 +124,10 @@ fn without_user(repository: &str) -> String {
 impl Registry {
     /// The size of a version's files: what the MLmodel file says, else the sum of the listing.
     pub(super) async fn size(&self, model: &str, version: &str, uri: &str) -> Result<Option<i64>, RegistryError> {
+        let _turn = self.may_fetch().await;
         let query = [("name", model), ("version", version), ("path", "MLmodel")];
-        let said =
-            reached(self.ask(&Ask::get(&["model-versions/get-artifact"], &query).patience(SIZE_PATIENCE)).await)?;
+        let ask = Ask::get(&["model-versions/get-artifact"], &query).patience(SIZE_PATIENCE).once();
+        let said = reached(self.ask(&ask).await)?;
         if let Some(size) = said.and_then(|answer| model_size(&answer.body)) {
             return Ok(Some(size));
         }
