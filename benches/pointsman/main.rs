@@ -34,7 +34,7 @@ use report::{Conditions, Goal, Report};
 struct Options {
     /// Fewer moves, fewer objects and a shorter look at the settled cluster: for trying the measurement itself.
     quick: bool,
-    /// Rewrites docs/performance.md, and draws docs/growth-*.svg.
+    /// Rewrites docs/performance.md, or in it what was measured, and draws docs/growth-*.svg.
     write: bool,
     /// Draws docs/growth-*.svg, also where only a part is measured.
     draw: bool,
@@ -111,12 +111,12 @@ fn main() {
     pointsman_env::leash_if_asked();
     let options = Options::read();
     let whole = !options.quick && options.only.is_empty();
-    assert!(!options.write || whole, "--write goes with a whole run, without --quick and --only");
+    assert!(!options.write || !options.quick, "--write goes without --quick");
     let report = tokio::runtime::Runtime::new().unwrap().block_on(measure(&options));
     pointsman_env::process::remove_run_folders();
     println!("{}", report.table());
     if options.write {
-        report.write();
+        report.write(whole);
     }
 }
 

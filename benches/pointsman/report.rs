@@ -85,16 +85,17 @@ impl Conditions {
         vec![
             format!("{} cores of {}, {} of memory, Linux {}", self.cores, self.processor, self.memory, self.kernel),
             format!(
-                "{}, one run of the whole, each figure of as many runs as stand beside it; load average {} before and {} after it",
-                self.date(),
+                "last run {}, each figure of as many runs as stand beside it; load average {} before and {} after it; figures of the same moment are of one run",
+                self.moment(),
                 self.load_before,
                 self.load_after
             ),
         ]
     }
 
-    fn date(&self) -> String {
-        self.started.strftime("%Y-%m-%d").to_string()
+    /// When the run began, in UTC.
+    fn moment(&self) -> String {
+        self.started.strftime("%Y-%m-%d %H:%M").to_string()
     }
 }
 
@@ -134,23 +135,46 @@ impl Report {
         all.join("\n")
     }
 
-    /// Rewrites docs/performance.md down to the mark.
-    pub fn write(&self) {
+    /// Rewrites docs/performance.md down to the mark: all of it after a run of the whole, else the rows that were measured.
+    pub fn write(&self, whole: bool) {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/performance.md");
         let before = fs::read_to_string(&file).unwrap_or_default();
-        let kept = before.split_once(MARK).map_or("\n", |(_, kept)| kept);
+        let (table, kept) = before.split_once(MARK).unwrap_or(("", "\n"));
+        let rows = if whole { self.rows() } else { merged(table, self.rows()) };
         let folder = file.parent().expect("docs is a folder");
         fs::create_dir_all(folder).expect("docs can be made");
-        fs::write(&file, format!("{}\n{MARK}{kept}", self.markdown())).expect("docs/performance.md can be written");
+        fs::write(&file, format!("{}\n{MARK}{kept}", self.markdown(&rows)))
+            .expect("docs/performance.md can be written");
         eprintln!("written: docs/performance.md");
     }
 
-    fn markdown(&self) -> String {
-        let row = |cells: [String; COLUMNS]| format!("| {} |\n", cells.join(" | "));
-        let rows: String = self.goals.iter().map(|goal| row(goal.cells())).collect();
-        let conditions = self.conditions.lines().join("\n- ");
-        format!("{INTRODUCTION}\n- {conditions}\n\n{}{}\n{rows}", row(header()), "| --- ".repeat(COLUMNS) + "|")
+    fn rows(&self) -> Vec<String> {
+        let moment = self.conditions.moment();
+        self.goals.iter().map(|goal| format!("| {} | {moment} |", goal.cells().join(" | "))).collect()
     }
+
+    fn markdown(&self, rows: &[String]) -> String {
+        let conditions = self.conditions.lines().join("\n- ");
+        let (header, marks) = (header().join(" | "), " --- |".repeat(COLUMNS + 1));
+        format!("{INTRODUCTION}\n- {conditions}\n\n| {header} | measured |\n|{marks}\n{}\n", rows.join("\n"))
+    }
+}
+
+/// The rows of a table, those measured anew in the place of the old ones, and what is new at its end.
+fn merged(table: &str, mut new: Vec<String>) -> Vec<String> {
+    let old = table.lines().filter(|line| line.starts_with("| ")).skip(1).map(str::to_owned);
+    let mut rows: Vec<String> = old
+        .map(|row| match new.iter().position(|each| what_of(each) == what_of(&row)) {
+            Some(at) => new.remove(at),
+            None => row,
+        })
+        .collect();
+    rows.extend(new);
+    rows
+}
+
+fn what_of(row: &str) -> Option<&str> {
+    row.split(" | ").next()
 }
 
 const COLUMNS: usize = 5;

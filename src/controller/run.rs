@@ -131,11 +131,11 @@ pub async fn run(
     let (queues, names) = all_queues();
     let ctx = Arc::new(context(client, &settings, announcer, queues, fence.clone()));
     let (stop_loops, stopping) = tokio::sync::watch::channel(false);
-    let (fill, filled) = tokio::sync::watch::channel(false);
+    let (start, started) = starts();
     let mut watches = JoinSet::new();
     let mut loops = JoinSet::new();
     spawn_watches(&mut watches, &ctx, settings.shard.as_deref());
-    spawn_loops(&mut loops, &ctx, names, &Signals { stopping, filled });
+    spawn_loops(&mut loops, &ctx, names, &Signals { stopping, started });
     watches.spawn(evidence::sweep(Arc::clone(&ctx)));
     let (tell_lost, lost) = tokio::sync::oneshot::channel();
     let (end, ended) = tokio::sync::oneshot::channel();
@@ -144,7 +144,7 @@ pub async fn run(
     let (listening, for_replicas) = listen(settings.webhook.as_ref(), &ctx, &readiness, leader).await?;
     // Where there are no other replicas, nothing is taken from them.
     let for_replicas = if settings.election.is_some() { for_replicas } else { Router::new() };
-    let leading = tokio::spawn(lead(Arc::clone(&ctx), readiness.clone(), fill, candidate, tell_lost, ended));
+    let leading = tokio::spawn(lead(Arc::clone(&ctx), readiness.clone(), start, candidate, tell_lost, ended));
     let address = settings.health_address;
     let health = serve(address, readiness, Arc::clone(&ctx), for_replicas);
     tokio::select! {
@@ -242,22 +242,24 @@ async fn listen(
     Ok((Box::pin(listening), for_replicas))
 }
 
-/// Waits for the caches, then to lead, then starts the loops by `fill`; keeps leading until that is lost, or the operator ends.
+/// Waits for the caches, then to lead, then starts the loops; keeps leading until that is lost, or the operator ends.
 async fn lead(
     ctx: Arc<Context>,
     readiness: Readiness,
-    fill: tokio::sync::watch::Sender<bool>,
+    start: Start,
     candidate: Option<Candidate>,
     tell_lost: tokio::sync::oneshot::Sender<()>,
     mut ended: tokio::sync::oneshot::Receiver<()>,
 ) {
+    // Who is alone asks the registry while the cluster still tells of pods: the answer of a large one takes seconds.
+    let look_early = candidate.is_none().then_some(&start.looking);
     tokio::select! {
-        () = fill_caches(&ctx, &readiness) => {}
+        () = fill_caches(&ctx, &readiness, look_early) => {}
         _ = &mut ended => return,
     }
     let Some(mut candidate) = candidate else {
         ctx.metrics.leader.set(1);
-        let _ = fill.send(true);
+        start.all();
         let _ = ended.await;
         return;
     };
@@ -266,13 +268,40 @@ async fn lead(
         _ = &mut ended => return candidate.release().await,
     }
     ctx.metrics.leader.set(1);
-    let _ = fill.send(true);
+    start.all();
     tokio::select! {
         () = candidate.keep() => {
             let _ = tell_lost.send(());
         }
         _ = &mut ended => candidate.release().await,
     }
+}
+
+/// What starts the loops.
+struct Start {
+    /// That of registries.
+    looking: signal::Sender<bool>,
+    /// All others.
+    acting: signal::Sender<bool>,
+}
+
+impl Start {
+    fn all(&self) {
+        self.looking.send_replace(true);
+        self.acting.send_replace(true);
+    }
+}
+
+/// What the loops wait for.
+#[derive(Clone)]
+struct Started {
+    looking: signal::Receiver<bool>,
+    acting: signal::Receiver<bool>,
+}
+
+fn starts() -> (Start, Started) {
+    let ((looking, is_looking), (acting, is_acting)) = (signal::channel(false), signal::channel(false));
+    (Start { looking, acting }, Started { looking: is_looking, acting: is_acting })
 }
 
 /// The namespaces that are watched each by itself; none for all at once.
@@ -321,17 +350,21 @@ fn spawn_watches(tasks: &mut JoinSet<()>, ctx: &Arc<Context>, shard: Option<&str
 #[derive(Clone)]
 struct Signals {
     stopping: signal::Receiver<bool>,
-    filled: signal::Receiver<bool>,
+    started: Started,
 }
 
 fn spawn_loops(tasks: &mut JoinSet<()>, ctx: &Arc<Context>, names: AllQueued, signals: &Signals) {
     let Context { queues, rooms, .. } = ctx.as_ref();
+    let Signals { stopping, started: Started { looking, acting } } = signals;
     let way = Way { kind: "ModelRegistry", shelf: |ctx| &ctx.shelves.registries, room: rooms.registries.clone() };
-    tasks.spawn(looped(way, ctx, (queues.registries.clone(), names.registries), registry::reconcile, signals));
+    let (ends, signals) = ((queues.registries.clone(), names.registries), (looking.clone(), stopping.clone()));
+    tasks.spawn(looped(way, ctx, ends, registry::reconcile, signals));
     let way = Way { kind: "RegisteredModel", shelf: |ctx| &ctx.shelves.models, room: rooms.models.clone() };
-    tasks.spawn(looped(way, ctx, (queues.models.clone(), names.models), model::reconcile, signals));
+    let (ends, signals) = ((queues.models.clone(), names.models), (acting.clone(), stopping.clone()));
+    tasks.spawn(looped(way, ctx, ends, model::reconcile, signals));
     let way = Way { kind: "AliasBinding", shelf: |ctx| &ctx.shelves.bindings, room: rooms.bindings.clone() };
-    tasks.spawn(looped(way, ctx, (queues.bindings.clone(), names.bindings), binding::reconcile, signals));
+    let (ends, signals) = ((queues.bindings.clone(), names.bindings), (acting.clone(), stopping.clone()));
+    tasks.spawn(looped(way, ctx, ends, binding::reconcile, signals));
 }
 
 /// What a loop is for, where its objects lie, and how many passes it makes at the same time.
@@ -347,17 +380,16 @@ fn looped<K, Pass>(
     ctx: &Arc<Context>,
     ends: (Queue, Queued),
     reconcile: fn(Arc<K>, Arc<Context>, Place) -> Pass,
-    signals: &Signals,
+    (mut started, mut stopping): (signal::Receiver<bool>, signal::Receiver<bool>),
 ) -> impl Future<Output = ()> + Send + use<K, Pass>
 where
     K: Send + Shelved + Sync + 'static,
     Pass: Future<Output = Result<Next, Failure>> + Send + 'static,
 {
     let ctx = Arc::clone(ctx);
-    let Signals { mut stopping, mut filled } = signals.clone();
     async move {
         tokio::select! {
-            _ = filled.wait_for(|filled| *filled) => {}
+            _ = started.wait_for(|started| *started) => {}
             // Asked to stop before there was anything to do.
             _ = stopping.wait_for(|stop| *stop) => return,
         }
@@ -375,8 +407,8 @@ where
     }
 }
 
-/// Waits for every shelf to hold what the cluster holds, and tells `/readyz`.
-async fn fill_caches(ctx: &Context, readiness: &Readiness) {
+/// Waits for every shelf to hold what the cluster holds, and tells `/readyz`; and before that whoever needs only some.
+async fn fill_caches(ctx: &Context, readiness: &Readiness, look_early: Option<&signal::Sender<bool>>) {
     let (shelves, watches) = (&ctx.shelves, scopes(ctx).len());
     shelves.registries.wait_until_filled(watches).await;
     if ctx.is_sharded {
@@ -384,6 +416,9 @@ async fn fill_caches(ctx: &Context, readiness: &Readiness) {
     }
     shelves.models.wait_until_filled(watches).await;
     shelves.bindings.wait_until_filled(watches).await;
+    if let Some(look) = look_early {
+        look.send_replace(true);
+    }
     shelves.workloads.wait_until_filled(watches).await;
     shelves.replica_sets.wait_until_filled(watches).await;
     shelves.pods.wait_until_filled(watches).await;
