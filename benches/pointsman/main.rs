@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a measurement that cannot be made ends with a panic that says why
 #![allow(missing_docs)]
 
+mod controllers;
+mod costs;
 mod crowd;
 mod failover;
 mod failures;
