@@ -74,10 +74,9 @@ pub async fn measured(ground: &Ground, plan: &Plan) -> Vec<Controller> {
     vec![source_controller(ground, plan).await, rollouts(ground, plan).await]
 }
 
-/// The proxies that one of them goes through, and its objects.
+/// One of them, and its objects.
 struct Stage {
     fleet: Fleet,
-    api: Interceptor,
     peer: Peer,
 }
 
@@ -108,25 +107,20 @@ impl Stage {
     }
 }
 
-async fn proxy(ground: &Ground) -> Interceptor {
-    let server = &ground.control_plane;
-    Interceptor::start(server.apiserver_url(), Some(server.ca_pem())).await.unwrap()
-}
-
 /// Every object asks for its tag by itself, each interval.
 async fn source_controller(ground: &Ground, plan: &Plan) -> Controller {
     let registry = OciRegistry::start().await.unwrap();
     push_all(&registry, plan).await;
     let asked = Interceptor::start(registry.url(), None).await.unwrap();
-    let (api, fleet) = (proxy(ground).await, Fleet::new(ground, PREFIX, plan.objects).await);
-    let peer = Peer::source_controller(&fleet.place, &api.url()).await.unwrap();
-    let mut stage = Stage { fleet, api, peer };
+    let fleet = Fleet::new(ground, PREFIX, plan.objects).await;
+    let peer = Peer::source_controller(&fleet.place).await.unwrap();
+    let mut stage = Stage { fleet, peer };
     stage.create(&OCI_REPOSITORY, READY, |name| oci_repository(&asked.url(), plan, &name)).await;
     let name = format!("source-controller {}", stage.peer.version());
     let task = Task::start(&format!("{name}: counting, then moving tags"), 0);
     // What it does at first is over once each timer has rung.
     tokio::time::sleep(plan.interval).await;
-    let idle = Idle::of(stage.peer.pid().unwrap(), &stage.api, &asked, plan.window).await;
+    let idle = Idle::of(stage.peer.pid().unwrap(), stage.peer.api(), &asked, plan.window).await;
     let late = tags_moved(&stage, &registry, plan).await;
     task.done();
     stage.end(&OCI_REPOSITORY).await;
@@ -173,14 +167,14 @@ async fn tags_moved(stage: &Stage, registry: &OciRegistry, plan: &Plan) -> Durat
 
 /// Nothing is rolled out.
 async fn rollouts(ground: &Ground, plan: &Plan) -> Controller {
-    let (api, fleet) = (proxy(ground).await, Fleet::new(ground, PREFIX, plan.objects).await);
-    let peer = Peer::rollouts(&fleet.place, &api.url()).await.unwrap();
-    let mut stage = Stage { fleet, api, peer };
+    let fleet = Fleet::new(ground, PREFIX, plan.objects).await;
+    let peer = Peer::rollouts(&fleet.place).await.unwrap();
+    let mut stage = Stage { fleet, peer };
     stage.create(&ROLLOUT, HEALTHY, |name| rollout(&name)).await;
-    comes_to_rest(&stage.api).await;
+    comes_to_rest(stage.peer.api()).await;
     let name = format!("argo-rollouts {}", stage.peer.version());
     let task = Task::start(&format!("{name}: counting"), 0);
-    let idle = Idle::of(stage.peer.pid().unwrap(), &stage.api, &stage.api, plan.window).await;
+    let idle = Idle::of(stage.peer.pid().unwrap(), stage.peer.api(), stage.peer.api(), plan.window).await;
     task.done();
     stage.end(&ROLLOUT).await;
     Controller { name, objects: format!("{} Rollouts", plan.objects), idle, late: None }

@@ -2,14 +2,16 @@
 //! Absent: any file of theirs, and what they are made to do. The benchmark starts them; no test does.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use serde_json::{Value, json};
 
 use crate::cache::Cache;
 use crate::error::{Context, Error, Result};
+use crate::interceptor::Interceptor;
 use crate::manifests::{self, text};
 use crate::operator::define;
 use crate::ports::free_port;
@@ -25,15 +27,16 @@ const MOMENT: Duration = Duration::from_secs(1);
 
 /// A running controller; it ends when this is dropped.
 pub struct Peer {
-    // The child is dropped before the folder of its files.
+    // The child is dropped before what it speaks to, and before the folder of its files.
     child: Child,
+    api: Interceptor,
     version: String,
     _folder: RunFolder,
 }
 
 impl Peer {
-    /// Flux's source-controller with every right, watching the namespace of the scenario; it finds the API server at `api`.
-    pub async fn source_controller(place: &Scenario, api: &str) -> Result<Self> {
+    /// Flux's source-controller with every right, watching the namespace of the scenario.
+    pub async fn source_controller(place: &Scenario) -> Result<Self> {
         let (folder, [storage, metrics, health]) = (RunFolder::create("peer")?, loopback()?);
         let program = |tools: &PeerTools| {
             Program::new("source-controller", &tools.program)
@@ -43,12 +46,12 @@ impl Peer {
                 .args(["--storage-path".as_ref(), folder.path().as_os_str()])
                 .env("RUNTIME_NAMESPACE", place.namespace())
         };
-        let (child, version) = started(place, api, tools::source_controller, program, &folder).await?;
-        Ok(Self { child, version, _folder: folder })
+        let (child, api, version) = started(place, tools::source_controller, program, &folder).await?;
+        Ok(Self { child, api, version, _folder: folder })
     }
 
-    /// Argo's controller of Rollouts with every right, for the namespace of the scenario alone; it finds the API server at `api`.
-    pub async fn rollouts(place: &Scenario, api: &str) -> Result<Self> {
+    /// Argo's controller of Rollouts with every right, for the namespace of the scenario alone.
+    pub async fn rollouts(place: &Scenario) -> Result<Self> {
         let folder = RunFolder::create("peer")?;
         let program = |tools: &PeerTools| {
             Program::new("rollouts-controller", &tools.program)
@@ -58,8 +61,13 @@ impl Peer {
                 .args(["--metricsport=-1", "--healthzPort=-1"])
                 .env("POD_NAMESPACE", place.namespace())
         };
-        let (child, version) = started(place, api, tools::rollouts_controller, program, &folder).await?;
-        Ok(Self { child, version, _folder: folder })
+        let (child, api, version) = started(place, tools::rollouts_controller, program, &folder).await?;
+        Ok(Self { child, api, version, _folder: folder })
+    }
+
+    /// The proxy through which it speaks to the API server.
+    pub fn api(&self) -> &Interceptor {
+        &self.api
     }
 
     /// The version of its module.
@@ -96,19 +104,29 @@ impl Peer {
 /// Builds it, has the API server serve its kinds, and starts it, its log in `folder`.
 async fn started(
     place: &Scenario,
-    api: &str,
     locate: fn(&Cache) -> Result<PeerTools>,
     program: impl FnOnce(&PeerTools) -> Program,
     folder: &RunFolder,
-) -> Result<(Child, String)> {
+) -> Result<(Child, Interceptor, String)> {
     let tools = tokio::task::spawn_blocking(move || locate(&Cache::open()?)).await.context("building a peer")??;
     define(&place.client(), &definitions(&tools.definitions)?).await?;
+    let token = token(place).await?;
+    let api = proxy(place, &token).await?;
+    let kubeconfig = format!("{}.kubeconfig", place.namespace());
     let program = program(&tools)
         .only_this_environment()
-        .env("KUBECONFIG", kubeconfig(place, api).await?)
+        .env("KUBECONFIG", place.control_plane().kubeconfig_with_token(&kubeconfig, &api.url(), &token)?)
         .env("HOME", folder.path())
         .env("TMPDIR", folder.path());
-    Ok((program.start(folder.path())?, tools.version))
+    Ok((program.start(folder.path())?, api, tools.version))
+}
+
+/// Go's client sends no token over plain HTTP, whatever its kubeconfig says: the proxy does it.
+async fn proxy(place: &Scenario, token: &str) -> Result<Interceptor> {
+    let (what, server) = ("placing a proxy before the API server", place.control_plane());
+    let bearer = HeaderValue::from_str(&format!("Bearer {token}")).context(what)?;
+    let added = HeaderMap::from_iter([(AUTHORIZATION, bearer)]);
+    Interceptor::with_headers(server.apiserver_url(), Some(server.ca_pem()), added).await.context(what)
 }
 
 /// All definitions of kinds in the files of that folder; other manifests lie beside them.
@@ -125,18 +143,16 @@ fn definitions(folder: &Path) -> Result<Vec<Value>> {
     Ok(definitions)
 }
 
-/// A kubeconfig with every right, for a proxy that passes on the token.
-async fn kubeconfig(place: &Scenario, api: &str) -> Result<PathBuf> {
-    let (namespace, control_plane) = (place.namespace(), place.control_plane());
-    let (account, binding) = rights(namespace);
-    for object in [account, binding] {
+/// A token with every right.
+async fn token(place: &Scenario) -> Result<String> {
+    let namespace = place.namespace();
+    for object in rights(namespace) {
         manifests::apply(&place.client(), namespace, MANAGER, &object).await?;
     }
-    let token = control_plane.service_account_token(namespace, ACCOUNT).await?;
-    control_plane.kubeconfig_with_token(&format!("{namespace}.kubeconfig"), api, &token)
+    place.control_plane().service_account_token(namespace, ACCOUNT).await
 }
 
-fn rights(namespace: &str) -> (Value, Value) {
+fn rights(namespace: &str) -> [Value; 2] {
     let group = "rbac.authorization.k8s.io";
     let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": ACCOUNT}});
     let binding = json!({
@@ -146,7 +162,7 @@ fn rights(namespace: &str) -> (Value, Value) {
         "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": "cluster-admin"},
         "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": namespace}],
     });
-    (account, binding)
+    [account, binding]
 }
 
 fn loopback() -> Result<[String; 3]> {
