@@ -2,14 +2,16 @@
 //!
 //! Absent: who follows. Each is measured by its process and by the proxies that only it goes through.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use pointsman_env::interceptor::Interceptor;
+use pointsman_env::interceptor::{Interceptor, Request};
 use pointsman_env::usage;
 
 use crate::figures::megabytes;
 use crate::fleet::share;
 use crate::ground::{Ground, PATIENCE};
+use crate::moves_at_once::kind_of;
 use crate::report::Goal;
 
 /// A cluster without writes for so long is settled.
@@ -53,7 +55,7 @@ pub struct Idle {
     pub resident: u64,
     used: Duration,
     requests: usize,
-    writes: usize,
+    writes: Vec<Request>,
     /// Requests to its registry.
     asked: usize,
 }
@@ -68,7 +70,7 @@ impl Idle {
             resident: usage::resident_bytes(pid).unwrap(),
             used: usage::processor_time(pid).unwrap().saturating_sub(used),
             requests: api.since(mark).len(),
-            writes: api.writes_since(mark).len(),
+            writes: api.writes_since(mark),
             asked: registry.since(asked).len(),
         }
     }
@@ -89,9 +91,20 @@ impl Idle {
         let share = 100.0 * share(self.used, self.window);
         let window = self.window.as_secs();
         let own = format!("{} resident, {share:.2} % of a processor over {window} s", megabytes(self.resident));
-        let api = format!("{} requests, {} of them writes, in {window} s", self.requests, self.writes);
+        let (writes, kinds) = (self.writes.len(), kinds_of(&self.writes));
+        let api = format!("{} requests, {writes} of them writes{kinds}, in {window} s", self.requests);
         [Goal::noted(format!("{what}, idle"), own), Goal::noted(format!("{what}, idle: cost to the API server"), api)]
     }
+}
+
+/// What was written, and how often.
+fn kinds_of(writes: &[Request]) -> String {
+    let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
+    for write in writes {
+        *kinds.entry(format!("{} {}", write.method, kind_of(&write.path))).or_default() += 1;
+    }
+    let told: Vec<String> = kinds.iter().map(|(kind, times)| format!("{kind} {times}")).collect();
+    if told.is_empty() { String::new() } else { format!(" ({})", told.join(", ")) }
 }
 
 #[allow(clippy::cast_precision_loss)] // far fewer than 2^52 requests
