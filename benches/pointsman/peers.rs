@@ -1,4 +1,4 @@
-//! Pointsman beside the way of peers, on one control plane and one MLflow, with the same number of objects: what an idle operator
+//! Pointsman beside its peers, with the same number of objects: what an idle operator
 //! costs itself, the API server and the registry, and how late it sees that an alias moved.
 //!
 //! Absent: other projects' programs (`controllers.rs` has them), and how costs are counted (`costs.rs`).
@@ -11,7 +11,7 @@ use pointsman_env::progress::Task;
 use pointsman_env::{Operator, kinds};
 use serde_json::json;
 
-use crate::controllers::{self, Beside};
+use crate::controllers::{Beside, Controller};
 use crate::costs::{Cost, Idle, comes_to_rest, times};
 use crate::figures::Durations;
 use crate::fleet::Fleet;
@@ -174,9 +174,8 @@ impl Way {
     }
 }
 
-/// The peers first, then Pointsman, each with the control plane and its registry for itself.
-pub async fn measured(ground: &Ground, plan: &Plan) -> Vec<Goal> {
-    let controllers = controllers::measured(ground, plan).await;
+/// The timers first, then Pointsman, each with the registry for itself; and how it stands beside the controllers.
+pub async fn measured(ground: &Ground, plan: &Plan, controllers: &[Controller]) -> Vec<Goal> {
     ground.register(PREFIX, plan.objects).await;
     let (floor, peer) = polled(ground, plan).await;
     let stage = Stage::start(ground, plan).await;
