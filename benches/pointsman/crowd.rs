@@ -25,6 +25,7 @@ pub fn holds_version(version: usize) -> String {
 
 /// How often a watch may end before it told what is there.
 const MOST_BEGINNINGS: usize = 10;
+const MOMENT: Duration = Duration::from_secs(1);
 
 /// The watch; it ends when this is dropped.
 pub struct Crowd {
@@ -98,16 +99,26 @@ async fn follow(client: kube::Client, path: impl Fn(&str) -> String, mark: Strin
     let mut beginnings = 0;
     loop {
         let from = tell.borrow().version.clone();
-        let request = http::Request::get(path(&from)).body(Body::empty()).expect("a path of plain names");
-        let answer = client.send(request).await.expect("the API server does not answer the watch of the measurement");
-        assert!(answer.status().is_success(), "the watch of the measurement is answered {}", answer.status());
-        read(answer.into_body(), &mark, &tell).await;
+        read(asked(&client, &path(&from)).await, &mark, &tell).await;
         // What was told of the beginning only will be told again.
         if !tell.borrow().all_told {
             beginnings += 1;
             assert!(beginnings < MOST_BEGINNINGS, "the watch of the measurement ends before it began");
             tell.send_replace(Seen::default());
         }
+    }
+}
+
+/// The API server asks for patience while it makes the cache of a kind that it was just told of.
+async fn asked(client: &kube::Client, path: &str) -> Body {
+    loop {
+        let request = http::Request::get(path).body(Body::empty()).expect("a path of plain names");
+        let answer = client.send(request).await.expect("the API server does not answer the watch of the measurement");
+        if answer.status() != http::StatusCode::TOO_MANY_REQUESTS {
+            assert!(answer.status().is_success(), "the watch of the measurement is answered {}", answer.status());
+            return answer.into_body();
+        }
+        tokio::time::sleep(MOMENT).await;
     }
 }
 

@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a measurement that cannot be made ends with a panic that says why
 #![allow(missing_docs)]
 
+mod controllers;
+mod costs;
 mod crowd;
 mod failover;
 mod failures;
@@ -175,13 +177,20 @@ async fn many_objects(options: &Options) -> Vec<Goal> {
         ground.end().await;
     }
     if options.includes("peers") {
-        let ground = Ground::at_scale().await;
-        let plan = options.of(peers::Plan::quick(), peers::Plan::whole());
-        goals.extend(told(peers::measured(&ground, &plan).await));
-        ground.end().await;
+        goals.extend(told(beside_peers(&options.of(peers::Plan::quick(), peers::Plan::whole())).await));
     }
     if options.includes("growth") {
         goals.extend(told(growth::measured(&options.sizes, options.settled, options.draw).await));
     }
+    goals
+}
+
+async fn beside_peers(plan: &peers::Plan) -> Vec<Goal> {
+    let ground = Ground::at_scale().await;
+    let controllers = controllers::measured(&ground, plan).await;
+    ground.end().await;
+    let ground = Ground::at_scale().await;
+    let goals = peers::measured(&ground, plan, &controllers).await;
+    ground.end().await;
     goals
 }

@@ -1,7 +1,7 @@
-//! Pointsman beside the way of peers, on one control plane and one MLflow, with the same number of objects: what an idle operator
+//! Pointsman beside its peers, with the same number of objects: what an idle operator
 //! costs itself, the API server and the registry, and how late it sees that an alias moved.
 //!
-//! Absent: other projects' programs.
+//! Absent: other projects' programs (`controllers.rs` has them), and how costs are counted (`costs.rs`).
 
 use std::time::{Duration, Instant};
 
@@ -11,26 +11,26 @@ use pointsman_env::progress::Task;
 use pointsman_env::{Operator, kinds};
 use serde_json::json;
 
-use crate::figures::{Durations, megabytes};
-use crate::fleet::{Fleet, share};
+use crate::controllers::{Beside, Controller};
+use crate::costs::{Cost, Idle, comes_to_rest, times};
+use crate::figures::Durations;
+use crate::fleet::Fleet;
 use crate::ground::{Ground, PATIENCE, binding, deployment};
 use crate::poller::Poller;
 use crate::report::Goal;
 use crate::sightings::Mirror;
 
-const PREFIX: &str = "peers";
-/// A cluster without writes for so long is settled.
-const QUIET: Duration = Duration::from_secs(10);
+pub const PREFIX: &str = "peers";
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// How much is measured.
 pub struct Plan {
-    objects: usize,
-    /// The peer's.
-    interval: Duration,
+    pub objects: usize,
+    /// The peers'.
+    pub interval: Duration,
     /// What Pointsman can afford instead.
     often: Duration,
-    window: Duration,
+    pub window: Duration,
     /// An odd number, for the distances to be different.
     moves: usize,
 }
@@ -47,7 +47,7 @@ impl Plan {
         Self { objects: 50, interval, often: Duration::from_secs(2), window: 2 * interval, moves: 3 }
     }
 
-    fn names(&self) -> Vec<String> {
+    pub fn names(&self) -> Vec<String> {
         (0..self.objects).map(name).collect()
     }
 
@@ -60,64 +60,6 @@ impl Plan {
 
 fn name(number: usize) -> String {
     format!("{PREFIX}-{number:05}")
-}
-
-/// What one way of following costs the registry.
-struct Cost {
-    window: Duration,
-    requests: usize,
-    /// Processor time of the server and its workers.
-    registry: Duration,
-}
-
-impl Cost {
-    /// What goes through the proxy, and what the server uses meanwhile.
-    async fn of(ground: &Ground, proxy: &Interceptor, window: Duration) -> Self {
-        let (mark, used) = (proxy.mark(), ground.mlflow.processor_time().unwrap());
-        tokio::time::sleep(window).await;
-        let registry = ground.mlflow.processor_time().unwrap().saturating_sub(used);
-        Self { window, requests: proxy.since(mark).len(), registry }
-    }
-
-    #[allow(clippy::cast_precision_loss)] // far fewer than 2^52 requests
-    fn requests_a_minute(&self) -> f64 {
-        self.requests as f64 / self.minutes()
-    }
-
-    fn registry_seconds_a_minute(&self) -> f64 {
-        self.registry.as_secs_f64() / self.minutes()
-    }
-
-    fn minutes(&self) -> f64 {
-        self.window.as_secs_f64() / MINUTE.as_secs_f64()
-    }
-
-    fn told(&self) -> String {
-        let (requests, seconds) = (self.requests_a_minute(), self.registry_seconds_a_minute());
-        format!("{requests:.1} requests, {seconds:.2} s of a processor, each minute")
-    }
-}
-
-/// What an operator with nothing to do costs.
-struct Idle {
-    window: Duration,
-    resident: u64,
-    used: Duration,
-    requests: usize,
-    writes: usize,
-}
-
-impl Idle {
-    fn goals(&self, objects: usize) -> [Goal; 2] {
-        let share = 100.0 * share(self.used, self.window);
-        let window = self.window.as_secs();
-        let own = format!("{} resident, {share:.2} % of a processor over {window} s", megabytes(self.resident));
-        let api = format!("{} requests, {} of them writes, in {window} s", self.requests, self.writes);
-        [
-            Goal::noted(format!("Pointsman, {objects} models and bindings, idle"), own),
-            Goal::noted("cost to the API server of the same", api),
-        ]
-    }
 }
 
 /// Pointsman behind two proxies that count.
@@ -141,35 +83,14 @@ impl Stage {
         fleet.create("bindings", &kinds::ALIAS_BINDING, |name| binding(&name)).await;
         fleet.await_ready("bindings rolling out", &kinds::ALIAS_BINDING).await;
         let stage = Self { fleet, operator, api, registry };
-        stage.comes_to_rest().await;
+        comes_to_rest(&stage.api).await;
         stage
-    }
-
-    /// Waits until the operator has written nothing for a while.
-    async fn comes_to_rest(&self) {
-        let deadline = Instant::now() + PATIENCE * 3;
-        loop {
-            let mark = self.api.mark();
-            tokio::time::sleep(QUIET).await;
-            if self.api.writes_since(mark).is_empty() {
-                return;
-            }
-            assert!(Instant::now() < deadline, "the operator does not come to rest");
-        }
     }
 
     /// What it costs the registry, and what it costs besides.
     async fn measured(&self, ground: &Ground, window: Duration) -> (Cost, Idle) {
-        let (mark, used) = (self.api.mark(), self.operator.processor_time().unwrap());
-        let cost = Cost::of(ground, &self.registry, window).await;
-        let idle = Idle {
-            window,
-            resident: self.operator.resident_bytes().unwrap(),
-            used: self.operator.processor_time().unwrap().saturating_sub(used),
-            requests: self.api.since(mark).len(),
-            writes: self.api.writes_since(mark).len(),
-        };
-        (cost, idle)
+        let pid = self.operator.pid().unwrap();
+        tokio::join!(Cost::of(ground, &self.registry, window), Idle::of(pid, &self.api, &self.registry, window))
     }
 
     /// How late the mirror names what aliases are moved to.
@@ -179,13 +100,13 @@ impl Stage {
             let mut mirror = Mirror::of(place.client(), place.namespace(), &model);
             async move { mirror.alias(version).await }
         };
-        late(ground, plan, interval, version, mirrored).await
+        late(plan, interval, |model| move_alias(ground, model, version), mirrored).await
     }
 
     async fn asks_every(&self, interval: Duration) {
         let patch = json!({"spec": {"interval": in_seconds(interval)}});
         self.fleet.place.patch(&kinds::MODEL_REGISTRY, "mlflow", &patch).await.unwrap();
-        self.comes_to_rest().await;
+        comes_to_rest(&self.api).await;
     }
 
     async fn end(mut self) {
@@ -194,26 +115,29 @@ impl Stage {
     }
 }
 
-fn in_seconds(interval: Duration) -> String {
+pub fn in_seconds(interval: Duration) -> String {
     format!("{}s", interval.as_secs())
 }
 
-/// Moves aliases one after the other, all within one interval, and says how long after each the new version was seen.
-async fn late<F: Future<Output = Instant>>(
-    ground: &Ground,
+async fn move_alias(ground: &Ground, model: String, version: &str) {
+    ground.registrar.set_alias(&model, "champion", version).await.unwrap();
+}
+
+/// Moves aliases or tags one after the other, all within one interval, and says how long after each the new version was seen.
+pub async fn late<M: Future<Output = ()>, F: Future<Output = Instant>>(
     plan: &Plan,
     interval: Duration,
-    version: &str,
+    change: impl Fn(String) -> M,
     seen: impl Fn(String) -> F,
 ) -> Durations {
     let mut delays = Vec::new();
     for model in plan.moved() {
         let seen = seen(model.clone());
         let moved = Instant::now();
-        ground.registrar.set_alias(&model, "champion", version).await.unwrap();
+        change(model).await;
         delays.push(async move {
             let seen = tokio::time::timeout(PATIENCE, seen).await;
-            seen.expect("the moved alias was not seen in time").saturating_duration_since(moved)
+            seen.expect("the move was not seen in time").saturating_duration_since(moved)
         });
         tokio::time::sleep(interval / u32::try_from(plan.moves).unwrap()).await;
     }
@@ -250,16 +174,8 @@ impl Way {
     }
 }
 
-/// Processor time is counted in steps of 10 ms: below one there is no ratio, only a bound.
-fn times(peer: f64, own: f64) -> String {
-    const STEP: f64 = 0.01;
-    let ratio = peer / own.max(STEP);
-    let digits = if ratio < 10.0 { format!("{ratio:.1}") } else { format!("{ratio:.0}") };
-    if own < STEP { format!("> {digits}") } else { digits }
-}
-
-/// The peer first, then Pointsman, each with the registry for itself.
-pub async fn measured(ground: &Ground, plan: &Plan) -> Vec<Goal> {
+/// The timers first, then Pointsman, each with the registry for itself; and how it stands beside the controllers.
+pub async fn measured(ground: &Ground, plan: &Plan, controllers: &[Controller]) -> Vec<Goal> {
     ground.register(PREFIX, plan.objects).await;
     let (floor, peer) = polled(ground, plan).await;
     let stage = Stage::start(ground, plan).await;
@@ -267,7 +183,9 @@ pub async fn measured(ground: &Ground, plan: &Plan) -> Vec<Goal> {
     stage.asks_every(plan.often).await;
     let (often, _) = followed(ground, plan, &stage, plan.often, "2").await;
     stage.end().await;
-    goals(plan, &floor, &peer, &[same, often], &idle)
+    let own = Beside { idle: &idle, late: &same.late };
+    let beside = controllers.iter().flat_map(|each| each.goals(plan, &own)).collect::<Vec<_>>();
+    goals(plan, &floor, &peer, &[same, often], &idle).into_iter().chain(beside).collect()
 }
 
 /// What the registry costs that nobody asks, and what a timer for each object costs it.
@@ -281,8 +199,8 @@ async fn polled(ground: &Ground, plan: &Plan) -> (Cost, Way) {
     let mut poller = Poller::start(&proxy.url(), plan.names(), plan.interval);
     poller.knows(plan.objects).await;
     let cost = Cost::of(ground, &proxy, plan.window).await;
-    let poller = &poller;
-    let late = late(ground, plan, plan.interval, "2", |model| async move { poller.sees(&model, "2").await }).await;
+    let seen = |model: String| poller.sees(model, "2");
+    let late = late(plan, plan.interval, |model| move_alias(ground, model, "2"), seen).await;
     task.done();
     (floor, Way { what, cost, late })
 }
@@ -292,7 +210,7 @@ async fn followed(ground: &Ground, plan: &Plan, stage: &Stage, interval: Duratio
     let task = Task::start(&format!("{what}: counting, then moving aliases"), 0);
     let (cost, idle) = stage.measured(ground, plan.window).await;
     let late = stage.late(ground, plan, interval, version).await;
-    stage.comes_to_rest().await;
+    comes_to_rest(&stage.api).await;
     task.done();
     (Way { what, cost, late }, idle)
 }
@@ -301,6 +219,6 @@ fn goals(plan: &Plan, floor: &Cost, peer: &Way, own: &[Way], idle: &Idle) -> Vec
     let mut goals = vec![Goal::noted("floor: cost to the registry that nobody asks", floor.told())];
     goals.extend([peer].into_iter().chain(own).flat_map(|way| way.goals(plan.objects)));
     goals.extend(own.iter().map(|own| own.ratios(peer, floor)));
-    goals.extend(idle.goals(plan.objects));
+    goals.extend(idle.goals(&format!("Pointsman, {} models and bindings", plan.objects)));
     goals
 }

@@ -48,9 +48,9 @@ impl Poller {
     }
 
     /// Waits for that version, and says when it was first seen.
-    pub async fn sees(&self, model: &str, version: &str) -> Instant {
+    pub async fn sees(&self, model: String, version: &str) -> Instant {
         let mut seen = self.seen.clone();
-        let named = |seen: &Seen| seen.get(model).filter(|(number, _)| number == version).map(|(_, since)| *since);
+        let named = |seen: &Seen| seen.get(&model).filter(|(number, _)| number == version).map(|(_, since)| *since);
         let seen = seen.wait_for(|seen| named(seen).is_some()).await.expect("a timer broke");
         named(&seen).expect("it was waited for")
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use futures::TryStreamExt;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::Api;
+use kube::api::DynamicObject;
 use kube::runtime::watcher::{self, Event, watcher};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -68,22 +69,28 @@ impl Sightings {
     }
 }
 
-/// When a plain watch first saw the mirror of a registered model name a version by `champion`.
+/// When a plain watch first saw the status of an object name a version.
 pub struct Mirror {
     seen: watch::Receiver<Since>,
     task: JoinHandle<()>,
 }
 
 impl Mirror {
+    /// The mirror of a registered model, which names the version of `champion`.
     pub fn of(client: kube::Client, namespace: &str, name: &str) -> Self {
         let models = pointsman_env::kinds::REGISTERED_MODEL.api(client, namespace);
+        Self::at(models, name, "/status/aliases/0/version")
+    }
+
+    /// Any object, whose status names a version there.
+    pub fn at(objects: Api<DynamicObject>, name: &str, pointer: &'static str) -> Self {
         let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
         let (tell, seen) = watch::channel(None);
         let task = tokio::spawn(async move {
-            let told = watcher(models, config).try_for_each(|event| {
-                if let Event::Apply(model) | Event::InitApply(model) = event {
+            let told = watcher(objects, config).try_for_each(|event| {
+                if let Event::Apply(object) | Event::InitApply(object) = event {
                     let now = Instant::now();
-                    let named = model.data.pointer("/status/aliases/0/version").and_then(|version| version.as_str());
+                    let named = object.data.pointer(pointer).and_then(|version| version.as_str());
                     tell.send_modify(|since| note(since, named.map(str::to_owned).as_ref(), now));
                 }
                 std::future::ready(Ok(()))

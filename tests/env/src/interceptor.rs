@@ -258,9 +258,21 @@ impl Interceptor {
     /// # Errors
     /// When no port can be opened or the CA certificate cannot be read.
     pub async fn start(upstream_url: impl Into<String>, ca_pem: Option<String>) -> Result<Self, Error> {
+        Self::with_headers(upstream_url, ca_pem, HeaderMap::new()).await
+    }
+
+    /// The same with headers that are added to each request which lacks them: who speaks plain HTTP may not send its token.
+    ///
+    /// # Errors
+    /// When no port can be opened or the CA certificate cannot be read.
+    pub async fn with_headers(
+        upstream_url: impl Into<String>,
+        ca_pem: Option<String>,
+        added: HeaderMap,
+    ) -> Result<Self, Error> {
         let upstream = upstream_url.into().trim_end_matches('/').to_owned();
-        let client =
-            upstream_client(ca_pem.as_deref()).map_err(|cause| Error::Client { upstream: upstream.clone(), cause })?;
+        let client = upstream_client(ca_pem.as_deref(), added)
+            .map_err(|cause| Error::Client { upstream: upstream.clone(), cause })?;
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared { upstream, client, journal: Mutex::default(), rules: Mutex::default() });
@@ -431,13 +443,14 @@ pub fn is_write(method: &Method) -> bool {
     !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
-fn upstream_client(ca_pem: Option<&str>) -> Result<reqwest::Client, reqwest::Error> {
+fn upstream_client(ca_pem: Option<&str>, added: HeaderMap) -> Result<reqwest::Client, reqwest::Error> {
     // An error only says that another part of this process installed a provider before.
     let _already_installed = rustls::crypto::ring::default_provider().install_default();
     // Connections are not kept: a restarted upstream must never be met through a dead one.
     let mut builder = reqwest::Client::builder()
         .http1_only()
         .no_proxy()
+        .default_headers(added)
         .pool_max_idle_per_host(0)
         .redirect(reqwest::redirect::Policy::none());
     if let Some(pem) = ca_pem {

@@ -22,7 +22,9 @@ pub mod manifests;
 pub mod mlflow;
 pub mod node;
 pub mod observe;
+pub mod oci;
 pub mod operator;
+pub mod peer;
 pub mod ports;
 pub mod prerequisites;
 pub mod process;
@@ -39,6 +41,7 @@ pub use kinds::Kind;
 pub use leash::{descendants, leash_if_asked};
 pub use observe::{Seen, Which};
 pub use operator::{Operator, OperatorOptions};
+pub use peer::Peer;
 pub use scenario::{PlainDeployment, Scenario};
 pub use tools::{NodeTools, Tools};
 

@@ -239,13 +239,7 @@ impl Operator {
 
     /// How much memory it has resident.
     pub fn resident_bytes(&self) -> Result<u64> {
-        let what = "reading the operator's memory";
-        let pid = self.pid()?;
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).context(what)?;
-        let kilobytes = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-        kilobytes.map(|kilobytes| kilobytes * 1024).ok_or_else(|| Error::new(what, "there is no VmRSS"))
+        usage::resident_bytes(self.pid()?)
     }
 }
 
@@ -253,18 +247,24 @@ impl Operator {
 pub async fn install_definitions(control_plane: &ControlPlane, tools: &Tools) -> Result<()> {
     let chart = RenderedChart::render(tools, "definitions", "default", &json!({"crds": {"enabled": true}})).await?;
     let client = control_plane.admin_client();
-    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
-    for definition in chart.of_kind("CustomResourceDefinition") {
-        manifests::apply(&client, "", MANAGER, definition).await?;
+    define(&client, &chart.of_kind("CustomResourceDefinition").cloned().collect::<Vec<_>>()).await?;
+    let kinds = chart.of_kind("CustomResourceDefinition").map(|definition| text(definition, "/spec/names/kind"));
+    wait_until_explained(&client, &kinds.collect::<Vec<_>>()).await
+}
+
+/// Applies definitions of kinds and waits until the API server serves them.
+pub async fn define(client: &Client, definitions: &[Value]) -> Result<()> {
+    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
+    for definition in definitions {
+        manifests::apply(client, "", MANAGER, definition).await?;
     }
-    for definition in chart.of_kind("CustomResourceDefinition") {
+    for definition in definitions {
         let name = text(definition, "/metadata/name");
-        let established = await_condition(definitions.clone(), name, conditions::is_crd_established());
+        let established = await_condition(api.clone(), name, conditions::is_crd_established());
         let in_time = tokio::time::timeout(PATIENCE, established).await;
         in_time.context(format_args!("waiting for {name} to be served"))?.context(format_args!("watching {name}"))?;
     }
-    let kinds = chart.of_kind("CustomResourceDefinition").map(|definition| text(definition, "/spec/names/kind"));
-    wait_until_explained(&client, &kinds.collect::<Vec<_>>()).await
+    Ok(())
 }
 
 /// The API server serves a new kind a little before its OpenAPI document, which `kubectl explain` reads, has it.

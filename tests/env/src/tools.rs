@@ -277,7 +277,69 @@ pub fn fake_gcs_server(cache: &Cache) -> Result<PathBuf> {
     FAKE_GCS.build_alone(cache).map(|folder| folder.join("fake-gcs-server"))
 }
 
+/// Only the benchmark needs these; the controllers of other projects that it measures beside the operator.
+const SOURCE_CONTROLLER: Family =
+    Family::of("sourcecontroller", &[("github.com/fluxcd/source-controller", "source-controller")]);
+const ROLLOUTS: Family =
+    Family::of("rollouts", &[("github.com/argoproj/argo-rollouts/cmd/rollouts-controller", "rollouts-controller")]);
+/// What the first of them asks.
+const OCI_REGISTRY: Family =
+    Family::of("ociregistry", &[("github.com/google/go-containerregistry/cmd/registry", "registry")]);
+
+/// A controller of another project.
+#[derive(Debug, Clone)]
+pub struct PeerTools {
+    /// The controller.
+    pub program: PathBuf,
+    /// The folder of the definitions of its kinds, in the Go module cache: no file of it is ours.
+    pub definitions: PathBuf,
+    /// The version of its module.
+    pub version: String,
+}
+
+/// Flux's controller of sources, built first where it never was.
+pub fn source_controller(cache: &Cache) -> Result<PeerTools> {
+    SOURCE_CONTROLLER.peer(cache, "github.com/fluxcd/source-controller", "config/crd/bases")
+}
+
+/// Argo's controller of Rollouts, built first where it never was.
+pub fn rollouts_controller(cache: &Cache) -> Result<PeerTools> {
+    ROLLOUTS.peer(cache, "github.com/argoproj/argo-rollouts", "manifests/crds")
+}
+
+/// The OCI registry that keeps all in memory, built first where it never was.
+pub fn oci_registry(cache: &Cache) -> Result<PathBuf> {
+    OCI_REGISTRY.build_alone(cache).map(|folder| folder.join("registry"))
+}
+
+/// What `go mod download -json` says of a module.
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Downloaded {
+    dir: PathBuf,
+    version: String,
+}
+
 impl Family {
+    /// The only program of this family, with what its module brings beside it.
+    fn peer(&self, cache: &Cache, module: &str, definitions: &str) -> Result<PeerTools> {
+        prerequisites::check(&[Need::Go])?;
+        let program = self.build(cache)?.join(self.packages[0].1);
+        let Downloaded { dir, version } = self.downloaded(module)?;
+        Ok(PeerTools { program, definitions: dir.join(definitions), version })
+    }
+
+    /// Where a module of this family's is, in exactly the version that is built; fetched again where it is not.
+    fn downloaded(&self, module: &str) -> Result<Downloaded> {
+        let what = format!("looking for the Go module {module}");
+        let output = self.go().args(["mod", "download", "-json", module]).output().context(&what)?;
+        if !output.status.success() {
+            return Err(Error::new(what, String::from_utf8_lossy(&output.stderr))
+                .remedy("check that the Go module proxy (go env GOPROXY) can be reached"));
+        }
+        serde_json::from_slice(&output.stdout).context(what)
+    }
+
     const fn of(name: &'static str, packages: &'static [(&'static str, &'static str)]) -> Self {
         Self { name, packages, files: MODULES, tags: "", kubernetes_version: false }
     }

@@ -1,4 +1,4 @@
-//! What a process has used of the processors, from `/proc`.
+//! What a process has used of the processors, and has of memory, from `/proc`.
 //!
 //! Absent: rates. Who reads twice knows how much time lies between.
 
@@ -21,6 +21,15 @@ pub fn processor_time(pid: u32) -> Result<Duration> {
 /// The same with all processes below it; one that has just ended is left out.
 pub fn processor_time_with_descendants(pid: u32) -> Duration {
     descendants(pid).into_iter().chain([pid]).filter_map(|pid| processor_time(pid).ok()).sum()
+}
+
+/// How much memory a process has resident.
+pub fn resident_bytes(pid: u32) -> Result<u64> {
+    let what = format!("reading the memory of process {pid}");
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).context(&what)?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kilobytes.map(|kilobytes| kilobytes * 1024).ok_or_else(|| Error::new(what, "there is no VmRSS"))
 }
 
 /// The 14th and 15th field: in user space, and in the kernel.

@@ -1,0 +1,106 @@
+//! A real OCI registry on loopback that keeps all in memory, and the small artifacts that are pushed to it.
+//! Absent: users, TLS and files. It forgets everything when it ends.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use crate::cache::Cache;
+use crate::error::{Context, Error, Result};
+use crate::ports::free_port;
+use crate::process::{Child, Program, RunFolder};
+use crate::tools;
+
+/// How long the server may take from its start to the first answer.
+const START_LIMIT: Duration = Duration::from_secs(30);
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const CONFIGURATION: &str = "application/vnd.oci.image.config.v1+json";
+const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+
+/// A server with what it holds; it ends when this is dropped.
+#[derive(Debug)]
+pub struct OciRegistry {
+    // The child is dropped before the folder of its log.
+    child: Child,
+    port: u16,
+    http: reqwest::Client,
+    _folder: RunFolder,
+}
+
+impl OciRegistry {
+    /// Starts a server, built first where it never was, and returns once it answers.
+    pub async fn start() -> Result<Self> {
+        let program = tokio::task::spawn_blocking(|| tools::oci_registry(&Cache::open()?));
+        let program = program.await.context("building the OCI registry")??;
+        let folder = RunFolder::create("oci")?;
+        let port = free_port()?;
+        let child = Program::new("oci-registry", program).args(["-port", &port.to_string()]).start(folder.path())?;
+        let http = reqwest::Client::builder().no_proxy().build().context("making an HTTP client")?;
+        let mut server = Self { child, port, http, _folder: folder };
+        server.wait_until_it_listens().await?;
+        Ok(server)
+    }
+
+    /// Where it answers.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Pushes an artifact that consists of this text, has the tag name it, and says its digest.
+    pub async fn push(&self, repository: &str, tag: &str, content: &str) -> Result<String> {
+        let (configuration, layer) = (b"{}".as_slice(), content.as_bytes());
+        for blob in [configuration, layer] {
+            let path = format!("{repository}/blobs/uploads/?digest={}", digest(blob));
+            self.send(self.http.post(self.path(&path)).body(blob.to_vec())).await?;
+        }
+        let part = |kind: &str, blob: &[u8]| json!({"mediaType": kind, "digest": digest(blob), "size": blob.len()});
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "config": part(CONFIGURATION, configuration),
+            "layers": [part(LAYER, layer)],
+        });
+        let manifest = manifest.to_string();
+        let put = self.http.put(self.path(&format!("{repository}/manifests/{tag}"))).header("content-type", MANIFEST);
+        let digest = digest(manifest.as_bytes());
+        self.send(put.body(manifest)).await.map(|()| digest)
+    }
+
+    fn path(&self, path: &str) -> String {
+        format!("{}/v2/{path}", self.url())
+    }
+
+    async fn send(&self, request: reqwest::RequestBuilder) -> Result<()> {
+        let what = "pushing to the OCI registry";
+        request.send().await.context(what)?.error_for_status().context(what).map(|_| ())
+    }
+
+    async fn wait_until_it_listens(&mut self) -> Result<()> {
+        let deadline = Instant::now() + START_LIMIT;
+        while tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
+            self.child.still_running()?;
+            if Instant::now() > deadline {
+                return Err(Error::new("waiting for the OCI registry", self.child.tail(30)));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+}
+
+fn digest(content: &[u8]) -> String {
+    let hexadecimal = |digest: String, byte: &u8| format!("{digest}{byte:02x}");
+    format!("sha256:{}", Sha256::digest(content).iter().fold(String::new(), hexadecimal))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_is_named_by_its_digest() {
+        assert_eq!(digest(b"{}"), "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a");
+    }
+}

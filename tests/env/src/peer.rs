@@ -1,0 +1,171 @@
+//! Controllers of other projects, built once from their Go modules and run as they are, to be measured beside the operator.
+//! Absent: any file of theirs, and what they are made to do. The benchmark starts them; no test does.
+
+use std::fs;
+use std::path::Path;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use serde_json::{Value, json};
+
+use crate::cache::Cache;
+use crate::error::{Context, Error, Result};
+use crate::interceptor::Interceptor;
+use crate::manifests::{self, text};
+use crate::operator::define;
+use crate::ports::free_port;
+use crate::process::{Child, Program, RunFolder};
+use crate::scenario::Scenario;
+use crate::tools::{self, PeerTools};
+
+const MANAGER: &str = "pointsman-env";
+const ACCOUNT: &str = "peer";
+/// Their own limits of writes only lengthen the time in which many objects are made, before anything is measured.
+const QUERIES_A_SECOND: &str = "500";
+const MOMENT: Duration = Duration::from_secs(1);
+
+/// A running controller; it ends when this is dropped.
+pub struct Peer {
+    // The child is dropped before what it speaks to, and before the folder of its files.
+    child: Child,
+    api: Interceptor,
+    version: String,
+    _folder: RunFolder,
+}
+
+impl Peer {
+    /// Flux's source-controller with every right, watching the namespace of the scenario.
+    pub async fn source_controller(place: &Scenario) -> Result<Self> {
+        let (folder, [storage, metrics, health]) = (RunFolder::create("peer")?, loopback()?);
+        let program = |tools: &PeerTools| {
+            Program::new("source-controller", &tools.program)
+                .args(["--watch-all-namespaces=false", "--kube-api-burst", QUERIES_A_SECOND])
+                .args(["--kube-api-qps", QUERIES_A_SECOND, "--storage-addr", &storage])
+                .args(["--storage-adv-addr", &storage, "--metrics-addr", &metrics, "--health-addr", &health])
+                .args(["--storage-path".as_ref(), folder.path().as_os_str()])
+                .env("RUNTIME_NAMESPACE", place.namespace())
+        };
+        let (child, api, version) = started(place, tools::source_controller, program, &folder).await?;
+        Ok(Self { child, api, version, _folder: folder })
+    }
+
+    /// Argo's controller of Rollouts with every right, for the namespace of the scenario alone.
+    pub async fn rollouts(place: &Scenario) -> Result<Self> {
+        let folder = RunFolder::create("peer")?;
+        let program = |tools: &PeerTools| {
+            Program::new("rollouts-controller", &tools.program)
+                .args(["--namespaced", "--namespace", place.namespace(), "--leader-elect=false"])
+                .args(["--qps", QUERIES_A_SECOND, "--burst", QUERIES_A_SECOND])
+                // It would listen on every address of the machine; without a port to be had it goes on.
+                .args(["--metricsport=-1", "--healthzPort=-1"])
+                .env("POD_NAMESPACE", place.namespace())
+        };
+        let (child, api, version) = started(place, tools::rollouts_controller, program, &folder).await?;
+        Ok(Self { child, api, version, _folder: folder })
+    }
+
+    /// The proxy through which it speaks to the API server.
+    pub fn api(&self) -> &Interceptor {
+        &self.api
+    }
+
+    /// The version of its module.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> Result<u32> {
+        self.child.pid().ok_or_else(|| Error::new("looking for the process of a peer", "it has not started"))
+    }
+
+    /// Returns when it has ended by itself, with the end of its log.
+    pub async fn ends(&mut self) -> Error {
+        loop {
+            if let Err(error) = self.child.still_running() {
+                return error;
+            }
+            tokio::time::sleep(MOMENT).await;
+        }
+    }
+
+    /// The last lines of its log.
+    pub fn log_tail(&self, lines: usize) -> String {
+        self.child.tail(lines)
+    }
+
+    /// Ends it.
+    pub fn stop(&mut self) -> Result<ExitStatus> {
+        self.child.terminate()
+    }
+}
+
+/// Builds it, has the API server serve its kinds, and starts it, its log in `folder`.
+async fn started(
+    place: &Scenario,
+    locate: fn(&Cache) -> Result<PeerTools>,
+    program: impl FnOnce(&PeerTools) -> Program,
+    folder: &RunFolder,
+) -> Result<(Child, Interceptor, String)> {
+    let tools = tokio::task::spawn_blocking(move || locate(&Cache::open()?)).await.context("building a peer")??;
+    define(&place.client(), &definitions(&tools.definitions)?).await?;
+    let token = token(place).await?;
+    let api = proxy(place, &token).await?;
+    let kubeconfig = format!("{}.kubeconfig", place.namespace());
+    let program = program(&tools)
+        .only_this_environment()
+        .env("KUBECONFIG", place.control_plane().kubeconfig_with_token(&kubeconfig, &api.url(), &token)?)
+        .env("HOME", folder.path())
+        .env("TMPDIR", folder.path());
+    Ok((program.start(folder.path())?, api, tools.version))
+}
+
+/// Go's client sends no token over plain HTTP, whatever its kubeconfig says: the proxy does it.
+async fn proxy(place: &Scenario, token: &str) -> Result<Interceptor> {
+    let (what, server) = ("placing a proxy before the API server", place.control_plane());
+    let bearer = HeaderValue::from_str(&format!("Bearer {token}")).context(what)?;
+    let added = HeaderMap::from_iter([(AUTHORIZATION, bearer)]);
+    Interceptor::with_headers(server.apiserver_url(), Some(server.ca_pem()), added).await.context(what)
+}
+
+/// All definitions of kinds in the files of that folder; other manifests lie beside them.
+fn definitions(folder: &Path) -> Result<Vec<Value>> {
+    let what = format!("reading the definitions in {}", folder.display());
+    let mut definitions = Vec::new();
+    for file in fs::read_dir(folder).context(&what)? {
+        let path = file.context(&what)?.path();
+        if path.extension().is_some_and(|extension| extension == "yaml") {
+            definitions.extend(manifests::parse(&fs::read_to_string(path).context(&what)?)?);
+        }
+    }
+    definitions.retain(|object| text(object, "/kind") == "CustomResourceDefinition");
+    Ok(definitions)
+}
+
+/// A token with every right.
+async fn token(place: &Scenario) -> Result<String> {
+    let namespace = place.namespace();
+    for object in rights(namespace) {
+        manifests::apply(&place.client(), namespace, MANAGER, &object).await?;
+    }
+    place.control_plane().service_account_token(namespace, ACCOUNT).await
+}
+
+fn rights(namespace: &str) -> [Value; 2] {
+    let group = "rbac.authorization.k8s.io";
+    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": ACCOUNT}});
+    let binding = json!({
+        "apiVersion": format!("{group}/v1"),
+        "kind": "ClusterRoleBinding",
+        "metadata": {"name": format!("{namespace}-{ACCOUNT}")},
+        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": "cluster-admin"},
+        "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": namespace}],
+    });
+    [account, binding]
+}
+
+fn loopback() -> Result<[String; 3]> {
+    let address = || free_port().map(|port| format!("127.0.0.1:{port}"));
+    Ok([address()?, address()?, address()?])
+}
