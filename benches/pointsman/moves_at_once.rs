@@ -27,7 +27,7 @@ use crate::report::Goal;
 /// How many aliases the goal is about.
 pub const MOVES: usize = 1000;
 const PREFIX: &str = "atonce";
-/// As many as the operator has passes under way (`CONCURRENCY` in src/controller/run.rs).
+/// As many as the operator has passes under way (`PASSES` in src/controller/context.rs).
 const CONCURRENCY: usize = 16;
 /// Annotation of the pod template that the bare patch changes.
 const TICK: &str = "bench.pointsman.dev/tick";

@@ -42,7 +42,8 @@ impl Room {
         self.0.available_permits() == 0
     }
 
-    async fn place(&self) -> Place {
+    /// A place, when there is one.
+    pub async fn place(&self) -> Place {
         match Arc::clone(&self.0).acquire_owned().await {
             Ok(permit) => Place(permit),
             // Nobody closes it.

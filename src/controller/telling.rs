@@ -56,3 +56,61 @@ impl Telling {
         Turn { _place: None, _permits: [waiting, writer] }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether a status is written within a few moments.
+    async fn is_written(telling: &Telling, place: Place, deciding: &Room) -> bool {
+        tokio::time::timeout(MOMENT * 5, telling.behind(place, deciding)).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn a_status_is_written_at_once_where_no_deployment_waits() {
+        let (telling, deciding) = (Telling::default(), Room::for_passes(2));
+        let place = deciding.place().await;
+        assert!(is_written(&telling, place, &deciding).await);
+    }
+
+    #[tokio::test]
+    async fn a_status_gives_up_its_place_and_waits_while_all_places_are_taken() {
+        let (telling, deciding) = (Telling::default(), Room::for_passes(2));
+        let (place, other) = (deciding.place().await, deciding.place().await);
+        let waiting = telling.behind(place, &deciding);
+        let taken = async {
+            let third = deciding.place().await;
+            tokio::time::sleep(MOMENT * 5).await;
+            drop((other, third));
+            Instant::now()
+        };
+        let written = async {
+            let _turn = waiting.await;
+            Instant::now()
+        };
+        let (freed, written) = tokio::join!(taken, written);
+        assert!(written >= freed, "the Deployments go first");
+    }
+
+    #[tokio::test]
+    async fn a_status_goes_first_where_as_many_wait_as_may() {
+        let (telling, deciding) = (Telling::default(), Room::for_passes(1));
+        let _others = telling.waiting.acquire_many(u32::try_from(WAITING - 1).expect("few")).await;
+        let place = deciding.place().await;
+        let others = async {
+            let _place = deciding.place().await;
+            tokio::time::sleep(MOMENT * 10).await;
+        };
+        let (is_written, ()) = tokio::join!(is_written(&telling, place, &deciding), others);
+        assert!(is_written);
+    }
+
+    #[tokio::test]
+    async fn a_status_that_a_deployment_waits_for_keeps_its_place() {
+        let deciding = Room::for_passes(1);
+        let turn = Telling::ahead(deciding.place().await);
+        assert!(deciding.is_full());
+        drop(turn);
+        assert!(!deciding.is_full());
+    }
+}
