@@ -162,7 +162,8 @@ impl Report {
 
 /// The rows of a table, those measured anew in the place of the old ones, and what is new at its end.
 fn merged(table: &str, mut new: Vec<String>) -> Vec<String> {
-    let old = table.lines().filter(|line| line.starts_with("| ")).skip(1).map(str::to_owned);
+    let is_row = |line: &&str| line.starts_with("| ") && !line.starts_with("| ---");
+    let old = table.lines().filter(is_row).skip(1).map(str::to_owned);
     let mut rows: Vec<String> = old
         .map(|row| match new.iter().position(|each| what_of(each) == what_of(&row)) {
             Some(at) => new.remove(at),
