@@ -14,6 +14,9 @@ const LONGEST_SAMPLE: usize = 60_000;
 /// A packet is good where it has at most one in so many of its value's bytes.
 const GOOD: usize = 4;
 
+/// A value as it is before it is packed: written once, whether it is compared, packed or both.
+pub struct Whole(Vec<u8>);
+
 /// A packed value. It refers to the sample that it was packed against.
 #[derive(Clone)]
 pub struct Packed {
@@ -31,15 +34,14 @@ pub struct Packer {
 
 impl Packer {
     /// Packs a value. One that has little in common with the sample may become the next one.
-    pub fn pack<T: Serialize>(&mut self, value: &T) -> Packed {
-        let whole = written(value);
-        let packed = self.against_sample(&whole);
+    pub fn pack(&mut self, Whole(whole): &Whole) -> Packed {
+        let packed = self.against_sample(whole);
         let is_poor = packed.bytes.len() * GOOD > whole.len() && whole.len() <= LONGEST_SAMPLE;
         if !is_poor || (!self.sample.is_empty() && self.packed < LEAST_OF_A_SAMPLE) {
             return packed;
         }
         (self.sample, self.packed) = (Arc::new(whole.clone().into()), 0);
-        self.against_sample(&whole)
+        self.against_sample(whole)
     }
 
     fn against_sample(&mut self, whole: &[u8]) -> Packed {
@@ -58,8 +60,8 @@ impl Packed {
     }
 
     /// Whether it is this value.
-    pub fn is<T: Serialize>(&self, value: &T) -> bool {
-        self.whole().is_ok_and(|whole| whole == written(value))
+    pub fn is(&self, Whole(value): &Whole) -> bool {
+        self.whole().is_ok_and(|whole| whole == *value)
     }
 
     fn whole(&self) -> Result<Vec<u8>, lz4_flex::block::DecompressError> {
@@ -67,9 +69,12 @@ impl Packed {
     }
 }
 
-fn written<T: Serialize>(value: &T) -> Vec<u8> {
-    // What was read as JSON can be written; an empty packet would read as a value that is gone.
-    serde_json::to_vec(value).unwrap_or_default()
+impl Whole {
+    /// Writes a value.
+    pub fn of<T: Serialize>(value: &T) -> Self {
+        // What was read as JSON can be written; an empty packet would read as a value that is gone.
+        Self(serde_json::to_vec(value).unwrap_or_default())
+    }
 }
 
 #[cfg(test)]
@@ -77,6 +82,10 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+
+    fn whole(number: usize) -> Whole {
+        Whole::of(&value(number))
+    }
 
     fn value(number: usize) -> BTreeMap<String, String> {
         let field = |name: usize| (format!("field {name}"), format!("value {} of {number}", name % 7));
@@ -86,37 +95,38 @@ mod tests {
     #[test]
     fn what_is_packed_is_unpacked_as_it_was() {
         let mut packer = Packer::default();
-        let all: Vec<Packed> = (0..500).map(|number| packer.pack(&value(number))).collect();
+        let all: Vec<Packed> = (0..500).map(|number| packer.pack(&whole(number))).collect();
         for (number, each) in all.iter().enumerate() {
             assert_eq!(each.unpack(), Some(value(number)));
-            assert!(each.is(&value(number)) && !each.is(&value(number + 1)));
+            assert!(each.is(&whole(number)) && !each.is(&whole(number + 1)));
         }
     }
 
     #[test]
     fn what_values_have_in_common_is_kept_once() {
         let mut packer = Packer::default();
-        packer.pack(&value(0));
-        let (beside, whole) = (packer.pack(&value(1)), written(&value(1)));
-        assert!(beside.bytes.len() * 3 < whole.len(), "{} of {} bytes", beside.bytes.len(), whole.len());
+        packer.pack(&whole(0));
+        let (beside, Whole(alone)) = (packer.pack(&whole(1)), whole(1));
+        assert!(beside.bytes.len() * 3 < alone.len(), "{} of {} bytes", beside.bytes.len(), alone.len());
     }
 
     #[test]
     fn values_of_another_shape_get_a_sample_of_their_own_and_not_one_each() {
         let mut packer = Packer::default();
-        packer.pack(&value(0));
+        packer.pack(&whole(0));
         let words =
             |number: usize| (0..60).map(|word| (number * 7919 + word * 104_729).to_string()).collect::<Vec<_>>();
-        let all: Vec<Packed> = (0..LEAST_OF_A_SAMPLE * 4).map(|number| packer.pack(&words(number))).collect();
+        let all: Vec<Packed> =
+            (0..LEAST_OF_A_SAMPLE * 4).map(|number| packer.pack(&Whole::of(&words(number)))).collect();
         let mut samples: Vec<*const Box<[u8]>> = all.iter().map(|each| Arc::as_ptr(&each.sample)).collect();
         samples.dedup();
         assert!((2..=5).contains(&samples.len()), "{} samples", samples.len());
-        assert!(all.iter().enumerate().all(|(number, each)| each.is(&words(number))));
+        assert!(all.iter().enumerate().all(|(number, each)| each.is(&Whole::of(&words(number)))));
     }
 
     #[test]
     fn what_is_longer_than_a_sample_may_be_is_packed_all_the_same() {
         let long: Vec<usize> = (0..100_000).collect();
-        assert_eq!(Packer::default().pack(&long).unpack(), Some(long));
+        assert_eq!(Packer::default().pack(&Whole::of(&long)).unpack(), Some(long));
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::locked::lock;
-use super::pack::{Packed, Packer};
+use super::pack::{Packed, Packer, Whole};
 use super::webhook::WebhookState;
 use super::write_back::KnownTags;
 use crate::api::reason::Problem;
@@ -76,7 +76,7 @@ struct Seen {
 }
 
 impl Seen {
-    fn is(&self, facts: Option<&ModelFacts>) -> bool {
+    fn is(&self, facts: Option<&Whole>) -> bool {
         match (&self.facts, facts) {
             (Some(packed), Some(facts)) => packed.is(facts),
             (known, facts) => known.is_none() && facts.is_none(),
@@ -204,9 +204,10 @@ impl RegistryState {
 
     /// Keeps an answer, unless a newer one is there. True where it differs from the last.
     pub fn learn(&self, model: &str, facts: Option<&ModelFacts>, asked_at: Instant) -> bool {
+        let facts = facts.map(Whole::of);
         let mut inner = lock(&self.inner);
         if let Some(seen) = inner.facts.get_mut(model) {
-            if seen.is(facts) {
+            if seen.is(facts.as_ref()) {
                 seen.asked_at = seen.asked_at.max(asked_at);
                 return false;
             }
@@ -215,7 +216,7 @@ impl RegistryState {
             }
         }
         inner.doubted.remove(model);
-        let facts = facts.map(|facts| inner.packer.pack(facts));
+        let facts = facts.map(|facts| inner.packer.pack(&facts));
         inner.facts.insert(model.to_owned(), Seen { facts, asked_at, changed_at: Instant::now() });
         true
     }

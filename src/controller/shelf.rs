@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use super::locked::lock;
 use super::name::{Key, Name};
-use super::pack::{Packed, Packer};
+use super::pack::{Packed, Packer, Whole};
 
 /// A kind that is kept on a shelf.
 pub trait Shelved: DeserializeOwned + Resource<DynamicType = ()> + Serialize + Sized {
@@ -168,11 +168,12 @@ impl<K: Shelved> Shelf<K> {
             (None, Some(old)) => (old.watch, true),
             (None, None) => return Put::Known,
         };
+        let whole = Whole::of(object);
         let put = match old {
             Some(old) if old.keys != keys => Put::Moved,
             Some(old) if old.generation != generation => Put::Changed,
             Some(old) if old.marks != marks => Put::Marked,
-            Some(old) if old.packed.is(object) => Put::Known,
+            Some(old) if old.packed.is(&whole) => Put::Known,
             Some(_) => Put::Told,
             None => Put::Moved,
         };
@@ -182,7 +183,7 @@ impl<K: Shelved> Shelf<K> {
                 inner.index(*key, name.clone());
             }
         }
-        let packed = inner.packer.pack(object);
+        let packed = inner.packer.pack(&whole);
         inner.objects.insert(name, Kept { packed, keys, generation, marks, watch, version, is_own });
         put
     }

@@ -3,10 +3,10 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::cache::Cache;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Result};
 use crate::ports::free_port;
 use crate::process::{Child, Program, RunFolder};
 use crate::tools;
@@ -44,7 +44,7 @@ impl BucketServer {
             .env("ROOT_SECRET_ACCESS_KEY", ACCOUNT.1)
             .start(folder.path())?;
         let mut server = Self { child, port, folder };
-        server.wait_until_it_listens().await?;
+        server.child.until_it_listens(port, START_LIMIT).await?;
         Ok(server)
     }
 
@@ -58,17 +58,5 @@ impl BucketServer {
     #[must_use]
     pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")
-    }
-
-    async fn wait_until_it_listens(&mut self) -> Result<()> {
-        let deadline = Instant::now() + START_LIMIT;
-        while tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
-            self.child.still_running()?;
-            if Instant::now() > deadline {
-                return Err(Error::new("waiting for versitygw", self.child.tail(30)));
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        Ok(())
     }
 }

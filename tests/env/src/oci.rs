@@ -1,13 +1,13 @@
 //! A real OCI registry on loopback that keeps all in memory, and the small artifacts that are pushed to it.
 //! Absent: users, TLS and files. It forgets everything when it ends.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::cache::Cache;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Result};
 use crate::ports::free_port;
 use crate::process::{Child, Program, RunFolder};
 use crate::tools;
@@ -38,7 +38,7 @@ impl OciRegistry {
         let child = Program::new("oci-registry", program).args(["-port", &port.to_string()]).start(folder.path())?;
         let http = reqwest::Client::builder().no_proxy().build().context("making an HTTP client")?;
         let mut server = Self { child, port, http, _folder: folder };
-        server.wait_until_it_listens().await?;
+        server.child.until_it_listens(port, START_LIMIT).await?;
         Ok(server)
     }
 
@@ -75,18 +75,6 @@ impl OciRegistry {
     async fn send(&self, request: reqwest::RequestBuilder) -> Result<()> {
         let what = "pushing to the OCI registry";
         request.send().await.context(what)?.error_for_status().context(what).map(|_| ())
-    }
-
-    async fn wait_until_it_listens(&mut self) -> Result<()> {
-        let deadline = Instant::now() + START_LIMIT;
-        while tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
-            self.child.still_running()?;
-            if Instant::now() > deadline {
-                return Err(Error::new("waiting for the OCI registry", self.child.tail(30)));
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        Ok(())
     }
 }
 

@@ -173,6 +173,19 @@ impl Child {
         }
     }
 
+    /// Waits until something listens on this port of loopback; fails with the end of the log where nothing does in time.
+    pub async fn until_it_listens(&mut self, port: u16, within: Duration) -> Result<()> {
+        let deadline = Instant::now() + within;
+        while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+            self.still_running()?;
+            if Instant::now() > deadline {
+                return Err(Error::new(format_args!("waiting for {}", self.name), self.tail(30)));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
     /// Standard input and output of a program that is spoken to; only the first time. Closing the input ends the program.
     pub fn pipes(&mut self) -> Option<(ChildStdin, ChildStdout)> {
         Some((self.input.take()?, self.output.take()?))
