@@ -141,7 +141,7 @@ fn fenced_client(config: Config, fence: Fence) -> Result<Client, Failure> {
     Ok(Client::new(service, config.default_namespace))
 }
 
-/// Connections that a burst opened are closed soon after it: each holds some 50 kB, and reaches the API server's memory too.
+/// Connections that a burst opened are closed soon after it: each holds buffers here and at the API server.
 fn prompt_client(config: &Config) -> Result<legacy::Client<HttpsConnector<HttpConnector>, Body>, Failure> {
     let mut client = legacy::Client::builder(TokioExecutor::new());
     client.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE_CONNECTION);

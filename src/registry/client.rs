@@ -30,8 +30,8 @@ const A_MOMENT: Duration = Duration::from_millis(300);
 /// How long a server that is too busy is left alone where it names no time, and how long at most.
 const PATIENCE: Duration = Duration::from_secs(5);
 const MOST_PATIENCE: Duration = Duration::from_secs(3600);
-/// How many questions are under way at the same time that the server has to fetch files for: each holds one of its fifteen
-/// connections to its database meanwhile, and without one it answers 500 to everything else.
+/// How many questions are under way at the same time that the server has to fetch files for: each keeps it busy for long, and with
+/// sixteen of them a busy server was seen to answer looks with 500.
 const FETCHING: usize = 4;
 
 /// Where a registry is and how to speak to it.
