@@ -67,7 +67,7 @@ fn operate(arguments: RunArguments) -> Result<(), Failure> {
     // One provider for kube and reqwest alike; a second installation is the only way in which this fails.
     let _ = rustls::crypto::ring::default_provider().install_default();
     start_logging(&arguments)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(connect_and_run(arguments))
 }
 

@@ -24,8 +24,8 @@ use super::telling::Telling;
 use crate::api::alias_binding::HistoryEntry;
 use crate::api::{AliasBinding, AliasBindingStatus, Reason, names, reason::Problem};
 use crate::rollout::{
-    self, Action, Applied, Decision, Notice, Observed, Pass, Resolution, decide, ledger_changes, notices, resolve,
-    summarize,
+    self, Action, Applied, Decision, Notice, Observed, Pass, Question, Resolution, decide, ledger_changes, notices,
+    resolve, summarize,
 };
 use crate::workload::{
     Injection, Owner, TEMPLATE_DIGEST_ANNOTATION, Workload, newest_pods, patch_for_target, patch_for_template,
@@ -35,62 +35,75 @@ use crate::workload::{
 /// How long an answer may take before the status says that it is waited for.
 const BRIEF: Duration = Duration::from_secs(1);
 
+/// What a pass came to.
+struct Conclusion {
+    /// The new status; `None` where it is not worth a write yet.
+    status: Option<AliasBindingStatus>,
+    next: Next,
+    /// What is asked when the status is written.
+    questions: Vec<Question>,
+}
+
 /// One pass over a binding.
 pub async fn reconcile(binding: Arc<AliasBinding>, ctx: Arc<Context>, place: Place) -> Result<Next, Failure> {
     if binding.metadata.deletion_timestamp.is_some() {
         // Rule 9: a target's fields stay as they are, and an owned Deployment goes with its owner, by the cluster's own hand.
         return Ok(Next::await_change());
     }
-    let namespace = binding.namespace().unwrap_or_default();
-    let model = ctx.model(&namespace, &binding.spec.model_ref.name);
-    let resolution = resolve(&binding, model.as_ref());
-    let workload = observe_workload(&binding, &ctx).await?;
-    let rivals = rivals(&binding, &ctx, workload.as_ref()).await?;
+    let (own, model) = (Name::of(binding.as_ref()), binding.spec.model_ref.name.clone());
+    // On the heap, to be gone with all that was looked at before the status waits for its turn.
+    let Conclusion { status, next, questions } = Box::pin(conclude(&binding, &own, &ctx)).await?;
+    if let Some(status) = status {
+        publish(Arc::unwrap_or_clone(binding), &ctx, status, place).await?;
+    }
+    ask(&ctx, &own, &model, questions);
+    Ok(next)
+}
+
+async fn conclude(binding: &AliasBinding, own: &Name, ctx: &Context) -> Result<Conclusion, Failure> {
+    let resolution = resolve(binding, ctx.model(own.namespace(), &binding.spec.model_ref.name).as_ref());
+    let workload = observe_workload(binding, ctx).await?;
+    let rivals = rivals(binding, ctx, workload.as_ref()).await?;
     let rivals: Vec<&AliasBinding> = rivals.iter().collect();
-    let claim = rollout::claim(&binding, &rivals, workload.as_ref());
-    let name = binding.name_any();
-    let own = Name::of(binding.as_ref());
-    let (sets, pods) = (labelled(&ctx.shelves.replica_sets, &own), labelled(&ctx.shelves.pods, &own));
+    let claim = rollout::claim(binding, &rivals, workload.as_ref());
+    let (sets, pods) = (labelled(&ctx.shelves.replica_sets, own), labelled(&ctx.shelves.pods, own));
     let pods = workload.as_ref().map(|workload| newest_pods(workload, &sets, &pods)).unwrap_or_default();
-    let evidence = ctx.book.evidence(&namespace, &name);
+    let evidence = ctx.book.evidence(own);
     let observed = Observed {
         resolution: &resolution,
         workload: workload.as_ref(),
         pods: &pods,
         claim: claim.as_ref(),
-        template_changed: template_changed(&binding, workload.as_ref()),
+        template_changed: template_changed(binding, workload.as_ref()),
         evidence: &evidence,
     };
     let now = Timestamp::now();
-    let decision = decide(&binding, &observed, now);
-    if is_brief(&ctx, &namespace, &name, &decision) {
+    let decision = decide(binding, &observed, now);
+    if is_brief(ctx, own, &decision) {
         // The answer wakes the binding; nothing is worth a write until then.
-        inquire(&ctx, &binding, decision);
-        return Ok(Next::requeue(BRIEF));
+        return Ok(Conclusion { status: None, next: Next::requeue(BRIEF), questions: decision.questions });
     }
-    let (workload, failure) = apply(&binding, &ctx, (&resolution, &decision), workload).await?;
-    let retrain = retrain(&binding, &ctx, &resolution, &decision).await?;
+    let (workload, failure) = apply(binding, ctx, (&resolution, &decision), workload).await?;
+    let retrain = retrain(binding, ctx, &resolution, &decision).await?;
     let applied = Applied { workload: workload.as_ref(), failure, retrain };
     let pass = Pass { resolution: &resolution, evidence: &evidence, decision: &decision, applied: &applied };
-    let status = summarize(&binding, &pass, now);
-    publish(&binding, &ctx, status, place).await?;
+    let status = summarize(binding, &pass, now);
     let next = next(&decision, applied.failure.as_ref(), now);
-    inquire(&ctx, &binding, decision);
-    Ok(next)
+    Ok(Conclusion { status: Some(status), next, questions: questions(ctx, own, decision) })
 }
 
 /// Whether all that a pass came to is a question that was not put long ago.
-fn is_brief(ctx: &Context, namespace: &str, name: &str, decision: &Decision) -> bool {
-    !decision.questions.is_empty() && !ctx.book.is_kept_waiting(namespace, name, BRIEF)
+fn is_brief(ctx: &Context, own: &Name, decision: &Decision) -> bool {
+    !decision.questions.is_empty() && !ctx.book.is_kept_waiting(own, BRIEF)
 }
 
-/// Asks what the decision lacks, and again what was answered badly while that is in the way.
-fn inquire(ctx: &Arc<Context>, binding: &AliasBinding, decision: Decision) {
+/// What the decision lacks, and again what was answered badly while that is in the way.
+fn questions(ctx: &Context, own: &Name, decision: Decision) -> Vec<Question> {
     let mut questions = decision.questions;
     if matches!(&decision.action, Action::Leave(problem) if depends_on_stores(problem.reason)) {
-        questions.extend(ctx.book.doubtful(&binding.namespace().unwrap_or_default(), &binding.name_any()));
+        questions.extend(ctx.book.doubtful(own));
     }
-    ask(ctx, binding, questions);
+    questions
 }
 
 fn depends_on_stores(reason: Reason) -> bool {
@@ -208,7 +221,7 @@ async fn apply(
 fn seen(binding: &AliasBinding, ctx: &Context) -> Option<Instant> {
     let model = ctx.model(&binding.namespace()?, &binding.spec.model_ref.name)?;
     let registry = registry_of(&model);
-    ctx.registries.of(registry.namespace(), registry.name()).changed_at(model.model_name())
+    ctx.registries.of(&registry).changed_at(model.model_name())
 }
 
 fn patch(binding: &AliasBinding, workload: Option<&Workload>, injection: &Injection) -> Value {
@@ -220,34 +233,39 @@ fn patch(binding: &AliasBinding, workload: Option<&Workload>, injection: &Inject
     }
 }
 
-async fn publish(binding: &AliasBinding, ctx: &Context, new: AliasBindingStatus, place: Place) -> Result<(), Failure> {
+async fn publish(
+    mut binding: AliasBinding,
+    ctx: &Context,
+    new: AliasBindingStatus,
+    place: Place,
+) -> Result<(), Failure> {
     if binding.status.as_ref() == Some(&new) {
         return Ok(());
     }
-    let old = binding.status.clone().unwrap_or_default();
-    let mut changed = binding.clone();
-    changed.status = Some(new.clone());
-    {
-        let _turn = if is_acted_on(&old, &new) {
-            Telling::ahead(place)
-        } else {
-            ctx.rooms.telling.behind(place, &ctx.rooms.bindings).await
-        };
-        if status::write(ctx, &ctx.shelves.bindings, "AliasBinding", &changed).await? {
-            // What was written may be acted on only now: a failure is in the status before anything follows from it.
-            ctx.queues.bindings.wake(Name::of(binding));
-        }
+    let old = binding.status.take().unwrap_or_default();
+    let goes_ahead = is_acted_on(&old, &new);
+    binding.status = Some(new);
+    let (turn, (old, binding)) = if goes_ahead {
+        (Telling::ahead(place), (old, binding))
+    } else {
+        ctx.rooms.telling.behind(place, &ctx.rooms.bindings, (old, binding)).await?
+    };
+    if status::write(ctx, &ctx.shelves.bindings, "AliasBinding", &binding).await? {
+        // What was written may be acted on only now: a failure is in the status before anything follows from it.
+        ctx.queues.bindings.wake(Name::of(&binding));
     }
+    drop(turn);
+    let new = binding.status.clone().unwrap_or_default();
     let written = ledger_changes(&old, &new);
     for entry in &written {
         ctx.metrics.count_entry(&old, entry);
-        log(binding, entry);
+        log(&binding, entry);
     }
     if !written.is_empty() {
-        wake_registry(binding, ctx);
+        wake_registry(&binding, ctx);
     }
     for notice in notices(&old, &new) {
-        tell(binding, ctx, &notice);
+        tell(&binding, ctx, &notice);
     }
     Ok(())
 }

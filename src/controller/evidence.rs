@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use kube::ResourceExt;
 use tokio::sync::Semaphore;
 
 use super::context::Context;
@@ -14,7 +13,6 @@ use super::locked::lock;
 use super::name::Name;
 use super::registry::artifact_settings;
 use super::shelved::registry_of;
-use crate::api::AliasBinding;
 use crate::api::reason::Problem;
 use crate::artifact::{Stores, Verdict};
 use crate::registry::Registry;
@@ -55,9 +53,9 @@ impl Default for Book {
 
 impl Book {
     /// The answers for a binding that are not too old.
-    pub fn evidence(&self, namespace: &str, binding: &str) -> Evidence {
+    pub fn evidence(&self, binding: &Name) -> Evidence {
         let pages = lock(&self.pages);
-        let page = pages.get(&Name::new(namespace, binding));
+        let page = pages.get(binding);
         let fresh = |(question, known): &(Question, Known)| {
             Some((question.clone(), known.answer.clone().filter(|_| known.is_fresh())?))
         };
@@ -65,24 +63,24 @@ impl Book {
     }
 
     /// Whether a question for a binding has been under way for this long.
-    pub fn is_kept_waiting(&self, namespace: &str, binding: &str, long: Duration) -> bool {
+    pub fn is_kept_waiting(&self, binding: &Name, long: Duration) -> bool {
         let pages = lock(&self.pages);
-        let page = pages.get(&Name::new(namespace, binding));
+        let page = pages.get(binding);
         page.into_iter().flatten().any(|(_, known)| known.is_asking && known.since.elapsed() >= long)
     }
 
     /// The bad answers for a binding that it is time to ask for again.
-    pub fn doubtful(&self, namespace: &str, binding: &str) -> Vec<Question> {
+    pub fn doubtful(&self, binding: &Name) -> Vec<Question> {
         let pages = lock(&self.pages);
-        let page = pages.get(&Name::new(namespace, binding));
+        let page = pages.get(binding);
         let is_due = |known: &Known| is_bad(known.answer.as_ref()) && known.at.elapsed() >= ASK_AGAIN;
         page.into_iter().flatten().filter(|(_, known)| is_due(known)).map(|(question, _)| question.clone()).collect()
     }
 
     /// Notes that a question is put; false where it is under way already.
-    fn begin(&self, namespace: &str, binding: &str, question: &Question) -> bool {
+    fn begin(&self, binding: &Name, question: &Question) -> bool {
         let mut pages = lock(&self.pages);
-        let page = pages.entry(Name::new(namespace, binding)).or_default();
+        let page = page_of(&mut pages, binding);
         let now = Instant::now();
         match page.iter_mut().find(|(known, _)| known == question) {
             Some((_, known)) if known.is_asking => return false,
@@ -103,9 +101,9 @@ impl Book {
     }
 
     /// Keeps an answer. True where it is news.
-    fn keep(&self, namespace: &str, binding: &str, question: Question, answer: Answer) -> bool {
+    fn keep(&self, binding: &Name, question: Question, answer: Answer) -> bool {
         let mut pages = lock(&self.pages);
-        let page = pages.entry(Name::new(namespace, binding)).or_default();
+        let page = page_of(&mut pages, binding);
         let now = Instant::now();
         let known = Known { answer: Some(answer), at: now, since: now, is_asking: false };
         let old = page.iter().position(|(asked, _)| *asked == question).map(|at| page.swap_remove(at).1);
@@ -113,6 +111,11 @@ impl Book {
         page.push((question, known));
         is_news
     }
+}
+
+/// Where there was none, one with room for a single question.
+fn page_of<'a>(pages: &'a mut HashMap<Name, Vec<(Question, Known)>>, binding: &Name) -> &'a mut Vec<(Question, Known)> {
+    pages.entry(binding.clone()).or_insert_with(|| Vec::with_capacity(1))
 }
 
 impl Known {
@@ -139,22 +142,20 @@ pub async fn sweep(ctx: Arc<Context>) {
     }
 }
 
-/// Puts questions for a binding; each answer that is news wakes it.
-pub fn ask(ctx: &Arc<Context>, binding: &AliasBinding, questions: Vec<Question>) {
-    let (namespace, name) = (binding.namespace().unwrap_or_default(), binding.name_any());
+/// Puts questions for a binding of this model; each answer that is news wakes it.
+pub fn ask(ctx: &Arc<Context>, binding: &Name, model: &str, questions: Vec<Question>) {
     for question in questions {
-        if !ctx.book.begin(&namespace, &name, &question) {
+        if !ctx.book.begin(binding, &question) {
             continue;
         }
-        let (ctx, namespace, name) = (Arc::clone(ctx), namespace.clone(), name.clone());
-        let model = binding.spec.model_ref.name.clone();
+        let (ctx, binding, model) = (Arc::clone(ctx), binding.clone(), model.to_owned());
         tokio::spawn(async move {
             // The semaphore is never closed.
             let permit = ctx.book.permits.acquire().await;
-            let answer = answer(&ctx, &namespace, &model, &question).await;
+            let answer = answer(&ctx, binding.namespace(), &model, &question).await;
             drop(permit);
-            if ctx.book.keep(&namespace, &name, question, answer) {
-                ctx.wake_binding(&namespace, &name);
+            if ctx.book.keep(&binding, question, answer) {
+                ctx.queues.bindings.wake(binding);
             }
         });
     }
@@ -163,7 +164,7 @@ pub fn ask(ctx: &Arc<Context>, binding: &AliasBinding, questions: Vec<Question>)
 async fn answer(ctx: &Context, namespace: &str, model: &str, question: &Question) -> Answer {
     let model = ctx.model(namespace, model);
     let registry = model.as_ref().map(registry_of);
-    let state = registry.as_ref().map(|name| ctx.registries.of(name.namespace(), name.name()));
+    let state = registry.as_ref().map(|name| ctx.registries.of(name));
     let client = state.as_ref().and_then(|state| state.registry());
     if let (true, Some(client)) = (question.must_exist, &client)
         && let Some(gone) = is_gone(client, question).await
@@ -195,7 +196,7 @@ async fn stores(ctx: &Context, name: Option<&Name>, client: Option<Registry>) ->
     let is_connected = client.is_some();
     let stores = Arc::new(Stores::new(client, settings, ctx.allow_file_artifacts));
     if let Some(name) = name.filter(|_| is_connected && registry.is_some()) {
-        ctx.registries.of(name.namespace(), name.name()).keep_stores(&stores);
+        ctx.registries.of(name).keep_stores(&stores);
     }
     Ok(stores)
 }
@@ -222,13 +223,13 @@ mod tests {
 
     #[test]
     fn the_same_answer_is_news_where_the_last_one_was_too_old_to_be_used() {
-        let book = Book::default();
-        assert!(book.keep("ml", "taxi", question(), Answer::Readable));
-        assert!(!book.keep("ml", "taxi", question(), Answer::Readable));
+        let (book, name) = (Book::default(), Name::new("ml", "taxi"));
+        assert!(book.keep(&name, question(), Answer::Readable));
+        assert!(!book.keep(&name, question(), Answer::Readable));
         let long_ago = Instant::now().checked_sub(GOOD_FOR).expect("the machine runs for longer than that");
         lock(&book.pages).values_mut().flatten().for_each(|(_, known)| known.at = long_ago);
-        assert!(book.evidence("ml", "taxi").is_empty());
-        assert!(book.keep("ml", "taxi", question(), Answer::Readable));
-        assert_eq!(book.evidence("ml", "taxi").len(), 1);
+        assert!(book.evidence(&name).is_empty());
+        assert!(book.keep(&name, question(), Answer::Readable));
+        assert_eq!(book.evidence(&name).len(), 1);
     }
 }

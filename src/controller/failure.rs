@@ -8,7 +8,7 @@ use super::context::Context;
 use super::name::Name;
 use super::queue::Next;
 
-/// A pass that could not be brought to its end, because of the Kubernetes API.
+/// A pass that could not be brought to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// Reading or writing an object failed.
@@ -20,6 +20,9 @@ pub enum Failure {
         #[source]
         source: Box<kube::Error>,
     },
+    /// What was packed while it waited cannot be read again.
+    #[error("what was to be written could not be kept while it waited")]
+    Unreadable,
 }
 
 impl Failure {
@@ -30,7 +33,7 @@ impl Failure {
 
     /// Whether somebody else changed the object meanwhile, so that a fresh look decides.
     pub fn is_conflict(&self) -> bool {
-        let Self::Kubernetes { source, .. } = self;
+        let Self::Kubernetes { source, .. } = self else { return false };
         matches!(source.as_ref(), kube::Error::Api(status) if status.code == 409)
     }
 }

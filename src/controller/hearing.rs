@@ -22,7 +22,7 @@ const AGAIN: [Duration; 3] = [Duration::from_millis(300), Duration::from_secs(1)
 #[derive(Default)]
 pub struct Hearing {
     /// A registry is in here while a task asks for its names.
-    waiting: Mutex<HashMap<(String, String), Heard>>,
+    waiting: Mutex<HashMap<Name, Heard>>,
 }
 
 #[derive(Default)]
@@ -47,67 +47,64 @@ impl Heard {
 
 impl Hearing {
     /// Adds a name. True where a task is needed that asks.
-    fn add(&self, namespace: &str, registry: &str, model: String) -> bool {
+    fn add(&self, registry: &Name, model: String) -> bool {
         let mut waiting = lock(&self.waiting);
-        let key = (namespace.to_owned(), registry.to_owned());
-        let is_first = !waiting.contains_key(&key);
-        waiting.entry(key).or_default().add(model);
+        let is_first = !waiting.contains_key(registry);
+        waiting.entry(registry.clone()).or_default().add(model);
         is_first
     }
 
     /// All that waits; where nothing does, the task ends, and the next name begins another.
-    fn take(&self, namespace: &str, registry: &str) -> Option<Heard> {
+    fn take(&self, registry: &Name) -> Option<Heard> {
         let mut waiting = lock(&self.waiting);
-        let key = (namespace.to_owned(), registry.to_owned());
-        let heard = waiting.get_mut(&key).map(std::mem::take).filter(|heard| !heard.is_empty());
+        let heard = waiting.get_mut(registry).map(std::mem::take).filter(|heard| !heard.is_empty());
         if heard.is_none() {
-            waiting.remove(&key);
+            waiting.remove(registry);
         }
         heard
     }
 }
 
 /// A delivery spoke of a model: it is looked at now. `registry` is one that exists.
-pub fn hear(ctx: &Arc<Context>, namespace: &str, registry: &str, model: String) {
-    let state = ctx.registries.of(namespace, registry);
+pub fn hear(ctx: &Arc<Context>, registry: &Name, model: String) {
+    let state = ctx.registries.of(registry);
     if state.webhook.heard(&BTreeSet::from([model.clone()])) {
-        ctx.queues.registries.wake(Name::new(namespace, registry));
+        ctx.queues.registries.wake(registry.clone());
     }
-    ask_for(ctx, namespace, registry, model);
+    ask_for(ctx, registry, model);
 }
 
 /// A model is looked at now, together with all others that are asked for in the same moment.
-pub fn ask_for(ctx: &Arc<Context>, namespace: &str, registry: &str, model: String) {
-    if ctx.hearing.add(namespace, registry, model) {
-        tokio::spawn(follow(Arc::clone(ctx), namespace.to_owned(), registry.to_owned()));
+pub fn ask_for(ctx: &Arc<Context>, registry: &Name, model: String) {
+    if ctx.hearing.add(registry, model) {
+        tokio::spawn(follow(Arc::clone(ctx), registry.clone()));
     }
 }
 
-async fn follow(ctx: Arc<Context>, namespace: String, registry: String) {
-    while let Some(heard) = ctx.hearing.take(&namespace, &registry) {
-        look(&ctx, &namespace, &registry, heard).await;
+async fn follow(ctx: Arc<Context>, registry: Name) {
+    while let Some(heard) = ctx.hearing.take(&registry) {
+        look(&ctx, &registry, heard).await;
     }
 }
 
-async fn look(ctx: &Context, namespace: &str, name: &str, heard: Heard) {
-    let is_asked = ctx.registry(namespace, name).is_some_and(|registry| !registry.spec.suspend);
+async fn look(ctx: &Context, registry: &Name, heard: Heard) {
+    let is_asked = ctx.shelves.registries.get(registry).is_some_and(|registry| !registry.spec.suspend);
     if !is_asked {
         return;
     }
-    let state = ctx.registries.of(namespace, name);
-    let own = Name::new(namespace, name);
+    let state = ctx.registries.of(registry);
     // Each by its key: what is heard of costs the same whether fifty models are watched or ten thousand.
-    let is_watched = |model: &&String| !ctx.shelves.models.names(of_registered_name(&own, model)).is_empty();
+    let is_watched = |model: &&String| !ctx.shelves.models.names(of_registered_name(registry, model)).is_empty();
     let watching: BTreeSet<String> = heard.models.iter().filter(is_watched).cloned().collect();
     let answered = match state.registry() {
         _ if heard.too_many => false,
         _ if watching.is_empty() => true,
-        Some(client) => ask(ctx, &own, &client, &watching).await,
+        Some(client) => ask(ctx, registry, &client, &watching).await,
         None => false,
     };
     if !answered {
         state.look_soon();
-        ctx.queues.registries.wake(own);
+        ctx.queues.registries.wake(registry.clone());
     }
 }
 
@@ -136,7 +133,7 @@ async fn changed(
     client: &Registry,
     names: &BTreeSet<String>,
 ) -> Result<BTreeSet<String>, RegistryError> {
-    let state = ctx.registries.of(registry.namespace(), registry.name());
+    let state = ctx.registries.of(registry);
     let asked_at = Instant::now();
     let facts = client.look(names).await?;
     // As for a look at all models: what is missing from the answer is asked for directly, by the model's own loop.
@@ -162,15 +159,15 @@ mod tests {
 
     #[test]
     fn what_comes_while_a_question_is_put_is_asked_with_the_next_one() {
-        let hearing = Hearing::default();
-        assert!(hearing.add("ml", "mlflow", "a".to_owned()), "the first name begins a task");
-        assert!(!hearing.add("ml", "mlflow", "b".to_owned()));
-        assert_eq!(hearing.take("ml", "mlflow").unwrap().models.len(), 2);
-        assert!(!hearing.add("ml", "mlflow", "c".to_owned()), "the task is still there");
-        assert!(hearing.add("ml", "another", "c".to_owned()));
-        assert_eq!(hearing.take("ml", "mlflow").unwrap().models, BTreeSet::from(["c".to_owned()]));
-        assert!(hearing.take("ml", "mlflow").is_none());
-        assert!(hearing.add("ml", "mlflow", "d".to_owned()), "the task had ended");
+        let (hearing, mlflow) = (Hearing::default(), Name::new("ml", "mlflow"));
+        assert!(hearing.add(&mlflow, "a".to_owned()), "the first name begins a task");
+        assert!(!hearing.add(&mlflow, "b".to_owned()));
+        assert_eq!(hearing.take(&mlflow).unwrap().models.len(), 2);
+        assert!(!hearing.add(&mlflow, "c".to_owned()), "the task is still there");
+        assert!(hearing.add(&Name::new("ml", "another"), "c".to_owned()));
+        assert_eq!(hearing.take(&mlflow).unwrap().models, BTreeSet::from(["c".to_owned()]));
+        assert!(hearing.take(&mlflow).is_none());
+        assert!(hearing.add(&mlflow, "d".to_owned()), "the task had ended");
     }
 
     #[test]

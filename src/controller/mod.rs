@@ -7,6 +7,7 @@ mod binding;
 mod context;
 mod evidence;
 mod failure;
+mod finalizer;
 mod health;
 mod hearing;
 mod keys;

@@ -9,18 +9,18 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, MicroTime, Time};
-use kube::api::{Patch, PatchParams};
 use kube::core::SelectorExt;
 use kube::{Api, ResourceExt};
-use serde_json::json;
 
 use super::context::{Context, registry_namespace};
 use super::failure::Failure;
+use super::finalizer::set_finalizer;
 use super::hearing::ask_for;
 use super::name::Name;
 use super::queue::{Next, Place};
 use super::registry::interval;
 use super::registry_state::RegistryState;
+use super::shelved::registry_of;
 use super::status;
 use crate::api::conditions::{READY, RECONCILING, STALLED, Wanted, transition};
 use crate::api::model_registry::AllowedFrom;
@@ -54,8 +54,7 @@ pub async fn reconcile(model: Arc<RegisteredModel>, ctx: Arc<Context>, _: Place)
         && state.is_unasked(model.model_name())
     {
         // Nobody asked for it yet: it is asked for together with all that are new. The answer wakes it.
-        let (namespace, registry) = (registry.namespace().unwrap_or_default(), registry.name_any());
-        ask_for(&ctx, &namespace, &registry, model.model_name().to_owned());
+        ask_for(&ctx, &Name::of(registry.as_ref()), model.model_name().to_owned());
         return Ok(Next::requeue(LEAST_PATIENCE));
     }
     let mirrored = match usable {
@@ -72,7 +71,7 @@ pub async fn reconcile(model: Arc<RegisteredModel>, ctx: Arc<Context>, _: Place)
 
 /// An outage is ended by the registry's own loop, which wakes all its models; other troubles are looked at again soon.
 fn retry_after(mirrored: &Result<Mirror, Problem>, model: &RegisteredModel, ctx: &Context) -> Next {
-    let state = ctx.registries.of(&registry_namespace(model), &model.spec.registry_ref.name);
+    let state = ctx.registries.of(&registry_of(model));
     if mirrored.is_err() && state.problem().is_some() {
         return Next::await_change();
     }
@@ -124,7 +123,7 @@ async fn usable_registry(
         return Err(Problem::new(Reason::RegistryNotFound, message));
     };
     allowed(model, &registry, ctx).await?;
-    let state = ctx.registries.of(&namespace, name);
+    let state = ctx.registries.of(&registry_of(model));
     if let Some(problem) = state.problem() {
         return Err(problem);
     }
@@ -204,9 +203,8 @@ impl Look<'_> {
     /// What the registry says: from the last look at all models, or by a direct question where that is called for.
     async fn facts(&self) -> Result<ModelFacts, Problem> {
         let seen = self.state.facts(self.name());
-        let namespace = self.model.namespace().unwrap_or_default();
         let request = self.model.annotations().get(names::REQUESTED_AT_ANNOTATION);
-        let asked = self.state.is_new_request(&namespace, &self.model.name_any(), request) | self.asked_by_bindings();
+        let asked = self.state.is_new_request(&Name::of(self.model), request) | self.asked_by_bindings();
         let facts = match seen {
             // Rule 3: an alias that was there and is missing from the answer is asked for once more before it is gone.
             Some(facts) if !asked && !self.misses_an_alias(&facts) => Some(facts),
@@ -223,7 +221,8 @@ impl Look<'_> {
         self.bindings.iter().fold(false, |asked, binding| {
             let request = binding.annotations().get(names::REQUESTED_AT_ANNOTATION);
             // Every request is noted, so `|` and not `||`.
-            asked | self.state.is_new_request(&namespace, &format!("binding {}", binding.name_any()), request)
+            asked
+                | self.state.is_new_request(&Name::new(&namespace, &format!("binding {}", binding.name_any())), request)
         })
     }
 
@@ -482,21 +481,9 @@ async fn keep_finalizer(model: &RegisteredModel, ctx: &Context) -> Result<bool, 
     let wanted = model.spec.deletion_policy == ModelDeletionPolicy::Delete;
     let present = model.finalizers().iter().any(|name| name == names::MODEL_FINALIZER);
     if wanted != present {
-        write_finalizer(model, ctx, wanted).await?;
+        set_finalizer(ctx, &ctx.shelves.models, model, names::MODEL_FINALIZER, wanted).await?;
     }
     Ok(wanted != present)
-}
-
-async fn write_finalizer(model: &RegisteredModel, ctx: &Context, present: bool) -> Result<(), Failure> {
-    let mut finalizers: Vec<_> =
-        model.finalizers().iter().filter(|name| *name != names::MODEL_FINALIZER).cloned().collect();
-    if present {
-        finalizers.push(names::MODEL_FINALIZER.to_owned());
-    }
-    let patch = json!({"metadata": {"finalizers": finalizers, "resourceVersion": model.metadata.resource_version}});
-    let api: Api<RegisteredModel> = Api::namespaced(ctx.client.clone(), &model.namespace().unwrap_or_default());
-    let written = api.patch(&model.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await;
-    written.map(drop).map_err(Failure::when("writing a finalizer"))
 }
 
 /// Deletes the registered model from the registry, where the spec says so, before the object goes.
@@ -514,7 +501,7 @@ async fn finalize(model: &RegisteredModel, ctx: &Context) -> Result<Next, Failur
         publish(model, ctx, Err(Problem::new(problem.reason, message))).await?;
         return Ok(Next::requeue(Duration::from_secs(10)));
     }
-    write_finalizer(model, ctx, false).await?;
+    set_finalizer(ctx, &ctx.shelves.models, model, names::MODEL_FINALIZER, false).await?;
     Ok(Next::await_change())
 }
 

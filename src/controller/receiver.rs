@@ -24,6 +24,7 @@ use super::keys::Keys;
 use super::lease::Leader;
 use super::locked::lock;
 use super::metrics::Outcome;
+use super::name::Name;
 use crate::api::ModelRegistry;
 use crate::api::model_registry::{WebhookMode, WebhookSecretReference};
 use crate::webhook::{
@@ -262,7 +263,7 @@ impl Receiver {
         let model = model_named(body).map_err(|_| Fate::Malformed)?;
         let fate = if self.ctx.fence.is_open() {
             if let Some(model) = model {
-                hear(&self.ctx, delivery.namespace, delivery.name, model);
+                hear(&self.ctx, &Name::new(delivery.namespace, delivery.name), model);
             }
             Fate::Accepted
         } else {

@@ -29,17 +29,15 @@ const MOST_BACK_OFF: Duration = Duration::from_secs(300);
 
 /// One pass over a registry.
 pub async fn reconcile(registry: Arc<ModelRegistry>, ctx: Arc<Context>, _: Place) -> Result<Next, Failure> {
-    let namespace = registry.namespace().unwrap_or_default();
-    let name = registry.name_any();
     if registry.metadata.deletion_timestamp.is_some() {
         return webhook::finalize(&registry, &ctx).await;
     }
-    if ctx.keeps(&Name::of(registry.as_ref())) && webhook::keep_finalizer(&registry, &ctx).await? {
+    let own = Name::of(registry.as_ref());
+    if ctx.keeps(&own) && webhook::keep_finalizer(&registry, &ctx).await? {
         // The write comes back as a change.
         return Ok(Next::await_change());
     }
-    let state = ctx.registries.of(&namespace, &name);
-    let own = Name::of(registry.as_ref());
+    let state = ctx.registries.of(&own);
     let watched = state.watched(|| ctx.models_of(&own).map(|model| model.model_name().to_owned()).collect());
     let request = registry.annotations().get(names::REQUESTED_AT_ANNOTATION).cloned();
     let interval = interval(&registry);

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::locked::lock;
+use super::name::Name;
 use super::pack::{Packed, Packer, Whole};
 use super::webhook::WebhookState;
 use super::write_back::KnownTags;
@@ -14,22 +15,21 @@ use crate::api::reason::Problem;
 use crate::artifact::Stores;
 use crate::registry::{Connection, ListedVersion, ModelFacts, Registry};
 
-/// The states of all registries, by namespace and name.
+/// The states of all registries.
 #[derive(Default)]
 pub struct RegistryStates {
-    all: Mutex<HashMap<(String, String), Arc<RegistryState>>>,
+    all: Mutex<HashMap<Name, Arc<RegistryState>>>,
 }
 
 impl RegistryStates {
     /// The state of a registry, a new one where there is none yet.
-    pub fn of(&self, namespace: &str, name: &str) -> Arc<RegistryState> {
-        let key = (namespace.to_owned(), name.to_owned());
-        Arc::clone(lock(&self.all).entry(key).or_default())
+    pub fn of(&self, registry: &Name) -> Arc<RegistryState> {
+        Arc::clone(lock(&self.all).entry(registry.clone()).or_default())
     }
 
     /// Forgets a registry that is gone.
-    pub fn forget(&self, namespace: &str, name: &str) {
-        lock(&self.all).remove(&(namespace.to_owned(), name.to_owned()));
+    pub fn forget(&self, registry: &Name) {
+        lock(&self.all).remove(registry);
     }
 }
 
@@ -62,7 +62,7 @@ struct Inner {
     next_look: Option<Instant>,
     request: Option<String>,
     generation: Option<i64>,
-    model_requests: HashMap<(String, String), String>,
+    model_requests: HashMap<Name, String>,
     server_version: Option<String>,
 }
 
@@ -285,10 +285,9 @@ impl RegistryState {
     }
 
     /// Whether an object's request to look now is new; it counts as acted on from then.
-    pub fn is_new_request(&self, namespace: &str, object: &str, request: Option<&String>) -> bool {
+    pub fn is_new_request(&self, object: &Name, request: Option<&String>) -> bool {
         let Some(request) = request else { return false };
-        let key = (namespace.to_owned(), object.to_owned());
-        lock(&self.inner).model_requests.insert(key, request.clone()).as_ref() != Some(request)
+        lock(&self.inner).model_requests.insert(object.clone(), request.clone()).as_ref() != Some(request)
     }
 }
 

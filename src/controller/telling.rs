@@ -2,15 +2,21 @@
 //!
 //! Absent: what is written.
 
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use super::failure::Failure;
+use super::locked::lock;
+use super::pack::{Packer, Whole};
 use super::queue::{Place, Room};
 
 /// How many write at the same time.
 const WRITERS: usize = 4;
-/// How many may wait to write: each holds a binding and its status in memory.
+/// How many may wait to write.
 const WAITING: usize = 1024;
 /// How long a status waits for other bindings' Deployments at most.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -21,6 +27,8 @@ const MOMENT: Duration = Duration::from_millis(20);
 pub struct Telling {
     waiting: Semaphore,
     writers: Semaphore,
+    /// What is to be written waits packed.
+    packer: Mutex<Packer>,
 }
 
 /// The right to write now.
@@ -32,7 +40,7 @@ pub struct Turn<'a> {
 
 impl Default for Telling {
     fn default() -> Self {
-        Self { waiting: Semaphore::new(WAITING), writers: Semaphore::new(WRITERS) }
+        Self { waiting: Semaphore::new(WAITING), writers: Semaphore::new(WRITERS), packer: Mutex::default() }
     }
 }
 
@@ -43,8 +51,16 @@ impl Telling {
     }
 
     /// Gives up a pass's place for another binding's Deployment, and waits until none is waiting for one; or until so many
-    /// statuses wait, or this one for so long, that it goes first.
-    pub async fn behind(&self, place: Place, deciding: &Room) -> Turn<'_> {
+    /// statuses wait, or this one for so long, that it goes first. What is to be told is packed meanwhile.
+    ///
+    /// # Errors
+    /// Where what was packed cannot be read again.
+    pub async fn behind<T>(&self, place: Place, deciding: &Room, told: T) -> Result<(Turn<'_>, T), Failure>
+    where
+        T: DeserializeOwned + Serialize,
+    {
+        let packed = lock(&self.packer).pack(&Whole::of(&told));
+        drop(told);
         // Neither semaphore is ever closed.
         let waiting = self.waiting.acquire().await.ok();
         drop(place);
@@ -53,7 +69,8 @@ impl Telling {
         while deciding.is_full() && self.waiting.available_permits() > 0 && since.elapsed() < PATIENCE {
             tokio::time::sleep(MOMENT).await;
         }
-        Turn { _place: None, _permits: [waiting, writer] }
+        let told = packed.unpack().ok_or(Failure::Unreadable)?;
+        Ok((Turn { _place: None, _permits: [waiting, writer] }, told))
     }
 }
 
@@ -61,9 +78,13 @@ impl Telling {
 mod tests {
     use super::*;
 
+    fn is_told(turn: Result<(Turn<'_>, String), Failure>) -> bool {
+        turn.is_ok_and(|(_, told)| told == "told")
+    }
+
     /// Whether a status is written within a few moments.
     async fn is_written(telling: &Telling, place: Place, deciding: &Room) -> bool {
-        tokio::time::timeout(MOMENT * 5, telling.behind(place, deciding)).await.is_ok()
+        tokio::time::timeout(MOMENT * 5, telling.behind(place, deciding, "told".to_owned())).await.is_ok_and(is_told)
     }
 
     #[tokio::test]
@@ -77,7 +98,7 @@ mod tests {
     async fn a_status_gives_up_its_place_and_waits_while_all_places_are_taken() {
         let (telling, deciding) = (Telling::default(), Room::for_passes(2));
         let (place, other) = (deciding.place().await, deciding.place().await);
-        let waiting = telling.behind(place, &deciding);
+        let waiting = telling.behind(place, &deciding, ());
         let taken = async {
             let third = deciding.place().await;
             tokio::time::sleep(MOMENT * 5).await;

@@ -161,7 +161,7 @@ pub fn model_changed(ctx: &Arc<Context>, model: &RegisteredModel, put: Put) {
     ctx.wake_bindings_of_model(&name);
     if put == Put::Moved {
         let registry = registry_of(model);
-        ctx.registries.of(registry.namespace(), registry.name()).forget_watched();
+        ctx.registries.of(&registry).forget_watched();
         ctx.wake_registry_soon(registry);
     }
     ctx.queues.models.wake(name);

@@ -6,14 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use kube::api::{Patch, PatchParams};
 use kube::runtime::events::{Event, EventType};
-use kube::{Api, Resource, ResourceExt};
+use kube::{Resource, ResourceExt};
 use ring::digest;
-use serde_json::json;
 
 use super::context::Context;
 use super::failure::Failure;
+use super::finalizer::set_finalizer;
 use super::keys::signing_key;
 use super::name::Name;
 use super::queue::Next;
@@ -103,7 +102,7 @@ async fn key(registry: &ModelRegistry, ctx: &Context) -> Result<String, Problem>
 async fn leave(registry: &ModelRegistry, ctx: &Context, client: &Registry) -> Result<(), Problem> {
     if has_finalizer(registry) {
         remove(registry, ctx, client).await?;
-        let written = write_finalizer(registry, ctx, false).await;
+        let written = set_finalizer(ctx, &ctx.shelves.registries, registry, names::WEBHOOK_FINALIZER, false).await;
         written.map_err(|failure| Problem::new(Reason::Pending, failure.to_string()))?;
     }
     Ok(())
@@ -413,24 +412,9 @@ fn has_finalizer(registry: &ModelRegistry) -> bool {
 pub async fn keep_finalizer(registry: &ModelRegistry, ctx: &Context) -> Result<bool, Failure> {
     let is_missing = registry.webhook_mode() == WebhookMode::Managed && ctx.hears_webhooks && !has_finalizer(registry);
     if is_missing {
-        write_finalizer(registry, ctx, true).await?;
+        set_finalizer(ctx, &ctx.shelves.registries, registry, names::WEBHOOK_FINALIZER, true).await?;
     }
     Ok(is_missing)
-}
-
-async fn write_finalizer(registry: &ModelRegistry, ctx: &Context, present: bool) -> Result<(), Failure> {
-    let (namespace, name) = (registry.namespace().unwrap_or_default(), registry.name_any());
-    let others = registry.finalizers().iter().filter(|name| *name != names::WEBHOOK_FINALIZER).cloned();
-    let finalizers: Vec<_> = others.chain(present.then(|| names::WEBHOOK_FINALIZER.to_owned())).collect();
-    // A status that was written meanwhile is no reason to begin anew; other finalizers are, and come with a newer version.
-    let newest = ctx.registry(&namespace, &name).filter(|newest| newest.finalizers() == registry.finalizers());
-    let version = newest.map_or_else(|| registry.resource_version(), |newest| newest.resource_version());
-    let patch = json!({"metadata": {"finalizers": finalizers, "resourceVersion": version}});
-    let api: Api<ModelRegistry> = Api::namespaced(ctx.client.clone(), &namespace);
-    match api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await {
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-        written => written.map(drop).map_err(Failure::when("writing a finalizer")),
-    }
 }
 
 /// Removes the webhook before the object goes; but no object stays for a registry that cannot be asked.
@@ -449,9 +433,9 @@ pub async fn finalize(registry: &ModelRegistry, ctx: &Context) -> Result<Next, F
             }
             tell_left_behind(registry, ctx, &problem);
         }
-        write_finalizer(registry, ctx, false).await?;
+        set_finalizer(ctx, &ctx.shelves.registries, registry, names::WEBHOOK_FINALIZER, false).await?;
     }
-    ctx.registries.forget(&namespace, &name);
+    ctx.registries.forget(&Name::of(registry));
     ctx.metrics.forget(&namespace, &name);
     Ok(Next::await_change())
 }
@@ -462,7 +446,7 @@ fn waits(registry: &ModelRegistry, now: Timestamp) -> bool {
 
 /// By the connection that was used last, for in a namespace that goes the Secret may be gone already.
 async fn remove_last(registry: &ModelRegistry, ctx: &Context) -> Result<(), Problem> {
-    let state = ctx.registries.of(&registry.namespace().unwrap_or_default(), &registry.name_any());
+    let state = ctx.registries.of(&Name::of(registry));
     let client = if let Some(client) = state.registry() {
         client
     } else {

@@ -1,3 +1,5 @@
+use serde_json::json;
+
 use super::*;
 
 fn webhook(id: &str, name: &str, url: &str) -> Webhook {

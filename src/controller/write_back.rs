@@ -37,14 +37,14 @@ pub fn write_back(registry: &Arc<ModelRegistry>, ctx: &Arc<Context>) {
     if !registry.spec.write_back.deployment_tags || registry.spec.suspend {
         return;
     }
-    let (namespace, name) = (registry.namespace().unwrap_or_default(), registry.name_any());
-    let state = ctx.registries.of(&namespace, &name);
+    let own = Name::of(registry.as_ref());
+    let state = ctx.registries.of(&own);
     let Some(client) = state.registry().filter(|_| state.problem().is_none()) else { return };
     let ctx = Arc::clone(ctx);
     if state.written.begin() {
         tokio::spawn(async move {
             loop {
-                write(&ctx, &state.written, &client, &namespace, &name).await;
+                write(&ctx, &state.written, &client, &own).await;
                 if !state.written.end() {
                     return;
                 }
@@ -53,23 +53,23 @@ pub fn write_back(registry: &Arc<ModelRegistry>, ctx: &Arc<Context>) {
     }
 }
 
-async fn write(ctx: &Context, known: &KnownTags, client: &Registry, namespace: &str, name: &str) {
+async fn write(ctx: &Context, known: &KnownTags, client: &Registry, registry: &Name) {
     let mut wanted = BTreeMap::new();
     let mut models = BTreeSet::new();
-    for model in ctx.models_of(&Name::new(namespace, name)) {
+    for model in ctx.models_of(registry) {
         wanted.extend(wanted_tags(ctx, &model));
         models.insert(model.model_name().to_owned());
     }
     if let Err(error) = learn(known, client, models).await {
-        tracing::debug!(registry = name, %error, "the tags that are there already cannot be read");
+        tracing::debug!(registry = registry.name(), %error, "the tags that are there already cannot be read");
     }
     for (place, value) in known.missing(&wanted) {
         let outcome = client.set_version_tag(&place.0, &place.1, &place.2, &value).await;
-        settle(known, name, place, Some(value), outcome);
+        settle(known, registry.name(), place, Some(value), outcome);
     }
     for place in known.orphans(|key| is_orphan(ctx, key)) {
         let outcome = client.delete_version_tag(&place.0, &place.1, &place.2).await;
-        settle(known, name, place, None, outcome);
+        settle(known, registry.name(), place, None, outcome);
     }
 }
 
