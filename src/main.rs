@@ -67,6 +67,7 @@ fn operate(arguments: RunArguments) -> Result<(), Failure> {
     // One provider for kube and reqwest alike; a second installation is the only way in which this fails.
     let _ = rustls::crypto::ring::default_provider().install_default();
     start_logging(&arguments)?;
+    // One thread: passes are short work between long answers. A second one costs nearly a megabyte, for stacks, caches and libm.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(connect_and_run(arguments))
 }

@@ -15,13 +15,15 @@ use kube::runtime::scheduler::{ScheduleRequest, Scheduler, scheduler};
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::watch::Receiver;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, unconstrained};
 use tokio::time::Instant;
 
 use super::name::Name;
 
 /// How many names the lists of a loop have room for that has nothing to do.
 const FEW: usize = 64;
+/// One pass of so many is for a name that waited when the loop began, so that all of them have theirs whatever else comes.
+const SHARE_OF_BACKLOG: usize = 16;
 
 /// A pass's place among those under way. Who gives it up before the pass ends lets a pass over another name begin.
 #[must_use]
@@ -104,41 +106,98 @@ impl Queue {
 /// Where a loop's names stand.
 struct Desk {
     /// Names that wait for a pass.
-    ready: VecDeque<Name>,
-    /// The same names, to be found.
-    is_ready: HashSet<Name>,
+    ready: Line,
+    /// Names that waited when the loop began, at a start all that there are: whatever came after them goes first.
+    backlog: Line,
     /// Names with a pass under way.
     busy: HashSet<Name>,
     passes: JoinSet<(Name, Next)>,
+    begun: usize,
     depth: Gauge,
 }
 
-impl Desk {
-    /// Takes up a name that is due; one that waits already waits on.
-    fn take_up(&mut self, name: Name) {
-        if self.is_ready.insert(name.clone()) {
-            self.ready.push_back(name);
+/// Names in the order in which they came, each of them once.
+#[derive(Default)]
+struct Line {
+    order: VecDeque<Name>,
+    /// Those of them that still wait.
+    waiting: HashSet<Name>,
+}
+
+impl Line {
+    fn join(&mut self, name: Name) {
+        if self.waiting.insert(name.clone()) {
+            self.order.push_back(name);
         }
     }
 
-    /// Begins a pass over the name that waits longest.
+    fn leave(&mut self, name: &Name) {
+        self.waiting.remove(name);
+    }
+
+    /// The one that waits longest.
+    fn first(&mut self) -> Option<Name> {
+        loop {
+            let name = self.order.pop_front()?;
+            if self.waiting.remove(&name) {
+                return Some(name);
+            }
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// What a burst took up is given back, when nobody waits.
+    fn shrink(&mut self) {
+        self.order.clear();
+        self.order.shrink_to(FEW);
+        self.waiting.shrink_to(FEW);
+    }
+}
+
+impl Desk {
+    fn new(depth: Gauge) -> Self {
+        let (ready, backlog) = (Line::default(), Line::default());
+        Self { ready, backlog, busy: HashSet::new(), passes: JoinSet::new(), begun: 0, depth }
+    }
+
+    /// Takes up a name that is due; one that waits already waits on, and one of the backlog does not wait with it any more.
+    fn take_up(&mut self, name: Name) {
+        self.backlog.leave(&name);
+        self.ready.join(name);
+    }
+
+    fn waiting(&self) -> usize {
+        self.ready.len() + self.backlog.len()
+    }
+
+    fn first(&mut self) -> Option<Name> {
+        self.begun = self.begun.wrapping_add(1);
+        if self.begun.is_multiple_of(SHARE_OF_BACKLOG) {
+            self.backlog.first().or_else(|| self.ready.first())
+        } else {
+            self.ready.first().or_else(|| self.backlog.first())
+        }
+    }
+
+    /// Begins a pass over the name whose turn it is.
     fn begin<Pass>(&mut self, place: Place, pass: impl Fn(Name, Place) -> Pass)
     where
         Pass: Future<Output = Next> + Send + 'static,
     {
-        let Some(name) = self.ready.pop_front() else { return };
-        self.is_ready.remove(&name);
+        let Some(name) = self.first() else { return };
         self.busy.insert(name.clone());
         let next = pass(name.clone(), place);
         self.passes.spawn(next.map(|next| (name, next)));
     }
 
     fn note_depth(&mut self) {
-        self.depth.set(i64::try_from(self.ready.len()).unwrap_or(i64::MAX));
-        if self.ready.is_empty() {
-            // What a burst took up is given back.
-            self.ready.shrink_to(FEW);
-            self.is_ready.shrink_to(FEW);
+        self.depth.set(i64::try_from(self.waiting()).unwrap_or(i64::MAX));
+        if self.waiting() == 0 {
+            self.ready.shrink();
+            self.backlog.shrink();
             self.busy.shrink_to(FEW);
         }
     }
@@ -168,8 +227,11 @@ pub async fn turn<Pass>(
     Pass: Future<Output = Next> + Send + 'static,
 {
     let mut due: Pin<Box<Scheduler<Name, _>>> = Box::pin(scheduler(queued.0));
-    let (ready, is_ready, busy) = <(VecDeque<Name>, HashSet<Name>, HashSet<Name>)>::default();
-    let mut desk = Desk { ready, is_ready, busy, passes: JoinSet::new(), depth };
+    let mut desk = Desk::new(depth);
+    // Without the runtime's own limit, which would cut it short.
+    while let Some(Some(name)) = unconstrained(next_due(due.as_mut(), &desk.busy)).now_or_never() {
+        desk.backlog.join(name);
+    }
     loop {
         tokio::select! {
             biased;
@@ -179,7 +241,7 @@ pub async fn turn<Pass>(
                 Some(name) => desk.take_up(name),
                 None => break,
             },
-            place = room.place(), if !desk.ready.is_empty() => desk.begin(place, &pass),
+            place = room.place(), if desk.waiting() > 0 => desk.begin(place, &pass),
         }
         desk.note_depth();
     }
@@ -268,6 +330,70 @@ mod tests {
         };
         let turning = turn((queue, queued), Gauge::default(), Room::for_passes(8), pass, stopping);
         tokio::time::timeout(Duration::from_secs(10), turning).await.expect("ten passes come to an end");
+    }
+
+    #[tokio::test]
+    async fn what_is_woken_while_a_loop_works_off_its_backlog_does_not_wait_for_it() {
+        const BACKLOG: usize = 100;
+        let (queue, queued) = queue();
+        (0..BACKLOG).for_each(|number| queue.wake(name(&number.to_string())));
+        let (stop, stopping) = channel(false);
+        let (seen, stop, waker) = (Arc::new(Mutex::new(Vec::new())), Arc::new(stop), queue.clone());
+        let told = Arc::clone(&seen);
+        let pass = move |each: Name, place: Place| {
+            let mut seen = seen.lock().expect("no pass panics");
+            seen.push(each.name().to_owned());
+            match seen.len() {
+                1 => waker.wake(name("news")),
+                all if all > BACKLOG => _ = stop.send_replace(true),
+                _ => {}
+            }
+            async move {
+                // A pass takes a moment, and another one begins after it.
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                drop(place);
+                Next::await_change()
+            }
+        };
+        turn((queue, queued), Gauge::default(), Room::for_passes(1), pass, stopping).await;
+        let told = told.lock().expect("no pass panics");
+        let news = told.iter().position(|each| each == "news").expect("it had its pass");
+        assert!(told.len() == BACKLOG + 1 && news < BACKLOG / 2, "pass {news} of {}", told.len());
+    }
+
+    /// A desk with a backlog of so many names, `"0"` and so on, and these taken up after them.
+    fn desk(backlog: usize, taken_up: &[&str]) -> Desk {
+        let mut desk = Desk::new(Gauge::default());
+        (0..backlog).for_each(|number| desk.backlog.join(name(&number.to_string())));
+        taken_up.iter().for_each(|each| desk.take_up(name(each)));
+        desk
+    }
+
+    fn order(mut desk: Desk) -> Vec<String> {
+        std::iter::from_fn(|| desk.first()).map(|name| name.name().to_owned()).collect()
+    }
+
+    #[test]
+    fn what_comes_after_the_start_goes_before_what_waited_at_the_start() {
+        assert_eq!(order(desk(3, &["news", "2"])), ["news", "2", "0", "1"]);
+    }
+
+    #[test]
+    fn what_waited_at_the_start_has_its_turn_whatever_comes() {
+        let news: Vec<String> = (0..SHARE_OF_BACKLOG * 3).map(|number| format!("news {number}")).collect();
+        let news: Vec<&str> = news.iter().map(String::as_str).collect();
+        let order = order(desk(2, &news));
+        let turns: Vec<usize> = ["0", "1"].iter().filter_map(|each| order.iter().position(|name| name == each)).collect();
+        assert_eq!(turns, [SHARE_OF_BACKLOG - 1, SHARE_OF_BACKLOG * 2 - 1]);
+    }
+
+    #[tokio::test]
+    async fn all_that_was_woken_before_a_loop_begins_is_its_backlog_and_has_one_pass_each() {
+        let names: Vec<String> = (0..1000).map(|number| number.to_string()).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let mut told = told(&names, names.len(), |_| Next::await_change()).await;
+        told.sort_by_key(|name| name.parse::<usize>().unwrap_or_default());
+        assert_eq!(told, names);
     }
 
     /// How many of four passes are under way when no more of them begin, where there is room for two.
