@@ -336,7 +336,9 @@ mod tests {
     async fn what_is_woken_while_a_loop_works_off_its_backlog_does_not_wait_for_it() {
         const BACKLOG: usize = 100;
         let (queue, queued) = queue();
-        (0..BACKLOG).for_each(|number| queue.wake(name(&number.to_string())));
+        for number in 0..BACKLOG {
+            queue.wake(name(&number.to_string()));
+        }
         let (stop, stopping) = channel(false);
         let (seen, stop, waker) = (Arc::new(Mutex::new(Vec::new())), Arc::new(stop), queue.clone());
         let told = Arc::clone(&seen);
@@ -364,8 +366,12 @@ mod tests {
     /// A desk with a backlog of so many names, `"0"` and so on, and these taken up after them.
     fn desk(backlog: usize, taken_up: &[&str]) -> Desk {
         let mut desk = Desk::new(Gauge::default());
-        (0..backlog).for_each(|number| desk.backlog.join(name(&number.to_string())));
-        taken_up.iter().for_each(|each| desk.take_up(name(each)));
+        for number in 0..backlog {
+            desk.backlog.join(name(&number.to_string()));
+        }
+        for each in taken_up {
+            desk.take_up(name(each));
+        }
         desk
     }
 
@@ -383,7 +389,8 @@ mod tests {
         let news: Vec<String> = (0..SHARE_OF_BACKLOG * 3).map(|number| format!("news {number}")).collect();
         let news: Vec<&str> = news.iter().map(String::as_str).collect();
         let order = order(desk(2, &news));
-        let turns: Vec<usize> = ["0", "1"].iter().filter_map(|each| order.iter().position(|name| name == each)).collect();
+        let turns: Vec<usize> =
+            ["0", "1"].iter().filter_map(|each| order.iter().position(|name| name == each)).collect();
         assert_eq!(turns, [SHARE_OF_BACKLOG - 1, SHARE_OF_BACKLOG * 2 - 1]);
     }
 
