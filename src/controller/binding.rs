@@ -255,8 +255,8 @@ async fn publish(
         ctx.queues.bindings.wake(Name::of(&binding));
     }
     drop(turn);
-    let new = binding.status.clone().unwrap_or_default();
-    let written = ledger_changes(&old, &new);
+    let Some(new) = &binding.status else { return Ok(()) };
+    let written = ledger_changes(&old, new);
     for entry in &written {
         ctx.metrics.count_entry(&old, entry);
         log(&binding, entry);
@@ -264,7 +264,7 @@ async fn publish(
     if !written.is_empty() {
         wake_registry(&binding, ctx);
     }
-    for notice in notices(&old, &new) {
+    for notice in notices(&old, new) {
         tell(&binding, ctx, &notice);
     }
     Ok(())
