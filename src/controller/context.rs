@@ -122,6 +122,11 @@ impl Context {
         self.namespaces.is_empty() || self.namespaces.contains(namespace)
     }
 
+    /// Whether all bindings are known that there are.
+    pub fn knows_bindings(&self) -> bool {
+        self.shelves.bindings.is_filled(self.namespaces.len().max(1))
+    }
+
     /// Whether this process writes a registry's status and cares for its webhook: of several shards only one does.
     pub fn keeps(&self, registry: &Name) -> bool {
         !self.is_sharded || self.shelves.kept.has(registry)
@@ -164,6 +169,11 @@ impl Context {
     /// Wakes the loops of all registered models that name a registry.
     pub fn wake_models_of(&self, registry: &Name) {
         self.queues.models.wake_all(self.shelves.models.names(of_registry(registry)));
+    }
+
+    /// Wakes the same, behind those of which there is news.
+    pub fn wake_models_behind(&self, registry: &Name) {
+        self.queues.models.wake_behind(self.shelves.models.names(of_registry(registry)));
     }
 
     /// Wakes the loops of the registered models that have one of these names in a registry.

@@ -154,6 +154,12 @@ pub fn ask(ctx: &Arc<Context>, binding: &Name, model: &str, questions: Vec<Quest
             let permit = ctx.book.permits.acquire().await;
             let answer = answer(&ctx, binding.namespace(), &model, &question).await;
             drop(permit);
+            tracing::debug!(
+                binding = binding.name(),
+                version = question.version,
+                ?answer,
+                "asked whether a version can be run"
+            );
             if ctx.book.keep(&binding, question, answer) {
                 ctx.queues.bindings.wake(binding);
             }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::context::Context;
-use super::listing::{is_unlisted, list_together};
+use super::listing::{is_unlisted, list_together, mirrors};
 use super::locked::lock;
 use super::name::Name;
 use super::shelved::of_registered_name;
@@ -144,7 +144,7 @@ async fn changed(
     let news = |(_, facts): &(String, ModelFacts)| state.learn(&facts.name, Some(facts), asked_at);
     let mut unlisted = BTreeSet::new();
     for (name, facts) in facts.into_iter().filter(news) {
-        if is_unlisted(ctx, registry, &facts) {
+        if mirrors(ctx, registry, &facts).iter().any(|mirror| is_unlisted(mirror, &facts)) {
             unlisted.insert(name.clone());
         }
         changed.insert(name);

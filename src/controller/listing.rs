@@ -2,24 +2,39 @@
 //!
 //! Absent: what becomes of them. What cannot be had in one answer is asked for by each model itself.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 
 use super::context::Context;
 use super::model::NEWEST;
 use super::name::Name;
 use super::registry_state::RegistryState;
 use super::shelved::of_registered_name;
+use crate::api::RegisteredModelStatus;
 use crate::registry::{ModelFacts, Registry};
 
-/// Whether the newest version that the registry tells of is in no mirror yet.
-pub fn is_unlisted(ctx: &Context, registry: &Name, facts: &ModelFacts) -> bool {
+/// What the objects of a registered model say of it; one that says nothing yet says that there is nothing.
+pub fn mirrors(ctx: &Context, registry: &Name, facts: &ModelFacts) -> Vec<RegisteredModelStatus> {
     let objects = ctx.shelves.models.names(of_registered_name(registry, &facts.name));
-    let mut mirrored = objects.iter().filter_map(|name| ctx.shelves.models.get(name));
-    facts.latest_version.is_some()
-        && mirrored.any(|model| {
-            model.model_name() == facts.name
-                && model.status.is_none_or(|status| status.latest_version != facts.latest_version)
-        })
+    let models = objects.iter().filter_map(|name| ctx.shelves.models.get(name));
+    let named = models.filter(|model| model.model_name() == facts.name);
+    named.map(|model| model.status.unwrap_or_default()).collect()
+}
+
+/// Whether the newest version that the registry tells of is not in this mirror yet.
+pub fn is_unlisted(mirror: &RegisteredModelStatus, facts: &ModelFacts) -> bool {
+    facts.latest_version.is_some() && mirror.latest_version != facts.latest_version
+}
+
+/// Whether this mirror names other versions than the registry, or is one of another model. Only who goes first depends on it.
+pub fn is_moved(mirror: &RegisteredModelStatus, facts: &ModelFacts) -> bool {
+    let aliases = mirror.aliases.iter().map(|alias| (&alias.name, &alias.version));
+    let stages = mirror.stages.iter().map(|stage| (&stage.name, &stage.version));
+    mirror.created_at != facts.created_at.map(MicroTime)
+        || mirror.latest_version != facts.latest_version
+        || aliases.collect::<BTreeMap<_, _>>() != facts.aliases.iter().collect()
+        || stages.collect::<BTreeMap<_, _>>() != facts.stages.iter().collect()
 }
 
 /// Lists the newest versions of these models, with one request for up to a hundred of them.

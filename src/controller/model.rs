@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, MicroTime, Time};
 use kube::core::SelectorExt;
-use kube::{Api, ResourceExt};
+use kube::{Api, Resource, ResourceExt};
 
 use super::context::{Context, registry_namespace};
 use super::failure::Failure;
@@ -203,8 +203,8 @@ impl Look<'_> {
     /// What the registry says: from the last look at all models, or by a direct question where that is called for.
     async fn facts(&self) -> Result<ModelFacts, Problem> {
         let seen = self.state.facts(self.name());
-        let request = self.model.annotations().get(names::REQUESTED_AT_ANNOTATION);
-        let asked = self.state.is_new_request(&Name::of(self.model), request) | self.asked_by_bindings();
+        // Every request is noted, so `|` and not `||`.
+        let asked = self.is_new_request(self.model) | self.asked_by_bindings();
         let facts = match seen {
             // Rule 3: an alias that was there and is missing from the answer is asked for once more before it is gone.
             Some(facts) if !asked && !self.misses_an_alias(&facts) => Some(facts),
@@ -217,13 +217,12 @@ impl Look<'_> {
     }
 
     fn asked_by_bindings(&self) -> bool {
-        let namespace = self.model.namespace().unwrap_or_default();
-        self.bindings.iter().fold(false, |asked, binding| {
-            let request = binding.annotations().get(names::REQUESTED_AT_ANNOTATION);
-            // Every request is noted, so `|` and not `||`.
-            asked
-                | self.state.is_new_request(&Name::new(&namespace, &format!("binding {}", binding.name_any())), request)
-        })
+        self.bindings.iter().fold(false, |asked, binding| asked | self.is_new_request(binding))
+    }
+
+    fn is_new_request<K: Resource<DynamicType = ()>>(&self, object: &K) -> bool {
+        let request = object.annotations().get(names::REQUESTED_AT_ANNOTATION);
+        self.state.is_new_request(K::kind(&()), &Name::of(object), request)
     }
 
     fn misses_an_alias(&self, facts: &ModelFacts) -> bool {

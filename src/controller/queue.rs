@@ -1,5 +1,5 @@
 //! The queue of a loop, and the loop itself: each name that is woken is reconciled, by one pass at a time, and only so many passes
-//! are under way at once.
+//! are under way at once. What there is news of goes before what is merely to be looked through.
 //!
 //! Absent: what a pass does, and any memory of why a name was woken.
 
@@ -15,14 +15,14 @@ use kube::runtime::scheduler::{ScheduleRequest, Scheduler, scheduler};
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::watch::Receiver;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::{JoinSet, unconstrained};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::name::Name;
 
 /// How many names the lists of a loop have room for that has nothing to do.
 const FEW: usize = 64;
-/// One pass of so many is for a name that waited when the loop began, so that all of them have theirs whatever else comes.
+/// One pass of so many is for a name of the backlog, so that all of them have theirs whatever else comes.
 const SHARE_OF_BACKLOG: usize = 16;
 
 /// A pass's place among those under way. Who gives it up before the pass ends lets a pass over another name begin.
@@ -72,15 +72,21 @@ impl Next {
 
 /// The end of a queue at which names are put in.
 #[derive(Clone)]
-pub struct Queue(UnboundedSender<ScheduleRequest<Name>>);
+pub struct Queue {
+    due: UnboundedSender<ScheduleRequest<Name>>,
+    behind: UnboundedSender<Name>,
+}
 
 /// The end of a queue at which names come out.
-pub struct Queued(UnboundedReceiver<ScheduleRequest<Name>>);
+pub struct Queued {
+    due: UnboundedReceiver<ScheduleRequest<Name>>,
+    behind: UnboundedReceiver<Name>,
+}
 
 /// A queue.
 pub fn queue() -> (Queue, Queued) {
-    let (sender, receiver) = unbounded();
-    (Queue(sender), Queued(receiver))
+    let ((due, is_due), (behind, is_behind)) = (unbounded(), unbounded());
+    (Queue { due, behind }, Queued { due: is_due, behind: is_behind })
 }
 
 impl Queue {
@@ -99,15 +105,23 @@ impl Queue {
     /// Has a name looked at after this time, if nothing wakes it before.
     pub fn wake_after(&self, message: Name, time: Duration) {
         // A closed queue means that the operator is stopping.
-        let _ = self.0.unbounded_send(ScheduleRequest { message, run_at: Instant::now() + time });
+        let _ = self.due.unbounded_send(ScheduleRequest { message, run_at: Instant::now() + time });
+    }
+
+    /// Has each of some names looked at behind all of which there is news: they are many, and most of them are well.
+    pub fn wake_behind(&self, names: Vec<Name>) {
+        for name in names {
+            let _ = self.behind.unbounded_send(name);
+        }
     }
 }
 
 /// Where a loop's names stand.
 struct Desk {
-    /// Names that wait for a pass.
+    /// Names of which there is news.
     ready: Line,
-    /// Names that waited when the loop began, at a start all that there are: whatever came after them goes first.
+    /// Names that are looked through: when the loop begins, all that there are. Each is in one of the two lines at most, and
+    /// none that has a pass under way is in this one.
     backlog: Line,
     /// Names with a pass under way.
     busy: HashSet<Name>,
@@ -133,6 +147,10 @@ impl Line {
 
     fn leave(&mut self, name: &Name) {
         self.waiting.remove(name);
+    }
+
+    fn has(&self, name: &Name) -> bool {
+        self.waiting.contains(name)
     }
 
     /// The one that waits longest.
@@ -167,6 +185,15 @@ impl Desk {
     fn take_up(&mut self, name: Name) {
         self.backlog.leave(&name);
         self.ready.join(name);
+    }
+
+    /// Has a name looked through, unless it waits already; one with a pass under way is due when that ends.
+    fn put_behind(&mut self, name: Name, queue: &Queue) {
+        if self.busy.contains(&name) {
+            queue.wake(name);
+        } else if !self.ready.has(&name) {
+            self.backlog.join(name);
+        }
     }
 
     fn waiting(&self) -> usize {
@@ -216,9 +243,11 @@ impl Desk {
     }
 }
 
-/// Runs passes over the names that come out of a queue until `stopping` comes true, and brings those under way to their end.
+/// Runs passes over all names that `beginning` answers, and from then on over those that come out of a queue, until `stopping`
+/// comes true; and brings those under way to their end. What comes out before is taken up, and waits.
 pub async fn turn<Pass>(
-    (queue, queued): (Queue, Queued),
+    (queue, Queued { due, mut behind }): (Queue, Queued),
+    beginning: impl Future<Output = Vec<Name>>,
     depth: Gauge,
     room: Room,
     pass: impl Fn(Name, Place) -> Pass,
@@ -226,12 +255,9 @@ pub async fn turn<Pass>(
 ) where
     Pass: Future<Output = Next> + Send + 'static,
 {
-    let mut due: Pin<Box<Scheduler<Name, _>>> = Box::pin(scheduler(queued.0));
+    let mut due: Pin<Box<Scheduler<Name, _>>> = Box::pin(scheduler(due));
+    let (mut beginning, mut has_begun) = (std::pin::pin!(beginning), false);
     let mut desk = Desk::new(depth);
-    // Without the runtime's own limit, which would cut it short.
-    while let Some(Some(name)) = unconstrained(next_due(due.as_mut(), &desk.busy)).now_or_never() {
-        desk.backlog.join(name);
-    }
     loop {
         tokio::select! {
             biased;
@@ -241,9 +267,18 @@ pub async fn turn<Pass>(
                 Some(name) => desk.take_up(name),
                 None => break,
             },
-            place = room.place(), if desk.waiting() > 0 => desk.begin(place, &pass),
+            Some(name) = behind.next() => desk.put_behind(name, &queue),
+            all = &mut beginning, if !has_begun => {
+                has_begun = true;
+                for name in all {
+                    desk.put_behind(name, &queue);
+                }
+            }
+            place = room.place(), if has_begun && desk.waiting() > 0 => desk.begin(place, &pass),
         }
-        desk.note_depth();
+        if has_begun {
+            desk.note_depth();
+        }
     }
     while desk.passes.join_next().await.is_some() {}
 }
@@ -269,6 +304,11 @@ mod tests {
         Name::new("ml", word)
     }
 
+    /// A loop that begins with nothing.
+    fn at_once() -> impl Future<Output = Vec<Name>> {
+        std::future::ready(Vec::new())
+    }
+
     /// Runs a loop whose passes say what `answer` says, until they were `enough`; answers the names in the order of their passes.
     async fn told(woken: &[&str], enough: usize, answer: fn(usize) -> Next) -> Vec<String> {
         let (queue, queued) = queue();
@@ -286,7 +326,7 @@ mod tests {
             }
             std::future::ready(answer(seen.len()))
         };
-        turn((queue, queued), Gauge::default(), Room::for_passes(8), pass, stopping).await;
+        turn((queue, queued), at_once(), Gauge::default(), Room::for_passes(8), pass, stopping).await;
         Arc::try_unwrap(told).map(|told| told.into_inner().expect("no pass panics")).unwrap_or_default()
     }
 
@@ -328,17 +368,17 @@ mod tests {
                 Next::await_change()
             }
         };
-        let turning = turn((queue, queued), Gauge::default(), Room::for_passes(8), pass, stopping);
+        let turning = turn((queue, queued), at_once(), Gauge::default(), Room::for_passes(8), pass, stopping);
         tokio::time::timeout(Duration::from_secs(10), turning).await.expect("ten passes come to an end");
     }
 
-    #[tokio::test]
-    async fn what_is_woken_while_a_loop_works_off_its_backlog_does_not_wait_for_it() {
-        const BACKLOG: usize = 100;
+    fn numbers(count: usize) -> Vec<Name> {
+        (0..count).map(|number| name(&number.to_string())).collect()
+    }
+
+    /// Runs a loop that begins with a hundred names until each of so many had its pass; `woken` is told with the first of them.
+    async fn order_with(woken: fn(&Queue), enough: usize) -> Vec<String> {
         let (queue, queued) = queue();
-        for number in 0..BACKLOG {
-            queue.wake(name(&number.to_string()));
-        }
         let (stop, stopping) = channel(false);
         let (seen, stop, waker) = (Arc::new(Mutex::new(Vec::new())), Arc::new(stop), queue.clone());
         let told = Arc::clone(&seen);
@@ -346,8 +386,8 @@ mod tests {
             let mut seen = seen.lock().expect("no pass panics");
             seen.push(each.name().to_owned());
             match seen.len() {
-                1 => waker.wake(name("news")),
-                all if all > BACKLOG => _ = stop.send_replace(true),
+                1 => woken(&waker),
+                all if all == enough => _ = stop.send_replace(true),
                 _ => {}
             }
             async move {
@@ -357,17 +397,63 @@ mod tests {
                 Next::await_change()
             }
         };
-        turn((queue, queued), Gauge::default(), Room::for_passes(1), pass, stopping).await;
-        let told = told.lock().expect("no pass panics");
+        let beginning = std::future::ready(numbers(100));
+        turn((queue, queued), beginning, Gauge::default(), Room::for_passes(1), pass, stopping).await;
+        Arc::try_unwrap(told).map(|told| told.into_inner().expect("no pass panics")).unwrap_or_default()
+    }
+
+    #[tokio::test]
+    async fn what_is_woken_while_a_loop_works_off_its_backlog_does_not_wait_for_it() {
+        let told = order_with(|queue| queue.wake(name("news")), 101).await;
         let news = told.iter().position(|each| each == "news").expect("it had its pass");
-        assert!(told.len() == BACKLOG + 1 && news < BACKLOG / 2, "pass {news} of {}", told.len());
+        assert!(told.len() == 101 && news < 50, "pass {news} of {}", told.len());
+    }
+
+    #[tokio::test]
+    async fn what_is_woken_behind_has_one_pass_after_all_that_waits_and_one_more_where_its_own_is_under_way() {
+        let told = order_with(|queue| queue.wake_behind(vec![name("0"), name("99"), name("old")]), 102).await;
+        assert_eq!(told.iter().filter(|each| *each == "0").count(), 2, "its pass was under way");
+        assert_eq!(told.iter().filter(|each| *each == "99").count(), 1, "it was waiting");
+        assert_eq!(told.last().map(String::as_str), Some("old"));
+    }
+
+    #[tokio::test]
+    async fn what_is_woken_before_a_loop_begins_waits_for_its_beginning_and_goes_before_its_backlog() {
+        let (queue, queued) = queue();
+        queue.wake(name("news"));
+        let (stop, stopping) = channel(false);
+        let (begin, mut word) = channel(false);
+        let (told, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(stop));
+        let seen = Arc::clone(&told);
+        let pass = move |each: Name, _: Place| {
+            let mut seen = seen.lock().expect("no pass panics");
+            seen.push(each.name().to_owned());
+            if seen.len() == 3 {
+                stop.send_replace(true);
+            }
+            std::future::ready(Next::await_change())
+        };
+        let beginning = async move {
+            let _ = word.wait_for(|word| *word).await;
+            numbers(2)
+        };
+        let turning = turn((queue, queued), beginning, Gauge::default(), Room::for_passes(1), pass, stopping);
+        let before = async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let before = told.lock().expect("no pass panics").clone();
+            begin.send_replace(true);
+            before
+        };
+        let ((), before) = tokio::join!(turning, before);
+        assert_eq!(before, Vec::<String>::new());
+        assert_eq!(*told.lock().expect("no pass panics"), ["news", "0", "1"]);
     }
 
     /// A desk with a backlog of so many names, `"0"` and so on, and these taken up after them.
     fn desk(backlog: usize, taken_up: &[&str]) -> Desk {
         let mut desk = Desk::new(Gauge::default());
-        for number in 0..backlog {
-            desk.backlog.join(name(&number.to_string()));
+        for name in numbers(backlog) {
+            desk.backlog.join(name);
         }
         for each in taken_up {
             desk.take_up(name(each));
@@ -380,12 +466,12 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_after_the_start_goes_before_what_waited_at_the_start() {
+    fn what_there_is_news_of_goes_before_what_is_looked_through() {
         assert_eq!(order(desk(3, &["news", "2"])), ["news", "2", "0", "1"]);
     }
 
     #[test]
-    fn what_waited_at_the_start_has_its_turn_whatever_comes() {
+    fn what_is_looked_through_has_its_turn_whatever_comes() {
         let news: Vec<String> = (0..SHARE_OF_BACKLOG * 3).map(|number| format!("news {number}")).collect();
         let news: Vec<&str> = news.iter().map(String::as_str).collect();
         let order = order(desk(2, &news));
@@ -395,7 +481,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_that_was_woken_before_a_loop_begins_is_its_backlog_and_has_one_pass_each() {
+    async fn all_that_was_woken_before_a_loop_begins_has_one_pass_each() {
         let names: Vec<String> = (0..1000).map(|number| number.to_string()).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let mut told = told(&names, names.len(), |_| Next::await_change()).await;
@@ -423,7 +509,7 @@ mod tests {
             }
         };
         let room = Room::for_passes(2);
-        let turning = tokio::spawn(turn((queue, queued), Gauge::default(), room.clone(), pass, stopping));
+        let turning = tokio::spawn(turn((queue, queued), at_once(), Gauge::default(), room.clone(), pass, stopping));
         let mut count = usize::MAX;
         while count != begun.load(Ordering::SeqCst) || count == 0 {
             count = begun.load(Ordering::SeqCst);

@@ -12,7 +12,7 @@ use kube::{Api, ResourceExt};
 
 use super::context::Context;
 use super::failure::Failure;
-use super::listing::{is_unlisted, list_together};
+use super::listing::{is_moved, is_unlisted, list_together, mirrors};
 use super::metrics::Outcome;
 use super::name::Name;
 use super::queue::{Next, Place};
@@ -86,16 +86,19 @@ fn jittered(interval: Duration) -> Duration {
 
 /// Which models a look concerns.
 enum Changed {
-    All,
+    /// All of them, and these first.
+    All(BTreeSet<String>),
+    /// These.
     Some(BTreeSet<String>),
 }
 
 impl Changed {
     /// Wakes the registered models that are concerned.
     fn wake(&self, ctx: &Context, registry: &Name) {
-        match self {
-            Self::All => ctx.wake_models_of(registry),
-            Self::Some(changed) => ctx.wake_models_named(registry, changed),
+        let (Self::All(first) | Self::Some(first)) = self;
+        ctx.wake_models_named(registry, first);
+        if matches!(self, Self::All(_)) {
+            ctx.wake_models_behind(registry);
         }
     }
 }
@@ -104,14 +107,14 @@ async fn look(registry: &ModelRegistry, ctx: &Context, state: &RegistryState, wa
     let answer = ask(registry, ctx, state, watched).await;
     let outcome = answer.as_ref().map_or_else(|problem| problem.reason, |_| Reason::Reachable);
     ctx.metrics.looks.get_or_create(&Outcome { outcome: outcome.as_str() }).inc();
-    let Answer { connection, client, mut changed, missing } = match answer {
+    let Answer { connection, client, mut changed, moved, missing } = match answer {
         Ok(answer) => answer,
         Err(problem) => {
             if !state.set_problem(problem.clone()) {
                 return Changed::Some(BTreeSet::new());
             }
             tracing::warn!(registry = registry.name_any(), reason = %problem.reason, message = problem.message, "the registry cannot be used");
-            return Changed::All;
+            return Changed::All(BTreeSet::new());
         }
     };
     ctx.metrics.looked(&registry.namespace().unwrap_or_default(), &registry.name_any());
@@ -125,7 +128,7 @@ async fn look(registry: &ModelRegistry, ctx: &Context, state: &RegistryState, wa
         state.doubt(name);
     }
     changed.extend(missing);
-    if is_news { Changed::All } else { Changed::Some(changed) }
+    if is_news { Changed::All(moved) } else { Changed::Some(changed) }
 }
 
 struct Answer {
@@ -133,6 +136,8 @@ struct Answer {
     client: Registry,
     /// The models of which the answer is news.
     changed: BTreeSet<String>,
+    /// Those of them whose statuses tell of other versions.
+    moved: BTreeSet<String>,
     /// The watched models that are not in the answer.
     missing: BTreeSet<String>,
 }
@@ -151,20 +156,28 @@ async fn ask(
     // Where nothing is watched yet, some question still shows whether the registry answers.
     let probe = BTreeSet::from(["pointsman".to_owned()]);
     let names = if watched.is_empty() { &probe } else { watched };
-    let (asked_at, mut changed, mut missing) = (Instant::now(), BTreeSet::new(), watched.clone());
-    let (own, mut unlisted) = (Name::of(registry), BTreeSet::new());
+    let (asked_at, own, mut missing) = (Instant::now(), Name::of(registry), watched.clone());
+    let (mut changed, mut moved, mut unlisted) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     let learn = |model: ModelFacts| {
         missing.remove(&model.name);
         if state.learn_by_polling(&model.name, &model, asked_at) {
-            if is_unlisted(ctx, &own, &model) {
+            let mirrors = mirrors(ctx, &own, &model);
+            if mirrors.iter().any(|mirror| is_unlisted(mirror, &model)) {
                 unlisted.insert(model.name.clone());
+            }
+            if mirrors.iter().any(|mirror| is_moved(mirror, &model)) {
+                moved.insert(model.name.clone());
             }
             changed.insert(model.name);
         }
     };
     client.look_each(names, learn).await.map_err(Problem::from)?;
+    tracing::debug!(
+        registry = own.name(), watched = watched.len(), changed = changed.len(), moved = moved.len(), missing = missing.len(), took = ?asked_at.elapsed(),
+        "the registry was looked at"
+    );
     list_together(state, &client, &unlisted).await;
-    Ok(Answer { connection, client, changed, missing })
+    Ok(Answer { connection, client, changed, moved, missing })
 }
 
 pub async fn connection(registry: &ModelRegistry, ctx: &Context) -> Result<Connection, Problem> {

@@ -2,6 +2,7 @@
 //!
 //! Absent: anything that must survive a restart. That is in the cluster.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -62,7 +63,7 @@ struct Inner {
     next_look: Option<Instant>,
     request: Option<String>,
     generation: Option<i64>,
-    model_requests: HashMap<Name, String>,
+    requests: HashMap<(Cow<'static, str>, Name), String>,
     server_version: Option<String>,
 }
 
@@ -284,10 +285,10 @@ impl RegistryState {
         inner.useless_versions.insert((model.to_owned(), version.to_owned()), Instant::now());
     }
 
-    /// Whether an object's request to look now is new; it counts as acted on from then.
-    pub fn is_new_request(&self, object: &Name, request: Option<&String>) -> bool {
+    /// Whether a request to look now, written on an object of this kind, is new; it counts as acted on from then.
+    pub fn is_new_request(&self, kind: Cow<'static, str>, object: &Name, request: Option<&String>) -> bool {
         let Some(request) = request else { return false };
-        lock(&self.inner).model_requests.insert(object.clone(), request.clone()).as_ref() != Some(request)
+        lock(&self.inner).requests.insert((kind, object.clone()), request.clone()).as_ref() != Some(request)
     }
 }
 

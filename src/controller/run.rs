@@ -334,16 +334,37 @@ fn spawn_watches(tasks: &mut JoinSet<()>, ctx: &Arc<Context>, shard: Option<&str
         let models = api(ctx, namespace);
         tasks.spawn(follow(models, sharded(), watch, own(), |ctx| &ctx.shelves.models, watch::model_changed));
         let bindings = api(ctx, namespace);
-        tasks.spawn(follow(bindings, sharded(), watch, own(), |ctx| &ctx.shelves.bindings, watch::binding_changed));
+        tasks.spawn(behind_models(
+            own(),
+            follow(bindings, sharded(), watch, own(), |ctx| &ctx.shelves.bindings, watch::binding_changed),
+        ));
         let workloads = api(ctx, namespace);
-        tasks.spawn(follow_labelled(workloads, watch, own(), |ctx| &ctx.shelves.workloads, watch::workload_changed));
+        tasks.spawn(behind_models(
+            own(),
+            follow_labelled(workloads, watch, own(), |ctx| &ctx.shelves.workloads, watch::workload_changed),
+        ));
         let pods = api(ctx, namespace);
-        tasks.spawn(follow_labelled(pods, watch, own(), |ctx| &ctx.shelves.pods, watch::attendant_changed));
+        tasks.spawn(behind_models(
+            own(),
+            follow_labelled(pods, watch, own(), |ctx| &ctx.shelves.pods, watch::attendant_changed),
+        ));
         let sets = api(ctx, namespace);
-        tasks.spawn(follow_labelled(sets, watch, own(), |ctx| &ctx.shelves.replica_sets, watch::attendant_changed));
+        tasks.spawn(behind_models(
+            own(),
+            follow_labelled(sets, watch, own(), |ctx| &ctx.shelves.replica_sets, watch::attendant_changed),
+        ));
         let jobs = api(ctx, namespace);
-        tasks.spawn(follow_labelled(jobs, watch, own(), |ctx| &ctx.shelves.jobs, watch::attendant_changed));
+        tasks.spawn(behind_models(
+            own(),
+            follow_labelled(jobs, watch, own(), |ctx| &ctx.shelves.jobs, watch::attendant_changed),
+        ));
     }
+}
+
+/// Follows a kind when the models are known: a registry's answer takes longer than all listings, and needs nothing but those.
+async fn behind_models(ctx: Arc<Context>, following: impl Future<Output = ()> + Send) {
+    ctx.shelves.models.wait_until_filled(scopes(&ctx).len()).await;
+    following.await;
 }
 
 /// What the loops listen to beside their queues.
@@ -380,7 +401,7 @@ fn looped<K, Pass>(
     ctx: &Arc<Context>,
     ends: (Queue, Queued),
     reconcile: fn(Arc<K>, Arc<Context>, Place) -> Pass,
-    (mut started, mut stopping): (signal::Receiver<bool>, signal::Receiver<bool>),
+    (mut started, stopping): (signal::Receiver<bool>, signal::Receiver<bool>),
 ) -> impl Future<Output = ()> + Send + use<K, Pass>
 where
     K: Send + Shelved + Sync + 'static,
@@ -388,11 +409,10 @@ where
 {
     let ctx = Arc::clone(ctx);
     async move {
-        tokio::select! {
-            _ = started.wait_for(|started| *started) => {}
-            // Asked to stop before there was anything to do.
-            _ = stopping.wait_for(|stop| *stop) => return,
-        }
+        let beginning = async {
+            let _ = started.wait_for(|started| *started).await;
+            shelf(&ctx).all_names()
+        };
         let depth = ctx.metrics.queue_depth.get_or_create(&Kind { kind }).clone();
         let pass = |name: Name, place: Place| {
             let ctx = Arc::clone(&ctx);
@@ -403,7 +423,7 @@ where
                 outcome.unwrap_or_else(|failure| try_again(&name, &failure, &ctx))
             }
         };
-        turn(ends, depth, room, pass, stopping).await;
+        turn(ends, beginning, depth, room, pass, stopping).await;
     }
 }
 
@@ -415,10 +435,12 @@ async fn fill_caches(ctx: &Context, readiness: &Readiness, look_early: Option<&s
         shelves.kept.wait_until_filled(watches).await;
     }
     shelves.models.wait_until_filled(watches).await;
-    shelves.bindings.wait_until_filled(watches).await;
     if let Some(look) = look_early {
         look.send_replace(true);
     }
+    shelves.bindings.wait_until_filled(watches).await;
+    // What is written back needs the bindings.
+    ctx.queues.registries.wake_all(shelves.registries.all_names());
     shelves.workloads.wait_until_filled(watches).await;
     shelves.replica_sets.wait_until_filled(watches).await;
     shelves.pods.wait_until_filled(watches).await;

@@ -135,10 +135,14 @@ impl<K: Shelved> Shelf<K> {
         self.names(key).iter().filter_map(|name| self.get(name)).filter(is_meant).collect()
     }
 
+    /// The names of all objects.
+    pub fn all_names(&self) -> Vec<Name> {
+        lock(&self.inner).objects.keys().cloned().collect()
+    }
+
     /// Every object, one unpacked at a time.
     pub fn all(&self) -> impl Iterator<Item = K> + '_ {
-        let names: Vec<Name> = lock(&self.inner).objects.keys().cloned().collect();
-        names.into_iter().filter_map(|name| self.get(&name))
+        self.all_names().into_iter().filter_map(|name| self.get(&name))
     }
 
     /// Puts what a watch showed on the shelf, less what is never read.
@@ -211,6 +215,11 @@ impl<K: Shelved> Shelf<K> {
     /// Whether all is there that so many watches list.
     pub fn is_filled(&self, watches: usize) -> bool {
         self.filled.borrow().len() >= watches
+    }
+
+    /// Whether all is there that this watch lists.
+    pub fn was_filled_by(&self, watch: u16) -> bool {
+        self.filled.borrow().contains(&usize::from(watch))
     }
 
     /// Waits until all is there that so many watches list.

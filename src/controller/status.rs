@@ -25,6 +25,7 @@ where
     match written {
         Ok(mut written) => {
             shelf.put_own(&mut written);
+            tracing::debug!(kind, name = written.name_any(), "wrote a status");
             Ok(true)
         }
         // Deleted meanwhile: there is nothing left to write to.

@@ -51,7 +51,7 @@ impl Telling {
     }
 
     /// Gives up a pass's place for another binding's Deployment, and waits until none is waiting for one; or until so many
-    /// statuses wait, or this one for so long, that it goes first. What is to be told is packed meanwhile.
+    /// statuses wait, or this one for so long, that it goes first. What has to wait is packed meanwhile.
     ///
     /// # Errors
     /// Where what was packed cannot be read again.
@@ -59,6 +59,11 @@ impl Telling {
     where
         T: DeserializeOwned + Serialize,
     {
+        if !deciding.is_full()
+            && let (Ok(waiting), Ok(writer)) = (self.waiting.try_acquire(), self.writers.try_acquire())
+        {
+            return Ok((Turn { _place: None, _permits: [Some(waiting), Some(writer)] }, told));
+        }
         let packed = lock(&self.packer).pack(&Whole::of(&told));
         drop(told);
         // Neither semaphore is ever closed.

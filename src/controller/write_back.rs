@@ -32,9 +32,10 @@ struct Inner {
     is_stale: bool,
 }
 
-/// Begins to write what is not written yet, unless that is under way already.
+/// Begins to write what is not written yet, unless that is under way already, or the bindings are not known yet: a tag of a
+/// binding that nobody knows is taken off.
 pub fn write_back(registry: &Arc<ModelRegistry>, ctx: &Arc<Context>) {
-    if !registry.spec.write_back.deployment_tags || registry.spec.suspend {
+    if !registry.spec.write_back.deployment_tags || registry.spec.suspend || !ctx.knows_bindings() {
         return;
     }
     let own = Name::of(registry.as_ref());
