@@ -179,8 +179,13 @@ impl Context {
     /// Wakes the loops of the registered models that have one of these names in a registry.
     pub fn wake_models_named(&self, registry: &Name, models: &BTreeSet<String>) {
         for model in models {
-            self.queues.models.wake_all(self.shelves.models.names(of_registered_name(registry, model)));
+            self.wake_model_named(registry, model);
         }
+    }
+
+    /// Wakes the loops of the registered models that have this name in a registry.
+    pub fn wake_model_named(&self, registry: &Name, model: &str) {
+        self.queues.models.wake_all(self.shelves.models.names(of_registered_name(registry, model)));
     }
 
     /// Wakes the loops of the bindings that follow a registered model.

@@ -127,7 +127,7 @@ async fn usable_registry(
     if let Some(problem) = state.problem() {
         return Err(problem);
     }
-    if state.registry().is_none() {
+    if state.registry().is_none() || !state.is_told(model.model_name()) {
         return Err(if registry.spec.suspend {
             Problem::new(Reason::Suspended, format!("ModelRegistry {name} is suspended and was not looked at yet"))
         } else {

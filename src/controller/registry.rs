@@ -162,11 +162,16 @@ async fn ask(
         missing.remove(&model.name);
         if state.learn_by_polling(&model.name, &model, asked_at) {
             let mirrors = mirrors(ctx, &own, &model);
-            if mirrors.iter().any(|mirror| is_unlisted(mirror, &model)) {
+            let is_new = mirrors.iter().any(|mirror| is_unlisted(mirror, &model));
+            if is_new {
                 unlisted.insert(model.name.clone());
             }
             if mirrors.iter().any(|mirror| is_moved(mirror, &model)) {
                 moved.insert(model.name.clone());
+                // Its versions are known: it waits for no other page.
+                if !is_new && state.let_ahead(&model.name, &connection, &client) {
+                    ctx.wake_model_named(&own, &model.name);
+                }
             }
             changed.insert(model.name);
         }

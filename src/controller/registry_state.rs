@@ -51,6 +51,10 @@ struct Inner {
     facts: HashMap<String, Seen>,
     packer: Packer,
     listed: HashMap<String, Vec<ListedVersion>>,
+    /// Whether one look at all of them came to its end.
+    was_looked_through: bool,
+    /// Models that do not wait for the end of the first one.
+    ahead: HashSet<String>,
     /// Models that an answer lacked, and that no direct question was answered for since.
     doubted: HashSet<String>,
     /// The names of the watched models, until one more or less is watched.
@@ -138,10 +142,31 @@ impl RegistryState {
         next.map_or(Duration::ZERO, |next| next.saturating_duration_since(Instant::now()))
     }
 
+    /// A page of the first look told of a model that need not wait for the others. False where a look came to its end before.
+    pub fn let_ahead(&self, model: &str, connection: &Connection, registry: &Registry) -> bool {
+        let mut inner = lock(&self.inner);
+        if inner.was_looked_through || inner.problem.is_some() {
+            return false;
+        }
+        if inner.registry.is_none() {
+            (inner.registry, inner.connection) = (Some(registry.clone()), Some(connection.clone()));
+        }
+        inner.ahead.insert(model.to_owned());
+        true
+    }
+
+    /// Whether all that can be asked of all models together was asked, or all that this one needs.
+    pub fn is_told(&self, model: &str) -> bool {
+        let inner = lock(&self.inner);
+        inner.was_looked_through || inner.ahead.contains(model)
+    }
+
     /// The registry answered. True where that is news.
     pub fn set_answering(&self, connection: Connection, registry: Registry) -> bool {
         let mut inner = lock(&self.inner);
-        let is_news = inner.problem.is_some() || inner.registry.is_none();
+        let is_news = inner.problem.is_some() || !inner.was_looked_through;
+        inner.was_looked_through = true;
+        inner.ahead = HashSet::new();
         inner.failures = 0;
         if inner.connection.as_ref() != Some(&connection) {
             inner.stores = None;
@@ -296,4 +321,34 @@ impl RegistryState {
 fn is_moved(before: &ModelFacts, after: &ModelFacts) -> bool {
     let is_same = before.created_at == after.created_at;
     is_same && after.aliases.iter().any(|(alias, version)| before.aliases.get(alias) != Some(version))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::Reason;
+
+    fn connected() -> (Connection, Registry) {
+        let connection = Connection::new("http://127.0.0.1:1".to_owned());
+        (connection.clone(), Registry::connect(connection).expect("a client, and no request"))
+    }
+
+    #[test]
+    fn a_model_goes_ahead_of_the_first_look_and_of_no_other() {
+        let (state, (connection, registry)) = (RegistryState::default(), connected());
+        assert!(state.let_ahead("moved", &connection, &registry));
+        assert!(state.registry().is_some(), "it is what the model's own loop asks");
+        assert!(state.is_told("moved") && !state.is_told("other"));
+        assert!(state.set_answering(connection.clone(), registry.clone()), "all models have to learn of it");
+        assert!(state.is_told("other"));
+        assert!(!state.let_ahead("moved", &connection, &registry));
+        assert!(!state.set_answering(connection, registry), "that it answers is no news any more");
+    }
+
+    #[test]
+    fn nothing_goes_ahead_of_a_look_at_a_registry_that_could_not_be_used() {
+        let (state, (connection, registry)) = (RegistryState::default(), connected());
+        state.set_problem(Problem::new(Reason::RegistryUnreachable, "no answer"));
+        assert!(!state.let_ahead("moved", &connection, &registry));
+    }
 }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pointsman_env::interceptor::{When, matching};
+use pointsman_env::interceptor::{Fault, When, matching};
 use pointsman_env::kinds::{ALIAS_BINDING, DEPLOYMENT, LEASE, REGISTERED_MODEL};
 use pointsman_env::{Operator, OperatorOptions};
 use serde_json::{Value, json};
@@ -18,6 +18,7 @@ scenarios!(
     a_move_costs_four_writes_beside_its_events,
     a_request_to_look_now_is_answered_at_once,
     it_is_ready_only_when_its_caches_are_filled_and_stops_in_peace,
+    an_api_server_that_streams_no_lists_is_read_in_pages,
     without_its_roles_it_cannot_read,
     another_replica_takes_over_when_the_leader_is_killed_with_a_move_pending,
     a_leader_that_was_paused_past_its_lease_writes_nothing_and_ends,
@@ -194,6 +195,22 @@ async fn it_is_ready_only_when_its_caches_are_filled_and_stops_in_peace(world: A
     };
     let (started, ()) = tokio::join!(starting, held);
     started.unwrap();
+    stage.end().await
+}
+
+async fn an_api_server_that_streams_no_lists_is_read_in_pages(world: Arc<World>) -> Told {
+    let mut stage = Stage::new(&world, "paged lists").await;
+    stage.set().await;
+    stage.runs("1").await;
+    assert!(stage.operator.stop().unwrap().success(), "{}", stage.operator.log_tail(20));
+    // As one answers that is older, or has the feature switched off.
+    let message = "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled";
+    let refusal = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": "Invalid",
+        "code": 422, "message": message});
+    stage.api.inject(matching::watch("sendInitialEvents"), Fault::json(422, refusal.to_string()), None);
+    stage.alias("2").await;
+    stage.operator.start_again().await.unwrap();
+    stage.runs("2").await;
     stage.end().await
 }
 
