@@ -329,6 +329,8 @@ mod tests {
     use crate::api::Reason;
 
     fn connected() -> (Connection, Registry) {
+        // Another test may have chosen the provider already.
+        _ = rustls::crypto::ring::default_provider().install_default();
         let connection = Connection::new("http://127.0.0.1:1".to_owned());
         (connection.clone(), Registry::connect(connection).expect("a client, and no request"))
     }

@@ -120,7 +120,16 @@ async fn server_that_is_away_is_no_reason_to_ask_otherwise() -> Outcome {
     let server = Hostile::start(|_, _| Reply::typed("500 Oops", "text/plain", "database is locked")).await?;
     let registry = server.registry(Credentials::None)?;
     assert_eq!(registry.look(&names(3)).await.err().map(|fault| fault.reason()), Some(Reason::RegistryUnreachable));
-    assert_eq!((server.heads().len(), registry.habit()), (1, Habit::default()));
+    assert_eq!((server.heads().len(), registry.habit()), (2, Habit::default()));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_page_that_failed_once_is_asked_for_again() -> Outcome {
+    let oops = Reply::typed("500 Oops", "text/plain", "AST constructor recursion depth mismatch");
+    let server = Hostile::start(move |number, _| if number == 0 { oops.clone() } else { page(&["a"], None) }).await?;
+    let facts = server.registry(Credentials::None)?.look(&BTreeSet::from(["a".to_owned()])).await?;
+    assert_eq!((facts.len(), server.heads().len()), (1, 2));
     Ok(())
 }
 
