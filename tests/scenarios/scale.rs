@@ -104,8 +104,10 @@ async fn an_ill_registry_is_asked_more_and_more_seldom_and_says_so(world: Arc<Wo
     stage.place.eventually("it says how often it is asked", PATIENCE, &MODEL_REGISTRY, "mlflow", says_so).await;
     let looks: Vec<Request> =
         stage.registry.since(mark).into_iter().filter(|request| request.path.ends_with("/search")).collect();
-    let gaps: Vec<f32> = looks.windows(2).map(|pair| (pair[1].at - pair[0].at).as_secs_f32()).collect();
-    assert!(gaps.iter().any(|gap| *gap >= 3.5), "{gaps:?}");
+    let mut gaps: Vec<f32> = looks.windows(2).map(|pair| (pair[1].at - pair[0].at).as_secs_f32()).collect();
+    // Within a look, a page that failed is asked for once more.
+    gaps.retain(|gap| *gap >= 0.5);
+    assert!(gaps.last().is_some_and(|last| *last >= 3.5), "{gaps:?}");
     assert_eq!(reason(&stage.binding().await), "RegistryUnreachable");
     // It is well again, and is asked at once by a person.
     stage.registry.clear();
