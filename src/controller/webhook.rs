@@ -30,8 +30,9 @@ const SELDOM: Duration = Duration::from_secs(60);
 const WITHOUT_KEY: Duration = Duration::from_secs(600);
 /// How often a new webhook is read back, and how often one that is known: each time another of the server's workers may answer.
 const READ_BACK: (usize, usize) = (12, 2);
-/// How often deleting is tried on such a server: only the worker that wrote a webhook can read, and so delete, it.
-const DELETE_ATTEMPTS: usize = 24;
+/// How often, and with what pauses, deleting is tried on such a server: only the worker that wrote a webhook can read, and so
+/// delete, it. Without a pause a busy machine gives one connection after another to the same worker.
+const DELETE_ATTEMPTS: (usize, Duration) = (24, Duration::from_millis(200));
 /// How long an object that is being deleted waits for its webhook to be removed.
 const LET_GO: SignedDuration = SignedDuration::from_secs(60);
 /// The longest name that MLflow takes.
@@ -54,10 +55,8 @@ pub fn attend(registry: &Arc<ModelRegistry>, ctx: &Arc<Context>, state: &Arc<Reg
     let (registry, ctx, state) = (Arc::clone(registry), Arc::clone(ctx), Arc::clone(state));
     tokio::spawn(async move {
         let kept = look_after(&registry, &ctx, &state, &client).await;
-        let next = match &kept.problem {
-            Some(problem) if problem.reason == Reason::WebhookKeyMissing => WITHOUT_KEY,
-            _ => interval(&registry).max(SELDOM),
-        };
+        let is_lost = kept.problem.as_ref().is_some_and(|problem| problem.reason == Reason::WebhookKeyMissing);
+        let next = if is_lost && kept.webhook.is_none() { WITHOUT_KEY } else { interval(&registry).max(SELDOM) };
         state.webhook.end(kept, next);
         ctx.queues.registries.wake(Name::of(registry.as_ref()));
     });
@@ -136,6 +135,11 @@ impl<'a> Keeping<'a> {
     }
 
     async fn keep(&self) -> Kept {
+        if let Some(left) = self.left_behind()
+            && let Err(problem) = self.withdraw(&left.id).await
+        {
+            return Kept { webhook: Some(left.clone()), problem: Some(problem), ..Kept::default() };
+        }
         let (id, made) = match self.register().await {
             Ok(registered) => registered,
             Err(problem) => return Kept::hindered(problem),
@@ -145,11 +149,18 @@ impl<'a> Keeping<'a> {
         let read_back = if proven.is_ok() { self.read_back(is_new).await } else { Ok(()) };
         let problem = proven.err().or(read_back.err());
         let is_lost = problem.as_ref().is_some_and(|problem| problem.reason == Reason::WebhookKeyMissing);
-        if is_lost && self.withdraw(&id).await {
+        if is_lost && self.withdraw(&id).await.is_ok() {
             return Kept { is_gone: true, problem, ..Kept::default() };
         }
         let webhook = RegisteredWebhook { id, url: self.url.clone() };
         Kept { webhook: Some(webhook), is_new, is_gone: false, problem }
+    }
+
+    /// The webhook that an earlier look could not withdraw from a server without a key.
+    fn left_behind(&self) -> Option<&RegisteredWebhook> {
+        let status = self.registry.status.as_ref()?;
+        let told = find(&status.conditions, WEBHOOK_READY)?;
+        status.webhook.as_ref().filter(|_| told.reason == Reason::WebhookKeyMissing.as_str())
     }
 
     /// The id of the webhook, which is there and as it should be then; and whether MLflow's workers do not know it so yet.
@@ -217,14 +228,16 @@ impl<'a> Keeping<'a> {
         Ok(())
     }
 
-    /// On a server without a key a webhook of ours would silence everybody's. True where it is gone.
-    async fn withdraw(&self, id: &str) -> bool {
-        for _ in 0..DELETE_ATTEMPTS {
+    /// On a server without a key a webhook of ours would silence everybody's.
+    async fn withdraw(&self, id: &str) -> Result<(), Problem> {
+        let (attempts, pause) = DELETE_ATTEMPTS;
+        for _ in 1..attempts {
             if self.client.delete_webhook(id).await.is_ok() {
-                return true;
+                return Ok(());
             }
+            tokio::time::sleep(pause).await;
         }
-        false
+        self.client.delete_webhook(id).await.map_err(problem)
     }
 }
 
