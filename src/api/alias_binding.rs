@@ -180,6 +180,7 @@ pub enum WorkloadDeletionPolicy {
 
 /// What is wanted, what runs, is it well, why not, and what ran before.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[schemars(extend("x-kubernetes-map-type" = "atomic"))] // one writer: who wrote each of its fields is kept by nobody
 #[serde(rename_all = "camelCase")]
 pub struct AliasBindingStatus {
     /// The generation of the spec that the rest of the status speaks of.

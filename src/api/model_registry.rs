@@ -259,6 +259,7 @@ pub enum AllowedFrom {
 
 /// What was seen of a registry.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[schemars(extend("x-kubernetes-map-type" = "atomic"))] // one writer: who wrote each of its fields is kept by nobody
 #[serde(rename_all = "camelCase")]
 pub struct ModelRegistryStatus {
     /// The generation of the spec that the rest of the status speaks of.

@@ -111,6 +111,7 @@ pub struct DeclaredAlias {
 
 /// The mirror of what the registry says.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[schemars(extend("x-kubernetes-map-type" = "atomic"))] // one writer: who wrote each of its fields is kept by nobody
 #[serde(rename_all = "camelCase")]
 pub struct RegisteredModelStatus {
     /// The generation of the spec that the rest of the status speaks of.
