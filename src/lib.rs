@@ -10,6 +10,7 @@ pub mod api;
 pub mod artifact;
 pub mod cli;
 pub mod controller;
+pub mod protobuf;
 pub mod registry;
 pub mod rollout;
 pub mod webhook;

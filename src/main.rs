@@ -17,6 +17,7 @@ use kube::{Client, Config};
 use pointsman::api::custom_resource_definitions;
 use pointsman::cli::{Arguments, Command, LogFormat, RunArguments};
 use pointsman::controller::{Election, Fence, Settings, WebhookSettings, run};
+use pointsman::protobuf::{ask_for_protobuf, read_protobuf};
 use tokio::signal::unix::{SignalKind, signal};
 use tower::filter::FilterLayer;
 use tower::retry::RetryLayer;
@@ -133,6 +134,8 @@ fn fenced_client(config: Config, fence: Fence) -> Result<Client, Failure> {
     };
     let service = ServiceBuilder::new()
         .layer(FilterLayer::new(admit))
+        .map_request(ask_for_protobuf)
+        .map_response(read_protobuf)
         .layer(config.base_uri_layer())
         .layer(RetryLayer::new(RetryPolicy::server_retry()))
         .option_layer(config.auth_layer()?)

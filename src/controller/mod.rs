@@ -29,6 +29,7 @@ mod shelved;
 mod status;
 mod telling;
 mod watch;
+mod watched;
 mod webhook;
 mod webhook_state;
 mod write_back;

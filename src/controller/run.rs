@@ -32,8 +32,9 @@ use super::receiver::Receiver;
 use super::registry_state::RegistryStates;
 use super::shelf::{Shelf, Shelved};
 use super::watch::{self, follow, follow_labelled};
+use super::watched::Watched;
 use super::{binding, model, registry};
-use crate::api::{AliasBinding, names};
+use crate::api::{AliasBinding, ModelRegistry, names};
 use crate::webhook::{self, Certificate};
 
 /// How long Events that are still to be written may take when the operator ends.
@@ -325,7 +326,7 @@ fn spawn_watches(tasks: &mut JoinSet<()>, ctx: &Arc<Context>, shard: Option<&str
     let sharded = || shard.map_or_else(all, |selector| all().labels(selector));
     for (namespace, watch) in scopes(ctx).into_iter().zip(0..) {
         let own = || Arc::clone(ctx);
-        let registries = api(ctx, namespace);
+        let registries: Api<Watched<ModelRegistry>> = api(ctx, namespace);
         if shard.is_some() {
             let registries = registries.clone();
             tasks.spawn(follow(registries, sharded(), watch, own(), |ctx| &ctx.shelves.kept, watch::registry_changed));

@@ -143,6 +143,7 @@ fn keep_annotations(metadata: &mut ObjectMeta, read: &[&str]) {
     metadata.managed_fields = None;
     metadata.resource_version = None;
     metadata.generation = None;
+    metadata.finalizers = None;
     if let Some(annotations) = &mut metadata.annotations {
         annotations.retain(|key, _| read.contains(&key.as_str()));
     }

@@ -4,19 +4,22 @@
 
 use std::collections::HashSet;
 use std::fmt::Debug;
+use std::pin::pin;
 use std::sync::Arc;
 
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
 use k8s_openapi::NamespaceResourceScope;
 use kube::api::ListParams;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
 
 use super::context::Context;
 use super::name::Name;
 use super::shelf::{Put, Shelf, Shelved};
 use super::shelved::{binding_of, registry_of};
+use super::watched::{Own, Watched};
 use crate::api::{AliasBinding, ModelRegistry, RegisteredModel, names};
 use crate::workload::Workload;
 
@@ -28,16 +31,23 @@ const PAGE: u32 = 100;
 ///
 /// `watch` is this watch's number, other than that of any other watch of the same shelf.
 pub async fn follow<K>(
-    api: Api<K>,
+    api: Api<Watched<K>>,
     config: watcher::Config,
     watch: u16,
     ctx: Arc<Context>,
     shelf: fn(&Context) -> &Shelf<K>,
     changed: fn(&Arc<Context>, &K, Put),
 ) where
-    K: Clone + Debug + Send + Shelved + 'static,
+    K: Clone + Debug + Own + Send + Shelved + 'static,
+    Watched<K>: DeserializeOwned,
 {
-    follow_own(api, config, watch, &ctx, shelf(&ctx), |_| true, changed).await;
+    let following = Following {
+        watch,
+        shelf: shelf(&ctx),
+        is_own: |_: &K| true,
+        changed: |object: &K, put| changed(&ctx, object, put),
+    };
+    following.follow(api, config, |Watched(object)| object).await;
 }
 
 /// The same for what carries a binding's label. In a shard only what belongs to the shard's own bindings is kept.
@@ -56,26 +66,91 @@ pub async fn follow_labelled<K>(
         ctx.shelves.bindings.wait_until_filled(ctx.namespaces.len().max(1)).await;
     }
     let config = watcher::Config::default().labels(names::BINDING_LABEL);
-    follow_own(api, config, watch, &ctx, shelf(&ctx), is_own, changed).await;
+    let following =
+        Following { watch, shelf: shelf(&ctx), is_own, changed: |object: &K, put| changed(&ctx, object, put) };
+    following.follow(api, config, |object| object).await;
 }
 
-async fn follow_own<K>(
-    api: Api<K>,
-    config: watcher::Config,
+/// One watch: where what it shows is put, and who is told.
+struct Following<'a, K, IsOwn, Changed> {
     watch: u16,
-    ctx: &Arc<Context>,
-    shelf: &Shelf<K>,
-    is_own: impl Fn(&K) -> bool,
-    changed: fn(&Arc<Context>, &K, Put),
-) where
-    K: Clone + Debug + Send + Shelved + 'static,
+    shelf: &'a Shelf<K>,
+    is_own: IsOwn,
+    changed: Changed,
+}
+
+impl<K, IsOwn, Changed> Following<'_, K, IsOwn, Changed>
+where
+    K: Shelved,
+    IsOwn: Fn(&K) -> bool,
+    Changed: Fn(&K, Put),
 {
-    let tell = |object: &K, put| changed(ctx, object, put);
-    // Streamed out of the API server's cache: pages of our own kinds it reads from etcd again, at three times the cost.
-    let streamed = watcher(api.clone(), config.clone().streaming_lists()).default_backoff();
-    keep(std::pin::pin!(streamed), watch, shelf, &is_own, tell).await;
-    let paged = watcher(api, config.page_size(PAGE)).default_backoff();
-    keep(std::pin::pin!(paged), watch, shelf, &is_own, tell).await;
+    /// Follows for ever. `object` makes what is kept of what is shown.
+    async fn follow<W>(&self, api: Api<W>, config: watcher::Config, object: fn(W) -> K)
+    where
+        W: Clone + Debug + DeserializeOwned + Resource<DynamicType = ()> + Send + 'static,
+    {
+        // Streamed out of the API server's cache: pages of our own kinds it reads from etcd again, at three times the cost.
+        let streamed = watcher(api.clone(), config.clone().streaming_lists()).default_backoff();
+        self.keep(pin!(streamed.map_ok(|event| map(event, object)))).await;
+        let paged = watcher(api, config.page_size(PAGE)).default_backoff();
+        self.keep(pin!(paged.map_ok(|event| map(event, object)))).await;
+    }
+
+    /// Keeps the shelf for as long as there are events, or until the API server says that it streams no lists.
+    async fn keep(&self, mut events: impl Stream<Item = Result<Event<K>, watcher::Error>> + Unpin) {
+        let mut listed = HashSet::new();
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(Event::Init) => listed.clear(),
+                Ok(Event::InitApply(object)) => {
+                    listed.insert(Name::of(&object));
+                    self.put(object);
+                }
+                Ok(Event::InitDone) => self.end_listing(&std::mem::take(&mut listed)),
+                Ok(Event::Apply(object)) => self.put(object),
+                Ok(Event::Delete(object)) => {
+                    self.shelf.remove(&Name::of(&object));
+                    (self.changed)(&object, Put::Moved);
+                }
+                Err(error) if refuses_to_stream(&error) => {
+                    tracing::debug!(kind = %K::kind(&()), %error, "the API server streams no lists; they are read in pages");
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!(kind = %K::kind(&()), %error, "a watch broke off and is taken up again");
+                }
+            }
+        }
+    }
+
+    fn put(&self, mut object: K) {
+        if !(self.is_own)(&object) {
+            return self.shelf.remove(&Name::of(&object));
+        }
+        let put = self.shelf.put(self.watch, &mut object);
+        if put != Put::Known && self.shelf.was_filled_by(self.watch) {
+            (self.changed)(&object, put);
+        }
+    }
+
+    fn end_listing(&self, listed: &HashSet<Name>) {
+        tracing::debug!(kind = %K::kind(&()), objects = listed.len(), "listed");
+        for object in &self.shelf.retain(self.watch, listed) {
+            (self.changed)(object, Put::Moved);
+        }
+        self.shelf.is_filled_by(self.watch);
+    }
+}
+
+fn map<W, K>(event: Event<W>, object: fn(W) -> K) -> Event<K> {
+    match event {
+        Event::Apply(shown) => Event::Apply(object(shown)),
+        Event::Delete(shown) => Event::Delete(object(shown)),
+        Event::Init => Event::Init,
+        Event::InitApply(shown) => Event::InitApply(object(shown)),
+        Event::InitDone => Event::InitDone,
+    }
 }
 
 /// Reads what belongs to a binding that came into this shard: the watches passed it by while it was another's.
@@ -102,56 +177,6 @@ where
         }
         Err(error) => {
             tracing::warn!(kind = %K::kind(&()), %error, "what belongs to a binding that came into this shard cannot be read; it is seen when it changes");
-        }
-    }
-}
-
-/// Keeps a shelf for as long as there are events, or until the API server says that it streams no lists.
-async fn keep<K: Shelved>(
-    mut events: impl Stream<Item = Result<Event<K>, watcher::Error>> + Unpin,
-    watch: u16,
-    shelf: &Shelf<K>,
-    is_own: impl Fn(&K) -> bool,
-    changed: impl Fn(&K, Put),
-) {
-    let mut listed = HashSet::new();
-    let put = |mut object: K| {
-        if !is_own(&object) {
-            shelf.remove(&Name::of(&object));
-            return object;
-        }
-        let put = shelf.put(watch, &mut object);
-        if put != Put::Known && shelf.was_filled_by(watch) {
-            changed(&object, put);
-        }
-        object
-    };
-    while let Some(event) = events.next().await {
-        match event {
-            Ok(Event::Init) => listed.clear(),
-            Ok(Event::InitApply(object)) => {
-                listed.insert(Name::of(&put(object)));
-            }
-            Ok(Event::InitDone) => {
-                tracing::debug!(kind = %K::kind(&()), objects = listed.len(), "listed");
-                let gone = shelf.retain(watch, &std::mem::take(&mut listed));
-                for object in &gone {
-                    changed(object, Put::Moved);
-                }
-                shelf.is_filled_by(watch);
-            }
-            Ok(Event::Apply(object)) => _ = put(object),
-            Ok(Event::Delete(object)) => {
-                shelf.remove(&Name::of(&object));
-                changed(&object, Put::Moved);
-            }
-            Err(error) if refuses_to_stream(&error) => {
-                tracing::debug!(kind = %K::kind(&()), %error, "the API server streams no lists; they are read in pages");
-                return;
-            }
-            Err(error) => {
-                tracing::warn!(kind = %K::kind(&()), %error, "a watch broke off and is taken up again");
-            }
         }
     }
 }
@@ -230,7 +255,8 @@ mod tests {
     async fn after(events: Vec<Event<Pod>>) -> (Shelf<Pod>, Vec<String>) {
         let (shelf, told) = (Shelf::default(), Mutex::new(Vec::new()));
         let tell = |pod: &Pod, _| told.lock().expect("nothing panics").push(pod.name_any());
-        keep(futures::stream::iter(events.into_iter().map(Ok)), 0, &shelf, |_| true, tell).await;
+        let following = Following { watch: 0, shelf: &shelf, is_own: |_: &Pod| true, changed: tell };
+        following.keep(futures::stream::iter(events.into_iter().map(Ok))).await;
         (shelf, told.into_inner().expect("nothing panics"))
     }
 

@@ -23,27 +23,48 @@ pub fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// Takes out of a pod template what Pointsman writes, and the moment of a `kubectl rollout restart`, which changes nothing.
+/// A part of a pod template that Pointsman writes into beside others.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Part {
+    /// The template's labels.
+    Label,
+    /// The template's annotations.
+    Annotation,
+    /// A container's environment.
+    Variable,
+}
+
+/// Whether Pointsman writes what has this name, or it is the moment of a `kubectl rollout restart`, which changes nothing.
+#[must_use]
+pub fn is_ours(part: Part, name: &str) -> bool {
+    match part {
+        Part::Label => name == names::BINDING_LABEL,
+        Part::Annotation => [names::VERSION_ANNOTATION, names::RESTARTED_AT_ANNOTATION].contains(&name),
+        Part::Variable => OUR_VARIABLES.contains(&name),
+    }
+}
+
+/// Takes out of a pod template what is ours.
 pub(super) fn without_ours(template: &mut Value) {
     if let Some(metadata) = template.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.remove("creationTimestamp");
     }
-    take(template.pointer_mut("/metadata/annotations"), &[names::VERSION_ANNOTATION, names::RESTARTED_AT_ANNOTATION]);
-    take(template.pointer_mut("/metadata/labels"), &[names::BINDING_LABEL]);
+    take_ours(template.pointer_mut("/metadata/annotations"), Part::Annotation);
+    take_ours(template.pointer_mut("/metadata/labels"), Part::Label);
     drop_empty(template.get_mut("metadata"), &["annotations", "labels"]);
     drop_empty(Some(template), &["metadata"]);
     let containers = template.pointer_mut("/spec/containers").and_then(Value::as_array_mut);
     for container in containers.into_iter().flatten() {
         if let Some(env) = container.get_mut("env").and_then(Value::as_array_mut) {
-            env.retain(|variable| !OUR_VARIABLES.iter().any(|ours| variable["name"] == *ours));
+            env.retain(|variable| !variable["name"].as_str().is_some_and(|name| is_ours(Part::Variable, name)));
         }
         drop_empty(Some(container), &["env"]);
     }
 }
 
-fn take(members: Option<&mut Value>, names: &[&str]) {
+fn take_ours(members: Option<&mut Value>, part: Part) {
     if let Some(members) = members.and_then(Value::as_object_mut) {
-        members.retain(|name, _| !names.contains(&name.as_str()));
+        members.retain(|name, _| !is_ours(part, name));
     }
 }
 

@@ -1,6 +1,7 @@
 //! The metadata of objects that are only read: who wrote their fields is passed over while they are read, for it is most of them.
 //!
-//! Absent: Deployments, whose managed fields matter; see `owners`.
+//! Absent: Deployments, whose managed fields matter; see `owners`. And what nothing here reads: how names were generated, links, grace
+//! periods.
 
 use std::collections::BTreeMap;
 
@@ -20,6 +21,7 @@ struct Read {
     deletion_timestamp: Option<Time>,
     labels: Option<BTreeMap<String, String>>,
     annotations: Option<BTreeMap<String, String>>,
+    finalizers: Option<Vec<String>>,
     owner_references: Option<Vec<OwnerReference>>,
 }
 
@@ -27,7 +29,7 @@ struct Read {
 ///
 /// # Errors
 /// Where it is no metadata.
-pub(super) fn without_managed_fields<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
+pub fn without_managed_fields<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
     let read = Read::deserialize(deserializer)?;
     Ok(ObjectMeta {
         name: read.name,
@@ -39,6 +41,7 @@ pub(super) fn without_managed_fields<'de, D: Deserializer<'de>>(deserializer: D)
         deletion_timestamp: read.deletion_timestamp,
         labels: read.labels,
         annotations: read.annotations,
+        finalizers: read.finalizers,
         owner_references: read.owner_references,
         ..ObjectMeta::default()
     })

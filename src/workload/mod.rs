@@ -15,8 +15,9 @@ mod retrain;
 
 pub use build::{Owner, TEMPLATE_DIGEST_ANNOTATION, patch_for_target, patch_for_template, template_digest};
 pub use compare::{Conflict, conflicts, holds};
-pub use digest::fnv1a;
+pub use digest::{Part, fnv1a, is_ours};
 pub use inject::{Injection, Wanted, chosen_containers};
+pub use metadata::without_managed_fields;
 pub use observed::Workload;
 pub use owners::{FieldOwners, OwnedField, Writer};
 pub use pods::{ContainerStatus, Pod, ReplicaSet, newest_pods};

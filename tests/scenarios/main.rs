@@ -12,6 +12,7 @@ mod model;
 mod outage;
 mod people;
 mod process;
+mod protobuf;
 mod scale;
 mod servers;
 mod stage;
@@ -45,6 +46,7 @@ fn tell_all(arguments: &Arguments) -> Conclusion {
         outage::scenarios(),
         people::scenarios(),
         process::scenarios(),
+        protobuf::scenarios(),
         scale::scenarios(),
         servers::scenarios(),
         webhooks::scenarios(),
