@@ -55,8 +55,11 @@ pub fn attend(registry: &Arc<ModelRegistry>, ctx: &Arc<Context>, state: &Arc<Reg
     let (registry, ctx, state) = (Arc::clone(registry), Arc::clone(ctx), Arc::clone(state));
     tokio::spawn(async move {
         let kept = look_after(&registry, &ctx, &state, &client).await;
-        let is_lost = kept.problem.as_ref().is_some_and(|problem| problem.reason == Reason::WebhookKeyMissing);
-        let next = if is_lost && kept.webhook.is_none() { WITHOUT_KEY } else { interval(&registry).max(SELDOM) };
+        let next = if is_lost(kept.problem.as_ref()) && kept.webhook.is_none() {
+            WITHOUT_KEY
+        } else {
+            interval(&registry).max(SELDOM)
+        };
         state.webhook.end(kept, next);
         ctx.queues.registries.wake(Name::of(registry.as_ref()));
     });
@@ -148,8 +151,7 @@ impl<'a> Keeping<'a> {
         let is_new = made || *proven.as_ref().unwrap_or(&false);
         let read_back = if proven.is_ok() { self.read_back(is_new).await } else { Ok(()) };
         let problem = proven.err().or(read_back.err());
-        let is_lost = problem.as_ref().is_some_and(|problem| problem.reason == Reason::WebhookKeyMissing);
-        if is_lost && self.withdraw(&id).await.is_ok() {
+        if is_lost(problem.as_ref()) && self.withdraw(&id).await.is_ok() {
             return Kept { is_gone: true, problem, ..Kept::default() };
         }
         let webhook = RegisteredWebhook { id, url: self.url.clone() };
@@ -168,9 +170,7 @@ impl<'a> Keeping<'a> {
         let listed = self.client.webhooks().await.map_err(problem)?;
         let before = self.registry.status.as_ref().and_then(|status| status.webhook.as_ref());
         let (kept, doubles) = ours(listed, &self.name, &self.url, before);
-        if !self.ctx.fence.is_open() {
-            return Err(Problem::new(Reason::Pending, "another replica leads"));
-        }
+        self.leads()?;
         for double in doubles {
             self.client.delete_webhook(&double.id).await.map_err(problem)?;
         }
@@ -232,13 +232,26 @@ impl<'a> Keeping<'a> {
     async fn withdraw(&self, id: &str) -> Result<(), Problem> {
         let (attempts, pause) = DELETE_ATTEMPTS;
         for _ in 1..attempts {
+            self.leads()?;
             if self.client.delete_webhook(id).await.is_ok() {
                 return Ok(());
             }
             tokio::time::sleep(pause).await;
         }
+        self.leads()?;
         self.client.delete_webhook(id).await.map_err(problem)
     }
+
+    /// MLflow knows no fence, so it is asked before each of our writes there.
+    fn leads(&self) -> Result<(), Problem> {
+        let lost = || Problem::new(Reason::Pending, "another replica leads");
+        self.ctx.fence.is_open().then_some(()).ok_or_else(lost)
+    }
+}
+
+/// Whether the server loses what is registered, for want of a key.
+fn is_lost(problem: Option<&Problem>) -> bool {
+    problem.is_some_and(|problem| problem.reason == Reason::WebhookKeyMissing)
 }
 
 /// Of what is registered, the one to keep and those too many. Names are not unique in MLflow, and another cluster may use ours;
