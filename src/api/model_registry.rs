@@ -288,6 +288,9 @@ pub struct RegisteredWebhook {
     pub id: String,
     /// Where MLflow delivers to.
     pub url: String,
+    /// The address of the MLflow server that it is registered in, as `spec.mlflow.uri` had it then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
 }
 
 impl ModelRegistry {

@@ -94,6 +94,8 @@ pub enum Reason {
     WebhookUnsupported,
     /// Polling found moves that no delivery had announced.
     WebhookSilent,
+    /// A webhook stays in an MLflow server that could not be asked to delete it, or that the spec does not name any more; told by an Event.
+    WebhookLeftBehind,
     /// Nothing has been decided yet: the first look is under way.
     Pending,
 }
@@ -145,6 +147,7 @@ impl Reason {
             Self::WebhookRefused => "WebhookRefused",
             Self::WebhookUnsupported => "WebhookUnsupported",
             Self::WebhookSilent => "WebhookSilent",
+            Self::WebhookLeftBehind => "WebhookLeftBehind",
             Self::Pending => "Pending",
         }
     }

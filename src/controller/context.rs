@@ -122,9 +122,15 @@ impl Context {
         self.namespaces.is_empty() || self.namespaces.contains(namespace)
     }
 
+    /// The namespaces that each kind is watched in, each by a watch of its own, in the order of their numbers; none for all at once.
+    pub fn scopes(&self) -> Vec<Option<&str>> {
+        let named: Vec<_> = self.namespaces.iter().map(|namespace| Some(namespace.as_str())).collect();
+        if named.is_empty() { vec![None] } else { named }
+    }
+
     /// Whether all bindings are known that there are.
     pub fn knows_bindings(&self) -> bool {
-        self.shelves.bindings.is_filled(self.namespaces.len().max(1))
+        self.shelves.bindings.is_filled(self.scopes().len())
     }
 
     /// Whether this process writes a registry's status and cares for its webhook: of several shards only one does.

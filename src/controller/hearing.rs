@@ -144,7 +144,7 @@ async fn changed(
     let news = |(_, facts): &(String, ModelFacts)| state.learn(&facts.name, Some(facts), asked_at);
     let mut unlisted = BTreeSet::new();
     for (name, facts) in facts.into_iter().filter(news) {
-        if mirrors(ctx, registry, &facts).iter().any(|mirror| is_unlisted(mirror, &facts)) {
+        if is_unlisted(&mirrors(ctx, registry, &facts), &facts) {
             unlisted.insert(name.clone());
         }
         changed.insert(name);

@@ -22,13 +22,17 @@ pub fn mirrors(ctx: &Context, registry: &Name, facts: &ModelFacts) -> Vec<Regist
     named.map(|model| model.status.unwrap_or_default()).collect()
 }
 
-/// Whether the newest version that the registry tells of is not in this mirror yet.
-pub fn is_unlisted(mirror: &RegisteredModelStatus, facts: &ModelFacts) -> bool {
-    facts.latest_version.is_some() && mirror.latest_version != facts.latest_version
+/// Whether the newest version that the registry tells of is missing from one of these mirrors.
+pub fn is_unlisted(mirrors: &[RegisteredModelStatus], facts: &ModelFacts) -> bool {
+    facts.latest_version.is_some() && mirrors.iter().any(|mirror| mirror.latest_version != facts.latest_version)
 }
 
-/// Whether this mirror names other versions than the registry, or is one of another model. Only who goes first depends on it.
-pub fn is_moved(mirror: &RegisteredModelStatus, facts: &ModelFacts) -> bool {
+/// Whether one of these mirrors names other versions than the registry, or is one of another model. Only who goes first depends on it.
+pub fn is_moved(mirrors: &[RegisteredModelStatus], facts: &ModelFacts) -> bool {
+    mirrors.iter().any(|mirror| differs(mirror, facts))
+}
+
+fn differs(mirror: &RegisteredModelStatus, facts: &ModelFacts) -> bool {
     let aliases = mirror.aliases.iter().map(|alias| (&alias.name, &alias.version));
     let stages = mirror.stages.iter().map(|stage| (&stage.name, &stage.version));
     mirror.created_at != facts.created_at.map(MicroTime)

@@ -32,6 +32,7 @@ mod watch;
 mod watched;
 mod webhook;
 mod webhook_state;
+mod webhook_words;
 mod write_back;
 
 pub use lease::{Election, Fence};

@@ -19,6 +19,7 @@ use super::queue::{Next, Place};
 use super::registry_state::RegistryState;
 use super::status;
 use super::webhook;
+use super::webhook_words;
 use super::write_back::write_back;
 use crate::api::conditions::{READY, RECONCILING, STALLED, Wanted, transition};
 use crate::api::{ModelRegistry, ModelRegistryStatus, Reason, names, reason::Problem};
@@ -162,11 +163,11 @@ async fn ask(
         missing.remove(&model.name);
         if state.learn_by_polling(&model.name, &model, asked_at) {
             let mirrors = mirrors(ctx, &own, &model);
-            let is_new = mirrors.iter().any(|mirror| is_unlisted(mirror, &model));
+            let is_new = is_unlisted(&mirrors, &model);
             if is_new {
                 unlisted.insert(model.name.clone());
             }
-            if mirrors.iter().any(|mirror| is_moved(mirror, &model)) {
+            if is_moved(&mirrors, &model) {
                 moved.insert(model.name.clone());
                 // Its versions are known: it waits for no other page.
                 if !is_new && state.let_ahead(&model.name, &connection, &client) {
@@ -267,7 +268,7 @@ async fn publish(
 ) -> Result<(), Failure> {
     let old = registry.status.clone().unwrap_or_default();
     let mut conditions = conditions(registry, state);
-    conditions.extend(webhook::condition(registry, ctx, state));
+    conditions.extend(webhook_words::condition(registry, ctx, state));
     let new = ModelRegistryStatus {
         observed_generation: registry.metadata.generation,
         watched_models: i32::try_from(watched).ok(),

@@ -305,12 +305,6 @@ fn starts() -> (Start, Started) {
     (Start { looking, acting }, Started { looking: is_looking, acting: is_acting })
 }
 
-/// The namespaces that are watched each by itself; none for all at once.
-fn scopes(ctx: &Context) -> Vec<Option<&str>> {
-    let named: Vec<_> = ctx.namespaces.iter().map(|namespace| Some(namespace.as_str())).collect();
-    if named.is_empty() { vec![None] } else { named }
-}
-
 fn api<K>(ctx: &Context, namespace: Option<&str>) -> Api<K>
 where
     K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
@@ -324,7 +318,7 @@ where
 fn spawn_watches(tasks: &mut JoinSet<()>, ctx: &Arc<Context>, shard: Option<&str>) {
     let all = watcher::Config::default;
     let sharded = || shard.map_or_else(all, |selector| all().labels(selector));
-    for (namespace, watch) in scopes(ctx).into_iter().zip(0..) {
+    for (namespace, watch) in ctx.scopes().into_iter().zip(0..) {
         let own = || Arc::clone(ctx);
         let registries: Api<Watched<ModelRegistry>> = api(ctx, namespace);
         if shard.is_some() {
@@ -364,7 +358,7 @@ fn spawn_watches(tasks: &mut JoinSet<()>, ctx: &Arc<Context>, shard: Option<&str
 
 /// Follows a kind when the models are known: a registry's answer takes longer than all listings, and needs nothing but those.
 async fn behind_models(ctx: Arc<Context>, following: impl Future<Output = ()> + Send) {
-    ctx.shelves.models.wait_until_filled(scopes(&ctx).len()).await;
+    ctx.shelves.models.wait_until_filled(ctx.scopes().len()).await;
     following.await;
 }
 
@@ -430,7 +424,7 @@ where
 
 /// Waits for every shelf to hold what the cluster holds, and tells `/readyz`; and before that whoever needs only some.
 async fn fill_caches(ctx: &Context, readiness: &Readiness, look_early: Option<&signal::Sender<bool>>) {
-    let (shelves, watches) = (&ctx.shelves, scopes(ctx).len());
+    let (shelves, watches) = (&ctx.shelves, ctx.scopes().len());
     shelves.registries.wait_until_filled(watches).await;
     if ctx.is_sharded {
         shelves.kept.wait_until_filled(watches).await;

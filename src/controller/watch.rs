@@ -63,7 +63,7 @@ pub async fn follow_labelled<K>(
     let is_own =
         |object: &K| !ctx.is_sharded || binding_of(object).is_some_and(|binding| ctx.shelves.bindings.has(&binding));
     if ctx.is_sharded {
-        ctx.shelves.bindings.wait_until_filled(ctx.namespaces.len().max(1)).await;
+        ctx.shelves.bindings.wait_until_filled(ctx.scopes().len()).await;
     }
     let config = watcher::Config::default().labels(names::BINDING_LABEL);
     let following =

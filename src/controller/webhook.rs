@@ -1,6 +1,7 @@
 //! The webhook that a registry announces moves by: registered and kept, its state told, and removed with its `ModelRegistry`.
 //!
-//! Absent: any effect on looks and rollouts. All of it happens beside them, and polling goes on whatever comes of it.
+//! Absent: any effect on looks and rollouts. All of it happens beside them, and polling goes on whatever comes of it. What is said of
+//! it is in `webhook_words`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,12 +20,15 @@ use super::queue::Next;
 use super::registry::{connection, interval, secret};
 use super::registry_state::RegistryState;
 pub use super::webhook_state::{Kept, WebhookState};
-use crate::api::conditions::{WEBHOOK_READY, Wanted, find};
+use super::webhook_words::{answered, failed, problem};
+use crate::api::conditions::{WEBHOOK_READY, find, shorten};
 use crate::api::model_registry::{RegisteredWebhook, WebhookMode};
 use crate::api::{ModelRegistry, Reason, names, reason::Problem};
 use crate::registry::{Registry, RegistryError, Trial, WantedWebhook, Webhook};
 
-/// How often the webhook is looked at, at most.
+/// How soon what our own cluster did not let us do is tried again.
+const AT_ONCE: Duration = Duration::from_secs(1);
+/// How often the webhook is looked at, at most, and while something is wrong with it.
 const SELDOM: Duration = Duration::from_secs(60);
 /// How soon registering is tried again on a server that loses what is registered.
 const WITHOUT_KEY: Duration = Duration::from_secs(600);
@@ -55,32 +59,32 @@ pub fn attend(registry: &Arc<ModelRegistry>, ctx: &Arc<Context>, state: &Arc<Reg
     let (registry, ctx, state) = (Arc::clone(registry), Arc::clone(ctx), Arc::clone(state));
     tokio::spawn(async move {
         let kept = look_after(&registry, &ctx, &state, &client).await;
-        let next = if is_lost(kept.problem.as_ref()) && kept.webhook.is_none() {
-            WITHOUT_KEY
-        } else {
-            interval(&registry).max(SELDOM)
-        };
+        let next = until_next(&kept, interval(&registry));
         state.webhook.end(kept, next);
         ctx.queues.registries.wake(Name::of(registry.as_ref()));
     });
 }
 
+/// How long until the next look at a webhook.
+fn until_next(kept: &Kept, interval: Duration) -> Duration {
+    match &kept.problem {
+        None => interval.max(SELDOM),
+        Some(problem) if problem.reason == Reason::Pending => AT_ONCE,
+        Some(problem) if is_lost(Some(problem)) && kept.webhook.is_none() => WITHOUT_KEY,
+        Some(_) => SELDOM,
+    }
+}
+
 async fn look_after(registry: &ModelRegistry, ctx: &Context, state: &RegistryState, client: &Registry) -> Kept {
-    let signing = || async { key(registry, ctx).await };
-    let done = match registry.webhook_mode() {
-        WebhookMode::Managed => match signing().await {
-            Ok(secret) => return Keeping::of(registry, ctx, state, client, secret).keep().await,
-            Err(problem) => Err(problem),
-        },
-        WebhookMode::External => match signing().await {
-            Ok(_) => leave(registry, ctx, client).await,
-            Err(problem) => Err(problem),
-        },
-        WebhookMode::Off => leave(registry, ctx, client).await,
-    };
-    match done {
-        Ok(()) => Kept { is_gone: true, ..Kept::default() },
+    let mode = registry.webhook_mode();
+    let secret = if mode == WebhookMode::Off { Ok(String::new()) } else { key(registry, ctx).await };
+    match secret {
         Err(problem) => Kept::hindered(problem),
+        Ok(secret) if mode == WebhookMode::Managed => Keeping::of(registry, ctx, state, client, secret).keep().await,
+        Ok(_) => match leave(registry, ctx, client).await {
+            Ok(()) => Kept { is_gone: true, ..Kept::default() },
+            Err(problem) => Kept { stays: true, ..Kept::hindered(problem) },
+        },
     }
 }
 
@@ -147,6 +151,9 @@ impl<'a> Keeping<'a> {
             Ok(registered) => registered,
             Err(problem) => return Kept::hindered(problem),
         };
+        if let Some(left) = moved_away(self.registry).filter(|left| left.id != id) {
+            tell_left_behind(self.registry, self.ctx, Some(left), MOVED);
+        }
         let proven = self.prove(&id, made).await;
         let is_new = made || *proven.as_ref().unwrap_or(&false);
         let read_back = if proven.is_ok() { self.read_back(is_new).await } else { Ok(()) };
@@ -154,8 +161,9 @@ impl<'a> Keeping<'a> {
         if is_lost(problem.as_ref()) && self.withdraw(&id).await.is_ok() {
             return Kept { is_gone: true, problem, ..Kept::default() };
         }
-        let webhook = RegisteredWebhook { id, url: self.url.clone() };
-        Kept { webhook: Some(webhook), is_new, is_gone: false, problem }
+        let server = Some(self.registry.spec.mlflow.uri.clone());
+        let webhook = RegisteredWebhook { id, url: self.url.clone(), server };
+        Kept { webhook: Some(webhook), is_new, problem, ..Kept::default() }
     }
 
     /// The webhook that an earlier look could not withdraw from a server without a key.
@@ -281,6 +289,9 @@ async fn remove(registry: &ModelRegistry, ctx: &Context, client: &Registry) -> R
         listed => listed?,
     };
     let (kept, doubles) = ours(listed, &name, &url, before);
+    if let Some(left) = moved_away(registry).filter(|left| kept.as_ref().is_none_or(|kept| kept.id != left.id)) {
+        tell_left_behind(registry, ctx, Some(left), MOVED);
+    }
     for webhook in kept.into_iter().chain(doubles) {
         client.delete_webhook(&webhook.id).await.map_err(problem)?;
     }
@@ -307,117 +318,6 @@ fn url_of(registry: &ModelRegistry) -> String {
     let base = registry.spec.webhook.as_ref().and_then(|webhook| webhook.url.as_deref()).unwrap_or_default();
     let (namespace, name) = (registry.namespace().unwrap_or_default(), registry.name_any());
     format!("{}/webhooks/{namespace}/{name}", base.trim_end_matches('/'))
-}
-
-/// What a refusal means for a webhook.
-fn problem(error: RegistryError) -> Problem {
-    let (reason, remedy) = match &error {
-        RegistryError::Forbidden { .. } => (
-            Reason::WebhookRefused,
-            "registering webhooks takes an administrator of MLflow: make the user of spec.auth one, or register the webhook by hand and set spec.webhook.mode: External",
-        ),
-        RegistryError::NotMlflow { status: 404 | 405, .. } => (
-            Reason::WebhookUnsupported,
-            "MLflow has webhooks from 3.3 on: upgrade the server, or set spec.webhook.mode: Off",
-        ),
-        RegistryError::Unwell { status: 500, code: Some(_), .. } => (
-            Reason::WebhookKeyMissing,
-            "a worker of the MLflow server cannot read what another wrote, and so loses most deliveries of all webhooks: set MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY for the server (the same Fernet key for all workers and replicas) and restart it; see docs/webhooks.md for webhooks that stay unreadable",
-        ),
-        RegistryError::Unwell { status: 500 | 501, code: None, .. } => (
-            Reason::WebhookUnsupported,
-            "an MLflow server that keeps its registry in files has no webhooks: give it a database (--backend-store-uri), or set spec.webhook.mode: Off",
-        ),
-        RegistryError::Refused { status: 400, words, .. } if words.to_lowercase().contains("webhook url") => {
-            (Reason::WebhookAddressRefused, ADDRESS_REMEDY)
-        }
-        _ => return error.into(),
-    };
-    Problem::new(reason, format!("{error}; {remedy}"))
-}
-
-const ADDRESS_REMEDY: &str = "for a receiver inside the cluster start the MLflow server with MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS=true, and for http with MLFLOW_WEBHOOK_ALLOWED_SCHEMES=http,https; and let spec.webhook.url name a host that the server can resolve";
-
-fn answered(url: &str, status: u16) -> String {
-    let remedy = match status {
-        401 => "the receiver reads another Secret, or something on the way alters requests",
-        404 => {
-            "another receiver answers there: let spec.webhook.url name this operator's webhook Service, without a path"
-        }
-        503 => {
-            "no replica leads yet, or the one that leads cannot be reached by the others: see that they reach each other's health port"
-        }
-        _ => "see that spec.webhook.url names this operator's webhook Service and that nothing stands in between",
-    };
-    format!("MLflow delivered an example to {url}, and {status} was answered: {remedy}")
-}
-
-fn failed(url: &str, words: &str) -> Problem {
-    if words.contains("not a public IP") {
-        let message = format!("MLflow refuses to deliver to {url}: “{words}”; {ADDRESS_REMEDY}");
-        return Problem::new(Reason::WebhookAddressRefused, message);
-    }
-    let remedy = if words.contains("certificate") || words.contains("SSL") {
-        "MLflow trusts well-known authorities only, and cannot be told of others: use a certificate of one of those, or http inside the cluster"
-    } else {
-        "see that spec.webhook.url names this operator's webhook Service, that webhook.enabled is set in the chart, and that no NetworkPolicy is in the way"
-    };
-    Problem::new(Reason::WebhookUnreachable, format!("MLflow cannot deliver to {url}: “{words}”; {remedy}"))
-}
-
-/// The condition that tells of the webhook; none where no webhook is wanted.
-pub fn condition(registry: &ModelRegistry, ctx: &Context, state: &RegistryState) -> Option<Wanted> {
-    if registry.webhook_mode() == WebhookMode::Off {
-        return None;
-    }
-    if !ctx.hears_webhooks {
-        let message =
-            "this operator was started without --webhook-address: set webhook.enabled in the chart; polling goes on";
-        return Some(Wanted::no(WEBHOOK_READY, Reason::WebhookNotServed, message));
-    }
-    let told = state.webhook.tell();
-    Some(match told.kept {
-        Some(Kept { problem: Some(problem), .. }) => {
-            Wanted::no(WEBHOOK_READY, problem.reason, format!("{}; polling goes on", problem.message))
-        }
-        None => as_before(registry).unwrap_or_else(|| Wanted::unknown(WEBHOOK_READY, Reason::Pending, PENDING)),
-        Some(_) if told.is_settling => Wanted::unknown(WEBHOOK_READY, Reason::WebhookSettling, SETTLING),
-        Some(kept) => match told.silent {
-            Some(model) => Wanted::no(WEBHOOK_READY, Reason::WebhookSilent, silent(&model)),
-            None => Wanted::yes(WEBHOOK_READY, Reason::WebhookReady, well(registry, &kept)),
-        },
-    })
-}
-
-const PENDING: &str = "the webhook is looked at when the registry answers";
-
-/// What was told of the same spec before this process began, so that a restart by itself is no news.
-fn as_before(registry: &ModelRegistry) -> Option<Wanted> {
-    let before = find(&registry.status.as_ref()?.conditions, WEBHOOK_READY)?;
-    let status = match before.status.as_str() {
-        "True" => Some(true),
-        "False" => Some(false),
-        _ => None,
-    };
-    let reason = Reason::parse(&before.reason)?;
-    let is_same = before.observed_generation == registry.metadata.generation;
-    is_same.then(|| Wanted { type_: WEBHOOK_READY, status, reason, message: before.message.clone() })
-}
-
-const SETTLING: &str = "registered less than a minute ago: each worker of the MLflow server keeps its list of webhooks for 60 s, and until then only polling sees moves";
-
-fn silent(model: &str) -> String {
-    format!(
-        "polling found that an alias of {model:?} moved, and no delivery had announced it: look for “Failed to deliver webhook” in the MLflow server's log; MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY must be set there, and the receiver's address be reached from there; polling goes on"
-    )
-}
-
-fn well(registry: &ModelRegistry, kept: &Kept) -> String {
-    if let Some(webhook) = &kept.webhook {
-        return format!("registered, and an example arrived at {}", webhook.url);
-    }
-    let (namespace, name) = (registry.namespace().unwrap_or_default(), registry.name_any());
-    format!("deliveries to /webhooks/{namespace}/{name} are accepted where they are signed with the Secret")
 }
 
 /// What the status shows of the webhook: what was written last, until it was looked at anew.
@@ -457,7 +357,8 @@ pub async fn finalize(registry: &ModelRegistry, ctx: &Context) -> Result<Next, F
                 );
                 return Ok(Next::requeue(Duration::from_secs(5)));
             }
-            tell_left_behind(registry, ctx, &problem);
+            let webhook = registry.status.as_ref().and_then(|status| status.webhook.as_ref());
+            tell_left_behind(registry, ctx, webhook, &problem.message);
         }
         set_finalizer(ctx, &ctx.shelves.registries, registry, names::WEBHOOK_FINALIZER, false).await?;
     }
@@ -482,19 +383,28 @@ async fn remove_last(registry: &ModelRegistry, ctx: &Context) -> Result<(), Prob
     remove(registry, ctx, &client).await
 }
 
-fn tell_left_behind(registry: &ModelRegistry, ctx: &Context, problem: &Problem) {
-    let webhook = registry.status.as_ref().and_then(|status| status.webhook.as_ref());
+/// The webhook in the status, where it was registered at another address of MLflow than the spec has now. With the credentials of
+/// now it is not asked for there: they may be meant for another server.
+fn moved_away(registry: &ModelRegistry) -> Option<&RegisteredWebhook> {
+    let webhook = registry.status.as_ref()?.webhook.as_ref()?;
+    let server = webhook.server.as_ref()?;
+    (*server != registry.spec.mlflow.uri).then_some(webhook)
+}
+
+const MOVED: &str = "spec.mlflow.uri names another server since";
+
+fn tell_left_behind(registry: &ModelRegistry, ctx: &Context, webhook: Option<&RegisteredWebhook>, why: &str) {
     let id = webhook.map_or("without a known id", |webhook| webhook.id.as_str());
+    let server = webhook.and_then(|webhook| webhook.server.as_ref()).unwrap_or(&registry.spec.mlflow.uri);
     let name = name_of(registry, &ctx.cluster_name);
     let note = format!(
-        "the webhook {name} ({id}) stays behind in MLflow at {}: delete it there; it could not be removed: {}",
-        registry.spec.mlflow.uri, problem.message
+        "the webhook {name} ({id}) stays behind in MLflow at {server}: delete it there; it was not removed: {why}"
     );
     tracing::warn!(namespace = registry.namespace(), registry = registry.name_any(), note, "a webhook was left behind");
     let event = Event {
         type_: EventType::Warning,
-        reason: problem.reason.as_str().to_owned(),
-        note: Some(crate::api::conditions::shorten(&note, 1000)),
+        reason: Reason::WebhookLeftBehind.as_str().to_owned(),
+        note: Some(shorten(&note, 1000)),
         action: "RemoveWebhook".to_owned(),
         secondary: None,
     };

@@ -30,6 +30,8 @@ pub struct Kept {
     pub is_new: bool,
     /// Whether nothing is registered any more.
     pub is_gone: bool,
+    /// Whether it is no longer wanted, and could not be removed.
+    pub stays: bool,
     /// What stands in the way.
     pub problem: Option<Problem>,
 }

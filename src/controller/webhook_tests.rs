@@ -1,6 +1,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::api::ModelRegistryStatus;
 
 fn webhook(id: &str, name: &str, url: &str) -> Webhook {
     Webhook { id: id.to_owned(), name: name.to_owned(), url: url.to_owned(), is_whole: true }
@@ -31,7 +32,7 @@ fn doubles_are_found_and_what_is_anothers_is_left_alone() {
 
 #[test]
 fn the_one_in_the_status_is_kept_whatever_its_address() {
-    let before = RegisteredWebhook { id: "2".to_owned(), url: "http://old/".to_owned() };
+    let before = RegisteredWebhook { id: "2".to_owned(), url: "http://old/".to_owned(), server: None };
     let listed = vec![webhook("1", "ours", "http://new/"), webhook("2", "ours", "http://old/")];
     let (kept, doubles) = ours(listed, "ours", "http://new/", Some(&before));
     assert_eq!((ids(kept), ids(doubles)), (vec!["2".to_owned()], vec!["1".to_owned()]));
@@ -102,4 +103,19 @@ fn an_object_that_is_being_deleted_waits_for_a_minute() {
     registry.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(100)));
     assert!(waits(&registry, at(159)));
     assert!(!waits(&registry, at(160)));
+}
+
+#[test]
+fn a_webhook_is_known_to_stay_where_it_was_registered() {
+    let mut registry = registry("ml", "mlflow", "http://x");
+    let at = |server: Option<&str>| RegisteredWebhook {
+        server: server.map(ToOwned::to_owned),
+        ..RegisteredWebhook::default()
+    };
+    for (server, is_elsewhere) in
+        [(None, false), (Some("http://mlflow:5000"), false), (Some("http://before:5000"), true)]
+    {
+        registry.status = Some(ModelRegistryStatus { webhook: Some(at(server)), ..ModelRegistryStatus::default() });
+        assert_eq!(moved_away(&registry).is_some(), is_elsewhere, "{server:?}");
+    }
 }

@@ -9,11 +9,12 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use pointsman_env::certificates::OwnCertificate;
+use pointsman_env::interceptor::{Fault, matching};
 use pointsman_env::kinds::{DEPLOYMENT, LEASE, MODEL_REGISTRY, SECRET};
 use pointsman_env::mlflow::{Mlflow, MlflowOptions};
 use pointsman_env::python::MlflowVersion;
 use pointsman_env::{Operator, OperatorOptions};
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
 use ring::hmac;
 use serde_json::{Value, json};
 
@@ -27,6 +28,7 @@ scenarios!(
     a_webhook_that_somebody_deleted_is_registered_again,
     a_changed_secret_is_taken_over_by_mlflow_and_the_receiver,
     a_webhook_that_is_no_longer_wanted_is_removed,
+    a_webhook_that_cannot_be_removed_is_told_and_removed_when_it_can_be,
     a_private_address_that_mlflow_refuses_is_told_with_the_remedy,
     a_server_without_a_key_is_told_and_left_as_it_was,
     a_user_who_may_not_register_is_told_so,
@@ -34,6 +36,7 @@ scenarios!(
     a_server_without_webhooks_is_told,
     an_operator_that_does_not_listen_says_so,
     a_registry_that_cannot_be_asked_any_more_holds_up_its_object_for_a_minute_only,
+    a_webhook_that_stays_in_a_server_of_before_is_told,
     moves_that_no_delivery_announced_are_told,
     what_is_not_genuine_is_refused_and_changes_nothing,
     late_and_doubled_events_end_in_what_the_registry_says_now,
@@ -336,14 +339,41 @@ async fn a_webhook_that_is_no_longer_wanted_is_removed(world: Arc<World>) -> Tol
     set(&stage, managed(&stage)).await;
     tells(&stage, "WebhookSettling").await;
     stage.declare_registry(json!({"interval": "1h", "webhook": {"mode": "Off"}})).await;
+    nothing_is_left(&stage).await;
+    assert_eq!(registered(&stage, &server).await, Vec::<Value>::new());
+    assert_eq!(Delivery::to(&stage, &stage.operator).send().await, StatusCode::NOT_FOUND);
+    end(stage, &server).await
+}
+
+/// Waits until neither the status nor the finalizers tell of a webhook.
+async fn nothing_is_left(stage: &Stage) {
     let is_clean = |registry: &Value| {
         registry["status"]["webhook"].is_null()
             && registry["metadata"]["finalizers"].is_null()
             && condition(registry, "WebhookReady").is_null()
     };
     stage.place.eventually("nothing is left of it", PATIENCE, &MODEL_REGISTRY, "mlflow", is_clean).await;
-    assert_eq!(registered(&stage, &server).await, Vec::<Value>::new());
-    assert_eq!(Delivery::to(&stage, &stage.operator).send().await, StatusCode::NOT_FOUND);
+}
+
+async fn a_webhook_that_cannot_be_removed_is_told_and_removed_when_it_can_be(world: Arc<World>) -> Told {
+    let server = world.mlflow_with_webhooks().await;
+    let stage = hearing(&world, "stays").await;
+    stage.declare_registry(managed(&stage)).await;
+    tells(&stage, "WebhookSettling").await;
+    let deletions = matching::request(Method::DELETE, "mlflow/webhooks");
+    let ill = stage.registry.inject(deletions, Fault::json(503, "{}"), None);
+    stage.declare_registry(json!({"interval": "1h", "webhook": {"mode": "Off"}})).await;
+    let registry = tells(&stage, "RegistryUnreachable").await;
+    assert!(sentence(&registry).contains("no longer wanted"), "{}", sentence(&registry));
+    assert_ne!(registry["status"]["webhook"], Value::Null, "what stays is on record");
+    assert_eq!(registered(&stage, &server).await.len(), 1);
+    // The finalizer meets somebody else's write: that waits for no interval.
+    let conflict = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Conflict", "code": 409, "message": "changed"});
+    let writes = matching::request(Method::PATCH, "modelregistries/mlflow");
+    stage.api.inject(writes, Fault::json(409, conflict.to_string()), Some(1));
+    stage.registry.remove(ill);
+    look_now(&stage).await;
+    nothing_is_left(&stage).await;
     end(stage, &server).await
 }
 
@@ -470,6 +500,38 @@ async fn a_registry_that_cannot_be_asked_any_more_holds_up_its_object_for_a_minu
     let at = format!("{server}/api/2.0/mlflow/webhooks/{id}");
     http().delete(at).json(&json!({})).send().await.unwrap().error_for_status().unwrap();
     stage.end().await
+}
+
+async fn a_webhook_that_stays_in_a_server_of_before_is_told(world: Arc<World>) -> Told {
+    let before = world.mlflow_with_webhooks().await;
+    let mut own = Mlflow::start(MlflowVersion::Three, with_webhooks(1)).await.unwrap();
+    let now = own.url();
+    let stage = hearing(&world, "moved").await;
+    stage.declare_registry(managed(&stage)).await;
+    let registry = tells(&stage, "WebhookSettling").await;
+    assert_eq!(registry["status"]["webhook"]["server"], stage.registry.url());
+    let left = registry["status"]["webhook"]["id"].as_str().unwrap();
+    let mut elsewhere = managed(&stage);
+    elsewhere["mlflow"] = json!({"uri": now});
+    stage.declare_registry(elsewhere).await;
+    let is_there = |registry: &Value| registry["status"]["webhook"]["server"] == now.as_str();
+    let what = "it is registered in the server of now";
+    let registry = stage.place.eventually(what, PATIENCE, &MODEL_REGISTRY, "mlflow", is_there).await;
+    assert_eq!(registry["status"]["webhook"]["id"], registered(&stage, &now).await[0]["webhook_id"]);
+    let is_named = |(reason, note): &(String, String)| {
+        reason == "WebhookLeftBehind" && note.contains(left) && note.contains(&stage.registry.url())
+    };
+    let told = async {
+        while !stage.place.events_about("mlflow").await.unwrap().iter().any(is_named) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, told).await.expect("an Event names the webhook that stays, and where");
+    let at = format!("{before}/api/2.0/mlflow/webhooks/{left}");
+    http().delete(at).json(&json!({})).send().await.unwrap().error_for_status().unwrap();
+    let told = end(stage, &now).await;
+    own.stop().await;
+    told
 }
 
 async fn moves_that_no_delivery_announced_are_told(world: Arc<World>) -> Told {
