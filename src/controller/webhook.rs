@@ -77,11 +77,13 @@ fn until_next(kept: &Kept, interval: Duration) -> Duration {
 
 async fn look_after(registry: &ModelRegistry, ctx: &Context, state: &RegistryState, client: &Registry) -> Kept {
     let mode = registry.webhook_mode();
-    let secret = if mode == WebhookMode::Off { Ok(String::new()) } else { key(registry, ctx).await };
-    match secret {
-        Err(problem) => Kept::hindered(problem),
-        Ok(secret) if mode == WebhookMode::Managed => Keeping::of(registry, ctx, state, client, secret).keep().await,
-        Ok(_) => match leave(registry, ctx, client).await {
+    let signing = if mode == WebhookMode::Off { None } else { Some(key(registry, ctx).await) };
+    match signing {
+        Some(Err(problem)) => Kept::hindered(problem),
+        Some(Ok(secret)) if mode == WebhookMode::Managed => {
+            Keeping::of(registry, ctx, state, client, secret).keep().await
+        }
+        Some(Ok(_)) | None => match leave(registry, ctx, client).await {
             Ok(()) => Kept { is_gone: true, ..Kept::default() },
             Err(problem) => Kept { stays: true, ..Kept::hindered(problem) },
         },
