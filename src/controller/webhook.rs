@@ -153,9 +153,7 @@ impl<'a> Keeping<'a> {
             Ok(registered) => registered,
             Err(problem) => return Kept::hindered(problem),
         };
-        if let Some(left) = moved_away(self.registry).filter(|left| left.id != id) {
-            tell_left_behind(self.registry, self.ctx, Some(left), MOVED);
-        }
+        tell_moved_away(self.registry, self.ctx, Some(&id));
         let proven = self.prove(&id, made).await;
         let is_new = made || *proven.as_ref().unwrap_or(&false);
         let read_back = if proven.is_ok() { self.read_back(is_new).await } else { Ok(()) };
@@ -178,7 +176,7 @@ impl<'a> Keeping<'a> {
     /// The id of the webhook, which is there and as it should be then; and whether MLflow's workers do not know it so yet.
     async fn register(&self) -> Result<(String, bool), Problem> {
         let listed = self.client.webhooks().await.map_err(problem)?;
-        let before = self.registry.status.as_ref().and_then(|status| status.webhook.as_ref());
+        let before = on_record(self.registry);
         let (kept, doubles) = ours(listed, &self.name, &self.url, before);
         self.leads()?;
         for double in doubles {
@@ -282,7 +280,7 @@ fn ours(
 
 /// Deletes what is registered for a registry.
 async fn remove(registry: &ModelRegistry, ctx: &Context, client: &Registry) -> Result<(), Problem> {
-    let before = registry.status.as_ref().and_then(|status| status.webhook.as_ref());
+    let before = on_record(registry);
     let name = name_of(registry, &ctx.cluster_name);
     let url = before.map_or_else(|| url_of(registry), |before| before.url.clone());
     let listed = match client.webhooks().await.map_err(problem) {
@@ -291,9 +289,7 @@ async fn remove(registry: &ModelRegistry, ctx: &Context, client: &Registry) -> R
         listed => listed?,
     };
     let (kept, doubles) = ours(listed, &name, &url, before);
-    if let Some(left) = moved_away(registry).filter(|left| kept.as_ref().is_none_or(|kept| kept.id != left.id)) {
-        tell_left_behind(registry, ctx, Some(left), MOVED);
-    }
+    tell_moved_away(registry, ctx, kept.as_ref().map(|kept| kept.id.as_str()));
     for webhook in kept.into_iter().chain(doubles) {
         client.delete_webhook(&webhook.id).await.map_err(problem)?;
     }
@@ -324,11 +320,10 @@ fn url_of(registry: &ModelRegistry) -> String {
 
 /// What the status shows of the webhook: what was written last, until it was looked at anew.
 pub fn registered(registry: &ModelRegistry, state: &RegistryState) -> Option<RegisteredWebhook> {
-    let before = registry.status.as_ref().and_then(|status| status.webhook.clone());
     match state.webhook.tell().kept {
         Some(kept) if kept.webhook.is_some() || kept.is_gone => kept.webhook,
         // What was not looked at is as it was.
-        _ => before.filter(|_| has_finalizer(registry)),
+        _ => on_record(registry).cloned().filter(|_| has_finalizer(registry)),
     }
 }
 
@@ -359,8 +354,7 @@ pub async fn finalize(registry: &ModelRegistry, ctx: &Context) -> Result<Next, F
                 );
                 return Ok(Next::requeue(Duration::from_secs(5)));
             }
-            let webhook = registry.status.as_ref().and_then(|status| status.webhook.as_ref());
-            tell_left_behind(registry, ctx, webhook, &problem.message);
+            tell_left_behind(registry, ctx, &problem.message);
         }
         set_finalizer(ctx, &ctx.shelves.registries, registry, names::WEBHOOK_FINALIZER, false).await?;
     }
@@ -385,17 +379,27 @@ async fn remove_last(registry: &ModelRegistry, ctx: &Context) -> Result<(), Prob
     remove(registry, ctx, &client).await
 }
 
+/// The webhook that the status names.
+fn on_record(registry: &ModelRegistry) -> Option<&RegisteredWebhook> {
+    registry.status.as_ref()?.webhook.as_ref()
+}
+
 /// The webhook in the status, where it was registered at another address of MLflow than the spec has now. With the credentials of
 /// now it is not asked for there: they may be meant for another server.
 fn moved_away(registry: &ModelRegistry) -> Option<&RegisteredWebhook> {
-    let webhook = registry.status.as_ref()?.webhook.as_ref()?;
-    let server = webhook.server.as_ref()?;
-    (*server != registry.spec.mlflow.uri).then_some(webhook)
+    on_record(registry)
+        .filter(|webhook| webhook.server.as_ref().is_some_and(|server| *server != registry.spec.mlflow.uri))
 }
 
-const MOVED: &str = "spec.mlflow.uri names another server since";
+/// Tells of a webhook in a server of before, unless it is the one that is `here`: the same server, by another address.
+fn tell_moved_away(registry: &ModelRegistry, ctx: &Context, here: Option<&str>) {
+    if moved_away(registry).is_some_and(|left| here != Some(left.id.as_str())) {
+        tell_left_behind(registry, ctx, "spec.mlflow.uri names another server since");
+    }
+}
 
-fn tell_left_behind(registry: &ModelRegistry, ctx: &Context, webhook: Option<&RegisteredWebhook>, why: &str) {
+fn tell_left_behind(registry: &ModelRegistry, ctx: &Context, why: &str) {
+    let webhook = on_record(registry);
     let id = webhook.map_or("without a known id", |webhook| webhook.id.as_str());
     let server = webhook.and_then(|webhook| webhook.server.as_ref()).unwrap_or(&registry.spec.mlflow.uri);
     let name = name_of(registry, &ctx.cluster_name);

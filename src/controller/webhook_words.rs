@@ -72,17 +72,19 @@ pub fn failed(url: &str, words: &str) -> Problem {
 
 /// The condition that tells of the webhook; none where no webhook is wanted, and none stays.
 pub fn condition(registry: &ModelRegistry, ctx: &Context, state: &RegistryState) -> Option<Wanted> {
+    let told = state.webhook.tell();
+    if let Some(Kept { problem: Some(problem), stays: true, .. }) = &told.kept {
+        return Some(stays(problem));
+    }
     if registry.webhook_mode() == WebhookMode::Off {
-        return state.webhook.tell().kept.filter(|kept| kept.stays)?.problem.map(|problem| stays(&problem));
+        return None;
     }
     if !ctx.hears_webhooks {
         let message =
             "this operator was started without --webhook-address: set webhook.enabled in the chart; polling goes on";
         return Some(Wanted::no(WEBHOOK_READY, Reason::WebhookNotServed, message));
     }
-    let told = state.webhook.tell();
     Some(match told.kept {
-        Some(Kept { problem: Some(problem), stays: true, .. }) => stays(&problem),
         Some(Kept { problem: Some(problem), .. }) => {
             Wanted::no(WEBHOOK_READY, problem.reason, format!("{}; polling goes on", problem.message))
         }

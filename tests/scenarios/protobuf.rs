@@ -107,13 +107,16 @@ async fn watched<K: Read>(client: &Client, namespace: &str) -> Vec<String> {
 
 async fn is_read_alike<K: Read>(json: &Client, protobuf: &Client, namespace: &str, least: usize) {
     // What controllers write meanwhile is no difference of form: such a round is not counted.
-    let (expected, in_list, in_watch) = loop {
-        let expected = listed::<K>(json, namespace).await;
-        let (in_list, in_watch) = (listed::<K>(protobuf, namespace).await, watched::<K>(protobuf, namespace).await);
-        if listed::<K>(json, namespace).await == expected {
-            break (expected, in_list, in_watch);
+    let undisturbed = async {
+        loop {
+            let expected = listed::<K>(json, namespace).await;
+            let (in_list, in_watch) = (listed::<K>(protobuf, namespace).await, watched::<K>(protobuf, namespace).await);
+            if listed::<K>(json, namespace).await == expected {
+                return (expected, in_list, in_watch);
+            }
         }
     };
+    let (expected, in_list, in_watch) = tokio::time::timeout(PATIENCE, undisturbed).await.expect("controllers rest");
     assert!(expected.len() >= least, "{} of {least}", expected.len());
     assert_eq!(in_list, expected);
     assert_eq!(in_watch, expected);
@@ -180,12 +183,15 @@ async fn what_is_read_as_protobuf_is_what_is_read_as_json(world: Arc<World>) -> 
     let paused = Patch::Merge(json!({"spec": {"paused": true}}));
     let patched: Workload = in_protobuf.patch("server", &PatchParams::default(), &paused).await.unwrap();
     // The Deployment's controller says that it is paused, too; whenever that is.
-    let (got, expected) = loop {
-        let (got, expected) = (in_protobuf.get("server").await.unwrap(), in_json.get("server").await.unwrap());
-        if got.resource_version() == expected.resource_version() {
-            break (got, expected);
+    let undisturbed = async {
+        loop {
+            let (got, expected) = (in_protobuf.get("server").await.unwrap(), in_json.get("server").await.unwrap());
+            if got.resource_version() == expected.resource_version() {
+                return (got, expected);
+            }
         }
     };
+    let (got, expected) = tokio::time::timeout(PATIENCE, undisturbed).await.expect("controllers rest");
     assert!(expected.spec.paused);
     assert_eq!((patched.spec.paused, told(got)), (true, told(expected)));
 

@@ -128,6 +128,11 @@ async fn registered(stage: &Stage, server: &str) -> Vec<Value> {
     all["webhooks"].as_array().into_iter().flatten().filter(of_stage).cloned().collect()
 }
 
+async fn delete_by_hand(server: &str, id: &str) {
+    let at = format!("{server}/api/2.0/mlflow/webhooks/{id}");
+    http().delete(at).json(&json!({})).send().await.unwrap().error_for_status().unwrap();
+}
+
 /// Waits until the finalizer lets the registry go.
 async fn is_gone(stage: &Stage) {
     let gone = async {
@@ -252,8 +257,7 @@ async fn a_webhook_registered_by_hand_is_heard(world: Arc<World>) -> Told {
     assert_eq!(registry["status"]["webhook"], Value::Null, "it is not ours");
     assert_eq!(registry["metadata"]["finalizers"], Value::Null);
     let id = made["webhook"]["webhook_id"].as_str().unwrap();
-    let gone = http().delete(format!("{server}/api/2.0/mlflow/webhooks/{id}")).json(&json!({})).send().await;
-    gone.unwrap().error_for_status().unwrap();
+    delete_by_hand(&server, id).await;
     end(stage, &server).await
 }
 
@@ -264,7 +268,7 @@ async fn a_webhook_that_somebody_deleted_is_registered_again(world: Arc<World>) 
     let registry = tells(&stage, "WebhookSettling").await;
     let id = registry["status"]["webhook"]["id"].as_str().unwrap();
     let at = format!("{server}/api/2.0/mlflow/webhooks");
-    http().delete(format!("{at}/{id}")).json(&json!({})).send().await.unwrap().error_for_status().unwrap();
+    delete_by_hand(&server, id).await;
     look_now(&stage).await;
     let is_another =
         |registry: &Value| !registry["status"]["webhook"]["id"].is_null() && registry["status"]["webhook"]["id"] != id;
@@ -496,9 +500,7 @@ async fn a_registry_that_cannot_be_asked_any_more_holds_up_its_object_for_a_minu
     let is_named = |(_, note): &(String, String)| note.contains("stays behind") && note.contains(id);
     assert!(events.iter().any(is_named), "{events:?}");
     assert_eq!(template_version(&stage.deployment().await), "1", "what runs is left alone");
-    let server = world.mlflow_with_webhooks().await;
-    let at = format!("{server}/api/2.0/mlflow/webhooks/{id}");
-    http().delete(at).json(&json!({})).send().await.unwrap().error_for_status().unwrap();
+    delete_by_hand(&world.mlflow_with_webhooks().await, id).await;
     stage.end().await
 }
 
@@ -527,8 +529,7 @@ async fn a_webhook_that_stays_in_a_server_of_before_is_told(world: Arc<World>) -
         }
     };
     tokio::time::timeout(PATIENCE, told).await.expect("an Event names the webhook that stays, and where");
-    let at = format!("{before}/api/2.0/mlflow/webhooks/{left}");
-    http().delete(at).json(&json!({})).send().await.unwrap().error_for_status().unwrap();
+    delete_by_hand(&before, left).await;
     let told = end(stage, &now).await;
     own.stop().await;
     told
