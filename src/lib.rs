@@ -2,9 +2,20 @@
 //!
 //! Absent: anything that a user of the binary configures; that is in `cli`.
 
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::needless_pass_by_value))] // a test's way to fail
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::needless_pass_by_value
+    )
+)] // a test's way to fail
 
-#[allow(clippy::doc_markdown, clippy::duplicated_attributes, rustdoc::bare_urls)]
+#[allow(
+    clippy::doc_markdown,
+    clippy::duplicated_attributes,
+    rustdoc::bare_urls
+)]
 // the docs become `kubectl explain`, which shows backticks as they are
 pub mod api;
 pub mod artifact;

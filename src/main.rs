@@ -69,12 +69,17 @@ fn operate(arguments: RunArguments) -> Result<(), Failure> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     start_logging(&arguments)?;
     // One thread: passes are short work between long answers. A second one costs nearly a megabyte, for stacks, caches and libm.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(connect_and_run(arguments))
 }
 
 fn start_logging(arguments: &RunArguments) -> Result<(), Failure> {
-    let filter: Targets = arguments.log.parse().map_err(|error| format!("--log {}: {error}", arguments.log))?;
+    let filter: Targets = arguments
+        .log
+        .parse()
+        .map_err(|error| format!("--log {}: {error}", arguments.log))?;
     let lines = fmt::layer().with_writer(std::io::stderr);
     let lines = match arguments.log_format {
         LogFormat::Text => lines.with_ansi(false).boxed(),
@@ -86,15 +91,24 @@ fn start_logging(arguments: &RunArguments) -> Result<(), Failure> {
 
 async fn connect_and_run(arguments: RunArguments) -> Result<(), Failure> {
     let config = Config::infer().await.map_err(|error| {
-        format!("no cluster to work on: {error}; set KUBECONFIG, or run in a pod with a service account")
+        format!(
+            "no cluster to work on: {error}; set KUBECONFIG, or run in a pod with a service account"
+        )
     })?;
-    let fence = if arguments.leader_election { Fence::closed() } else { Fence::open() };
+    let fence = if arguments.leader_election {
+        Fence::closed()
+    } else {
+        Fence::open()
+    };
     let election = election(&arguments, &config.default_namespace);
     let client = fenced_client(config, fence.clone())?;
     let tls_folder = arguments.webhook_tls_folder;
     let settings = Settings {
         health_address: arguments.health_address,
-        webhook: arguments.webhook_address.map(|address| WebhookSettings { address, tls_folder }),
+        webhook: arguments.webhook_address.map(|address| WebhookSettings {
+            address,
+            tls_folder,
+        }),
         watch_namespaces: arguments.watch_namespaces,
         instance: arguments.instance,
         cluster_name: arguments.cluster_name,
@@ -113,13 +127,21 @@ async fn connect_and_run(arguments: RunArguments) -> Result<(), Failure> {
 }
 
 fn election(arguments: &RunArguments, own_namespace: &str) -> Option<Election> {
-    let identity = arguments.instance.clone().filter(|_| arguments.leader_election)?;
+    let identity = arguments
+        .instance
+        .clone()
+        .filter(|_| arguments.leader_election)?;
     Some(Election {
-        namespace: arguments.lease_namespace.clone().unwrap_or_else(|| own_namespace.to_owned()),
+        namespace: arguments
+            .lease_namespace
+            .clone()
+            .unwrap_or_else(|| own_namespace.to_owned()),
         name: arguments.lease_name.clone(),
         identity,
         duration: Duration::from_secs(arguments.lease_seconds),
-        address: arguments.pod_ip.map(|ip| SocketAddr::new(ip, arguments.health_address.port())),
+        address: arguments
+            .pod_ip
+            .map(|ip| SocketAddr::new(ip, arguments.health_address.port())),
     })
 }
 
@@ -146,9 +168,13 @@ fn fenced_client(config: Config, fence: Fence) -> Result<Client, Failure> {
 }
 
 /// Connections that a burst opened are closed soon after it: each holds buffers here and at the API server.
-fn prompt_client(config: &Config) -> Result<legacy::Client<HttpsConnector<HttpConnector>, Body>, Failure> {
+fn prompt_client(
+    config: &Config,
+) -> Result<legacy::Client<HttpsConnector<HttpConnector>, Body>, Failure> {
     let mut client = legacy::Client::builder(TokioExecutor::new());
-    client.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE_CONNECTION);
+    client
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE_CONNECTION);
     Ok(client.build(prompt_connector(config)?))
 }
 

@@ -13,19 +13,36 @@ fn the_definitions_in_crds_and_in_the_chart_are_what_src_api_generates() {
     for folder in ["crds", "charts/pointsman/files/crds"] {
         let mut expected = Vec::new();
         for definition in pointsman::api::custom_resource_definitions() {
-            let file = format!("{}.yaml", definition.metadata.name.as_deref().expect("a name"));
+            let file = format!(
+                "{}.yaml",
+                definition.metadata.name.as_deref().expect("a name")
+            );
             let yaml = pointsman::api::to_yaml(&definition).expect("as YAML");
             let path = root.join(folder).join(&file);
-            let found = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-            assert!(found == yaml, "{folder}/{file} is not what src/api generates: run `make crds`");
+            let found = fs::read_to_string(&path)
+                .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            assert!(
+                found == yaml,
+                "{folder}/{file} is not what src/api generates: run `make crds`"
+            );
             expected.push(file);
         }
         let entries = fs::read_dir(root.join(folder)).expect("the folder");
-        let mut found: Vec<_> =
-            entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("a name")).collect();
+        let mut found: Vec<_> = entries
+            .map(|entry| {
+                entry
+                    .expect("an entry")
+                    .file_name()
+                    .into_string()
+                    .expect("a name")
+            })
+            .collect();
         found.sort();
         expected.sort();
-        assert_eq!(found, expected, "{folder} holds other files than the definitions");
+        assert_eq!(
+            found, expected,
+            "{folder} holds other files than the definitions"
+        );
     }
 }
 
@@ -57,11 +74,26 @@ fn every_reason_is_documented_in_its_own_words() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let source = fs::read_to_string(root.join("src/api/reason.rs")).expect("the source");
     let page = fs::read_to_string(root.join("docs/reasons.md")).expect("the page");
-    let body = source.split("pub enum Reason {").nth(1).and_then(|rest| rest.split("\n}").next()).expect("the enum");
-    let lines: Vec<&str> = body.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    assert!(lines.len() > 40 && lines.len().is_multiple_of(2), "one line of documentation a reason: {lines:?}");
+    let body = source
+        .split("pub enum Reason {")
+        .nth(1)
+        .and_then(|rest| rest.split("\n}").next())
+        .expect("the enum");
+    let lines: Vec<&str> = body
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    assert!(
+        lines.len() > 40 && lines.len().is_multiple_of(2),
+        "one line of documentation a reason: {lines:?}"
+    );
     for pair in lines.chunks(2) {
-        let row = format!("| `{}` | {} |", pair[1].trim_end_matches(','), pair[0].trim_start_matches("/// "));
+        let row = format!(
+            "| `{}` | {} |",
+            pair[1].trim_end_matches(','),
+            pair[0].trim_start_matches("/// ")
+        );
         assert!(page.contains(&row), "docs/reasons.md lacks the row\n{row}");
     }
 }

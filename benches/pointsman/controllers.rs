@@ -21,9 +21,18 @@ use crate::peers::{PREFIX, Plan, in_seconds, late};
 use crate::report::Goal;
 use crate::sightings::Mirror;
 
-const OCI_REPOSITORY: Kind =
-    Kind { group: "source.toolkit.fluxcd.io", version: "v1", kind: "OCIRepository", plural: "ocirepositories" };
-const ROLLOUT: Kind = Kind { group: "argoproj.io", version: "v1alpha1", kind: "Rollout", plural: "rollouts" };
+const OCI_REPOSITORY: Kind = Kind {
+    group: "source.toolkit.fluxcd.io",
+    version: "v1",
+    kind: "OCIRepository",
+    plural: "ocirepositories",
+};
+const ROLLOUT: Kind = Kind {
+    group: "argoproj.io",
+    version: "v1alpha1",
+    kind: "Rollout",
+    plural: "rollouts",
+};
 /// In the status of a Rollout that is well.
 const HEALTHY: &str = r#""phase":"Healthy""#;
 /// What an object follows, as it would an alias.
@@ -52,17 +61,30 @@ impl Controller {
         let mut ratios = own.idle.ratios(&self.idle);
         if let Some(late) = &self.late {
             let asked = format!("{:.1} requests each minute", self.idle.asked_a_minute());
-            goals.push(Goal::noted(format!("{}, {}: cost to the registry", self.name, self.objects), asked));
+            goals.push(Goal::noted(
+                format!("{}, {}: cost to the registry", self.name, self.objects),
+                asked,
+            ));
             goals.push(
-                Goal::noted(format!("{}, {}: tag moved → seen", self.name, self.objects), late.in_seconds())
-                    .of_runs(late.count()),
+                Goal::noted(
+                    format!("{}, {}: tag moved → seen", self.name, self.objects),
+                    late.in_seconds(),
+                )
+                .of_runs(late.count()),
             );
             let requests = times(self.idle.asked_a_minute(), own.idle.asked_a_minute());
-            let delay = times(late.percentile(50).as_secs_f64(), own.late.percentile(50).as_secs_f64());
+            let delay = times(
+                late.percentile(50).as_secs_f64(),
+                own.late.percentile(50).as_secs_f64(),
+            );
             ratios = format!("{ratios}, requests to the registry {requests}, delay (p50) {delay}");
         }
         goals.push(Goal::noted(
-            format!("ratios: {} ÷ Pointsman, every {} s", self.name, plan.interval.as_secs()),
+            format!(
+                "ratios: {} ÷ Pointsman, every {} s",
+                self.name,
+                plan.interval.as_secs()
+            ),
             ratios,
         ));
         goals
@@ -71,7 +93,10 @@ impl Controller {
 
 /// One after the other; what a stopped one leaves behind moves no more.
 pub async fn measured(ground: &Ground, plan: &Plan) -> Vec<Controller> {
-    vec![source_controller(ground, plan).await, rollouts(ground, plan).await]
+    vec![
+        source_controller(ground, plan).await,
+        rollouts(ground, plan).await,
+    ]
 }
 
 /// One of them, and its objects.
@@ -87,7 +112,10 @@ impl Stage {
         let well = async {
             let mut well = Crowd::of(&fleet.place, kind, mark).await;
             fleet.create(kind.plural, kind, object).await;
-            let task = Task::start(&format!("{} {} being well", fleet.count, kind.plural), fleet.count as u64);
+            let task = Task::start(
+                &format!("{} {} being well", fleet.count, kind.plural),
+                fleet.count as u64,
+            );
             well.reaches(fleet.count, &task, fleet.patience()).await;
             task.done();
         };
@@ -103,22 +131,41 @@ async fn source_controller(ground: &Ground, plan: &Plan) -> Controller {
     let fleet = Fleet::new(ground, PREFIX, plan.objects).await;
     let peer = Peer::source_controller(&fleet.place).await.unwrap();
     let mut stage = Stage { fleet, peer };
-    stage.create(&OCI_REPOSITORY, READY, |name| oci_repository(&asked.url(), plan, &name)).await;
+    stage
+        .create(&OCI_REPOSITORY, READY, |name| {
+            oci_repository(&asked.url(), plan, &name)
+        })
+        .await;
     let name = format!("source-controller {}", stage.peer.version());
     let task = Task::start(&format!("{name}: counting, then moving tags"), 0);
     // What it does at first is over once each timer has rung.
     tokio::time::sleep(plan.interval).await;
-    let idle = Idle::of(stage.peer.pid().unwrap(), stage.peer.api(), &asked, plan.window).await;
+    let idle = Idle::of(
+        stage.peer.pid().unwrap(),
+        stage.peer.api(),
+        &asked,
+        plan.window,
+    )
+    .await;
     let late = tags_moved(&stage, &registry, plan).await;
     task.done();
     stage.peer.stop().unwrap();
-    Controller { name, objects: format!("{} OCIRepositories", plan.objects), idle, late: Some(late) }
+    Controller {
+        name,
+        objects: format!("{} OCIRepositories", plan.objects),
+        idle,
+        late: Some(late),
+    }
 }
 
 async fn push_all(registry: &OciRegistry, plan: &Plan) {
     let names = stream::iter(plan.names());
-    let pushed = names.map(|name| async move { registry.push(&name, TAG, "version 1").await.unwrap() });
-    pushed.buffer_unordered(SIDE_BY_SIDE).for_each(|_| std::future::ready(())).await;
+    let pushed =
+        names.map(|name| async move { registry.push(&name, TAG, "version 1").await.unwrap() });
+    pushed
+        .buffer_unordered(SIDE_BY_SIDE)
+        .for_each(|_| std::future::ready(()))
+        .await;
 }
 
 /// The tag, as it is: nothing is verified, and what it names is kept as it came.
@@ -145,11 +192,16 @@ async fn tags_moved(stage: &Stage, registry: &OciRegistry, plan: &Plan) -> Durat
     let digest = registry.push("any", TAG, "version 2").await.unwrap();
     let revision = format!("{TAG}@{digest}");
     let seen = |name: String| {
-        let mut mirror = Mirror::at(place.api(&OCI_REPOSITORY), &name, "/status/artifact/revision");
+        let mut mirror = Mirror::at(
+            place.api(&OCI_REPOSITORY),
+            &name,
+            "/status/artifact/revision",
+        );
         let revision = revision.clone();
         async move { mirror.alias(&revision).await }
     };
-    let change = |name: String| async move { drop(registry.push(&name, TAG, "version 2").await.unwrap()) };
+    let change =
+        |name: String| async move { drop(registry.push(&name, TAG, "version 2").await.unwrap()) };
     late(plan, plan.interval, change, seen).await
 }
 
@@ -162,10 +214,21 @@ async fn rollouts(ground: &Ground, plan: &Plan) -> Controller {
     comes_to_rest(stage.peer.api()).await;
     let name = format!("argo-rollouts {}", stage.peer.version());
     let task = Task::start(&format!("{name}: counting"), 0);
-    let idle = Idle::of(stage.peer.pid().unwrap(), stage.peer.api(), stage.peer.api(), plan.window).await;
+    let idle = Idle::of(
+        stage.peer.pid().unwrap(),
+        stage.peer.api(),
+        stage.peer.api(),
+        plan.window,
+    )
+    .await;
     task.done();
     stage.peer.stop().unwrap();
-    Controller { name, objects: format!("{} Rollouts", plan.objects), idle, late: None }
+    Controller {
+        name,
+        objects: format!("{} Rollouts", plan.objects),
+        idle,
+        late: None,
+    }
 }
 
 /// The Deployment that Pointsman is given, as a Rollout without steps.

@@ -32,7 +32,11 @@ impl Cost {
         let (mark, used) = (proxy.mark(), ground.mlflow.processor_time().unwrap());
         tokio::time::sleep(window).await;
         let registry = ground.mlflow.processor_time().unwrap().saturating_sub(used);
-        Self { window, requests: proxy.since(mark).len(), registry }
+        Self {
+            window,
+            requests: proxy.since(mark).len(),
+            registry,
+        }
     }
 
     pub fn requests_a_minute(&self) -> f64 {
@@ -63,7 +67,11 @@ pub struct Idle {
 impl Idle {
     /// Of the process that goes through these proxies to the API server and to its registry.
     pub async fn of(pid: u32, api: &Interceptor, registry: &Interceptor, window: Duration) -> Self {
-        let (mark, asked, used) = (api.mark(), registry.mark(), usage::processor_time(pid).unwrap());
+        let (mark, asked, used) = (
+            api.mark(),
+            registry.mark(),
+            usage::processor_time(pid).unwrap(),
+        );
         tokio::time::sleep(window).await;
         Self {
             window,
@@ -90,10 +98,19 @@ impl Idle {
     pub fn goals(&self, what: &str) -> [Goal; 2] {
         let share = 100.0 * share(self.used, self.window);
         let window = self.window.as_secs();
-        let own = format!("{} resident, {share:.2} % of a processor over {window} s", megabytes(self.resident));
+        let own = format!(
+            "{} resident, {share:.2} % of a processor over {window} s",
+            megabytes(self.resident)
+        );
         let (writes, kinds) = (self.writes.len(), kinds_of(&self.writes));
-        let api = format!("{} requests, {writes} of them writes{kinds}, in {window} s", self.requests);
-        [Goal::noted(format!("{what}, idle"), own), Goal::noted(format!("{what}, idle: cost to the API server"), api)]
+        let api = format!(
+            "{} requests, {writes} of them writes{kinds}, in {window} s",
+            self.requests
+        );
+        [
+            Goal::noted(format!("{what}, idle"), own),
+            Goal::noted(format!("{what}, idle: cost to the API server"), api),
+        ]
     }
 }
 
@@ -101,10 +118,19 @@ impl Idle {
 fn kinds_of(writes: &[Request]) -> String {
     let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
     for write in writes {
-        *kinds.entry(format!("{} {}", write.method, kind_of(&write.path))).or_default() += 1;
+        *kinds
+            .entry(format!("{} {}", write.method, kind_of(&write.path)))
+            .or_default() += 1;
     }
-    let told: Vec<String> = kinds.iter().map(|(kind, times)| format!("{kind} {times}")).collect();
-    if told.is_empty() { String::new() } else { format!(" ({})", told.join(", ")) }
+    let told: Vec<String> = kinds
+        .iter()
+        .map(|(kind, times)| format!("{kind} {times}"))
+        .collect();
+    if told.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", told.join(", "))
+    }
 }
 
 #[allow(clippy::cast_precision_loss)] // far fewer than 2^52 requests
@@ -120,8 +146,16 @@ fn minutes(window: Duration) -> f64 {
 pub fn times(peer: f64, own: f64) -> String {
     const STEP: f64 = 0.01;
     let ratio = peer / own.max(STEP);
-    let digits = if ratio < 10.0 { format!("{ratio:.1}") } else { format!("{ratio:.0}") };
-    if own < STEP { format!("> {digits}") } else { digits }
+    let digits = if ratio < 10.0 {
+        format!("{ratio:.1}")
+    } else {
+        format!("{ratio:.0}")
+    };
+    if own < STEP {
+        format!("> {digits}")
+    } else {
+        digits
+    }
 }
 
 /// Waits until nothing was written through this proxy for a while.
@@ -133,6 +167,9 @@ pub async fn comes_to_rest(api: &Interceptor) {
         if api.writes_since(mark).is_empty() {
             return;
         }
-        assert!(Instant::now() < deadline, "who is measured does not come to rest");
+        assert!(
+            Instant::now() < deadline,
+            "who is measured does not come to rest"
+        );
     }
 }

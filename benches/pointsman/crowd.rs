@@ -50,10 +50,13 @@ impl Crowd {
         let mark = mark.into();
         let what = format!("{} with {mark}", kind.plural);
         let (tell, mut seen) = watch::channel(Seen::default());
-        let (client, kind, namespace) = (place.client(), kind.clone(), place.namespace().to_owned());
+        let (client, kind, namespace) =
+            (place.client(), kind.clone(), place.namespace().to_owned());
         let path = move |from: &str| path_of(&kind, &namespace, from);
         let task = tokio::spawn(async move { follow(client, path, mark, tell).await });
-        seen.wait_for(|seen| seen.all_told).await.expect("the watch of the measurement broke before it began");
+        seen.wait_for(|seen| seen.all_told)
+            .await
+            .expect("the watch of the measurement broke before it began");
         Self { what, seen, task }
     }
 
@@ -67,11 +70,19 @@ impl Crowd {
         let reached = tokio::time::timeout(patience, async {
             while self.seen.borrow_and_update().grew.len() < count {
                 task.reach(self.count() as u64);
-                self.seen.changed().await.expect("the watch of the measurement broke: its figures would not be right");
+                self.seen
+                    .changed()
+                    .await
+                    .expect("the watch of the measurement broke: its figures would not be right");
             }
         });
         let in_time = reached.await;
-        assert!(in_time.is_ok(), "{} of {count} {} within {patience:?}", self.count(), self.what);
+        assert!(
+            in_time.is_ok(),
+            "{} of {count} {} within {patience:?}",
+            self.count(),
+            self.what
+        );
         self.seen.borrow().grew[count - 1]
     }
 }
@@ -84,18 +95,30 @@ impl Drop for Crowd {
 
 /// Where the kind is watched; from what is there on, or from a version on that was seen.
 fn path_of(kind: &Kind, namespace: &str, from: &str) -> String {
-    let group = if kind.group.is_empty() { "/api".to_owned() } else { format!("/apis/{}", kind.group) };
+    let group = if kind.group.is_empty() {
+        "/api".to_owned()
+    } else {
+        format!("/apis/{}", kind.group)
+    };
     let start = if from.is_empty() {
         "sendInitialEvents=true&resourceVersionMatch=NotOlderThan".to_owned()
     } else {
         format!("resourceVersion={from}")
     };
     let options = "watch=true&allowWatchBookmarks=true&timeoutSeconds=7200";
-    format!("{group}/{}/namespaces/{namespace}/{}?{options}&{start}", kind.version, kind.plural)
+    format!(
+        "{group}/{}/namespaces/{namespace}/{}?{options}&{start}",
+        kind.version, kind.plural
+    )
 }
 
 /// The API server ends the watches of who reads too slowly for it; they go on where they ended.
-async fn follow(client: kube::Client, path: impl Fn(&str) -> String, mark: String, tell: watch::Sender<Seen>) {
+async fn follow(
+    client: kube::Client,
+    path: impl Fn(&str) -> String,
+    mark: String,
+    tell: watch::Sender<Seen>,
+) {
     let mut beginnings = 0;
     loop {
         let from = tell.borrow().version.clone();
@@ -103,7 +126,10 @@ async fn follow(client: kube::Client, path: impl Fn(&str) -> String, mark: Strin
         // What was told of the beginning only will be told again.
         if !tell.borrow().all_told {
             beginnings += 1;
-            assert!(beginnings < MOST_BEGINNINGS, "the watch of the measurement ends before it began");
+            assert!(
+                beginnings < MOST_BEGINNINGS,
+                "the watch of the measurement ends before it began"
+            );
             tell.send_replace(Seen::default());
         }
     }
@@ -112,10 +138,19 @@ async fn follow(client: kube::Client, path: impl Fn(&str) -> String, mark: Strin
 /// The API server asks for patience while it makes the cache of a kind that it was just told of.
 async fn asked(client: &kube::Client, path: &str) -> Body {
     loop {
-        let request = http::Request::get(path).body(Body::empty()).expect("a path of plain names");
-        let answer = client.send(request).await.expect("the API server does not answer the watch of the measurement");
+        let request = http::Request::get(path)
+            .body(Body::empty())
+            .expect("a path of plain names");
+        let answer = client
+            .send(request)
+            .await
+            .expect("the API server does not answer the watch of the measurement");
         if answer.status() != http::StatusCode::TOO_MANY_REQUESTS {
-            assert!(answer.status().is_success(), "the watch of the measurement is answered {}", answer.status());
+            assert!(
+                answer.status().is_success(),
+                "the watch of the measurement is answered {}",
+                answer.status()
+            );
             return answer.into_body();
         }
         tokio::time::sleep(MOMENT).await;
@@ -128,7 +163,8 @@ async fn read(mut body: Body, mark: &str, tell: &watch::Sender<Seen>) {
         let mut rest: &[u8] = frame.data_ref().map_or(&[], |data| data);
         let now = Instant::now();
         while !rest.is_empty() {
-            rest.read_until(b'\n', &mut line).expect("memory can be read");
+            rest.read_until(b'\n', &mut line)
+                .expect("memory can be read");
             if line.last() == Some(&b'\n') {
                 tell.send_modify(|seen| seen.learn(&String::from_utf8_lossy(&line), mark, now));
                 line.clear();
@@ -139,7 +175,10 @@ async fn read(mut body: Body, mark: &str, tell: &watch::Sender<Seen>) {
 
 impl Seen {
     fn learn(&mut self, event: &str, mark: &str, now: Instant) {
-        assert!(!event.starts_with(r#"{"type":"ERROR""#), "the watch of the measurement broke: {event}");
+        assert!(
+            !event.starts_with(r#"{"type":"ERROR""#),
+            "the watch of the measurement broke: {event}"
+        );
         text_of(event, "resourceVersion").clone_into(&mut self.version);
         if event.starts_with(r#"{"type":"BOOKMARK""#) {
             self.all_told |= event.contains(ALL_TOLD);
@@ -156,7 +195,11 @@ impl Seen {
 
 /// The first text of that name in the object's metadata: its own name and version come before all others of that name.
 fn text_of<'event>(event: &'event str, field: &str) -> &'event str {
-    let after = event.split_once(r#""metadata":{"#).map_or("", |(_, metadata)| metadata);
-    let value = after.split_once(&format!(r#""{field}":""#)).and_then(|(_, value)| value.split_once('"'));
+    let after = event
+        .split_once(r#""metadata":{"#)
+        .map_or("", |(_, metadata)| metadata);
+    let value = after
+        .split_once(&format!(r#""{field}":""#))
+        .and_then(|(_, value)| value.split_once('"'));
     value.map_or("", |(value, _)| value)
 }

@@ -10,7 +10,9 @@ use pointsman_env::{Operator, OperatorOptions, Scenario as Place, kinds};
 use serde_json::{Value, json};
 
 use crate::figures::Durations;
-use crate::ground::{Ground, PATIENCE, apply, binding, deployment, model, registry, release_build, runs};
+use crate::ground::{
+    Ground, PATIENCE, apply, binding, deployment, model, registry, release_build, runs,
+};
 use crate::report::Goal;
 use crate::sightings::Sightings;
 
@@ -50,10 +52,17 @@ pub async fn measured(ground: &Ground, rounds: usize) -> Vec<Goal> {
 
 async fn of_lease(ground: &Ground, seconds: u64, rounds: usize) -> Vec<Goal> {
     let mut stage = Stage::start(ground, seconds).await;
-    let task = Task::start(&format!("{rounds} leaders killed, leases of {seconds} s"), rounds as u64);
+    let task = Task::start(
+        &format!("{rounds} leaders killed, leases of {seconds} s"),
+        rounds as u64,
+    );
     let mut all = Vec::new();
     for number in 0..rounds {
-        all.push(stage.killed(if number.is_multiple_of(2) { "2" } else { "1" }).await);
+        all.push(
+            stage
+                .killed(if number.is_multiple_of(2) { "2" } else { "1" })
+                .await,
+        );
         task.advance();
     }
     task.done();
@@ -68,54 +77,101 @@ impl<'ground> Stage<'ground> {
         ground.register(&prefix, 1).await;
         let place = ground.namespace(&prefix).await;
         let server = &ground.control_plane;
-        let api = Interceptor::start(server.apiserver_url(), Some(server.ca_pem())).await.unwrap();
+        let api = Interceptor::start(server.apiserver_url(), Some(server.ca_pem()))
+            .await
+            .unwrap();
         let mut replicas = Vec::new();
         for replica in 1..=2 {
             let options = options(&place, &prefix, &api, seconds, replica);
-            replicas.push(Operator::start(server, &ground.tools, &options).await.unwrap());
+            replicas.push(
+                Operator::start(server, &ground.tools, &options)
+                    .await
+                    .unwrap(),
+            );
         }
         let name = format!("{prefix}-00000");
         // Only who begins to lead looks at the registry: nobody finds the move by polling.
-        let objects = [registry(&ground.mlflow.url(), "1h"), model(&name), deployment(&name), binding(&name)];
+        let objects = [
+            registry(&ground.mlflow.url(), "1h"),
+            model(&name),
+            deployment(&name),
+            binding(&name),
+        ];
         apply(&place, objects).await;
         runs(&place, &name, "1").await;
         let deployments = Sightings::of(place.client(), place.namespace(), &name);
-        Self { ground, place, name, replicas, api, lease: Duration::from_secs(seconds), deployments }
+        Self {
+            ground,
+            place,
+            name,
+            replicas,
+            api,
+            lease: Duration::from_secs(seconds),
+            deployments,
+        }
     }
 
     /// Moves the alias, kills the leader, and waits until the other has patched the Deployment; then the killed one comes back.
     async fn killed(&mut self, version: &str) -> Round {
         let leader = self.leader().await;
         let (before, mark) = (self.generation().await, self.api.mark());
-        self.ground.registrar.set_alias(&self.name, "champion", version).await.unwrap();
+        self.ground
+            .registrar
+            .set_alias(&self.name, "champion", version)
+            .await
+            .unwrap();
         let killed = Instant::now();
         self.replicas[leader].kill().unwrap();
         let done = self.deployments.version(version).await;
         runs(&self.place, &self.name, version).await;
         let patches = self.patches_since(mark);
         self.replicas[leader].start_again().await.unwrap();
-        Round { taken: done - killed, patches, generations: self.generation().await - before }
+        Round {
+            taken: done - killed,
+            patches,
+            generations: self.generation().await - before,
+        }
     }
 
     /// The replica that the Lease names; each is named after its number.
     async fn leader(&self) -> usize {
-        let held = |lease: &Value| lease["spec"]["holderIdentity"].as_str().is_some_and(|holder| !holder.is_empty());
+        let held = |lease: &Value| {
+            lease["spec"]["holderIdentity"]
+                .as_str()
+                .is_some_and(|holder| !holder.is_empty())
+        };
         let (namespace, name) = (self.place.namespace(), release(&self.place));
-        let lease = self.place.eventually("somebody leads", PATIENCE, &kinds::LEASE, &name, held).await;
-        let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned();
-        let number = (0..self.replicas.len()).find(|number| holder.ends_with(&format!("-{}", number + 1)));
-        number.unwrap_or_else(|| panic!("{holder} leads in {namespace}, and is none of the replicas"))
+        let lease = self
+            .place
+            .eventually("somebody leads", PATIENCE, &kinds::LEASE, &name, held)
+            .await;
+        let holder = lease["spec"]["holderIdentity"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        let number =
+            (0..self.replicas.len()).find(|number| holder.ends_with(&format!("-{}", number + 1)));
+        number
+            .unwrap_or_else(|| panic!("{holder} leads in {namespace}, and is none of the replicas"))
     }
 
     async fn generation(&self) -> i64 {
-        let deployment = self.place.get(&kinds::DEPLOYMENT, &self.name).await.unwrap();
-        deployment["metadata"]["generation"].as_i64().unwrap_or_default()
+        let deployment = self
+            .place
+            .get(&kinds::DEPLOYMENT, &self.name)
+            .await
+            .unwrap();
+        deployment["metadata"]["generation"]
+            .as_i64()
+            .unwrap_or_default()
     }
 
     fn patches_since(&self, mark: usize) -> usize {
         let path = format!("/deployments/{}", self.name);
         let all = self.api.writes_since(mark);
-        all.iter().filter(|write| write.method == Method::PATCH && write.path.ends_with(&path)).count()
+        all.iter()
+            .filter(|write| write.method == Method::PATCH && write.path.ends_with(&path))
+            .count()
     }
 
     async fn end(mut self) {
@@ -127,8 +183,15 @@ impl<'ground> Stage<'ground> {
 }
 
 /// In the namespace that it watches, so that its Lease is there too.
-fn options(place: &Place, prefix: &str, api: &Interceptor, seconds: u64, replica: u32) -> OperatorOptions {
-    let mut options = OperatorOptions::watching(release_build(), &release(place), &[place.namespace()]);
+fn options(
+    place: &Place,
+    prefix: &str,
+    api: &Interceptor,
+    seconds: u64,
+    replica: u32,
+) -> OperatorOptions {
+    let mut options =
+        OperatorOptions::watching(release_build(), &release(place), &[place.namespace()]);
     place.namespace().clone_into(&mut options.namespace);
     options.kube_api = Some(api.url());
     options.values = json!({"replicas": 2, "leaseSeconds": seconds, "clusterName": prefix});
@@ -145,7 +208,8 @@ fn goals(lease: Duration, rounds: &[Round]) -> Vec<Goal> {
     let seconds = lease.as_secs();
     let patches: Vec<usize> = rounds.iter().map(|round| round.patches).collect();
     let generations: Vec<i64> = rounds.iter().map(|round| round.generations).collect();
-    let once = patches.iter().all(|patches| *patches == 1) && generations.iter().all(|generations| *generations == 1);
+    let once = patches.iter().all(|patches| *patches == 1)
+        && generations.iter().all(|generations| *generations == 1);
     vec![
         Goal::checked(
             format!("leader killed with a move pending → patched, lease of {seconds} s"),
@@ -155,7 +219,9 @@ fn goals(lease: Duration, rounds: &[Round]) -> Vec<Goal> {
         )
         .of_runs(taken.count()),
         Goal::checked(
-            format!("the same: patches of the Deployment, and changes of its spec, lease of {seconds} s"),
+            format!(
+                "the same: patches of the Deployment, and changes of its spec, lease of {seconds} s"
+            ),
             "1 and 1 each time",
             format!("{patches:?} and {generations:?}"),
             once,

@@ -37,27 +37,55 @@ impl Stage {
         let place = ground.namespace("failing").await;
         let operator = ground.operator(&place, "failing", None).await;
         let name = "failing-00000".to_owned();
-        let plain = PlainDeployment { replicas: 1, ..PlainDeployment::named(&name) };
-        let objects =
-            [registry(&ground.mlflow.url(), "1h"), model(&name), plain.playing("2=crash").manifest(), binding(&name)];
+        let plain = PlainDeployment {
+            replicas: 1,
+            ..PlainDeployment::named(&name)
+        };
+        let objects = [
+            registry(&ground.mlflow.url(), "1h"),
+            model(&name),
+            plain.playing("2=crash").manifest(),
+            binding(&name),
+        ];
         apply(&place, objects).await;
         runs(&place, &name, "1").await;
         let deployments = Sightings::of(place.client(), place.namespace(), &name);
-        Self { place, operator, deployments, name }
+        Self {
+            place,
+            operator,
+            deployments,
+            name,
+        }
     }
 
     async fn alias(&self, ground: &Ground, version: &str, request: &str) {
-        ground.registrar.set_alias(&self.name, "champion", version).await.unwrap();
-        let annotation = json!({"metadata": {"annotations": {"pointsman.dev/requested-at": request}}});
-        self.place.patch(&kinds::REGISTERED_MODEL, &self.name, &annotation).await.unwrap();
+        ground
+            .registrar
+            .set_alias(&self.name, "champion", version)
+            .await
+            .unwrap();
+        let annotation =
+            json!({"metadata": {"annotations": {"pointsman.dev/requested-at": request}}});
+        self.place
+            .patch(&kinds::REGISTERED_MODEL, &self.name, &annotation)
+            .await
+            .unwrap();
     }
 
     /// When an object of a kind was first seen to be so, by a plain watch that begins now.
-    fn first(&self, kind: &Kind, holds: impl Fn(&Value) -> bool + Send + 'static) -> JoinHandle<Instant> {
+    fn first(
+        &self,
+        kind: &Kind,
+        holds: impl Fn(&Value) -> bool + Send + 'static,
+    ) -> JoinHandle<Instant> {
         let api: Api<DynamicObject> = self.place.api(kind);
         tokio::spawn(async move {
             let mut events = std::pin::pin!(watcher(api, watcher::Config::default()));
-            while let Some(event) = events.try_next().await.expect("the watch of the measurement broke") {
+            while let Some(event) = events
+                .try_next()
+                .await
+                .expect("the watch of the measurement broke")
+            {
                 if let Event::Apply(object) | Event::InitApply(object) = event {
                     let now = Instant::now();
                     if holds(&serde_json::to_value(&object).unwrap()) {
@@ -71,10 +99,23 @@ impl Stage {
 
     async fn is_rolled_back(&self) {
         let holds = |binding: &Value| {
-            let conditions = binding["status"]["conditions"].as_array().into_iter().flatten();
-            conditions.into_iter().any(|each| each["type"] == "Stalled" && each["reason"] == "RolledBack")
+            let conditions = binding["status"]["conditions"]
+                .as_array()
+                .into_iter()
+                .flatten();
+            conditions
+                .into_iter()
+                .any(|each| each["type"] == "Stalled" && each["reason"] == "RolledBack")
         };
-        self.place.eventually("it went back", PATIENCE, &kinds::ALIAS_BINDING, &self.name, holds).await;
+        self.place
+            .eventually(
+                "it went back",
+                PATIENCE,
+                &kinds::ALIAS_BINDING,
+                &self.name,
+                holds,
+            )
+            .await;
     }
 }
 
@@ -114,10 +155,15 @@ pub async fn measured(ground: &Ground, times: usize) -> Vec<Goal> {
 /// A pod in a crash loop after as many restarts as are allowed.
 fn crosses_the_limit(pod: &Value) -> bool {
     let is_two = pod["metadata"]["annotations"]["pointsman.dev/model-version"] == "2";
-    let containers = pod["status"]["containerStatuses"].as_array().into_iter().flatten();
+    let containers = pod["status"]["containerStatuses"]
+        .as_array()
+        .into_iter()
+        .flatten();
     is_two
         && pod["metadata"]["deletionTimestamp"].is_null()
-        && containers.into_iter().any(|each| each["restartCount"].as_i64() >= Some(MOST_RESTARTS))
+        && containers
+            .into_iter()
+            .any(|each| each["restartCount"].as_i64() >= Some(MOST_RESTARTS))
 }
 
 /// The time from the mirror's word that the alias is back to the Deployment patched, of a move between two good versions.

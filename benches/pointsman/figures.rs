@@ -28,7 +28,10 @@ impl Durations {
 
     /// The smallest duration that this many percent do not exceed.
     pub fn percentile(&self, percent: usize) -> Duration {
-        self.0[(self.0.len() * percent).div_ceil(100).clamp(1, self.0.len()) - 1]
+        self.0[(self.0.len() * percent)
+            .div_ceil(100)
+            .clamp(1, self.0.len())
+            - 1]
     }
 
     /// All of them in one line, for a table.
@@ -42,7 +45,13 @@ impl Durations {
 
     /// Of few, a percentile says nothing that the middle does not.
     fn told(&self, unit: fn(Duration) -> String) -> String {
-        let [min, p50, p99, max] = [self.min(), self.percentile(50), self.percentile(99), self.max()].map(unit);
+        let [min, p50, p99, max] = [
+            self.min(),
+            self.percentile(50),
+            self.percentile(99),
+            self.max(),
+        ]
+        .map(unit);
         match self.count() {
             1 => p50,
             2..50 => format!("min {min}, p50 {p50}, max {max}"),

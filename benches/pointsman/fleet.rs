@@ -27,7 +27,11 @@ pub struct Fleet {
 
 impl Fleet {
     pub async fn new(ground: &Ground, prefix: &'static str, count: usize) -> Self {
-        Self { place: ground.namespace(prefix).await, prefix, count }
+        Self {
+            place: ground.namespace(prefix).await,
+            prefix,
+            count,
+        }
     }
 
     pub fn name(&self, number: usize) -> String {
@@ -36,17 +40,25 @@ impl Fleet {
 
     /// The registry, and all its models, which must have been seeded.
     pub async fn declare(&self, url: &str, interval: &str) {
-        self.create("models", &kinds::REGISTERED_MODEL, |name| model(&name)).await;
-        self.place.create(&kinds::MODEL_REGISTRY, &registry(url, interval)).await.unwrap();
-        self.await_ready("models mirrored", &kinds::REGISTERED_MODEL).await;
+        self.create("models", &kinds::REGISTERED_MODEL, |name| model(&name))
+            .await;
+        self.place
+            .create(&kinds::MODEL_REGISTRY, &registry(url, interval))
+            .await
+            .unwrap();
+        self.await_ready("models mirrored", &kinds::REGISTERED_MODEL)
+            .await;
     }
 
     /// One object for each model.
     pub async fn create(&self, what: &str, kind: &Kind, object: impl Fn(String) -> Value) {
-        let task = Task::start(&format!("{} {what}, making them", self.count), self.count as u64);
+        let task = Task::start(
+            &format!("{} {what}, making them", self.count),
+            self.count as u64,
+        );
         let objects = (0..self.count).map(|number| object(self.name(number)));
-        let created =
-            stream::iter(objects).map(|object| async move { self.place.create(kind, &object).await.unwrap() });
+        let created = stream::iter(objects)
+            .map(|object| async move { self.place.create(kind, &object).await.unwrap() });
         created
             .buffer_unordered(SIDE_BY_SIDE)
             .for_each(|_| {
@@ -66,27 +78,51 @@ impl Fleet {
     }
 
     /// Moves `champion` of these models, asks for a look, and says when that was asked.
-    pub async fn moved(&self, ground: &Ground, numbers: std::ops::Range<usize>, version: usize) -> Instant {
+    pub async fn moved(
+        &self,
+        ground: &Ground,
+        numbers: std::ops::Range<usize>,
+        version: usize,
+    ) -> Instant {
         self.moved_unseen(ground, numbers, version).await;
-        let annotation = json!({"metadata": {"annotations": {"pointsman.dev/requested-at": request()}}});
+        let annotation =
+            json!({"metadata": {"annotations": {"pointsman.dev/requested-at": request()}}});
         let asked = Instant::now();
-        self.place.patch(&kinds::MODEL_REGISTRY, "mlflow", &annotation).await.unwrap();
+        self.place
+            .patch(&kinds::MODEL_REGISTRY, "mlflow", &annotation)
+            .await
+            .unwrap();
         asked
     }
 
     /// Moves `champion` of these models, and tells nobody.
-    pub async fn moved_unseen(&self, ground: &Ground, numbers: std::ops::Range<usize>, version: usize) {
-        ground.registrar.move_champions(&ground.mlflow.database(), self.prefix, numbers, version).await.unwrap();
+    pub async fn moved_unseen(
+        &self,
+        ground: &Ground,
+        numbers: std::ops::Range<usize>,
+        version: usize,
+    ) {
+        ground
+            .registrar
+            .move_champions(&ground.mlflow.database(), self.prefix, numbers, version)
+            .await
+            .unwrap();
     }
 
     /// Waits until no Deployment rolls out any more.
     pub async fn await_rolled_out(&self) {
-        let task = Task::start(&format!("{} Deployments rolling out", self.count), self.count as u64);
+        let task = Task::start(
+            &format!("{} Deployments rolling out", self.count),
+            self.count as u64,
+        );
         let rolled_out = async {
             loop {
                 let began = Instant::now();
                 let deployments = self.place.list(&kinds::DEPLOYMENT, "").await.unwrap();
-                let done = deployments.iter().filter(|deployment| is_rolled_out(deployment)).count();
+                let done = deployments
+                    .iter()
+                    .filter(|deployment| is_rolled_out(deployment))
+                    .count();
                 task.reach(done as u64);
                 if done == self.count {
                     return;
@@ -95,13 +131,17 @@ impl Fleet {
                 tokio::time::sleep(MOMENT * 2 + began.elapsed() * 2).await;
             }
         };
-        tokio::time::timeout(self.patience(), rolled_out).await.expect("the Deployments do not roll out in time");
+        tokio::time::timeout(self.patience(), rolled_out)
+            .await
+            .expect("the Deployments do not roll out in time");
         task.done();
     }
 
     /// As long as ten a second take, on top of what one may take.
     pub fn patience(&self) -> Duration {
-        PATIENCE + Duration::from_millis(100) * u32::try_from(self.count).expect("far fewer than 2^32 models")
+        PATIENCE
+            + Duration::from_millis(100)
+                * u32::try_from(self.count).expect("far fewer than 2^32 models")
     }
 }
 
@@ -132,7 +172,9 @@ pub async fn await_calm(operator: &Operator) {
             used = now;
         }
     };
-    tokio::time::timeout(PATIENCE * 3, calm).await.expect("the operator does not come to rest");
+    tokio::time::timeout(PATIENCE * 3, calm)
+        .await
+        .expect("the operator does not come to rest");
 }
 
 /// How many processors these make of that time.

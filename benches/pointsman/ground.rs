@@ -14,7 +14,8 @@ use pointsman_env::progress::Task;
 use pointsman_env::python::MlflowVersion;
 use pointsman_env::registrar::{Client, Registrar};
 use pointsman_env::{
-    ControlPlane, ControlPlaneOptions, Operator, OperatorOptions, PlainDeployment, Scenario as Place, Tools, kinds,
+    ControlPlane, ControlPlaneOptions, Operator, OperatorOptions, PlainDeployment,
+    Scenario as Place, Tools, kinds,
 };
 use serde_json::{Value, json};
 
@@ -46,10 +47,20 @@ impl Ground {
         let tools = Tools::locate(&Cache::open().unwrap()).unwrap();
         let control_plane = ControlPlane::start(&tools, options).await.unwrap();
         install_definitions(&control_plane, &tools).await.unwrap();
-        let mlflow = Mlflow::start(MlflowVersion::Three, MlflowOptions::default()).await.unwrap();
-        let registrar = Registrar::shared(MlflowVersion::Three).await.unwrap().at(&mlflow.url());
+        let mlflow = Mlflow::start(MlflowVersion::Three, MlflowOptions::default())
+            .await
+            .unwrap();
+        let registrar = Registrar::shared(MlflowVersion::Three)
+            .await
+            .unwrap()
+            .at(&mlflow.url());
         task.done();
-        Self { tools, control_plane: Arc::new(control_plane), mlflow, registrar }
+        Self {
+            tools,
+            control_plane: Arc::new(control_plane),
+            mlflow,
+            registrar,
+        }
     }
 
     pub async fn end(mut self) {
@@ -58,7 +69,10 @@ impl Ground {
 
     /// Registers `<prefix>-00000` and so on, each with two versions and `champion` on the first.
     pub async fn register(&self, prefix: &str, count: usize) {
-        self.registrar.seed(&self.mlflow.database(), prefix, count).await.unwrap();
+        self.registrar
+            .seed(&self.mlflow.database(), prefix, count)
+            .await
+            .unwrap();
     }
 
     pub async fn namespace(&self, name: &str) -> Place {
@@ -69,7 +83,9 @@ impl Ground {
     pub async fn operator(&self, place: &Place, release: &str, api: Option<String>) -> Operator {
         let mut options = OperatorOptions::watching(release_build(), release, &[place.namespace()]);
         options.kube_api = api;
-        let mut operator = Operator::start_unready(&self.control_plane, &self.tools, &options).await.unwrap();
+        let mut operator = Operator::start_unready(&self.control_plane, &self.tools, &options)
+            .await
+            .unwrap();
         operator.await_ready_within(PATIENCE).await.unwrap();
         operator
     }
@@ -81,19 +97,32 @@ pub fn release_build() -> PathBuf {
     if let Some(binary) = std::env::var_os("POINTSMAN_BENCH_BINARY") {
         return PathBuf::from(binary);
     }
-    let target =
-        Path::new(env!("CARGO_BIN_EXE_pointsman")).ancestors().nth(2).expect("a binary is in target/<profile>");
+    let target = Path::new(env!("CARGO_BIN_EXE_pointsman"))
+        .ancestors()
+        .nth(2)
+        .expect("a binary is in target/<profile>");
     let binary = target.join("release").join("pointsman");
-    assert!(binary.exists(), "there is no release build; run cargo build --release first, or make bench");
+    assert!(
+        binary.exists(),
+        "there is no release build; run cargo build --release first, or make bench"
+    );
     binary
 }
 
 pub fn registry(url: &str, interval: &str) -> Value {
-    object("ModelRegistry", "mlflow", &json!({"mlflow": {"uri": url}, "interval": interval}))
+    object(
+        "ModelRegistry",
+        "mlflow",
+        &json!({"mlflow": {"uri": url}, "interval": interval}),
+    )
 }
 
 pub fn model(name: &str) -> Value {
-    object("RegisteredModel", name, &json!({"registryRef": {"name": "mlflow"}, "creationPolicy": "Observe"}))
+    object(
+        "RegisteredModel",
+        name,
+        &json!({"registryRef": {"name": "mlflow"}, "creationPolicy": "Observe"}),
+    )
 }
 
 /// Binds `champion` of the model to the Deployment of the same name, and has no version bake.
@@ -103,7 +132,11 @@ pub fn binding(name: &str) -> Value {
 }
 
 pub fn deployment(name: &str) -> Value {
-    PlainDeployment { replicas: 1, ..PlainDeployment::named(name) }.manifest()
+    PlainDeployment {
+        replicas: 1,
+        ..PlainDeployment::named(name)
+    }
+    .manifest()
 }
 
 fn object(kind: &str, name: &str, spec: &Value) -> Value {
@@ -111,17 +144,35 @@ fn object(kind: &str, name: &str, spec: &Value) -> Value {
 }
 
 pub async fn apply(place: &Place, objects: impl IntoIterator<Item = Value>) {
-    let applied = stream::iter(objects).map(|object| async move { place.apply_object(&object).await.unwrap() });
-    applied.buffer_unordered(SIDE_BY_SIDE).for_each(|_| std::future::ready(())).await;
+    let applied = stream::iter(objects)
+        .map(|object| async move { place.apply_object(&object).await.unwrap() });
+    applied
+        .buffer_unordered(SIDE_BY_SIDE)
+        .for_each(|_| std::future::ready(()))
+        .await;
 }
 
 /// Waits until the binding says that this version runs and is well.
 pub async fn runs(place: &Place, binding: &str, version: &str) {
-    let holds = |binding: &Value| binding["status"]["running"]["version"] == version && is_ready(binding);
-    place.eventually(&format!("version {version} runs"), PATIENCE, &kinds::ALIAS_BINDING, binding, holds).await;
+    let holds =
+        |binding: &Value| binding["status"]["running"]["version"] == version && is_ready(binding);
+    place
+        .eventually(
+            &format!("version {version} runs"),
+            PATIENCE,
+            &kinds::ALIAS_BINDING,
+            binding,
+            holds,
+        )
+        .await;
 }
 
 pub fn is_ready(object: &Value) -> bool {
-    let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
-    conditions.into_iter().any(|each| each["type"] == "Ready" && each["status"] == "True")
+    let conditions = object["status"]["conditions"]
+        .as_array()
+        .into_iter()
+        .flatten();
+    conditions
+        .into_iter()
+        .any(|each| each["type"] == "Ready" && each["status"] == "True")
 }

@@ -67,15 +67,33 @@ const AT_SCALE: [&str; 4] = ["moves_at_once", "watched_of_many", "peers", "growt
 impl Options {
     fn read() -> Self {
         let given: Vec<String> = std::env::args().skip(1).collect();
-        let after = |flag: &str| given.iter().position(|each| each == flag).and_then(|at| given.get(at + 1)).cloned();
+        let after = |flag: &str| {
+            given
+                .iter()
+                .position(|each| each == flag)
+                .and_then(|at| given.get(at + 1))
+                .cloned()
+        };
         let has = |flag: &str| given.iter().any(|each| each == flag);
         let quick = has("--quick");
-        let settled = after("--settled").map(|seconds| seconds.parse().expect("--settled takes a number of seconds"));
+        let settled = after("--settled").map(|seconds| {
+            seconds
+                .parse()
+                .expect("--settled takes a number of seconds")
+        });
         let settled = Duration::from_secs(settled.unwrap_or(if quick { 30 } else { 300 }));
-        let sizes = after("--sizes").unwrap_or_else(|| if quick { "20,60" } else { "100,1000,10000" }.to_owned());
+        let sizes = after("--sizes")
+            .unwrap_or_else(|| if quick { "20,60" } else { "100,1000,10000" }.to_owned());
         let write = has("--write");
         let draw = write || has("--draw");
-        Self { quick, write, draw, only: parts(after("--only").as_deref()), settled, sizes: numbers(&sizes) }
+        Self {
+            quick,
+            write,
+            draw,
+            only: parts(after("--only").as_deref()),
+            settled,
+            sizes: numbers(&sizes),
+        }
     }
 
     fn includes(&self, part: &str) -> bool {
@@ -94,18 +112,33 @@ impl Options {
 }
 
 fn parts(only: Option<&str>) -> Vec<String> {
-    let parts: Vec<String> = only.into_iter().flat_map(|only| only.split(',')).map(str::to_owned).collect();
+    let parts: Vec<String> = only
+        .into_iter()
+        .flat_map(|only| only.split(','))
+        .map(str::to_owned)
+        .collect();
     for part in &parts {
-        assert!(PARTS.contains(&part.as_str()), "--only {part}: write some of {}", PARTS.join(","));
+        assert!(
+            PARTS.contains(&part.as_str()),
+            "--only {part}: write some of {}",
+            PARTS.join(",")
+        );
     }
     parts
 }
 
 fn numbers(list: &str) -> Vec<usize> {
-    let number = |word: &str| word.trim().parse().expect("--sizes takes numbers such as 100,1000,10000");
+    let number = |word: &str| {
+        word.trim()
+            .parse()
+            .expect("--sizes takes numbers such as 100,1000,10000")
+    };
     let mut numbers: Vec<usize> = list.split(',').map(number).collect();
     numbers.sort_unstable();
-    assert!(numbers.first().is_some_and(|smallest| *smallest >= 10), "--sizes begin at 10: a tenth of them is moved");
+    assert!(
+        numbers.first().is_some_and(|smallest| *smallest >= 10),
+        "--sizes begin at 10: a tenth of them is moved"
+    );
     numbers
 }
 
@@ -113,8 +146,13 @@ fn main() {
     pointsman_env::leash_if_asked();
     let options = Options::read();
     let whole = !options.quick && options.only.is_empty();
-    assert!(!options.write || !options.quick, "--write goes without --quick");
-    let report = tokio::runtime::Runtime::new().unwrap().block_on(measure(&options));
+    assert!(
+        !options.write || !options.quick,
+        "--write goes without --quick"
+    );
+    let report = tokio::runtime::Runtime::new()
+        .unwrap()
+        .block_on(measure(&options));
     pointsman_env::process::remove_run_folders();
     println!("{}", report.table());
     if options.write {
@@ -124,7 +162,11 @@ fn main() {
 
 async fn measure(options: &Options) -> Report {
     let mut conditions = Conditions::read();
-    let mut goals = if FEW.iter().any(|part| options.includes(part)) { few_objects(options).await } else { Vec::new() };
+    let mut goals = if FEW.iter().any(|part| options.includes(part)) {
+        few_objects(options).await
+    } else {
+        Vec::new()
+    };
     goals.extend(many_objects(options).await);
     conditions.ended();
     Report { conditions, goals }
@@ -147,7 +189,9 @@ async fn few_objects(options: &Options) -> Vec<Goal> {
         goals.extend(told(moves::polled(&ground, options.of(4, 20)).await));
     }
     if options.includes("webhook") {
-        goals.extend(told(webhook::measured(&ground, options.of(20, 200), options.of(4, 20)).await));
+        goals.extend(told(
+            webhook::measured(&ground, options.of(20, 200), options.of(4, 20)).await,
+        ));
     }
     if options.includes("failures") {
         goals.extend(told(failures::measured(&ground, options.of(3, 20)).await));
@@ -168,19 +212,27 @@ async fn many_objects(options: &Options) -> Vec<Goal> {
     if options.includes("moves_at_once") {
         let ground = Ground::at_scale().await;
         let count = options.largest().min(moves_at_once::MOVES);
-        goals.extend(told(moves_at_once::measured(&ground, count, options.of(2, 3)).await));
+        goals.extend(told(
+            moves_at_once::measured(&ground, count, options.of(2, 3)).await,
+        ));
         ground.end().await;
     }
     if options.includes("watched_of_many") {
         let ground = Ground::start().await;
-        goals.extend(told(watched_of_many::measured(&ground, &options.sizes, options.of(10, 60)).await));
+        goals.extend(told(
+            watched_of_many::measured(&ground, &options.sizes, options.of(10, 60)).await,
+        ));
         ground.end().await;
     }
     if options.includes("peers") {
-        goals.extend(told(beside_peers(&options.of(peers::Plan::quick(), peers::Plan::whole())).await));
+        goals.extend(told(
+            beside_peers(&options.of(peers::Plan::quick(), peers::Plan::whole())).await,
+        ));
     }
     if options.includes("growth") {
-        goals.extend(told(growth::measured(&options.sizes, options.settled, options.draw).await));
+        goals.extend(told(
+            growth::measured(&options.sizes, options.settled, options.draw).await,
+        ));
     }
     goals
 }

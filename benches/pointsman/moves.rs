@@ -37,23 +37,41 @@ impl Stage {
         let place = ground.namespace(prefix).await;
         let operator = ground.operator(&place, prefix, None).await;
         let name = format!("{prefix}-00000");
-        let objects = [registry(&ground.mlflow.url(), interval), model(&name), deployment(&name), binding(&name)];
+        let objects = [
+            registry(&ground.mlflow.url(), interval),
+            model(&name),
+            deployment(&name),
+            binding(&name),
+        ];
         apply(&place, objects).await;
         runs(&place, &name, "1").await;
         let sightings = Sightings::of(place.client(), place.namespace(), &name);
         let mirror = Mirror::of(place.client(), place.namespace(), &name);
-        Self { place, operator, sightings, mirror, name }
+        Self {
+            place,
+            operator,
+            sightings,
+            mirror,
+            name,
+        }
     }
 
     async fn alias(&self, ground: &Ground, version: &str) {
-        ground.registrar.set_alias(&self.name, "champion", version).await.unwrap();
+        ground
+            .registrar
+            .set_alias(&self.name, "champion", version)
+            .await
+            .unwrap();
     }
 
     /// From the sending of the annotation to the sight of the patched Deployment.
     async fn asked(&mut self, version: &str, request: usize) -> Duration {
         let annotation = json!({"metadata": {"annotations": {"pointsman.dev/requested-at": request.to_string()}}});
         let sent = Instant::now();
-        self.place.patch(&kinds::REGISTERED_MODEL, &self.name, &annotation).await.unwrap();
+        self.place
+            .patch(&kinds::REGISTERED_MODEL, &self.name, &annotation)
+            .await
+            .unwrap();
         self.sightings.version(version).await - sent
     }
 
@@ -70,7 +88,14 @@ pub async fn bare(place: &Place, name: &str, sightings: &mut Sightings, tick: us
     let patch = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": annotations});
     let deployments = place.api(&kinds::DEPLOYMENT);
     let sent = Instant::now();
-    deployments.patch(name, &PatchParams::apply("bench").force(), &Patch::Apply(patch)).await.unwrap();
+    deployments
+        .patch(
+            name,
+            &PatchParams::apply("bench").force(),
+            &Patch::Apply(patch),
+        )
+        .await
+        .unwrap();
     sightings.tick(&tick).await - sent
 }
 
@@ -105,7 +130,8 @@ pub async fn polled(ground: &Ground, moves: usize) -> Vec<Goal> {
 pub async fn requested(ground: &Ground, moves: usize) -> Vec<Goal> {
     let mut stage = Stage::start(ground, "asked", "1h").await;
     let task = Task::start(&format!("{moves} moves asked for"), moves as u64);
-    let (mut taken, mut seen, mut bare_patches, mut registry) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut taken, mut seen, mut bare_patches, mut registry) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for number in 0..moves {
         let version = version_of(number);
         stage.alias(ground, version).await;
@@ -113,7 +139,11 @@ pub async fn requested(ground: &Ground, moves: usize) -> Vec<Goal> {
         taken.push(stage.asked(version, number).await);
         if version == "1" {
             seen.push(
-                stage.sightings.version(version).await.saturating_duration_since(stage.mirror.alias(version).await),
+                stage
+                    .sightings
+                    .version(version)
+                    .await
+                    .saturating_duration_since(stage.mirror.alias(version).await),
             );
         }
         runs(&stage.place, &stage.name, version).await;
@@ -124,7 +154,11 @@ pub async fn requested(ground: &Ground, moves: usize) -> Vec<Goal> {
     }
     task.done();
     stage.end().await;
-    let mut goals = goals_of(&Durations::of(taken), &Durations::of(bare_patches), &Durations::of(registry));
+    let mut goals = goals_of(
+        &Durations::of(taken),
+        &Durations::of(bare_patches),
+        &Durations::of(registry),
+    );
     goals.push(back_goal(&Durations::of(seen)));
     goals
 }
@@ -139,21 +173,39 @@ fn goals_of(taken: &Durations, bare: &Durations, registry: &Durations) -> Vec<Go
             taken.percentile(50) < ASKED_GOAL,
         )
         .of_runs(taken.count()),
-        Goal::noted("floor: a plain client's own patch of that Deployment", bare.in_milliseconds())
-            .of_runs(bare.count()),
-        Goal::noted("floor: MLflow's answer to registered-models/get", registry.in_milliseconds())
-            .of_runs(registry.count()),
-        Goal::noted("look asked for, as a multiple of the bare patch (p50)", format!("{ratio:.1}"))
-            .of_runs(taken.count()),
+        Goal::noted(
+            "floor: a plain client's own patch of that Deployment",
+            bare.in_milliseconds(),
+        )
+        .of_runs(bare.count()),
+        Goal::noted(
+            "floor: MLflow's answer to registered-models/get",
+            registry.in_milliseconds(),
+        )
+        .of_runs(registry.count()),
+        Goal::noted(
+            "look asked for, as a multiple of the bare patch (p50)",
+            format!("{ratio:.1}"),
+        )
+        .of_runs(taken.count()),
     ]
 }
 
 /// What the registry takes to answer about one model, without the operator.
 async fn answered(ground: &Ground, model: &str) -> Duration {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let url = format!("{}/api/2.0/mlflow/registered-models/get?name={model}", ground.mlflow.url());
+    let url = format!(
+        "{}/api/2.0/mlflow/registered-models/get?name={model}",
+        ground.mlflow.url()
+    );
     let sent = Instant::now();
-    let answer = client.get(url).send().await.unwrap().error_for_status().unwrap();
+    let answer = client
+        .get(url)
+        .send()
+        .await
+        .unwrap()
+        .error_for_status()
+        .unwrap();
     answer.bytes().await.unwrap();
     sent.elapsed()
 }

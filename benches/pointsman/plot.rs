@@ -15,8 +15,13 @@ const INK: RGBColor = RGBColor(40, 44, 52);
 const GRID: RGBColor = RGBColor(222, 225, 230);
 const GOAL: RGBColor = RGBColor(176, 32, 48);
 /// Told apart also by who does not see red and green apart.
-const COLOURS: [RGBColor; 5] =
-    [RGBColor(0, 95, 165), RGBColor(200, 105, 0), RGBColor(0, 130, 100), RGBColor(130, 70, 150), RGBColor(90, 90, 90)];
+const COLOURS: [RGBColor; 5] = [
+    RGBColor(0, 95, 165),
+    RGBColor(200, 105, 0),
+    RGBColor(0, 130, 100),
+    RGBColor(130, 70, 150),
+    RGBColor(90, 90, 90),
+];
 /// Where nothing was measured above zero.
 const SMALLEST: f64 = 1.0;
 
@@ -35,7 +40,12 @@ impl Point {
         let mut runs: Vec<f64> = runs.into_iter().collect();
         assert!(!runs.is_empty(), "nothing was measured at {count}");
         runs.sort_unstable_by(f64::total_cmp);
-        Self { count, least: runs[0], middle: runs[(runs.len() - 1) / 2], most: runs[runs.len() - 1] }
+        Self {
+            count,
+            least: runs[0],
+            middle: runs[(runs.len() - 1) / 2],
+            most: runs[runs.len() - 1],
+        }
     }
 }
 
@@ -50,17 +60,39 @@ impl Series {
     pub fn new(name: &str, points: impl IntoIterator<Item = Point>) -> Self {
         let mut points: Vec<Point> = points.into_iter().collect();
         points.sort_by_key(|point| point.count);
-        Self { name: name.to_owned(), points }
+        Self {
+            name: name.to_owned(),
+            points,
+        }
     }
 }
 
 /// Writes the drawing of these series against their number of `objects`. A goal is given as (number of objects, value): none where
 /// there is no goal, one point where it is the same for every number.
-pub fn growth(title: &str, objects: &str, unit: &str, series: &[Series], goal: &[(usize, f64)], path: &Path) {
+pub fn growth(
+    title: &str,
+    objects: &str,
+    unit: &str,
+    series: &[Series],
+    goal: &[(usize, f64)],
+    path: &Path,
+) {
     let frame = Frame::around(series, goal);
     let mut drawing = String::new();
-    frame.draw(&mut drawing, &Titles { title, objects, unit }, series, goal).expect("an SVG in memory can be drawn");
-    fs::create_dir_all(path.parent().expect("a drawing is in a folder")).expect("its folder can be made");
+    frame
+        .draw(
+            &mut drawing,
+            &Titles {
+                title,
+                objects,
+                unit,
+            },
+            series,
+            goal,
+        )
+        .expect("an SVG in memory can be drawn");
+    fs::create_dir_all(path.parent().expect("a drawing is in a folder"))
+        .expect("its folder can be made");
     fs::write(path, drawing).expect("the drawing can be written");
     eprintln!("written: {}", path.display());
 }
@@ -88,7 +120,9 @@ impl Frame {
         let mut counts: Vec<usize> = points().map(|point| point.count).collect();
         counts.sort_unstable();
         counts.dedup();
-        let values = points().flat_map(|point| [point.least, point.most]).chain(goal.iter().map(|(_, value)| *value));
+        let values = points()
+            .flat_map(|point| [point.least, point.most])
+            .chain(goal.iter().map(|(_, value)| *value));
         let (least, most) = extent(values.filter(|value| *value > 0.0));
         // Room for what is written beside the points, and for the legend above them.
         let legend = series.len() + usize::from(!goal.is_empty());
@@ -111,7 +145,13 @@ impl Frame {
 }
 
 impl Frame {
-    fn draw<'a>(&self, into: &'a mut String, titles: &Titles, series: &[Series], goal: &[(usize, f64)]) -> Drawn<'a> {
+    fn draw<'a>(
+        &self,
+        into: &'a mut String,
+        titles: &Titles,
+        series: &[Series],
+        goal: &[(usize, f64)],
+    ) -> Drawn<'a> {
         let sheet = SVGBackend::with_string(into, SIZE).into_drawing_area();
         sheet.fill(&WHITE)?;
         let mut chart = self.axes(&sheet, titles)?;
@@ -133,10 +173,16 @@ impl Frame {
         &self,
         sheet: &'a DrawingArea<SVGBackend<'b>, Shift>,
         titles: &Titles,
-    ) -> Result<Chart<'a, 'b>, DrawingAreaErrorKind<<SVGBackend<'b> as DrawingBackend>::ErrorType>> {
-        let horizontal = self.horizontal().log_scale().with_key_points(self.counts.clone());
+    ) -> Result<Chart<'a, 'b>, DrawingAreaErrorKind<<SVGBackend<'b> as DrawingBackend>::ErrorType>>
+    {
+        let horizontal = self
+            .horizontal()
+            .log_scale()
+            .with_key_points(self.counts.clone());
         let marks = marks(self.lowest, self.highest);
-        let vertical = (self.lowest..self.highest).log_scale().with_key_points(marks);
+        let vertical = (self.lowest..self.highest)
+            .log_scale()
+            .with_key_points(marks);
         let mut chart = ChartBuilder::on(sheet)
             .caption(titles.title, text(20))
             .margin(14)
@@ -159,13 +205,20 @@ impl Frame {
     }
 
     fn goal<'a, 'b: 'a>(&self, chart: &mut Chart<'a, 'b>, goal: &[(usize, f64)]) -> Drawn<'b> {
-        let (Some(first), Some(last)) = (goal.first(), goal.last()) else { return Ok(()) };
+        let (Some(first), Some(last)) = (goal.first(), goal.last()) else {
+            return Ok(());
+        };
         let edges = self.horizontal();
         // One goal for every number of objects is a level line.
-        let mut line: Vec<(f64, f64)> =
-            goal.iter().map(|(count, value)| (number(*count), self.place(*value))).collect();
+        let mut line: Vec<(f64, f64)> = goal
+            .iter()
+            .map(|(count, value)| (number(*count), self.place(*value)))
+            .collect();
         if goal.len() == 1 {
-            line = vec![(edges.start, self.place(first.1)), (edges.end, self.place(last.1))];
+            line = vec![
+                (edges.start, self.place(first.1)),
+                (edges.end, self.place(last.1)),
+            ];
         }
         let style = GOAL.stroke_width(2);
         chart
@@ -175,18 +228,29 @@ impl Frame {
         Ok(())
     }
 
-    fn series<'a, 'b: 'a>(&self, chart: &mut Chart<'a, 'b>, series: &Series, colour: RGBColor) -> Drawn<'b> {
-        let places = series.points.iter().map(|point| (number(point.count), self.place(point.middle)));
-        chart.draw_series(LineSeries::new(places, colour.stroke_width(2)))?.label(series.name.clone()).legend(
-            move |(x, y)| {
+    fn series<'a, 'b: 'a>(
+        &self,
+        chart: &mut Chart<'a, 'b>,
+        series: &Series,
+        colour: RGBColor,
+    ) -> Drawn<'b> {
+        let places = series
+            .points
+            .iter()
+            .map(|point| (number(point.count), self.place(point.middle)));
+        chart
+            .draw_series(LineSeries::new(places, colour.stroke_width(2)))?
+            .label(series.name.clone())
+            .legend(move |(x, y)| {
                 EmptyElement::at((x, y))
                     + PathElement::new([(0, 0), (18, 0)], colour.stroke_width(2))
                     + Circle::new((9, 0), 4, colour.filled())
-            },
-        );
+            });
         chart.draw_series(series.points.iter().map(|point| self.spread(point, colour)))?;
         // Above and left of its point, where a line that rises does not cross it.
-        let label = text(13).color(&colour).pos(Pos::new(HPos::Right, VPos::Bottom));
+        let label = text(13)
+            .color(&colour)
+            .pos(Pos::new(HPos::Right, VPos::Bottom));
         chart.draw_series(series.points.iter().map(|point| {
             EmptyElement::at((number(point.count), self.place(point.middle)))
                 + Circle::new((0, 0), 4, colour.filled())
@@ -197,7 +261,13 @@ impl Frame {
 
     fn spread(&self, point: &Point, colour: RGBColor) -> PathElement<(f64, f64)> {
         let count = number(point.count);
-        PathElement::new([(count, self.place(point.least)), (count, self.place(point.most))], colour.stroke_width(5))
+        PathElement::new(
+            [
+                (count, self.place(point.least)),
+                (count, self.place(point.most)),
+            ],
+            colour.stroke_width(5),
+        )
     }
 }
 
@@ -211,7 +281,10 @@ fn extent(values: impl IntoIterator<Item = f64>) -> (f64, f64) {
         None => Some((value, value)),
         Some((least, most)) => Some((least.min(value), most.max(value))),
     };
-    values.into_iter().fold(None, wider).unwrap_or((SMALLEST, SMALLEST))
+    values
+        .into_iter()
+        .fold(None, wider)
+        .unwrap_or((SMALLEST, SMALLEST))
 }
 
 /// By what factor the axis goes beyond the greatest value, so that the lines of the legend hide none.
@@ -224,11 +297,17 @@ fn headroom(least: f64, most: f64, lines: usize) -> f64 {
 fn marks(lowest: f64, highest: f64) -> Vec<f64> {
     let powers = |steps: &'static [f64]| {
         let exponents = -12..13;
-        let all = exponents.flat_map(move |exponent| steps.iter().map(move |step| step * 10f64.powi(exponent)));
-        all.filter(|mark| (lowest..=highest).contains(mark)).collect::<Vec<f64>>()
+        let all = exponents
+            .flat_map(move |exponent| steps.iter().map(move |step| step * 10f64.powi(exponent)));
+        all.filter(|mark| (lowest..=highest).contains(mark))
+            .collect::<Vec<f64>>()
     };
     let decades = powers(&[1.0]);
-    if decades.len() < 3 { powers(&[1.0, 2.0, 5.0]) } else { decades }
+    if decades.len() < 3 {
+        powers(&[1.0, 2.0, 5.0])
+    } else {
+        decades
+    }
 }
 
 /// Three digits that count, with thousands told apart.
@@ -242,12 +321,19 @@ fn written(value: f64) -> String {
         _ => 4,
     };
     let digits = format!("{value:.places$}");
-    digits.trim_end_matches('0').trim_end_matches('.').to_owned()
+    digits
+        .trim_end_matches('0')
+        .trim_end_matches('.')
+        .to_owned()
 }
 
 fn in_thousands(digits: &str) -> String {
-    let groups: Vec<&str> =
-        digits.as_bytes().rchunks(3).rev().map(|group| std::str::from_utf8(group).expect("digits")).collect();
+    let groups: Vec<&str> = digits
+        .as_bytes()
+        .rchunks(3)
+        .rev()
+        .map(|group| std::str::from_utf8(group).expect("digits"))
+        .collect();
     groups.join(",")
 }
 

@@ -22,12 +22,24 @@ pub struct Goal {
 
 impl Goal {
     pub fn checked(what: impl Into<String>, goal: &str, figure: String, met: bool) -> Self {
-        Self { what: what.into(), wished: goal.to_owned(), figure, runs: 1, met: Some(met) }
+        Self {
+            what: what.into(),
+            wished: goal.to_owned(),
+            figure,
+            runs: 1,
+            met: Some(met),
+        }
     }
 
     /// A figure that has no goal, and explains the others.
     pub fn noted(what: impl Into<String>, figure: String) -> Self {
-        Self { what: what.into(), wished: "-".to_owned(), figure, runs: 1, met: None }
+        Self {
+            what: what.into(),
+            wished: "-".to_owned(),
+            figure,
+            runs: 1,
+            met: None,
+        }
     }
 
     /// A figure of so many runs, or of so many moves within one.
@@ -37,12 +49,21 @@ impl Goal {
 
     /// The goal of a figure that does not tell whether it is met.
     pub fn against(self, goal: &str) -> Self {
-        Self { wished: goal.to_owned(), ..self }
+        Self {
+            wished: goal.to_owned(),
+            ..self
+        }
     }
 
     fn cells(&self) -> [String; COLUMNS] {
         let met = self.met.map_or("-", |met| if met { "yes" } else { "NO" });
-        [self.what.clone(), self.wished.clone(), self.figure.clone(), self.runs.to_string(), met.to_owned()]
+        [
+            self.what.clone(),
+            self.wished.clone(),
+            self.figure.clone(),
+            self.runs.to_string(),
+            met.to_owned(),
+        ]
     }
 }
 
@@ -83,7 +104,10 @@ impl Conditions {
 
     fn lines(&self) -> Vec<String> {
         vec![
-            format!("{} cores of {}, {} of memory, Linux {}", self.cores, self.processor, self.memory, self.kernel),
+            format!(
+                "{} cores of {}, {} of memory, Linux {}",
+                self.cores, self.processor, self.memory, self.kernel
+            ),
             format!(
                 "last run {}, each figure of as many runs as stand beside it; load average {} before and {} after it; figures of the same moment are of one run",
                 self.moment(),
@@ -100,18 +124,30 @@ impl Conditions {
 }
 
 fn line(file: &str) -> String {
-    fs::read_to_string(file).unwrap_or_default().trim().to_owned()
+    fs::read_to_string(file)
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
 }
 
 fn field(file: &str, name: &str) -> String {
     let text = fs::read_to_string(file).unwrap_or_default();
-    let found = text.lines().find_map(|line| line.strip_prefix(name)?.split_once(':'));
-    found.map_or_else(|| "unknown".to_owned(), |(_, value)| value.trim().to_owned())
+    let found = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.split_once(':'));
+    found.map_or_else(
+        || "unknown".to_owned(),
+        |(_, value)| value.trim().to_owned(),
+    )
 }
 
 /// The average of the last minute.
 fn load() -> String {
-    line("/proc/loadavg").split(' ').next().unwrap_or_default().to_owned()
+    line("/proc/loadavg")
+        .split(' ')
+        .next()
+        .unwrap_or_default()
+        .to_owned()
 }
 
 pub struct Report {
@@ -122,16 +158,30 @@ pub struct Report {
 impl Report {
     /// Columns under each other, without marks.
     pub fn table(&self) -> String {
-        let width =
-            |column: usize| self.goals.iter().map(|goal| goal.cells()[column].chars().count()).max().unwrap_or(0);
-        let widths: [usize; COLUMNS] = std::array::from_fn(|column| width(column).max(HEADER[column].len()));
+        let width = |column: usize| {
+            self.goals
+                .iter()
+                .map(|goal| goal.cells()[column].chars().count())
+                .max()
+                .unwrap_or(0)
+        };
+        let widths: [usize; COLUMNS] =
+            std::array::from_fn(|column| width(column).max(HEADER[column].len()));
         let row = |cells: [String; COLUMNS]| {
-            let padded = cells.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
+            let padded = cells
+                .iter()
+                .zip(widths)
+                .map(|(cell, width)| format!("{cell:<width$}"));
             padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
         };
         let rows = self.goals.iter().map(|goal| row(goal.cells()));
-        let all: Vec<String> =
-            self.conditions.lines().into_iter().chain([String::new(), row(header())]).chain(rows).collect();
+        let all: Vec<String> = self
+            .conditions
+            .lines()
+            .into_iter()
+            .chain([String::new(), row(header())])
+            .chain(rows)
+            .collect();
         all.join("\n")
     }
 
@@ -140,7 +190,11 @@ impl Report {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/performance.md");
         let before = fs::read_to_string(&file).unwrap_or_default();
         let (table, kept) = before.split_once(MARK).unwrap_or(("", "\n"));
-        let rows = if whole { self.rows() } else { merged(table, self.rows()) };
+        let rows = if whole {
+            self.rows()
+        } else {
+            merged(table, self.rows())
+        };
         let folder = file.parent().expect("docs is a folder");
         fs::create_dir_all(folder).expect("docs can be made");
         fs::write(&file, format!("{}\n{MARK}{kept}", self.markdown(&rows)))
@@ -150,13 +204,19 @@ impl Report {
 
     fn rows(&self) -> Vec<String> {
         let moment = self.conditions.moment();
-        self.goals.iter().map(|goal| format!("| {} | {moment} |", goal.cells().join(" | "))).collect()
+        self.goals
+            .iter()
+            .map(|goal| format!("| {} | {moment} |", goal.cells().join(" | ")))
+            .collect()
     }
 
     fn markdown(&self, rows: &[String]) -> String {
         let conditions = self.conditions.lines().join("\n- ");
         let (header, marks) = (header().join(" | "), " --- |".repeat(COLUMNS + 1));
-        format!("{INTRODUCTION}\n- {conditions}\n\n| {header} | measured |\n|{marks}\n{}\n", rows.join("\n"))
+        format!(
+            "{INTRODUCTION}\n- {conditions}\n\n| {header} | measured |\n|{marks}\n{}\n",
+            rows.join("\n")
+        )
     }
 }
 
@@ -165,10 +225,12 @@ fn merged(table: &str, mut new: Vec<String>) -> Vec<String> {
     let is_row = |line: &&str| line.starts_with("| ") && !line.starts_with("| ---");
     let old = table.lines().filter(is_row).skip(1).map(str::to_owned);
     let mut rows: Vec<String> = old
-        .map(|row| match new.iter().position(|each| what_of(each) == what_of(&row)) {
-            Some(at) => new.remove(at),
-            None => row,
-        })
+        .map(
+            |row| match new.iter().position(|each| what_of(each) == what_of(&row)) {
+                Some(at) => new.remove(at),
+                None => row,
+            },
+        )
         .collect();
     rows.extend(new);
     rows

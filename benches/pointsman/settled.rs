@@ -37,11 +37,18 @@ struct Stage {
 impl Stage {
     async fn start(ground: &Ground) -> Self {
         let server = &ground.control_plane;
-        let api = Interceptor::start(server.apiserver_url(), Some(server.ca_pem())).await.unwrap();
+        let api = Interceptor::start(server.apiserver_url(), Some(server.ca_pem()))
+            .await
+            .unwrap();
         let registry = Interceptor::start(ground.mlflow.url(), None).await.unwrap();
         let place = ground.namespace(PREFIX).await;
         let operator = ground.operator(&place, PREFIX, Some(api.url())).await;
-        Self { place, operator, api, registry }
+        Self {
+            place,
+            operator,
+            api,
+            registry,
+        }
     }
 
     /// Declares these models, and waits until each has been mirrored.
@@ -52,7 +59,11 @@ impl Stage {
     }
 
     async fn bind(&self, count: usize) {
-        apply(&self.place, (0..count).map(|number| deployment(&name(number)))).await;
+        apply(
+            &self.place,
+            (0..count).map(|number| deployment(&name(number))),
+        )
+        .await;
         apply(&self.place, (0..count).map(|number| binding(&name(number)))).await;
         self.all_ready(&kinds::ALIAS_BINDING, count).await;
     }
@@ -60,7 +71,9 @@ impl Stage {
     async fn all_ready(&self, kind: &Kind, count: usize) {
         let what = format!("{count} {} are ready", kind.plural);
         let holds = |seen: &pointsman_env::Seen| seen.len() == count && seen.values().all(is_ready);
-        self.place.eventually_all(&what, PATIENCE * 3, kind, &Which::Labelled(""), holds).await;
+        self.place
+            .eventually_all(&what, PATIENCE * 3, kind, &Which::Labelled(""), holds)
+            .await;
     }
 
     /// Counts for so long what an operator does that has nothing to do.
@@ -68,8 +81,12 @@ impl Stage {
         tokio::time::sleep(SETTLING).await;
         let (api, registry) = (self.api.mark(), self.registry.mark());
         tokio::time::sleep(time).await;
-        let count =
-            Count { models, time, writes: self.api.writes_since(api), questions: self.registry.since(registry) };
+        let count = Count {
+            models,
+            time,
+            writes: self.api.writes_since(api),
+            questions: self.registry.since(registry),
+        };
         count.tell();
         count
     }
@@ -90,7 +107,11 @@ struct Count {
 impl Count {
     /// How many looks the questions belong to.
     fn looks(&self) -> usize {
-        let gaps = self.questions.windows(2).filter(|pair| pair[1].at - pair[0].at > ONE_LOOK).count();
+        let gaps = self
+            .questions
+            .windows(2)
+            .filter(|pair| pair[1].at - pair[0].at > ONE_LOOK)
+            .count();
         gaps + usize::from(!self.questions.is_empty())
     }
 
@@ -99,7 +120,9 @@ impl Count {
         for (what, requests) in [("written", &self.writes), ("asked", &self.questions)] {
             let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
             for request in requests {
-                *kinds.entry(format!("{} {}", request.method, request.path)).or_default() += 1;
+                *kinds
+                    .entry(format!("{} {}", request.method, request.path))
+                    .or_default() += 1;
             }
             for (request, times) in kinds {
                 eprintln!("  {} models, {what} {times} times: {request}", self.models);
@@ -120,7 +143,11 @@ impl Count {
     fn questions(&self) -> Goal {
         let (asked, looks) = (self.questions.len(), self.looks());
         let figure = format!("{asked} in {looks} looks ({} s)", self.time.as_secs());
-        let what = format!("requests to the registry, {} models, interval {} s", self.models, INTERVAL.as_secs());
+        let what = format!(
+            "requests to the registry, {} models, interval {} s",
+            self.models,
+            INTERVAL.as_secs()
+        );
         Goal::checked(what, "1 per interval", figure, looks > 0 && asked == looks)
     }
 }
@@ -132,7 +159,14 @@ pub async fn measured(ground: &Ground, time: Duration) -> Vec<Goal> {
     let mut stage = Stage::start(ground).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
     let empty = stage.operator.resident_bytes().unwrap();
-    apply(&stage.place, [registry(&stage.registry.url(), &format!("{}s", INTERVAL.as_secs()))]).await;
+    apply(
+        &stage.place,
+        [registry(
+            &stage.registry.url(),
+            &format!("{}s", INTERVAL.as_secs()),
+        )],
+    )
+    .await;
 
     let task = Task::start("1 model, counting", 0);
     stage.watch(0..1).await;
@@ -179,11 +213,25 @@ async fn restarted(ground: &Ground, place: &Place) -> (u64, u64) {
 
 fn memory(measured: &[u64; 5]) -> Vec<Goal> {
     let [empty, bound, full, direct_empty, direct_bound] = *measured;
-    let goal = |what: &str, bytes: u64| Goal::checked(what, "< 30 MB", megabytes(bytes), bytes < MEMORY_GOAL);
+    let goal = |what: &str, bytes: u64| {
+        Goal::checked(what, "< 30 MB", megabytes(bytes), bytes < MEMORY_GOAL)
+    };
     vec![
-        Goal::noted("resident memory, nothing declared", megabytes(direct_empty.max(empty))),
-        goal("resident memory, 100 bindings, after rolling all out", bound),
-        goal("resident memory, 100 bindings, after a restart", direct_bound),
-        Goal::noted("resident memory, 100 bindings and 1000 models", megabytes(full)),
+        Goal::noted(
+            "resident memory, nothing declared",
+            megabytes(direct_empty.max(empty)),
+        ),
+        goal(
+            "resident memory, 100 bindings, after rolling all out",
+            bound,
+        ),
+        goal(
+            "resident memory, 100 bindings, after a restart",
+            direct_bound,
+        ),
+        Goal::noted(
+            "resident memory, 100 bindings and 1000 models",
+            megabytes(full),
+        ),
     ]
 }

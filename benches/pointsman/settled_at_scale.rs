@@ -94,8 +94,15 @@ pub async fn measured(count: usize, time: Duration, interval: Duration) -> Cost 
     let mut stage = Stage::start(ground, count, interval).await;
     let made = stage.make().await;
     let rolled_out = stage.operator.resident_bytes().unwrap();
-    let mut cost =
-        Cost { count, made, empty, rolled_out, starts: Vec::new(), bursts: Vec::new(), rest: stage.rest(time).await };
+    let mut cost = Cost {
+        count,
+        made,
+        empty,
+        rolled_out,
+        starts: Vec::new(),
+        bursts: Vec::new(),
+        rest: stage.rest(time).await,
+    };
     stage.directly().await;
     for run in 0..RUNS {
         cost.bursts.push(stage.burst(run).await);
@@ -123,15 +130,30 @@ impl Stage {
         let registry = Interceptor::start(ground.mlflow.url(), None).await.unwrap();
         let fleet = Fleet::new(&ground, PREFIX, count).await;
         let operator = ground.operator(&fleet.place, PREFIX, None).await;
-        Self { ground, fleet, operator, registry, interval }
+        Self {
+            ground,
+            fleet,
+            operator,
+            registry,
+            interval,
+        }
     }
 
     /// Makes registry, models and bindings, and waits until all of them are well and nobody does anything any more.
     async fn make(&self) -> Duration {
         let began = Instant::now();
-        self.fleet.declare(&self.registry.url(), &format!("{}s", self.interval.as_secs())).await;
-        self.fleet.create("bindings", &kinds::ALIAS_BINDING, |name| owning(&name)).await;
-        self.fleet.await_ready("bindings rolling out", &kinds::ALIAS_BINDING).await;
+        self.fleet
+            .declare(
+                &self.registry.url(),
+                &format!("{}s", self.interval.as_secs()),
+            )
+            .await;
+        self.fleet
+            .create("bindings", &kinds::ALIAS_BINDING, |name| owning(&name))
+            .await;
+        self.fleet
+            .await_ready("bindings rolling out", &kinds::ALIAS_BINDING)
+            .await;
         let made = began.elapsed();
         self.come_to_rest().await;
         made
@@ -145,11 +167,23 @@ impl Stage {
     /// Counts for so long what an operator does that has nothing to do.
     async fn rest(&mut self, time: Duration) -> Rest {
         let server = &self.ground.control_plane;
-        let api = Interceptor::start(server.apiserver_url(), Some(server.ca_pem())).await.unwrap();
+        let api = Interceptor::start(server.apiserver_url(), Some(server.ca_pem()))
+            .await
+            .unwrap();
         self.operator.stop().unwrap();
-        self.operator = self.ground.operator(&self.fleet.place, PREFIX, Some(api.url())).await;
+        self.operator = self
+            .ground
+            .operator(&self.fleet.place, PREFIX, Some(api.url()))
+            .await;
         self.come_to_rest().await;
-        let task = Task::start(&format!("{} bindings at rest, counting for {} s", self.fleet.count, time.as_secs()), 0);
+        let task = Task::start(
+            &format!(
+                "{} bindings at rest, counting for {} s",
+                self.fleet.count,
+                time.as_secs()
+            ),
+            0,
+        );
         let (api_mark, registry_mark) = (api.mark(), self.registry.mark());
         let samples = self.sampled(time).await;
         let asked = self.registry.since(registry_mark);
@@ -160,7 +194,15 @@ impl Stage {
         let writes = api.writes_since(api_mark);
         // It must not outlive the proxy that it speaks through.
         self.operator.stop().unwrap();
-        Rest { time, interval: self.interval, looks, requests, writes, between, each_look }
+        Rest {
+            time,
+            interval: self.interval,
+            looks,
+            requests,
+            writes,
+            between,
+            each_look,
+        }
     }
 
     async fn sampled(&self, time: Duration) -> Samples {
@@ -182,10 +224,16 @@ impl Stage {
     async fn burst(&self, run: usize) -> Duration {
         let tenth = self.fleet.count / 10;
         let first = self.fleet.count / 2 + run * tenth;
-        let task = Task::start(&format!("{tenth} of {} aliases moved at once", self.fleet.count), tenth as u64);
+        let task = Task::start(
+            &format!("{tenth} of {} aliases moved at once", self.fleet.count),
+            tenth as u64,
+        );
         let mut patched = self.patched().await;
         let goal = patched.count() + tenth;
-        let asked = self.fleet.moved(&self.ground, first..first + tenth, 2).await;
+        let asked = self
+            .fleet
+            .moved(&self.ground, first..first + tenth, 2)
+            .await;
         let last = patched.reaches(goal, &task, self.fleet.patience()).await;
         task.done();
         self.come_to_rest().await;
@@ -196,10 +244,17 @@ impl Stage {
     async fn restarted(&mut self, run: usize) -> Start {
         let hundredth = (self.fleet.count / 100).max(1);
         let first = run * hundredth;
-        let task =
-            Task::start(&format!("start with {} bindings, {hundredth} moved", self.fleet.count), hundredth as u64);
+        let task = Task::start(
+            &format!(
+                "start with {} bindings, {hundredth} moved",
+                self.fleet.count
+            ),
+            hundredth as u64,
+        );
         self.operator.stop().unwrap();
-        self.fleet.moved_unseen(&self.ground, first..first + hundredth, 2).await;
+        self.fleet
+            .moved_unseen(&self.ground, first..first + hundredth, 2)
+            .await;
         let mut patched = self.patched().await;
         let goal = patched.count() + hundredth;
         let patience = self.fleet.patience();
@@ -211,7 +266,11 @@ impl Stage {
         let (ready, last) = tokio::join!(started, patched.reaches(goal, &task, patience));
         task.done();
         self.come_to_rest().await;
-        Start { ready, patched: last - began, memory: self.operator.resident_bytes().unwrap() }
+        Start {
+            ready,
+            patched: last - began,
+            memory: self.operator.resident_bytes().unwrap(),
+        }
     }
 
     async fn patched(&self) -> Crowd {
@@ -227,8 +286,10 @@ impl Stage {
 /// A binding that makes and owns its Deployment.
 fn owning(name: &str) -> Value {
     let container = json!({"name": "server", "image": "registry.example/server:1"});
-    let template = json!({"metadata": {"labels": {"app": name}}, "spec": {"containers": [container]}});
-    let spec = json!({"replicas": 1, "selector": {"matchLabels": {"app": name}}, "template": template});
+    let template =
+        json!({"metadata": {"labels": {"app": name}}, "spec": {"containers": [container]}});
+    let spec =
+        json!({"replicas": 1, "selector": {"matchLabels": {"app": name}}, "template": template});
     let spec = json!({"modelRef": {"name": name}, "alias": "champion", "template": {"spec": spec}, "rollback": {"bakeSeconds": 0}});
     json!({"apiVersion": "pointsman.dev/v1alpha1", "kind": "AliasBinding", "metadata": {"name": name}, "spec": spec})
 }
@@ -239,8 +300,13 @@ pub fn looks(requests: &[Request], apart: Duration) -> Vec<Look> {
     for request in requests {
         let to = request.answered.unwrap_or(request.at);
         match looks.last_mut() {
-            Some(look) if request.at.saturating_duration_since(look.to) < apart => look.to = look.to.max(to),
-            _ => looks.push(Look { from: request.at, to }),
+            Some(look) if request.at.saturating_duration_since(look.to) < apart => {
+                look.to = look.to.max(to)
+            }
+            _ => looks.push(Look {
+                from: request.at,
+                to,
+            }),
         }
     }
     looks
@@ -248,14 +314,32 @@ pub fn looks(requests: &[Request], apart: Duration) -> Vec<Look> {
 
 /// How much of a processor is used outside looks, and how much time a look takes of it beyond that.
 fn of_looks(samples: &Samples, looks: &[Look]) -> (f64, Duration) {
-    let is_looking = |from: Instant, to: Instant| looks.iter().any(|look| from < look.to + READING && look.from < to);
-    let (mut outside, mut inside) = ((Duration::ZERO, Duration::ZERO), (Duration::ZERO, Duration::ZERO));
+    let is_looking = |from: Instant, to: Instant| {
+        looks
+            .iter()
+            .any(|look| from < look.to + READING && look.from < to)
+    };
+    let (mut outside, mut inside) = (
+        (Duration::ZERO, Duration::ZERO),
+        (Duration::ZERO, Duration::ZERO),
+    );
     for pair in samples.windows(2) {
         let ((from, before), (to, after)) = (pair[0], pair[1]);
-        let sum = if is_looking(from, to) { &mut inside } else { &mut outside };
+        let sum = if is_looking(from, to) {
+            &mut inside
+        } else {
+            &mut outside
+        };
         *sum = (sum.0 + after.saturating_sub(before), sum.1 + (to - from));
     }
-    let between = if outside.1.is_zero() { f64::NAN } else { share(outside.0, outside.1) };
+    let between = if outside.1.is_zero() {
+        f64::NAN
+    } else {
+        share(outside.0, outside.1)
+    };
     let count = u32::try_from(looks.len()).expect("few looks").max(1);
-    (between, inside.0.saturating_sub(inside.1.mul_f64(between.max(0.0))) / count)
+    (
+        between,
+        inside.0.saturating_sub(inside.1.mul_f64(between.max(0.0))) / count,
+    )
 }

@@ -46,7 +46,8 @@ impl Sightings {
                 }
                 std::future::ready(Ok(()))
             });
-            told.await.expect("the watch of the measurement broke: its figures would not be right");
+            told.await
+                .expect("the watch of the measurement broke: its figures would not be right");
         });
         Self { seen, task }
     }
@@ -62,9 +63,15 @@ impl Sightings {
     }
 
     async fn when(&mut self, wanted: &str, which: fn(&Seen) -> &Since) -> Instant {
-        let holds = |seen: &Seen| which(seen).as_ref().is_some_and(|(value, _)| value == wanted);
+        let holds = |seen: &Seen| {
+            which(seen)
+                .as_ref()
+                .is_some_and(|(value, _)| value == wanted)
+        };
         let seen = tokio::time::timeout(PATIENCE, self.seen.wait_for(holds)).await;
-        let seen = seen.expect("the Deployment was not changed in time").expect("the watch ended");
+        let seen = seen
+            .expect("the Deployment was not changed in time")
+            .expect("the watch ended");
         which(&seen).as_ref().expect("it was waited for").1
     }
 }
@@ -90,12 +97,16 @@ impl Mirror {
             let told = watcher(objects, config).try_for_each(|event| {
                 if let Event::Apply(object) | Event::InitApply(object) = event {
                     let now = Instant::now();
-                    let named = object.data.pointer(pointer).and_then(|version| version.as_str());
+                    let named = object
+                        .data
+                        .pointer(pointer)
+                        .and_then(|version| version.as_str());
                     tell.send_modify(|since| note(since, named.map(str::to_owned).as_ref(), now));
                 }
                 std::future::ready(Ok(()))
             });
-            told.await.expect("the watch of the measurement broke: its figures would not be right");
+            told.await
+                .expect("the watch of the measurement broke: its figures would not be right");
         });
         Self { seen, task }
     }
@@ -104,7 +115,9 @@ impl Mirror {
     pub async fn alias(&mut self, wanted: &str) -> Instant {
         let holds = |since: &Since| since.as_ref().is_some_and(|(value, _)| value == wanted);
         let seen = tokio::time::timeout(PATIENCE, self.seen.wait_for(holds)).await;
-        let seen = seen.expect("the mirror was not changed in time").expect("the watch ended");
+        let seen = seen
+            .expect("the mirror was not changed in time")
+            .expect("the watch ended");
         seen.as_ref().expect("it was waited for").1
     }
 }
@@ -123,9 +136,16 @@ impl Drop for Sightings {
 
 impl Seen {
     fn note(&mut self, deployment: &Deployment, now: Instant) {
-        let template = deployment.spec.as_ref().and_then(|spec| spec.template.metadata.as_ref());
+        let template = deployment
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.template.metadata.as_ref());
         let version = template.and_then(|template| template.annotations.as_ref()?.get(VERSION));
-        let tick = deployment.metadata.annotations.as_ref().and_then(|annotations| annotations.get(TICK));
+        let tick = deployment
+            .metadata
+            .annotations
+            .as_ref()
+            .and_then(|annotations| annotations.get(TICK));
         note(&mut self.version, version, now);
         note(&mut self.tick, tick, now);
     }

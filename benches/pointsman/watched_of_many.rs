@@ -48,7 +48,11 @@ pub async fn measured(ground: &Ground, sizes: &[usize], counted: usize) -> Vec<G
     let mut costs = vec![stage.cost(watched, counted).await];
     let mut there = watched;
     for size in sizes.iter().copied().filter(|size| *size > watched) {
-        ground.registrar.seed_versions(&ground.mlflow.database(), OTHERS, there..size, 2).await.unwrap();
+        ground
+            .registrar
+            .seed_versions(&ground.mlflow.database(), OTHERS, there..size, 2)
+            .await
+            .unwrap();
         there = size;
         costs.push(stage.cost(size, counted).await);
     }
@@ -62,12 +66,25 @@ impl<'ground> Stage<'ground> {
         let registry = Interceptor::start(ground.mlflow.url(), None).await.unwrap();
         let fleet = Fleet::new(ground, PREFIX, watched).await;
         let operator = ground.operator(&fleet.place, PREFIX, None).await;
-        fleet.declare(&registry.url(), &format!("{}s", INTERVAL.as_secs())).await;
-        Self { ground, fleet, operator, registry }
+        fleet
+            .declare(&registry.url(), &format!("{}s", INTERVAL.as_secs()))
+            .await;
+        Self {
+            ground,
+            fleet,
+            operator,
+            registry,
+        }
     }
 
     async fn cost(&self, models: usize, counted: usize) -> Cost {
-        let task = Task::start(&format!("{} of {models} models watched, {counted} looks", self.fleet.count), 0);
+        let task = Task::start(
+            &format!(
+                "{} of {models} models watched, {counted} looks",
+                self.fleet.count
+            ),
+            0,
+        );
         self.looked(WARMING).await;
         let (operator, mlflow) = self.used();
         let mark = self.registry.mark();
@@ -96,11 +113,16 @@ impl<'ground> Stage<'ground> {
             }
         };
         let patience = PATIENCE + INTERVAL * 3 * u32::try_from(times).expect("few looks");
-        tokio::time::timeout(patience, enough).await.expect("the registry is not looked at in time");
+        tokio::time::timeout(patience, enough)
+            .await
+            .expect("the registry is not looked at in time");
     }
 
     fn used(&self) -> (Duration, Duration) {
-        (self.operator.processor_time().unwrap(), self.ground.mlflow.processor_time().unwrap())
+        (
+            self.operator.processor_time().unwrap(),
+            self.ground.mlflow.processor_time().unwrap(),
+        )
     }
 
     async fn end(mut self) {
@@ -116,17 +138,31 @@ fn of(sum: u64, looks: u32) -> f64 {
 
 fn goals(watched: usize, costs: &[Cost]) -> Vec<Goal> {
     let alone = &costs[0];
-    let mut goals =
-        vec![Goal::noted(format!("a look, {watched} watched of {watched} models"), alone.told()).of_runs(alone.looks)];
+    let mut goals = vec![
+        Goal::noted(
+            format!("a look, {watched} watched of {watched} models"),
+            alone.told(),
+        )
+        .of_runs(alone.looks),
+    ];
     for cost in &costs[1..] {
         let what = format!("a look, {watched} watched of {} models", cost.models);
         goals.push(Goal::noted(what.clone(), cost.told()).of_runs(cost.looks));
         let [requests, bytes, operator, mlflow] = cost.ratios(alone);
-        let figure = format!("requests {requests:.2}, bytes {bytes:.2}, operator {operator:.2}, MLflow {mlflow:.2}");
-        let met = [requests, bytes, operator, mlflow].iter().all(|ratio| *ratio <= GOAL);
+        let figure = format!(
+            "requests {requests:.2}, bytes {bytes:.2}, operator {operator:.2}, MLflow {mlflow:.2}"
+        );
+        let met = [requests, bytes, operator, mlflow]
+            .iter()
+            .all(|ratio| *ratio <= GOAL);
         goals.push(
-            Goal::checked(format!("{what}, as a multiple of the first"), "≤ 1.25 each", figure, met)
-                .of_runs(cost.looks),
+            Goal::checked(
+                format!("{what}, as a multiple of the first"),
+                "≤ 1.25 each",
+                figure,
+                met,
+            )
+            .of_runs(cost.looks),
         );
     }
     goals
@@ -143,7 +179,8 @@ impl Cost {
 
     fn ratios(&self, alone: &Self) -> [f64; 4] {
         // What is too short to be measured is not divided by.
-        let time = |this: Duration, first: Duration| this.as_secs_f64() / first.as_secs_f64().max(0.000_1);
+        let time =
+            |this: Duration, first: Duration| this.as_secs_f64() / first.as_secs_f64().max(0.000_1);
         [
             self.requests / alone.requests,
             self.bytes / alone.bytes,

@@ -65,21 +65,43 @@ pub async fn measured(ground: &Ground, own: usize, real: usize) -> Vec<Goal> {
 
 impl Stage {
     async fn start(ground: &Ground) -> Self {
-        let mlflow = Mlflow::start(MlflowVersion::Three, willing_to_deliver()).await.unwrap();
-        let registrar = Registrar::shared(MlflowVersion::Three).await.unwrap().at(&mlflow.url());
+        let mlflow = Mlflow::start(MlflowVersion::Three, willing_to_deliver())
+            .await
+            .unwrap();
+        let registrar = Registrar::shared(MlflowVersion::Three)
+            .await
+            .unwrap()
+            .at(&mlflow.url());
         registrar.seed(&mlflow.database(), PREFIX, 1).await.unwrap();
         let proxy = Interceptor::start(mlflow.url(), None).await.unwrap();
         let place = ground.namespace(PREFIX).await;
         let mut options = OperatorOptions::watching(release_build(), PREFIX, &[place.namespace()]);
         options.values = json!({"webhook": {"enabled": true}});
-        let operator = Operator::start(&ground.control_plane, &ground.tools, &options).await.unwrap();
+        let operator = Operator::start(&ground.control_plane, &ground.tools, &options)
+            .await
+            .unwrap();
         let name = format!("{PREFIX}-00000");
-        let objects = [secret(), listening(&proxy.url()), model(&name), deployment(&name), binding(&name)];
+        let objects = [
+            secret(),
+            listening(&proxy.url()),
+            model(&name),
+            deployment(&name),
+            binding(&name),
+        ];
         apply(&place, objects).await;
         runs(&place, &name, "1").await;
         let sightings = Sightings::of(place.client(), place.namespace(), &name);
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self { mlflow, registrar, place, operator, registry: proxy, sightings, http, name }
+        Self {
+            mlflow,
+            registrar,
+            place,
+            operator,
+            registry: proxy,
+            sightings,
+            http,
+            name,
+        }
     }
 
     /// Moves that the measurement itself announces, and in between the same Deployment patched by a plain client.
@@ -88,7 +110,10 @@ impl Stage {
         let (mut taken, mut floor) = (Vec::new(), Vec::new());
         for number in 0..times {
             let version = version_of(number);
-            self.registrar.set_alias(&self.name, "champion", version).await.unwrap();
+            self.registrar
+                .set_alias(&self.name, "champion", version)
+                .await
+                .unwrap();
             tokio::time::sleep(PAUSE).await;
             taken.push(self.announced(number, version).await);
             runs(&self.place, &self.name, version).await;
@@ -107,34 +132,62 @@ impl Stage {
         let mark = self.registry.mark();
         let sent = Instant::now();
         let answer = self.http.execute(delivery).await.unwrap();
-        assert!(answer.status().is_success(), "the delivery is answered {}", answer.status());
+        assert!(
+            answer.status().is_success(),
+            "the delivery is answered {}",
+            answer.status()
+        );
         let patched = self.sightings.version(version).await;
-        Taken { whole: patched - sent, registry: asked_until(patched, &self.registry.since(mark)) }
+        Taken {
+            whole: patched - sent,
+            registry: asked_until(patched, &self.registry.since(mark)),
+        }
     }
 
     /// As MLflow sends it.
     fn delivery(&self, number: usize, version: &str) -> reqwest::Request {
         let now = jiff::Timestamp::now();
         let data = json!({"name": self.name, "alias": "champion", "version": version});
-        let event =
-            json!({"entity": "model_version_alias", "action": "created", "timestamp": now.to_string(), "data": data});
-        let (id, at, body) = (format!("delivery-{number}"), now.as_second().to_string(), event.to_string());
+        let event = json!({"entity": "model_version_alias", "action": "created", "timestamp": now.to_string(), "data": data});
+        let (id, at, body) = (
+            format!("delivery-{number}"),
+            now.as_second().to_string(),
+            event.to_string(),
+        );
         let key = hmac::Key::new(hmac::HMAC_SHA256, KEY.as_bytes());
         let signature = STANDARD.encode(hmac::sign(&key, format!("{id}.{at}.{body}").as_bytes()));
-        let request = self.http.post(self.receiver()).header("content-type", "application/json");
-        let request = request.header("x-mlflow-delivery-id", id).header("x-mlflow-timestamp", at);
-        request.header("x-mlflow-signature", format!("v1,{signature}")).body(body).build().unwrap()
+        let request = self
+            .http
+            .post(self.receiver())
+            .header("content-type", "application/json");
+        let request = request
+            .header("x-mlflow-delivery-id", id)
+            .header("x-mlflow-timestamp", at);
+        request
+            .header("x-mlflow-signature", format!("v1,{signature}"))
+            .body(body)
+            .build()
+            .unwrap()
     }
 
     fn receiver(&self) -> String {
-        let address = self.operator.webhook_address().expect("the chart enables webhooks");
-        format!("http://{address}/webhooks/{}/mlflow", self.place.namespace())
+        let address = self
+            .operator
+            .webhook_address()
+            .expect("the chart enables webhooks");
+        format!(
+            "http://{address}/webhooks/{}/mlflow",
+            self.place.namespace()
+        )
     }
 
     /// Moves that MLflow announces by itself.
     async fn delivered(&mut self, times: usize) -> Goal {
         self.subscribe().await;
-        let task = Task::start(&format!("{times} webhooks delivered by MLflow"), times as u64);
+        let task = Task::start(
+            &format!("{times} webhooks delivered by MLflow"),
+            times as u64,
+        );
         let mut taken = Vec::new();
         for number in 0..times {
             let version = version_of(number);
@@ -153,15 +206,25 @@ impl Stage {
 
     /// Registers the webhook, and moves the alias until that is heard; ends on version 1.
     async fn subscribe(&mut self) {
-        let task = Task::start("a webhook registered in MLflow, waiting until it is heard", 0);
+        let task = Task::start(
+            "a webhook registered in MLflow, waiting until it is heard",
+            0,
+        );
         let events = json!([{"entity": "MODEL_VERSION_ALIAS", "action": "CREATED"}]);
-        let webhook = json!({"name": "bench", "url": self.receiver(), "events": events, "secret": KEY});
+        let webhook =
+            json!({"name": "bench", "url": self.receiver(), "events": events, "secret": KEY});
         self.ask(reqwest::Method::POST, "webhooks", &webhook).await;
         let began = Instant::now();
         loop {
-            assert!(began.elapsed() < SILENCE, "no delivery of MLflow's was heard within {SILENCE:?}");
+            assert!(
+                began.elapsed() < SILENCE,
+                "no delivery of MLflow's was heard within {SILENCE:?}"
+            );
             self.set_alias("2").await;
-            if tokio::time::timeout(HEARD, self.sightings.version("2")).await.is_ok() {
+            if tokio::time::timeout(HEARD, self.sightings.version("2"))
+                .await
+                .is_ok()
+            {
                 break;
             }
         }
@@ -173,14 +236,25 @@ impl Stage {
     /// By one request, without what MLflow's own client does beside it.
     async fn set_alias(&self, version: &str) {
         let alias = json!({"name": self.name, "alias": "champion", "version": version});
-        self.ask(reqwest::Method::POST, "registered-models/alias", &alias).await;
+        self.ask(reqwest::Method::POST, "registered-models/alias", &alias)
+            .await;
     }
 
     async fn ask(&self, method: reqwest::Method, what: &str, body: &Value) {
         let url = format!("{}/api/2.0/mlflow/{what}", self.mlflow.url());
-        let answer = self.http.request(method, url).json(body).send().await.unwrap();
+        let answer = self
+            .http
+            .request(method, url)
+            .json(body)
+            .send()
+            .await
+            .unwrap();
         let status = answer.status();
-        assert!(status.is_success(), "{what} is answered {status}: {}", answer.text().await.unwrap_or_default());
+        assert!(
+            status.is_success(),
+            "{what} is answered {status}: {}",
+            answer.text().await.unwrap_or_default()
+        );
     }
 
     async fn end(mut self) {
@@ -195,10 +269,15 @@ fn willing_to_deliver() -> MlflowOptions {
     let variables = [
         ("MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS", "true".to_owned()),
         ("MLFLOW_WEBHOOK_ALLOWED_SCHEMES", "http,https".to_owned()),
-        ("MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY", URL_SAFE.encode([7; 32])),
+        (
+            "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY",
+            URL_SAFE.encode([7; 32]),
+        ),
     ];
     MlflowOptions {
-        extra_env: variables.map(|(name, value)| (name.to_owned(), value)).into(),
+        extra_env: variables
+            .map(|(name, value)| (name.to_owned(), value))
+            .into(),
         ..MlflowOptions::default()
     }
 }
@@ -209,7 +288,8 @@ fn secret() -> Value {
 
 fn listening(url: &str) -> Value {
     let mut registry = registry(url, "1h");
-    registry["spec"]["webhook"] = json!({"mode": "External", "secretRef": {"name": "webhook", "key": "secret"}});
+    registry["spec"]["webhook"] =
+        json!({"mode": "External", "secretRef": {"name": "webhook", "key": "secret"}});
     registry
 }
 
@@ -231,11 +311,17 @@ fn goals(taken: &[Taken], floor: &Durations) -> Vec<Goal> {
     let own = of(|taken| taken.whole.saturating_sub(taken.registry));
     let met = own.percentile(50) <= P50_GOAL && own.percentile(99) <= P99_GOAL;
     let what = "webhook received → Deployment patched, less the registry's answering time";
-    let noted = |what: &str, times: &Durations| Goal::noted(what, times.in_milliseconds()).of_runs(times.count());
+    let noted = |what: &str, times: &Durations| {
+        Goal::noted(what, times.in_milliseconds()).of_runs(times.count())
+    };
     vec![
-        Goal::checked(what, "p50 ≤ 20 ms, p99 ≤ 80 ms", own.in_milliseconds(), met).of_runs(own.count()),
+        Goal::checked(what, "p50 ≤ 20 ms, p99 ≤ 80 ms", own.in_milliseconds(), met)
+            .of_runs(own.count()),
         noted("the same with the registry's answering time", &whole),
         noted("the registry's answering time in it", &registry),
-        noted("floor: a plain client's own patch of that Deployment, between webhooks", floor),
+        noted(
+            "floor: a plain client's own patch of that Deployment, between webhooks",
+            floor,
+        ),
     ]
 }

@@ -247,7 +247,11 @@ pub struct VersionState {
     /// The version's number.
     pub version: String,
     /// Where its files are.
-    #[serde(default, rename = "artifactURI", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        rename = "artifactURI",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub artifact_uri: Option<String>,
     /// The run that logged it.
     #[serde(default, rename = "runID", skip_serializing_if = "Option::is_none")]
@@ -286,7 +290,11 @@ pub struct HeldVersion {
     /// The version's number.
     pub version: String,
     /// Where its files are.
-    #[serde(default, rename = "artifactURI", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        rename = "artifactURI",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub artifact_uri: Option<String>,
 }
 
@@ -297,7 +305,11 @@ pub struct HistoryEntry {
     /// The version's number.
     pub version: String,
     /// Where its files are.
-    #[serde(default, rename = "artifactURI", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        rename = "artifactURI",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub artifact_uri: Option<String>,
     /// The run that logged it.
     #[serde(default, rename = "runID", skip_serializing_if = "Option::is_none")]
@@ -373,7 +385,9 @@ impl AliasBindingStatus {
     /// The entry of what the workload holds now.
     #[must_use]
     pub fn current(&self) -> Option<&HistoryEntry> {
-        self.history.iter().find(|entry| entry.finished_at.is_none())
+        self.history
+            .iter()
+            .find(|entry| entry.finished_at.is_none())
     }
 }
 
@@ -381,7 +395,10 @@ impl AliasBindingSpec {
     /// The alias or stage that the binding follows, as people name it.
     #[must_use]
     pub fn follows(&self) -> &str {
-        self.alias.as_deref().or(self.stage.as_deref()).unwrap_or_default()
+        self.alias
+            .as_deref()
+            .or(self.stage.as_deref())
+            .unwrap_or_default()
     }
 }
 
@@ -389,26 +406,39 @@ impl AliasBinding {
     /// The value of the annotation that asks to end a hold.
     #[must_use]
     pub fn resume_request(&self) -> Option<&String> {
-        self.metadata.annotations.as_ref()?.get(names::RESUME_ANNOTATION)
+        self.metadata
+            .annotations
+            .as_ref()?
+            .get(names::RESUME_ANNOTATION)
     }
 
     /// The value of the annotation that asks to try again what is held back.
     #[must_use]
     pub fn retry_request(&self) -> Option<&String> {
-        self.metadata.annotations.as_ref()?.get(names::RETRY_ANNOTATION)
+        self.metadata
+            .annotations
+            .as_ref()?
+            .get(names::RETRY_ANNOTATION)
     }
 
     /// Whether a retry was asked for that has not been acted on.
     #[must_use]
     pub fn has_new_retry_request(&self) -> bool {
-        let acted_on = self.status.as_ref().and_then(|status| status.last_handled_retry.as_ref());
-        self.retry_request().is_some_and(|asked| acted_on.is_none_or(|acted_on| acted_on.value != *asked))
+        let acted_on = self
+            .status
+            .as_ref()
+            .and_then(|status| status.last_handled_retry.as_ref());
+        self.retry_request()
+            .is_some_and(|asked| acted_on.is_none_or(|acted_on| acted_on.value != *asked))
     }
 
     /// The name of the Deployment that the binding drives.
     #[must_use]
     pub fn workload_name(&self) -> &str {
         let own = || self.metadata.name.as_deref().unwrap_or_default();
-        self.spec.target.as_ref().map_or_else(own, |target| target.name.as_str())
+        self.spec
+            .target
+            .as_ref()
+            .map_or_else(own, |target| target.name.as_str())
     }
 }

@@ -44,27 +44,55 @@ pub struct Wanted {
 impl Wanted {
     /// A condition that is True.
     pub fn yes(type_: &'static str, reason: Reason, message: impl Into<String>) -> Self {
-        Self { type_, status: Some(true), reason, message: message.into() }
+        Self {
+            type_,
+            status: Some(true),
+            reason,
+            message: message.into(),
+        }
     }
 
     /// A condition that is False.
     pub fn no(type_: &'static str, reason: Reason, message: impl Into<String>) -> Self {
-        Self { type_, status: Some(false), reason, message: message.into() }
+        Self {
+            type_,
+            status: Some(false),
+            reason,
+            message: message.into(),
+        }
     }
 
     /// A condition of which nobody knows whether it is True.
     pub fn unknown(type_: &'static str, reason: Reason, message: impl Into<String>) -> Self {
-        Self { type_, status: None, reason, message: message.into() }
+        Self {
+            type_,
+            status: None,
+            reason,
+            message: message.into(),
+        }
     }
 }
 
 /// The wanted conditions, each with the time of its last change of status: the old one's where the status is the same.
 #[must_use]
-pub fn transition(old: &[Condition], wanted: Vec<Wanted>, generation: Option<i64>, now: Timestamp) -> Vec<Condition> {
-    wanted.into_iter().map(|condition| settle(old, &condition, generation, now)).collect()
+pub fn transition(
+    old: &[Condition],
+    wanted: Vec<Wanted>,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Vec<Condition> {
+    wanted
+        .into_iter()
+        .map(|condition| settle(old, &condition, generation, now))
+        .collect()
 }
 
-fn settle(old: &[Condition], wanted: &Wanted, generation: Option<i64>, now: Timestamp) -> Condition {
+fn settle(
+    old: &[Condition],
+    wanted: &Wanted,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Condition {
     let status = match wanted.status {
         Some(true) => "True",
         Some(false) => "False",
@@ -73,7 +101,9 @@ fn settle(old: &[Condition], wanted: &Wanted, generation: Option<i64>, now: Time
     let since = old
         .iter()
         .find(|condition| condition.type_ == wanted.type_ && condition.status == status)
-        .map_or(Time(now), |condition| condition.last_transition_time.clone());
+        .map_or(Time(now), |condition| {
+            condition.last_transition_time.clone()
+        });
     Condition {
         type_: wanted.type_.to_owned(),
         status: status.to_owned(),
@@ -111,8 +141,18 @@ mod tests {
 
     #[test]
     fn a_condition_whose_status_stays_keeps_its_time() {
-        let first = transition(&[], vec![Wanted::yes(READY, Reason::Live, "a")], Some(1), at(1));
-        let second = transition(&first, vec![Wanted::yes(READY, Reason::Pinned, "b")], Some(2), at(9));
+        let first = transition(
+            &[],
+            vec![Wanted::yes(READY, Reason::Live, "a")],
+            Some(1),
+            at(1),
+        );
+        let second = transition(
+            &first,
+            vec![Wanted::yes(READY, Reason::Pinned, "b")],
+            Some(2),
+            at(9),
+        );
         assert_eq!(second[0].last_transition_time, Time(at(1)));
         assert_eq!(second[0].reason, "Pinned");
         assert_eq!(second[0].observed_generation, Some(2));
@@ -120,8 +160,18 @@ mod tests {
 
     #[test]
     fn a_condition_whose_status_changes_takes_the_new_time() {
-        let first = transition(&[], vec![Wanted::yes(READY, Reason::Live, "a")], Some(1), at(1));
-        let second = transition(&first, vec![Wanted::no(READY, Reason::RollingOut, "b")], Some(1), at(9));
+        let first = transition(
+            &[],
+            vec![Wanted::yes(READY, Reason::Live, "a")],
+            Some(1),
+            at(1),
+        );
+        let second = transition(
+            &first,
+            vec![Wanted::no(READY, Reason::RollingOut, "b")],
+            Some(1),
+            at(9),
+        );
         assert_eq!(second[0].last_transition_time, Time(at(9)));
     }
 

@@ -14,7 +14,9 @@ mod schema;
 pub use alias_binding::{AliasBinding, AliasBindingSpec, AliasBindingStatus};
 pub use model_registry::{ModelRegistry, ModelRegistrySpec, ModelRegistryStatus};
 pub use reason::Reason;
-pub use registered_model::{ModelVersion, RegisteredModel, RegisteredModelSpec, RegisteredModelStatus};
+pub use registered_model::{
+    ModelVersion, RegisteredModel, RegisteredModelSpec, RegisteredModelStatus,
+};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
@@ -25,7 +27,11 @@ pub const GROUP: &str = "pointsman.dev";
 /// The definitions of all three kinds, in the order in which a reader meets them.
 #[must_use]
 pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
-    vec![ModelRegistry::crd(), RegisteredModel::crd(), AliasBinding::crd()]
+    vec![
+        ModelRegistry::crd(),
+        RegisteredModel::crd(),
+        AliasBinding::crd(),
+    ]
 }
 
 /// A definition as YAML, as it stands in crds/.

@@ -25,10 +25,26 @@ use super::schema;
     doc = "An MLflow Model Registry: where it is, how to speak to it, and which namespaces may use it.",
     printcolumn(name = "URI", type_ = "string", json_path = ".spec.mlflow.uri"),
     printcolumn(name = "Interval", type_ = "string", json_path = ".spec.interval"),
-    printcolumn(name = "Models", type_ = "integer", json_path = ".status.watchedModels"),
-    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(
+        name = "Models",
+        type_ = "integer",
+        json_path = ".status.watchedModels"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].reason"
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ModelRegistrySpec {
@@ -297,6 +313,10 @@ impl ModelRegistry {
     /// Who registers a webhook for this registry.
     #[must_use]
     pub fn webhook_mode(&self) -> WebhookMode {
-        self.spec.webhook.as_ref().map(|webhook| webhook.mode).unwrap_or_default()
+        self.spec
+            .webhook
+            .as_ref()
+            .map(|webhook| webhook.mode)
+            .unwrap_or_default()
     }
 }

@@ -177,6 +177,9 @@ pub struct Problem {
 impl Problem {
     /// A problem with its sentence.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
+        Self {
+            reason,
+            message: message.into(),
+        }
     }
 }

@@ -25,12 +25,28 @@ use super::schema;
     derive = "PartialEq",
     cel,
     doc = "A registered model: what is declared of it, and a mirror of what the registry says of its aliases and versions.",
-    printcolumn(name = "Registry", type_ = "string", json_path = ".spec.registryRef.name"),
+    printcolumn(
+        name = "Registry",
+        type_ = "string",
+        json_path = ".spec.registryRef.name"
+    ),
     printcolumn(name = "Model", type_ = "string", json_path = ".status.modelName"),
     printcolumn(name = "Latest", type_ = "string", json_path = ".status.latestVersion"),
-    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].reason"
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
 )]
 #[x_kube(validation = Rule::new("has(self.modelName) == has(oldSelf.modelName) && (!has(self.modelName) || self.modelName == oldSelf.modelName)").message("modelName cannot be changed: delete this RegisteredModel and make another for the other model"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -178,7 +194,11 @@ pub struct ModelVersion {
     /// The version's number.
     pub version: String,
     /// Where its files are: the URI that pods load from. Absent where the source leads nowhere; `problem` says why.
-    #[serde(default, rename = "artifactURI", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        rename = "artifactURI",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub artifact_uri: Option<String>,
     /// What it was registered from, as the registry keeps it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -252,6 +272,10 @@ impl RegisteredModel {
     /// The model's name in the registry.
     #[must_use]
     pub fn model_name(&self) -> &str {
-        self.spec.model_name.as_deref().or(self.metadata.name.as_deref()).unwrap_or_default()
+        self.spec
+            .model_name
+            .as_deref()
+            .or(self.metadata.name.as_deref())
+            .unwrap_or_default()
     }
 }

@@ -35,7 +35,11 @@ pub struct Rollback {
 
 impl Default for Rollback {
     fn default() -> Self {
-        Self { on_failure: yes(), max_restarts: default_max_restarts(), bake_seconds: default_bake_seconds() }
+        Self {
+            on_failure: yes(),
+            max_restarts: default_max_restarts(),
+            bake_seconds: default_bake_seconds(),
+        }
     }
 }
 
@@ -94,7 +98,11 @@ pub struct FailedVersion {
     /// The version's number.
     pub version: String,
     /// Where its files are.
-    #[serde(default, rename = "artifactURI", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        rename = "artifactURI",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub artifact_uri: Option<String>,
     /// Why, as one word.
     pub reason: Reason,
@@ -111,7 +119,11 @@ pub struct GoodVersion {
     /// The version's number.
     pub version: String,
     /// Where its files are.
-    #[serde(default, rename = "artifactURI", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        rename = "artifactURI",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub artifact_uri: Option<String>,
     /// The run that logged it.
     #[serde(default, rename = "runID", skip_serializing_if = "Option::is_none")]
@@ -147,7 +159,11 @@ pub struct Lost {
     /// The version's number.
     pub version: String,
     /// Where its files were.
-    #[serde(default, rename = "artifactURI", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        rename = "artifactURI",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub artifact_uri: Option<String>,
     /// The run that logged it.
     #[serde(default, rename = "runID", skip_serializing_if = "Option::is_none")]

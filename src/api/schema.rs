@@ -72,14 +72,19 @@ fn atomic<T: schemars::JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
 
 /// A label selector, replaced as a whole.
 pub fn label_selector(generator: &mut SchemaGenerator) -> Schema {
-    let mut schema = generator.subschema_for::<k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector>();
+    let mut schema =
+        generator.subschema_for::<k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector>();
     schema.insert("x-kubernetes-map-type".into(), json!("atomic"));
     schema
 }
 
 fn keyed<T: schemars::JsonSchema>(generator: &mut SchemaGenerator, key: &str) -> Schema {
     let items = generator.subschema_for::<T>();
-    let mut schema = json_schema!({"type": "array", "x-kubernetes-list-type": "map", "items": items});
-    schema.insert("x-kubernetes-list-map-keys".into(), Value::Array(vec![json!(key)]));
+    let mut schema =
+        json_schema!({"type": "array", "x-kubernetes-list-type": "map", "items": items});
+    schema.insert(
+        "x-kubernetes-list-map-keys".into(),
+        Value::Array(vec![json!(key)]),
+    );
     schema
 }

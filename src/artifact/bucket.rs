@@ -57,7 +57,10 @@ enum Found {
 /// Whether the files at an address can be read now.
 pub(super) async fn look(address: &Address, settings: &Settings, clients: &Clients) -> Verdict {
     let chosen = settings.choose(address.cloud);
-    if let Err(why) = chosen.check(address.cloud).and_then(|()| check_account(address, &chosen)) {
+    if let Err(why) = chosen
+        .check(address.cloud)
+        .and_then(|()| check_account(address, &chosen))
+    {
         return Verdict::Unchecked(format!("{} was not asked for: {why}", address.shown));
     }
     let line = Line::new(clients);
@@ -72,7 +75,15 @@ pub(super) async fn look(address: &Address, settings: &Settings, clients: &Clien
             ));
         }
     };
-    Look { address, store, line, redactor, chosen }.look().await
+    Look {
+        address,
+        store,
+        line,
+        redactor,
+        chosen,
+    }
+    .look()
+    .await
 }
 
 /// Credentials of one account are shown to no other.
@@ -80,9 +91,12 @@ fn check_account(address: &Address, chosen: &Chosen) -> Result<(), String> {
     if address.cloud != Cloud::Azure {
         return Ok(());
     }
-    let of_account = chosen.get("AZURE_STORAGE_ACCOUNT_KEY").is_some() || chosen.get("AZURE_STORAGE_SAS_KEY").is_some();
+    let of_account = chosen.get("AZURE_STORAGE_ACCOUNT_KEY").is_some()
+        || chosen.get("AZURE_STORAGE_SAS_KEY").is_some();
     match (&address.account, chosen.get("AZURE_STORAGE_ACCOUNT_NAME")) {
-        (None, None) => Err("it names no storage account; set AZURE_STORAGE_ACCOUNT_NAME".to_owned()),
+        (None, None) => {
+            Err("it names no storage account; set AZURE_STORAGE_ACCOUNT_NAME".to_owned())
+        }
         (Some((named, _)), Some(known)) if named != known && of_account => Err(format!(
             "the credentials are those of the storage account {known}, and it is in {named}; set AZURE_STORAGE_ACCOUNT_NAME and its key"
         )),
@@ -97,8 +111,10 @@ fn build(address: &Address, chosen: &Chosen, line: &Line) -> object_store::Resul
     let bucket = address.bucket.as_str();
     Ok(match address.cloud {
         Cloud::S3 => {
-            let new =
-                AmazonS3Builder::new().with_bucket_name(bucket).with_retry(retry()).with_http_connector(line.clone());
+            let new = AmazonS3Builder::new()
+                .with_bucket_name(bucket)
+                .with_retry(retry())
+                .with_http_connector(line.clone());
             Box::new(configured(new, chosen, AmazonS3Builder::with_config).build()?)
         }
         Cloud::Gcs => {
@@ -115,9 +131,9 @@ fn build(address: &Address, chosen: &Chosen, line: &Line) -> object_store::Resul
                 .with_http_connector(line.clone());
             let new = configured(new, chosen, MicrosoftAzureBuilder::with_config);
             let new = match &address.account {
-                Some((account, domain)) if chosen.endpoint().is_none() => {
-                    new.with_endpoint(format!("https://{account}.blob.{domain}")).with_account(account)
-                }
+                Some((account, domain)) if chosen.endpoint().is_none() => new
+                    .with_endpoint(format!("https://{account}.blob.{domain}"))
+                    .with_account(account),
                 Some((account, _)) => new.with_account(account),
                 None => new,
             };
@@ -127,7 +143,11 @@ fn build(address: &Address, chosen: &Chosen, line: &Line) -> object_store::Resul
 }
 
 /// A builder told all that the store's library knows a name for.
-fn configured<B, K: std::str::FromStr>(builder: B, chosen: &Chosen, with: fn(B, K, String) -> B) -> B {
+fn configured<B, K: std::str::FromStr>(
+    builder: B,
+    chosen: &Chosen,
+    with: fn(B, K, String) -> B,
+) -> B {
     chosen
         .named()
         .filter_map(|(name, value)| Some((name.parse().ok()?, value.to_owned())))
@@ -136,9 +156,16 @@ fn configured<B, K: std::str::FromStr>(builder: B, chosen: &Chosen, with: fn(B, 
 
 /// Once more, soon: who asks has little time.
 fn retry() -> RetryConfig {
-    let backoff =
-        BackoffConfig { init_backoff: Duration::from_millis(200), max_backoff: Duration::from_millis(400), base: 2. };
-    RetryConfig { backoff, max_retries: 1, retry_timeout: Duration::from_secs(4) }
+    let backoff = BackoffConfig {
+        init_backoff: Duration::from_millis(200),
+        max_backoff: Duration::from_millis(400),
+        base: 2.,
+    };
+    RetryConfig {
+        backoff,
+        max_retries: 1,
+        retry_timeout: Duration::from_secs(4),
+    }
 }
 
 /// One look into one bucket.
@@ -153,7 +180,11 @@ struct Look<'a> {
 impl Look<'_> {
     async fn look(&self) -> Verdict {
         let key = &self.address.key;
-        let model = if key.is_empty() { MODEL_FILE.to_owned() } else { format!("{key}/{MODEL_FILE}") };
+        let model = if key.is_empty() {
+            MODEL_FILE.to_owned()
+        } else {
+            format!("{key}/{MODEL_FILE}")
+        };
         let denied = match self.read(&model).await {
             Found::Given => return Verdict::Readable,
             Found::Other(verdict) => return verdict,
@@ -191,9 +222,14 @@ impl Look<'_> {
 
     /// Asks for the first byte of a file.
     async fn read(&self, key: &str) -> Found {
-        let Ok(path) = Path::parse(key) else { return self.strange_path() };
+        let Ok(path) = Path::parse(key) else {
+            return self.strange_path();
+        };
         self.line.take();
-        let options = GetOptions { range: Some(GetRange::Bounded(0..1)), ..GetOptions::default() };
+        let options = GetOptions {
+            range: Some(GetRange::Bounded(0..1)),
+            ..GetOptions::default()
+        };
         match self.store.get_opts(&path, options).await {
             Ok(given) => match given.into_stream().next().await {
                 Some(Ok(bytes)) if !bytes.is_empty() => self.unless_strange(),
@@ -208,8 +244,14 @@ impl Look<'_> {
 
     fn unless_strange(&self) -> Found {
         match self.line.take() {
-            Some(Heard { origin, what: Said::Answer { html: true, .. } }) => Found::Other(self.page(&origin)),
-            Some(Heard { origin, what: Said::Answer { tagged: false, .. } }) => Found::Other(self.no_store(&origin)),
+            Some(Heard {
+                origin,
+                what: Said::Answer { html: true, .. },
+            }) => Found::Other(self.page(&origin)),
+            Some(Heard {
+                origin,
+                what: Said::Answer { tagged: false, .. },
+            }) => Found::Other(self.no_store(&origin)),
             _ => Found::Given,
         }
     }
@@ -239,10 +281,18 @@ impl Look<'_> {
     /// The first file below the key that is not empty.
     async fn first_file(&self) -> Result<Option<String>, Found> {
         let prefix = (!self.address.key.is_empty()).then(|| format!("{}/", self.address.key));
-        let options = PaginatedListOptions { max_keys: Some(MOST_NAMES), ..PaginatedListOptions::default() };
+        let options = PaginatedListOptions {
+            max_keys: Some(MOST_NAMES),
+            ..PaginatedListOptions::default()
+        };
         self.line.take();
         match self.store.list_paginated(prefix.as_deref(), options).await {
-            Ok(page) => Ok(page.result.objects.into_iter().find(|file| file.size > 0).map(|file| file.location.into())),
+            Ok(page) => Ok(page
+                .result
+                .objects
+                .into_iter()
+                .find(|file| file.size > 0)
+                .map(|file| file.location.into())),
             Err(error) => match self.explain(&error) {
                 // A folder that is not there lists as nothing, and a bucket that is not there has a code of its own.
                 Found::Missing => Err(Found::Other(Verdict::Unchecked(format!(
@@ -278,45 +328,81 @@ impl Look<'_> {
                     heard.origin, self.address.shown
                 )));
             }
-            Said::Answer { status, html, words, .. } => (*status, *html, words),
+            Said::Answer {
+                status,
+                html,
+                words,
+                ..
+            } => (*status, *html, words),
         };
         if status.is_success() {
             return Found::Other(self.no_store(&heard.origin));
         }
         let code = code(words);
-        let said =
-            format!("{} answered {}{} about {}", heard.origin, status.as_u16(), spaced(code), self.address.shown);
+        let said = format!(
+            "{} answered {}{} about {}",
+            heard.origin,
+            status.as_u16(),
+            spaced(code),
+            self.address.shown
+        );
         self.meaning(status, html, code, &said)
     }
 
     fn meaning(&self, status: StatusCode, html: bool, code: &str, said: &str) -> Found {
-        let unchecked = |remedy: &str| Found::Other(Verdict::Unchecked(format!("{said}; {remedy}")));
+        let unchecked =
+            |remedy: &str| Found::Other(Verdict::Unchecked(format!("{said}; {remedy}")));
         match status.as_u16() {
             400..=499 if BAD_CREDENTIALS.contains(&code) || status == StatusCode::UNAUTHORIZED => {
-                unchecked("it does not accept the credentials: renew them in the Secret that spec.artifacts names")
+                unchecked(
+                    "it does not accept the credentials: renew them in the Secret that spec.artifacts names",
+                )
             }
-            404 | 410 if matches!(code, "NoSuchBucket" | "ContainerNotFound") => Found::Other(self.no_bucket()),
-            404 if html => unchecked("that is a web page: set the address of the store's API, not of its console"),
+            404 | 410 if matches!(code, "NoSuchBucket" | "ContainerNotFound") => {
+                Found::Other(self.no_bucket())
+            }
+            404 if html => unchecked(
+                "that is a web page: set the address of the store's API, not of its console",
+            ),
             404 | 410 | 416 => Found::Missing,
-            408 | 429 | 500.. => Found::Other(Verdict::Unknown(format!("{said}; ask again when the store is well"))),
-            403 if self.chosen.is_anonymous() => unchecked("nothing was signed: set credentials that may read it"),
-            403 => {
-                Found::Denied(format!("{said}; allow these credentials to read it, or register the version elsewhere"))
+            408 | 429 | 500.. => Found::Other(Verdict::Unknown(format!(
+                "{said}; ask again when the store is well"
+            ))),
+            403 if self.chosen.is_anonymous() => {
+                unchecked("nothing was signed: set credentials that may read it")
             }
-            300..=399 => unchecked("it sends us elsewhere: set AWS_REGION or the endpoint to where the bucket is"),
-            _ => unchecked("look at region, endpoint and credentials in the Secret that spec.artifacts names"),
+            403 => Found::Denied(format!(
+                "{said}; allow these credentials to read it, or register the version elsewhere"
+            )),
+            300..=399 => unchecked(
+                "it sends us elsewhere: set AWS_REGION or the endpoint to where the bucket is",
+            ),
+            _ => unchecked(
+                "look at region, endpoint and credentials in the Secret that spec.artifacts names",
+            ),
         }
     }
 }
 
 /// A refusal's code: a word between `<Code>` and `</Code>`.
 fn code(words: &str) -> &str {
-    let code = words.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>")).map_or("", |(code, _)| code);
-    if code.len() <= 64 && code.bytes().all(|byte| byte.is_ascii_alphanumeric()) { code } else { "" }
+    let code = words
+        .split_once("<Code>")
+        .and_then(|(_, rest)| rest.split_once("</Code>"))
+        .map_or("", |(code, _)| code);
+    if code.len() <= 64 && code.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        code
+    } else {
+        ""
+    }
 }
 
 fn spaced(code: &str) -> String {
-    if code.is_empty() { String::new() } else { format!(" {code}") }
+    if code.is_empty() {
+        String::new()
+    } else {
+        format!(" {code}")
+    }
 }
 
 /// The innermost cause, which names the fault and no address.

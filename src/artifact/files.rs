@@ -18,16 +18,25 @@ pub(super) async fn look(path: &Path) -> Verdict {
     let shown = place::brief(&path.display().to_string());
     match tokio::task::spawn_blocking(move || find(&owned)).await {
         Ok(Ok(true)) => Verdict::Readable,
-        Ok(Ok(false)) => {
-            Verdict::Unreadable(format!("{shown} holds no files; restore them, or register the version again"))
-        }
-        Ok(Err(error)) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-            Verdict::Unreadable(format!("{shown} is not there; restore it, or mount the volume where Pointsman runs"))
-        }
-        Ok(Err(error)) if error.kind() == ErrorKind::PermissionDenied => Verdict::Unreadable(format!(
-            "{shown} may not be read by Pointsman's user; look at the owner and mode of its files"
+        Ok(Ok(false)) => Verdict::Unreadable(format!(
+            "{shown} holds no files; restore them, or register the version again"
         )),
-        Ok(Err(error)) => Verdict::Unknown(format!("{shown} could not be read: {}; look at the disk", error.kind())),
+        Ok(Err(error))
+            if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+        {
+            Verdict::Unreadable(format!(
+                "{shown} is not there; restore it, or mount the volume where Pointsman runs"
+            ))
+        }
+        Ok(Err(error)) if error.kind() == ErrorKind::PermissionDenied => {
+            Verdict::Unreadable(format!(
+                "{shown} may not be read by Pointsman's user; look at the owner and mode of its files"
+            ))
+        }
+        Ok(Err(error)) => Verdict::Unknown(format!(
+            "{shown} could not be read: {}; look at the disk",
+            error.kind()
+        )),
         Err(_) => Verdict::Unknown(format!("{shown} could not be looked at; ask again")),
     }
 }
@@ -45,8 +54,10 @@ fn find(path: &Path) -> std::io::Result<bool> {
 }
 
 fn below(folder: &Path, depth: usize) -> std::io::Result<bool> {
-    let entries: Vec<PathBuf> =
-        std::fs::read_dir(folder)?.take(MOST_ENTRIES).map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
+    let entries: Vec<PathBuf> = std::fs::read_dir(folder)?
+        .take(MOST_ENTRIES)
+        .map(|entry| Ok(entry?.path()))
+        .collect::<std::io::Result<_>>()?;
     let (folders, files): (Vec<_>, Vec<_>) = entries.into_iter().partition(|path| path.is_dir());
     for file in files {
         if has_byte(&file)? {

@@ -44,7 +44,11 @@ impl Stores {
     /// by name, from a Secret; they are laid over this process's own environment. `allow_files` allows `file:` and
     /// plain paths, which are this machine's and not a pod's.
     #[must_use]
-    pub fn new(registry: Option<Registry>, settings: BTreeMap<String, String>, allow_files: bool) -> Self {
+    pub fn new(
+        registry: Option<Registry>,
+        settings: BTreeMap<String, String>,
+        allow_files: bool,
+    ) -> Self {
         Self::with_environment(registry, settings, own_environment(), allow_files)
     }
 
@@ -81,7 +85,9 @@ impl Stores {
         match Place::parse(uri) {
             Err(why) => Verdict::Unchecked(why),
             Ok(Place::Proxied { host, path }) => self.ask_registry(host.as_deref(), &path).await,
-            Ok(Place::Bucket(address)) => bucket::look(&address, &self.settings, &self.clients).await,
+            Ok(Place::Bucket(address)) => {
+                bucket::look(&address, &self.settings, &self.clients).await
+            }
             Ok(Place::Web(url)) => web::look(&url, &self.clients).await,
             Ok(Place::File(path)) if self.allow_files => files::look(&path).await,
             Ok(Place::File(_)) => Verdict::Unchecked(format!(
@@ -118,7 +124,9 @@ impl Stores {
 /// What the registry's failure says of the artifact.
 fn refusal(error: &RegistryError) -> Verdict {
     match error {
-        RegistryError::Forbidden { sent, .. } if *sent != "no credentials" => Verdict::Unreadable(error.to_string()),
+        RegistryError::Forbidden { sent, .. } if *sent != "no credentials" => {
+            Verdict::Unreadable(error.to_string())
+        }
         RegistryError::Forbidden { .. }
         | RegistryError::Unauthenticated { .. }
         | RegistryError::HostRefused { .. }

@@ -10,7 +10,8 @@ use async_trait::async_trait;
 use http_body_util::{BodyExt, Limited};
 use object_store::ClientOptions;
 use object_store::client::{
-    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse,
+    HttpResponseBody, HttpService,
 };
 use reqwest::header::{CONTENT_TYPE, ETAG, LAST_MODIFIED};
 use reqwest::{Response, StatusCode};
@@ -42,8 +43,14 @@ impl Clients {
         if is_metadata_host(url) {
             return Err("instance metadata is never asked".to_owned());
         }
-        let (slot, secure) = if url.scheme() == "https" { (&self.secure, true) } else { (&self.plain, false) };
-        slot.get_or_init(|| build(secure)).as_ref().map_err(Clone::clone)
+        let (slot, secure) = if url.scheme() == "https" {
+            (&self.secure, true)
+        } else {
+            (&self.plain, false)
+        };
+        slot.get_or_init(|| build(secure))
+            .as_ref()
+            .map_err(Clone::clone)
     }
 }
 
@@ -57,8 +64,14 @@ fn build(secure: bool) -> Result<reqwest::Client, String> {
         .connect_timeout(CONNECT)
         .timeout(WHOLE);
     // Plain http stays in the cluster, and needs nobody's certificates; https goes through HTTPS_PROXY where that is set.
-    let builder = if secure { builder } else { builder.no_proxy().tls_certs_only([]) };
-    builder.build().map_err(|error| format!("TLS cannot be set up ({})", root_cause(&error)))
+    let builder = if secure {
+        builder
+    } else {
+        builder.no_proxy().tls_certs_only([])
+    };
+    builder
+        .build()
+        .map_err(|error| format!("TLS cannot be set up ({})", root_cause(&error)))
 }
 
 /// Resolves names, less the addresses of instance metadata.
@@ -68,7 +81,8 @@ impl reqwest::dns::Resolve for Resolver {
     fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
         Box::pin(async move {
             let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let allowed: Vec<SocketAddr> = found.filter(|address| !is_metadata(address.ip())).collect();
+            let allowed: Vec<SocketAddr> =
+                found.filter(|address| !is_metadata(address.ip())).collect();
             if allowed.is_empty() {
                 return Err("its name leads to no address that may be asked".into());
             }
@@ -94,7 +108,8 @@ fn is_metadata(address: IpAddr) -> bool {
                 || address.octets() == [100, 100, 100, 200]
         }
         IpAddr::V6(address) => {
-            address.is_unicast_link_local() || address.segments() == [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254]
+            address.is_unicast_link_local()
+                || address.segments() == [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254]
         }
     }
 }
@@ -112,7 +127,12 @@ pub(super) struct Heard {
 #[derive(Clone, Debug)]
 pub(super) enum Said {
     /// A status, whether a page for people came with it, whether it names or dates the bytes, and a refusal's words.
-    Answer { status: StatusCode, html: bool, tagged: bool, words: String },
+    Answer {
+        status: StatusCode,
+        html: bool,
+        tagged: bool,
+        words: String,
+    },
     /// Nothing, for this reason.
     Nothing(String),
 }
@@ -127,16 +147,25 @@ pub(super) struct Line {
 impl Line {
     /// A line that has heard nothing yet.
     pub(super) fn new(clients: &Clients) -> Self {
-        Self { clients: clients.clone(), heard: Arc::default() }
+        Self {
+            clients: clients.clone(),
+            heard: Arc::default(),
+        }
     }
 
     /// What was heard last; `None` where nothing was asked since.
     pub(super) fn take(&self) -> Option<Heard> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.heard
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 
     fn note(&self, origin: &str, what: Said) {
-        let heard = Heard { origin: origin.to_owned(), what };
+        let heard = Heard {
+            origin: origin.to_owned(),
+            what,
+        };
         *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(heard);
     }
 
@@ -146,10 +175,18 @@ impl Line {
             HttpError::new_boxed(kind, why.into())
         };
         let (parts, body) = request.into_parts();
-        let url = Url::parse(&parts.uri.to_string())
-            .map_err(|_| fail(HttpErrorKind::Unknown, "", "its address cannot be used".to_owned()))?;
+        let url = Url::parse(&parts.uri.to_string()).map_err(|_| {
+            fail(
+                HttpErrorKind::Unknown,
+                "",
+                "its address cannot be used".to_owned(),
+            )
+        })?;
         let origin = url.origin().ascii_serialization();
-        let client = self.clients.for_url(&url).map_err(|why| fail(HttpErrorKind::Unknown, &origin, why))?;
+        let client = self
+            .clients
+            .for_url(&url)
+            .map_err(|why| fail(HttpErrorKind::Unknown, &origin, why))?;
         let mut asked = reqwest::Request::new(parts.method, url);
         *asked.headers_mut() = parts.headers;
         *asked.body_mut() = body.as_bytes().map(|bytes| bytes.clone().into());
@@ -159,20 +196,37 @@ impl Line {
     }
 
     async fn hear(&self, origin: &str, response: Response) -> Result<HttpResponse, HttpError> {
-        let (status, headers, html) = (response.status(), response.headers().clone(), is_html(&response));
+        let (status, headers, html) = (
+            response.status(),
+            response.headers().clone(),
+            is_html(&response),
+        );
         let (body, words) = if status.is_success() {
             let body = Limited::new(reqwest::Body::from(response), MOST_ANSWER);
             (
-                HttpResponseBody::new(body.map_err(|error| HttpError::new_boxed(HttpErrorKind::Decode, error))),
+                HttpResponseBody::new(
+                    body.map_err(|error| HttpError::new_boxed(HttpErrorKind::Decode, error)),
+                ),
                 String::new(),
             )
         } else {
-            let read = read_bounded(response, MOST_REFUSAL).await.map(|(body, _)| body).unwrap_or_default();
+            let read = read_bounded(response, MOST_REFUSAL)
+                .await
+                .map(|(body, _)| body)
+                .unwrap_or_default();
             let words = String::from_utf8_lossy(&read).into_owned();
             (HttpResponseBody::from(read), words)
         };
         let tagged = headers.contains_key(ETAG) || headers.contains_key(LAST_MODIFIED);
-        self.note(origin, Said::Answer { status, html, tagged, words });
+        self.note(
+            origin,
+            Said::Answer {
+                status,
+                html,
+                tagged,
+                words,
+            },
+        );
         let mut answer = HttpResponse::new(body);
         *answer.status_mut() = status;
         *answer.headers_mut() = headers;
@@ -195,7 +249,10 @@ impl HttpConnector for Line {
 
 /// Whether a page for people came instead of a file.
 pub(super) fn is_html(response: &Response) -> bool {
-    let kind = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let kind = response
+        .headers()
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
     kind.is_some_and(|kind| kind.to_ascii_lowercase().contains("html"))
 }
 
@@ -209,7 +266,11 @@ pub(super) fn cause_of(error: &reqwest::Error) -> String {
 }
 
 fn kind_of(error: &reqwest::Error) -> HttpErrorKind {
-    if error.is_connect() && !error.is_timeout() { HttpErrorKind::Connect } else { HttpErrorKind::Unknown }
+    if error.is_connect() && !error.is_timeout() {
+        HttpErrorKind::Connect
+    } else {
+        HttpErrorKind::Unknown
+    }
 }
 
 #[cfg(test)]
@@ -229,7 +290,11 @@ mod tests {
         ] {
             assert!(is_metadata_host(&Url::parse(url).unwrap()), "{url}");
         }
-        for url in ["http://169.254.170.23/v1", "http://127.0.0.1/", "https://s3.eu-west-1.amazonaws.com/"] {
+        for url in [
+            "http://169.254.170.23/v1",
+            "http://127.0.0.1/",
+            "https://s3.eu-west-1.amazonaws.com/",
+        ] {
             assert!(!is_metadata_host(&Url::parse(url).unwrap()), "{url}");
         }
     }

@@ -29,7 +29,10 @@ enum Found {
 /// Whether the files at a URI can be read now.
 pub(super) async fn look(url: &Url, clients: &Clients) -> Verdict {
     let shown = place::shown(url.as_str());
-    let model = Url::parse(&below(url.as_str().split('#').next().unwrap_or_default(), MODEL_FILE));
+    let model = Url::parse(&below(
+        url.as_str().split('#').next().unwrap_or_default(),
+        MODEL_FILE,
+    ));
     let first = match model {
         Ok(model) => ask(model, clients).await,
         Err(_) => Found::Missing(StatusCode::NOT_FOUND),
@@ -63,7 +66,11 @@ async fn ask(mut url: Url, clients: &Clients) -> Found {
                 )));
             }
         };
-        let answer = client.get(url.clone()).header(RANGE, "bytes=0-0").send().await;
+        let answer = client
+            .get(url.clone())
+            .header(RANGE, "bytes=0-0")
+            .send()
+            .await;
         let answer = match answer {
             Ok(answer) => answer,
             Err(error) => return unheard(&shown, &error),
@@ -84,7 +91,11 @@ async fn ask(mut url: Url, clients: &Clients) -> Found {
 
 /// Where a redirect leads, if we go there.
 fn target(url: &Url, answer: &Response) -> Result<Url, Verdict> {
-    let location = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let location = answer
+        .headers()
+        .get(LOCATION)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     let shown = place::shown(url.as_str());
     let refuse = |to: &str| {
         Verdict::Unchecked(format!(
@@ -92,7 +103,9 @@ fn target(url: &Url, answer: &Response) -> Result<Url, Verdict> {
         ))
     };
     match url.join(location) {
-        Ok(next) if location.is_empty() || place::shown(next.as_str()).is_empty() => Err(refuse("nowhere")),
+        Ok(next) if location.is_empty() || place::shown(next.as_str()).is_empty() => {
+            Err(refuse("nowhere"))
+        }
         Ok(next) if next.scheme() != url.scheme() => Err(refuse(&place::shown(next.as_str()))),
         Ok(next) if !next.username().is_empty() || next.password().is_some() => {
             Err(refuse("an address with a password"))
@@ -116,9 +129,10 @@ async fn read(shown: &str, mut answer: Response) -> Found {
             "{shown} answered {}: it asks who we are, and Pointsman has no credentials for web servers; register the version from a store whose credentials a Secret can hold",
             status.as_u16()
         ))),
-        408 | 425 | 429 | 500.. => {
-            Found::Other(Verdict::Unknown(format!("{shown} answered {}; look into that server's log", status.as_u16())))
-        }
+        408 | 425 | 429 | 500.. => Found::Other(Verdict::Unknown(format!(
+            "{shown} answered {}; look into that server's log",
+            status.as_u16()
+        ))),
         _ => Found::Other(Verdict::Unchecked(format!(
             "{shown} answered {}, which says nothing of the files; register the version from the address of its files",
             status.as_u16()

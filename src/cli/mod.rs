@@ -104,7 +104,9 @@ pub enum LogFormat {
 
 fn selector(word: &str) -> Result<String, String> {
     if word.trim().is_empty() {
-        return Err("write a label selector, such as pointsman.dev/shard=a, or leave it out".to_owned());
+        return Err(
+            "write a label selector, such as pointsman.dev/shard=a, or leave it out".to_owned(),
+        );
     }
     Ok(word.to_owned())
 }

@@ -19,7 +19,10 @@ impl Announcer {
     /// An announcer, and the task that writes; it ends when every clone of the announcer is gone.
     pub fn start(client: Client, reporter: Reporter) -> (Self, JoinHandle<()>) {
         let (sender, receiver) = unbounded_channel();
-        (Self(sender), tokio::spawn(write(client, reporter, receiver)))
+        (
+            Self(sender),
+            tokio::spawn(write(client, reporter, receiver)),
+        )
     }
 
     /// Has an Event written.
@@ -29,7 +32,11 @@ impl Announcer {
     }
 }
 
-async fn write(client: Client, reporter: Reporter, mut events: UnboundedReceiver<(ObjectReference, Event)>) {
+async fn write(
+    client: Client,
+    reporter: Reporter,
+    mut events: UnboundedReceiver<(ObjectReference, Event)>,
+) {
     let mut recorder = Recorder::new(client.clone(), reporter.clone());
     let mut remembered = 0;
     while let Some((about, event)) = events.recv().await {

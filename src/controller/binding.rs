@@ -24,12 +24,12 @@ use super::telling::Telling;
 use crate::api::alias_binding::HistoryEntry;
 use crate::api::{AliasBinding, AliasBindingStatus, Reason, names, reason::Problem};
 use crate::rollout::{
-    self, Action, Applied, Decision, Notice, Observed, Pass, Question, Resolution, decide, ledger_changes, notices,
-    resolve, summarize,
+    self, Action, Applied, Decision, Notice, Observed, Pass, Question, Resolution, decide,
+    ledger_changes, notices, resolve, summarize,
 };
 use crate::workload::{
-    Injection, Owner, TEMPLATE_DIGEST_ANNOTATION, Workload, newest_pods, patch_for_target, patch_for_template,
-    template_digest,
+    Injection, Owner, TEMPLATE_DIGEST_ANNOTATION, Workload, newest_pods, patch_for_target,
+    patch_for_template, template_digest,
 };
 
 /// How long an answer may take before the status says that it is waited for.
@@ -45,14 +45,25 @@ struct Conclusion {
 }
 
 /// One pass over a binding.
-pub async fn reconcile(binding: Arc<AliasBinding>, ctx: Arc<Context>, place: Place) -> Result<Next, Failure> {
+pub async fn reconcile(
+    binding: Arc<AliasBinding>,
+    ctx: Arc<Context>,
+    place: Place,
+) -> Result<Next, Failure> {
     if binding.metadata.deletion_timestamp.is_some() {
         // Rule 9: a target's fields stay as they are, and an owned Deployment goes with its owner, by the cluster's own hand.
         return Ok(Next::await_change());
     }
-    let (own, model) = (Name::of(binding.as_ref()), binding.spec.model_ref.name.clone());
+    let (own, model) = (
+        Name::of(binding.as_ref()),
+        binding.spec.model_ref.name.clone(),
+    );
     // On the heap, to be gone with all that was looked at before the status waits for its turn.
-    let Conclusion { status, next, questions } = Box::pin(conclude(&binding, &own, &ctx)).await?;
+    let Conclusion {
+        status,
+        next,
+        questions,
+    } = Box::pin(conclude(&binding, &own, &ctx)).await?;
     if let Some(status) = status {
         publish(Arc::unwrap_or_clone(binding), &ctx, status, place).await?;
     }
@@ -60,14 +71,28 @@ pub async fn reconcile(binding: Arc<AliasBinding>, ctx: Arc<Context>, place: Pla
     Ok(next)
 }
 
-async fn conclude(binding: &AliasBinding, own: &Name, ctx: &Context) -> Result<Conclusion, Failure> {
-    let resolution = resolve(binding, ctx.model(own.namespace(), &binding.spec.model_ref.name).as_ref());
+async fn conclude(
+    binding: &AliasBinding,
+    own: &Name,
+    ctx: &Context,
+) -> Result<Conclusion, Failure> {
+    let resolution = resolve(
+        binding,
+        ctx.model(own.namespace(), &binding.spec.model_ref.name)
+            .as_ref(),
+    );
     let workload = observe_workload(binding, ctx).await?;
     let rivals = rivals(binding, ctx, workload.as_ref()).await?;
     let rivals: Vec<&AliasBinding> = rivals.iter().collect();
     let claim = rollout::claim(binding, &rivals, workload.as_ref());
-    let (sets, pods) = (labelled(&ctx.shelves.replica_sets, own), labelled(&ctx.shelves.pods, own));
-    let pods = workload.as_ref().map(|workload| newest_pods(workload, &sets, &pods)).unwrap_or_default();
+    let (sets, pods) = (
+        labelled(&ctx.shelves.replica_sets, own),
+        labelled(&ctx.shelves.pods, own),
+    );
+    let pods = workload
+        .as_ref()
+        .map(|workload| newest_pods(workload, &sets, &pods))
+        .unwrap_or_default();
     let evidence = ctx.book.evidence(own);
     let observed = Observed {
         resolution: &resolution,
@@ -81,15 +106,32 @@ async fn conclude(binding: &AliasBinding, own: &Name, ctx: &Context) -> Result<C
     let decision = decide(binding, &observed, now);
     if is_brief(ctx, own, &decision) {
         // The answer wakes the binding; nothing is worth a write until then.
-        return Ok(Conclusion { status: None, next: Next::requeue(BRIEF), questions: decision.questions });
+        return Ok(Conclusion {
+            status: None,
+            next: Next::requeue(BRIEF),
+            questions: decision.questions,
+        });
     }
     let (workload, failure) = apply(binding, ctx, (&resolution, &decision), workload).await?;
     let retrain = retrain(binding, ctx, &resolution, &decision).await?;
-    let applied = Applied { workload: workload.as_ref(), failure, retrain };
-    let pass = Pass { resolution: &resolution, evidence: &evidence, decision: &decision, applied: &applied };
+    let applied = Applied {
+        workload: workload.as_ref(),
+        failure,
+        retrain,
+    };
+    let pass = Pass {
+        resolution: &resolution,
+        evidence: &evidence,
+        decision: &decision,
+        applied: &applied,
+    };
     let status = summarize(binding, &pass, now);
     let next = next(&decision, applied.failure.as_ref(), now);
-    Ok(Conclusion { status: Some(status), next, questions: questions(ctx, own, decision) })
+    Ok(Conclusion {
+        status: Some(status),
+        next,
+        questions: questions(ctx, own, decision),
+    })
 }
 
 /// Whether all that a pass came to is a question that was not put long ago.
@@ -107,7 +149,10 @@ fn questions(ctx: &Context, own: &Name, decision: Decision) -> Vec<Question> {
 }
 
 fn depends_on_stores(reason: Reason) -> bool {
-    matches!(reason, Reason::ArtifactUnavailable | Reason::NoRollbackTarget)
+    matches!(
+        reason,
+        Reason::ArtifactUnavailable | Reason::NoRollbackTarget
+    )
 }
 
 /// When to look again, though nothing may have changed by then.
@@ -116,9 +161,17 @@ fn next(decision: &Decision, failure: Option<&Problem>, now: Timestamp) -> Next 
         Action::Leave(problem) => Some(problem),
         Action::Settled | Action::Apply(_) => failure,
     };
-    let until = |moment: Timestamp| Duration::try_from(moment.duration_since(now)).unwrap_or_default();
-    let moments = [decision.look_again.map(until), problem.and_then(|problem| look_again_after(problem.reason))];
-    moments.into_iter().flatten().min().map_or_else(Next::await_change, Next::requeue)
+    let until =
+        |moment: Timestamp| Duration::try_from(moment.duration_since(now)).unwrap_or_default();
+    let moments = [
+        decision.look_again.map(until),
+        problem.and_then(|problem| look_again_after(problem.reason)),
+    ];
+    moments
+        .into_iter()
+        .flatten()
+        .min()
+        .map_or_else(Next::await_change, Next::requeue)
 }
 
 /// Deployments that carry no label of ours are not watched, so what hinders the first patch is looked at again soon; stores
@@ -143,24 +196,38 @@ async fn rivals(
 ) -> Result<Vec<AliasBinding>, Failure> {
     let namespace = binding.namespace().unwrap_or_default();
     let mut rivals = ctx.rivals(&Name::of(binding), binding.workload_name());
-    let named = workload.and_then(Workload::binding).filter(|named| *named != binding.name_any());
-    if let Some(named) =
-        named.filter(|named| ctx.is_sharded && !ctx.shelves.bindings.has(&Name::new(&namespace, named)))
+    let named = workload
+        .and_then(Workload::binding)
+        .filter(|named| *named != binding.name_any());
+    if let Some(named) = named
+        .filter(|named| ctx.is_sharded && !ctx.shelves.bindings.has(&Name::new(&namespace, named)))
     {
         let api: Api<AliasBinding> = Api::namespaced(ctx.client.clone(), &namespace);
-        let found = api.get_opt(named).await.map_err(Failure::when("reading a binding of another shard"))?;
+        let found = api
+            .get_opt(named)
+            .await
+            .map_err(Failure::when("reading a binding of another shard"))?;
         rivals.extend(found.filter(|found| found.workload_name() == binding.workload_name()));
     }
     Ok(rivals)
 }
 
-async fn observe_workload(binding: &AliasBinding, ctx: &Context) -> Result<Option<Workload>, Failure> {
+async fn observe_workload(
+    binding: &AliasBinding,
+    ctx: &Context,
+) -> Result<Option<Workload>, Failure> {
     let namespace = binding.namespace().unwrap_or_default();
-    if let Some(watched) = ctx.shelves.workloads.get(&Name::new(&namespace, binding.workload_name())) {
+    if let Some(watched) = ctx
+        .shelves
+        .workloads
+        .get(&Name::new(&namespace, binding.workload_name()))
+    {
         return Ok(Some(watched));
     }
     let found = api(ctx, &namespace).get_opt(binding.workload_name()).await;
-    found.map(|found| found.map(Workload::digested)).map_err(Failure::when("reading the Deployment"))
+    found
+        .map(|found| found.map(Workload::digested))
+        .map_err(Failure::when("reading the Deployment"))
 }
 
 fn api(ctx: &Context, namespace: &str) -> Api<Workload> {
@@ -172,13 +239,17 @@ fn owner(binding: &AliasBinding) -> Owner {
         namespace: binding.namespace().unwrap_or_default(),
         name: binding.name_any(),
         uid: binding.uid().unwrap_or_default(),
-        takes_workload_along: binding.spec.deletion_policy == crate::api::alias_binding::WorkloadDeletionPolicy::Delete,
+        takes_workload_along: binding.spec.deletion_policy
+            == crate::api::alias_binding::WorkloadDeletionPolicy::Delete,
     }
 }
 
 fn template_changed(binding: &AliasBinding, workload: Option<&Workload>) -> bool {
-    let (Some(template), Some(workload)) = (&binding.spec.template, workload) else { return false };
-    workload.annotations().get(TEMPLATE_DIGEST_ANNOTATION) != Some(&template_digest(template, &owner(binding)))
+    let (Some(template), Some(workload)) = (&binding.spec.template, workload) else {
+        return false;
+    };
+    workload.annotations().get(TEMPLATE_DIGEST_ANNOTATION)
+        != Some(&template_digest(template, &owner(binding)))
 }
 
 /// Carries out a decision. What the API server refuses is a value; a conflict means a fresh look.
@@ -188,17 +259,22 @@ async fn apply(
     (resolution, decision): (&Resolution, &Decision),
     workload: Option<Workload>,
 ) -> Result<(Option<Workload>, Option<Problem>), Failure> {
-    let Action::Apply(injection) = &decision.action else { return Ok((workload, None)) };
+    let Action::Apply(injection) = &decision.action else {
+        return Ok((workload, None));
+    };
     let patch = patch(binding, workload.as_ref(), injection);
     // Forced, for what is not ours was ruled out on the very resource version that the patch names.
     let params = PatchParams::apply(names::FIELD_MANAGER).force();
     let name = binding.workload_name();
-    let written = api(ctx, &binding.namespace().unwrap_or_default()).patch(name, &params, &Patch::Apply(patch)).await;
+    let written = api(ctx, &binding.namespace().unwrap_or_default())
+        .patch(name, &params, &Patch::Apply(patch))
+        .await;
     match written {
         Ok(written) => {
             ctx.metrics.deployments.inc();
             if resolution.alias.as_deref() == Some(injection.version.as_str()) {
-                ctx.metrics.count_patch(binding, injection, seen(binding, ctx));
+                ctx.metrics
+                    .count_patch(binding, injection, seen(binding, ctx));
             }
             tracing::info!(
                 binding = binding.name_any(),
@@ -209,7 +285,11 @@ async fn apply(
             Ok((Some(written.digested()), None))
         }
         Err(kube::Error::Api(answer)) if answer.code != 409 && answer.code < 500 => {
-            let reason = if matches!(answer.code, 400 | 422) { Reason::InvalidSpec } else { Reason::ApplyRefused };
+            let reason = if matches!(answer.code, 400 | 422) {
+                Reason::InvalidSpec
+            } else {
+                Reason::ApplyRefused
+            };
             let message = format!("the API server refused the Deployment: {}", answer.message);
             Ok((workload, Some(Problem::new(reason, message))))
         }
@@ -248,14 +328,19 @@ async fn publish(
     let (turn, (old, binding)) = if goes_ahead {
         (Telling::ahead(place), (old, binding))
     } else {
-        ctx.rooms.telling.behind(place, &ctx.rooms.bindings, (old, binding)).await?
+        ctx.rooms
+            .telling
+            .behind(place, &ctx.rooms.bindings, (old, binding))
+            .await?
     };
     if status::write(ctx, &ctx.shelves.bindings, "AliasBinding", &binding).await? {
         // What was written may be acted on only now: a failure is in the status before anything follows from it.
         ctx.queues.bindings.wake(Name::of(&binding));
     }
     drop(turn);
-    let Some(new) = &binding.status else { return Ok(()) };
+    let Some(new) = &binding.status else {
+        return Ok(());
+    };
     let written = ledger_changes(&old, new);
     for entry in &written {
         ctx.metrics.count_entry(&old, entry);
@@ -277,9 +362,19 @@ fn is_acted_on(old: &AliasBindingStatus, new: &AliasBindingStatus) -> bool {
 
 /// A registry that keeps tags of what is deployed writes them when the ledger changes.
 fn wake_registry(binding: &AliasBinding, ctx: &Context) {
-    let model = ctx.model(&binding.namespace().unwrap_or_default(), &binding.spec.model_ref.name);
-    let Some(registry) = model.as_ref().map(registry_of) else { return };
-    if ctx.shelves.registries.get(&registry).is_some_and(|registry| registry.spec.write_back.deployment_tags) {
+    let model = ctx.model(
+        &binding.namespace().unwrap_or_default(),
+        &binding.spec.model_ref.name,
+    );
+    let Some(registry) = model.as_ref().map(registry_of) else {
+        return;
+    };
+    if ctx
+        .shelves
+        .registries
+        .get(&registry)
+        .is_some_and(|registry| registry.spec.write_back.deployment_tags)
+    {
         ctx.wake_registry_soon(registry);
     }
 }
@@ -291,12 +386,21 @@ fn log(binding: &AliasBinding, entry: &HistoryEntry) {
 }
 
 fn tell(binding: &AliasBinding, ctx: &Context, notice: &Notice) {
-    ctx.metrics.transitions.get_or_create(&Transition { reason: notice.reason.as_str() }).inc();
+    ctx.metrics
+        .transitions
+        .get_or_create(&Transition {
+            reason: notice.reason.as_str(),
+        })
+        .inc();
     tracing::info!(
         namespace = binding.namespace(), binding = binding.name_any(), reason = %notice.reason, note = notice.note, "told"
     );
     let event = Event {
-        type_: if notice.is_warning { EventType::Warning } else { EventType::Normal },
+        type_: if notice.is_warning {
+            EventType::Warning
+        } else {
+            EventType::Normal
+        },
         reason: notice.reason.as_str().to_owned(),
         note: Some(notice.note.clone()),
         action: notice.action.clone(),

@@ -17,7 +17,9 @@ use super::name::Name;
 use super::queue::{Queue, Room};
 use super::registry_state::RegistryStates;
 use super::shelf::{Shelf, Shelved};
-use super::shelved::{binding_of, of_binding, of_model, of_registered_name, of_registry, of_workload, registry_of};
+use super::shelved::{
+    binding_of, of_binding, of_model, of_registered_name, of_registry, of_workload, registry_of,
+};
 use super::telling::Telling;
 use crate::api::{AliasBinding, ModelRegistry, RegisteredModel};
 use crate::workload::{Job, Pod, ReplicaSet, Workload};
@@ -124,7 +126,11 @@ impl Context {
 
     /// The namespaces that each kind is watched in, each by a watch of its own, in the order of their numbers; none for all at once.
     pub fn scopes(&self) -> Vec<Option<&str>> {
-        let named: Vec<_> = self.namespaces.iter().map(|namespace| Some(namespace.as_str())).collect();
+        let named: Vec<_> = self
+            .namespaces
+            .iter()
+            .map(|namespace| Some(namespace.as_str()))
+            .collect();
         if named.is_empty() { vec![None] } else { named }
     }
 
@@ -140,7 +146,10 @@ impl Context {
 
     /// A registry by namespace and name.
     pub fn registry(&self, namespace: &str, name: &str) -> Option<Arc<ModelRegistry>> {
-        self.shelves.registries.get(&Name::new(namespace, name)).map(Arc::new)
+        self.shelves
+            .registries
+            .get(&Name::new(namespace, name))
+            .map(Arc::new)
     }
 
     /// A registered model by namespace and name.
@@ -152,34 +161,50 @@ impl Context {
     pub fn models_of(&self, registry: &Name) -> impl Iterator<Item = RegisteredModel> + use<'_> {
         let registry = registry.clone();
         let names = self.shelves.models.names(of_registry(&registry));
-        let models = names.into_iter().filter_map(|name| self.shelves.models.get(&name));
+        let models = names
+            .into_iter()
+            .filter_map(|name| self.shelves.models.get(&name));
         models.filter(move |model| registry_of(model) == registry)
     }
 
     /// The bindings that follow a registered model.
     pub fn bindings_of_model(&self, namespace: &str, model: &str) -> Vec<AliasBinding> {
         let follows = |binding: &AliasBinding| {
-            binding.metadata.namespace.as_deref() == Some(namespace) && binding.spec.model_ref.name == model
+            binding.metadata.namespace.as_deref() == Some(namespace)
+                && binding.spec.model_ref.name == model
         };
-        self.shelves.bindings.find(of_model(namespace, model), follows)
+        self.shelves
+            .bindings
+            .find(of_model(namespace, model), follows)
     }
 
     /// The bindings, beside this one, that drive or would drive a Deployment of its namespace.
     pub fn rivals(&self, own: &Name, workload: &str) -> Vec<AliasBinding> {
-        let mut names = self.shelves.bindings.names(of_workload(own.namespace(), workload));
+        let mut names = self
+            .shelves
+            .bindings
+            .names(of_workload(own.namespace(), workload));
         names.retain(|name| name != own && name.namespace() == own.namespace());
-        let rivals = names.iter().filter_map(|name| self.shelves.bindings.get(name));
-        rivals.filter(|rival| rival.workload_name() == workload).collect()
+        let rivals = names
+            .iter()
+            .filter_map(|name| self.shelves.bindings.get(name));
+        rivals
+            .filter(|rival| rival.workload_name() == workload)
+            .collect()
     }
 
     /// Wakes the loops of all registered models that name a registry.
     pub fn wake_models_of(&self, registry: &Name) {
-        self.queues.models.wake_all(self.shelves.models.names(of_registry(registry)));
+        self.queues
+            .models
+            .wake_all(self.shelves.models.names(of_registry(registry)));
     }
 
     /// Wakes the same, behind those of which there is news.
     pub fn wake_models_behind(&self, registry: &Name) {
-        self.queues.models.wake_behind(self.shelves.models.names(of_registry(registry)));
+        self.queues
+            .models
+            .wake_behind(self.shelves.models.names(of_registry(registry)));
     }
 
     /// Wakes the loops of the registered models that have one of these names in a registry.
@@ -191,17 +216,29 @@ impl Context {
 
     /// Wakes the loops of the registered models that have this name in a registry.
     pub fn wake_model_named(&self, registry: &Name, model: &str) {
-        self.queues.models.wake_all(self.shelves.models.names(of_registered_name(registry, model)));
+        self.queues.models.wake_all(
+            self.shelves
+                .models
+                .names(of_registered_name(registry, model)),
+        );
     }
 
     /// Wakes the loops of the bindings that follow a registered model.
     pub fn wake_bindings_of_model(&self, model: &Name) {
-        self.queues.bindings.wake_all(self.shelves.bindings.names(of_model(model.namespace(), model.name())));
+        self.queues.bindings.wake_all(
+            self.shelves
+                .bindings
+                .names(of_model(model.namespace(), model.name())),
+        );
     }
 
     /// Wakes the loops of the bindings that drive, or would drive, a Deployment.
     pub fn wake_bindings_of_workload(&self, namespace: &str, workload: &str) {
-        self.queues.bindings.wake_all(self.shelves.bindings.names(of_workload(namespace, workload)));
+        self.queues.bindings.wake_all(
+            self.shelves
+                .bindings
+                .names(of_workload(namespace, workload)),
+        );
     }
 
     /// Wakes the loop of a registered model.
@@ -216,7 +253,9 @@ impl Context {
 
     /// Wakes the loop of a registry soon: for what may come a thousand times within a moment.
     pub fn wake_registry_soon(&self, registry: Name) {
-        self.queues.registries.wake_after(registry, Duration::from_millis(500));
+        self.queues
+            .registries
+            .wake_after(registry, Duration::from_millis(500));
     }
 }
 
@@ -228,5 +267,11 @@ pub fn labelled<K: Shelved>(shelf: &Shelf<K>, binding: &Name) -> Vec<K> {
 
 /// The namespace of the registry that a model names.
 pub fn registry_namespace(model: &RegisteredModel) -> String {
-    model.spec.registry_ref.namespace.clone().or_else(|| model.namespace()).unwrap_or_default()
+    model
+        .spec
+        .registry_ref
+        .namespace
+        .clone()
+        .or_else(|| model.namespace())
+        .unwrap_or_default()
 }

@@ -47,7 +47,10 @@ struct Known {
 
 impl Default for Book {
     fn default() -> Self {
-        Self { pages: Mutex::default(), permits: Semaphore::new(CONCURRENCY) }
+        Self {
+            pages: Mutex::default(),
+            permits: Semaphore::new(CONCURRENCY),
+        }
     }
 }
 
@@ -57,7 +60,10 @@ impl Book {
         let pages = lock(&self.pages);
         let page = pages.get(binding);
         let fresh = |(question, known): &(Question, Known)| {
-            Some((question.clone(), known.answer.clone().filter(|_| known.is_fresh())?))
+            Some((
+                question.clone(),
+                known.answer.clone().filter(|_| known.is_fresh())?,
+            ))
         };
         page.into_iter().flatten().filter_map(fresh).collect()
     }
@@ -66,15 +72,22 @@ impl Book {
     pub fn is_kept_waiting(&self, binding: &Name, long: Duration) -> bool {
         let pages = lock(&self.pages);
         let page = pages.get(binding);
-        page.into_iter().flatten().any(|(_, known)| known.is_asking && known.since.elapsed() >= long)
+        page.into_iter()
+            .flatten()
+            .any(|(_, known)| known.is_asking && known.since.elapsed() >= long)
     }
 
     /// The bad answers for a binding that it is time to ask for again.
     pub fn doubtful(&self, binding: &Name) -> Vec<Question> {
         let pages = lock(&self.pages);
         let page = pages.get(binding);
-        let is_due = |known: &Known| is_bad(known.answer.as_ref()) && known.at.elapsed() >= ASK_AGAIN;
-        page.into_iter().flatten().filter(|(_, known)| is_due(known)).map(|(question, _)| question.clone()).collect()
+        let is_due =
+            |known: &Known| is_bad(known.answer.as_ref()) && known.at.elapsed() >= ASK_AGAIN;
+        page.into_iter()
+            .flatten()
+            .filter(|(_, known)| is_due(known))
+            .map(|(question, _)| question.clone())
+            .collect()
     }
 
     /// Notes that a question is put; false where it is under way already.
@@ -85,7 +98,15 @@ impl Book {
         match page.iter_mut().find(|(known, _)| known == question) {
             Some((_, known)) if known.is_asking => return false,
             Some((_, known)) => (known.is_asking, known.since) = (true, now),
-            None => page.push((question.clone(), Known { answer: None, at: now, since: now, is_asking: true })),
+            None => page.push((
+                question.clone(),
+                Known {
+                    answer: None,
+                    at: now,
+                    since: now,
+                    is_asking: true,
+                },
+            )),
         }
         true
     }
@@ -105,8 +126,16 @@ impl Book {
         let mut pages = lock(&self.pages);
         let page = page_of(&mut pages, binding);
         let now = Instant::now();
-        let known = Known { answer: Some(answer), at: now, since: now, is_asking: false };
-        let old = page.iter().position(|(asked, _)| *asked == question).map(|at| page.swap_remove(at).1);
+        let known = Known {
+            answer: Some(answer),
+            at: now,
+            since: now,
+            is_asking: false,
+        };
+        let old = page
+            .iter()
+            .position(|(asked, _)| *asked == question)
+            .map(|at| page.swap_remove(at).1);
         let is_news = old.is_none_or(|old| old.answer != known.answer || !old.is_fresh());
         page.push((question, known));
         is_news
@@ -114,14 +143,21 @@ impl Book {
 }
 
 /// Where there was none, one with room for a single question.
-fn page_of<'a>(pages: &'a mut HashMap<Name, Vec<(Question, Known)>>, binding: &Name) -> &'a mut Vec<(Question, Known)> {
-    pages.entry(binding.clone()).or_insert_with(|| Vec::with_capacity(1))
+fn page_of<'a>(
+    pages: &'a mut HashMap<Name, Vec<(Question, Known)>>,
+    binding: &Name,
+) -> &'a mut Vec<(Question, Known)> {
+    pages
+        .entry(binding.clone())
+        .or_insert_with(|| Vec::with_capacity(1))
 }
 
 impl Known {
     /// Whether there is an answer that may still be used.
     fn is_fresh(&self) -> bool {
-        self.answer.as_ref().is_some_and(|answer| self.at.elapsed() < holds_for(answer))
+        self.answer
+            .as_ref()
+            .is_some_and(|answer| self.at.elapsed() < holds_for(answer))
     }
 }
 
@@ -130,7 +166,11 @@ fn is_bad(answer: Option<&Answer>) -> bool {
 }
 
 fn holds_for(answer: &Answer) -> Duration {
-    if is_bad(Some(answer)) { BAD_FOR } else { GOOD_FOR }
+    if is_bad(Some(answer)) {
+        BAD_FOR
+    } else {
+        GOOD_FOR
+    }
 }
 
 /// Keeps the book small, until the operator ends.
@@ -193,7 +233,11 @@ async fn answer(ctx: &Context, namespace: &str, model: &str, question: &Question
 }
 
 /// Clients of the stores, with what the registry's Secret holds now; kept for the next questions.
-async fn stores(ctx: &Context, name: Option<&Name>, client: Option<Registry>) -> Result<Arc<Stores>, Problem> {
+async fn stores(
+    ctx: &Context,
+    name: Option<&Name>,
+    client: Option<Registry>,
+) -> Result<Arc<Stores>, Problem> {
     let registry = name.and_then(|name| ctx.shelves.registries.get(name));
     let settings = match &registry {
         Some(registry) => artifact_settings(registry, ctx).await?,
@@ -209,12 +253,21 @@ async fn stores(ctx: &Context, name: Option<&Name>, client: Option<Registry>) ->
 
 /// Whether the registry says plainly that it has no such version any more. One that cannot say hinders no rollback.
 async fn is_gone(client: &Registry, question: &Question) -> Option<Answer> {
-    let Question { model, version, artifact_uri, .. } = question;
+    let Question {
+        model,
+        version,
+        artifact_uri,
+        ..
+    } = question;
     match client.get_version(model, version).await {
-        Ok(None) => Some(Answer::Gone(format!("the registry has no version {version} of model {model:?} any more"))),
-        Ok(Some(found)) if found.artifact_uri.as_ref() != Some(artifact_uri) => Some(Answer::Gone(format!(
-            "the registry's version {version} of model {model:?} is another one than the one that ran"
+        Ok(None) => Some(Answer::Gone(format!(
+            "the registry has no version {version} of model {model:?} any more"
         ))),
+        Ok(Some(found)) if found.artifact_uri.as_ref() != Some(artifact_uri) => {
+            Some(Answer::Gone(format!(
+                "the registry's version {version} of model {model:?} is another one than the one that ran"
+            )))
+        }
         Ok(Some(_)) | Err(_) => None,
     }
 }
@@ -224,7 +277,12 @@ mod tests {
     use super::*;
 
     fn question() -> Question {
-        Question { model: "m".into(), version: "1".into(), artifact_uri: "s3://m/1".into(), must_exist: false }
+        Question {
+            model: "m".into(),
+            version: "1".into(),
+            artifact_uri: "s3://m/1".into(),
+            must_exist: false,
+        }
     }
 
     #[test]
@@ -232,8 +290,13 @@ mod tests {
         let (book, name) = (Book::default(), Name::new("ml", "taxi"));
         assert!(book.keep(&name, question(), Answer::Readable));
         assert!(!book.keep(&name, question(), Answer::Readable));
-        let long_ago = Instant::now().checked_sub(GOOD_FOR).expect("the machine runs for longer than that");
-        lock(&book.pages).values_mut().flatten().for_each(|(_, known)| known.at = long_ago);
+        let long_ago = Instant::now()
+            .checked_sub(GOOD_FOR)
+            .expect("the machine runs for longer than that");
+        lock(&book.pages)
+            .values_mut()
+            .flatten()
+            .for_each(|(_, known)| known.at = long_ago);
         assert!(book.evidence(&name).is_empty());
         assert!(book.keep(&name, question(), Answer::Readable));
         assert_eq!(book.evidence(&name).len(), 1);

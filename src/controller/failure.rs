@@ -28,12 +28,17 @@ pub enum Failure {
 impl Failure {
     /// Says what was being done when the API failed.
     pub fn when(doing: &'static str) -> impl FnOnce(kube::Error) -> Self {
-        move |source| Self::Kubernetes { doing, source: Box::new(source) }
+        move |source| Self::Kubernetes {
+            doing,
+            source: Box::new(source),
+        }
     }
 
     /// Whether somebody else changed the object meanwhile, so that a fresh look decides.
     pub fn is_conflict(&self) -> bool {
-        let Self::Kubernetes { source, .. } = self else { return false };
+        let Self::Kubernetes { source, .. } = self else {
+            return false;
+        };
         matches!(source.as_ref(), kube::Error::Api(status) if status.code == 409)
     }
 }

@@ -28,15 +28,35 @@ pub async fn set_finalizer<K>(
 where
     K: Clone + Debug + Resource<Scope = NamespaceResourceScope> + Shelved,
 {
-    let others = object.finalizers().iter().filter(|name| *name != finalizer).cloned();
-    let finalizers: Vec<String> = others.chain(present.then(|| finalizer.to_owned())).collect();
+    let others = object
+        .finalizers()
+        .iter()
+        .filter(|name| *name != finalizer)
+        .cloned();
+    let finalizers: Vec<String> = others
+        .chain(present.then(|| finalizer.to_owned()))
+        .collect();
     // A status that was written meanwhile is no reason to begin anew; other finalizers are, and come with a newer version.
-    let newest = shelf.get(&Name::of(object)).filter(|newest| newest.finalizers() == object.finalizers());
-    let version = newest.map_or_else(|| object.resource_version(), |newest| newest.resource_version());
+    let newest = shelf
+        .get(&Name::of(object))
+        .filter(|newest| newest.finalizers() == object.finalizers());
+    let version = newest.map_or_else(
+        || object.resource_version(),
+        |newest| newest.resource_version(),
+    );
     let patch = json!({"metadata": {"finalizers": finalizers, "resourceVersion": version}});
     let api: Api<K> = Api::namespaced(ctx.client.clone(), &object.namespace().unwrap_or_default());
-    match api.patch(&object.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await {
+    match api
+        .patch(
+            &object.name_any(),
+            &PatchParams::default(),
+            &Patch::Merge(patch),
+        )
+        .await
+    {
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-        written => written.map(drop).map_err(Failure::when("writing a finalizer")),
+        written => written
+            .map(drop)
+            .map_err(Failure::when("writing a finalizer")),
     }
 }

@@ -31,7 +31,12 @@ impl Readiness {
 }
 
 /// Serves health, metrics and `more` until the process ends.
-pub async fn serve(address: SocketAddr, readiness: Readiness, ctx: Arc<Context>, more: Router) -> std::io::Result<()> {
+pub async fn serve(
+    address: SocketAddr,
+    readiness: Readiness,
+    ctx: Arc<Context>,
+    more: Router,
+) -> std::io::Result<()> {
     let listener = TcpListener::bind(address).await?;
     tracing::info!(address = %listener.local_addr()?, "health and metrics are served");
     axum::serve(listener, router(readiness, ctx).merge(more)).await
@@ -42,13 +47,22 @@ fn router(readiness: Readiness, ctx: Arc<Context>) -> Router {
         let answer = if readiness.is_ready() {
             (StatusCode::OK, "ok\n")
         } else {
-            (StatusCode::SERVICE_UNAVAILABLE, "the caches are not filled yet\n")
+            (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the caches are not filled yet\n",
+            )
         };
         std::future::ready(answer)
     };
-    let content_type = [("content-type", "application/openmetrics-text; version=1.0.0; charset=utf-8")];
+    let content_type = [(
+        "content-type",
+        "application/openmetrics-text; version=1.0.0; charset=utf-8",
+    )];
     Router::new()
         .route("/healthz", get(|| std::future::ready("ok\n")))
         .route("/readyz", get(ready))
-        .route("/metrics", get(move || std::future::ready((content_type, metrics::text(&ctx)))))
+        .route(
+            "/metrics",
+            get(move || std::future::ready((content_type, metrics::text(&ctx)))),
+        )
 }

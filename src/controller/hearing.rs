@@ -16,7 +16,11 @@ use crate::registry::{ModelFacts, Registry, RegistryError};
 /// How many names wait at most; where more come, the whole registry is looked at.
 const MOST: usize = 10_000;
 /// How soon a question that failed is put again; after the last time the registry's own loop takes over.
-const AGAIN: [Duration; 3] = [Duration::from_millis(300), Duration::from_secs(1), Duration::from_secs(3)];
+const AGAIN: [Duration; 3] = [
+    Duration::from_millis(300),
+    Duration::from_secs(1),
+    Duration::from_secs(3),
+];
 
 /// The names that were heard and not asked for yet, by registry.
 #[derive(Default)]
@@ -57,7 +61,10 @@ impl Hearing {
     /// All that waits; where nothing does, the task ends, and the next name begins another.
     fn take(&self, registry: &Name) -> Option<Heard> {
         let mut waiting = lock(&self.waiting);
-        let heard = waiting.get_mut(registry).map(std::mem::take).filter(|heard| !heard.is_empty());
+        let heard = waiting
+            .get_mut(registry)
+            .map(std::mem::take)
+            .filter(|heard| !heard.is_empty());
         if heard.is_none() {
             waiting.remove(registry);
         }
@@ -88,13 +95,22 @@ async fn follow(ctx: Arc<Context>, registry: Name) {
 }
 
 async fn look(ctx: &Context, registry: &Name, heard: Heard) {
-    let is_asked = ctx.shelves.registries.get(registry).is_some_and(|registry| !registry.spec.suspend);
+    let is_asked = ctx
+        .shelves
+        .registries
+        .get(registry)
+        .is_some_and(|registry| !registry.spec.suspend);
     if !is_asked {
         return;
     }
     let state = ctx.registries.of(registry);
     // Each by its key: what is heard of costs the same whether fifty models are watched or ten thousand.
-    let is_watched = |model: &&String| !ctx.shelves.models.names(of_registered_name(registry, model)).is_empty();
+    let is_watched = |model: &&String| {
+        !ctx.shelves
+            .models
+            .names(of_registered_name(registry, model))
+            .is_empty()
+    };
     let watching: BTreeSet<String> = heard.models.iter().filter(is_watched).cloned().collect();
     let answered = match state.registry() {
         _ if heard.too_many => false,
@@ -137,7 +153,11 @@ async fn changed(
     let asked_at = Instant::now();
     let facts = client.look(names).await?;
     // As for a look at all models: what is missing from the answer is asked for directly, by the model's own loop.
-    let mut changed: BTreeSet<String> = names.iter().filter(|name| !facts.contains_key(*name)).cloned().collect();
+    let mut changed: BTreeSet<String> = names
+        .iter()
+        .filter(|name| !facts.contains_key(*name))
+        .cloned()
+        .collect();
     for name in &changed {
         state.doubt(name);
     }
@@ -160,12 +180,21 @@ mod tests {
     #[test]
     fn what_comes_while_a_question_is_put_is_asked_with_the_next_one() {
         let (hearing, mlflow) = (Hearing::default(), Name::new("ml", "mlflow"));
-        assert!(hearing.add(&mlflow, "a".to_owned()), "the first name begins a task");
+        assert!(
+            hearing.add(&mlflow, "a".to_owned()),
+            "the first name begins a task"
+        );
         assert!(!hearing.add(&mlflow, "b".to_owned()));
         assert_eq!(hearing.take(&mlflow).unwrap().models.len(), 2);
-        assert!(!hearing.add(&mlflow, "c".to_owned()), "the task is still there");
+        assert!(
+            !hearing.add(&mlflow, "c".to_owned()),
+            "the task is still there"
+        );
         assert!(hearing.add(&Name::new("ml", "another"), "c".to_owned()));
-        assert_eq!(hearing.take(&mlflow).unwrap().models, BTreeSet::from(["c".to_owned()]));
+        assert_eq!(
+            hearing.take(&mlflow).unwrap().models,
+            BTreeSet::from(["c".to_owned()])
+        );
         assert!(hearing.take(&mlflow).is_none());
         assert!(hearing.add(&mlflow, "d".to_owned()), "the task had ended");
     }

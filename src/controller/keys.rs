@@ -40,23 +40,41 @@ struct Entry {
 impl Keys {
     /// The keys that sign for a registry now, and whether a signature that none of them made may still be good: true where
     /// the Secret was not read just now.
-    pub async fn of(&self, client: &Client, namespace: &str, secret: &WebhookSecretReference) -> (Vec<Vec<u8>>, bool) {
+    pub async fn of(
+        &self,
+        client: &Client,
+        namespace: &str,
+        secret: &WebhookSecretReference,
+    ) -> (Vec<Vec<u8>>, bool) {
         let entry = self.entry(namespace, secret).await;
         let mut entry = entry.lock().await;
-        let was_read = entry.read_unless_within(FRESH, client, namespace, secret).await;
+        let was_read = entry
+            .read_unless_within(FRESH, client, namespace, secret)
+            .await;
         (entry.usable(), !was_read)
     }
 
     /// The same after a signature failed: read anew, but not more often than now and then.
-    pub async fn anew(&self, client: &Client, namespace: &str, secret: &WebhookSecretReference) -> Vec<Vec<u8>> {
+    pub async fn anew(
+        &self,
+        client: &Client,
+        namespace: &str,
+        secret: &WebhookSecretReference,
+    ) -> Vec<Vec<u8>> {
         let entry = self.entry(namespace, secret).await;
         let mut entry = entry.lock().await;
-        entry.read_unless_within(RETRY, client, namespace, secret).await;
+        entry
+            .read_unless_within(RETRY, client, namespace, secret)
+            .await;
         entry.usable()
     }
 
     async fn entry(&self, namespace: &str, secret: &WebhookSecretReference) -> Arc<Mutex<Entry>> {
-        let place = (namespace.to_owned(), secret.name.clone(), secret.key.clone());
+        let place = (
+            namespace.to_owned(),
+            secret.name.clone(),
+            secret.key.clone(),
+        );
         Arc::clone(self.all.lock().await.entry(place).or_default())
     }
 }
@@ -74,12 +92,19 @@ impl Entry {
         }
         let api = Api::<Secret>::namespaced(client.clone(), namespace);
         match tokio::time::timeout(PATIENCE, api.get_opt(&secret.name)).await {
-            Ok(Ok(found)) => self.take(found.and_then(|found| signing_key(&found, &secret.key)), Instant::now()),
+            Ok(Ok(found)) => self.take(
+                found.and_then(|found| signing_key(&found, &secret.key)),
+                Instant::now(),
+            ),
             // What was read last is as good as anything while the API server does not answer.
             Ok(Err(error)) => {
                 tracing::warn!(%error, namespace, secret = secret.name, "a webhook's Secret cannot be read");
             }
-            Err(_) => tracing::warn!(namespace, secret = secret.name, "a webhook's Secret was not read in time"),
+            Err(_) => tracing::warn!(
+                namespace,
+                secret = secret.name,
+                "a webhook's Secret was not read in time"
+            ),
         }
         self.read_at = Some(Instant::now());
         true
@@ -93,9 +118,17 @@ impl Entry {
     }
 
     fn usable(&self) -> Vec<Vec<u8>> {
-        let previous = self.previous.iter().filter(|(_, until)| Instant::now() < *until).map(|(key, _)| key);
+        let previous = self
+            .previous
+            .iter()
+            .filter(|(_, until)| Instant::now() < *until)
+            .map(|(key, _)| key);
         // Where there is no key any more, the one before opens nothing either.
-        self.current.iter().chain(previous.filter(|_| self.current.is_some())).cloned().collect()
+        self.current
+            .iter()
+            .chain(previous.filter(|_| self.current.is_some()))
+            .cloned()
+            .collect()
     }
 }
 

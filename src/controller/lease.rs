@@ -44,13 +44,24 @@ impl Leader {
 
     fn see(&self, lease: &Lease) {
         let is_held = holder_of(lease).is_some();
-        let written = lease.metadata.annotations.as_ref().and_then(|all| all.get(names::ADDRESS_ANNOTATION));
-        *lock(&self.0) = written.filter(|_| is_held).and_then(|address| address.parse().ok());
+        let written = lease
+            .metadata
+            .annotations
+            .as_ref()
+            .and_then(|all| all.get(names::ADDRESS_ANNOTATION));
+        *lock(&self.0) = written
+            .filter(|_| is_held)
+            .and_then(|address| address.parse().ok());
     }
 }
 
 fn holder_of(lease: &Lease) -> Option<&str> {
-    lease.spec.as_ref()?.holder_identity.as_deref().filter(|holder| !holder.is_empty())
+    lease
+        .spec
+        .as_ref()?
+        .holder_identity
+        .as_deref()
+        .filter(|holder| !holder.is_empty())
 }
 
 /// Until when this process may write. Every write to the API server asks it; see [`Fence::admits`].
@@ -65,13 +76,19 @@ impl Fence {
     /// A fence that is open for ever: for a process that is alone.
     #[must_use]
     pub fn open() -> Self {
-        Self { started: Instant::now(), until: Arc::new(AtomicU64::new(u64::MAX)) }
+        Self {
+            started: Instant::now(),
+            until: Arc::new(AtomicU64::new(u64::MAX)),
+        }
     }
 
     /// A fence that is closed until leadership opens it.
     #[must_use]
     pub fn closed() -> Self {
-        Self { started: Instant::now(), until: Arc::default() }
+        Self {
+            started: Instant::now(),
+            until: Arc::default(),
+        }
     }
 
     /// Whether a request may leave: reading always, writing only before the fence closes, the Lease itself always.
@@ -90,7 +107,10 @@ impl Fence {
     }
 
     fn open_until(&self, moment: Instant) {
-        self.until.store(milliseconds(moment.saturating_duration_since(self.started)), Ordering::Release);
+        self.until.store(
+            milliseconds(moment.saturating_duration_since(self.started)),
+            Ordering::Release,
+        );
     }
 
     fn close(&self) {
@@ -117,7 +137,13 @@ impl Candidate {
     #[must_use]
     pub fn new(client: Client, election: Election, fence: Fence) -> Self {
         let leases = Api::namespaced(client, &election.namespace);
-        Self { leases, election, fence, leader: Leader::default(), seen: None }
+        Self {
+            leases,
+            election,
+            fence,
+            leader: Leader::default(),
+            seen: None,
+        }
     }
 
     /// Where the leader is, kept up to date by this candidate.
@@ -131,7 +157,11 @@ impl Candidate {
         while !self.attempt().await {
             tokio::time::sleep(self.election.duration / 8).await;
         }
-        tracing::info!(lease = self.election.name, identity = self.election.identity, "leads");
+        tracing::info!(
+            lease = self.election.name,
+            identity = self.election.identity,
+            "leads"
+        );
     }
 
     /// Renews the Lease until that fails for too long, or somebody else has it.
@@ -140,7 +170,9 @@ impl Candidate {
         loop {
             tokio::time::sleep(self.election.duration / 3).await;
             while !self.attempt().await {
-                let is_anothers = self.holder().is_some_and(|holder| holder != self.election.identity);
+                let is_anothers = self
+                    .holder()
+                    .is_some_and(|holder| holder != self.election.identity);
                 if is_anothers || renewed.elapsed() >= self.election.duration {
                     self.fence.close();
                     return;
@@ -154,13 +186,21 @@ impl Candidate {
     /// Gives the Lease back, so that another need not wait for its end.
     pub async fn release(&mut self) {
         self.fence.close();
-        let Some((mut lease, _)) = self.seen.take() else { return };
-        if let Some(spec) =
-            lease.spec.as_mut().filter(|spec| spec.holder_identity.as_ref() == Some(&self.election.identity))
+        let Some((mut lease, _)) = self.seen.take() else {
+            return;
+        };
+        if let Some(spec) = lease
+            .spec
+            .as_mut()
+            .filter(|spec| spec.holder_identity.as_ref() == Some(&self.election.identity))
         {
             spec.holder_identity = None;
             spec.lease_duration_seconds = Some(1);
-            if let Err(error) = self.leases.replace(&self.election.name, &PostParams::default(), &lease).await {
+            if let Err(error) = self
+                .leases
+                .replace(&self.election.name, &PostParams::default(), &lease)
+                .await
+            {
                 tracing::warn!(%error, "the Lease could not be given back; another replica waits for its end");
             }
         }
@@ -193,17 +233,33 @@ impl Candidate {
     async fn try_once(&mut self, now: Instant) -> Result<bool, kube::Error> {
         let found = self.leases.get_opt(&self.election.name).await?;
         let Some(lease) = found else {
-            let made = self.leases.create(&PostParams::default(), &self.claim(None)).await?;
+            let made = self
+                .leases
+                .create(&PostParams::default(), &self.claim(None))
+                .await?;
             self.seen = Some((made, now));
             return Ok(true);
         };
         self.see(lease, now);
-        let Some((lease, since)) = &self.seen else { return Ok(false) };
-        if !may_take(lease, &self.election.identity, now.saturating_duration_since(*since)) {
+        let Some((lease, since)) = &self.seen else {
+            return Ok(false);
+        };
+        if !may_take(
+            lease,
+            &self.election.identity,
+            now.saturating_duration_since(*since),
+        ) {
             return Ok(false);
         }
         // The resource version that was read goes along: of several that try, one succeeds.
-        let taken = self.leases.replace(&self.election.name, &PostParams::default(), &self.claim(Some(lease))).await?;
+        let taken = self
+            .leases
+            .replace(
+                &self.election.name,
+                &PostParams::default(),
+                &self.claim(Some(lease)),
+            )
+            .await?;
         self.seen = Some((taken, now));
         Ok(true)
     }
@@ -211,7 +267,10 @@ impl Candidate {
     fn see(&mut self, lease: Lease, now: Instant) {
         self.leader.see(&lease);
         let version = |lease: &Lease| lease.metadata.resource_version.clone();
-        let is_same = self.seen.as_ref().is_some_and(|(seen, _)| version(seen) == version(&lease));
+        let is_same = self
+            .seen
+            .as_ref()
+            .is_some_and(|(seen, _)| version(seen) == version(&lease));
         if !is_same {
             self.seen = Some((lease, now));
         }
@@ -229,9 +288,17 @@ impl Candidate {
             spec: Some(LeaseSpec {
                 holder_identity: Some(self.election.identity.clone()),
                 lease_duration_seconds: Some(seconds),
-                acquire_time: if is_mine { spec.acquire_time } else { Some(now.clone()) },
+                acquire_time: if is_mine {
+                    spec.acquire_time
+                } else {
+                    Some(now.clone())
+                },
                 renew_time: Some(now),
-                lease_transitions: Some(if is_mine || old.is_none() { transitions } else { transitions + 1 }),
+                lease_transitions: Some(if is_mine || old.is_none() {
+                    transitions
+                } else {
+                    transitions + 1
+                }),
                 ..LeaseSpec::default()
             }),
         }
@@ -243,7 +310,9 @@ impl Candidate {
         metadata.name = Some(self.election.name.clone());
         let annotations = metadata.annotations.get_or_insert_default();
         match self.election.address {
-            Some(address) => annotations.insert(names::ADDRESS_ANNOTATION.to_owned(), address.to_string()),
+            Some(address) => {
+                annotations.insert(names::ADDRESS_ANNOTATION.to_owned(), address.to_string())
+            }
             None => annotations.remove(names::ADDRESS_ANNOTATION),
         };
         metadata
@@ -253,8 +322,12 @@ impl Candidate {
 /// Whether a Lease that has not changed for this long is one's own, nobody's, or over.
 fn may_take(lease: &Lease, identity: &str, unchanged_for: Duration) -> bool {
     let spec = lease.spec.as_ref();
-    let holder = spec.and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default();
-    let seconds = spec.and_then(|spec| spec.lease_duration_seconds).unwrap_or_default();
+    let holder = spec
+        .and_then(|spec| spec.holder_identity.as_deref())
+        .unwrap_or_default();
+    let seconds = spec
+        .and_then(|spec| spec.lease_duration_seconds)
+        .unwrap_or_default();
     let duration = Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
     holder.is_empty() || holder == identity || unchanged_for >= duration
 }
@@ -269,7 +342,10 @@ mod tests {
             lease_duration_seconds: Some(15),
             ..LeaseSpec::default()
         };
-        Lease { spec: Some(spec), ..Lease::default() }
+        Lease {
+            spec: Some(spec),
+            ..Lease::default()
+        }
     }
 
     #[test]
@@ -282,7 +358,13 @@ mod tests {
     fn the_leaders_address_is_known_while_somebody_leads() {
         let leader = Leader::default();
         let mut lease = held_by("a");
-        lease.metadata.annotations = Some([(names::ADDRESS_ANNOTATION.to_owned(), "[fd00::1]:8080".to_owned())].into());
+        lease.metadata.annotations = Some(
+            [(
+                names::ADDRESS_ANNOTATION.to_owned(),
+                "[fd00::1]:8080".to_owned(),
+            )]
+            .into(),
+        );
         leader.see(&lease);
         assert_eq!(leader.address(), "[fd00::1]:8080".parse().ok());
         lease.spec.as_mut().unwrap().holder_identity = None;
@@ -304,7 +386,10 @@ mod tests {
         let path = "/apis/apps/v1/namespaces/ml/deployments/server";
         assert!(fence.admits(&http::Method::GET, path));
         assert!(!fence.admits(&http::Method::PATCH, path));
-        assert!(fence.admits(&http::Method::PUT, "/apis/coordination.k8s.io/v1/namespaces/pointsman/leases/pointsman"));
+        assert!(fence.admits(
+            &http::Method::PUT,
+            "/apis/coordination.k8s.io/v1/namespaces/pointsman/leases/pointsman"
+        ));
         fence.open_until(Instant::now() + Duration::from_secs(60));
         assert!(fence.admits(&http::Method::PATCH, path));
         fence.close();

@@ -16,15 +16,25 @@ use crate::registry::{ModelFacts, Registry};
 
 /// What the objects of a registered model say of it; one that says nothing yet says that there is nothing.
 pub fn mirrors(ctx: &Context, registry: &Name, facts: &ModelFacts) -> Vec<RegisteredModelStatus> {
-    let objects = ctx.shelves.models.names(of_registered_name(registry, &facts.name));
-    let models = objects.iter().filter_map(|name| ctx.shelves.models.get(name));
+    let objects = ctx
+        .shelves
+        .models
+        .names(of_registered_name(registry, &facts.name));
+    let models = objects
+        .iter()
+        .filter_map(|name| ctx.shelves.models.get(name));
     let named = models.filter(|model| model.model_name() == facts.name);
-    named.map(|model| model.status.unwrap_or_default()).collect()
+    named
+        .map(|model| model.status.unwrap_or_default())
+        .collect()
 }
 
 /// Whether the newest version that the registry tells of is missing from one of these mirrors.
 pub fn is_unlisted(mirrors: &[RegisteredModelStatus], facts: &ModelFacts) -> bool {
-    facts.latest_version.is_some() && mirrors.iter().any(|mirror| mirror.latest_version != facts.latest_version)
+    facts.latest_version.is_some()
+        && mirrors
+            .iter()
+            .any(|mirror| mirror.latest_version != facts.latest_version)
 }
 
 /// Whether one of these mirrors names other versions than the registry, or is one of another model. Only who goes first depends on it.
@@ -33,8 +43,14 @@ pub fn is_moved(mirrors: &[RegisteredModelStatus], facts: &ModelFacts) -> bool {
 }
 
 fn differs(mirror: &RegisteredModelStatus, facts: &ModelFacts) -> bool {
-    let aliases = mirror.aliases.iter().map(|alias| (&alias.name, &alias.version));
-    let stages = mirror.stages.iter().map(|stage| (&stage.name, &stage.version));
+    let aliases = mirror
+        .aliases
+        .iter()
+        .map(|alias| (&alias.name, &alias.version));
+    let stages = mirror
+        .stages
+        .iter()
+        .map(|stage| (&stage.name, &stage.version));
     mirror.created_at != facts.created_at.map(MicroTime)
         || mirror.latest_version != facts.latest_version
         || aliases.collect::<BTreeMap<_, _>>() != facts.aliases.iter().collect()
@@ -50,6 +66,8 @@ pub async fn list_together(state: &RegistryState, client: &Registry, models: &BT
     let names: Vec<&str> = models.iter().map(String::as_str).collect();
     match client.newest_versions_of(&names, NEWEST).await {
         Ok(listed) => state.keep_listed(listed),
-        Err(error) => tracing::debug!(%error, "the versions of many models cannot be listed together"),
+        Err(error) => {
+            tracing::debug!(%error, "the versions of many models cannot be listed together")
+        }
     }
 }

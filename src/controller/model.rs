@@ -24,9 +24,12 @@ use super::shelved::registry_of;
 use super::status;
 use crate::api::conditions::{READY, RECONCILING, STALLED, Wanted, transition};
 use crate::api::model_registry::AllowedFrom;
-use crate::api::registered_model::{CreationPolicy, MirroredAlias, MirroredStage, ModelDeletionPolicy};
+use crate::api::registered_model::{
+    CreationPolicy, MirroredAlias, MirroredStage, ModelDeletionPolicy,
+};
 use crate::api::{
-    AliasBinding, ModelRegistry, ModelVersion, Reason, RegisteredModel, RegisteredModelStatus, names, reason::Problem,
+    AliasBinding, ModelRegistry, ModelVersion, Reason, RegisteredModel, RegisteredModelStatus,
+    names, reason::Problem,
 };
 use crate::registry::{ListedVersion, ModelFacts, Registry};
 
@@ -41,7 +44,11 @@ pub const NEWEST: u32 = 5;
 const LEAST_PATIENCE: Duration = Duration::from_secs(5);
 
 /// One pass over a registered model.
-pub async fn reconcile(model: Arc<RegisteredModel>, ctx: Arc<Context>, _: Place) -> Result<Next, Failure> {
+pub async fn reconcile(
+    model: Arc<RegisteredModel>,
+    ctx: Arc<Context>,
+    _: Place,
+) -> Result<Next, Failure> {
     if model.metadata.deletion_timestamp.is_some() {
         return finalize(&model, &ctx).await;
     }
@@ -54,7 +61,11 @@ pub async fn reconcile(model: Arc<RegisteredModel>, ctx: Arc<Context>, _: Place)
         && state.is_unasked(model.model_name())
     {
         // Nobody asked for it yet: it is asked for together with all that are new. The answer wakes it.
-        ask_for(&ctx, &Name::of(registry.as_ref()), model.model_name().to_owned());
+        ask_for(
+            &ctx,
+            &Name::of(registry.as_ref()),
+            model.model_name().to_owned(),
+        );
         return Ok(Next::requeue(LEAST_PATIENCE));
     }
     let mirrored = match usable {
@@ -78,7 +89,12 @@ fn retry_after(mirrored: &Result<Mirror, Problem>, model: &RegisteredModel, ctx:
     match mirrored {
         Ok(mirror) if is_incomplete(&mirror.status) => Next::requeue(LEAST_PATIENCE * 2),
         Ok(mirror) if mirror.problem.is_none() => Next::await_change(),
-        Err(problem) if matches!(problem.reason, Reason::Pending | Reason::RegistryNotFound | Reason::Suspended) => {
+        Err(problem)
+            if matches!(
+                problem.reason,
+                Reason::Pending | Reason::RegistryNotFound | Reason::Suspended
+            ) =>
+        {
             Next::await_change()
         }
         _ => Next::requeue(Duration::from_secs(5)),
@@ -87,20 +103,30 @@ fn retry_after(mirrored: &Result<Mirror, Problem>, model: &RegisteredModel, ctx:
 
 /// After a start, what was mirrored stands as it is until the registry's own loop has looked once, for all models together.
 fn is_left_alone(model: &RegisteredModel, problem: &Problem) -> bool {
-    let is_mirrored = model.status.as_ref().is_some_and(|status| !status.conditions.is_empty());
+    let is_mirrored = model
+        .status
+        .as_ref()
+        .is_some_and(|status| !status.conditions.is_empty());
     problem.reason == Reason::Pending && is_mirrored && model.metadata.generation == observed(model)
 }
 
 fn observed(model: &RegisteredModel) -> Option<i64> {
-    model.status.as_ref().and_then(|status| status.observed_generation)
+    model
+        .status
+        .as_ref()
+        .and_then(|status| status.observed_generation)
 }
 
 /// Whether a version that an alias or stage names is missing from the mirror, or has a problem that may be mended.
 fn is_incomplete(status: &RegisteredModelStatus) -> bool {
     let aliased = status.aliases.iter().map(|alias| &alias.version);
     let mut named = aliased.chain(status.stages.iter().map(|stage| &stage.version));
-    let is_usable =
-        |number: &String| status.versions.iter().any(|version| version.version == *number && version.problem.is_none());
+    let is_usable = |number: &String| {
+        status
+            .versions
+            .iter()
+            .any(|version| version.version == *number && version.problem.is_none())
+    };
     named.any(|number| !is_usable(number))
 }
 
@@ -129,15 +155,25 @@ async fn usable_registry(
     }
     if state.registry().is_none() || !state.is_told(model.model_name()) {
         return Err(if registry.spec.suspend {
-            Problem::new(Reason::Suspended, format!("ModelRegistry {name} is suspended and was not looked at yet"))
+            Problem::new(
+                Reason::Suspended,
+                format!("ModelRegistry {name} is suspended and was not looked at yet"),
+            )
         } else {
-            Problem::new(Reason::Pending, "the registry is being looked at for the first time")
+            Problem::new(
+                Reason::Pending,
+                "the registry is being looked at for the first time",
+            )
         });
     }
     Ok((registry, state))
 }
 
-async fn allowed(model: &RegisteredModel, registry: &ModelRegistry, ctx: &Context) -> Result<(), Problem> {
+async fn allowed(
+    model: &RegisteredModel,
+    registry: &ModelRegistry,
+    ctx: &Context,
+) -> Result<(), Problem> {
     let own = model.namespace().unwrap_or_default();
     let theirs = registry.namespace().unwrap_or_default();
     let allowed = &registry.spec.allowed_namespaces;
@@ -157,16 +193,31 @@ async fn allowed(model: &RegisteredModel, registry: &ModelRegistry, ctx: &Contex
     Err(Problem::new(Reason::RegistryNotAllowed, message))
 }
 
-async fn matches_selector(ctx: &Context, namespace: &str, selector: Option<&LabelSelector>) -> Result<bool, Problem> {
-    let Some(selector) = selector else { return Ok(false) };
-    let found = Api::<Namespace>::all(ctx.client.clone()).get(namespace).await;
-    let labels = found.map(|found| found.metadata.labels.unwrap_or_default()).map_err(|error| {
-        Problem::new(Reason::RegistryNotAllowed, format!("the labels of namespace {namespace} cannot be read: {error}"))
+async fn matches_selector(
+    ctx: &Context,
+    namespace: &str,
+    selector: Option<&LabelSelector>,
+) -> Result<bool, Problem> {
+    let Some(selector) = selector else {
+        return Ok(false);
+    };
+    let found = Api::<Namespace>::all(ctx.client.clone())
+        .get(namespace)
+        .await;
+    let labels = found
+        .map(|found| found.metadata.labels.unwrap_or_default())
+        .map_err(|error| {
+            Problem::new(
+                Reason::RegistryNotAllowed,
+                format!("the labels of namespace {namespace} cannot be read: {error}"),
+            )
+        })?;
+    let selector: kube::core::Selector = selector.clone().try_into().map_err(|error| {
+        Problem::new(
+            Reason::InvalidSpec,
+            format!("allowedNamespaces.selector: {error}"),
+        )
     })?;
-    let selector: kube::core::Selector = selector
-        .clone()
-        .try_into()
-        .map_err(|error| Problem::new(Reason::InvalidSpec, format!("allowedNamespaces.selector: {error}")))?;
     Ok(selector.matches(&labels))
 }
 
@@ -176,9 +227,17 @@ async fn mirror(
     registry: &ModelRegistry,
     state: &RegistryState,
 ) -> Result<Mirror, Problem> {
-    let client = state.registry().ok_or_else(|| Problem::new(Reason::Pending, "the registry is not connected yet"))?;
+    let client = state
+        .registry()
+        .ok_or_else(|| Problem::new(Reason::Pending, "the registry is not connected yet"))?;
     let bindings = ctx.bindings_of_model(&model.namespace().unwrap_or_default(), &model.name_any());
-    let look = Look { model, registry, state, client, bindings };
+    let look = Look {
+        model,
+        registry,
+        state,
+        client,
+        bindings,
+    };
     let facts = look.facts().await?;
     let (facts, problem) = look.declare(facts).await?;
     let status = look.status(&facts).await?;
@@ -217,22 +276,36 @@ impl Look<'_> {
     }
 
     fn asked_by_bindings(&self) -> bool {
-        self.bindings.iter().fold(false, |asked, binding| asked | self.is_new_request(binding))
+        self.bindings
+            .iter()
+            .fold(false, |asked, binding| asked | self.is_new_request(binding))
     }
 
     fn is_new_request<K: Resource<DynamicType = ()>>(&self, object: &K) -> bool {
         let request = object.annotations().get(names::REQUESTED_AT_ANNOTATION);
-        self.state.is_new_request(K::kind(&()), &Name::of(object), request)
+        self.state
+            .is_new_request(K::kind(&()), &Name::of(object), request)
     }
 
     fn misses_an_alias(&self, facts: &ModelFacts) -> bool {
-        let mirrored = self.model.status.as_ref().map(|status| status.aliases.as_slice()).unwrap_or_default();
-        mirrored.iter().any(|alias| !facts.aliases.contains_key(&alias.name))
+        let mirrored = self
+            .model
+            .status
+            .as_ref()
+            .map(|status| status.aliases.as_slice())
+            .unwrap_or_default();
+        mirrored
+            .iter()
+            .any(|alias| !facts.aliases.contains_key(&alias.name))
     }
 
     async fn ask(&self) -> Result<Option<ModelFacts>, Problem> {
         let asked_at = Instant::now();
-        let facts = self.client.get_model(self.name()).await.map_err(Problem::from)?;
+        let facts = self
+            .client
+            .get_model(self.name())
+            .await
+            .map_err(Problem::from)?;
         self.state.learn(self.name(), facts.as_ref(), asked_at);
         Ok(facts)
     }
@@ -240,7 +313,10 @@ impl Look<'_> {
     async fn create(&self) -> Result<ModelFacts, Problem> {
         let name = self.name();
         let absent = |remedy: &str| {
-            Problem::new(Reason::ModelNotFound, format!("the registry has no registered model {name:?}: {remedy}"))
+            Problem::new(
+                Reason::ModelNotFound,
+                format!("the registry has no registered model {name:?}: {remedy}"),
+            )
         };
         if self.model.spec.creation_policy == CreationPolicy::Observe {
             return Err(absent("register it, or set spec.creationPolicy: Create"));
@@ -248,8 +324,13 @@ impl Look<'_> {
         // A model that was mirrored before was deleted by somebody: making it anew is what Create says, but an empty model
         // has no aliases, and bindings then stay at what they run.
         let spec = &self.model.spec;
-        self.client.create_model(name, spec.description.as_deref(), &spec.tags).await.map_err(Problem::from)?;
-        self.ask().await?.ok_or_else(|| absent("it was made a moment ago and is gone again"))
+        self.client
+            .create_model(name, spec.description.as_deref(), &spec.tags)
+            .await
+            .map_err(Problem::from)?;
+        self.ask()
+            .await?
+            .ok_or_else(|| absent("it was made a moment ago and is gone again"))
     }
 
     /// Keeps description, tags and aliases as declared. A failing alias is a problem of its own, and hinders nothing else.
@@ -257,23 +338,51 @@ impl Look<'_> {
         let spec = &self.model.spec;
         let name = self.name();
         let mut changed = false;
-        if let Some(text) = spec.description.as_ref().filter(|text| **text != facts.description) {
-            self.client.set_description(name, text).await.map_err(Problem::from)?;
+        if let Some(text) = spec
+            .description
+            .as_ref()
+            .filter(|text| **text != facts.description)
+        {
+            self.client
+                .set_description(name, text)
+                .await
+                .map_err(Problem::from)?;
             changed = true;
         }
-        for (key, value) in spec.tags.iter().filter(|(key, value)| facts.tags.get(*key) != Some(*value)) {
-            self.client.set_tag(name, key, value).await.map_err(Problem::from)?;
+        for (key, value) in spec
+            .tags
+            .iter()
+            .filter(|(key, value)| facts.tags.get(*key) != Some(*value))
+        {
+            self.client
+                .set_tag(name, key, value)
+                .await
+                .map_err(Problem::from)?;
             changed = true;
         }
         let mut problem = None;
-        for alias in spec.aliases.iter().filter(|alias| facts.aliases.get(&alias.name) != Some(&alias.version)) {
-            match self.client.set_alias(name, &alias.name, &alias.version).await {
+        for alias in spec
+            .aliases
+            .iter()
+            .filter(|alias| facts.aliases.get(&alias.name) != Some(&alias.version))
+        {
+            match self
+                .client
+                .set_alias(name, &alias.name, &alias.version)
+                .await
+            {
                 Ok(()) => changed = true,
-                Err(error) if error.is_not_found() => problem = Some(self.no_such_version(&alias.name, &alias.version)),
+                Err(error) if error.is_not_found() => {
+                    problem = Some(self.no_such_version(&alias.name, &alias.version))
+                }
                 Err(error) => return Err(error.into()),
             }
         }
-        let facts = if changed { self.ask().await?.unwrap_or(facts) } else { facts };
+        let facts = if changed {
+            self.ask().await?.unwrap_or(facts)
+        } else {
+            facts
+        };
         Ok((facts, problem))
     }
 
@@ -293,7 +402,11 @@ impl Look<'_> {
         let same_model = old.created_at == created_at;
         let followed = self.followed_aliases();
         let listed = self.listed(facts, &old, same_model).await?;
-        let known = if same_model { old.versions.as_slice() } else { &[] };
+        let known = if same_model {
+            old.versions.as_slice()
+        } else {
+            &[]
+        };
         let numbers = self.version_numbers(facts, known, &listed, &followed);
         if !same_model {
             self.state.forget_useless(self.name());
@@ -312,8 +425,19 @@ impl Look<'_> {
     }
 
     fn followed_aliases(&self) -> BTreeSet<String> {
-        let followed = self.bindings.iter().filter_map(|binding| binding.spec.alias.clone());
-        followed.chain(self.model.spec.aliases.iter().map(|alias| alias.name.clone())).collect()
+        let followed = self
+            .bindings
+            .iter()
+            .filter_map(|binding| binding.spec.alias.clone());
+        followed
+            .chain(
+                self.model
+                    .spec
+                    .aliases
+                    .iter()
+                    .map(|alias| alias.name.clone()),
+            )
+            .collect()
     }
 
     /// The versions to mirror, the most needed first: pinned, followed, in a stage, aliased, newest.
@@ -324,18 +448,34 @@ impl Look<'_> {
         listed: &[ListedVersion],
         followed: &BTreeSet<String>,
     ) -> Vec<String> {
-        let pinned = self.bindings.iter().filter_map(|binding| binding.spec.pinned_version.clone());
-        let followed = followed.iter().filter_map(|alias| facts.aliases.get(alias).cloned());
+        let pinned = self
+            .bindings
+            .iter()
+            .filter_map(|binding| binding.spec.pinned_version.clone());
+        let followed = followed
+            .iter()
+            .filter_map(|alias| facts.aliases.get(alias).cloned());
         let staged = facts.stages.values().cloned();
         let aliased = facts.aliases.values().cloned();
         let mirrored = known.iter().map(|version| &version.version);
         let newest: Vec<String> = match listed {
-            [] => mirrored.cloned().chain(facts.latest_version.clone()).collect(),
-            listed => listed.iter().map(|version| version.version.clone()).collect(),
+            [] => mirrored
+                .cloned()
+                .chain(facts.latest_version.clone())
+                .collect(),
+            listed => listed
+                .iter()
+                .map(|version| version.version.clone())
+                .collect(),
         };
         let newest = newest_few(newest);
         let mut numbers = Vec::new();
-        for number in pinned.chain(followed).chain(staged).chain(aliased).chain(newest) {
+        for number in pinned
+            .chain(followed)
+            .chain(staged)
+            .chain(aliased)
+            .chain(newest)
+        {
             if !numbers.contains(&number) {
                 numbers.push(number);
             }
@@ -351,7 +491,9 @@ impl Look<'_> {
         old: &RegisteredModelStatus,
         same_model: bool,
     ) -> Result<Vec<ListedVersion>, Problem> {
-        if facts.latest_version.is_none() || (same_model && old.latest_version == facts.latest_version) {
+        if facts.latest_version.is_none()
+            || (same_model && old.latest_version == facts.latest_version)
+        {
             return Ok(Vec::new());
         }
         let is_newest = |listed: &Vec<ListedVersion>| {
@@ -359,7 +501,11 @@ impl Look<'_> {
         };
         match self.state.take_listed(self.name()).filter(is_newest) {
             Some(listed) => Ok(listed),
-            None => self.client.newest_versions(self.name(), NEWEST).await.map_err(Problem::from),
+            None => self
+                .client
+                .newest_versions(self.name(), NEWEST)
+                .await
+                .map_err(Problem::from),
         }
     }
 
@@ -375,24 +521,39 @@ impl Look<'_> {
             let known = known.iter().find(|version| version.version == number);
             match known {
                 // What hindered a version may have been mended since, so it is asked for again now and then.
-                Some(version) if version.problem.is_none() || self.was_asked(&number) => versions.push(version.clone()),
+                Some(version) if version.problem.is_none() || self.was_asked(&number) => {
+                    versions.push(version.clone())
+                }
                 _ => versions.extend(self.version(&number, listed).await?),
             }
         }
-        versions.sort_by_key(|version| std::cmp::Reverse(version.version.parse::<u64>().unwrap_or_default()));
+        versions.sort_by_key(|version| {
+            std::cmp::Reverse(version.version.parse::<u64>().unwrap_or_default())
+        });
         Ok(versions)
     }
 
-    async fn version(&self, number: &str, listed: &[ListedVersion]) -> Result<Option<ModelVersion>, Problem> {
+    async fn version(
+        &self,
+        number: &str,
+        listed: &[ListedVersion],
+    ) -> Result<Option<ModelVersion>, Problem> {
         if self.was_asked(number) {
             return Ok(None);
         }
         let found = match listed.iter().find(|version| version.version == number) {
-            Some(listed) => self.client.describe_listed(self.name(), listed.clone()).await.map(Some),
+            Some(listed) => self
+                .client
+                .describe_listed(self.name(), listed.clone())
+                .await
+                .map(Some),
             None => self.client.get_version(self.name(), number).await,
         };
         let found = found.map_err(Problem::from)?;
-        if found.as_ref().is_none_or(|version| version.problem.is_some()) {
+        if found
+            .as_ref()
+            .is_none_or(|version| version.problem.is_some())
+        {
             self.state.note_useless(self.name(), number);
         }
         Ok(found)
@@ -400,7 +561,11 @@ impl Look<'_> {
 
     /// Whether the version was asked for in vain so recently that asking again is of no use.
     fn was_asked(&self, number: &str) -> bool {
-        self.state.is_useless(self.name(), number, interval(self.registry).max(LEAST_PATIENCE))
+        self.state.is_useless(
+            self.name(),
+            number,
+            interval(self.registry).max(LEAST_PATIENCE),
+        )
     }
 }
 
@@ -417,9 +582,15 @@ fn aliases(
     followed: &BTreeSet<String>,
     now: Timestamp,
 ) -> Vec<MirroredAlias> {
-    let (first, rest): (Vec<_>, Vec<_>) = facts.aliases.iter().partition(|(name, _)| followed.contains(*name));
+    let (first, rest): (Vec<_>, Vec<_>) = facts
+        .aliases
+        .iter()
+        .partition(|(name, _)| followed.contains(*name));
     let since = |name: &str, version: &str| {
-        let same = old.aliases.iter().find(|alias| alias.name == name && alias.version == version);
+        let same = old
+            .aliases
+            .iter()
+            .find(|alias| alias.name == name && alias.version == version);
         same.map_or(Time(now), |alias| alias.since.clone())
     };
     let mirrored = |(name, version): (&String, &String)| MirroredAlias {
@@ -427,12 +598,20 @@ fn aliases(
         version: version.clone(),
         since: since(name, version),
     };
-    first.into_iter().chain(rest).take(MOST_ALIASES).map(mirrored).collect()
+    first
+        .into_iter()
+        .chain(rest)
+        .take(MOST_ALIASES)
+        .map(mirrored)
+        .collect()
 }
 
 fn stages(facts: &ModelFacts, old: &RegisteredModelStatus, now: Timestamp) -> Vec<MirroredStage> {
     let since = |name: &str, version: &str| {
-        let same = old.stages.iter().find(|stage| stage.name == name && stage.version == version);
+        let same = old
+            .stages
+            .iter()
+            .find(|stage| stage.name == name && stage.version == version);
         same.map_or(Time(now), |stage| stage.since.clone())
     };
     let stages: &BTreeMap<String, String> = &facts.stages;
@@ -444,17 +623,29 @@ fn stages(facts: &ModelFacts, old: &RegisteredModelStatus, now: Timestamp) -> Ve
     stages.iter().map(mirrored).collect()
 }
 
-async fn publish(model: &RegisteredModel, ctx: &Context, mirrored: Result<Mirror, Problem>) -> Result<(), Failure> {
+async fn publish(
+    model: &RegisteredModel,
+    ctx: &Context,
+    mirrored: Result<Mirror, Problem>,
+) -> Result<(), Failure> {
     let old = model.status.clone().unwrap_or_default();
     let (mut new, problem) = match mirrored {
         Ok(mirror) => (mirror.status, mirror.problem),
         // Rule 3: what was mirrored stays, and the conditions say why it may be out of date.
-        Err(problem) => {
-            (RegisteredModelStatus { observed_generation: model.metadata.generation, ..old.clone() }, Some(problem))
-        }
+        Err(problem) => (
+            RegisteredModelStatus {
+                observed_generation: model.metadata.generation,
+                ..old.clone()
+            },
+            Some(problem),
+        ),
     };
-    new.conditions =
-        transition(&old.conditions, conditions(problem.as_ref()), model.metadata.generation, Timestamp::now());
+    new.conditions = transition(
+        &old.conditions,
+        conditions(problem.as_ref()),
+        model.metadata.generation,
+        Timestamp::now(),
+    );
     if model.status.as_ref() == Some(&new) {
         return Ok(());
     }
@@ -468,26 +659,50 @@ async fn publish(model: &RegisteredModel, ctx: &Context, mirrored: Result<Mirror
 
 fn conditions(problem: Option<&Problem>) -> Vec<Wanted> {
     let Some(problem) = problem else {
-        return vec![Wanted::yes(READY, Reason::Mirrored, "aliases and versions are as the registry named them last")];
+        return vec![Wanted::yes(
+            READY,
+            Reason::Mirrored,
+            "aliases and versions are as the registry named them last",
+        )];
     };
-    let heals = matches!(problem.reason, Reason::RegistryUnreachable | Reason::Pending);
+    let heals = matches!(
+        problem.reason,
+        Reason::RegistryUnreachable | Reason::Pending
+    );
     let beside = if heals { RECONCILING } else { STALLED };
-    vec![Wanted::no(READY, problem.reason, &problem.message), Wanted::yes(beside, problem.reason, &problem.message)]
+    vec![
+        Wanted::no(READY, problem.reason, &problem.message),
+        Wanted::yes(beside, problem.reason, &problem.message),
+    ]
 }
 
 /// Puts the finalizer on where the registered model goes with the object, and takes it off where it stays. True where written.
 async fn keep_finalizer(model: &RegisteredModel, ctx: &Context) -> Result<bool, Failure> {
     let wanted = model.spec.deletion_policy == ModelDeletionPolicy::Delete;
-    let present = model.finalizers().iter().any(|name| name == names::MODEL_FINALIZER);
+    let present = model
+        .finalizers()
+        .iter()
+        .any(|name| name == names::MODEL_FINALIZER);
     if wanted != present {
-        set_finalizer(ctx, &ctx.shelves.models, model, names::MODEL_FINALIZER, wanted).await?;
+        set_finalizer(
+            ctx,
+            &ctx.shelves.models,
+            model,
+            names::MODEL_FINALIZER,
+            wanted,
+        )
+        .await?;
     }
     Ok(wanted != present)
 }
 
 /// Deletes the registered model from the registry, where the spec says so, before the object goes.
 async fn finalize(model: &RegisteredModel, ctx: &Context) -> Result<Next, Failure> {
-    if !model.finalizers().iter().any(|name| name == names::MODEL_FINALIZER) {
+    if !model
+        .finalizers()
+        .iter()
+        .any(|name| name == names::MODEL_FINALIZER)
+    {
         return Ok(Next::await_change());
     }
     if model.spec.deletion_policy == ModelDeletionPolicy::Delete
@@ -500,12 +715,24 @@ async fn finalize(model: &RegisteredModel, ctx: &Context) -> Result<Next, Failur
         publish(model, ctx, Err(Problem::new(problem.reason, message))).await?;
         return Ok(Next::requeue(Duration::from_secs(10)));
     }
-    set_finalizer(ctx, &ctx.shelves.models, model, names::MODEL_FINALIZER, false).await?;
+    set_finalizer(
+        ctx,
+        &ctx.shelves.models,
+        model,
+        names::MODEL_FINALIZER,
+        false,
+    )
+    .await?;
     Ok(Next::await_change())
 }
 
 async fn delete_in_registry(model: &RegisteredModel, ctx: &Context) -> Result<(), Problem> {
     let (_, state) = usable_registry(model, ctx).await?;
-    let client = state.registry().ok_or_else(|| Problem::new(Reason::Pending, "the registry is not connected yet"))?;
-    client.delete_model(model.model_name()).await.map_err(Problem::from)
+    let client = state
+        .registry()
+        .ok_or_else(|| Problem::new(Reason::Pending, "the registry is not connected yet"))?;
+    client
+        .delete_model(model.model_name())
+        .await
+        .map_err(Problem::from)
 }

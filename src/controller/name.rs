@@ -19,7 +19,10 @@ impl Name {
 
     /// An object's own.
     pub fn of<K: Resource>(object: &K) -> Self {
-        Self::new(object.meta().namespace.as_deref().unwrap_or_default(), &object.name_any())
+        Self::new(
+            object.meta().namespace.as_deref().unwrap_or_default(),
+            &object.name_any(),
+        )
     }
 
     /// The namespace.

@@ -47,7 +47,10 @@ impl Packer {
     fn against_sample(&mut self, whole: &[u8]) -> Packed {
         self.packed += 1;
         let bytes = lz4_flex::block::compress_prepend_size_with_dict(whole, &self.sample);
-        Packed { bytes: bytes.into(), sample: Arc::clone(&self.sample) }
+        Packed {
+            bytes: bytes.into(),
+            sample: Arc::clone(&self.sample),
+        }
     }
 }
 
@@ -56,7 +59,9 @@ impl Packed {
     pub fn unpack<T: DeserializeOwned>(&self) -> Option<T> {
         let told = |error: &dyn std::fmt::Display| tracing::error!(%error, "a packed value cannot be read");
         let whole = self.whole().inspect_err(|error| told(error)).ok()?;
-        serde_json::from_slice(&whole).inspect_err(|error| told(error)).ok()
+        serde_json::from_slice(&whole)
+            .inspect_err(|error| told(error))
+            .ok()
     }
 
     /// Whether it is this value.
@@ -88,7 +93,12 @@ mod tests {
     }
 
     fn value(number: usize) -> BTreeMap<String, String> {
-        let field = |name: usize| (format!("field {name}"), format!("value {} of {number}", name % 7));
+        let field = |name: usize| {
+            (
+                format!("field {name}"),
+                format!("value {} of {number}", name % 7),
+            )
+        };
         (0..40).map(field).collect()
     }
 
@@ -107,26 +117,47 @@ mod tests {
         let mut packer = Packer::default();
         packer.pack(&whole(0));
         let (beside, Whole(alone)) = (packer.pack(&whole(1)), whole(1));
-        assert!(beside.bytes.len() * 3 < alone.len(), "{} of {} bytes", beside.bytes.len(), alone.len());
+        assert!(
+            beside.bytes.len() * 3 < alone.len(),
+            "{} of {} bytes",
+            beside.bytes.len(),
+            alone.len()
+        );
     }
 
     #[test]
     fn values_of_another_shape_get_a_sample_of_their_own_and_not_one_each() {
         let mut packer = Packer::default();
         packer.pack(&whole(0));
-        let words =
-            |number: usize| (0..60).map(|word| (number * 7919 + word * 104_729).to_string()).collect::<Vec<_>>();
-        let all: Vec<Packed> =
-            (0..LEAST_OF_A_SAMPLE * 4).map(|number| packer.pack(&Whole::of(&words(number)))).collect();
-        let mut samples: Vec<*const Box<[u8]>> = all.iter().map(|each| Arc::as_ptr(&each.sample)).collect();
+        let words = |number: usize| {
+            (0..60)
+                .map(|word| (number * 7919 + word * 104_729).to_string())
+                .collect::<Vec<_>>()
+        };
+        let all: Vec<Packed> = (0..LEAST_OF_A_SAMPLE * 4)
+            .map(|number| packer.pack(&Whole::of(&words(number))))
+            .collect();
+        let mut samples: Vec<*const Box<[u8]>> =
+            all.iter().map(|each| Arc::as_ptr(&each.sample)).collect();
         samples.dedup();
-        assert!((2..=5).contains(&samples.len()), "{} samples", samples.len());
-        assert!(all.iter().enumerate().all(|(number, each)| each.is(&Whole::of(&words(number)))));
+        assert!(
+            (2..=5).contains(&samples.len()),
+            "{} samples",
+            samples.len()
+        );
+        assert!(
+            all.iter()
+                .enumerate()
+                .all(|(number, each)| each.is(&Whole::of(&words(number))))
+        );
     }
 
     #[test]
     fn what_is_longer_than_a_sample_may_be_is_packed_all_the_same() {
         let long: Vec<usize> = (0..100_000).collect();
-        assert_eq!(Packer::default().pack(&Whole::of(&long)).unpack(), Some(long));
+        assert_eq!(
+            Packer::default().pack(&Whole::of(&long)).unpack(),
+            Some(long)
+        );
     }
 }

@@ -86,7 +86,13 @@ pub struct Queued {
 /// A queue.
 pub fn queue() -> (Queue, Queued) {
     let ((due, is_due), (behind, is_behind)) = (unbounded(), unbounded());
-    (Queue { due, behind }, Queued { due: is_due, behind: is_behind })
+    (
+        Queue { due, behind },
+        Queued {
+            due: is_due,
+            behind: is_behind,
+        },
+    )
 }
 
 impl Queue {
@@ -105,7 +111,10 @@ impl Queue {
     /// Has a name looked at after this time, if nothing wakes it before.
     pub fn wake_after(&self, message: Name, time: Duration) {
         // A closed queue means that the operator is stopping.
-        let _ = self.due.unbounded_send(ScheduleRequest { message, run_at: Instant::now() + time });
+        let _ = self.due.unbounded_send(ScheduleRequest {
+            message,
+            run_at: Instant::now() + time,
+        });
     }
 
     /// Has each of some names looked at behind all of which there is news: they are many, and most of them are well.
@@ -178,7 +187,14 @@ impl Line {
 impl Desk {
     fn new(depth: Gauge) -> Self {
         let (ready, backlog) = (Line::default(), Line::default());
-        Self { ready, backlog, busy: HashSet::new(), passes: JoinSet::new(), begun: 0, depth }
+        Self {
+            ready,
+            backlog,
+            busy: HashSet::new(),
+            passes: JoinSet::new(),
+            begun: 0,
+            depth,
+        }
     }
 
     /// Takes up a name that is due; one that waits already waits on, and one of the backlog does not wait with it any more.
@@ -221,7 +237,8 @@ impl Desk {
     }
 
     fn note_depth(&mut self) {
-        self.depth.set(i64::try_from(self.waiting()).unwrap_or(i64::MAX));
+        self.depth
+            .set(i64::try_from(self.waiting()).unwrap_or(i64::MAX));
         if self.waiting() == 0 {
             self.ready.shrink();
             self.backlog.shrink();
@@ -326,8 +343,18 @@ mod tests {
             }
             std::future::ready(answer(seen.len()))
         };
-        turn((queue, queued), at_once(), Gauge::default(), Room::for_passes(8), pass, stopping).await;
-        Arc::try_unwrap(told).map(|told| told.into_inner().expect("no pass panics")).unwrap_or_default()
+        turn(
+            (queue, queued),
+            at_once(),
+            Gauge::default(),
+            Room::for_passes(8),
+            pass,
+            stopping,
+        )
+        .await;
+        Arc::try_unwrap(told)
+            .map(|told| told.into_inner().expect("no pass panics"))
+            .unwrap_or_default()
     }
 
     #[tokio::test]
@@ -339,7 +366,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_pass_that_asks_for_another_look_gets_it() {
-        let next = |count| if count == 1 { Next::requeue(Duration::from_millis(20)) } else { Next::await_change() };
+        let next = |count| {
+            if count == 1 {
+                Next::requeue(Duration::from_millis(20))
+            } else {
+                Next::await_change()
+            }
+        };
         assert_eq!(told(&["a"], 2, next).await, ["a", "a"]);
     }
 
@@ -352,8 +385,12 @@ mod tests {
         let (stop, waker) = (Arc::new(stop), queue.clone());
         queue.wake(name("a"));
         let pass = move |name: Name, place: Place| {
-            let (under_way, passes, stop, waker) =
-                (Arc::clone(&under_way), Arc::clone(&passes), Arc::clone(&stop), waker.clone());
+            let (under_way, passes, stop, waker) = (
+                Arc::clone(&under_way),
+                Arc::clone(&passes),
+                Arc::clone(&stop),
+                waker.clone(),
+            );
             async move {
                 // Who gives up its place is still the only pass over its name.
                 drop(place);
@@ -368,8 +405,17 @@ mod tests {
                 Next::await_change()
             }
         };
-        let turning = turn((queue, queued), at_once(), Gauge::default(), Room::for_passes(8), pass, stopping);
-        tokio::time::timeout(Duration::from_secs(10), turning).await.expect("ten passes come to an end");
+        let turning = turn(
+            (queue, queued),
+            at_once(),
+            Gauge::default(),
+            Room::for_passes(8),
+            pass,
+            stopping,
+        );
+        tokio::time::timeout(Duration::from_secs(10), turning)
+            .await
+            .expect("ten passes come to an end");
     }
 
     fn numbers(count: usize) -> Vec<Name> {
@@ -380,7 +426,11 @@ mod tests {
     async fn order_with(woken: fn(&Queue), enough: usize) -> Vec<String> {
         let (queue, queued) = queue();
         let (stop, stopping) = channel(false);
-        let (seen, stop, waker) = (Arc::new(Mutex::new(Vec::new())), Arc::new(stop), queue.clone());
+        let (seen, stop, waker) = (
+            Arc::new(Mutex::new(Vec::new())),
+            Arc::new(stop),
+            queue.clone(),
+        );
         let told = Arc::clone(&seen);
         let pass = move |each: Name, place: Place| {
             let mut seen = seen.lock().expect("no pass panics");
@@ -398,27 +448,58 @@ mod tests {
             }
         };
         let beginning = std::future::ready(numbers(100));
-        turn((queue, queued), beginning, Gauge::default(), Room::for_passes(1), pass, stopping).await;
-        Arc::try_unwrap(told).map(|told| told.into_inner().expect("no pass panics")).unwrap_or_default()
+        turn(
+            (queue, queued),
+            beginning,
+            Gauge::default(),
+            Room::for_passes(1),
+            pass,
+            stopping,
+        )
+        .await;
+        Arc::try_unwrap(told)
+            .map(|told| told.into_inner().expect("no pass panics"))
+            .unwrap_or_default()
     }
 
     #[tokio::test]
     async fn what_is_woken_while_a_loop_works_off_its_backlog_does_not_wait_for_it() {
         let told = order_with(|queue| queue.wake(name("news")), 101).await;
-        let news = told.iter().position(|each| each == "news").expect("it had its pass");
-        assert!(told.len() == 101 && news < 50, "pass {news} of {}", told.len());
+        let news = told
+            .iter()
+            .position(|each| each == "news")
+            .expect("it had its pass");
+        assert!(
+            told.len() == 101 && news < 50,
+            "pass {news} of {}",
+            told.len()
+        );
     }
 
     #[tokio::test]
-    async fn what_is_woken_behind_has_one_pass_after_all_that_waits_and_one_more_where_its_own_is_under_way() {
-        let told = order_with(|queue| queue.wake_behind(vec![name("0"), name("99"), name("old")]), 102).await;
-        assert_eq!(told.iter().filter(|each| *each == "0").count(), 2, "its pass was under way");
-        assert_eq!(told.iter().filter(|each| *each == "99").count(), 1, "it was waiting");
+    async fn what_is_woken_behind_has_one_pass_after_all_that_waits_and_one_more_where_its_own_is_under_way()
+     {
+        let told = order_with(
+            |queue| queue.wake_behind(vec![name("0"), name("99"), name("old")]),
+            102,
+        )
+        .await;
+        assert_eq!(
+            told.iter().filter(|each| *each == "0").count(),
+            2,
+            "its pass was under way"
+        );
+        assert_eq!(
+            told.iter().filter(|each| *each == "99").count(),
+            1,
+            "it was waiting"
+        );
         assert_eq!(told.last().map(String::as_str), Some("old"));
     }
 
     #[tokio::test]
-    async fn what_is_woken_before_a_loop_begins_waits_for_its_beginning_and_goes_before_its_backlog() {
+    async fn what_is_woken_before_a_loop_begins_waits_for_its_beginning_and_goes_before_its_backlog()
+     {
         let (queue, queued) = queue();
         queue.wake(name("news"));
         let (stop, stopping) = channel(false);
@@ -437,7 +518,14 @@ mod tests {
             let _ = word.wait_for(|word| *word).await;
             numbers(2)
         };
-        let turning = turn((queue, queued), beginning, Gauge::default(), Room::for_passes(1), pass, stopping);
+        let turning = turn(
+            (queue, queued),
+            beginning,
+            Gauge::default(),
+            Room::for_passes(1),
+            pass,
+            stopping,
+        );
         let before = async {
             tokio::time::sleep(Duration::from_millis(50)).await;
             let before = told.lock().expect("no pass panics").clone();
@@ -462,7 +550,9 @@ mod tests {
     }
 
     fn order(mut desk: Desk) -> Vec<String> {
-        std::iter::from_fn(|| desk.first()).map(|name| name.name().to_owned()).collect()
+        std::iter::from_fn(|| desk.first())
+            .map(|name| name.name().to_owned())
+            .collect()
     }
 
     #[test]
@@ -472,11 +562,15 @@ mod tests {
 
     #[test]
     fn what_is_looked_through_has_its_turn_whatever_comes() {
-        let news: Vec<String> = (0..SHARE_OF_BACKLOG * 3).map(|number| format!("news {number}")).collect();
+        let news: Vec<String> = (0..SHARE_OF_BACKLOG * 3)
+            .map(|number| format!("news {number}"))
+            .collect();
         let news: Vec<&str> = news.iter().map(String::as_str).collect();
         let order = order(desk(2, &news));
-        let turns: Vec<usize> =
-            ["0", "1"].iter().filter_map(|each| order.iter().position(|name| name == each)).collect();
+        let turns: Vec<usize> = ["0", "1"]
+            .iter()
+            .filter_map(|each| order.iter().position(|name| name == each))
+            .collect();
         assert_eq!(turns, [SHARE_OF_BACKLOG - 1, SHARE_OF_BACKLOG * 2 - 1]);
     }
 
@@ -509,7 +603,14 @@ mod tests {
             }
         };
         let room = Room::for_passes(2);
-        let turning = tokio::spawn(turn((queue, queued), at_once(), Gauge::default(), room.clone(), pass, stopping));
+        let turning = tokio::spawn(turn(
+            (queue, queued),
+            at_once(),
+            Gauge::default(),
+            room.clone(),
+            pass,
+            stopping,
+        ));
         let mut count = usize::MAX;
         while count != begun.load(Ordering::SeqCst) || count == 0 {
             count = begun.load(Ordering::SeqCst);

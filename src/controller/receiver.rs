@@ -28,8 +28,8 @@ use super::name::Name;
 use crate::api::ModelRegistry;
 use crate::api::model_registry::{WebhookMode, WebhookSecretReference};
 use crate::webhook::{
-    Bucket, ID_HEADER, LARGEST_BODY, Memory, SIGNATURE_HEADER, Signed, TIMESTAMP_HEADER, Unread, Unsigned, model_named,
-    read_body,
+    Bucket, ID_HEADER, LARGEST_BODY, Memory, SIGNATURE_HEADER, Signed, TIMESTAMP_HEADER, Unread,
+    Unsigned, model_named, read_body,
 };
 
 /// Where MLflow delivers to, and replicas hand on to.
@@ -97,8 +97,15 @@ impl Fate {
 impl IntoResponse for Fate {
     fn into_response(self) -> Response {
         let status = self.status();
-        let again = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
-        if again { (status, [(RETRY_AFTER, "1")]).into_response() } else { status.into_response() }
+        let again = matches!(
+            status,
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+        );
+        if again {
+            (status, [(RETRY_AFTER, "1")]).into_response()
+        } else {
+            status.into_response()
+        }
     }
 }
 
@@ -154,11 +161,26 @@ impl Receiver {
     ///
     /// # Errors
     /// Where no HTTP client can be made.
-    pub fn new(ctx: Arc<Context>, readiness: Readiness, leader: Leader) -> Result<Arc<Self>, reqwest::Error> {
+    pub fn new(
+        ctx: Arc<Context>,
+        readiness: Readiness,
+        leader: Leader,
+    ) -> Result<Arc<Self>, reqwest::Error> {
         // Inside the cluster, in plain http: no certificates, which may not be installed.
-        let http = reqwest::Client::builder().no_proxy().timeout(HAND_ON).tls_certs_only([]).build()?;
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .timeout(HAND_ON)
+            .tls_certs_only([])
+            .build()?;
         let (keys, gates) = (Keys::default(), Mutex::default());
-        Ok(Arc::new(Self { ctx, readiness, leader, keys, gates, http }))
+        Ok(Arc::new(Self {
+            ctx,
+            readiness,
+            leader,
+            keys,
+            gates,
+            http,
+        }))
     }
 
     /// The routes of the webhook port.
@@ -176,9 +198,24 @@ impl Receiver {
                            Path((namespace, name)): Path<(String, String)>,
                            headers: HeaderMap,
                            body: Body| async move {
-            let delivery = Delivery { namespace: &namespace, name: &name, headers: &headers, from };
-            let fate = receiver.take(&delivery, body).await.unwrap_or_else(|refused| refused);
-            receiver.ctx.metrics.webhook_deliveries.get_or_create(&Outcome { outcome: fate.outcome() }).inc();
+            let delivery = Delivery {
+                namespace: &namespace,
+                name: &name,
+                headers: &headers,
+                from,
+            };
+            let fate = receiver
+                .take(&delivery, body)
+                .await
+                .unwrap_or_else(|refused| refused);
+            receiver
+                .ctx
+                .metrics
+                .webhook_deliveries
+                .get_or_create(&Outcome {
+                    outcome: fate.outcome(),
+                })
+                .inc();
             fate
         };
         Router::new().route(ROUTE, post(answer)).with_state(self)
@@ -204,7 +241,8 @@ impl Receiver {
         // The place is taken when the body is there, so that slow senders take none from others.
         let gate = self.gate(delivery);
         let _slot = gate.slots.try_acquire().map_err(|_| Fate::TooMany)?;
-        self.verify(delivery, &gate, &secret, &signed, &body).await?;
+        self.verify(delivery, &gate, &secret, &signed, &body)
+            .await?;
         self.admit(delivery, &gate, &signed, &body).await
     }
 
@@ -214,7 +252,11 @@ impl Receiver {
             return Err(Fate::NotReady);
         }
         let registry = self.ctx.registry(delivery.namespace, delivery.name);
-        registry.as_deref().and_then(wanted_secret).cloned().ok_or(Fate::UnknownRegistry)
+        registry
+            .as_deref()
+            .and_then(wanted_secret)
+            .cloned()
+            .ok_or(Fate::UnknownRegistry)
     }
 
     fn gate(&self, delivery: &Delivery<'_>) -> Arc<Gate> {
@@ -237,7 +279,9 @@ impl Receiver {
         let client = &self.ctx.client;
         let is_by = |keys: &[Vec<u8>]| signed.is_by(keys.iter().map(Vec::as_slice), body);
         let (keys, may_be_newer) = self.keys.of(client, delivery.namespace, secret).await;
-        if is_by(&keys) || (may_be_newer && is_by(&self.keys.anew(client, delivery.namespace, secret).await)) {
+        if is_by(&keys)
+            || (may_be_newer && is_by(&self.keys.anew(client, delivery.namespace, secret).await))
+        {
             return Ok(());
         }
         if keys.is_empty() {
@@ -246,14 +290,28 @@ impl Receiver {
         }
         // Genuine deliveries never stand behind forged ones; what is bounded is how much is said of these.
         if lock(&gate.forged).take(Instant::now()) {
-            let Delivery { namespace, name: registry, .. } = delivery;
-            tracing::info!(namespace, registry, "a delivery was refused: not signed with the Secret of spec.webhook");
+            let Delivery {
+                namespace,
+                name: registry,
+                ..
+            } = delivery;
+            tracing::info!(
+                namespace,
+                registry,
+                "a delivery was refused: not signed with the Secret of spec.webhook"
+            );
         }
         Err(Fate::BadSignature)
     }
 
     /// A genuine delivery: once, and not too many at a time.
-    async fn admit(&self, delivery: &Delivery<'_>, gate: &Gate, signed: &Signed, body: &Bytes) -> Result<Fate, Fate> {
+    async fn admit(
+        &self,
+        delivery: &Delivery<'_>,
+        gate: &Gate,
+        signed: &Signed,
+        body: &Bytes,
+    ) -> Result<Fate, Fate> {
         if lock(&gate.memory).knows(signed.id()) {
             return Ok(Fate::Repeated);
         }
@@ -263,7 +321,11 @@ impl Receiver {
         let model = model_named(body).map_err(|_| Fate::Malformed)?;
         let fate = if self.ctx.fence.is_open() {
             if let Some(model) = model {
-                hear(&self.ctx, &Name::new(delivery.namespace, delivery.name), model);
+                hear(
+                    &self.ctx,
+                    &Name::new(delivery.namespace, delivery.name),
+                    model,
+                );
             }
             Fate::Accepted
         } else {
@@ -275,9 +337,17 @@ impl Receiver {
     }
 
     async fn hand_on(&self, delivery: &Delivery<'_>, body: &Bytes) -> Result<Fate, Fate> {
-        let leader = self.leader.address().filter(|_| delivery.from == From::Registry).ok_or(Fate::NotForwarded)?;
+        let leader = self
+            .leader
+            .address()
+            .filter(|_| delivery.from == From::Registry)
+            .ok_or(Fate::NotForwarded)?;
         let url = url_of(leader, delivery).ok_or(Fate::NotForwarded)?;
-        let mut request = self.http.post(url).body(body.clone()).header(CONTENT_TYPE, "application/json");
+        let mut request = self
+            .http
+            .post(url)
+            .body(body.clone())
+            .header(CONTENT_TYPE, "application/json");
         for name in [ID_HEADER, TIMESTAMP_HEADER, SIGNATURE_HEADER] {
             if let Some(value) = delivery.headers.get(name) {
                 request = request.header(name, value);
@@ -299,16 +369,28 @@ impl Receiver {
 
 fn url_of(leader: SocketAddr, delivery: &Delivery<'_>) -> Option<url::Url> {
     let mut url = url::Url::parse(&format!("http://{leader}/")).ok()?;
-    url.path_segments_mut().ok()?.extend(["webhooks", delivery.namespace, delivery.name]);
+    url.path_segments_mut()
+        .ok()?
+        .extend(["webhooks", delivery.namespace, delivery.name]);
     Some(url)
 }
 
 /// The Secret that a registry's deliveries are signed with, where it wants any.
 fn wanted_secret(registry: &ModelRegistry) -> Option<&WebhookSecretReference> {
-    let webhook = registry.spec.webhook.as_ref().filter(|webhook| webhook.mode != WebhookMode::Off)?;
-    webhook.secret_ref.as_ref().filter(|_| registry.metadata.deletion_timestamp.is_none())
+    let webhook = registry
+        .spec
+        .webhook
+        .as_ref()
+        .filter(|webhook| webhook.mode != WebhookMode::Off)?;
+    webhook
+        .secret_ref
+        .as_ref()
+        .filter(|_| registry.metadata.deletion_timestamp.is_none())
 }
 
 fn announced_length(headers: &HeaderMap) -> usize {
-    headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok()).unwrap_or_default()
+    headers
+        .get(CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.parse().ok())
+        .unwrap_or_default()
 }

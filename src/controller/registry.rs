@@ -29,7 +29,11 @@ use crate::registry::{Connection, Credentials, ModelFacts, Registry};
 const MOST_BACK_OFF: Duration = Duration::from_secs(300);
 
 /// One pass over a registry.
-pub async fn reconcile(registry: Arc<ModelRegistry>, ctx: Arc<Context>, _: Place) -> Result<Next, Failure> {
+pub async fn reconcile(
+    registry: Arc<ModelRegistry>,
+    ctx: Arc<Context>,
+    _: Place,
+) -> Result<Next, Failure> {
     if registry.metadata.deletion_timestamp.is_some() {
         return webhook::finalize(&registry, &ctx).await;
     }
@@ -39,12 +43,23 @@ pub async fn reconcile(registry: Arc<ModelRegistry>, ctx: Arc<Context>, _: Place
         return Ok(Next::await_change());
     }
     let state = ctx.registries.of(&own);
-    let watched = state.watched(|| ctx.models_of(&own).map(|model| model.model_name().to_owned()).collect());
-    let request = registry.annotations().get(names::REQUESTED_AT_ANNOTATION).cloned();
+    let watched = state.watched(|| {
+        ctx.models_of(&own)
+            .map(|model| model.model_name().to_owned())
+            .collect()
+    });
+    let request = registry
+        .annotations()
+        .get(names::REQUESTED_AT_ANNOTATION)
+        .cloned();
     let interval = interval(&registry);
     if !registry.spec.suspend && state.is_due(registry.metadata.generation, request.as_ref()) {
         let changed = look(&registry, &ctx, &state, &watched).await;
-        state.looked(registry.metadata.generation, request, until_next(interval, &state));
+        state.looked(
+            registry.metadata.generation,
+            request,
+            until_next(interval, &state),
+        );
         changed.wake(&ctx, &own);
     }
     write_back(&registry, &ctx);
@@ -61,27 +76,41 @@ pub async fn reconcile(registry: Arc<ModelRegistry>, ctx: Arc<Context>, _: Place
 
 /// How long until the next look: the interval, and longer while the registry is ill, or where it asked for patience.
 fn until_next(interval: Duration, state: &RegistryState) -> Duration {
-    let asked = state.registry().map(|registry| registry.hold()).unwrap_or_default();
+    let asked = state
+        .registry()
+        .map(|registry| registry.hold())
+        .unwrap_or_default();
     let ill = backed_off(interval, state.failures());
     // A registry that recovers is not met by everybody at once.
-    if ill == interval { jittered(interval).max(asked) } else { ill.max(asked) }
+    if ill == interval {
+        jittered(interval).max(asked)
+    } else {
+        ill.max(asked)
+    }
 }
 
 /// The interval after so many failures in a row: doubled with each but the first, up to sixteen times or five minutes.
 fn backed_off(interval: Duration, failures: u32) -> Duration {
     let most = (interval * 16).min(MOST_BACK_OFF).max(interval);
-    interval.saturating_mul(1 << failures.saturating_sub(1).min(4)).min(most)
+    interval
+        .saturating_mul(1 << failures.saturating_sub(1).min(4))
+        .min(most)
 }
 
 /// The interval between two looks: as the spec says, 30 s where it cannot be read.
 pub fn interval(registry: &ModelRegistry) -> Duration {
     let parsed: Option<jiff::SignedDuration> = registry.spec.interval.parse().ok();
-    parsed.and_then(|parsed| parsed.try_into().ok()).unwrap_or(Duration::from_secs(30)).max(Duration::from_secs(1))
+    parsed
+        .and_then(|parsed| parsed.try_into().ok())
+        .unwrap_or(Duration::from_secs(30))
+        .max(Duration::from_secs(1))
 }
 
 /// Up to a tenth earlier, so that many registries' looks spread out, and never later than the user asked for.
 fn jittered(interval: Duration) -> Duration {
-    let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |now| now.subsec_nanos());
+    let nanos = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |now| now.subsec_nanos());
     interval.mul_f64(1.0 - 0.1 * f64::from(nanos % 1000) / 1000.0)
 }
 
@@ -104,11 +133,29 @@ impl Changed {
     }
 }
 
-async fn look(registry: &ModelRegistry, ctx: &Context, state: &RegistryState, watched: &BTreeSet<String>) -> Changed {
+async fn look(
+    registry: &ModelRegistry,
+    ctx: &Context,
+    state: &RegistryState,
+    watched: &BTreeSet<String>,
+) -> Changed {
     let answer = ask(registry, ctx, state, watched).await;
-    let outcome = answer.as_ref().map_or_else(|problem| problem.reason, |_| Reason::Reachable);
-    ctx.metrics.looks.get_or_create(&Outcome { outcome: outcome.as_str() }).inc();
-    let Answer { connection, client, mut changed, moved, missing } = match answer {
+    let outcome = answer
+        .as_ref()
+        .map_or_else(|problem| problem.reason, |_| Reason::Reachable);
+    ctx.metrics
+        .looks
+        .get_or_create(&Outcome {
+            outcome: outcome.as_str(),
+        })
+        .inc();
+    let Answer {
+        connection,
+        client,
+        mut changed,
+        moved,
+        missing,
+    } = match answer {
         Ok(answer) => answer,
         Err(problem) => {
             if !state.set_problem(problem.clone()) {
@@ -118,7 +165,10 @@ async fn look(registry: &ModelRegistry, ctx: &Context, state: &RegistryState, wa
             return Changed::All(BTreeSet::new());
         }
     };
-    ctx.metrics.looked(&registry.namespace().unwrap_or_default(), &registry.name_any());
+    ctx.metrics.looked(
+        &registry.namespace().unwrap_or_default(),
+        &registry.name_any(),
+    );
     let is_news = state.set_answering(connection, client.clone());
     if is_news {
         state.set_server_version(client.server_version().await);
@@ -129,7 +179,11 @@ async fn look(registry: &ModelRegistry, ctx: &Context, state: &RegistryState, wa
         state.doubt(name);
     }
     changed.extend(missing);
-    if is_news { Changed::All(moved) } else { Changed::Some(changed) }
+    if is_news {
+        Changed::All(moved)
+    } else {
+        Changed::Some(changed)
+    }
 }
 
 struct Answer {
@@ -152,13 +206,15 @@ async fn ask(
     let connection = connection(registry, ctx).await?;
     let client = match state.registry_for(&connection) {
         Some(client) => client,
-        None => Registry::connect_counted(connection.clone(), ctx.metrics.requests.clone()).map_err(Problem::from)?,
+        None => Registry::connect_counted(connection.clone(), ctx.metrics.requests.clone())
+            .map_err(Problem::from)?,
     };
     // Where nothing is watched yet, some question still shows whether the registry answers.
     let probe = BTreeSet::from(["pointsman".to_owned()]);
     let names = if watched.is_empty() { &probe } else { watched };
     let (asked_at, own, mut missing) = (Instant::now(), Name::of(registry), watched.clone());
-    let (mut changed, mut moved, mut unlisted) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    let (mut changed, mut moved, mut unlisted) =
+        (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     let learn = |model: ModelFacts| {
         missing.remove(&model.name);
         if state.learn_by_polling(&model.name, &model, asked_at) {
@@ -177,58 +233,100 @@ async fn ask(
             changed.insert(model.name);
         }
     };
-    client.look_each(names, learn).await.map_err(Problem::from)?;
+    client
+        .look_each(names, learn)
+        .await
+        .map_err(Problem::from)?;
     tracing::debug!(
         registry = own.name(), watched = watched.len(), changed = changed.len(), moved = moved.len(), missing = missing.len(), took = ?asked_at.elapsed(),
         "the registry was looked at"
     );
     list_together(state, &client, &unlisted).await;
-    Ok(Answer { connection, client, changed, moved, missing })
+    Ok(Answer {
+        connection,
+        client,
+        changed,
+        moved,
+        missing,
+    })
 }
 
 pub async fn connection(registry: &ModelRegistry, ctx: &Context) -> Result<Connection, Problem> {
     let mut connection = Connection::new(registry.spec.mlflow.uri.clone());
-    connection.workspace.clone_from(&registry.spec.mlflow.workspace);
+    connection
+        .workspace
+        .clone_from(&registry.spec.mlflow.workspace);
     connection.credentials = credentials(registry, ctx).await?;
     connection.ca_pem = authority(registry, ctx).await?;
     Ok(connection)
 }
 
 async fn credentials(registry: &ModelRegistry, ctx: &Context) -> Result<Credentials, Problem> {
-    let Some(auth) = &registry.spec.auth else { return Ok(Credentials::None) };
+    let Some(auth) = &registry.spec.auth else {
+        return Ok(Credentials::None);
+    };
     if let Some(basic) = &auth.basic {
         let secret = secret(registry, ctx, &basic.secret_ref.name).await?;
         let username = text_of(&secret, &basic.secret_ref.name, "username")?;
         let password = text_of(&secret, &basic.secret_ref.name, "password")?;
         return Ok(Credentials::Basic { username, password });
     }
-    let Some(bearer) = &auth.bearer else { return Ok(Credentials::None) };
+    let Some(bearer) = &auth.bearer else {
+        return Ok(Credentials::None);
+    };
     let secret = secret(registry, ctx, &bearer.secret_ref.name).await?;
-    Ok(Credentials::Bearer(text_of(&secret, &bearer.secret_ref.name, &bearer.secret_ref.key)?))
+    Ok(Credentials::Bearer(text_of(
+        &secret,
+        &bearer.secret_ref.name,
+        &bearer.secret_ref.key,
+    )?))
 }
 
 /// What the clients of artifact stores need to be let in.
-pub async fn artifact_settings(registry: &ModelRegistry, ctx: &Context) -> Result<BTreeMap<String, String>, Problem> {
-    let Some(artifacts) = &registry.spec.artifacts else { return Ok(BTreeMap::new()) };
+pub async fn artifact_settings(
+    registry: &ModelRegistry,
+    ctx: &Context,
+) -> Result<BTreeMap<String, String>, Problem> {
+    let Some(artifacts) = &registry.spec.artifacts else {
+        return Ok(BTreeMap::new());
+    };
     let secret = secret(registry, ctx, &artifacts.secret_ref.name).await?;
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).ok();
-    Ok(secret.data.unwrap_or_default().into_iter().filter_map(|(key, bytes)| Some((key, text(bytes.0)?))).collect())
+    Ok(secret
+        .data
+        .unwrap_or_default()
+        .into_iter()
+        .filter_map(|(key, bytes)| Some((key, text(bytes.0)?)))
+        .collect())
 }
 
-pub async fn secret(registry: &ModelRegistry, ctx: &Context, name: &str) -> Result<Secret, Problem> {
+pub async fn secret(
+    registry: &ModelRegistry,
+    ctx: &Context,
+    name: &str,
+) -> Result<Secret, Problem> {
     let namespace = registry.namespace().unwrap_or_default();
-    let found = Api::<Secret>::namespaced(ctx.client.clone(), &namespace).get_opt(name).await;
+    let found = Api::<Secret>::namespaced(ctx.client.clone(), &namespace)
+        .get_opt(name)
+        .await;
     named("Secret", &namespace, name, found)
 }
 
-fn named<K>(kind: &str, namespace: &str, name: &str, found: Result<Option<K>, kube::Error>) -> Result<K, Problem> {
+fn named<K>(
+    kind: &str,
+    namespace: &str,
+    name: &str,
+    found: Result<Option<K>, kube::Error>,
+) -> Result<K, Problem> {
     let missing = |why: String| Problem::new(Reason::CredentialsNotFound, why);
     match found {
         Ok(Some(object)) => Ok(object),
         Ok(None) => Err(missing(format!(
             "there is no {kind} {name} in namespace {namespace}: create it; it is read again at the next look"
         ))),
-        Err(error) => Err(missing(format!("{kind} {name} in namespace {namespace} cannot be read: {error}"))),
+        Err(error) => Err(missing(format!(
+            "{kind} {name} in namespace {namespace} cannot be read: {error}"
+        ))),
     }
 }
 
@@ -239,15 +337,23 @@ pub fn text_of(secret: &Secret, name: &str, key: &str) -> Result<String, Problem
             format!("Secret {name} has {why} {key}: add it; it is read again at the next look"),
         )
     };
-    let bytes = secret.data.as_ref().and_then(|data| data.get(key)).ok_or_else(|| missing("no key"))?;
+    let bytes = secret
+        .data
+        .as_ref()
+        .and_then(|data| data.get(key))
+        .ok_or_else(|| missing("no key"))?;
     String::from_utf8(bytes.0.clone()).map_err(|_| missing("no text (UTF-8) under the key"))
 }
 
 async fn authority(registry: &ModelRegistry, ctx: &Context) -> Result<Option<String>, Problem> {
-    let Some(tls) = &registry.spec.tls else { return Ok(None) };
+    let Some(tls) = &registry.spec.tls else {
+        return Ok(None);
+    };
     let namespace = registry.namespace().unwrap_or_default();
     let reference = &tls.ca_config_map_ref;
-    let found = Api::<ConfigMap>::namespaced(ctx.client.clone(), &namespace).get_opt(&reference.name).await;
+    let found = Api::<ConfigMap>::namespaced(ctx.client.clone(), &namespace)
+        .get_opt(&reference.name)
+        .await;
     let found = named("ConfigMap", &namespace, &reference.name, found)?;
     let pem = found.data.and_then(|mut data| data.remove(&reference.key));
     let missing = || {
@@ -272,16 +378,25 @@ async fn publish(
     let new = ModelRegistryStatus {
         observed_generation: registry.metadata.generation,
         watched_models: i32::try_from(watched).ok(),
-        server_version: state.server_version().or_else(|| old.server_version.clone()),
+        server_version: state
+            .server_version()
+            .or_else(|| old.server_version.clone()),
         webhook: webhook::registered(registry, state),
-        conditions: transition(&old.conditions, conditions, registry.metadata.generation, Timestamp::now()),
+        conditions: transition(
+            &old.conditions,
+            conditions,
+            registry.metadata.generation,
+            Timestamp::now(),
+        ),
     };
     if registry.status.as_ref() == Some(&new) {
         return Ok(());
     }
     let mut changed = registry.clone();
     changed.status = Some(new);
-    status::write(ctx, &ctx.shelves.registries, "ModelRegistry", &changed).await.map(drop)
+    status::write(ctx, &ctx.shelves.registries, "ModelRegistry", &changed)
+        .await
+        .map(drop)
 }
 
 /// How often an ill registry is asked: never more seldom than is said here.
@@ -301,11 +416,16 @@ fn asked_again(registry: &ModelRegistry, state: &RegistryState) -> String {
 
 fn conditions(registry: &ModelRegistry, state: &RegistryState) -> Vec<Wanted> {
     if registry.spec.suspend {
-        let message = "spec.suspend is true: the registry is not asked; what was resolved stays in force";
+        let message =
+            "spec.suspend is true: the registry is not asked; what was resolved stays in force";
         return vec![Wanted::yes(READY, Reason::Suspended, message)];
     }
     match state.problem() {
-        None => vec![Wanted::yes(READY, Reason::Reachable, "the registry answers")],
+        None => vec![Wanted::yes(
+            READY,
+            Reason::Reachable,
+            "the registry answers",
+        )],
         Some(problem) => {
             let heals = matches!(problem.reason, Reason::RegistryUnreachable);
             let beside = if heals { RECONCILING } else { STALLED };

@@ -98,7 +98,10 @@ impl RegistryState {
     /// The connection, where it is the one that these settings ask for.
     pub fn registry_for(&self, connection: &Connection) -> Option<Registry> {
         let inner = lock(&self.inner);
-        inner.registry.clone().filter(|_| inner.connection.as_ref() == Some(connection))
+        inner
+            .registry
+            .clone()
+            .filter(|_| inner.connection.as_ref() == Some(connection))
     }
 
     /// Why the registry cannot be used now; `None` where it answered last.
@@ -139,7 +142,9 @@ impl RegistryState {
     /// How long until the next look.
     pub fn until_next_look(&self) -> Duration {
         let next = lock(&self.inner).next_look;
-        next.map_or(Duration::ZERO, |next| next.saturating_duration_since(Instant::now()))
+        next.map_or(Duration::ZERO, |next| {
+            next.saturating_duration_since(Instant::now())
+        })
     }
 
     /// A page of the first look told of a model that need not wait for the others. False where a look came to its end before.
@@ -209,7 +214,11 @@ impl RegistryState {
     /// The clients of artifact stores that were made within this time.
     pub fn stores(&self, within: Duration) -> Option<Arc<Stores>> {
         let inner = lock(&self.inner);
-        inner.stores.as_ref().filter(|(since, _)| since.elapsed() < within).map(|(_, stores)| Arc::clone(stores))
+        inner
+            .stores
+            .as_ref()
+            .filter(|(since, _)| since.elapsed() < within)
+            .map(|(_, stores)| Arc::clone(stores))
     }
 
     /// Keeps clients of artifact stores.
@@ -219,13 +228,19 @@ impl RegistryState {
 
     /// What was seen last of a model: `None` where it was not asked for yet, or was absent.
     pub fn facts(&self, model: &str) -> Option<ModelFacts> {
-        let packed = lock(&self.inner).facts.get(model).and_then(|seen| seen.facts.clone());
+        let packed = lock(&self.inner)
+            .facts
+            .get(model)
+            .and_then(|seen| seen.facts.clone());
         packed.and_then(|packed| packed.unpack())
     }
 
     /// When what is known of a model was first seen.
     pub fn changed_at(&self, model: &str) -> Option<Instant> {
-        lock(&self.inner).facts.get(model).map(|seen| seen.changed_at)
+        lock(&self.inner)
+            .facts
+            .get(model)
+            .map(|seen| seen.changed_at)
     }
 
     /// Keeps an answer, unless a newer one is there. True where it differs from the last.
@@ -243,18 +258,30 @@ impl RegistryState {
         }
         inner.doubted.remove(model);
         let facts = facts.map(|facts| inner.packer.pack(&facts));
-        inner.facts.insert(model.to_owned(), Seen { facts, asked_at, changed_at: Instant::now() });
+        inner.facts.insert(
+            model.to_owned(),
+            Seen {
+                facts,
+                asked_at,
+                changed_at: Instant::now(),
+            },
+        );
         true
     }
 
     /// The same for an answer to a look at all models. An alias that moved since the look before should have been announced.
     pub fn learn_by_polling(&self, model: &str, facts: &ModelFacts, asked_at: Instant) -> bool {
-        let before = lock(&self.inner).facts.get(model).map(|seen| (seen.facts.clone(), seen.asked_at));
+        let before = lock(&self.inner)
+            .facts
+            .get(model)
+            .map(|seen| (seen.facts.clone(), seen.asked_at));
         let is_news = self.learn(model, Some(facts), asked_at);
-        let moved_since = before.filter(|(_, before)| is_news && *before <= asked_at).and_then(|(packed, before)| {
-            let known: ModelFacts = packed?.unpack()?;
-            is_moved(&known, facts).then_some(before)
-        });
+        let moved_since = before
+            .filter(|(_, before)| is_news && *before <= asked_at)
+            .and_then(|(packed, before)| {
+                let known: ModelFacts = packed?.unpack()?;
+                is_moved(&known, facts).then_some(before)
+            });
         if let Some(since) = moved_since {
             self.webhook.found_by_polling(model, since, asked_at);
         }
@@ -295,32 +322,54 @@ impl RegistryState {
     /// Whether a version was found absent, or with a problem, within this time.
     pub fn is_useless(&self, model: &str, version: &str, within: Duration) -> bool {
         let key = (model.to_owned(), version.to_owned());
-        lock(&self.inner).useless_versions.get(&key).is_some_and(|since| since.elapsed() < within)
+        lock(&self.inner)
+            .useless_versions
+            .get(&key)
+            .is_some_and(|since| since.elapsed() < within)
     }
 
     /// Forgets which versions of a model were asked for in vain.
     pub fn forget_useless(&self, model: &str) {
-        lock(&self.inner).useless_versions.retain(|(name, _), _| name != model);
+        lock(&self.inner)
+            .useless_versions
+            .retain(|(name, _), _| name != model);
     }
 
     /// Notes that a version is absent, or has a problem.
     pub fn note_useless(&self, model: &str, version: &str) {
         let mut inner = lock(&self.inner);
-        inner.useless_versions.retain(|_, since| since.elapsed() < Duration::from_secs(3600));
-        inner.useless_versions.insert((model.to_owned(), version.to_owned()), Instant::now());
+        inner
+            .useless_versions
+            .retain(|_, since| since.elapsed() < Duration::from_secs(3600));
+        inner
+            .useless_versions
+            .insert((model.to_owned(), version.to_owned()), Instant::now());
     }
 
     /// Whether a request to look now, written on an object of this kind, is new; it counts as acted on from then.
-    pub fn is_new_request(&self, kind: Cow<'static, str>, object: &Name, request: Option<&String>) -> bool {
+    pub fn is_new_request(
+        &self,
+        kind: Cow<'static, str>,
+        object: &Name,
+        request: Option<&String>,
+    ) -> bool {
         let Some(request) = request else { return false };
-        lock(&self.inner).requests.insert((kind, object.clone()), request.clone()).as_ref() != Some(request)
+        lock(&self.inner)
+            .requests
+            .insert((kind, object.clone()), request.clone())
+            .as_ref()
+            != Some(request)
     }
 }
 
 /// Whether an alias of the same model was made, or names another version. What is deleted with a version is announced by nobody.
 fn is_moved(before: &ModelFacts, after: &ModelFacts) -> bool {
     let is_same = before.created_at == after.created_at;
-    is_same && after.aliases.iter().any(|(alias, version)| before.aliases.get(alias) != Some(version))
+    is_same
+        && after
+            .aliases
+            .iter()
+            .any(|(alias, version)| before.aliases.get(alias) != Some(version))
 }
 
 #[cfg(test)]
@@ -332,19 +381,31 @@ mod tests {
         // Another test may have chosen the provider already.
         _ = rustls::crypto::ring::default_provider().install_default();
         let connection = Connection::new("http://127.0.0.1:1".to_owned());
-        (connection.clone(), Registry::connect(connection).expect("a client, and no request"))
+        (
+            connection.clone(),
+            Registry::connect(connection).expect("a client, and no request"),
+        )
     }
 
     #[test]
     fn a_model_goes_ahead_of_the_first_look_and_of_no_other() {
         let (state, (connection, registry)) = (RegistryState::default(), connected());
         assert!(state.let_ahead("moved", &connection, &registry));
-        assert!(state.registry().is_some(), "it is what the model's own loop asks");
+        assert!(
+            state.registry().is_some(),
+            "it is what the model's own loop asks"
+        );
         assert!(state.is_told("moved") && !state.is_told("other"));
-        assert!(state.set_answering(connection.clone(), registry.clone()), "all models have to learn of it");
+        assert!(
+            state.set_answering(connection.clone(), registry.clone()),
+            "all models have to learn of it"
+        );
         assert!(state.is_told("other"));
         assert!(!state.let_ahead("moved", &connection, &registry));
-        assert!(!state.set_answering(connection, registry), "that it answers is no news any more");
+        assert!(
+            !state.set_answering(connection, registry),
+            "that it answers is no news any more"
+        );
     }
 
     #[test]

@@ -21,12 +21,21 @@ pub async fn retrain(
     resolution: &Resolution,
     decision: &Decision,
 ) -> Result<Option<RetrainState>, Failure> {
-    let known = binding.status.as_ref().and_then(|status| status.retrain.clone());
+    let known = binding
+        .status
+        .as_ref()
+        .and_then(|status| status.retrain.clone());
     let is_lost = matches!(&decision.action, Action::Leave(problem) if problem.reason == Reason::NoRollbackTarget);
     let wanted = match (&binding.spec.retrain, &decision.lost) {
         (Some(retrain), Some(lost)) if is_lost => {
             let model = resolution.model.clone().unwrap_or_default();
-            Some(retrain_job(binding, retrain, &model, resolution.tracking_uri.as_deref(), lost))
+            Some(retrain_job(
+                binding,
+                retrain,
+                &model,
+                resolution.tracking_uri.as_deref(),
+                lost,
+            ))
         }
         _ => None,
     };
@@ -38,8 +47,13 @@ pub async fn retrain(
     }
 }
 
-async fn begin(binding: &AliasBinding, ctx: &Context, job: RetrainJob) -> Result<RetrainState, Failure> {
-    let jobs: Api<WholeJob> = Api::namespaced(ctx.client.clone(), &binding.namespace().unwrap_or_default());
+async fn begin(
+    binding: &AliasBinding,
+    ctx: &Context,
+    job: RetrainJob,
+) -> Result<RetrainState, Failure> {
+    let jobs: Api<WholeJob> =
+        Api::namespaced(ctx.client.clone(), &binding.namespace().unwrap_or_default());
     let state = |outcome, message: String| RetrainState {
         job: job.name.clone(),
         version: job.version.clone(),
@@ -49,7 +63,10 @@ async fn begin(binding: &AliasBinding, ctx: &Context, job: RetrainJob) -> Result
     let manifest = match serde_json::from_value(job.manifest.clone()) {
         Ok(manifest) => manifest,
         Err(error) => {
-            return Ok(state(RetrainOutcome::Refused, format!("spec.retrain.jobTemplate is no Job: {error}")));
+            return Ok(state(
+                RetrainOutcome::Refused,
+                format!("spec.retrain.jobTemplate is no Job: {error}"),
+            ));
         }
     };
     match jobs.create(&PostParams::default(), &manifest).await {
@@ -63,7 +80,9 @@ async fn begin(binding: &AliasBinding, ctx: &Context, job: RetrainJob) -> Result
             Ok(state(RetrainOutcome::Running, String::new()))
         }
         // Made by a pass that was cut short before it could say so.
-        Err(kube::Error::Api(answer)) if answer.code == 409 => Ok(state(RetrainOutcome::Running, String::new())),
+        Err(kube::Error::Api(answer)) if answer.code == 409 => {
+            Ok(state(RetrainOutcome::Running, String::new()))
+        }
         Err(kube::Error::Api(answer)) if answer.code < 500 => {
             Ok(state(RetrainOutcome::Refused, answer.message.clone()))
         }
@@ -74,16 +93,30 @@ async fn begin(binding: &AliasBinding, ctx: &Context, job: RetrainJob) -> Result
 /// What the Job says of itself; what is known, where the Job is gone.
 fn refresh(binding: &AliasBinding, ctx: &Context, known: RetrainState) -> RetrainState {
     let jobs = labelled(&ctx.shelves.jobs, &Name::of(binding));
-    let Some(job) = jobs.iter().find(|job| job.name_any() == known.job) else { return known };
+    let Some(job) = jobs.iter().find(|job| job.name_any() == known.job) else {
+        return known;
+    };
     let (outcome, message) = outcome(job);
-    RetrainState { outcome, message, ..known }
+    RetrainState {
+        outcome,
+        message,
+        ..known
+    }
 }
 
 fn outcome(job: &Job) -> (RetrainOutcome, String) {
-    let is = |type_: &str| job.status.conditions.iter().find(|each| each.type_ == type_ && each.status == "True");
+    let is = |type_: &str| {
+        job.status
+            .conditions
+            .iter()
+            .find(|each| each.type_ == type_ && each.status == "True")
+    };
     match (is("Complete"), is("Failed")) {
         (Some(_), _) => (RetrainOutcome::Succeeded, String::new()),
-        (None, Some(failed)) => (RetrainOutcome::Failed, failed.message.clone().unwrap_or_default()),
+        (None, Some(failed)) => (
+            RetrainOutcome::Failed,
+            failed.message.clone().unwrap_or_default(),
+        ),
         (None, None) => (RetrainOutcome::Running, String::new()),
     }
 }

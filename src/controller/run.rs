@@ -76,7 +76,9 @@ pub struct WebhookSettings {
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The health address cannot be served.
-    #[error("health and metrics cannot be served at {address}: {source}; choose another --health-address")]
+    #[error(
+        "health and metrics cannot be served at {address}: {source}; choose another --health-address"
+    )]
     Health {
         /// The address.
         address: SocketAddr,
@@ -94,7 +96,9 @@ pub enum RunError {
         cause: String,
     },
     /// The webhook address cannot be served.
-    #[error("webhooks cannot be listened to at {address}: {source}; choose another --webhook-address")]
+    #[error(
+        "webhooks cannot be listened to at {address}: {source}; choose another --webhook-address"
+    )]
     Webhook {
         /// The address.
         address: SocketAddr,
@@ -127,7 +131,10 @@ pub async fn run(
 ) -> Result<(), RunError> {
     check_shard(&client, &settings).await?;
     let readiness = Readiness::default();
-    let reporter = Reporter { controller: names::FIELD_MANAGER.to_owned(), instance: settings.instance.clone() };
+    let reporter = Reporter {
+        controller: names::FIELD_MANAGER.to_owned(),
+        instance: settings.instance.clone(),
+    };
     let (announcer, announcing) = Announcer::start(client.clone(), reporter);
     let (queues, names) = all_queues();
     let ctx = Arc::new(context(client, &settings, announcer, queues, fence.clone()));
@@ -140,12 +147,30 @@ pub async fn run(
     watches.spawn(evidence::sweep(Arc::clone(&ctx)));
     let (tell_lost, lost) = tokio::sync::oneshot::channel();
     let (end, ended) = tokio::sync::oneshot::channel();
-    let candidate = settings.election.clone().map(|election| Candidate::new(ctx.client.clone(), election, fence));
-    let leader = candidate.as_ref().map(Candidate::leader).unwrap_or_default();
-    let (listening, for_replicas) = listen(settings.webhook.as_ref(), &ctx, &readiness, leader).await?;
+    let candidate = settings
+        .election
+        .clone()
+        .map(|election| Candidate::new(ctx.client.clone(), election, fence));
+    let leader = candidate
+        .as_ref()
+        .map(Candidate::leader)
+        .unwrap_or_default();
+    let (listening, for_replicas) =
+        listen(settings.webhook.as_ref(), &ctx, &readiness, leader).await?;
     // Where there are no other replicas, nothing is taken from them.
-    let for_replicas = if settings.election.is_some() { for_replicas } else { Router::new() };
-    let leading = tokio::spawn(lead(Arc::clone(&ctx), readiness.clone(), start, candidate, tell_lost, ended));
+    let for_replicas = if settings.election.is_some() {
+        for_replicas
+    } else {
+        Router::new()
+    };
+    let leading = tokio::spawn(lead(
+        Arc::clone(&ctx),
+        readiness.clone(),
+        start,
+        candidate,
+        tell_lost,
+        ended,
+    ));
     let address = settings.health_address;
     let health = serve(address, readiness, Arc::clone(&ctx), for_replicas);
     tokio::select! {
@@ -168,15 +193,21 @@ pub async fn run(
 
 /// Whether the API server can read the shard's selector; a selector that selects nothing is well, and so is a server that is away.
 async fn check_shard(client: &Client, settings: &Settings) -> Result<(), RunError> {
-    let Some(selector) = &settings.shard else { return Ok(()) };
+    let Some(selector) = &settings.shard else {
+        return Ok(());
+    };
     let bindings: Api<AliasBinding> = match settings.watch_namespaces.first() {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
     };
-    match bindings.list(&ListParams::default().labels(selector).limit(1)).await {
-        Err(kube::Error::Api(answer)) if answer.code == 400 => {
-            Err(RunError::Shard { selector: selector.clone(), cause: answer.message.clone() })
-        }
+    match bindings
+        .list(&ListParams::default().labels(selector).limit(1))
+        .await
+    {
+        Err(kube::Error::Api(answer)) if answer.code == 400 => Err(RunError::Shard {
+            selector: selector.clone(),
+            cause: answer.message.clone(),
+        }),
         _ => Ok(()),
     }
 }
@@ -185,11 +216,28 @@ fn all_queues() -> (Queues, AllQueued) {
     let (registries, registries_queued) = queue();
     let (models, models_queued) = queue();
     let (bindings, bindings_queued) = queue();
-    let queued = AllQueued { registries: registries_queued, models: models_queued, bindings: bindings_queued };
-    (Queues { registries, models, bindings }, queued)
+    let queued = AllQueued {
+        registries: registries_queued,
+        models: models_queued,
+        bindings: bindings_queued,
+    };
+    (
+        Queues {
+            registries,
+            models,
+            bindings,
+        },
+        queued,
+    )
 }
 
-fn context(client: Client, settings: &Settings, announcer: Announcer, queues: Queues, fence: Fence) -> Context {
+fn context(
+    client: Client,
+    settings: &Settings,
+    announcer: Announcer,
+    queues: Queues,
+    fence: Fence,
+) -> Context {
     Context {
         client,
         namespaces: settings.watch_namespaces.iter().cloned().collect(),
@@ -219,7 +267,11 @@ async fn listen(
     readiness: &Readiness,
     leader: Leader,
 ) -> Result<(Listening, Router), RunError> {
-    let Some(WebhookSettings { address, tls_folder }) = settings.cloned() else {
+    let Some(WebhookSettings {
+        address,
+        tls_folder,
+    }) = settings.cloned()
+    else {
         return Ok((Box::pin(future::pending()), Router::new()));
     };
     let fault = |source| RunError::Webhook { address, source };
@@ -227,8 +279,13 @@ async fn listen(
     let receiver = receiver.map_err(|error| fault(std::io::Error::other(error)))?;
     let listener = TcpListener::bind(address).await.map_err(fault)?;
     let certificate = tls_folder.map(Certificate::of);
-    let tls = certificate.as_ref().map(Certificate::server_config).transpose();
-    let tls = tls.map_err(|error| fault(std::io::Error::other(error)))?.map(Arc::new);
+    let tls = certificate
+        .as_ref()
+        .map(Certificate::server_config)
+        .transpose();
+    let tls = tls
+        .map_err(|error| fault(std::io::Error::other(error)))?
+        .map(Arc::new);
     tracing::info!(%address, https = tls.is_some(), "webhooks are listened to");
     let for_replicas = Arc::clone(&receiver).for_replicas();
     let serving = webhook::serve(listener, tls, receiver.for_registries());
@@ -301,8 +358,15 @@ struct Started {
 }
 
 fn starts() -> (Start, Started) {
-    let ((looking, is_looking), (acting, is_acting)) = (signal::channel(false), signal::channel(false));
-    (Start { looking, acting }, Started { looking: is_looking, acting: is_acting })
+    let ((looking, is_looking), (acting, is_acting)) =
+        (signal::channel(false), signal::channel(false));
+    (
+        Start { looking, acting },
+        Started {
+            looking: is_looking,
+            acting: is_acting,
+        },
+    )
 }
 
 fn api<K>(ctx: &Context, namespace: Option<&str>) -> Api<K>
@@ -323,42 +387,97 @@ fn spawn_watches(tasks: &mut JoinSet<()>, ctx: &Arc<Context>, shard: Option<&str
         let registries: Api<Watched<ModelRegistry>> = api(ctx, namespace);
         if shard.is_some() {
             let registries = registries.clone();
-            tasks.spawn(follow(registries, sharded(), watch, own(), |ctx| &ctx.shelves.kept, watch::registry_changed));
+            tasks.spawn(follow(
+                registries,
+                sharded(),
+                watch,
+                own(),
+                |ctx| &ctx.shelves.kept,
+                watch::registry_changed,
+            ));
         }
-        tasks.spawn(follow(registries, all(), watch, own(), |ctx| &ctx.shelves.registries, watch::registry_changed));
+        tasks.spawn(follow(
+            registries,
+            all(),
+            watch,
+            own(),
+            |ctx| &ctx.shelves.registries,
+            watch::registry_changed,
+        ));
         let models = api(ctx, namespace);
-        tasks.spawn(follow(models, sharded(), watch, own(), |ctx| &ctx.shelves.models, watch::model_changed));
+        tasks.spawn(follow(
+            models,
+            sharded(),
+            watch,
+            own(),
+            |ctx| &ctx.shelves.models,
+            watch::model_changed,
+        ));
         let bindings = api(ctx, namespace);
         tasks.spawn(behind_models(
             own(),
-            follow(bindings, sharded(), watch, own(), |ctx| &ctx.shelves.bindings, watch::binding_changed),
+            follow(
+                bindings,
+                sharded(),
+                watch,
+                own(),
+                |ctx| &ctx.shelves.bindings,
+                watch::binding_changed,
+            ),
         ));
         let workloads = api(ctx, namespace);
         tasks.spawn(behind_models(
             own(),
-            follow_labelled(workloads, watch, own(), |ctx| &ctx.shelves.workloads, watch::workload_changed),
+            follow_labelled(
+                workloads,
+                watch,
+                own(),
+                |ctx| &ctx.shelves.workloads,
+                watch::workload_changed,
+            ),
         ));
         let pods = api(ctx, namespace);
         tasks.spawn(behind_models(
             own(),
-            follow_labelled(pods, watch, own(), |ctx| &ctx.shelves.pods, watch::attendant_changed),
+            follow_labelled(
+                pods,
+                watch,
+                own(),
+                |ctx| &ctx.shelves.pods,
+                watch::attendant_changed,
+            ),
         ));
         let sets = api(ctx, namespace);
         tasks.spawn(behind_models(
             own(),
-            follow_labelled(sets, watch, own(), |ctx| &ctx.shelves.replica_sets, watch::attendant_changed),
+            follow_labelled(
+                sets,
+                watch,
+                own(),
+                |ctx| &ctx.shelves.replica_sets,
+                watch::attendant_changed,
+            ),
         ));
         let jobs = api(ctx, namespace);
         tasks.spawn(behind_models(
             own(),
-            follow_labelled(jobs, watch, own(), |ctx| &ctx.shelves.jobs, watch::attendant_changed),
+            follow_labelled(
+                jobs,
+                watch,
+                own(),
+                |ctx| &ctx.shelves.jobs,
+                watch::attendant_changed,
+            ),
         ));
     }
 }
 
 /// Follows a kind when the models are known: a registry's answer takes longer than all listings, and needs nothing but those.
 async fn behind_models(ctx: Arc<Context>, following: impl Future<Output = ()> + Send) {
-    ctx.shelves.models.wait_until_filled(ctx.scopes().len()).await;
+    ctx.shelves
+        .models
+        .wait_until_filled(ctx.scopes().len())
+        .await;
     following.await;
 }
 
@@ -371,15 +490,39 @@ struct Signals {
 
 fn spawn_loops(tasks: &mut JoinSet<()>, ctx: &Arc<Context>, names: AllQueued, signals: &Signals) {
     let Context { queues, rooms, .. } = ctx.as_ref();
-    let Signals { stopping, started: Started { looking, acting } } = signals;
-    let way = Way { kind: "ModelRegistry", shelf: |ctx| &ctx.shelves.registries, room: rooms.registries.clone() };
-    let (ends, signals) = ((queues.registries.clone(), names.registries), (looking.clone(), stopping.clone()));
+    let Signals {
+        stopping,
+        started: Started { looking, acting },
+    } = signals;
+    let way = Way {
+        kind: "ModelRegistry",
+        shelf: |ctx| &ctx.shelves.registries,
+        room: rooms.registries.clone(),
+    };
+    let (ends, signals) = (
+        (queues.registries.clone(), names.registries),
+        (looking.clone(), stopping.clone()),
+    );
     tasks.spawn(looped(way, ctx, ends, registry::reconcile, signals));
-    let way = Way { kind: "RegisteredModel", shelf: |ctx| &ctx.shelves.models, room: rooms.models.clone() };
-    let (ends, signals) = ((queues.models.clone(), names.models), (acting.clone(), stopping.clone()));
+    let way = Way {
+        kind: "RegisteredModel",
+        shelf: |ctx| &ctx.shelves.models,
+        room: rooms.models.clone(),
+    };
+    let (ends, signals) = (
+        (queues.models.clone(), names.models),
+        (acting.clone(), stopping.clone()),
+    );
     tasks.spawn(looped(way, ctx, ends, model::reconcile, signals));
-    let way = Way { kind: "AliasBinding", shelf: |ctx| &ctx.shelves.bindings, room: rooms.bindings.clone() };
-    let (ends, signals) = ((queues.bindings.clone(), names.bindings), (acting.clone(), stopping.clone()));
+    let way = Way {
+        kind: "AliasBinding",
+        shelf: |ctx| &ctx.shelves.bindings,
+        room: rooms.bindings.clone(),
+    };
+    let (ends, signals) = (
+        (queues.bindings.clone(), names.bindings),
+        (acting.clone(), stopping.clone()),
+    );
     tasks.spawn(looped(way, ctx, ends, binding::reconcile, signals));
 }
 
@@ -408,11 +551,17 @@ where
             let _ = started.wait_for(|started| *started).await;
             shelf(&ctx).all_names()
         };
-        let depth = ctx.metrics.queue_depth.get_or_create(&Kind { kind }).clone();
+        let depth = ctx
+            .metrics
+            .queue_depth
+            .get_or_create(&Kind { kind })
+            .clone();
         let pass = |name: Name, place: Place| {
             let ctx = Arc::clone(&ctx);
             async move {
-                let Some(object) = shelf(&ctx).get(&name) else { return Next::await_change() };
+                let Some(object) = shelf(&ctx).get(&name) else {
+                    return Next::await_change();
+                };
                 ctx.metrics.passes.get_or_create(&Kind { kind }).inc();
                 let outcome = reconcile(Arc::new(object), Arc::clone(&ctx), place).await;
                 outcome.unwrap_or_else(|failure| try_again(&name, &failure, &ctx))
@@ -423,7 +572,11 @@ where
 }
 
 /// Waits for every shelf to hold what the cluster holds, and tells `/readyz`; and before that whoever needs only some.
-async fn fill_caches(ctx: &Context, readiness: &Readiness, look_early: Option<&signal::Sender<bool>>) {
+async fn fill_caches(
+    ctx: &Context,
+    readiness: &Readiness,
+    look_early: Option<&signal::Sender<bool>>,
+) {
     let (shelves, watches) = (&ctx.shelves, ctx.scopes().len());
     shelves.registries.wait_until_filled(watches).await;
     if ctx.is_sharded {
@@ -435,7 +588,9 @@ async fn fill_caches(ctx: &Context, readiness: &Readiness, look_early: Option<&s
     }
     shelves.bindings.wait_until_filled(watches).await;
     // What is written back needs the bindings.
-    ctx.queues.registries.wake_all(shelves.registries.all_names());
+    ctx.queues
+        .registries
+        .wake_all(shelves.registries.all_names());
     shelves.workloads.wait_until_filled(watches).await;
     shelves.replica_sets.wait_until_filled(watches).await;
     shelves.pods.wait_until_filled(watches).await;

@@ -109,14 +109,21 @@ pub enum Put {
 
 impl<K> Default for Shelf<K> {
     fn default() -> Self {
-        Self { inner: Mutex::default(), filled: watch::Sender::default(), kind: PhantomData }
+        Self {
+            inner: Mutex::default(),
+            filled: watch::Sender::default(),
+            kind: PhantomData,
+        }
     }
 }
 
 impl<K: Shelved> Shelf<K> {
     /// An object by its name.
     pub fn get(&self, name: &Name) -> Option<K> {
-        let packed = lock(&self.inner).objects.get(name).map(|kept| kept.packed.clone())?;
+        let packed = lock(&self.inner)
+            .objects
+            .get(name)
+            .map(|kept| kept.packed.clone())?;
         packed.unpack()
     }
 
@@ -127,12 +134,20 @@ impl<K: Shelved> Shelf<K> {
 
     /// The names of the objects with this key. One that merely has the same digest is possible, and as good as never seen.
     pub fn names(&self, key: Key) -> Vec<Name> {
-        lock(&self.inner).index.get(&key).map(|found| found.as_slice().to_vec()).unwrap_or_default()
+        lock(&self.inner)
+            .index
+            .get(&key)
+            .map(|found| found.as_slice().to_vec())
+            .unwrap_or_default()
     }
 
     /// The objects with this key that are what is looked for.
     pub fn find(&self, key: Key, is_meant: impl Fn(&K) -> bool) -> Vec<K> {
-        self.names(key).iter().filter_map(|name| self.get(name)).filter(is_meant).collect()
+        self.names(key)
+            .iter()
+            .filter_map(|name| self.get(name))
+            .filter(is_meant)
+            .collect()
     }
 
     /// The names of all objects.
@@ -142,7 +157,9 @@ impl<K: Shelved> Shelf<K> {
 
     /// Every object, one unpacked at a time.
     pub fn all(&self) -> impl Iterator<Item = K> + '_ {
-        self.all_names().into_iter().filter_map(|name| self.get(&name))
+        self.all_names()
+            .into_iter()
+            .filter_map(|name| self.get(&name))
     }
 
     /// Puts what a watch showed on the shelf, less what is never read.
@@ -188,7 +205,18 @@ impl<K: Shelved> Shelf<K> {
             }
         }
         let packed = inner.packer.pack(&whole);
-        inner.objects.insert(name, Kept { packed, keys, generation, marks, watch, version, is_own });
+        inner.objects.insert(
+            name,
+            Kept {
+                packed,
+                keys,
+                generation,
+                marks,
+                watch,
+                version,
+                is_own,
+            },
+        );
         put
     }
 
@@ -200,9 +228,18 @@ impl<K: Shelved> Shelf<K> {
     /// Takes off what a watch brought and its new listing does not name; answers those objects.
     pub fn retain(&self, watch: u16, listed: &HashSet<Name>) -> Vec<K> {
         let mut inner = lock(&self.inner);
-        let is_gone = |(name, kept): &(&Name, &Kept)| kept.watch == watch && !listed.contains(*name);
-        let gone: Vec<Name> = inner.objects.iter().filter(is_gone).map(|(name, _)| name.clone()).collect();
-        gone.iter().filter_map(|name| inner.remove(name)).filter_map(|kept| kept.packed.unpack()).collect()
+        let is_gone =
+            |(name, kept): &(&Name, &Kept)| kept.watch == watch && !listed.contains(*name);
+        let gone: Vec<Name> = inner
+            .objects
+            .iter()
+            .filter(is_gone)
+            .map(|(name, _)| name.clone())
+            .collect();
+        gone.iter()
+            .filter_map(|name| inner.remove(name))
+            .filter_map(|kept| kept.packed.unpack())
+            .collect()
     }
 
     /// Notes that all is there that a watch lists.
@@ -225,7 +262,11 @@ impl<K: Shelved> Shelf<K> {
     /// Waits until all is there that so many watches list.
     pub async fn wait_until_filled(&self, watches: usize) {
         // It ends only with the shelf itself.
-        let _ = self.filled.subscribe().wait_for(|filled| filled.len() >= watches).await;
+        let _ = self
+            .filled
+            .subscribe()
+            .wait_for(|filled| filled.len() >= watches)
+            .await;
     }
 
     /// How many objects there are.
@@ -250,7 +291,9 @@ impl Inner {
     }
 
     fn unindex(&mut self, name: &Name) {
-        let Some(kept) = self.objects.get(name) else { return };
+        let Some(kept) = self.objects.get(name) else {
+            return;
+        };
         for key in &kept.keys {
             if let Some(found) = self.index.remove(key).and_then(|found| found.without(name)) {
                 self.index.insert(*key, found);
@@ -262,12 +305,20 @@ impl Inner {
 /// A digest of what people and other programs write on an object beside its spec.
 fn marks(metadata: &ObjectMeta) -> u64 {
     let mut hasher = DefaultHasher::new();
-    (&metadata.uid, &metadata.labels, &metadata.annotations, &metadata.finalizers).hash(&mut hasher);
+    (
+        &metadata.uid,
+        &metadata.labels,
+        &metadata.annotations,
+        &metadata.finalizers,
+    )
+        .hash(&mut hasher);
     hasher.finish()
 }
 
 /// The resource version as a number, which the API server's are; a digest of it where it is none.
 fn resource_version<K: Resource>(object: &K) -> u64 {
     let version = object.resource_version().unwrap_or_default();
-    version.parse().unwrap_or_else(|_| crate::workload::fnv1a(version.as_bytes()))
+    version
+        .parse()
+        .unwrap_or_else(|_| crate::workload::fnv1a(version.as_bytes()))
 }

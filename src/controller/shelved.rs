@@ -57,7 +57,10 @@ impl Shelved for ModelRegistry {
 impl Shelved for RegisteredModel {
     fn keys(&self) -> Vec<Key> {
         let registry = registry_of(self);
-        vec![of_registry(&registry), of_registered_name(&registry, self.model_name())]
+        vec![
+            of_registry(&registry),
+            of_registered_name(&registry, self.model_name()),
+        ]
     }
 
     fn slim(&mut self) {
@@ -68,7 +71,10 @@ impl Shelved for RegisteredModel {
 impl Shelved for AliasBinding {
     fn keys(&self) -> Vec<Key> {
         let namespace = self.namespace().unwrap_or_default();
-        vec![of_model(&namespace, &self.spec.model_ref.name), of_workload(&namespace, self.workload_name())]
+        vec![
+            of_model(&namespace, &self.spec.model_ref.name),
+            of_workload(&namespace, self.workload_name()),
+        ]
     }
 
     fn slim(&mut self) {
@@ -175,7 +181,11 @@ mod tests {
     }
 
     fn names_of(shelf: &Shelf<AliasBinding>, model: &str) -> Vec<String> {
-        shelf.find(of_model("ml", model), |_| true).iter().map(ResourceExt::name_any).collect()
+        shelf
+            .find(of_model("ml", model), |_| true)
+            .iter()
+            .map(ResourceExt::name_any)
+            .collect()
     }
 
     #[test]
@@ -185,7 +195,10 @@ mod tests {
         assert_eq!(shelf.put(0, &mut kept), Put::Moved);
         assert_eq!(shelf.get(&Name::new("ml", "taxi")).as_ref(), Some(&kept));
         let annotations = kept.annotations();
-        assert_eq!(annotations.keys().collect::<Vec<_>>(), ["pointsman.dev/requested-at"]);
+        assert_eq!(
+            annotations.keys().collect::<Vec<_>>(),
+            ["pointsman.dev/requested-at"]
+        );
         assert!(kept.managed_fields().is_empty());
     }
 
@@ -195,7 +208,10 @@ mod tests {
         shelf.put(0, &mut binding("7", "m"));
         assert_eq!(shelf.put(0, &mut binding("8", "m")), Put::Told);
         assert_eq!(shelf.put(0, &mut binding("9", "other")), Put::Moved);
-        assert_eq!((names_of(&shelf, "m").len(), names_of(&shelf, "other")), (0, vec!["taxi".to_owned()]));
+        assert_eq!(
+            (names_of(&shelf, "m").len(), names_of(&shelf, "other")),
+            (0, vec!["taxi".to_owned()])
+        );
         shelf.remove(&Name::new("ml", "taxi"));
         assert!(names_of(&shelf, "other").is_empty());
     }
@@ -210,18 +226,26 @@ mod tests {
         };
         assert_eq!(changed("7", |_| ()), Put::Moved);
         assert_eq!(changed("8", |binding| binding.status = None), Put::Told);
-        assert_eq!(changed("9", |binding| binding.metadata.annotations = None), Put::Marked);
-        assert_eq!(changed("10", |binding| binding.metadata.generation = Some(2)), Put::Changed);
+        assert_eq!(
+            changed("9", |binding| binding.metadata.annotations = None),
+            Put::Marked
+        );
+        assert_eq!(
+            changed("10", |binding| binding.metadata.generation = Some(2)),
+            Put::Changed
+        );
     }
 
     #[test]
     fn a_replica_set_whose_numbers_change_is_the_same_to_us() {
         let shelf = Shelf::default();
         let set = |version: &str, revision: &str, replicas: u32| -> ReplicaSet {
-            serde_json::from_value(json!({"metadata": {"name": "taxi-1", "namespace": "ml", "resourceVersion": version,
+            serde_json::from_value(
+                json!({"metadata": {"name": "taxi-1", "namespace": "ml", "resourceVersion": version,
                 "generation": replicas, "labels": {"pointsman.dev/binding": "taxi"},
                 "annotations": {"deployment.kubernetes.io/revision": revision, "another": version}},
-                "status": {"replicas": replicas}}))
+                "status": {"replicas": replicas}}),
+            )
             .expect("a ReplicaSet")
         };
         assert_eq!(shelf.put(0, &mut set("7", "1", 0)), Put::Moved);
@@ -232,9 +256,16 @@ mod tests {
     #[test]
     fn what_was_written_stands_until_the_watch_shows_something_newer() {
         let shelf = Shelf::default();
-        let shown =
-            |shelf: &Shelf<AliasBinding>| shelf.get(&Name::new("ml", "taxi")).and_then(|each| each.resource_version());
-        assert_eq!(shelf.put_own(&mut binding("8", "m")), Put::Known, "what is gone stays gone");
+        let shown = |shelf: &Shelf<AliasBinding>| {
+            shelf
+                .get(&Name::new("ml", "taxi"))
+                .and_then(|each| each.resource_version())
+        };
+        assert_eq!(
+            shelf.put_own(&mut binding("8", "m")),
+            Put::Known,
+            "what is gone stays gone"
+        );
         shelf.put(0, &mut binding("7", "m"));
         shelf.put_own(&mut binding("8", "m"));
         shelf.put_own(&mut binding("9", "m"));
@@ -254,9 +285,17 @@ mod tests {
     fn what_a_second_listing_does_not_name_is_gone_and_told() {
         let shelf = Shelf::default();
         shelf.put(0, &mut binding("7", "m"));
-        assert!(shelf.retain(1, &std::collections::HashSet::default()).is_empty(), "another watch's");
+        assert!(
+            shelf
+                .retain(1, &std::collections::HashSet::default())
+                .is_empty(),
+            "another watch's"
+        );
         let gone = shelf.retain(0, &std::collections::HashSet::default());
-        assert_eq!(gone.iter().map(ResourceExt::name_any).collect::<Vec<_>>(), ["taxi"]);
+        assert_eq!(
+            gone.iter().map(ResourceExt::name_any).collect::<Vec<_>>(),
+            ["taxi"]
+        );
         assert_eq!(shelf.count(), 0);
     }
 
@@ -272,7 +311,9 @@ mod tests {
         let mut read: Workload = serde_json::from_value(json).expect("a workload");
         let shelf = Shelf::default();
         shelf.put(0, &mut read);
-        let kept = shelf.get(&Name::new("ml", "taxi")).expect("it was put there");
+        let kept = shelf
+            .get(&Name::new("ml", "taxi"))
+            .expect("it was put there");
         assert_ne!(kept.spec.template.users_digest, 0);
         assert_eq!(format!("{kept:?}"), format!("{read:?}"));
     }

@@ -15,13 +15,23 @@ use super::shelf::{Shelf, Shelved};
 
 /// Replaces an object's status, with the resource version that it was read at, so that a stale writer cannot win, and puts the
 /// object as it is then on its shelf. False where it was deleted meanwhile.
-pub async fn write<K>(ctx: &Context, shelf: &Shelf<K>, kind: &'static str, object: &K) -> Result<bool, Failure>
+pub async fn write<K>(
+    ctx: &Context,
+    shelf: &Shelf<K>,
+    kind: &'static str,
+    object: &K,
+) -> Result<bool, Failure>
 where
     K: Clone + Debug + Resource<Scope = NamespaceResourceScope> + Shelved,
 {
-    ctx.metrics.status_writes.get_or_create(&Kind { kind }).inc();
+    ctx.metrics
+        .status_writes
+        .get_or_create(&Kind { kind })
+        .inc();
     let api: Api<K> = Api::namespaced(ctx.client.clone(), &object.namespace().unwrap_or_default());
-    let written = api.replace_status(&object.name_any(), &PostParams::default(), object).await;
+    let written = api
+        .replace_status(&object.name_any(), &PostParams::default(), object)
+        .await;
     match written {
         Ok(mut written) => {
             shelf.put_own(&mut written);

@@ -40,14 +40,21 @@ pub struct Turn<'a> {
 
 impl Default for Telling {
     fn default() -> Self {
-        Self { waiting: Semaphore::new(WAITING), writers: Semaphore::new(WRITERS), packer: Mutex::default() }
+        Self {
+            waiting: Semaphore::new(WAITING),
+            writers: Semaphore::new(WRITERS),
+            packer: Mutex::default(),
+        }
     }
 }
 
 impl Telling {
     /// For a status that a Deployment waits for: at once, in the pass's own place.
     pub fn ahead(place: Place) -> Turn<'static> {
-        Turn { _place: Some(place), _permits: [None, None] }
+        Turn {
+            _place: Some(place),
+            _permits: [None, None],
+        }
     }
 
     /// Gives up a pass's place for another binding's Deployment, and waits until none is waiting for one; or until so many
@@ -55,14 +62,26 @@ impl Telling {
     ///
     /// # Errors
     /// Where what was packed cannot be read again.
-    pub async fn behind<T>(&self, place: Place, deciding: &Room, told: T) -> Result<(Turn<'_>, T), Failure>
+    pub async fn behind<T>(
+        &self,
+        place: Place,
+        deciding: &Room,
+        told: T,
+    ) -> Result<(Turn<'_>, T), Failure>
     where
         T: DeserializeOwned + Serialize,
     {
         if !deciding.is_full()
-            && let (Ok(waiting), Ok(writer)) = (self.waiting.try_acquire(), self.writers.try_acquire())
+            && let (Ok(waiting), Ok(writer)) =
+                (self.waiting.try_acquire(), self.writers.try_acquire())
         {
-            return Ok((Turn { _place: None, _permits: [Some(waiting), Some(writer)] }, told));
+            return Ok((
+                Turn {
+                    _place: None,
+                    _permits: [Some(waiting), Some(writer)],
+                },
+                told,
+            ));
         }
         let packed = lock(&self.packer).pack(&Whole::of(&told));
         drop(told);
@@ -71,11 +90,20 @@ impl Telling {
         drop(place);
         let since = Instant::now();
         let writer = self.writers.acquire().await.ok();
-        while deciding.is_full() && self.waiting.available_permits() > 0 && since.elapsed() < PATIENCE {
+        while deciding.is_full()
+            && self.waiting.available_permits() > 0
+            && since.elapsed() < PATIENCE
+        {
             tokio::time::sleep(MOMENT).await;
         }
         let told = packed.unpack().ok_or(Failure::Unreadable)?;
-        Ok((Turn { _place: None, _permits: [waiting, writer] }, told))
+        Ok((
+            Turn {
+                _place: None,
+                _permits: [waiting, writer],
+            },
+            told,
+        ))
     }
 }
 
@@ -89,7 +117,12 @@ mod tests {
 
     /// Whether a status is written within a few moments.
     async fn is_written(telling: &Telling, place: Place, deciding: &Room) -> bool {
-        tokio::time::timeout(MOMENT * 5, telling.behind(place, deciding, "told".to_owned())).await.is_ok_and(is_told)
+        tokio::time::timeout(
+            MOMENT * 5,
+            telling.behind(place, deciding, "told".to_owned()),
+        )
+        .await
+        .is_ok_and(is_told)
     }
 
     #[tokio::test]
@@ -121,7 +154,10 @@ mod tests {
     #[tokio::test]
     async fn a_status_goes_first_where_as_many_wait_as_may() {
         let (telling, deciding) = (Telling::default(), Room::for_passes(1));
-        let _others = telling.waiting.acquire_many(u32::try_from(WAITING - 1).expect("few")).await;
+        let _others = telling
+            .waiting
+            .acquire_many(u32::try_from(WAITING - 1).expect("few"))
+            .await;
         let place = deciding.place().await;
         let others = async {
             let _place = deciding.place().await;

@@ -47,7 +47,9 @@ pub async fn follow<K>(
         is_own: |_: &K| true,
         changed: |object: &K, put| changed(&ctx, object, put),
     };
-    following.follow(api, config, |Watched(object)| object).await;
+    following
+        .follow(api, config, |Watched(object)| object)
+        .await;
 }
 
 /// The same for what carries a binding's label. In a shard only what belongs to the shard's own bindings is kept.
@@ -60,14 +62,23 @@ pub async fn follow_labelled<K>(
 ) where
     K: Clone + Debug + Send + Shelved + 'static,
 {
-    let is_own =
-        |object: &K| !ctx.is_sharded || binding_of(object).is_some_and(|binding| ctx.shelves.bindings.has(&binding));
+    let is_own = |object: &K| {
+        !ctx.is_sharded
+            || binding_of(object).is_some_and(|binding| ctx.shelves.bindings.has(&binding))
+    };
     if ctx.is_sharded {
-        ctx.shelves.bindings.wait_until_filled(ctx.scopes().len()).await;
+        ctx.shelves
+            .bindings
+            .wait_until_filled(ctx.scopes().len())
+            .await;
     }
     let config = watcher::Config::default().labels(names::BINDING_LABEL);
-    let following =
-        Following { watch, shelf: shelf(&ctx), is_own, changed: |object: &K, put| changed(&ctx, object, put) };
+    let following = Following {
+        watch,
+        shelf: shelf(&ctx),
+        is_own,
+        changed: |object: &K, put| changed(&ctx, object, put),
+    };
     following.follow(api, config, |object| object).await;
 }
 
@@ -92,9 +103,11 @@ where
     {
         // Streamed out of the API server's cache: pages of our own kinds it reads from etcd again, at three times the cost.
         let streamed = watcher(api.clone(), config.clone().streaming_lists()).default_backoff();
-        self.keep(pin!(streamed.map_ok(|event| map(event, object)))).await;
+        self.keep(pin!(streamed.map_ok(|event| map(event, object))))
+            .await;
         let paged = watcher(api, config.page_size(PAGE)).default_backoff();
-        self.keep(pin!(paged.map_ok(|event| map(event, object)))).await;
+        self.keep(pin!(paged.map_ok(|event| map(event, object))))
+            .await;
     }
 
     /// Keeps the shelf for as long as there are events, or until the API server says that it streams no lists.
@@ -167,9 +180,17 @@ async fn adopt_kind<K>(ctx: &Context, binding: &Name, shelf: &Shelf<K>)
 where
     K: Clone + Debug + Resource<Scope = NamespaceResourceScope> + Shelved,
 {
-    let watch = ctx.namespaces.iter().position(|namespace| namespace == binding.namespace()).unwrap_or_default();
-    let labelled = ListParams::default().labels(&format!("{}={}", names::BINDING_LABEL, binding.name()));
-    match Api::<K>::namespaced(ctx.client.clone(), binding.namespace()).list(&labelled).await {
+    let watch = ctx
+        .namespaces
+        .iter()
+        .position(|namespace| namespace == binding.namespace())
+        .unwrap_or_default();
+    let labelled =
+        ListParams::default().labels(&format!("{}={}", names::BINDING_LABEL, binding.name()));
+    match Api::<K>::namespaced(ctx.client.clone(), binding.namespace())
+        .list(&labelled)
+        .await
+    {
         Ok(found) => {
             for mut object in found {
                 shelf.put(u16::try_from(watch).unwrap_or_default(), &mut object);
@@ -255,14 +276,24 @@ mod tests {
     async fn after(events: Vec<Event<Pod>>) -> (Shelf<Pod>, Vec<String>) {
         let (shelf, told) = (Shelf::default(), Mutex::new(Vec::new()));
         let tell = |pod: &Pod, _| told.lock().expect("nothing panics").push(pod.name_any());
-        let following = Following { watch: 0, shelf: &shelf, is_own: |_: &Pod| true, changed: tell };
-        following.keep(futures::stream::iter(events.into_iter().map(Ok))).await;
+        let following = Following {
+            watch: 0,
+            shelf: &shelf,
+            is_own: |_: &Pod| true,
+            changed: tell,
+        };
+        following
+            .keep(futures::stream::iter(events.into_iter().map(Ok)))
+            .await;
         (shelf, told.into_inner().expect("nothing panics"))
     }
 
     fn names(shelf: &Shelf<Pod>, binding: &str) -> Vec<String> {
-        let mut names: Vec<_> =
-            shelf.find(of_binding("ml", binding), |_| true).iter().map(ResourceExt::name_any).collect();
+        let mut names: Vec<_> = shelf
+            .find(of_binding("ml", binding), |_| true)
+            .iter()
+            .map(ResourceExt::name_any)
+            .collect();
         names.sort();
         names
     }
@@ -278,12 +309,15 @@ mod tests {
             Event::Delete(pod("b", "two")),
         ])
         .await;
-        assert_eq!((names(&shelf, "one"), names(&shelf, "two")), (vec!["a".to_owned(), "c".to_owned()], vec![]));
+        assert_eq!(
+            (names(&shelf, "one"), names(&shelf, "two")),
+            (vec!["a".to_owned(), "c".to_owned()], vec![])
+        );
     }
 
     #[tokio::test]
     async fn a_first_listing_tells_of_nothing_and_a_second_one_of_what_is_new_and_what_is_gone_and_not_of_what_stayed()
-    {
+     {
         let (shelf, told) = after(vec![
             Event::Init,
             Event::InitApply(pod("a", "one")),

@@ -15,26 +15,40 @@ use crate::api::{AliasBinding, ModelRegistry, RegisteredModel};
 use crate::workload::without_managed_fields;
 
 /// A kind of our own, made of its parts.
-pub trait Own: HasSpec + HasStatus + Resource<DynamicType = (), Scope = NamespaceResourceScope> {
+pub trait Own:
+    HasSpec + HasStatus + Resource<DynamicType = (), Scope = NamespaceResourceScope>
+{
     /// The object.
     fn of(metadata: ObjectMeta, spec: Self::Spec, status: Option<Self::Status>) -> Self;
 }
 
 impl Own for ModelRegistry {
     fn of(metadata: ObjectMeta, spec: Self::Spec, status: Option<Self::Status>) -> Self {
-        Self { metadata, spec, status }
+        Self {
+            metadata,
+            spec,
+            status,
+        }
     }
 }
 
 impl Own for RegisteredModel {
     fn of(metadata: ObjectMeta, spec: Self::Spec, status: Option<Self::Status>) -> Self {
-        Self { metadata, spec, status }
+        Self {
+            metadata,
+            spec,
+            status,
+        }
     }
 }
 
 impl Own for AliasBinding {
     fn of(metadata: ObjectMeta, spec: Self::Spec, status: Option<Self::Status>) -> Self {
-        Self { metadata, spec, status }
+        Self {
+            metadata,
+            spec,
+            status,
+        }
     }
 }
 
@@ -61,7 +75,11 @@ where
     K::Status: Deserialize<'de>,
 {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Parts { metadata, spec, status } = Parts::<K::Spec, K::Status>::deserialize(deserializer)?;
+        let Parts {
+            metadata,
+            spec,
+            status,
+        } = Parts::<K::Spec, K::Status>::deserialize(deserializer)?;
         Ok(Self(K::of(metadata, spec, status)))
     }
 }
@@ -111,10 +129,18 @@ mod tests {
             "spec": {"modelRef": {"name": "taxi"}, "alias": "champion", "target": {"name": "server"}},
             "status": {"running": {"version": "5", "artifactURI": "s3://m/5", "since": "2026-11-23T08:00:00Z"}}});
         let whole: AliasBinding = serde_json::from_value(shown.clone()).unwrap();
-        shown["metadata"]["managedFields"] = json!([{"manager": "kubectl", "fieldsV1": {"f:spec": {}}}]);
-        let Watched(watched) = serde_json::from_value::<Watched<AliasBinding>>(shown.clone()).unwrap();
+        shown["metadata"]["managedFields"] =
+            json!([{"manager": "kubectl", "fieldsV1": {"f:spec": {}}}]);
+        let Watched(watched) =
+            serde_json::from_value::<Watched<AliasBinding>>(shown.clone()).unwrap();
         assert_eq!(watched, whole);
         shown.as_object_mut().unwrap().remove("status");
-        assert_eq!(serde_json::from_value::<Watched<AliasBinding>>(shown).unwrap().0.status, None);
+        assert_eq!(
+            serde_json::from_value::<Watched<AliasBinding>>(shown)
+                .unwrap()
+                .0
+                .status,
+            None
+        );
     }
 }

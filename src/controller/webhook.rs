@@ -51,8 +51,13 @@ pub fn attend(registry: &Arc<ModelRegistry>, ctx: &Arc<Context>, state: &Arc<Reg
     if registry.spec.suspend || (mode != WebhookMode::Off && !ctx.hears_webhooks) {
         return state.webhook.wait();
     }
-    let Some(client) = state.registry().filter(|_| state.problem().is_none()) else { return state.webhook.wait() };
-    let request = registry.annotations().get(names::REQUESTED_AT_ANNOTATION).cloned();
+    let Some(client) = state.registry().filter(|_| state.problem().is_none()) else {
+        return state.webhook.wait();
+    };
+    let request = registry
+        .annotations()
+        .get(names::REQUESTED_AT_ANNOTATION)
+        .cloned();
     if !state.webhook.begin(registry.metadata.generation, request) {
         return;
     }
@@ -75,26 +80,51 @@ fn until_next(kept: &Kept, interval: Duration) -> Duration {
     }
 }
 
-async fn look_after(registry: &ModelRegistry, ctx: &Context, state: &RegistryState, client: &Registry) -> Kept {
+async fn look_after(
+    registry: &ModelRegistry,
+    ctx: &Context,
+    state: &RegistryState,
+    client: &Registry,
+) -> Kept {
     let mode = registry.webhook_mode();
-    let signing = if mode == WebhookMode::Off { None } else { Some(key(registry, ctx).await) };
+    let signing = if mode == WebhookMode::Off {
+        None
+    } else {
+        Some(key(registry, ctx).await)
+    };
     match signing {
         Some(Err(problem)) => Kept::hindered(problem),
         Some(Ok(secret)) if mode == WebhookMode::Managed => {
-            Keeping::of(registry, ctx, state, client, secret).keep().await
+            Keeping::of(registry, ctx, state, client, secret)
+                .keep()
+                .await
         }
         Some(Ok(_)) | None => match leave(registry, ctx, client).await {
-            Ok(()) => Kept { is_gone: true, ..Kept::default() },
-            Err(problem) => Kept { stays: true, ..Kept::hindered(problem) },
+            Ok(()) => Kept {
+                is_gone: true,
+                ..Kept::default()
+            },
+            Err(problem) => Kept {
+                stays: true,
+                ..Kept::hindered(problem)
+            },
         },
     }
 }
 
 /// What deliveries are signed with.
 async fn key(registry: &ModelRegistry, ctx: &Context) -> Result<String, Problem> {
-    let reference = registry.spec.webhook.as_ref().and_then(|webhook| webhook.secret_ref.as_ref());
-    let reference = reference
-        .ok_or_else(|| Problem::new(Reason::InvalidSpec, "spec.webhook.secretRef is missing: name the Secret"))?;
+    let reference = registry
+        .spec
+        .webhook
+        .as_ref()
+        .and_then(|webhook| webhook.secret_ref.as_ref());
+    let reference = reference.ok_or_else(|| {
+        Problem::new(
+            Reason::InvalidSpec,
+            "spec.webhook.secretRef is missing: name the Secret",
+        )
+    })?;
     let found = secret(registry, ctx, &reference.name).await?;
     let key = signing_key(&found, &reference.key).and_then(|key| String::from_utf8(key).ok());
     key.ok_or_else(|| {
@@ -110,7 +140,14 @@ async fn key(registry: &ModelRegistry, ctx: &Context) -> Result<String, Problem>
 async fn leave(registry: &ModelRegistry, ctx: &Context, client: &Registry) -> Result<(), Problem> {
     if has_finalizer(registry) {
         remove(registry, ctx, client).await?;
-        let written = set_finalizer(ctx, &ctx.shelves.registries, registry, names::WEBHOOK_FINALIZER, false).await;
+        let written = set_finalizer(
+            ctx,
+            &ctx.shelves.registries,
+            registry,
+            names::WEBHOOK_FINALIZER,
+            false,
+        )
+        .await;
         written.map_err(|failure| Problem::new(Reason::Pending, failure.to_string()))?;
     }
     Ok(())
@@ -136,18 +173,34 @@ impl<'a> Keeping<'a> {
         secret: String,
     ) -> Self {
         let (name, url) = (name_of(registry, &ctx.cluster_name), url_of(registry));
-        Self { registry, ctx, state: &state.webhook, client, name, url, secret }
+        Self {
+            registry,
+            ctx,
+            state: &state.webhook,
+            client,
+            name,
+            url,
+            secret,
+        }
     }
 
     fn wanted(&self) -> WantedWebhook<'_> {
-        WantedWebhook { name: &self.name, url: &self.url, secret: &self.secret }
+        WantedWebhook {
+            name: &self.name,
+            url: &self.url,
+            secret: &self.secret,
+        }
     }
 
     async fn keep(&self) -> Kept {
         if let Some(left) = self.left_behind()
             && let Err(problem) = self.withdraw(&left.id).await
         {
-            return Kept { webhook: Some(left.clone()), problem: Some(problem), ..Kept::default() };
+            return Kept {
+                webhook: Some(left.clone()),
+                problem: Some(problem),
+                ..Kept::default()
+            };
         }
         let (id, made) = match self.register().await {
             Ok(registered) => registered,
@@ -156,21 +209,41 @@ impl<'a> Keeping<'a> {
         tell_moved_away(self.registry, self.ctx, Some(&id));
         let proven = self.prove(&id, made).await;
         let is_new = made || *proven.as_ref().unwrap_or(&false);
-        let read_back = if proven.is_ok() { self.read_back(is_new).await } else { Ok(()) };
+        let read_back = if proven.is_ok() {
+            self.read_back(is_new).await
+        } else {
+            Ok(())
+        };
         let problem = proven.err().or(read_back.err());
         if is_lost(problem.as_ref()) && self.withdraw(&id).await.is_ok() {
-            return Kept { is_gone: true, problem, ..Kept::default() };
+            return Kept {
+                is_gone: true,
+                problem,
+                ..Kept::default()
+            };
         }
         let server = Some(self.registry.spec.mlflow.uri.clone());
-        let webhook = RegisteredWebhook { id, url: self.url.clone(), server };
-        Kept { webhook: Some(webhook), is_new, problem, ..Kept::default() }
+        let webhook = RegisteredWebhook {
+            id,
+            url: self.url.clone(),
+            server,
+        };
+        Kept {
+            webhook: Some(webhook),
+            is_new,
+            problem,
+            ..Kept::default()
+        }
     }
 
     /// The webhook that an earlier look could not withdraw from a server without a key.
     fn left_behind(&self) -> Option<&RegisteredWebhook> {
         let status = self.registry.status.as_ref()?;
         let told = find(&status.conditions, WEBHOOK_READY)?;
-        status.webhook.as_ref().filter(|_| told.reason == Reason::WebhookKeyMissing.as_str())
+        status
+            .webhook
+            .as_ref()
+            .filter(|_| told.reason == Reason::WebhookKeyMissing.as_str())
     }
 
     /// The id of the webhook, which is there and as it should be then; and whether MLflow's workers do not know it so yet.
@@ -180,14 +253,24 @@ impl<'a> Keeping<'a> {
         let (kept, doubles) = ours(listed, &self.name, &self.url, before);
         self.leads()?;
         for double in doubles {
-            self.client.delete_webhook(&double.id).await.map_err(problem)?;
+            self.client
+                .delete_webhook(&double.id)
+                .await
+                .map_err(problem)?;
         }
         let Some(kept) = kept else {
-            let id = self.client.create_webhook(self.wanted()).await.map_err(problem)?;
+            let id = self
+                .client
+                .create_webhook(self.wanted())
+                .await
+                .map_err(problem)?;
             self.state.signs(&id, &self.secret);
             return Ok((id, true));
         };
-        let has_other_secret = self.state.secret_of(&kept.id).is_some_and(|secret| secret != self.secret);
+        let has_other_secret = self
+            .state
+            .secret_of(&kept.id)
+            .is_some_and(|secret| secret != self.secret);
         let is_new = !kept.is_whole || kept.url != self.url || has_other_secret;
         if is_new {
             self.update(&kept.id).await?;
@@ -197,7 +280,10 @@ impl<'a> Keeping<'a> {
 
     async fn update(&self, id: &str) -> Result<(), Problem> {
         let is_known = self.state.secret_of(id).as_ref() == Some(&self.secret);
-        self.client.update_webhook(id, self.wanted(), !is_known).await.map_err(problem)?;
+        self.client
+            .update_webhook(id, self.wanted(), !is_known)
+            .await
+            .map_err(problem)?;
         self.state.signs(id, &self.secret);
         Ok(())
     }
@@ -221,9 +307,14 @@ impl<'a> Keeping<'a> {
                 self.state.proven(id);
                 Ok(is_changed)
             }
-            Ok(Trial::Answered(status)) => Err(Problem::new(Reason::WebhookUnreachable, answered(&self.url, status))),
+            Ok(Trial::Answered(status)) => Err(Problem::new(
+                Reason::WebhookUnreachable,
+                answered(&self.url, status),
+            )),
             Ok(Trial::Failed(words)) => Err(failed(&self.url, &words)),
-            Err(error @ RegistryError::TimedOut { .. }) => Err(failed(&self.url, &error.to_string())),
+            Err(error @ RegistryError::TimedOut { .. }) => {
+                Err(failed(&self.url, &error.to_string()))
+            }
             Err(error) => Err(problem(error)),
         }
     }
@@ -271,7 +362,8 @@ fn ours(
     before: Option<&RegisteredWebhook>,
 ) -> (Option<Webhook>, Vec<Webhook>) {
     let is_known = |webhook: &Webhook| before.is_some_and(|before| before.id == webhook.id);
-    let is_ours = |webhook: &Webhook| webhook.name == name && (webhook.url == url || is_known(webhook));
+    let is_ours =
+        |webhook: &Webhook| webhook.name == name && (webhook.url == url || is_known(webhook));
     let mut ours: Vec<Webhook> = listed.into_iter().filter(is_ours).collect();
     ours.sort_by_key(|webhook| !is_known(webhook));
     let mut ours = ours.into_iter();
@@ -303,18 +395,38 @@ fn is_for_good(reason: Reason) -> bool {
 
 /// A name that is the same whenever it is made, unlike that of another registry, and readable.
 fn name_of(registry: &ModelRegistry, cluster: &str) -> String {
-    let (namespace, name) = (registry.namespace().unwrap_or_default(), registry.name_any());
-    let digest = digest::digest(&digest::SHA256, format!("{cluster}/{namespace}/{name}").as_bytes());
-    let digest = digest.as_ref().iter().take(4).fold(0, |number: u32, byte| (number << 8) | u32::from(*byte));
+    let (namespace, name) = (
+        registry.namespace().unwrap_or_default(),
+        registry.name_any(),
+    );
+    let digest = digest::digest(
+        &digest::SHA256,
+        format!("{cluster}/{namespace}/{name}").as_bytes(),
+    );
+    let digest = digest
+        .as_ref()
+        .iter()
+        .take(4)
+        .fold(0, |number: u32, byte| (number << 8) | u32::from(*byte));
     let whole = format!("pointsman.{digest:08x}.{namespace}.{name}");
     let short: String = whole.chars().take(LONGEST_NAME).collect();
-    short.trim_end_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned()
+    short
+        .trim_end_matches(|c: char| !c.is_ascii_alphanumeric())
+        .to_owned()
 }
 
 /// Where MLflow delivers to.
 fn url_of(registry: &ModelRegistry) -> String {
-    let base = registry.spec.webhook.as_ref().and_then(|webhook| webhook.url.as_deref()).unwrap_or_default();
-    let (namespace, name) = (registry.namespace().unwrap_or_default(), registry.name_any());
+    let base = registry
+        .spec
+        .webhook
+        .as_ref()
+        .and_then(|webhook| webhook.url.as_deref())
+        .unwrap_or_default();
+    let (namespace, name) = (
+        registry.namespace().unwrap_or_default(),
+        registry.name_any(),
+    );
     format!("{}/webhooks/{namespace}/{name}", base.trim_end_matches('/'))
 }
 
@@ -323,26 +435,43 @@ pub fn registered(registry: &ModelRegistry, state: &RegistryState) -> Option<Reg
     match state.webhook.tell().kept {
         Some(kept) if kept.webhook.is_some() || kept.is_gone => kept.webhook,
         // What was not looked at is as it was.
-        _ => on_record(registry).cloned().filter(|_| has_finalizer(registry)),
+        _ => on_record(registry)
+            .cloned()
+            .filter(|_| has_finalizer(registry)),
     }
 }
 
 fn has_finalizer(registry: &ModelRegistry) -> bool {
-    registry.finalizers().iter().any(|name| name == names::WEBHOOK_FINALIZER)
+    registry
+        .finalizers()
+        .iter()
+        .any(|name| name == names::WEBHOOK_FINALIZER)
 }
 
 /// Puts the finalizer on before a webhook is registered. True where written.
 pub async fn keep_finalizer(registry: &ModelRegistry, ctx: &Context) -> Result<bool, Failure> {
-    let is_missing = registry.webhook_mode() == WebhookMode::Managed && ctx.hears_webhooks && !has_finalizer(registry);
+    let is_missing = registry.webhook_mode() == WebhookMode::Managed
+        && ctx.hears_webhooks
+        && !has_finalizer(registry);
     if is_missing {
-        set_finalizer(ctx, &ctx.shelves.registries, registry, names::WEBHOOK_FINALIZER, true).await?;
+        set_finalizer(
+            ctx,
+            &ctx.shelves.registries,
+            registry,
+            names::WEBHOOK_FINALIZER,
+            true,
+        )
+        .await?;
     }
     Ok(is_missing)
 }
 
 /// Removes the webhook before the object goes; but no object stays for a registry that cannot be asked.
 pub async fn finalize(registry: &ModelRegistry, ctx: &Context) -> Result<Next, Failure> {
-    let (namespace, name) = (registry.namespace().unwrap_or_default(), registry.name_any());
+    let (namespace, name) = (
+        registry.namespace().unwrap_or_default(),
+        registry.name_any(),
+    );
     if has_finalizer(registry) {
         if let Err(problem) = remove_last(registry, ctx).await {
             if waits(registry, Timestamp::now()) {
@@ -356,7 +485,14 @@ pub async fn finalize(registry: &ModelRegistry, ctx: &Context) -> Result<Next, F
             }
             tell_left_behind(registry, ctx, &problem.message);
         }
-        set_finalizer(ctx, &ctx.shelves.registries, registry, names::WEBHOOK_FINALIZER, false).await?;
+        set_finalizer(
+            ctx,
+            &ctx.shelves.registries,
+            registry,
+            names::WEBHOOK_FINALIZER,
+            false,
+        )
+        .await?;
     }
     ctx.registries.forget(&Name::of(registry));
     ctx.metrics.forget(&namespace, &name);
@@ -364,7 +500,11 @@ pub async fn finalize(registry: &ModelRegistry, ctx: &Context) -> Result<Next, F
 }
 
 fn waits(registry: &ModelRegistry, now: Timestamp) -> bool {
-    registry.metadata.deletion_timestamp.as_ref().is_some_and(|since| now.duration_since(since.0) < LET_GO)
+    registry
+        .metadata
+        .deletion_timestamp
+        .as_ref()
+        .is_some_and(|since| now.duration_since(since.0) < LET_GO)
 }
 
 /// By the connection that was used last, for in a namespace that goes the Secret may be gone already.
@@ -374,7 +514,8 @@ async fn remove_last(registry: &ModelRegistry, ctx: &Context) -> Result<(), Prob
         client
     } else {
         let requests = ctx.metrics.requests.clone();
-        Registry::connect_counted(connection(registry, ctx).await?, requests).map_err(Problem::from)?
+        Registry::connect_counted(connection(registry, ctx).await?, requests)
+            .map_err(Problem::from)?
     };
     remove(registry, ctx, &client).await
 }
@@ -387,8 +528,12 @@ fn on_record(registry: &ModelRegistry) -> Option<&RegisteredWebhook> {
 /// The webhook in the status, where it was registered at another address of MLflow than the spec has now. With the credentials of
 /// now it is not asked for there: they may be meant for another server.
 fn moved_away(registry: &ModelRegistry) -> Option<&RegisteredWebhook> {
-    on_record(registry)
-        .filter(|webhook| webhook.server.as_ref().is_some_and(|server| *server != registry.spec.mlflow.uri))
+    on_record(registry).filter(|webhook| {
+        webhook
+            .server
+            .as_ref()
+            .is_some_and(|server| *server != registry.spec.mlflow.uri)
+    })
 }
 
 /// Tells of a webhook in a server of before, unless it is the one that is `here`: the same server, by another address.
@@ -401,12 +546,19 @@ fn tell_moved_away(registry: &ModelRegistry, ctx: &Context, here: Option<&str>) 
 fn tell_left_behind(registry: &ModelRegistry, ctx: &Context, why: &str) {
     let webhook = on_record(registry);
     let id = webhook.map_or("without a known id", |webhook| webhook.id.as_str());
-    let server = webhook.and_then(|webhook| webhook.server.as_ref()).unwrap_or(&registry.spec.mlflow.uri);
+    let server = webhook
+        .and_then(|webhook| webhook.server.as_ref())
+        .unwrap_or(&registry.spec.mlflow.uri);
     let name = name_of(registry, &ctx.cluster_name);
     let note = format!(
         "the webhook {name} ({id}) stays behind in MLflow at {server}: delete it there; it was not removed: {why}"
     );
-    tracing::warn!(namespace = registry.namespace(), registry = registry.name_any(), note, "a webhook was left behind");
+    tracing::warn!(
+        namespace = registry.namespace(),
+        registry = registry.name_any(),
+        note,
+        "a webhook was left behind"
+    );
     let event = Event {
         type_: EventType::Warning,
         reason: Reason::WebhookLeftBehind.as_str().to_owned(),

@@ -39,7 +39,10 @@ pub struct Kept {
 impl Kept {
     /// Nothing could be looked at.
     pub fn hindered(problem: Problem) -> Self {
-        Self { problem: Some(problem), ..Self::default() }
+        Self {
+            problem: Some(problem),
+            ..Self::default()
+        }
     }
 }
 
@@ -122,7 +125,11 @@ impl WebhookState {
 
     /// The secret that a webhook signs with, where this process wrote or proved it.
     pub fn secret_of(&self, id: &str) -> Option<String> {
-        lock(&self.inner).signs.clone().filter(|(known, _)| known == id).map(|(_, secret)| secret)
+        lock(&self.inner)
+            .signs
+            .clone()
+            .filter(|(known, _)| known == id)
+            .map(|(_, secret)| secret)
     }
 
     /// Notes what a webhook signs with.
@@ -144,7 +151,9 @@ impl WebhookState {
     pub fn heard(&self, models: &BTreeSet<String>) -> bool {
         let now = Instant::now();
         let mut inner = lock(&self.inner);
-        inner.heard.retain(|_, at| now.saturating_duration_since(*at) < RECENT);
+        inner
+            .heard
+            .retain(|_, at| now.saturating_duration_since(*at) < RECENT);
         for model in models.iter().filter(|model| *model != EXAMPLE) {
             inner.suspected.remove(model);
             if inner.heard.len() < MOST {
@@ -158,7 +167,10 @@ impl WebhookState {
     pub fn found_by_polling(&self, model: &str, since: Instant, now: Instant) {
         let mut inner = lock(&self.inner);
         let was_expected = inner.expected_from.is_some_and(|from| from <= since);
-        let was_heard = inner.heard.get(model).is_some_and(|at| now.saturating_duration_since(*at) < RECENT);
+        let was_heard = inner
+            .heard
+            .get(model)
+            .is_some_and(|at| now.saturating_duration_since(*at) < RECENT);
         if was_expected && !was_heard && inner.suspected.len() < MOST {
             inner.suspected.insert(model.to_owned(), now);
         }
@@ -169,12 +181,21 @@ impl WebhookState {
         let mut inner = lock(&self.inner);
         let now = Instant::now();
         let is_over = |found: &Instant| now.saturating_duration_since(*found) >= LATEST;
-        if let Some(model) = inner.suspected.iter().find(|(_, found)| is_over(found)).map(|(model, _)| model.clone()) {
+        if let Some(model) = inner
+            .suspected
+            .iter()
+            .find(|(_, found)| is_over(found))
+            .map(|(model, _)| model.clone())
+        {
             inner.suspected.retain(|_, found| !is_over(found));
             inner.silent = Some(model);
         }
         let is_settling = inner.expected_from.is_some_and(|from| now < from);
-        Told { kept: inner.kept.clone(), is_settling, silent: inner.silent.clone() }
+        Told {
+            kept: inner.kept.clone(),
+            is_settling,
+            silent: inner.silent.clone(),
+        }
     }
 
     /// How long until there may be something new to do or to tell.
@@ -186,7 +207,10 @@ impl WebhookState {
         let silent = inner.suspected.values().min().map(|found| *found + LATEST);
         let next = [check, settled, silent].into_iter().flatten().min();
         // Never at once: what is due now is done by the pass that asks.
-        next.map_or(Duration::MAX, |next| next.saturating_duration_since(now).max(Duration::from_millis(100)))
+        next.map_or(Duration::MAX, |next| {
+            next.saturating_duration_since(now)
+                .max(Duration::from_millis(100))
+        })
     }
 }
 
@@ -214,8 +238,14 @@ mod tests {
         let state = listening(found);
         state.found_by_polling("taxi", found, found);
         assert_eq!(state.tell().silent.as_deref(), Some("taxi"));
-        assert!(!state.heard(&models(&[EXAMPLE])), "an example proves nothing");
-        assert!(state.heard(&models(&["another"])), "any delivery ends the silence");
+        assert!(
+            !state.heard(&models(&[EXAMPLE])),
+            "an example proves nothing"
+        );
+        assert!(
+            state.heard(&models(&["another"])),
+            "any delivery ends the silence"
+        );
         assert_eq!(state.tell().silent, None);
     }
 

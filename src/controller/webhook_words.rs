@@ -19,19 +19,31 @@ pub fn problem(error: RegistryError) -> Problem {
             Reason::WebhookRefused,
             "registering webhooks takes an administrator of MLflow: make the user of spec.auth one, or register the webhook by hand and set spec.webhook.mode: External",
         ),
-        RegistryError::NotMlflow { status: 404 | 405, .. } => (
+        RegistryError::NotMlflow {
+            status: 404 | 405, ..
+        } => (
             Reason::WebhookUnsupported,
             "MLflow has webhooks from 3.3 on: upgrade the server, or set spec.webhook.mode: Off",
         ),
-        RegistryError::Unwell { status: 500, code: Some(_), .. } => (
+        RegistryError::Unwell {
+            status: 500,
+            code: Some(_),
+            ..
+        } => (
             Reason::WebhookKeyMissing,
             "a worker of the MLflow server cannot read what another wrote, and so loses most deliveries of all webhooks: set MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY for the server (the same Fernet key for all workers and replicas) and restart it; see docs/webhooks.md for webhooks that stay unreadable",
         ),
-        RegistryError::Unwell { status: 500 | 501, code: None, .. } => (
+        RegistryError::Unwell {
+            status: 500 | 501,
+            code: None,
+            ..
+        } => (
             Reason::WebhookUnsupported,
             "an MLflow server that keeps its registry in files has no webhooks: give it a database (--backend-store-uri), or set spec.webhook.mode: Off",
         ),
-        RegistryError::Refused { status: 400, words, .. } if words.to_lowercase().contains("webhook url") => {
+        RegistryError::Refused {
+            status: 400, words, ..
+        } if words.to_lowercase().contains("webhook url") => {
             (Reason::WebhookAddressRefused, ADDRESS_REMEDY)
         }
         _ => return error.into(),
@@ -51,7 +63,9 @@ pub fn answered(url: &str, status: u16) -> String {
         503 => {
             "no replica leads yet, or the one that leads cannot be reached by the others: see that they reach each other's health port"
         }
-        _ => "see that spec.webhook.url names this operator's webhook Service and that nothing stands in between",
+        _ => {
+            "see that spec.webhook.url names this operator's webhook Service and that nothing stands in between"
+        }
     };
     format!("MLflow delivered an example to {url}, and {status} was answered: {remedy}")
 }
@@ -67,29 +81,44 @@ pub fn failed(url: &str, words: &str) -> Problem {
     } else {
         "see that spec.webhook.url names this operator's webhook Service, that webhook.enabled is set in the chart, and that no NetworkPolicy is in the way"
     };
-    Problem::new(Reason::WebhookUnreachable, format!("MLflow cannot deliver to {url}: “{words}”; {remedy}"))
+    Problem::new(
+        Reason::WebhookUnreachable,
+        format!("MLflow cannot deliver to {url}: “{words}”; {remedy}"),
+    )
 }
 
 /// The condition that tells of the webhook; none where no webhook is wanted, and none stays.
 pub fn condition(registry: &ModelRegistry, ctx: &Context, state: &RegistryState) -> Option<Wanted> {
     let told = state.webhook.tell();
-    if let Some(Kept { problem: Some(problem), stays: true, .. }) = &told.kept {
+    if let Some(Kept {
+        problem: Some(problem),
+        stays: true,
+        ..
+    }) = &told.kept
+    {
         return Some(stays(problem));
     }
     if registry.webhook_mode() == WebhookMode::Off {
         return None;
     }
     if !ctx.hears_webhooks {
-        let message =
-            "this operator was started without --webhook-address: set webhook.enabled in the chart; polling goes on";
+        let message = "this operator was started without --webhook-address: set webhook.enabled in the chart; polling goes on";
         return Some(Wanted::no(WEBHOOK_READY, Reason::WebhookNotServed, message));
     }
     Some(match told.kept {
-        Some(Kept { problem: Some(problem), .. }) => {
-            Wanted::no(WEBHOOK_READY, problem.reason, format!("{}; polling goes on", problem.message))
+        Some(Kept {
+            problem: Some(problem),
+            ..
+        }) => Wanted::no(
+            WEBHOOK_READY,
+            problem.reason,
+            format!("{}; polling goes on", problem.message),
+        ),
+        None => as_before(registry)
+            .unwrap_or_else(|| Wanted::unknown(WEBHOOK_READY, Reason::Pending, PENDING)),
+        Some(_) if told.is_settling => {
+            Wanted::unknown(WEBHOOK_READY, Reason::WebhookSettling, SETTLING)
         }
-        None => as_before(registry).unwrap_or_else(|| Wanted::unknown(WEBHOOK_READY, Reason::Pending, PENDING)),
-        Some(_) if told.is_settling => Wanted::unknown(WEBHOOK_READY, Reason::WebhookSettling, SETTLING),
         Some(kept) => match told.silent {
             Some(model) => Wanted::no(WEBHOOK_READY, Reason::WebhookSilent, silent(&model)),
             None => Wanted::yes(WEBHOOK_READY, Reason::WebhookReady, well(registry, &kept)),
@@ -117,7 +146,12 @@ fn as_before(registry: &ModelRegistry) -> Option<Wanted> {
     };
     let reason = Reason::parse(&before.reason)?;
     let is_same = before.observed_generation == registry.metadata.generation;
-    is_same.then(|| Wanted { type_: WEBHOOK_READY, status, reason, message: before.message.clone() })
+    is_same.then(|| Wanted {
+        type_: WEBHOOK_READY,
+        status,
+        reason,
+        message: before.message.clone(),
+    })
 }
 
 const SETTLING: &str = "registered less than a minute ago: each worker of the MLflow server keeps its list of webhooks for 60 s, and until then only polling sees moves";
@@ -132,6 +166,11 @@ fn well(registry: &ModelRegistry, kept: &Kept) -> String {
     if let Some(webhook) = &kept.webhook {
         return format!("registered, and an example arrived at {}", webhook.url);
     }
-    let (namespace, name) = (registry.namespace().unwrap_or_default(), registry.name_any());
-    format!("deliveries to /webhooks/{namespace}/{name} are accepted where they are signed with the Secret")
+    let (namespace, name) = (
+        registry.namespace().unwrap_or_default(),
+        registry.name_any(),
+    );
+    format!(
+        "deliveries to /webhooks/{namespace}/{name} are accepted where they are signed with the Secret"
+    )
 }

@@ -40,7 +40,9 @@ pub fn write_back(registry: &Arc<ModelRegistry>, ctx: &Arc<Context>) {
     }
     let own = Name::of(registry.as_ref());
     let state = ctx.registries.of(&own);
-    let Some(client) = state.registry().filter(|_| state.problem().is_none()) else { return };
+    let Some(client) = state.registry().filter(|_| state.problem().is_none()) else {
+        return;
+    };
     let ctx = Arc::clone(ctx);
     if state.written.begin() {
         tokio::spawn(async move {
@@ -65,16 +67,26 @@ async fn write(ctx: &Context, known: &KnownTags, client: &Registry, registry: &N
         tracing::debug!(registry = registry.name(), %error, "the tags that are there already cannot be read");
     }
     for (place, value) in known.missing(&wanted) {
-        let outcome = client.set_version_tag(&place.0, &place.1, &place.2, &value).await;
+        let outcome = client
+            .set_version_tag(&place.0, &place.1, &place.2, &value)
+            .await;
         settle(known, registry.name(), place, Some(value), outcome);
     }
     for place in known.orphans(|key| is_orphan(ctx, key)) {
-        let outcome = client.delete_version_tag(&place.0, &place.1, &place.2).await;
+        let outcome = client
+            .delete_version_tag(&place.0, &place.1, &place.2)
+            .await;
         settle(known, registry.name(), place, None, outcome);
     }
 }
 
-fn settle(known: &KnownTags, registry: &str, place: Place, value: Option<String>, outcome: Result<(), RegistryError>) {
+fn settle(
+    known: &KnownTags,
+    registry: &str,
+    place: Place,
+    value: Option<String>,
+    outcome: Result<(), RegistryError>,
+) {
     match outcome {
         Ok(()) => known.note(place, value),
         // The version is gone, and its tags with it.
@@ -100,13 +112,21 @@ fn wanted_tags(ctx: &Context, model: &RegisteredModel) -> BTreeMap<Place, String
 
 /// Whether a tag is of a binding in a watched namespace that is not there any more.
 fn is_orphan(ctx: &Context, key: &str) -> bool {
-    let Some((namespace, binding)) = binding_of_key(&ctx.cluster_name, key) else { return false };
+    let Some((namespace, binding)) = binding_of_key(&ctx.cluster_name, key) else {
+        return false;
+    };
     // A shard does not see the bindings of others.
-    !ctx.is_sharded && ctx.watches(namespace) && !ctx.shelves.bindings.has(&Name::new(namespace, binding))
+    !ctx.is_sharded
+        && ctx.watches(namespace)
+        && !ctx.shelves.bindings.has(&Name::new(namespace, binding))
 }
 
 /// Reads the tags of models that were not read yet, so that a restart writes nothing twice.
-async fn learn(known: &KnownTags, client: &Registry, models: BTreeSet<String>) -> Result<(), RegistryError> {
+async fn learn(
+    known: &KnownTags,
+    client: &Registry,
+    models: BTreeSet<String>,
+) -> Result<(), RegistryError> {
     let unknown = known.unknown(models);
     if unknown.is_empty() {
         return Ok(());
@@ -139,11 +159,20 @@ impl KnownTags {
     fn missing(&self, wanted: &BTreeMap<Place, String>) -> Vec<(Place, String)> {
         let inner = lock(&self.inner);
         let differs = |(place, value): &(&Place, &String)| inner.tags.get(*place) != Some(*value);
-        wanted.iter().filter(differs).map(|(place, value)| (place.clone(), value.clone())).collect()
+        wanted
+            .iter()
+            .filter(differs)
+            .map(|(place, value)| (place.clone(), value.clone()))
+            .collect()
     }
 
     fn orphans(&self, is_orphan: impl Fn(&str) -> bool) -> Vec<Place> {
-        lock(&self.inner).tags.keys().filter(|place| is_orphan(&place.2)).cloned().collect()
+        lock(&self.inner)
+            .tags
+            .keys()
+            .filter(|place| is_orphan(&place.2))
+            .cloned()
+            .collect()
     }
 
     fn note(&self, place: Place, value: Option<String>) {
@@ -156,7 +185,10 @@ impl KnownTags {
 
     fn unknown(&self, models: BTreeSet<String>) -> BTreeSet<String> {
         let inner = lock(&self.inner);
-        models.into_iter().filter(|model| !inner.known_models.contains(model)).collect()
+        models
+            .into_iter()
+            .filter(|model| !inner.known_models.contains(model))
+            .collect()
     }
 
     fn know(&self, models: BTreeSet<String>) {

@@ -6,7 +6,9 @@ use prost::Message;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::messages::{self, DeploymentStatus, ManagedFields, Management, ObjectMeta, PodTemplate, Time};
+use super::messages::{
+    self, DeploymentStatus, ManagedFields, Management, ObjectMeta, PodTemplate, Time,
+};
 use super::translate::TranslationError;
 use crate::workload::{Part, fnv1a, is_ours};
 
@@ -70,35 +72,75 @@ struct Template {
 impl Deployment {
     /// Reads a Deployment.
     pub fn decode(message: &[u8]) -> Result<Self, TranslationError> {
-        let messages::Deployment { metadata, spec, status } = messages::Deployment::decode(message)?;
+        let messages::Deployment {
+            metadata,
+            spec,
+            status,
+        } = messages::Deployment::decode(message)?;
         let spec = spec.unwrap_or_default();
-        Ok(Self { metadata: Metadata::decode(&metadata)?, spec: Spec::of(&spec)?, status })
+        Ok(Self {
+            metadata: Metadata::decode(&metadata)?,
+            spec: Spec::of(&spec)?,
+            status,
+        })
     }
 }
 
 impl Metadata {
     fn decode(message: &[u8]) -> Result<Self, TranslationError> {
         let Management { managed_fields } = Management::decode(message)?;
-        let of_spec = managed_fields.into_iter().filter(|entry| entry.subresource.is_empty());
+        let of_spec = managed_fields
+            .into_iter()
+            .filter(|entry| entry.subresource.is_empty());
         let managed_fields = of_spec.map(Entry::of).collect::<Result<_, _>>()?;
-        Ok(Self { metadata: ObjectMeta::decode(message)?, managed_fields })
+        Ok(Self {
+            metadata: ObjectMeta::decode(message)?,
+            managed_fields,
+        })
     }
 }
 
 impl Entry {
-    fn of(ManagedFields { manager, time, fields_v1, .. }: ManagedFields) -> Result<Self, TranslationError> {
+    fn of(
+        ManagedFields {
+            manager,
+            time,
+            fields_v1,
+            ..
+        }: ManagedFields,
+    ) -> Result<Self, TranslationError> {
         let fields = fields_v1.map(|fields| String::from_utf8_lossy(&fields.json).into_owned());
-        let fields_v1 = fields.filter(|json| !json.is_empty()).map(RawValue::from_string).transpose()?;
-        Ok(Self { manager, time, fields_v1 })
+        let fields_v1 = fields
+            .filter(|json| !json.is_empty())
+            .map(RawValue::from_string)
+            .transpose()?;
+        Ok(Self {
+            manager,
+            time,
+            fields_v1,
+        })
     }
 }
 
 impl Spec {
     fn of(spec: &messages::DeploymentSpec) -> Result<Self, TranslationError> {
         let users_digest = fnv1a(&without_ours(&spec.template)?);
-        let template = Template { template: PodTemplate::decode(spec.template.as_slice())?, users_digest };
-        let &messages::DeploymentSpec { replicas, paused, progress_deadline_seconds, .. } = spec;
-        Ok(Self { replicas, paused, progress_deadline_seconds, template })
+        let template = Template {
+            template: PodTemplate::decode(spec.template.as_slice())?,
+            users_digest,
+        };
+        let &messages::DeploymentSpec {
+            replicas,
+            paused,
+            progress_deadline_seconds,
+            ..
+        } = spec;
+        Ok(Self {
+            replicas,
+            paused,
+            progress_deadline_seconds,
+            template,
+        })
     }
 }
 
@@ -152,8 +194,12 @@ fn keep(
 
 /// The first field of a message, where it is a string: the key of a map's entry, or the name of a variable.
 fn first_string<'a>(field: &Field<'a>) -> Result<&'a str, TranslationError> {
-    let first = fields(field.value)?.into_iter().find(|inner| inner.number == 1);
-    Ok(first.and_then(|first| std::str::from_utf8(first.value).ok()).unwrap_or_default())
+    let first = fields(field.value)?
+        .into_iter()
+        .find(|inner| inner.number == 1);
+    Ok(first
+        .and_then(|first| std::str::from_utf8(first.value).ok())
+        .unwrap_or_default())
 }
 
 /// A field as it is on the wire.
@@ -185,13 +231,19 @@ fn fields(message: &[u8]) -> Result<Vec<Field<'_>>, TranslationError> {
             _ => return Err(TranslationError::Wire),
         };
         let number = u32::try_from(key >> 3).unwrap_or_default();
-        fields.push(Field { number, whole: &begin[..begin.len() - rest.len()], value });
+        fields.push(Field {
+            number,
+            whole: &begin[..begin.len() - rest.len()],
+            value,
+        });
     }
     Ok(fields)
 }
 
 fn cut<'a>(rest: &mut &'a [u8], length: usize) -> Result<&'a [u8], TranslationError> {
-    let (value, after) = rest.split_at_checked(length).ok_or(TranslationError::Wire)?;
+    let (value, after) = rest
+        .split_at_checked(length)
+        .ok_or(TranslationError::Wire)?;
     *rest = after;
     Ok(value)
 }
@@ -204,16 +256,32 @@ mod tests {
     use crate::workload::Workload;
 
     fn variable(name: &str, value: &str) -> EnvVar {
-        EnvVar { name: name.to_owned(), value: value.to_owned(), value_from: None }
+        EnvVar {
+            name: name.to_owned(),
+            value: value.to_owned(),
+            value_from: None,
+        }
     }
 
     fn template(annotations: &[(&str, &str)], env: Vec<EnvVar>) -> PodTemplate {
         let pairs = |pairs: &[(&str, &str)]| {
-            pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+            pairs
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect()
         };
-        let metadata = TemplateMeta { labels: pairs(&[("app", "taxi")]), annotations: pairs(annotations) };
-        let containers = vec![Container { name: "server".to_owned(), env }];
-        PodTemplate { metadata: Some(metadata), spec: Some(PodSpec { containers }) }
+        let metadata = TemplateMeta {
+            labels: pairs(&[("app", "taxi")]),
+            annotations: pairs(annotations),
+        };
+        let containers = vec![Container {
+            name: "server".to_owned(),
+            env,
+        }];
+        PodTemplate {
+            metadata: Some(metadata),
+            spec: Some(PodSpec { containers }),
+        }
     }
 
     fn digested(template: &PodTemplate) -> Vec<u8> {
@@ -221,7 +289,8 @@ mod tests {
     }
 
     fn read(deployment: &messages::Deployment) -> Workload {
-        let json = serde_json::to_string(&Deployment::decode(&deployment.encode_to_vec()).unwrap()).unwrap();
+        let json = serde_json::to_string(&Deployment::decode(&deployment.encode_to_vec()).unwrap())
+            .unwrap();
         serde_json::from_str::<Workload>(&json).unwrap()
     }
 
@@ -229,8 +298,15 @@ mod tests {
     fn what_pointsman_writes_and_a_restart_are_no_change_of_the_template() {
         let users = template(&[("mine", "1")], vec![variable("PORT", "80")]);
         let ours = template(
-            &[("mine", "1"), (names::VERSION_ANNOTATION, "3"), (names::RESTARTED_AT_ANNOTATION, "now")],
-            vec![variable("PORT", "80"), variable(names::MODEL_URI, "s3://m/3")],
+            &[
+                ("mine", "1"),
+                (names::VERSION_ANNOTATION, "3"),
+                (names::RESTARTED_AT_ANNOTATION, "now"),
+            ],
+            vec![
+                variable("PORT", "80"),
+                variable(names::MODEL_URI, "s3://m/3"),
+            ],
         );
         assert_eq!(digested(&ours), digested(&users));
     }
@@ -239,7 +315,10 @@ mod tests {
     fn another_variable_annotation_or_container_is_a_change_of_the_template() {
         let users = template(&[("mine", "1")], vec![variable("PORT", "80")]);
         let mut other = users.clone();
-        other.spec.as_mut().unwrap().containers.push(Container { name: "sidecar".to_owned(), env: Vec::new() });
+        other.spec.as_mut().unwrap().containers.push(Container {
+            name: "sidecar".to_owned(),
+            env: Vec::new(),
+        });
         for changed in [
             template(&[("mine", "2")], vec![variable("PORT", "80")]),
             template(&[("mine", "1")], vec![variable("PORT", "81")]),
@@ -251,27 +330,70 @@ mod tests {
 
     #[test]
     fn a_deployment_in_protobuf_is_the_workload_that_json_would_be() {
-        let secret = EnvVar { name: "KEY".to_owned(), value: String::new(), value_from: Some(Elsewhere {}) };
+        let secret = EnvVar {
+            name: "KEY".to_owned(),
+            value: String::new(),
+            value_from: Some(Elsewhere {}),
+        };
         let managed = |subresource: &str, json: &str| ManagedFields {
             manager: "kubectl".to_owned(),
-            time: Some(Time { seconds: Some(1_795_593_600), nanos: 0 }),
-            fields_v1: Some(FieldsV1 { json: json.as_bytes().to_vec() }),
+            time: Some(Time {
+                seconds: Some(1_795_593_600),
+                nanos: 0,
+            }),
+            fields_v1: Some(FieldsV1 {
+                json: json.as_bytes().to_vec(),
+            }),
             subresource: subresource.to_owned(),
         };
         let wrote = r#"{"f:spec":{"f:template":{"f:spec":{"f:containers":{"k:{\"name\":\"server\"}":{"f:env":{"k:{\"name\":\"MODEL_URI\"}":{}}}}}}}}"#;
         let managed_fields = vec![managed("", wrote), managed("status", "{}")];
-        let metadata = ObjectMeta { name: "taxi".to_owned(), generation: Some(4), ..ObjectMeta::default() };
-        let metadata = [metadata.encode_to_vec(), Management { managed_fields }.encode_to_vec()].concat();
-        let template = template(&[(names::VERSION_ANNOTATION, "3")], vec![variable(names::MODEL_VERSION, "3"), secret]);
-        let spec =
-            messages::DeploymentSpec { replicas: Some(2), template: template.encode_to_vec(), ..Default::default() };
-        let status = DeploymentStatus { observed_generation: 4, updated_replicas: 1, ..DeploymentStatus::default() };
-        let workload = read(&messages::Deployment { metadata, spec: Some(spec), status: Some(status) }).digested();
-        assert_eq!((workload.version(), workload.spec.replicas), (Some("3"), Some(2)));
+        let metadata = ObjectMeta {
+            name: "taxi".to_owned(),
+            generation: Some(4),
+            ..ObjectMeta::default()
+        };
+        let metadata = [
+            metadata.encode_to_vec(),
+            Management { managed_fields }.encode_to_vec(),
+        ]
+        .concat();
+        let template = template(
+            &[(names::VERSION_ANNOTATION, "3")],
+            vec![variable(names::MODEL_VERSION, "3"), secret],
+        );
+        let spec = messages::DeploymentSpec {
+            replicas: Some(2),
+            template: template.encode_to_vec(),
+            ..Default::default()
+        };
+        let status = DeploymentStatus {
+            observed_generation: 4,
+            updated_replicas: 1,
+            ..DeploymentStatus::default()
+        };
+        let workload = read(&messages::Deployment {
+            metadata,
+            spec: Some(spec),
+            status: Some(status),
+        })
+        .digested();
+        assert_eq!(
+            (workload.version(), workload.spec.replicas),
+            (Some("3"), Some(2))
+        );
         assert_eq!(workload.spec.progress_deadline_seconds, None);
-        assert!(workload.is_observed() && workload.env("server", "KEY").unwrap().value_from.is_some());
-        assert_eq!(workload.owners.last_template_writer().unwrap().manager, "kubectl");
-        assert_eq!(workload.spec.template.users_digest, fnv1a(&digested(&template)));
+        assert!(
+            workload.is_observed() && workload.env("server", "KEY").unwrap().value_from.is_some()
+        );
+        assert_eq!(
+            workload.owners.last_template_writer().unwrap().manager,
+            "kubectl"
+        );
+        assert_eq!(
+            workload.spec.template.users_digest,
+            fnv1a(&digested(&template))
+        );
     }
 
     #[test]

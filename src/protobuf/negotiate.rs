@@ -22,7 +22,11 @@ const ACCEPTED: HeaderValue =
     HeaderValue::from_static("application/vnd.kubernetes.protobuf;stream=watch,application/json");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// The kinds that are read so.
-const RESOURCES: [(&str, &str); 3] = [("apps/v1", "deployments"), ("apps/v1", "replicasets"), ("v1", "pods")];
+const RESOURCES: [(&str, &str); 3] = [
+    ("apps/v1", "deployments"),
+    ("apps/v1", "replicasets"),
+    ("v1", "pods"),
+];
 /// The longest object: etcd takes none of 2 MiB.
 const LONGEST: usize = 4 << 20;
 
@@ -40,7 +44,8 @@ pub fn ask_for_protobuf(mut request: Request<Body>) -> Request<Body> {
 
 fn is_read_so(request: &Request<Body>) -> bool {
     let is_reading = matches!(*request.method(), Method::GET | Method::PATCH);
-    is_reading && resource(request.uri().path()).is_some_and(|resource| RESOURCES.contains(&resource))
+    is_reading
+        && resource(request.uri().path()).is_some_and(|resource| RESOURCES.contains(&resource))
 }
 
 /// The group, version and kind of a path of the API: of one object, or of all of a namespace or the cluster.
@@ -50,7 +55,9 @@ fn resource(path: &str) -> Option<(&str, &str)> {
         None => ("apps/v1", path.strip_prefix("/apis/apps/v1/")?),
     };
     match rest.split('/').collect::<Vec<_>>()[..] {
-        [resource] | ["namespaces", _, resource] | ["namespaces", _, resource, _] => Some((version, resource)),
+        [resource] | ["namespaces", _, resource] | ["namespaces", _, resource, _] => {
+            Some((version, resource))
+        }
         _ => None,
     }
 }
@@ -62,7 +69,11 @@ where
     B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
-    let form = response.headers().get(CONTENT_TYPE).and_then(|form| form.to_str().ok()).unwrap_or_default();
+    let form = response
+        .headers()
+        .get(CONTENT_TYPE)
+        .and_then(|form| form.to_str().ok())
+        .unwrap_or_default();
     let (is_protobuf, is_stream) = (form.starts_with(PROTOBUF), form.contains("stream=watch"));
     let (mut head, body) = response.into_parts();
     if !is_protobuf {
@@ -80,9 +91,13 @@ where
     B::Error: Into<BoxError>,
 {
     let bytes = body.into_data_stream().map_err(std::io::Error::other);
-    let frames = LengthDelimitedCodec::builder().max_frame_length(LONGEST).new_read(StreamReader::new(bytes));
+    let frames = LengthDelimitedCodec::builder()
+        .max_frame_length(LONGEST)
+        .new_read(StreamReader::new(bytes));
     let lines = frames.map(|frame| event(&frame?).map_err(BoxError::from));
-    BodyExt::boxed_unsync(StreamBody::new(lines.map_ok(|line| Frame::data(line.into()))))
+    BodyExt::boxed_unsync(StreamBody::new(
+        lines.map_ok(|line| Frame::data(line.into())),
+    ))
 }
 
 /// A single object, a list, or a refusal.
@@ -91,8 +106,14 @@ where
     B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
-    let json = async { Ok::<_, BoxError>(object(&body.collect().await.map_err(Into::into)?.to_bytes())?) };
-    BodyExt::boxed_unsync(StreamBody::new(stream::once(json).map_ok(|json| Frame::data(json.into()))))
+    let json = async {
+        Ok::<_, BoxError>(object(
+            &body.collect().await.map_err(Into::into)?.to_bytes(),
+        )?)
+    };
+    BodyExt::boxed_unsync(StreamBody::new(
+        stream::once(json).map_ok(|json| Frame::data(json.into())),
+    ))
 }
 
 #[cfg(test)]
@@ -100,7 +121,11 @@ mod tests {
     use super::*;
 
     fn accepted(method: Method, path: &str) -> Option<HeaderValue> {
-        let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .body(Body::empty())
+            .unwrap();
         ask_for_protobuf(request).headers().get(ACCEPT).cloned()
     }
 
@@ -115,7 +140,13 @@ mod tests {
         ] {
             assert_eq!(accepted(Method::GET, path), Some(ACCEPTED), "{path}");
         }
-        assert_eq!(accepted(Method::PATCH, "/apis/apps/v1/namespaces/ml/deployments/taxi"), Some(ACCEPTED));
+        assert_eq!(
+            accepted(
+                Method::PATCH,
+                "/apis/apps/v1/namespaces/ml/deployments/taxi"
+            ),
+            Some(ACCEPTED)
+        );
         for path in [
             "/api/v1/namespaces/pods",
             "/api/v1/namespaces/ml/pods/taxi/log",
@@ -126,6 +157,9 @@ mod tests {
         ] {
             assert_eq!(accepted(Method::GET, path), None, "{path}");
         }
-        assert_eq!(accepted(Method::DELETE, "/api/v1/namespaces/ml/pods/taxi"), None);
+        assert_eq!(
+            accepted(Method::DELETE, "/api/v1/namespaces/ml/pods/taxi"),
+            None
+        );
     }
 }

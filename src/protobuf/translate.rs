@@ -24,7 +24,9 @@ pub enum TranslationError {
     #[error("the API server's protobuf cannot be read: a field of a pod template is broken")]
     Wire,
     /// A kind that was not asked for.
-    #[error("the API server answered in protobuf with an object of the kind {0}, which was not asked for so")]
+    #[error(
+        "the API server answered in protobuf with an object of the kind {0}, which was not asked for so"
+    )]
     UnknownKind(String),
     /// The object cannot be written as JSON.
     #[error("an object cannot be written as JSON: {0}")]
@@ -50,11 +52,19 @@ pub fn object(answer: &[u8]) -> Result<Vec<u8>, TranslationError> {
 
 /// ADDED, MODIFIED and the like; anything that is no word is left out.
 fn word(kind: &str) -> &str {
-    if kind.bytes().all(|byte| byte.is_ascii_uppercase()) { kind } else { "" }
+    if kind.bytes().all(|byte| byte.is_ascii_uppercase()) {
+        kind
+    } else {
+        ""
+    }
 }
 
 fn write(answer: &[u8], is_bookmark: bool, json: &mut Vec<u8>) -> Result<(), TranslationError> {
-    let envelope = Unknown::decode(answer.strip_prefix(MAGIC).ok_or(TranslationError::NoEnvelope)?)?;
+    let envelope = Unknown::decode(
+        answer
+            .strip_prefix(MAGIC)
+            .ok_or(TranslationError::NoEnvelope)?,
+    )?;
     let (raw, types) = (envelope.raw.as_slice(), envelope.types.unwrap_or_default());
     if types.kind == "Status" {
         return write_typed(types, Status::decode(raw)?, json);
@@ -104,8 +114,14 @@ struct Items {
 impl Items {
     fn decode(kind: &str, raw: &[u8]) -> Result<Self, TranslationError> {
         let List { metadata, items } = List::decode(raw)?;
-        let items = items.iter().map(|item| Object::decode(kind, item)).collect::<Result<_, _>>()?;
-        Ok(Self { metadata: metadata.unwrap_or_default(), items })
+        let items = items
+            .iter()
+            .map(|item| Object::decode(kind, item))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            metadata: metadata.unwrap_or_default(),
+            items,
+        })
     }
 }
 
@@ -117,7 +133,11 @@ struct Typed<T> {
     object: T,
 }
 
-fn write_typed<T: Serialize>(types: TypeMeta, object: T, json: &mut Vec<u8>) -> Result<(), TranslationError> {
+fn write_typed<T: Serialize>(
+    types: TypeMeta,
+    object: T,
+    json: &mut Vec<u8>,
+) -> Result<(), TranslationError> {
     Ok(serde_json::to_writer(json, &Typed { types, object })?)
 }
 
@@ -131,13 +151,23 @@ mod tests {
     use crate::workload;
 
     fn envelope(kind: &str, message: &impl Message) -> Vec<u8> {
-        let types = TypeMeta { api_version: "v1".to_owned(), kind: kind.to_owned() };
-        let unknown = Unknown { types: Some(types), raw: message.encode_to_vec() };
+        let types = TypeMeta {
+            api_version: "v1".to_owned(),
+            kind: kind.to_owned(),
+        };
+        let unknown = Unknown {
+            types: Some(types),
+            raw: message.encode_to_vec(),
+        };
         [MAGIC, &unknown.encode_to_vec()].concat()
     }
 
     fn frame(kind: &str, raw: Vec<u8>) -> Vec<u8> {
-        WatchEvent { kind: kind.to_owned(), object: Some(RawExtension { raw }) }.encode_to_vec()
+        WatchEvent {
+            kind: kind.to_owned(),
+            object: Some(RawExtension { raw }),
+        }
+        .encode_to_vec()
     }
 
     fn pod() -> Pod {
@@ -145,19 +175,32 @@ mod tests {
             name: "taxi-1".to_owned(),
             namespace: "ml".to_owned(),
             resource_version: "7".to_owned(),
-            creation_timestamp: Some(Time { seconds: Some(1_795_593_600), nanos: 5 }),
-            deletion_timestamp: Some(Time { seconds: None, nanos: 0 }),
+            creation_timestamp: Some(Time {
+                seconds: Some(1_795_593_600),
+                nanos: 5,
+            }),
+            deletion_timestamp: Some(Time {
+                seconds: None,
+                nanos: 0,
+            }),
             ..ObjectMeta::default()
         };
-        let status = PodStatus { phase: "Running".to_owned(), ..PodStatus::default() };
-        Pod { metadata: Some(metadata), status: Some(status) }
+        let status = PodStatus {
+            phase: "Running".to_owned(),
+            ..PodStatus::default()
+        };
+        Pod {
+            metadata: Some(metadata),
+            status: Some(status),
+        }
     }
 
     #[test]
     fn an_event_is_the_line_that_kube_reads() {
         let line = event(&frame("ADDED", envelope("Pod", &pod()))).unwrap();
         assert_eq!(String::from_utf8_lossy(&line).lines().count(), 1);
-        let Shown::Added(read) = serde_json::from_slice::<Shown<workload::Pod>>(&line).unwrap() else {
+        let Shown::Added(read) = serde_json::from_slice::<Shown<workload::Pod>>(&line).unwrap()
+        else {
             panic!("{}", String::from_utf8_lossy(&line))
         };
         assert_eq!(read.status.phase.as_deref(), Some("Running"));
@@ -173,16 +216,23 @@ mod tests {
         let annotations = &mut pod.metadata.as_mut().unwrap().annotations;
         annotations.insert("k8s.io/initial-events-end".to_owned(), "true".to_owned());
         let line = event(&frame("BOOKMARK", envelope("Pod", &pod))).unwrap();
-        let Shown::Bookmark(read) = serde_json::from_slice::<Shown<workload::Pod>>(&line).unwrap() else {
+        let Shown::Bookmark(read) = serde_json::from_slice::<Shown<workload::Pod>>(&line).unwrap()
+        else {
             panic!("{}", String::from_utf8_lossy(&line))
         };
         assert_eq!(read.metadata.resource_version, "7");
-        assert_eq!(read.metadata.annotations["k8s.io/initial-events-end"], "true");
+        assert_eq!(
+            read.metadata.annotations["k8s.io/initial-events-end"],
+            "true"
+        );
     }
 
     #[test]
     fn a_refusal_within_a_watch_and_before_it_is_told_with_its_code() {
-        let details = Some(StatusDetails { kind: "pods".to_owned(), ..StatusDetails::default() });
+        let details = Some(StatusDetails {
+            kind: "pods".to_owned(),
+            ..StatusDetails::default()
+        });
         let refusal = Status {
             message: "too old".to_owned(),
             reason: "Expired".to_owned(),
@@ -192,25 +242,43 @@ mod tests {
         };
         let line = event(&frame("ERROR", envelope("Status", &refusal))).unwrap();
         let read = serde_json::from_slice::<Shown<workload::Pod>>(&line).unwrap();
-        assert!(matches!(read, Shown::Error(status) if status.code == 410 && status.message == "too old"));
-        let whole: Value = serde_json::from_slice(&object(&envelope("Status", &refusal)).unwrap()).unwrap();
-        assert_eq!((&whole["kind"], &whole["code"]), (&json!("Status"), &json!(410)));
+        assert!(
+            matches!(read, Shown::Error(status) if status.code == 410 && status.message == "too old")
+        );
+        let whole: Value =
+            serde_json::from_slice(&object(&envelope("Status", &refusal)).unwrap()).unwrap();
+        assert_eq!(
+            (&whole["kind"], &whole["code"]),
+            (&json!("Status"), &json!(410))
+        );
     }
 
     #[test]
     fn a_list_keeps_its_place_and_its_objects() {
-        let metadata =
-            ListMeta { resource_version: "9".to_owned(), more: "on".to_owned(), remaining_item_count: Some(3) };
-        let list = List { metadata: Some(metadata), items: vec![pod().encode_to_vec(), pod().encode_to_vec()] };
+        let metadata = ListMeta {
+            resource_version: "9".to_owned(),
+            more: "on".to_owned(),
+            remaining_item_count: Some(3),
+        };
+        let list = List {
+            metadata: Some(metadata),
+            items: vec![pod().encode_to_vec(), pod().encode_to_vec()],
+        };
         let json = object(&envelope("PodList", &list)).unwrap();
         let read: kube::core::ObjectList<workload::Pod> = serde_json::from_slice(&json).unwrap();
-        assert_eq!((read.items.len(), read.metadata.continue_.as_deref()), (2, Some("on")));
+        assert_eq!(
+            (read.items.len(), read.metadata.continue_.as_deref()),
+            (2, Some("on"))
+        );
     }
 
     #[test]
     fn what_is_no_protobuf_or_was_not_asked_for_is_refused() {
         assert!(matches!(object(b"{}"), Err(TranslationError::NoEnvelope)));
-        assert!(matches!(object(b"k8s\0\xff"), Err(TranslationError::Malformed(_))));
+        assert!(matches!(
+            object(b"k8s\0\xff"),
+            Err(TranslationError::Malformed(_))
+        ));
         assert!(
             matches!(object(&envelope("Secret", &pod())), Err(TranslationError::UnknownKind(kind)) if kind == "Secret")
         );

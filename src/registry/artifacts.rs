@@ -32,7 +32,10 @@ impl Registry {
     /// Where the server cannot be asked, refuses, or cannot give a file that it lists.
     pub async fn artifact_is_readable(&self, path: &str) -> Result<bool, RegistryError> {
         let mut folder = path.trim_matches('/').to_owned();
-        if folder.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        if folder
+            .split('/')
+            .any(|part| matches!(part, "" | "." | ".."))
+        {
             return Ok(false);
         }
         for depth in 0..MOST_FOLDERS {
@@ -48,7 +51,10 @@ impl Registry {
 
     async fn list(&self, folder: &str) -> Result<Next, RegistryError> {
         let query = [("path", folder)];
-        match self.ask_json::<wire::Listing>(&Ask::get(&[ROUTE], &query).patience(PATIENCE)).await {
+        match self
+            .ask_json::<wire::Listing>(&Ask::get(&[ROUTE], &query).patience(PATIENCE))
+            .await
+        {
             Ok(listing) => Ok(next(listing)),
             Err(error) if error.is_not_found() => Ok(Next::Nothing),
             Err(error) => Err(error),
@@ -56,7 +62,14 @@ impl Registry {
     }
 
     async fn has_bytes(&self, file: &str) -> Result<bool, RegistryError> {
-        match self.ask(&Ask::get(&[ROUTE, file], &[]).beginning(FIRST_BYTES).patience(PATIENCE)).await {
+        match self
+            .ask(
+                &Ask::get(&[ROUTE, file], &[])
+                    .beginning(FIRST_BYTES)
+                    .patience(PATIENCE),
+            )
+            .await
+        {
             Ok(answer) => Ok(!answer.body.is_empty()),
             Err(error) if error.is_not_found() => Ok(false),
             Err(error) => Err(error),
@@ -66,7 +79,10 @@ impl Registry {
     /// Whether the path is a file. An empty folder is a 400 here; with S3 behind the server, what is missing is a 500.
     async fn is_file(&self, path: &str) -> Result<bool, RegistryError> {
         match self.has_bytes(path).await {
-            Err(RegistryError::Unwell { status: 500, .. } | RegistryError::Refused { status: 400, .. }) => Ok(false),
+            Err(
+                RegistryError::Unwell { status: 500, .. }
+                | RegistryError::Refused { status: 400, .. },
+            ) => Ok(false),
             outcome => outcome,
         }
     }
@@ -84,5 +100,7 @@ fn next(listing: wire::Listing) -> Next {
             _ => {}
         }
     }
-    file.map(Next::File).or(folder.map(Next::Folder)).unwrap_or(Next::Nothing)
+    file.map(Next::File)
+        .or(folder.map(Next::Folder))
+        .unwrap_or(Next::Nothing)
 }

@@ -84,7 +84,8 @@ impl Connection {
 
 impl fmt::Debug for Connection {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let origin = Url::parse(&self.uri).map_or_else(|_| "an invalid URI".to_owned(), |uri| origin_and_path(&uri));
+        let origin = Url::parse(&self.uri)
+            .map_or_else(|_| "an invalid URI".to_owned(), |uri| origin_and_path(&uri));
         formatter
             .debug_struct("Connection")
             .field("uri", &origin)
@@ -114,7 +115,10 @@ impl Credentials {
         let trim = |text: String| text.trim_end_matches(['\r', '\n']).to_owned();
         match self {
             Self::None => Self::None,
-            Self::Basic { username, password } => Self::Basic { username: trim(username), password: trim(password) },
+            Self::Basic { username, password } => Self::Basic {
+                username: trim(username),
+                password: trim(password),
+            },
             Self::Bearer(token) => Self::Bearer(trim(token)),
         }
     }
@@ -160,7 +164,10 @@ struct Inner {
 
 impl fmt::Debug for Registry {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Registry").field("uri", &origin_and_path(&self.inner.base)).finish_non_exhaustive()
+        formatter
+            .debug_struct("Registry")
+            .field("uri", &origin_and_path(&self.inner.base))
+            .finish_non_exhaustive()
     }
 }
 
@@ -212,12 +219,19 @@ impl<'a> Ask<'a> {
 
     /// The same, content with the first bytes: asked as a range, and cut where the server ignores that.
     pub(super) fn beginning(self, limit: usize) -> Self {
-        Self { limit, beginning: true, ..self }
+        Self {
+            limit,
+            beginning: true,
+            ..self
+        }
     }
 
     /// The same with a shorter patience.
     pub(super) fn patience(self, timeout: Duration) -> Self {
-        Self { timeout: Some(timeout), ..self }
+        Self {
+            timeout: Some(timeout),
+            ..self
+        }
     }
 
     /// The same for what is good to know and not needed: not asked a second time.
@@ -236,9 +250,17 @@ pub(super) struct Answer {
 impl Answer {
     /// The answer as JSON of the expected shape.
     pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, RegistryError> {
-        let first = self.body.iter().copied().find(|byte| !byte.is_ascii_whitespace());
+        let first = self
+            .body
+            .iter()
+            .copied()
+            .find(|byte| !byte.is_ascii_whitespace());
         if self.content_type.contains("html") || first == Some(b'<') {
-            return Err(RegistryError::NotMlflow { at: self.at.clone(), status: 200, what: "an HTML page".to_owned() });
+            return Err(RegistryError::NotMlflow {
+                at: self.at.clone(),
+                status: 200,
+                what: "an HTML page".to_owned(),
+            });
         }
         if first != Some(b'{') {
             return Err(RegistryError::NotMlflow {
@@ -247,7 +269,8 @@ impl Answer {
                 what: "something that is not JSON".to_owned(),
             });
         }
-        serde_json::from_slice(&self.body).map_err(|error| RegistryError::invalid(&self.at, json_fault(&error)))
+        serde_json::from_slice(&self.body)
+            .map_err(|error| RegistryError::invalid(&self.at, json_fault(&error)))
     }
 }
 
@@ -274,7 +297,10 @@ impl Registry {
     ///
     /// # Errors
     /// As [`Registry::connect`].
-    pub fn connect_counted(connection: Connection, requests: Requests) -> Result<Self, RegistryError> {
+    pub fn connect_counted(
+        connection: Connection,
+        requests: Requests,
+    ) -> Result<Self, RegistryError> {
         let base = parse_base(&connection.uri)?;
         let http = build_client(&connection, &base)?;
         let credentials = connection.credentials.trimmed();
@@ -282,7 +308,11 @@ impl Registry {
         let inner = Inner {
             http,
             base,
-            workspace: connection.workspace.as_deref().map(workspace_header).transpose()?,
+            workspace: connection
+                .workspace
+                .as_deref()
+                .map(workspace_header)
+                .transpose()?,
             workspace_confirmed: OnceCell::new(),
             redactor: Redactor::new(credentials.secrets().into_iter().chain(signed)),
             credentials,
@@ -292,14 +322,22 @@ impl Registry {
             fetching: Semaphore::new(FETCHING),
             held_until: Mutex::default(),
         };
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
     }
 
     /// How long the server asked not to be asked, from now; zero where it did not.
     #[must_use]
     pub fn hold(&self) -> Duration {
-        let until = *self.inner.held_until.lock().unwrap_or_else(PoisonError::into_inner);
-        until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
+        let until = *self
+            .inner
+            .held_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        until.map_or(Duration::ZERO, |until| {
+            until.saturating_duration_since(Instant::now())
+        })
     }
 
     /// MLflow's version, where the server tells it.
@@ -307,8 +345,10 @@ impl Registry {
         let answer = self.ask_anywhere(&Ask::get(&["version"], &[])).await.ok()?;
         let version = String::from_utf8(answer.body).ok()?.trim().to_owned();
         let plain = |c: char| c.is_ascii_alphanumeric() || ".+-_".contains(c);
-        (version.len() <= 64 && version.starts_with(|c: char| c.is_ascii_digit()) && version.chars().all(plain))
-            .then_some(version)
+        (version.len() <= 64
+            && version.starts_with(|c: char| c.is_ascii_digit())
+            && version.chars().all(plain))
+        .then_some(version)
     }
 
     /// Asks, in the workspace where there is one.
@@ -324,18 +364,29 @@ impl Registry {
     }
 
     /// Asks and reads the answer as JSON.
-    pub(super) async fn ask_json<T: DeserializeOwned>(&self, ask: &Ask<'_>) -> Result<T, RegistryError> {
+    pub(super) async fn ask_json<T: DeserializeOwned>(
+        &self,
+        ask: &Ask<'_>,
+    ) -> Result<T, RegistryError> {
         self.ask(ask).await?.json()
     }
 
     /// What was learnt of searching on this server.
     pub(super) fn habit(&self) -> Habit {
-        *self.inner.habit.lock().unwrap_or_else(PoisonError::into_inner)
+        *self
+            .inner
+            .habit
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps what was learnt.
     pub(super) fn remember(&self, habit: Habit) {
-        *self.inner.habit.lock().unwrap_or_else(PoisonError::into_inner) = habit;
+        *self
+            .inner
+            .habit
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = habit;
     }
 
     /// How many bytes of a request line the base address takes.
@@ -364,7 +415,11 @@ impl Registry {
         if self.inner.workspace.is_none() {
             return Ok(());
         }
-        self.inner.workspace_confirmed.get_or_try_init(|| self.ask_for_workspaces()).await.copied()
+        self.inner
+            .workspace_confirmed
+            .get_or_try_init(|| self.ask_for_workspaces())
+            .await
+            .copied()
     }
 
     async fn ask_for_workspaces(&self) -> Result<(), RegistryError> {
@@ -374,10 +429,12 @@ impl Registry {
             .and_then(|answer| answer.json::<wire::ServerInfo>());
         match info {
             Ok(info) if info.workspaces_enabled => Ok(()),
-            Ok(_) | Err(RegistryError::NotMlflow { status: 404, .. }) => Err(RegistryError::configuration(format!(
-                "spec.mlflow.workspace is set, and the MLflow server at {} has no workspaces: leave it out, or start the server with `--enable-workspaces`",
-                origin_and_path(&self.inner.base)
-            ))),
+            Ok(_) | Err(RegistryError::NotMlflow { status: 404, .. }) => {
+                Err(RegistryError::configuration(format!(
+                    "spec.mlflow.workspace is set, and the MLflow server at {} has no workspaces: leave it out, or start the server with `--enable-workspaces`",
+                    origin_and_path(&self.inner.base)
+                )))
+            }
             Err(error) => Err(error),
         }
     }
@@ -397,36 +454,67 @@ impl Registry {
         let began = Instant::now();
         let wait = self.hold();
         if !wait.is_zero() {
-            return Err(RegistryError::Busy { at: self.place(ask.path), status: 429, wait });
+            return Err(RegistryError::Busy {
+                at: self.place(ask.path),
+                status: 429,
+                wait,
+            });
         }
         let outcome = self.send(ask).await;
         if let Err(RegistryError::Busy { wait, .. }) = &outcome {
-            *self.inner.held_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + *wait);
+            *self
+                .inner
+                .held_until
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + *wait);
         }
-        self.inner.requests.count(ask.path.first().copied().unwrap_or_default(), &outcome, began.elapsed());
+        self.inner.requests.count(
+            ask.path.first().copied().unwrap_or_default(),
+            &outcome,
+            began.elapsed(),
+        );
         outcome
     }
 
     async fn send(&self, ask: &Ask<'_>) -> Result<Answer, RegistryError> {
         let url = self.url(ask.path, ask.query);
         let at = origin_and_path(&url);
-        let timeout = ask.timeout.unwrap_or(self.inner.total_timeout).min(self.inner.total_timeout);
+        let timeout = ask
+            .timeout
+            .unwrap_or(self.inner.total_timeout)
+            .min(self.inner.total_timeout);
         let fault = |error: &reqwest::Error| self.connection_fault(&at, timeout, error);
-        let response = self.request(ask, url, timeout).send().await.map_err(|error| fault(&error))?;
+        let response = self
+            .request(ask, url, timeout)
+            .send()
+            .await
+            .map_err(|error| fault(&error))?;
         if !response.status().is_success() {
             return Err(self.refusal(at, response).await);
         }
         let content_type = header(&response, &CONTENT_TYPE);
-        let (body, whole) =
-            read_bounded(response, ask.limit).await.map_err(|error| self.body_fault(&at, timeout, &error))?;
+        let (body, whole) = read_bounded(response, ask.limit)
+            .await
+            .map_err(|error| self.body_fault(&at, timeout, &error))?;
         if !whole && !ask.beginning {
-            return Err(RegistryError::TooLarge { at, limit: ask.limit });
+            return Err(RegistryError::TooLarge {
+                at,
+                limit: ask.limit,
+            });
         }
-        Ok(Answer { at, body, content_type })
+        Ok(Answer {
+            at,
+            body,
+            content_type,
+        })
     }
 
     fn request(&self, ask: &Ask<'_>, url: Url, timeout: Duration) -> RequestBuilder {
-        let request = self.inner.http.request(ask.method.clone(), url).timeout(timeout);
+        let request = self
+            .inner
+            .http
+            .request(ask.method.clone(), url)
+            .timeout(timeout);
         let request = self.inner.credentials.sign(request);
         let request = match &self.inner.workspace {
             Some(workspace) if self.inner.workspace_confirmed.initialized() => {
@@ -447,7 +535,9 @@ impl Registry {
     fn url(&self, path: &[&str], query: &[(&str, &str)]) -> Url {
         let mut url = self.inner.base.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
-            segments.pop_if_empty().extend(path.iter().flat_map(|part| part.split('/')));
+            segments
+                .pop_if_empty()
+                .extend(path.iter().flat_map(|part| part.split('/')));
         }
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
@@ -461,61 +551,117 @@ impl Registry {
             return RegistryError::TimedOut { at, limit };
         }
         let cause = self.clean(&root_cause(error));
-        let hint = if cause.contains("certificate") { " (whom to trust is said in spec.tls)" } else { "" };
-        RegistryError::Unreachable { at, cause: cause + hint, connected: !error.is_connect() }
+        let hint = if cause.contains("certificate") {
+            " (whom to trust is said in spec.tls)"
+        } else {
+            ""
+        };
+        RegistryError::Unreachable {
+            at,
+            cause: cause + hint,
+            connected: !error.is_connect(),
+        }
     }
 
     fn body_fault(&self, at: &str, limit: Duration, error: &reqwest::Error) -> RegistryError {
         if error.is_timeout() {
-            return RegistryError::TimedOut { at: at.to_owned(), limit };
+            return RegistryError::TimedOut {
+                at: at.to_owned(),
+                limit,
+            };
         }
-        RegistryError::invalid(at, format!("an answer that breaks off ({})", self.clean(&root_cause(error))))
+        RegistryError::invalid(
+            at,
+            format!(
+                "an answer that breaks off ({})",
+                self.clean(&root_cause(error))
+            ),
+        )
     }
 
     async fn refusal(&self, at: String, response: Response) -> RegistryError {
         let status = response.status();
         if status.is_redirection() {
-            return RegistryError::Redirected { at, to: self.clean(&redirect_origin(&response)) };
+            return RegistryError::Redirected {
+                at,
+                to: self.clean(&redirect_origin(&response)),
+            };
         }
         if let Some(wait) = patience(status, &header(&response, &RETRY_AFTER), Timestamp::now()) {
-            return RegistryError::Busy { at, status: status.as_u16(), wait };
+            return RegistryError::Busy {
+                at,
+                status: status.as_u16(),
+                wait,
+            };
         }
         let html = header(&response, &CONTENT_TYPE).contains("html");
-        let body = read_bounded(response, REFUSAL).await.map(|(body, _)| body).unwrap_or_default();
+        let body = read_bounded(response, REFUSAL)
+            .await
+            .map(|(body, _)| body)
+            .unwrap_or_default();
         self.refusal_of(at, status, html, &String::from_utf8_lossy(&body))
     }
 
     fn refusal_of(&self, at: String, status: StatusCode, html: bool, body: &str) -> RegistryError {
         let refusal: Option<wire::Refusal> = serde_json::from_str(body).ok();
         let html = html || body.trim_start().starts_with('<');
-        let said =
-            refusal.as_ref().and_then(|refusal| refusal.message.as_deref()).unwrap_or(if html { "" } else { body });
+        let said = refusal
+            .as_ref()
+            .and_then(|refusal| refusal.message.as_deref())
+            .unwrap_or(if html { "" } else { body });
         let words = self.clean(said);
-        let code = refusal.and_then(|refusal| refusal.error_code).filter(|code| is_code(code));
+        let code = refusal
+            .and_then(|refusal| refusal.error_code)
+            .filter(|code| is_code(code));
         let sent = self.inner.credentials.kind();
         match status.as_u16() {
             401 => RegistryError::Unauthenticated { at, sent },
-            403 if body.contains("Invalid Host header") => {
-                RegistryError::HostRefused { at, host: host_and_port(&self.inner.base) }
-            }
+            403 if body.contains("Invalid Host header") => RegistryError::HostRefused {
+                at,
+                host: host_and_port(&self.inner.base),
+            },
             403 => RegistryError::Forbidden { at, sent, words },
-            status @ (404 | 405) if code.is_none() => RegistryError::NotMlflow { at, status, what: what_came(html) },
-            status @ 500.. => RegistryError::Unwell { at, status, code, words },
-            status => RegistryError::Refused { at, status, code, words },
+            status @ (404 | 405) if code.is_none() => RegistryError::NotMlflow {
+                at,
+                status,
+                what: what_came(html),
+            },
+            status @ 500.. => RegistryError::Unwell {
+                at,
+                status,
+                code,
+                words,
+            },
+            status => RegistryError::Refused {
+                at,
+                status,
+                code,
+                words,
+            },
         }
     }
 }
 
 fn what_came(html: bool) -> String {
-    if html { "an HTML page" } else { "no error that MLflow knows" }.to_owned()
+    if html {
+        "an HTML page"
+    } else {
+        "no error that MLflow knows"
+    }
+    .to_owned()
 }
 
 /// How long a server asks to be left alone (RFC 9110, Retry-After: seconds or a date); `None` where it does not.
 fn patience(status: StatusCode, retry_after: &str, now: Timestamp) -> Option<Duration> {
     let seconds = || retry_after.trim().parse().ok().map(Duration::from_secs);
     // Header values come in lower case; dates are read without regard to it.
-    let date = || jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(retry_after).ok();
-    let until = || date().map(|date| Duration::try_from(date.duration_since(now)).unwrap_or_default());
+    let date = || {
+        jiff::fmt::rfc2822::DateTimeParser::new()
+            .parse_timestamp(retry_after)
+            .ok()
+    };
+    let until =
+        || date().map(|date| Duration::try_from(date.duration_since(now)).unwrap_or_default());
     let named = seconds().or_else(until);
     match status {
         StatusCode::TOO_MANY_REQUESTS => Some(named.unwrap_or(PATIENCE).min(MOST_PATIENCE)),
@@ -528,17 +674,30 @@ fn patience(status: StatusCode, retry_after: &str, now: Timestamp) -> Option<Dur
 fn is_passing(error: &RegistryError) -> bool {
     matches!(
         error,
-        RegistryError::Unreachable { connected: false, .. } | RegistryError::Unwell { status: 502..=504, .. }
+        RegistryError::Unreachable {
+            connected: false,
+            ..
+        } | RegistryError::Unwell {
+            status: 502..=504,
+            ..
+        }
     )
 }
 
 /// MLflow's error codes are words in capitals.
 fn is_code(code: &str) -> bool {
-    code.len() <= 64 && !code.is_empty() && code.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')
+    code.len() <= 64
+        && !code.is_empty()
+        && code
+            .bytes()
+            .all(|byte| byte.is_ascii_uppercase() || byte == b'_')
 }
 
 /// The body up to a bound, and whether that was all of it. The header's length is not believed.
-pub(crate) async fn read_bounded(mut response: Response, limit: usize) -> Result<(Vec<u8>, bool), reqwest::Error> {
+pub(crate) async fn read_bounded(
+    mut response: Response,
+    limit: usize,
+) -> Result<(Vec<u8>, bool), reqwest::Error> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await? {
         let room = limit - body.len();
@@ -552,12 +711,21 @@ pub(crate) async fn read_bounded(mut response: Response, limit: usize) -> Result
 }
 
 fn header(response: &Response, name: &reqwest::header::HeaderName) -> String {
-    response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_ascii_lowercase()
+    response
+        .headers()
+        .get(name)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default()
+        .to_ascii_lowercase()
 }
 
 /// Where a redirect leads: its origin only, for the rest may hold a session's secrets.
 fn redirect_origin(response: &Response) -> String {
-    let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let location = response
+        .headers()
+        .get(LOCATION)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     match response.url().join(location) {
         Ok(target) if !location.is_empty() => target.origin().ascii_serialization(),
         _ => "nowhere".to_owned(),
@@ -575,23 +743,34 @@ pub(crate) fn root_cause(error: &reqwest::Error) -> String {
 
 /// A URL without user, password, query and fragment.
 fn origin_and_path(url: &Url) -> String {
-    format!("{}{}", url.origin().ascii_serialization(), url.path().trim_end_matches('/'))
+    format!(
+        "{}{}",
+        url.origin().ascii_serialization(),
+        url.path().trim_end_matches('/')
+    )
 }
 
 /// Host and port as they stand in the `Host` header.
 fn host_and_port(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
-    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+    url.port()
+        .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
 /// The base address, which is never echoed where it may hold a password.
 fn parse_base(uri: &str) -> Result<Url, RegistryError> {
-    let invalid = |what: &str| Err(RegistryError::configuration(format!("spec.mlflow.uri {what}")));
+    let invalid = |what: &str| {
+        Err(RegistryError::configuration(format!(
+            "spec.mlflow.uri {what}"
+        )))
+    };
     let Ok(url) = Url::parse(uri) else {
         return invalid("is no URI: write it as http://mlflow.mlflow.svc:5000");
     };
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
-        return invalid("must begin with http:// or https:// and name a host, such as http://mlflow.mlflow.svc:5000");
+        return invalid(
+            "must begin with http:// or https:// and name a host, such as http://mlflow.mlflow.svc:5000",
+        );
     }
     if !url.username().is_empty() || url.password().is_some() {
         return invalid(
@@ -629,7 +808,10 @@ fn build_client(connection: &Connection, base: &Url) -> Result<reqwest::Client, 
         None => builder,
     };
     builder.build().map_err(|error| {
-        RegistryError::configuration(format!("TLS cannot be set up: {}; look at spec.tls", root_cause(&error)))
+        RegistryError::configuration(format!(
+            "TLS cannot be set up: {}; look at spec.tls",
+            root_cause(&error)
+        ))
     })
 }
 
@@ -640,19 +822,35 @@ fn parse_authorities(pem: &str) -> Result<Vec<reqwest::Certificate>, RegistryErr
         )
     };
     let authorities = reqwest::Certificate::from_pem_bundle(pem.as_bytes()).map_err(|_| fault())?;
-    if authorities.is_empty() { Err(fault()) } else { Ok(authorities) }
+    if authorities.is_empty() {
+        Err(fault())
+    } else {
+        Ok(authorities)
+    }
 }
 
 /// What follows the word Basic or Bearer in the header, which is a secret too.
-fn signature(http: &reqwest::Client, base: &Url, credentials: &Credentials) -> Result<Option<String>, RegistryError> {
-    let request = credentials.sign(http.get(base.clone())).build().map_err(|_| {
-        RegistryError::configuration(format!(
-            "spec.auth: {} cannot be sent in a header; look for line breaks in the Secret",
-            credentials.kind()
-        ))
-    })?;
-    let value = request.headers().get(reqwest::header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    Ok(value.and_then(|value| value.split_once(' ')).map(|(_, secret)| secret.to_owned()))
+fn signature(
+    http: &reqwest::Client,
+    base: &Url,
+    credentials: &Credentials,
+) -> Result<Option<String>, RegistryError> {
+    let request = credentials
+        .sign(http.get(base.clone()))
+        .build()
+        .map_err(|_| {
+            RegistryError::configuration(format!(
+                "spec.auth: {} cannot be sent in a header; look for line breaks in the Secret",
+                credentials.kind()
+            ))
+        })?;
+    let value = request
+        .headers()
+        .get(reqwest::header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok());
+    Ok(value
+        .and_then(|value| value.split_once(' '))
+        .map(|(_, secret)| secret.to_owned()))
 }
 
 #[cfg(test)]

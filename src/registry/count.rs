@@ -35,22 +35,51 @@ struct Operation {
 
 impl Default for Requests {
     fn default() -> Self {
-        Self { all: Family::default(), seconds: Family::new_with_constructor(|| Histogram::new(BUCKETS)) }
+        Self {
+            all: Family::default(),
+            seconds: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
+        }
     }
 }
 
 impl Requests {
     /// Counts a request. `operation` is the route, without what it names.
-    pub(super) fn count<T>(&self, operation: &str, outcome: &Result<T, RegistryError>, took: Duration) {
-        let operation = operation.rsplit("mlflow/").next().unwrap_or_default().to_owned();
-        self.seconds.get_or_create(&Operation { operation: operation.clone() }).observe(took.as_secs_f64());
-        let outcome = outcome.as_ref().err().map_or("Answered", RegistryError::kind);
-        self.all.get_or_create(&Request { operation, outcome }).inc();
+    pub(super) fn count<T>(
+        &self,
+        operation: &str,
+        outcome: &Result<T, RegistryError>,
+        took: Duration,
+    ) {
+        let operation = operation
+            .rsplit("mlflow/")
+            .next()
+            .unwrap_or_default()
+            .to_owned();
+        self.seconds
+            .get_or_create(&Operation {
+                operation: operation.clone(),
+            })
+            .observe(took.as_secs_f64());
+        let outcome = outcome
+            .as_ref()
+            .err()
+            .map_or("Answered", RegistryError::kind);
+        self.all
+            .get_or_create(&Request { operation, outcome })
+            .inc();
     }
 
     /// Shows the counts in a registry of metrics.
     pub fn register(&self, registry: &mut Registry) {
-        registry.register("registry_requests", "Requests to registries, by operation and outcome", self.all.clone());
-        registry.register("registry_request_seconds", "How long a registry took to answer", self.seconds.clone());
+        registry.register(
+            "registry_requests",
+            "Requests to registries, by operation and outcome",
+            self.all.clone(),
+        );
+        registry.register(
+            "registry_request_seconds",
+            "How long a registry took to answer",
+            self.seconds.clone(),
+        );
     }
 }

@@ -59,45 +59,65 @@ impl Run {
 
 fn duration(info: &wire::RunInfo) -> Option<i64> {
     let (start, end) = (info.start_time?.0, info.end_time?.0);
-    end.checked_sub(start).filter(|_| start > 0).filter(|ms| *ms >= 0).map(|ms| ms / 1000)
+    end.checked_sub(start)
+        .filter(|_| start > 0)
+        .filter(|ms| *ms >= 0)
+        .map(|ms| ms / 1000)
 }
 
 fn metrics(metrics: Vec<wire::Metric>) -> BTreeMap<String, String> {
-    let all: BTreeMap<String, String> =
-        metrics.into_iter().filter_map(|metric| Some((key(&metric.key?)?, metric.value?.text()))).collect();
+    let all: BTreeMap<String, String> = metrics
+        .into_iter()
+        .filter_map(|metric| Some((key(&metric.key?)?, metric.value?.text())))
+        .collect();
     all.into_iter().take(MOST_METRICS).collect()
 }
 
 fn parameters(parameters: Vec<wire::Pair>) -> BTreeMap<String, String> {
     let all: BTreeMap<String, String> = parameters
         .into_iter()
-        .filter_map(|pair| Some((key(&pair.key?)?, cut(&pair.value.unwrap_or_default(), MOST_VALUE))))
+        .filter_map(|pair| {
+            Some((
+                key(&pair.key?)?,
+                cut(&pair.value.unwrap_or_default(), MOST_VALUE),
+            ))
+        })
         .collect();
     all.into_iter().take(MOST_PARAMETERS).collect()
 }
 
 fn datasets(inputs: Vec<wire::DatasetInput>) -> Vec<Dataset> {
     let context = |tags: &[wire::Pair]| {
-        let tag = tags.iter().find(|tag| tag.key.as_deref() == Some("mlflow.data.context"))?;
+        let tag = tags
+            .iter()
+            .find(|tag| tag.key.as_deref() == Some("mlflow.data.context"))?;
         tag.value.as_deref().map(|value| cut(value, MOST_VALUE))
     };
     let named = inputs.into_iter().filter_map(|input| {
         let name = cut(&key(&input.dataset.name?)?, MOST_VALUE);
         let digest = input.dataset.digest.map(|digest| cut(&digest, MOST_VALUE));
-        Some(Dataset { name, digest, context: context(&input.tags) })
+        Some(Dataset {
+            name,
+            digest,
+            context: context(&input.tags),
+        })
     });
     named.take(MOST_DATASETS).collect()
 }
 
 /// A name that can be shown and told from others.
 fn key(name: &str) -> Option<String> {
-    (!name.is_empty() && name.len() <= 255 && !name.chars().any(char::is_control)).then(|| name.to_owned())
+    (!name.is_empty() && name.len() <= 255 && !name.chars().any(char::is_control))
+        .then(|| name.to_owned())
 }
 
 /// The code that trained, from the tags that MLflow writes where training ran in a checkout.
 fn lineage(tags: &[wire::Pair]) -> Option<CodeLineage> {
     let tag = |name: &str| {
-        let value = tags.iter().find(|tag| tag.key.as_deref() == Some(name)).and_then(|tag| tag.value.as_deref())?;
+        let value = tags
+            .iter()
+            .find(|tag| tag.key.as_deref() == Some(name))
+            .and_then(|tag| tag.value.as_deref())?;
         let shown: String = value.chars().filter(|c| !c.is_control()).collect();
         Some(cut(shown.trim(), 1024)).filter(|value| !value.is_empty())
     };
@@ -113,7 +133,10 @@ fn lineage(tags: &[wire::Pair]) -> Option<CodeLineage> {
 /// A repository's address without the token that people write into it.
 fn without_user(repository: &str) -> String {
     match url::Url::parse(repository) {
-        Ok(mut url) if url.password().is_some() || (url.scheme().starts_with("http") && !url.username().is_empty()) => {
+        Ok(mut url)
+            if url.password().is_some()
+                || (url.scheme().starts_with("http") && !url.username().is_empty()) =>
+        {
             let cleared = url.set_username("").and_then(|()| url.set_password(None));
             cleared.map_or_else(|()| String::new(), |()| url.to_string())
         }
@@ -123,10 +146,17 @@ fn without_user(repository: &str) -> String {
 
 impl Registry {
     /// The size of a version's files: what the MLmodel file says, else the sum of the listing.
-    pub(super) async fn size(&self, model: &str, version: &str, uri: &str) -> Result<Option<i64>, RegistryError> {
+    pub(super) async fn size(
+        &self,
+        model: &str,
+        version: &str,
+        uri: &str,
+    ) -> Result<Option<i64>, RegistryError> {
         let _turn = self.may_fetch().await;
         let query = [("name", model), ("version", version), ("path", "MLmodel")];
-        let ask = Ask::get(&["model-versions/get-artifact"], &query).patience(SIZE_PATIENCE).once();
+        let ask = Ask::get(&["model-versions/get-artifact"], &query)
+            .patience(SIZE_PATIENCE)
+            .once();
         let said = reached(self.ask(&ask).await)?;
         if let Some(size) = said.and_then(|answer| model_size(&answer.body)) {
             return Ok(Some(size));
@@ -146,14 +176,21 @@ impl Registry {
             asked += 1;
             let path = ["api/2.0/mlflow-artifacts/artifacts"];
             let query = [("path", folder.as_str())];
-            let answer =
-                reached(self.ask_json::<wire::Listing>(&Ask::get(&path, &query).patience(SIZE_PATIENCE)).await)?;
-            let Some(below) =
-                answer.filter(|_| asked <= MOST_FOLDERS && depth <= MOST_DEPTH).and_then(|listing| sum.add(listing))
+            let answer = reached(
+                self.ask_json::<wire::Listing>(&Ask::get(&path, &query).patience(SIZE_PATIENCE))
+                    .await,
+            )?;
+            let Some(below) = answer
+                .filter(|_| asked <= MOST_FOLDERS && depth <= MOST_DEPTH)
+                .and_then(|listing| sum.add(listing))
             else {
                 return Ok(None);
             };
-            folders.extend(below.into_iter().map(|name| (format!("{folder}/{name}"), depth + 1)));
+            folders.extend(
+                below
+                    .into_iter()
+                    .map(|name| (format!("{folder}/{name}"), depth + 1)),
+            );
         }
         Ok(sum.total())
     }
@@ -177,7 +214,10 @@ impl ListingSum {
                 continue;
             }
             self.files += 1;
-            self.bytes = self.bytes.checked_add(file.file_size?.0).filter(|_| self.files <= MOST_FILES)?;
+            self.bytes = self
+                .bytes
+                .checked_add(file.file_size?.0)
+                .filter(|_| self.files <= MOST_FILES)?;
         }
         Some(folders)
     }
@@ -210,7 +250,9 @@ fn proxied_path(uri: &str) -> Option<&str> {
 /// The line `model_size_bytes` of an MLmodel file.
 fn model_size(file: &[u8]) -> Option<i64> {
     let text = std::str::from_utf8(file).ok()?;
-    let value = text.lines().find_map(|line| line.strip_prefix("model_size_bytes:"))?;
+    let value = text
+        .lines()
+        .find_map(|line| line.strip_prefix("model_size_bytes:"))?;
     value.trim().parse().ok().filter(|size| *size >= 0)
 }
 
@@ -218,7 +260,11 @@ fn model_size(file: &[u8]) -> Option<i64> {
 fn reached<T>(outcome: Result<T, RegistryError>) -> Result<Option<T>, RegistryError> {
     match outcome {
         Ok(value) => Ok(Some(value)),
-        Err(error @ RegistryError::Unreachable { connected: false, .. }) => Err(error),
+        Err(
+            error @ RegistryError::Unreachable {
+                connected: false, ..
+            },
+        ) => Err(error),
         Err(_) => Ok(None),
     }
 }

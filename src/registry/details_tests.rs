@@ -44,29 +44,57 @@ fn run_tells_time_metrics_parameters_and_code() -> Outcome {
     assert_eq!(version.duration_seconds, Some(5));
     assert_eq!(
         version.metrics,
-        BTreeMap::from([("loss".to_owned(), "NaN".to_owned()), ("r2".to_owned(), "0.51".to_owned())])
+        BTreeMap::from([
+            ("loss".to_owned(), "NaN".to_owned()),
+            ("r2".to_owned(), "0.51".to_owned())
+        ])
     );
-    assert_eq!(version.parameters.get("long").map(|value| value.chars().count()), Some(251));
+    assert_eq!(
+        version
+            .parameters
+            .get("long")
+            .map(|value| value.chars().count()),
+        Some(251)
+    );
     let code = version.code.ok_or("no code")?;
-    assert_eq!(code.repository.as_deref(), Some("https://git.example.test/r.git"));
-    assert_eq!((code.commit.as_deref(), code.entry_point.as_deref()), (Some("abc"), Some("train.py")));
+    assert_eq!(
+        code.repository.as_deref(),
+        Some("https://git.example.test/r.git")
+    );
+    assert_eq!(
+        (code.commit.as_deref(), code.entry_point.as_deref()),
+        (Some("abc"), Some("train.py"))
+    );
     Ok(())
 }
 
 #[test]
 fn first_few_metrics_by_name_are_kept() -> Outcome {
-    let metrics: Vec<_> = (0..100).rev().map(|i| json!({"key": format!("m{i:03}"), "value": i})).collect();
+    let metrics: Vec<_> = (0..100)
+        .rev()
+        .map(|i| json!({"key": format!("m{i:03}"), "value": i}))
+        .collect();
     let version = run(json!({"data": {"metrics": metrics}}))?.describe(ModelVersion::default());
     assert_eq!(version.metrics.len(), 32);
-    assert_eq!(version.metrics.keys().next().map(String::as_str), Some("m000"));
+    assert_eq!(
+        version.metrics.keys().next().map(String::as_str),
+        Some("m000")
+    );
     Ok(())
 }
 
 #[test]
 fn run_without_an_end_has_no_duration() -> Outcome {
-    assert_eq!(run(json!({"info": {"start_time": 1000}}))?.describe(ModelVersion::default()).duration_seconds, None);
     assert_eq!(
-        run(json!({"info": {"start_time": 1000, "end_time": 1}}))?.describe(ModelVersion::default()).duration_seconds,
+        run(json!({"info": {"start_time": 1000}}))?
+            .describe(ModelVersion::default())
+            .duration_seconds,
+        None
+    );
+    assert_eq!(
+        run(json!({"info": {"start_time": 1000, "end_time": 1}}))?
+            .describe(ModelVersion::default())
+            .duration_seconds,
         None
     );
     Ok(())
@@ -74,7 +102,10 @@ fn run_without_an_end_has_no_duration() -> Outcome {
 
 #[test]
 fn size_is_a_line_of_the_mlmodel_file() {
-    assert_eq!(model_size(b"flavors:\n  x: 1\nmodel_size_bytes: 7491\nrun_id: a\n"), Some(7491));
+    assert_eq!(
+        model_size(b"flavors:\n  x: 1\nmodel_size_bytes: 7491\nrun_id: a\n"),
+        Some(7491)
+    );
     assert_eq!(model_size(b"flavors:\n  model_size_bytes: 3\n"), None);
     assert_eq!(model_size(b"model_size_bytes: -1\n"), None);
     assert_eq!(model_size(&[0xff, 0xfe]), None);
@@ -82,8 +113,14 @@ fn size_is_a_line_of_the_mlmodel_file() {
 
 #[test]
 fn only_proxied_artifacts_are_listed() {
-    assert_eq!(proxied_path("mlflow-artifacts:/1/models/m-x/artifacts"), Some("1/models/m-x/artifacts"));
-    assert_eq!(proxied_path("mlflow-artifacts://host:5000/1/x"), Some("1/x"));
+    assert_eq!(
+        proxied_path("mlflow-artifacts:/1/models/m-x/artifacts"),
+        Some("1/models/m-x/artifacts")
+    );
+    assert_eq!(
+        proxied_path("mlflow-artifacts://host:5000/1/x"),
+        Some("1/x")
+    );
     assert_eq!(proxied_path("s3://bucket/x"), None);
     assert_eq!(proxied_path("mlflow-artifacts:/"), None);
 }
@@ -100,14 +137,24 @@ fn listing_that_climbs_is_no_honest_one() -> Outcome {
 #[tokio::test]
 async fn missing_details_are_left_out() -> Outcome {
     for rest in [
-        Reply::json("404 Not Found", r#"{"error_code":"RESOURCE_DOES_NOT_EXIST"}"#),
+        Reply::json(
+            "404 Not Found",
+            r#"{"error_code":"RESOURCE_DOES_NOT_EXIST"}"#,
+        ),
         Reply::typed("200 OK", "text/html", "<html>"),
         Reply::json("500 Oops", "{}"),
         Reply::json("200 OK", "{}"),
     ] {
         let server = server_of("s3://bucket/model", rest).await?;
-        let version = server.registry(Credentials::None)?.get_version("m", "1").await?.ok_or("no version")?;
-        assert_eq!((version.artifact_uri.as_deref(), version.problem.as_deref()), (Some("s3://bucket/model"), None));
+        let version = server
+            .registry(Credentials::None)?
+            .get_version("m", "1")
+            .await?
+            .ok_or("no version")?;
+        assert_eq!(
+            (version.artifact_uri.as_deref(), version.problem.as_deref()),
+            (Some("s3://bucket/model"), None)
+        );
         assert_eq!((version.size_bytes, version.duration_seconds), (None, None));
     }
     Ok(())
@@ -117,7 +164,12 @@ async fn missing_details_are_left_out() -> Outcome {
 async fn server_that_falls_ill_fails_the_whole() -> Outcome {
     for source in ["s3://bucket/model", "runs:/r1/model"] {
         let server = server_of(source, Reply::HangUp).await?;
-        let fault = server.registry(Credentials::None)?.get_version("m", "1").await.err().ok_or("believed")?;
+        let fault = server
+            .registry(Credentials::None)?
+            .get_version("m", "1")
+            .await
+            .err()
+            .ok_or("believed")?;
         assert_eq!(fault.reason(), Reason::RegistryUnreachable, "{fault}");
     }
     Ok(())
@@ -125,14 +177,29 @@ async fn server_that_falls_ill_fails_the_whole() -> Outcome {
 
 #[tokio::test]
 async fn source_that_leads_nowhere_is_a_problem_of_the_version() -> Outcome {
-    for source in ["runs:/gone/model", "models:/m-gone", "/home/someone/model", ""] {
+    for source in [
+        "runs:/gone/model",
+        "models:/m-gone",
+        "/home/someone/model",
+        "",
+    ] {
         let server = server_of(
             source,
-            Reply::json("404 Not Found", r#"{"error_code":"RESOURCE_DOES_NOT_EXIST","message":"Run not found"}"#),
+            Reply::json(
+                "404 Not Found",
+                r#"{"error_code":"RESOURCE_DOES_NOT_EXIST","message":"Run not found"}"#,
+            ),
         )
         .await?;
-        let version = server.registry(Credentials::None)?.get_version("m", "1").await?.ok_or("no version")?;
-        assert!(version.artifact_uri.is_none() && version.problem.is_some(), "{source}: {version:?}");
+        let version = server
+            .registry(Credentials::None)?
+            .get_version("m", "1")
+            .await?
+            .ok_or("no version")?;
+        assert!(
+            version.artifact_uri.is_none() && version.problem.is_some(),
+            "{source}: {version:?}"
+        );
     }
     Ok(())
 }
@@ -140,7 +207,13 @@ async fn source_that_leads_nowhere_is_a_problem_of_the_version() -> Outcome {
 #[tokio::test]
 async fn words_that_are_no_number_are_no_version() -> Outcome {
     let server = Hostile::start(|_, _| Reply::HangUp).await?;
-    assert_eq!(server.registry(Credentials::None)?.get_version("m", "latest").await?, None);
+    assert_eq!(
+        server
+            .registry(Credentials::None)?
+            .get_version("m", "latest")
+            .await?,
+        None
+    );
     assert!(server.heads().is_empty());
     Ok(())
 }

@@ -10,7 +10,9 @@ use crate::api::Reason;
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum RegistryError {
     /// Nothing answered, or the connection broke before an answer.
-    #[error("no answer from {at}: {cause}; check that the MLflow server runs and that spec.mlflow.uri names it")]
+    #[error(
+        "no answer from {at}: {cause}; check that the MLflow server runs and that spec.mlflow.uri names it"
+    )]
     Unreachable {
         /// Origin and path of the URL that was asked.
         at: String,
@@ -50,7 +52,9 @@ pub enum RegistryError {
         wait: Duration,
     },
     /// The server does not accept who asks (401).
-    #[error("{at} refused to let us in (401) with {sent}; look at spec.auth and the Secret that it names")]
+    #[error(
+        "{at} refused to let us in (401) with {sent}; look at spec.auth and the Secret that it names"
+    )]
     Unauthenticated {
         /// Origin and path of the URL that was asked.
         at: String,
@@ -120,7 +124,9 @@ pub enum RegistryError {
         limit: usize,
     },
     /// The server sends us elsewhere; credentials do not follow.
-    #[error("{at} redirects to {to}, and redirects are not followed; write the final address into spec.mlflow.uri")]
+    #[error(
+        "{at} redirects to {to}, and redirects are not followed; write the final address into spec.mlflow.uri"
+    )]
     Redirected {
         /// Origin and path of the URL that was asked.
         at: String,
@@ -140,15 +146,18 @@ impl RegistryError {
     #[must_use]
     pub fn reason(&self) -> Reason {
         match self {
-            Self::Unreachable { .. } | Self::TimedOut { .. } | Self::Unwell { .. } | Self::Busy { .. } => {
-                Reason::RegistryUnreachable
-            }
-            Self::Unauthenticated { .. } | Self::Forbidden { .. } | Self::HostRefused { .. } | Self::Refused { .. } => {
-                Reason::RegistryRefused
-            }
-            Self::NotMlflow { .. } | Self::AnswerInvalid { .. } | Self::TooLarge { .. } | Self::Redirected { .. } => {
-                Reason::RegistryAnswerInvalid
-            }
+            Self::Unreachable { .. }
+            | Self::TimedOut { .. }
+            | Self::Unwell { .. }
+            | Self::Busy { .. } => Reason::RegistryUnreachable,
+            Self::Unauthenticated { .. }
+            | Self::Forbidden { .. }
+            | Self::HostRefused { .. }
+            | Self::Refused { .. } => Reason::RegistryRefused,
+            Self::NotMlflow { .. }
+            | Self::AnswerInvalid { .. }
+            | Self::TooLarge { .. }
+            | Self::Redirected { .. } => Reason::RegistryAnswerInvalid,
             Self::Configuration { .. } => Reason::InvalidSpec,
         }
     }
@@ -190,23 +199,34 @@ impl RegistryError {
 
     /// The same, free of a secret that the server may have repeated.
     pub(super) fn without(mut self, secret: &str) -> Self {
-        if let Self::Unwell { words, .. } | Self::Forbidden { words, .. } | Self::Refused { words, .. } = &mut self
+        if let Self::Unwell { words, .. }
+        | Self::Forbidden { words, .. }
+        | Self::Refused { words, .. } = &mut self
             && !secret.is_empty()
         {
             // What was cut may end in the secret's beginning.
-            *words = if words.contains('…') { String::new() } else { words.replace(secret, "[redacted]") };
+            *words = if words.contains('…') {
+                String::new()
+            } else {
+                words.replace(secret, "[redacted]")
+            };
         }
         self
     }
 
     /// A usable URI that says what the connection cannot be made with.
     pub(super) fn configuration(message: impl Into<String>) -> Self {
-        Self::Configuration { message: message.into() }
+        Self::Configuration {
+            message: message.into(),
+        }
     }
 
     /// An answer that cannot be trusted.
     pub(super) fn invalid(at: &str, what: impl Into<String>) -> Self {
-        Self::AnswerInvalid { at: at.to_owned(), what: what.into() }
+        Self::AnswerInvalid {
+            at: at.to_owned(),
+            what: what.into(),
+        }
     }
 }
 
@@ -215,7 +235,11 @@ fn seconds(limit: &Duration) -> String {
 }
 
 fn quoted(words: &str) -> String {
-    if words.is_empty() { String::new() } else { format!(": “{words}”") }
+    if words.is_empty() {
+        String::new()
+    } else {
+        format!(": “{words}”")
+    }
 }
 
 fn code_word(code: Option<&str>) -> String {

@@ -14,7 +14,9 @@ pub(super) fn name_in<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
 /// `name = …`, for servers that know no `IN`. There the quotes are cut off and nothing is unescaped, so a name that
 /// holds both kinds of quotes cannot be written.
 pub(super) fn name_equals(name: &str) -> Option<String> {
-    let quote = ['\'', '"'].into_iter().find(|quote| !name.contains(*quote))?;
+    let quote = ['\'', '"']
+        .into_iter()
+        .find(|quote| !name.contains(*quote))?;
     Some(format!("name = {quote}{name}{quote}"))
 }
 
@@ -36,7 +38,11 @@ fn python_literal(name: &str) -> String {
 
 /// Batches of at most `most` names whose lists take at most `bytes` bytes in a URL. A name that is too long by itself
 /// makes a batch of one.
-pub(super) fn batches<'a>(names: impl IntoIterator<Item = &'a str>, most: usize, bytes: usize) -> Vec<Vec<&'a str>> {
+pub(super) fn batches<'a>(
+    names: impl IntoIterator<Item = &'a str>,
+    most: usize,
+    bytes: usize,
+) -> Vec<Vec<&'a str>> {
     let mut batches: Vec<Vec<&str>> = Vec::new();
     let mut used = 0;
     for name in names {
@@ -57,7 +63,13 @@ pub(super) fn batches<'a>(names: impl IntoIterator<Item = &'a str>, most: usize,
 
 /// How many bytes a name takes in a URL, with its quotes and comma: each but the plainest takes three.
 pub(super) fn url_cost(name: &str) -> usize {
-    let encoded = |c: char| if c.is_ascii_alphanumeric() || " _-.".contains(c) { 1 } else { 3 };
+    let encoded = |c: char| {
+        if c.is_ascii_alphanumeric() || " _-.".contains(c) {
+            1
+        } else {
+            3
+        }
+    };
     python_literal(name).chars().map(encoded).sum::<usize>() + 3
 }
 
@@ -67,12 +79,18 @@ mod tests {
 
     #[test]
     fn plain_names_stand_as_they_are() {
-        assert_eq!(name_in(["nyc-taxi", "b_2 c.d"]), "name IN ('nyc-taxi','b_2 c.d')");
+        assert_eq!(
+            name_in(["nyc-taxi", "b_2 c.d"]),
+            "name IN ('nyc-taxi','b_2 c.d')"
+        );
     }
 
     #[test]
     fn strange_names_become_python_escapes() {
-        assert_eq!(name_in(["o'b\"\\%é日😀\n"]), r"name IN ('o\x27b\x22\x5c\x25\xe9\u65e5\U0001f600\x0a')");
+        assert_eq!(
+            name_in(["o'b\"\\%é日😀\n"]),
+            r"name IN ('o\x27b\x22\x5c\x25\xe9\u65e5\U0001f600\x0a')"
+        );
     }
 
     #[test]
@@ -86,15 +104,25 @@ mod tests {
     fn batches_hold_to_both_bounds() {
         let names: Vec<String> = (0..2500).map(|i| format!("model-{i:024}")).collect();
         let by_count = batches(names.iter().map(String::as_str), 1000, 60_000);
-        assert_eq!(by_count.iter().map(Vec::len).collect::<Vec<_>>(), [1000, 1000, 500]);
+        assert_eq!(
+            by_count.iter().map(Vec::len).collect::<Vec<_>>(),
+            [1000, 1000, 500]
+        );
         let by_bytes = batches(names.iter().map(String::as_str), 1000, 3900);
-        assert!(by_bytes.iter().all(|batch| batch.iter().map(|name| url_cost(name)).sum::<usize>() <= 3900));
+        assert!(
+            by_bytes
+                .iter()
+                .all(|batch| batch.iter().map(|name| url_cost(name)).sum::<usize>() <= 3900)
+        );
         assert_eq!(by_bytes.iter().map(Vec::len).sum::<usize>(), 2500);
     }
 
     #[test]
     fn name_beyond_the_bound_stands_alone() {
         let long = "é".repeat(255);
-        assert_eq!(batches(["a", long.as_str(), "b"], 1000, 500), [vec!["a"], vec![long.as_str()], vec!["b"]]);
+        assert_eq!(
+            batches(["a", long.as_str(), "b"], 1000, 500),
+            [vec!["a"], vec![long.as_str()], vec!["b"]]
+        );
     }
 }

@@ -44,7 +44,9 @@ pub(crate) struct Hostile {
 
 impl Hostile {
     /// Answers each connection with what `reply` says to its number and head.
-    pub(crate) async fn start(reply: impl Fn(usize, &str) -> Reply + Send + Sync + 'static) -> std::io::Result<Self> {
+    pub(crate) async fn start(
+        reply: impl Fn(usize, &str) -> Reply + Send + Sync + 'static,
+    ) -> std::io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let uri = format!("http://{}", listener.local_addr()?);
         let heads = Arc::new(Mutex::new(Vec::new()));
@@ -65,15 +67,25 @@ impl Hostile {
 
     /// The heads of all requests so far.
     pub(crate) fn heads(&self) -> Vec<String> {
-        self.heads.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.heads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// A reader of this server that is soon out of patience.
-    pub(crate) fn registry(&self, credentials: Credentials) -> Result<Registry, super::RegistryError> {
+    pub(crate) fn registry(
+        &self,
+        credentials: Credentials,
+    ) -> Result<Registry, super::RegistryError> {
         // Another test may have chosen the provider already.
         _ = rustls::crypto::ring::default_provider().install_default();
         let connection = Connection::new(&self.uri);
-        Registry::connect(Connection { credentials, total_timeout: Duration::from_millis(1500), ..connection })
+        Registry::connect(Connection {
+            credentials,
+            total_timeout: Duration::from_millis(1500),
+            ..connection
+        })
     }
 }
 

@@ -59,7 +59,12 @@ pub(super) struct Habit {
 
 impl Default for Habit {
     fn default() -> Self {
-        Self { line: LONG_LINE, refuses_in: false, page_size: BATCH, pages: 1 }
+        Self {
+            line: LONG_LINE,
+            refuses_in: false,
+            page_size: BATCH,
+            pages: 1,
+        }
     }
 }
 
@@ -67,12 +72,19 @@ impl Habit {
     /// How to ask after this error; `None` where another way of asking will not help.
     fn after(self, error: &RegistryError) -> Option<Self> {
         match error {
-            RegistryError::TooLarge { .. } if self.page_size > 10 => {
-                Some(Self { page_size: self.page_size / 10, ..self })
-            }
-            _ if self.line > SHORT_LINE && is_about_length(error) => Some(Self { line: SHORT_LINE, ..self }),
+            RegistryError::TooLarge { .. } if self.page_size > 10 => Some(Self {
+                page_size: self.page_size / 10,
+                ..self
+            }),
+            _ if self.line > SHORT_LINE && is_about_length(error) => Some(Self {
+                line: SHORT_LINE,
+                ..self
+            }),
             _ if !self.refuses_in && error.code() == Some("INVALID_PARAMETER_VALUE") => {
-                Some(Self { refuses_in: true, ..self })
+                Some(Self {
+                    refuses_in: true,
+                    ..self
+                })
             }
             _ => None,
         }
@@ -82,7 +94,11 @@ impl Habit {
 /// Whether a server may say this to a request line that is too long for it.
 fn is_about_length(error: &RegistryError) -> bool {
     match error {
-        RegistryError::Refused { status: 400 | 413 | 414 | 431, code, .. } => code.is_none(),
+        RegistryError::Refused {
+            status: 400 | 413 | 414 | 431,
+            code,
+            ..
+        } => code.is_none(),
         RegistryError::Unreachable { connected, .. } => *connected,
         _ => false,
     }
@@ -98,7 +114,8 @@ impl Registry {
     /// Where the registry cannot be asked, or answers what cannot be used.
     pub async fn look(&self, names: &BTreeSet<String>) -> Result<Facts, RegistryError> {
         let mut facts = Facts::new();
-        self.look_each(names, |model| _ = facts.insert(model.name.clone(), model)).await?;
+        self.look_each(names, |model| _ = facts.insert(model.name.clone(), model))
+            .await?;
         Ok(facts)
     }
 
@@ -135,9 +152,13 @@ impl Registry {
         names: &BTreeSet<String>,
         tell: &mut impl FnMut(ModelFacts),
     ) -> Result<(), RegistryError> {
-        let room = habit.line.saturating_sub(LINE_OVERHEAD + self.base_length());
-        let (short, long): (Vec<&str>, Vec<&str>) =
-            names.iter().map(String::as_str).partition(|name| filter::url_cost(name) <= room);
+        let room = habit
+            .line
+            .saturating_sub(LINE_OVERHEAD + self.base_length());
+        let (short, long): (Vec<&str>, Vec<&str>) = names
+            .iter()
+            .map(String::as_str)
+            .partition(|name| filter::url_cost(name) <= room);
         let (batches, single) = if habit.refuses_in {
             (Vec::new(), names.iter().map(String::as_str).collect())
         } else {
@@ -148,7 +169,8 @@ impl Registry {
             return Ok(());
         }
         for batch in batches {
-            self.search(&filter::name_in(batch), habit.page_size, tell).await?;
+            self.search(&filter::name_in(batch), habit.page_size, tell)
+                .await?;
         }
         for name in single {
             self.get_model(name).await?.into_iter().for_each(&mut *tell);
@@ -165,7 +187,10 @@ impl Registry {
     ) -> Result<bool, RegistryError> {
         let mut pages = Pages::new("", habit.page_size);
         while pages.taken < most {
-            self.page(&mut pages).await?.into_iter().for_each(&mut *tell);
+            self.page(&mut pages)
+                .await?
+                .into_iter()
+                .for_each(&mut *tell);
             if pages.ended {
                 habit.pages = pages.taken;
                 return Ok(true);
@@ -175,7 +200,10 @@ impl Registry {
         if most < MOST_PAGES {
             Ok(false)
         } else {
-            Err(RegistryError::invalid(&self.place(SEARCH), "a list of models without an end"))
+            Err(RegistryError::invalid(
+                &self.place(SEARCH),
+                "a list of models without an end",
+            ))
         }
     }
 
@@ -187,7 +215,10 @@ impl Registry {
     ) -> Result<(), RegistryError> {
         let mut pages = Pages::new(filter, page_size);
         while !pages.ended {
-            self.page(&mut pages).await?.into_iter().for_each(&mut *tell);
+            self.page(&mut pages)
+                .await?
+                .into_iter()
+                .for_each(&mut *tell);
         }
         Ok(())
     }
@@ -204,8 +235,14 @@ impl Registry {
             Err(RegistryError::Unwell { status: 500, .. }) => self.ask_json(&ask).await?,
             outcome => outcome?,
         };
-        pages.turn(&page).map_err(|what| RegistryError::invalid(&self.place(SEARCH), what))?;
-        Ok(page.registered_models.into_iter().filter_map(read_facts).collect())
+        pages
+            .turn(&page)
+            .map_err(|what| RegistryError::invalid(&self.place(SEARCH), what))?;
+        Ok(page
+            .registered_models
+            .into_iter()
+            .filter_map(read_facts)
+            .collect())
     }
 
     /// One model, asked for directly. `None`: the registry says plainly that there is none.
@@ -214,14 +251,21 @@ impl Registry {
     /// Where the registry cannot be asked, refuses, or answers what cannot be used.
     pub async fn get_model(&self, name: &str) -> Result<Option<ModelFacts>, RegistryError> {
         let path = ["api/2.0/mlflow/registered-models/get"];
-        let answer: wire::ModelAnswer = match self.ask_json(&Ask::get(&path, &[("name", name)])).await {
-            Err(error) if error.is_not_found() => return Ok(None),
-            outcome => outcome?,
-        };
-        let model = answer.registered_model.and_then(read_facts).filter(|model| model.name == name);
-        model
-            .map(Some)
-            .ok_or_else(|| RegistryError::invalid(&self.place(&path), "another model than the one that was asked for"))
+        let answer: wire::ModelAnswer =
+            match self.ask_json(&Ask::get(&path, &[("name", name)])).await {
+                Err(error) if error.is_not_found() => return Ok(None),
+                outcome => outcome?,
+            };
+        let model = answer
+            .registered_model
+            .and_then(read_facts)
+            .filter(|model| model.name == name);
+        model.map(Some).ok_or_else(|| {
+            RegistryError::invalid(
+                &self.place(&path),
+                "another model than the one that was asked for",
+            )
+        })
     }
 
     /// Makes a registered model; one that exists already is left as it is.
@@ -234,7 +278,10 @@ impl Registry {
         description: Option<&str>,
         tags: &BTreeMap<String, String>,
     ) -> Result<(), RegistryError> {
-        let tags: Vec<_> = tags.iter().map(|(key, value)| json!({"key": key, "value": value})).collect();
+        let tags: Vec<_> = tags
+            .iter()
+            .map(|(key, value)| json!({"key": key, "value": value}))
+            .collect();
         let mut body = json!({"name": name, "tags": tags});
         if let Some(description) = description {
             body["description"] = description.into();
@@ -250,7 +297,12 @@ impl Registry {
     /// # Errors
     /// Where the registry cannot be asked, or refuses.
     pub async fn set_description(&self, name: &str, text: &str) -> Result<(), RegistryError> {
-        self.change(Method::PATCH, "update", json!({"name": name, "description": text})).await
+        self.change(
+            Method::PATCH,
+            "update",
+            json!({"name": name, "description": text}),
+        )
+        .await
     }
 
     /// Writes a tag of a model.
@@ -258,15 +310,30 @@ impl Registry {
     /// # Errors
     /// Where the registry cannot be asked, or refuses.
     pub async fn set_tag(&self, name: &str, key: &str, value: &str) -> Result<(), RegistryError> {
-        self.change(Method::POST, "set-tag", json!({"name": name, "key": key, "value": value})).await
+        self.change(
+            Method::POST,
+            "set-tag",
+            json!({"name": name, "key": key, "value": value}),
+        )
+        .await
     }
 
     /// Points an alias at a version.
     ///
     /// # Errors
     /// Where the registry cannot be asked, or refuses.
-    pub async fn set_alias(&self, name: &str, alias: &str, version: &str) -> Result<(), RegistryError> {
-        self.change(Method::POST, "alias", json!({"name": name, "alias": alias, "version": version})).await
+    pub async fn set_alias(
+        &self,
+        name: &str,
+        alias: &str,
+        version: &str,
+    ) -> Result<(), RegistryError> {
+        self.change(
+            Method::POST,
+            "alias",
+            json!({"name": name, "alias": alias, "version": version}),
+        )
+        .await
     }
 
     /// Deletes a model with all its versions; deleting one that does not exist is well.
@@ -274,15 +341,25 @@ impl Registry {
     /// # Errors
     /// Where the registry cannot be asked, or refuses.
     pub async fn delete_model(&self, name: &str) -> Result<(), RegistryError> {
-        match self.change(Method::DELETE, "delete", json!({"name": name})).await {
+        match self
+            .change(Method::DELETE, "delete", json!({"name": name}))
+            .await
+        {
             Err(error) if error.is_not_found() => Ok(()),
             outcome => outcome,
         }
     }
 
-    async fn change(&self, method: Method, verb: &str, body: serde_json::Value) -> Result<(), RegistryError> {
+    async fn change(
+        &self,
+        method: Method,
+        verb: &str,
+        body: serde_json::Value,
+    ) -> Result<(), RegistryError> {
         let path = ["api/2.0/mlflow/registered-models", verb];
-        self.ask_json::<serde_json::Value>(&Ask::change(method, &path, body)).await.map(|_| ())
+        self.ask_json::<serde_json::Value>(&Ask::change(method, &path, body))
+            .await
+            .map(|_| ())
     }
 }
 
@@ -298,13 +375,24 @@ struct Pages<'a> {
 
 impl<'a> Pages<'a> {
     fn new(filter: &'a str, size: usize) -> Self {
-        Self { filter, size: size.to_string(), token: None, seen: BTreeSet::new(), taken: 0, ended: false }
+        Self {
+            filter,
+            size: size.to_string(),
+            token: None,
+            seen: BTreeSet::new(),
+            taken: 0,
+            ended: false,
+        }
     }
 
     /// Turns to the page that this one names.
     fn turn(&mut self, page: &wire::ModelPage) -> Result<(), &'static str> {
         self.taken += 1;
-        let Some(token) = page.next_page_token.clone().filter(|token| !token.is_empty()) else {
+        let Some(token) = page
+            .next_page_token
+            .clone()
+            .filter(|token| !token.is_empty())
+        else {
             self.ended = true;
             return Ok(());
         };
@@ -328,20 +416,33 @@ fn read_facts(model: wire::RegisteredModel) -> Option<ModelFacts> {
             .max()
     };
     let stage_of = |version: &wire::ModelVersion| {
-        version.current_stage.clone().filter(|stage| !stage.is_empty() && stage != "None")
+        version
+            .current_stage
+            .clone()
+            .filter(|stage| !stage.is_empty() && stage != "None")
     };
-    let named: BTreeSet<String> =
-        model.latest_versions.iter().filter_map(stage_of).filter(|stage| stage.len() <= 255).collect();
+    let named: BTreeSet<String> = model
+        .latest_versions
+        .iter()
+        .filter_map(stage_of)
+        .filter(|stage| stage.len() <= 255)
+        .collect();
     let stages = named.into_iter().filter_map(|stage| {
-        let mut within =
-            model.latest_versions.iter().filter(|version| version.current_stage.as_deref() == Some(&stage));
+        let mut within = model
+            .latest_versions
+            .iter()
+            .filter(|version| version.current_stage.as_deref() == Some(&stage));
         newest(&mut within).map(|(_, version)| (stage, version))
     });
     Some(ModelFacts {
         name: model.name.filter(|name| !name.is_empty())?,
         created_at: wire::moment(model.creation_timestamp),
         description: model.description.unwrap_or_default(),
-        tags: model.tags.into_iter().filter_map(|tag| Some((tag.key?, tag.value.unwrap_or_default()))).collect(),
+        tags: model
+            .tags
+            .into_iter()
+            .filter_map(|tag| Some((tag.key?, tag.value.unwrap_or_default())))
+            .collect(),
         stages: stages.collect(),
         latest_version: newest(&mut model.latest_versions.iter()).map(|(_, version)| version),
         aliases: model.aliases.into_iter().filter_map(read_alias).collect(),
@@ -350,9 +451,9 @@ fn read_facts(model: wire::RegisteredModel) -> Option<ModelFacts> {
 
 /// An alias and its version; `None` where either is not what MLflow allows.
 fn read_alias(alias: wire::Alias) -> Option<(String, String)> {
-    let name = alias
-        .alias
-        .filter(|name| !name.is_empty() && name.chars().count() <= 255 && !name.chars().any(char::is_control))?;
+    let name = alias.alias.filter(|name| {
+        !name.is_empty() && name.chars().count() <= 255 && !name.chars().any(char::is_control)
+    })?;
     let version = alias.version?.0;
     version_number(&version).map(|_| (name, version))
 }

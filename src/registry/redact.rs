@@ -12,20 +12,28 @@ pub(crate) struct Redactor(Vec<String>);
 impl Redactor {
     /// A redactor of these secrets.
     pub(crate) fn new(secrets: impl IntoIterator<Item = String>) -> Self {
-        let mut secrets: Vec<String> = secrets.into_iter().filter(|secret| !secret.is_empty()).collect();
+        let mut secrets: Vec<String> = secrets
+            .into_iter()
+            .filter(|secret| !secret.is_empty())
+            .collect();
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         Self(secrets)
     }
 
     /// One line without control characters and secrets, cut short. Secrets go before the cut, lest half of one stays.
     pub(crate) fn clean(&self, words: &str) -> String {
-        let line: String = words.chars().map(|c| if is_unseen(c) { ' ' } else { c }).collect();
+        let line: String = words
+            .chars()
+            .map(|c| if is_unseen(c) { ' ' } else { c })
+            .collect();
         let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
         cut(&self.hide(&line), KEPT)
     }
 
     fn hide(&self, text: &str) -> String {
-        self.0.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "[redacted]"))
+        self.0.iter().fold(text.to_owned(), |text, secret| {
+            text.replace(secret.as_str(), "[redacted]")
+        })
     }
 }
 
@@ -49,8 +57,15 @@ mod tests {
 
     #[test]
     fn secrets_go_wherever_they_stand() {
-        let redactor = Redactor::new(["pass word".to_owned(), "pass word and more".to_owned(), String::new()]);
-        assert_eq!(redactor.clean("no pass word, no pass word and more!"), "no [redacted], no [redacted]!");
+        let redactor = Redactor::new([
+            "pass word".to_owned(),
+            "pass word and more".to_owned(),
+            String::new(),
+        ]);
+        assert_eq!(
+            redactor.clean("no pass word, no pass word and more!"),
+            "no [redacted], no [redacted]!"
+        );
     }
 
     #[test]
@@ -63,7 +78,10 @@ mod tests {
 
     #[test]
     fn control_characters_become_one_space() {
-        assert_eq!(Redactor::default().clean("a\u{1b}[31m\r\n\tb\u{202e}c"), "a [31m b c");
+        assert_eq!(
+            Redactor::default().clean("a\u{1b}[31m\r\n\tb\u{202e}c"),
+            "a [31m b c"
+        );
     }
 
     #[test]

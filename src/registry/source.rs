@@ -18,10 +18,15 @@ pub(super) enum Source<'a> {
 /// Which form a source has, or why it leads nowhere.
 pub(super) fn parse(source: &str) -> Result<Source<'_>, String> {
     if let Some(rest) = source.strip_prefix("runs:/") {
-        return parse_run(rest.trim_start_matches('/')).ok_or_else(|| nowhere(source, "it names no run and path"));
+        return parse_run(rest.trim_start_matches('/'))
+            .ok_or_else(|| nowhere(source, "it names no run and path"));
     }
     check_uri(source)?;
-    Ok(if source.starts_with("models:/") { Source::Registry } else { Source::Uri(source) })
+    Ok(if source.starts_with("models:/") {
+        Source::Registry
+    } else {
+        Source::Uri(source)
+    })
 }
 
 /// The URI that a source was resolved to, fit for pods.
@@ -35,33 +40,51 @@ pub(super) fn check_artifact_uri(uri: &str) -> Result<String, String> {
 
 /// The identifier of the logged model that a source names.
 pub(super) fn logged_model(source: &str) -> Option<&str> {
-    source.strip_prefix("models:/").map(|id| id.trim_start_matches('/')).filter(|id| id.starts_with("m-") && is_id(id))
+    source
+        .strip_prefix("models:/")
+        .map(|id| id.trim_start_matches('/'))
+        .filter(|id| id.starts_with("m-") && is_id(id))
 }
 
 /// A run's artifact root with a path below it.
 pub(crate) fn below(root: &str, path: &str) -> String {
-    let (base, query) = root.split_once('?').map_or((root, None), |(base, query)| (base, Some(query)));
+    let (base, query) = root
+        .split_once('?')
+        .map_or((root, None), |(base, query)| (base, Some(query)));
     let base = base.trim_end_matches('/');
-    let joined = if path.is_empty() { base.to_owned() } else { format!("{base}/{path}") };
+    let joined = if path.is_empty() {
+        base.to_owned()
+    } else {
+        format!("{base}/{path}")
+    };
     query.map_or_else(|| joined.clone(), |query| format!("{joined}?{query}"))
 }
 
 /// Whether this may stand in a path of the registry's API: MLflow's identifiers hold letters, digits, `_` and `-`.
 pub(super) fn is_id(id: &str) -> bool {
-    !id.is_empty() && id.len() <= 256 && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    !id.is_empty()
+        && id.len() <= 256
+        && id
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
 }
 
 fn parse_run(rest: &str) -> Option<Source<'_>> {
     let (run_id, path) = rest.split_once('/').unwrap_or((rest, ""));
     let path = path.trim_matches('/');
-    let clean = path.len() <= 4096 && !path.chars().any(char::is_control) && !path.split('/').any(|part| part == "..");
+    let clean = path.len() <= 4096
+        && !path.chars().any(char::is_control)
+        && !path.split('/').any(|part| part == "..");
     (is_id(run_id) && clean).then_some(Source::Run { run_id, path })
 }
 
 fn check_uri(uri: &str) -> Result<(), String> {
     let fault = |why: &str| Err(nowhere(uri, why));
     if uri.is_empty() {
-        return Err("the version was registered without a source: register it again from a run or a URI".to_owned());
+        return Err(
+            "the version was registered without a source: register it again from a run or a URI"
+                .to_owned(),
+        );
     }
     if uri.len() > 4096 {
         return fault("it is longer than 4096 bytes");
@@ -89,9 +112,15 @@ fn scheme(uri: &str) -> Option<&str> {
 
 /// Whether the authority holds `user:password@`. A user alone is a container of Azure (`abfss://container@account`).
 pub(crate) fn has_password(uri: &str) -> bool {
-    let authority =
-        uri.split_once("://").map_or("", |(_, rest)| rest).split(['/', '?', '#']).next().unwrap_or_default();
-    authority.rsplit_once('@').is_some_and(|(user, _)| user.contains(':'))
+    let authority = uri
+        .split_once("://")
+        .map_or("", |(_, rest)| rest)
+        .split(['/', '?', '#'])
+        .next()
+        .unwrap_or_default();
+    authority
+        .rsplit_once('@')
+        .is_some_and(|(user, _)| user.contains(':'))
 }
 
 fn nowhere(source: &str, why: &str) -> String {
@@ -111,11 +140,32 @@ mod tests {
         let logged = "models:/m-c6e10f6960794b208713d1d68eb59b83";
         for (source, expected) in [
             (logged, Source::Registry),
-            ("models:/iris clf/1".trim_end_matches(" clf/1"), Source::Registry),
+            (
+                "models:/iris clf/1".trim_end_matches(" clf/1"),
+                Source::Registry,
+            ),
             ("models:/iris/1", Source::Registry),
-            ("runs:/0123abcd/model", Source::Run { run_id: "0123abcd", path: "model" }),
-            ("runs:/0123abcd/a/b c/", Source::Run { run_id: "0123abcd", path: "a/b c" }),
-            ("runs:/0123abcd", Source::Run { run_id: "0123abcd", path: "" }),
+            (
+                "runs:/0123abcd/model",
+                Source::Run {
+                    run_id: "0123abcd",
+                    path: "model",
+                },
+            ),
+            (
+                "runs:/0123abcd/a/b c/",
+                Source::Run {
+                    run_id: "0123abcd",
+                    path: "a/b c",
+                },
+            ),
+            (
+                "runs:/0123abcd",
+                Source::Run {
+                    run_id: "0123abcd",
+                    path: "",
+                },
+            ),
             ("s3://bucket/key", Source::Uri("s3://bucket/key")),
             ("dbfs:/models/x", Source::Uri("dbfs:/models/x")),
             (
@@ -123,7 +173,10 @@ mod tests {
                 Source::Uri("abfss://container@account.dfs.core.windows.net/x"),
             ),
             ("file:///srv/model", Source::Uri("file:///srv/model")),
-            ("mlflow-artifacts:/1/models/m-x/artifacts", Source::Uri("mlflow-artifacts:/1/models/m-x/artifacts")),
+            (
+                "mlflow-artifacts:/1/models/m-x/artifacts",
+                Source::Uri("mlflow-artifacts:/1/models/m-x/artifacts"),
+            ),
         ] {
             assert_eq!(parse(source), Ok(expected), "{source}");
         }
@@ -142,15 +195,25 @@ mod tests {
             ("runs:/abc/../../x", "no run and path"),
             ("runs:/", "no run and path"),
         ] {
-            assert!(parse(source).is_err_and(|problem| problem.contains(why)), "{source}");
+            assert!(
+                parse(source).is_err_and(|problem| problem.contains(why)),
+                "{source}"
+            );
         }
-        assert!(parse(&format!("s3://{}", "x".repeat(4096))).is_err_and(|problem| problem.len() < 400));
+        assert!(
+            parse(&format!("s3://{}", "x".repeat(4096))).is_err_and(|problem| problem.len() < 400)
+        );
     }
 
     #[test]
     fn password_in_a_source_is_a_problem_and_is_not_echoed() {
-        let problem = parse("https://user:hunter2@host/model").err().unwrap_or_default();
-        assert!(problem.contains("password") && !problem.contains("hunter2"), "{problem}");
+        let problem = parse("https://user:hunter2@host/model")
+            .err()
+            .unwrap_or_default();
+        assert!(
+            problem.contains("password") && !problem.contains("hunter2"),
+            "{problem}"
+        );
     }
 
     #[test]
@@ -162,8 +225,14 @@ mod tests {
 
     #[test]
     fn path_goes_before_the_query() {
-        assert_eq!(below("s3://b/1/artifacts/", "model"), "s3://b/1/artifacts/model");
-        assert_eq!(below("mlflow-artifacts:/1/r/artifacts", ""), "mlflow-artifacts:/1/r/artifacts");
+        assert_eq!(
+            below("s3://b/1/artifacts/", "model"),
+            "s3://b/1/artifacts/model"
+        );
+        assert_eq!(
+            below("mlflow-artifacts:/1/r/artifacts", ""),
+            "mlflow-artifacts:/1/r/artifacts"
+        );
         assert_eq!(below("x://h/a?k=v", "m"), "x://h/a/m?k=v");
     }
 

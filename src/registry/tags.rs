@@ -29,9 +29,16 @@ impl Registry {
         let mut tags = VersionTags::new();
         for batch in filter::batches(models.iter().copied(), BATCH, 3000) {
             let names = filter::name_in(batch);
-            let query = [("filter", names.as_str()), ("max_results", PAGE), ("order_by", "version_number DESC")];
-            let page: wire::VersionPage =
-                self.ask_json(&Ask::get(&["api/2.0/mlflow/model-versions/search"], &query).limit(PAGE_ANSWER)).await?;
+            let query = [
+                ("filter", names.as_str()),
+                ("max_results", PAGE),
+                ("order_by", "version_number DESC"),
+            ];
+            let page: wire::VersionPage = self
+                .ask_json(
+                    &Ask::get(&["api/2.0/mlflow/model-versions/search"], &query).limit(PAGE_ANSWER),
+                )
+                .await?;
             tags.extend(page.model_versions.into_iter().filter_map(read));
         }
         Ok(tags)
@@ -50,17 +57,27 @@ impl Registry {
     ) -> Result<(), RegistryError> {
         let body = json!({"name": model, "version": version, "key": key, "value": value});
         let path = ["api/2.0/mlflow/model-versions/set-tag"];
-        self.ask_json::<serde_json::Value>(&Ask::change(Method::POST, &path, body)).await.map(drop)
+        self.ask_json::<serde_json::Value>(&Ask::change(Method::POST, &path, body))
+            .await
+            .map(drop)
     }
 
     /// Deletes a tag of a version; deleting one that does not exist is well.
     ///
     /// # Errors
     /// Where the registry cannot be asked, or refuses.
-    pub async fn delete_version_tag(&self, model: &str, version: &str, key: &str) -> Result<(), RegistryError> {
+    pub async fn delete_version_tag(
+        &self,
+        model: &str,
+        version: &str,
+        key: &str,
+    ) -> Result<(), RegistryError> {
         let body = json!({"name": model, "version": version, "key": key});
         let path = ["api/2.0/mlflow/model-versions/delete-tag"];
-        match self.ask_json::<serde_json::Value>(&Ask::change(Method::DELETE, &path, body)).await {
+        match self
+            .ask_json::<serde_json::Value>(&Ask::change(Method::DELETE, &path, body))
+            .await
+        {
             Err(error) if error.is_not_found() => Ok(()),
             outcome => outcome.map(drop),
         }
@@ -68,6 +85,9 @@ impl Registry {
 }
 
 fn read(version: wire::ModelVersion) -> Option<((String, String), BTreeMap<String, String>)> {
-    let tags = version.tags.into_iter().filter_map(|tag| Some((tag.key?, tag.value.unwrap_or_default())));
+    let tags = version
+        .tags
+        .into_iter()
+        .filter_map(|tag| Some((tag.key?, tag.value.unwrap_or_default())));
     Some(((version.name?, version.version?.0), tags.collect()))
 }

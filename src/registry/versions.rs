@@ -39,9 +39,16 @@ fn newest_of_each(page: wire::VersionPage, count: usize) -> BTreeMap<String, Vec
     models.retain(|_, versions| is_all || versions.len() >= count);
     let newest = |mut versions: Vec<(u64, ListedVersion)>| {
         versions.sort_unstable_by_key(|(number, _)| std::cmp::Reverse(*number));
-        versions.into_iter().map(|(_, version)| version).take(count).collect()
+        versions
+            .into_iter()
+            .map(|(_, version)| version)
+            .take(count)
+            .collect()
     };
-    models.into_iter().map(|(model, versions)| (model, newest(versions))).collect()
+    models
+        .into_iter()
+        .map(|(model, versions)| (model, newest(versions)))
+        .collect()
 }
 
 /// A version as a listing brought it; to be described where nothing is known of it yet.
@@ -64,7 +71,11 @@ impl Registry {
     /// # Errors
     /// Where the registry cannot be asked, refuses, or answers what cannot be used. A detail that is missing or
     /// refused is left out.
-    pub async fn get_version(&self, model: &str, version: &str) -> Result<Option<api::ModelVersion>, RegistryError> {
+    pub async fn get_version(
+        &self,
+        model: &str,
+        version: &str,
+    ) -> Result<Option<api::ModelVersion>, RegistryError> {
         match self.find_version(model, version).await? {
             Some(found) => self.describe(model, version, found).await.map(Some),
             None => Ok(None),
@@ -72,18 +83,33 @@ impl Registry {
     }
 
     /// A version as the registry has it.
-    async fn find_version(&self, model: &str, version: &str) -> Result<Option<wire::ModelVersion>, RegistryError> {
-        let Some(number) = version_number(version) else { return Ok(None) };
-        let answer: wire::VersionAnswer =
-            match self.ask_json(&Ask::get(GET, &[("name", model), ("version", version)])).await {
-                Err(error) if error.is_not_found() => return Ok(None),
-                outcome => outcome?,
-            };
+    async fn find_version(
+        &self,
+        model: &str,
+        version: &str,
+    ) -> Result<Option<wire::ModelVersion>, RegistryError> {
+        let Some(number) = version_number(version) else {
+            return Ok(None);
+        };
+        let answer: wire::VersionAnswer = match self
+            .ask_json(&Ask::get(GET, &[("name", model), ("version", version)]))
+            .await
+        {
+            Err(error) if error.is_not_found() => return Ok(None),
+            outcome => outcome?,
+        };
         let found = answer.model_version.unwrap_or_default();
         let same = found.name.as_deref() == Some(model)
-            && found.version.as_ref().and_then(|word| version_number(&word.0)) == Some(number);
+            && found
+                .version
+                .as_ref()
+                .and_then(|word| version_number(&word.0))
+                == Some(number);
         if !same {
-            return Err(RegistryError::invalid(&self.place(GET), "another version than the one that was asked for"));
+            return Err(RegistryError::invalid(
+                &self.place(GET),
+                "another version than the one that was asked for",
+            ));
         }
         Ok(Some(found))
     }
@@ -108,7 +134,10 @@ impl Registry {
             version: version.to_owned(),
             run_id: found.run_id.filter(|id| source::is_id(id)),
             created_at: wire::moment(found.creation_timestamp).map(Time),
-            created_by: found.user_id.map(|user| self.clean(&user)).filter(|user| !user.is_empty()),
+            created_by: found
+                .user_id
+                .map(|user| self.clean(&user))
+                .filter(|user| !user.is_empty()),
             source: Some(visible_source(&source)).filter(|source| !source.is_empty()),
             size_bytes,
             problem: resolved.as_ref().err().cloned(),
@@ -134,23 +163,36 @@ impl Registry {
     ///
     /// # Errors
     /// Where the registry cannot be asked, refuses, or answers what cannot be used.
-    pub async fn newest_versions(&self, model: &str, count: u32) -> Result<Vec<ListedVersion>, RegistryError> {
+    pub async fn newest_versions(
+        &self,
+        model: &str,
+        count: u32,
+    ) -> Result<Vec<ListedVersion>, RegistryError> {
         if count == 0 {
             return Ok(Vec::new());
         }
         let page = match self.search_versions(&filter::name_in([model]), count).await {
             Err(error) if error.code() == Some("INVALID_PARAMETER_VALUE") => {
                 // A name that no filter can hold: its newest version is asked for by number.
-                let Some(equals) = filter::name_equals(model) else { return self.newest_version(model).await };
+                let Some(equals) = filter::name_equals(model) else {
+                    return self.newest_version(model).await;
+                };
                 self.search_versions(&equals, count).await?
             }
             outcome => outcome?,
         };
-        let named = page.model_versions.into_iter().filter(|version| version.name.as_deref() == Some(model));
+        let named = page
+            .model_versions
+            .into_iter()
+            .filter(|version| version.name.as_deref() == Some(model));
         let mut versions: Vec<(u64, ListedVersion)> = named.filter_map(listed).collect();
         versions.sort_unstable_by_key(|(number, _)| std::cmp::Reverse(*number));
         versions.dedup_by_key(|(number, _)| *number);
-        Ok(versions.into_iter().map(|(_, version)| version).take(count as usize).collect())
+        Ok(versions
+            .into_iter()
+            .map(|(_, version)| version)
+            .take(count as usize)
+            .collect())
     }
 
     /// The newest versions of many models, with one request for up to 100 of them; only of those models whose newest `count`
@@ -172,21 +214,43 @@ impl Registry {
     }
 
     async fn newest_version(&self, model: &str) -> Result<Vec<ListedVersion>, RegistryError> {
-        let Some(number) = self.get_model(model).await?.and_then(|facts| facts.latest_version) else {
+        let Some(number) = self
+            .get_model(model)
+            .await?
+            .and_then(|facts| facts.latest_version)
+        else {
             return Ok(Vec::new());
         };
         let found = self.find_version(model, &number).await?;
-        Ok(found.and_then(listed).map(|(_, version)| version).into_iter().collect())
+        Ok(found
+            .and_then(listed)
+            .map(|(_, version)| version)
+            .into_iter()
+            .collect())
     }
 
-    async fn search_versions(&self, filter: &str, count: u32) -> Result<wire::VersionPage, RegistryError> {
+    async fn search_versions(
+        &self,
+        filter: &str,
+        count: u32,
+    ) -> Result<wire::VersionPage, RegistryError> {
         let count = count.to_string();
-        let query = [("filter", filter), ("max_results", count.as_str()), ("order_by", "version_number DESC")];
-        self.ask_json(&Ask::get(SEARCH, &query).limit(super::client::PAGE_ANSWER)).await
+        let query = [
+            ("filter", filter),
+            ("max_results", count.as_str()),
+            ("order_by", "version_number DESC"),
+        ];
+        self.ask_json(&Ask::get(SEARCH, &query).limit(super::client::PAGE_ANSWER))
+            .await
     }
 
     /// The source, followed to files. What the registry resolves may be a run's path once more, and no more than that.
-    async fn resolve(&self, model: &str, version: &str, source: &str) -> Result<Resolved, RegistryError> {
+    async fn resolve(
+        &self,
+        model: &str,
+        version: &str,
+        source: &str,
+    ) -> Result<Resolved, RegistryError> {
         let parsed = match source::parse(source) {
             Ok(parsed) => parsed,
             Err(problem) => return Ok(Err(problem)),
@@ -207,9 +271,17 @@ impl Registry {
 
     async fn download_uri(&self, model: &str, version: &str) -> Result<Resolved, RegistryError> {
         let path = ["api/2.0/mlflow/model-versions/get-download-uri"];
-        match self.ask_json::<wire::DownloadUri>(&Ask::get(&path, &[("name", model), ("version", version)])).await {
+        match self
+            .ask_json::<wire::DownloadUri>(&Ask::get(
+                &path,
+                &[("name", model), ("version", version)],
+            ))
+            .await
+        {
             Ok(answer) => Ok(Ok(answer.artifact_uri.unwrap_or_default())),
-            Err(error) if says_no(&error) => Ok(Err(format!("the version's source cannot be resolved: {error}"))),
+            Err(error) if says_no(&error) => Ok(Err(format!(
+                "the version's source cannot be resolved: {error}"
+            ))),
             Err(error) => Err(error),
         }
     }
@@ -219,7 +291,9 @@ impl Registry {
         let run = match self.run(run_id).await {
             Ok(run) => run,
             Err(error) if says_no(&error) => {
-                return Ok(Err(format!("the run that the version was registered from cannot be read: {error}")));
+                return Ok(Err(format!(
+                    "the run that the version was registered from cannot be read: {error}"
+                )));
             }
             Err(error) => return Err(error),
         };
@@ -229,19 +303,31 @@ impl Registry {
             }
         }
         let root = run.artifact_root().unwrap_or_default();
-        Ok(source::check_artifact_uri(root).and_then(|root| source::check_artifact_uri(&source::below(&root, path))))
+        Ok(source::check_artifact_uri(root)
+            .and_then(|root| source::check_artifact_uri(&source::below(&root, path))))
     }
 
-    async fn logged_model_uri(&self, id: &str, name: &str) -> Result<Option<String>, RegistryError> {
+    async fn logged_model_uri(
+        &self,
+        id: &str,
+        name: &str,
+    ) -> Result<Option<String>, RegistryError> {
         match self.logged_model(id).await {
-            Ok(model) => Ok(model.info.artifact_uri.filter(|_| model.info.name.as_deref() == Some(name))),
+            Ok(model) => Ok(model
+                .info
+                .artifact_uri
+                .filter(|_| model.info.name.as_deref() == Some(name))),
             Err(error) if says_no(&error) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
     /// The run that logged the version; `None` where there is none, or none that may be read.
-    async fn run_of(&self, found: &wire::ModelVersion, source: &str) -> Result<Option<Run>, RegistryError> {
+    async fn run_of(
+        &self,
+        found: &wire::ModelVersion,
+        source: &str,
+    ) -> Result<Option<Run>, RegistryError> {
         let named = found.run_id.clone().filter(|id| source::is_id(id));
         let run_id = match (named, source::logged_model(source)) {
             (Some(id), _) => Some(id),
@@ -258,14 +344,18 @@ impl Registry {
 
     pub(super) async fn run(&self, run_id: &str) -> Result<Run, RegistryError> {
         let answer: wire::RunAnswer = self
-            .ask_json(&Ask::get(&["api/2.0/mlflow/runs/get"], &[("run_id", run_id)]).limit(super::client::PAGE_ANSWER))
+            .ask_json(
+                &Ask::get(&["api/2.0/mlflow/runs/get"], &[("run_id", run_id)])
+                    .limit(super::client::PAGE_ANSWER),
+            )
             .await?;
         Ok(Run(answer.run.unwrap_or_default()))
     }
 
     async fn logged_model(&self, id: &str) -> Result<wire::LoggedModel, RegistryError> {
-        let answer: wire::LoggedModelAnswer =
-            self.ask_json(&Ask::get(&["api/2.0/mlflow/logged-models", id], &[])).await?;
+        let answer: wire::LoggedModelAnswer = self
+            .ask_json(&Ask::get(&["api/2.0/mlflow/logged-models", id], &[]))
+            .await?;
         Ok(answer.model.unwrap_or_default())
     }
 }
@@ -286,7 +376,10 @@ fn says_no(error: &RegistryError) -> bool {
         error,
         RegistryError::Refused { .. }
             | RegistryError::Forbidden { .. }
-            | RegistryError::NotMlflow { status: 404 | 405, .. }
+            | RegistryError::NotMlflow {
+                status: 404 | 405,
+                ..
+            }
     )
 }
 
@@ -294,14 +387,26 @@ fn says_no(error: &RegistryError) -> bool {
 fn registration_problem(found: &wire::ModelVersion) -> Option<String> {
     let why = found.status_message.as_deref().unwrap_or_default();
     match found.status.as_deref() {
-        Some("FAILED_REGISTRATION") => Some(format!("MLflow says that the version's registration failed: {why}")),
-        Some("PENDING_REGISTRATION") => Some("MLflow says that the version's registration is not finished".to_owned()),
+        Some("FAILED_REGISTRATION") => Some(format!(
+            "MLflow says that the version's registration failed: {why}"
+        )),
+        Some("PENDING_REGISTRATION") => {
+            Some("MLflow says that the version's registration is not finished".to_owned())
+        }
         _ => None,
     }
 }
 
 /// The source as it may be shown: without control characters, and not at all where it holds a password.
 fn visible_source(source: &str) -> String {
-    let shown: String = source.chars().filter(|c| !c.is_control()).take(4096).collect();
-    if source::has_password(&shown) { String::new() } else { shown }
+    let shown: String = source
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(4096)
+        .collect();
+    if source::has_password(&shown) {
+        String::new()
+    } else {
+        shown
+    }
 }

@@ -79,7 +79,10 @@ impl Registry {
                 return Ok(webhooks);
             }
         }
-        Err(RegistryError::invalid(&self.place(&[ROUTE]), "a list of webhooks without an end"))
+        Err(RegistryError::invalid(
+            &self.place(&[ROUTE]),
+            "a list of webhooks without an end",
+        ))
     }
 
     /// Makes a webhook, and answers its id.
@@ -87,8 +90,15 @@ impl Registry {
     /// # Errors
     /// Where the registry cannot be asked, or refuses.
     pub async fn create_webhook(&self, wanted: WantedWebhook<'_>) -> Result<String, RegistryError> {
-        let made = self.write_webhook(&Ask::change(Method::POST, &[ROUTE], body(wanted, true)), wanted.secret).await?;
-        made.ok_or_else(|| RegistryError::invalid(&self.place(&[ROUTE]), "a new webhook without an id"))
+        let made = self
+            .write_webhook(
+                &Ask::change(Method::POST, &[ROUTE], body(wanted, true)),
+                wanted.secret,
+            )
+            .await?;
+        made.ok_or_else(|| {
+            RegistryError::invalid(&self.place(&[ROUTE]), "a new webhook without an id")
+        })
     }
 
     /// Makes a webhook what it should be; the secret only where that is asked for.
@@ -102,7 +112,12 @@ impl Registry {
         with_secret: bool,
     ) -> Result<(), RegistryError> {
         let path = [ROUTE, id];
-        self.write_webhook(&Ask::change(Method::PATCH, &path, body(wanted, with_secret)), wanted.secret).await.map(drop)
+        self.write_webhook(
+            &Ask::change(Method::PATCH, &path, body(wanted, with_secret)),
+            wanted.secret,
+        )
+        .await
+        .map(drop)
     }
 
     /// Deletes a webhook; deleting one that does not exist is well.
@@ -110,7 +125,10 @@ impl Registry {
     /// # Errors
     /// Where the registry cannot be asked, or refuses.
     pub async fn delete_webhook(&self, id: &str) -> Result<(), RegistryError> {
-        match self.ask_json::<Value>(&Ask::change(Method::DELETE, &[ROUTE, id], json!({}))).await {
+        match self
+            .ask_json::<Value>(&Ask::change(Method::DELETE, &[ROUTE, id], json!({})))
+            .await
+        {
             Err(error) if error.is_not_found() => Ok(()),
             outcome => outcome.map(drop),
         }
@@ -121,27 +139,41 @@ impl Registry {
     /// # Errors
     /// Where the registry cannot be asked, or refuses.
     pub async fn try_webhook(&self, id: &str) -> Result<Trial, RegistryError> {
-        let answer: wire::TrialAnswer =
-            self.ask_json(&Ask::change(Method::POST, &[ROUTE, id, "test"], json!({}))).await?;
+        let answer: wire::TrialAnswer = self
+            .ask_json(&Ask::change(Method::POST, &[ROUTE, id, "test"], json!({})))
+            .await?;
         let result = answer.result.unwrap_or_default();
         Ok(match result.response_status {
             _ if result.success => Trial::Arrived,
-            Some(wire::Number(status)) if status > 0 => Trial::Answered(u16::try_from(status).unwrap_or_default()),
+            Some(wire::Number(status)) if status > 0 => {
+                Trial::Answered(u16::try_from(status).unwrap_or_default())
+            }
             _ => Trial::Failed(self.clean(innermost(&result.error_message.unwrap_or_default()))),
         })
     }
 
     /// The id that the answer names. What MLflow refuses with may hold what was sent, so the secret is taken out here.
-    async fn write_webhook(&self, ask: &Ask<'_>, secret: &str) -> Result<Option<String>, RegistryError> {
+    async fn write_webhook(
+        &self,
+        ask: &Ask<'_>,
+        secret: &str,
+    ) -> Result<Option<String>, RegistryError> {
         let answer: Result<wire::WebhookAnswer, _> = self.ask_json(ask).await;
         let answer = answer.map_err(|error| error.without(secret))?;
-        Ok(answer.webhook.and_then(|webhook| webhook.id).filter(|id| is_id(id)))
+        Ok(answer
+            .webhook
+            .and_then(|webhook| webhook.id)
+            .filter(|id| is_id(id)))
     }
 }
 
 fn body(wanted: WantedWebhook<'_>, with_secret: bool) -> Value {
-    let events: Vec<_> = EVENTS.iter().map(|(entity, action)| json!({"entity": entity, "action": action})).collect();
-    let mut body = json!({"name": wanted.name, "url": wanted.url, "events": events, "status": "ACTIVE"});
+    let events: Vec<_> = EVENTS
+        .iter()
+        .map(|(entity, action)| json!({"entity": entity, "action": action}))
+        .collect();
+    let mut body =
+        json!({"name": wanted.name, "url": wanted.url, "events": events, "status": "ACTIVE"});
     if with_secret {
         body["secret"] = wanted.secret.into();
     }
@@ -153,7 +185,9 @@ fn read(webhook: wire::Webhook) -> Option<Webhook> {
     let id = webhook.id.filter(|id| is_id(id))?;
     let heard = |event: wire::WebhookEvent| Some((event.entity?, event.action?));
     let events: BTreeSet<_> = webhook.events.into_iter().filter_map(heard).collect();
-    let wanted = EVENTS.iter().map(|(entity, action)| ((*entity).to_owned(), (*action).to_owned()));
+    let wanted = EVENTS
+        .iter()
+        .map(|(entity, action)| ((*entity).to_owned(), (*action).to_owned()));
     let is_active = webhook.status.is_none_or(|status| status == "ACTIVE");
     Some(Webhook {
         id,
@@ -174,8 +208,10 @@ mod tests {
     use super::*;
 
     fn shown(events: &[(&str, &str)], status: Option<&str>) -> Option<Webhook> {
-        let events: Vec<_> =
-            events.iter().map(|(entity, action)| json!({"entity": entity, "action": action})).collect();
+        let events: Vec<_> = events
+            .iter()
+            .map(|(entity, action)| json!({"entity": entity, "action": action}))
+            .collect();
         let webhook = json!({"webhook_id": "a-1", "name": "n", "url": "http://x/", "events": events, "status": status});
         read(serde_json::from_value(webhook).unwrap())
     }
@@ -193,13 +229,23 @@ mod tests {
     #[test]
     fn the_innermost_cause_is_told() {
         let words = r#"Failed to test webhook: ConnectionError(MaxRetryError('… (Caused by NewConnectionError("…: [Errno 111] Connection refused"))'))"#;
-        assert_eq!(innermost(words), r#"NewConnectionError("…: [Errno 111] Connection refused"#);
+        assert_eq!(
+            innermost(words),
+            r#"NewConnectionError("…: [Errno 111] Connection refused"#
+        );
         assert_eq!(innermost("plain"), "plain");
     }
 
     #[test]
     fn an_id_that_would_lead_elsewhere_is_none() {
-        for id in ["", "../registered-models", "a/b", "a?b", "a b", &"a".repeat(257)] {
+        for id in [
+            "",
+            "../registered-models",
+            "a/b",
+            "a?b",
+            "a b",
+            &"a".repeat(257),
+        ] {
             assert!(!is_id(id), "{id}");
         }
         assert!(is_id("68fff168-ad1b-4e6c-919a-7e537ca1d7b8"));
@@ -207,7 +253,11 @@ mod tests {
 
     #[test]
     fn the_secret_is_sent_only_where_it_is_meant_to_be() {
-        let wanted = WantedWebhook { name: "n", url: "u", secret: "s3cr3t" };
+        let wanted = WantedWebhook {
+            name: "n",
+            url: "u",
+            secret: "s3cr3t",
+        };
         assert!(!body(wanted, false).to_string().contains("s3cr3t"));
         assert_eq!(body(wanted, true)["secret"], "s3cr3t");
     }

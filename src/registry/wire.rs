@@ -292,9 +292,8 @@ impl MetricValue {
             // MLflow keeps infinity as the greatest double.
             Self::Number(number) if *number >= 1.797_693_134_862_315e308 => "Infinity".to_owned(),
             Self::Number(number) if *number <= -1.797_693_134_862_315e308 => "-Infinity".to_owned(),
-            Self::Number(number) => {
-                serde_json::Number::from_f64(*number).map_or_else(|| "NaN".to_owned(), |n| n.to_string())
-            }
+            Self::Number(number) => serde_json::Number::from_f64(*number)
+                .map_or_else(|| "NaN".to_owned(), |n| n.to_string()),
         }
     }
 }
@@ -307,7 +306,9 @@ impl<'de> Deserialize<'de> for Number {
             serde_json::Value::String(text) => text.parse().ok(),
             _ => None,
         };
-        number.map(Self).ok_or_else(|| D::Error::custom("a whole number was expected"))
+        number
+            .map(Self)
+            .ok_or_else(|| D::Error::custom("a whole number was expected"))
     }
 }
 
@@ -322,19 +323,25 @@ impl<'de> Deserialize<'de> for Word {
 }
 
 /// A list; `null` stands for an empty one.
-fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
     Ok(Option::<Vec<T>>::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// The number of a version: digits only, and not so many that they cannot be compared.
 pub(super) fn version_number(version: &str) -> Option<u64> {
-    let digits = !version.is_empty() && version.len() <= 19 && version.bytes().all(|byte| byte.is_ascii_digit());
+    let digits = !version.is_empty()
+        && version.len() <= 19
+        && version.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| version.parse().ok()).flatten()
 }
 
 /// The moment that a count of milliseconds names.
 pub(super) fn moment(number: Option<Number>) -> Option<jiff::Timestamp> {
-    number.filter(|Number(ms)| *ms > 0).and_then(|Number(ms)| jiff::Timestamp::from_millisecond(ms).ok())
+    number
+        .filter(|Number(ms)| *ms > 0)
+        .and_then(|Number(ms)| jiff::Timestamp::from_millisecond(ms).ok())
 }
 
 #[cfg(test)]
@@ -352,7 +359,12 @@ mod tests {
 
     #[test]
     fn metrics_are_text_whatever_they_came_as() -> Result<(), serde_json::Error> {
-        let cases = [("0.51", "0.51"), ("5", "5.0"), ("\"NaN\"", "NaN"), ("1.7976931348623157e+308", "Infinity")];
+        let cases = [
+            ("0.51", "0.51"),
+            ("5", "5.0"),
+            ("\"NaN\"", "NaN"),
+            ("1.7976931348623157e+308", "Infinity"),
+        ];
         let more = [
             ("-1.7976931348623157e308", "-Infinity"),
             ("\"Infinity\"", "Infinity"),
@@ -368,7 +380,16 @@ mod tests {
     #[test]
     fn only_digits_number_a_version() {
         assert_eq!(version_number("12"), Some(12));
-        for wrong in ["", "a", "-1", "1.0", "１", "12345678901234567890", "+1", " 1"] {
+        for wrong in [
+            "",
+            "a",
+            "-1",
+            "1.0",
+            "１",
+            "12345678901234567890",
+            "+1",
+            " 1",
+        ] {
             assert_eq!(version_number(wrong), None, "{wrong}");
         }
     }

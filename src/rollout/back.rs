@@ -43,16 +43,32 @@ pub fn candidates(status: &AliasBindingStatus, failed: &[FailedVersion]) -> Vec<
         seen.push(key);
         good.extend(
             was_good(entry)
-                .then(|| candidate(&entry.version, entry.artifact_uri.as_ref(), entry.run_id.as_ref()))
+                .then(|| {
+                    candidate(
+                        &entry.version,
+                        entry.artifact_uri.as_ref(),
+                        entry.run_id.as_ref(),
+                    )
+                })
                 .flatten(),
         );
     }
-    if let Some(last) =
-        status.last_good.as_ref().filter(|last| !seen.contains(&(last.version.as_str(), last.artifact_uri.as_deref())))
+    if let Some(last) = status
+        .last_good
+        .as_ref()
+        .filter(|last| !seen.contains(&(last.version.as_str(), last.artifact_uri.as_deref())))
     {
-        good.extend(candidate(&last.version, last.artifact_uri.as_ref(), last.run_id.as_ref()));
+        good.extend(candidate(
+            &last.version,
+            last.artifact_uri.as_ref(),
+            last.run_id.as_ref(),
+        ));
     }
-    good.retain(|each| !failed.iter().any(|failed| is_same(failed, &each.version, Some(&each.artifact_uri))));
+    good.retain(|each| {
+        !failed
+            .iter()
+            .any(|failed| is_same(failed, &each.version, Some(&each.artifact_uri)))
+    });
     good
 }
 
@@ -64,8 +80,16 @@ fn has_failed(entry: &HistoryEntry) -> bool {
     matches!(entry.outcome, Outcome::Failed | Outcome::RolledBack)
 }
 
-fn candidate(version: &str, artifact_uri: Option<&String>, run_id: Option<&String>) -> Option<Candidate> {
-    Some(Candidate { version: version.to_owned(), artifact_uri: artifact_uri?.clone(), run_id: run_id.cloned() })
+fn candidate(
+    version: &str,
+    artifact_uri: Option<&String>,
+    run_id: Option<&String>,
+) -> Option<Candidate> {
+    Some(Candidate {
+        version: version.to_owned(),
+        artifact_uri: artifact_uri?.clone(),
+        run_id: run_id.cloned(),
+    })
 }
 
 /// Whether a failed version is this one.
@@ -107,7 +131,10 @@ impl Candidate {
 /// The version that is lost when there is nowhere to go back to: the last good one, else the one that is wanted.
 #[must_use]
 pub fn lost_version(binding: &AliasBinding, wanted: Option<&ModelVersion>) -> Option<GoodVersion> {
-    let last_good = binding.status.as_ref().and_then(|status| status.last_good.clone());
+    let last_good = binding
+        .status
+        .as_ref()
+        .and_then(|status| status.last_good.clone());
     last_good.or_else(|| {
         wanted.map(|version| GoodVersion {
             version: version.version.clone(),
@@ -122,7 +149,11 @@ pub fn lost_version(binding: &AliasBinding, wanted: Option<&ModelVersion>) -> Op
 /// What can train a version again.
 #[must_use]
 pub fn lineage(version: &ModelVersion) -> Lineage {
-    Lineage { code: version.code.clone(), parameters: version.parameters.clone(), datasets: version.datasets.clone() }
+    Lineage {
+        code: version.code.clone(),
+        parameters: version.parameters.clone(),
+        datasets: version.datasets.clone(),
+    }
 }
 
 /// What MLflow did not record of a training.
@@ -130,15 +161,25 @@ pub fn lineage(version: &ModelVersion) -> Lineage {
 pub fn missing(lost: &GoodVersion) -> Vec<String> {
     let code = lost.lineage.code.as_ref();
     let recorded = [
-        ("repository", code.is_some_and(|code| code.repository.is_some())),
+        (
+            "repository",
+            code.is_some_and(|code| code.repository.is_some()),
+        ),
         ("commit", code.is_some_and(|code| code.commit.is_some())),
         ("branch", code.is_some_and(|code| code.branch.is_some())),
-        ("entry point", code.is_some_and(|code| code.entry_point.is_some())),
+        (
+            "entry point",
+            code.is_some_and(|code| code.entry_point.is_some()),
+        ),
         ("run", lost.run_id.is_some()),
         ("parameters", !lost.lineage.parameters.is_empty()),
         ("datasets", !lost.lineage.datasets.is_empty()),
     ];
-    recorded.into_iter().filter(|(_, present)| !present).map(|(name, _)| name.to_owned()).collect()
+    recorded
+        .into_iter()
+        .filter(|(_, present)| !present)
+        .map(|(name, _)| name.to_owned())
+        .collect()
 }
 
 /// What can train a version again, as one sentence.
@@ -154,7 +195,14 @@ pub fn retrain_sentence(lost: &GoodVersion) -> String {
         ("run", lost.run_id.clone()),
         (
             "parameters",
-            pairs(lost.lineage.parameters.iter().take(8).map(|(name, value)| format!("{name}={value}")).collect()),
+            pairs(
+                lost.lineage
+                    .parameters
+                    .iter()
+                    .take(8)
+                    .map(|(name, value)| format!("{name}={value}"))
+                    .collect(),
+            ),
         ),
         (
             "datasets",
@@ -168,14 +216,27 @@ pub fn retrain_sentence(lost: &GoodVersion) -> String {
             ),
         ),
     ];
-    let known: Vec<String> = facts.into_iter().filter_map(|(name, fact)| Some(format!("{name} {}", fact?))).collect();
+    let known: Vec<String> = facts
+        .into_iter()
+        .filter_map(|(name, fact)| Some(format!("{name} {}", fact?)))
+        .collect();
     let missing = missing(lost);
-    let gap =
-        if missing.is_empty() { String::new() } else { format!("; MLflow recorded no {}", missing.join(", no ")) };
+    let gap = if missing.is_empty() {
+        String::new()
+    } else {
+        format!("; MLflow recorded no {}", missing.join(", no "))
+    };
     if known.is_empty() {
-        return format!("nothing is known that could train version {} again{gap}", lost.version);
+        return format!(
+            "nothing is known that could train version {} again{gap}",
+            lost.version
+        );
     }
-    format!("to train version {} again: {}{gap}", lost.version, known.join(", "))
+    format!(
+        "to train version {} again: {}{gap}",
+        lost.version,
+        known.join(", ")
+    )
 }
 
 #[cfg(test)]
@@ -191,17 +252,25 @@ mod tests {
     }
 
     fn status(history: Value, last_good: Value) -> AliasBindingStatus {
-        serde_json::from_value(json!({"history": history, "lastGood": last_good})).expect("a status")
+        serde_json::from_value(json!({"history": history, "lastGood": last_good}))
+            .expect("a status")
     }
 
     fn versions(candidates: &[Candidate]) -> Vec<&str> {
-        candidates.iter().map(|candidate| candidate.version.as_str()).collect()
+        candidates
+            .iter()
+            .map(|candidate| candidate.version.as_str())
+            .collect()
     }
 
     fn three_good() -> Vec<Candidate> {
         candidates(
             &status(
-                json!([entry("3", "Superseded", true), entry("2", "Superseded", true), entry("1", "Superseded", true)]),
+                json!([
+                    entry("3", "Superseded", true),
+                    entry("2", "Superseded", true),
+                    entry("1", "Superseded", true)
+                ]),
                 Value::Null,
             ),
             &[],
@@ -227,7 +296,11 @@ mod tests {
     }
 
     fn to(version: &str) -> Back {
-        Back::To(Candidate { version: version.into(), artifact_uri: format!("s3://m/{version}"), run_id: None })
+        Back::To(Candidate {
+            version: version.into(),
+            artifact_uri: format!("s3://m/{version}"),
+            run_id: None,
+        })
     }
 
     #[test]
@@ -241,46 +314,75 @@ mod tests {
             entry("2", "Superseded", true),
             entry("3", "Superseded", true)
         ]);
-        assert_eq!(versions(&candidates(&status(history, Value::Null), &[])), ["3", "2"]);
+        assert_eq!(
+            versions(&candidates(&status(history, Value::Null), &[])),
+            ["3", "2"]
+        );
     }
 
     #[test]
     fn the_last_good_version_is_a_candidate_also_when_the_ledger_has_forgotten_it() {
-        let status = status(json!([entry("6", "Failed", false)]), json!({"version": "1", "artifactURI": "s3://m/1"}));
+        let status = status(
+            json!([entry("6", "Failed", false)]),
+            json!({"version": "1", "artifactURI": "s3://m/1"}),
+        );
         assert_eq!(versions(&candidates(&status, &[])), ["1"]);
     }
 
     #[test]
     fn a_version_that_is_held_back_is_no_candidate() {
-        let failed: FailedVersion = serde_json::from_value(json!({"version": "1", "artifactURI": "s3://m/1",
+        let failed: FailedVersion =
+            serde_json::from_value(json!({"version": "1", "artifactURI": "s3://m/1",
             "reason": "CrashLoop", "message": "", "since": NOW}))
-        .expect("a failed version");
-        let status =
-            status(json!([entry("1", "Superseded", true)]), json!({"version": "1", "artifactURI": "s3://m/1"}));
+            .expect("a failed version");
+        let status = status(
+            json!([entry("1", "Superseded", true)]),
+            json!({"version": "1", "artifactURI": "s3://m/1"}),
+        );
         assert!(candidates(&status, &[failed]).is_empty());
     }
 
     #[test]
     fn rule_5_the_newest_readable_one_is_chosen_and_the_next_older_where_it_is_gone() {
         assert_eq!(chosen([answer("3", Answer::Readable)]), to("3"));
-        assert_eq!(chosen([answer("3", gone()), answer("2", Answer::Readable)]), to("2"));
+        assert_eq!(
+            chosen([answer("3", gone()), answer("2", Answer::Readable)]),
+            to("2")
+        );
     }
 
     #[test]
     fn rule_5_what_is_not_known_yet_is_asked_first() {
-        assert_eq!(chosen([answer("3", gone())]), Back::Ask(answer("2", gone()).0));
+        assert_eq!(
+            chosen([answer("3", gone())]),
+            Back::Ask(answer("2", gone()).0)
+        );
     }
 
     #[test]
     fn rule_5_a_store_that_cannot_be_asked_hinders_no_rollback() {
         let silent = || Answer::Silent("timed out".into());
-        assert_eq!(chosen([answer("3", silent()), answer("2", silent()), answer("1", gone())]), to("3"));
-        assert_eq!(chosen([answer("3", silent()), answer("2", Answer::Readable)]), to("2"));
+        assert_eq!(
+            chosen([
+                answer("3", silent()),
+                answer("2", silent()),
+                answer("1", gone())
+            ]),
+            to("3")
+        );
+        assert_eq!(
+            chosen([answer("3", silent()), answer("2", Answer::Readable)]),
+            to("2")
+        );
     }
 
     #[test]
     fn rule_5_where_all_are_gone_there_is_nowhere_to_go_back_to() {
-        let Back::Nowhere(why) = chosen([answer("3", gone()), answer("2", gone()), answer("1", gone())]) else {
+        let Back::Nowhere(why) = chosen([
+            answer("3", gone()),
+            answer("2", gone()),
+            answer("1", gone()),
+        ]) else {
             panic!("somewhere")
         };
         assert_eq!(why.len(), 3);

@@ -30,8 +30,10 @@ fn plain() -> AliasBinding {
 }
 
 fn model(champion: Option<&str>, ready: (&str, &str)) -> RegisteredModel {
-    let aliases: Vec<Value> =
-        champion.iter().map(|version| json!({"name": "champion", "version": version, "since": NOW})).collect();
+    let aliases: Vec<Value> = champion
+        .iter()
+        .map(|version| json!({"name": "champion", "version": version, "since": NOW}))
+        .collect();
     let version = |number: &str| json!({"version": number, "artifactURI": format!("s3://m/{number}"), "runID": format!("r{number}")});
     serde_json::from_value(json!({
         "apiVersion": "pointsman.dev/v1alpha1", "kind": "RegisteredModel", "metadata": {"name": "nyc-taxi"},
@@ -49,7 +51,10 @@ fn mirrored(champion: &str) -> RegisteredModel {
 /// A Deployment that holds a version, written by a manager; every other field as a user would write it.
 fn workload(version: Option<&str>, manager: &str, extra_env: Value) -> Workload {
     let mut env = extra_env.as_array().cloned().unwrap_or_default();
-    let mut names: Vec<String> = env.iter().filter_map(|each| each["name"].as_str().map(str::to_owned)).collect();
+    let mut names: Vec<String> = env
+        .iter()
+        .filter_map(|each| each["name"].as_str().map(str::to_owned))
+        .collect();
     let mut template = json!({"labels": {"pointsman.dev/binding": "taxi"}, "annotations": {}});
     let mut annotations = json!({});
     if let Some(version) = version {
@@ -64,17 +69,23 @@ fn workload(version: Option<&str>, manager: &str, extra_env: Value) -> Workload 
             ("MLFLOW_MODEL_URI", &full),
             ("MLFLOW_TRACKING_URI", "http://mlflow"),
         ];
-        env.extend(ours.iter().map(|(name, value)| json!({"name": name, "value": value})));
+        env.extend(
+            ours.iter()
+                .map(|(name, value)| json!({"name": name, "value": value})),
+        );
         names.extend(ours.iter().map(|(name, _)| (*name).to_owned()));
         template["annotations"] = json!({"pointsman.dev/model-version": version});
-        annotations = json!({"kubernetes.io/change-cause": format!("nyc-taxi version {version} (champion)")});
+        annotations =
+            json!({"kubernetes.io/change-cause": format!("nyc-taxi version {version} (champion)")});
     }
-    let owned: serde_json::Map<String, Value> =
-        names.iter().map(|name| (format!("k:{{\"name\":\"{name}\"}}"), json!({"f:value": {}}))).collect();
-    let mut fields =
-        json!({"f:spec": {"f:template": {"f:spec": {"f:containers": {"k:{\"name\":\"server\"}": {"f:env": owned}}}}}});
+    let owned: serde_json::Map<String, Value> = names
+        .iter()
+        .map(|name| (format!("k:{{\"name\":\"{name}\"}}"), json!({"f:value": {}})))
+        .collect();
+    let mut fields = json!({"f:spec": {"f:template": {"f:spec": {"f:containers": {"k:{\"name\":\"server\"}": {"f:env": owned}}}}}});
     if version.is_some() {
-        fields["f:spec"]["f:template"]["f:metadata"] = json!({"f:annotations": {"f:pointsman.dev/model-version": {}}});
+        fields["f:spec"]["f:template"]["f:metadata"] =
+            json!({"f:annotations": {"f:pointsman.dev/model-version": {}}});
     }
     let workload: Workload = serde_json::from_value(json!({
         "metadata": {"name": "server", "resourceVersion": "1", "annotations": annotations, "labels": {"pointsman.dev/binding": "taxi"},
@@ -88,9 +99,19 @@ fn ours(version: &str) -> Workload {
     workload(Some(version), "pointsman", json!([]))
 }
 
-fn decision(binding: &AliasBinding, model: &RegisteredModel, workload: Option<&Workload>) -> Decision {
+fn decision(
+    binding: &AliasBinding,
+    model: &RegisteredModel,
+    workload: Option<&Workload>,
+) -> Decision {
     let readable = ["1", "2"].map(|version| (asked(version, false), Answer::Readable));
-    decision_with(binding, model, workload, &[], &readable.into_iter().chain(other_artifact()).collect())
+    decision_with(
+        binding,
+        model,
+        workload,
+        &[],
+        &readable.into_iter().chain(other_artifact()).collect(),
+    )
 }
 
 fn decision_with(
@@ -101,7 +122,14 @@ fn decision_with(
     evidence: &Evidence,
 ) -> Decision {
     let resolution = resolve(binding, Some(model));
-    let observed = Observed { resolution: &resolution, workload, pods, claim: None, template_changed: false, evidence };
+    let observed = Observed {
+        resolution: &resolution,
+        workload,
+        pods,
+        claim: None,
+        template_changed: false,
+        evidence,
+    };
     decide(binding, &observed, now())
 }
 
@@ -115,7 +143,10 @@ fn asked(version: &str, must_exist: bool) -> Question {
 }
 
 fn other_artifact() -> Evidence {
-    let question = Question { artifact_uri: "s3://other/1".into(), ..asked("1", false) };
+    let question = Question {
+        artifact_uri: "s3://other/1".into(),
+        ..asked("1", false)
+    };
     Evidence::from([(question, Answer::Readable)])
 }
 
@@ -139,10 +170,17 @@ fn two_after_one() -> Value {
 fn failed_two(spec: Value) -> AliasBinding {
     let mut binding = binding(spec, two_after_one());
     let pod = crash_loop();
-    let decision = decision_with(&binding, &mirrored("2"), Some(&ours("2")), &[&pod], &Evidence::new());
+    let decision = decision_with(
+        &binding,
+        &mirrored("2"),
+        Some(&ours("2")),
+        &[&pod],
+        &Evidence::new(),
+    );
     let status = binding.status.as_mut().expect("a status");
     status.held_back = decision.held_back;
-    (status.history[0].outcome, status.wanted) = (crate::api::alias_binding::Outcome::Failed, Some("2".into()));
+    (status.history[0].outcome, status.wanted) =
+        (crate::api::alias_binding::Outcome::Failed, Some("2".into()));
     binding
 }
 
@@ -172,7 +210,9 @@ fn after(version: &str) -> Value {
 #[test]
 fn rule_1_the_alias_resolves_to_one_version_with_its_artifact() {
     let decision = decision(&plain(), &mirrored("2"), Some(&ours("1")));
-    let Action::Apply(injection) = decision.action else { panic!("{decision:?}") };
+    let Action::Apply(injection) = decision.action else {
+        panic!("{decision:?}")
+    };
     assert_eq!(injection.env["MODEL_URI"], "s3://m/2");
     assert_eq!(injection.env["MLFLOW_MODEL_URI"], "models:/nyc-taxi/2");
 }
@@ -180,13 +220,20 @@ fn rule_1_the_alias_resolves_to_one_version_with_its_artifact() {
 #[test]
 fn rule_1_the_same_number_with_another_artifact_is_another_version() {
     let mut made_again = mirrored("1");
-    made_again.status.as_mut().expect("a status").versions[0].artifact_uri = Some("s3://other/1".into());
-    assert_eq!(applied(&decision(&plain(), &made_again, Some(&ours("1")))), Some("1"));
+    made_again.status.as_mut().expect("a status").versions[0].artifact_uri =
+        Some("s3://other/1".into());
+    assert_eq!(
+        applied(&decision(&plain(), &made_again, Some(&ours("1")))),
+        Some("1")
+    );
 }
 
 #[test]
 fn rule_2_what_is_as_wanted_already_is_settled() {
-    assert_eq!(decision(&plain(), &mirrored("2"), Some(&ours("2"))).action, Action::Settled);
+    assert_eq!(
+        decision(&plain(), &mirrored("2"), Some(&ours("2"))).action,
+        Action::Settled
+    );
 }
 
 #[test]
@@ -195,35 +242,67 @@ fn rule_3_whatever_cannot_be_resolved_leaves_the_workload_alone() {
         (model(None, ("True", "Mirrored")), Reason::AliasNotFound),
         (mirrored("9"), Reason::VersionNotFound),
         (mirrored("3"), Reason::ArtifactUnavailable),
-        (model(Some("2"), ("False", "ModelNotFound")), Reason::ModelNotFound),
-        (model(Some("2"), ("False", "RegistryUnreachable")), Reason::RegistryUnreachable),
-        (model(Some("2"), ("False", "RegistryRefused")), Reason::RegistryRefused),
-        (model(Some("2"), ("False", "CredentialsNotFound")), Reason::CredentialsNotFound),
+        (
+            model(Some("2"), ("False", "ModelNotFound")),
+            Reason::ModelNotFound,
+        ),
+        (
+            model(Some("2"), ("False", "RegistryUnreachable")),
+            Reason::RegistryUnreachable,
+        ),
+        (
+            model(Some("2"), ("False", "RegistryRefused")),
+            Reason::RegistryRefused,
+        ),
+        (
+            model(Some("2"), ("False", "CredentialsNotFound")),
+            Reason::CredentialsNotFound,
+        ),
     ];
     for (model, reason) in rows {
-        assert_eq!(left(&decision(&plain(), &model, Some(&ours("1")))), Some(reason));
+        assert_eq!(
+            left(&decision(&plain(), &model, Some(&ours("1")))),
+            Some(reason)
+        );
     }
 }
 
 #[test]
 fn rule_3_an_outage_settles_what_runs_already() {
     let outage = model(Some("2"), ("False", "RegistryUnreachable"));
-    assert_eq!(decision(&plain(), &outage, Some(&ours("2"))).action, Action::Settled);
+    assert_eq!(
+        decision(&plain(), &outage, Some(&ours("2"))).action,
+        Action::Settled
+    );
 }
 
 #[test]
 fn rule_4_back_is_as_direct_as_forward() {
     let status = after("2");
-    assert_eq!(applied(&decision(&binding(json!({}), status), &mirrored("1"), Some(&ours("2")))), Some("1"));
+    assert_eq!(
+        applied(&decision(
+            &binding(json!({}), status),
+            &mirrored("1"),
+            Some(&ours("2"))
+        )),
+        Some("1")
+    );
 }
 
 #[test]
 fn rule_7_a_persons_undo_is_held_and_remembered() {
     let undone = workload(Some("1"), "kubectl", json!([]));
-    let decision = decision(&binding(json!({}), after("2")), &mirrored("2"), Some(&undone));
+    let decision = decision(
+        &binding(json!({}), after("2")),
+        &mirrored("2"),
+        Some(&undone),
+    );
     assert_eq!(left(&decision), Some(Reason::Held));
     let hold = decision.hold.expect("a hold");
-    assert_eq!((hold.wanted.version.as_str(), hold.manager.as_str()), ("2", "kubectl"));
+    assert_eq!(
+        (hold.wanted.version.as_str(), hold.manager.as_str()),
+        ("2", "kubectl")
+    );
 }
 
 #[test]
@@ -232,7 +311,10 @@ fn rule_7_a_hold_ends_when_the_alias_moves() {
     let mut status = after("1");
     status["hold"] = json!({"wanted": {"version": "9", "artifactURI": "s3://m/9"}, "manager": "kubectl", "since": NOW});
     let decision = decision(&binding(json!({}), status), &mirrored("2"), Some(&undone));
-    assert_eq!((applied(&decision), decision.hold.clone()), (Some("2"), None));
+    assert_eq!(
+        (applied(&decision), decision.hold.clone()),
+        (Some("2"), None)
+    );
 }
 
 #[test]
@@ -241,39 +323,71 @@ fn rule_7_an_old_hold_against_another_version_hides_no_new_undo() {
     let mut status = after("2");
     status["hold"] = json!({"wanted": {"version": "9", "artifactURI": "s3://m/9"}, "manager": "kubectl", "since": NOW});
     let decision = decision(&binding(json!({}), status), &mirrored("2"), Some(&undone));
-    assert_eq!(decision.hold.map(|hold| hold.wanted.version).as_deref(), Some("2"));
+    assert_eq!(
+        decision.hold.map(|hold| hold.wanted.version).as_deref(),
+        Some("2")
+    );
 }
 
 #[test]
 fn rule_7_a_hold_ends_when_a_person_resumes() {
     let undone = workload(Some("1"), "kubectl", json!([]));
     let mut binding = binding(json!({}), after("2"));
-    binding.metadata.annotations = Some([("pointsman.dev/resume-requested-at".to_owned(), "1".to_owned())].into());
-    assert_eq!(applied(&decision(&binding, &mirrored("2"), Some(&undone))), Some("2"));
+    binding.metadata.annotations = Some(
+        [(
+            "pointsman.dev/resume-requested-at".to_owned(),
+            "1".to_owned(),
+        )]
+        .into(),
+    );
+    assert_eq!(
+        applied(&decision(&binding, &mirrored("2"), Some(&undone))),
+        Some("2")
+    );
 }
 
 #[test]
 fn rule_7_an_undo_while_nothing_can_be_resolved_is_held_when_the_alias_is_back() {
-    let running_two = json!({"history": [entry("2", "Live", true, false), entry("1", "Superseded", true, true)]});
-    for lost in [model(None, ("True", "Mirrored")), model(Some("2"), ("False", "ModelNotFound"))] {
-        for undone in
-            [workload(Some("1"), "kubectl", json!([])), workload(None, "kubectl-client-side-apply", json!([]))]
-        {
-            let seen = summarized(&binding(json!({}), running_two.clone()), &lost, &undone, &Evidence::new());
-            assert_eq!(left(&decision(&seen, &mirrored("2"), Some(&undone))), Some(Reason::Held));
-            assert_eq!(applied(&decision(&seen, &mirrored("1"), Some(&undone))).is_some(), undone.version().is_none());
+    let running_two =
+        json!({"history": [entry("2", "Live", true, false), entry("1", "Superseded", true, true)]});
+    for lost in [
+        model(None, ("True", "Mirrored")),
+        model(Some("2"), ("False", "ModelNotFound")),
+    ] {
+        for undone in [
+            workload(Some("1"), "kubectl", json!([])),
+            workload(None, "kubectl-client-side-apply", json!([])),
+        ] {
+            let seen = summarized(
+                &binding(json!({}), running_two.clone()),
+                &lost,
+                &undone,
+                &Evidence::new(),
+            );
+            assert_eq!(
+                left(&decision(&seen, &mirrored("2"), Some(&undone))),
+                Some(Reason::Held)
+            );
+            assert_eq!(
+                applied(&decision(&seen, &mirrored("1"), Some(&undone))).is_some(),
+                undone.version().is_none()
+            );
         }
     }
 }
 
 #[test]
 fn rule_7_an_undo_while_suspended_is_held_when_that_is_over() {
-    let running_two = json!({"history": [entry("2", "Live", true, false), entry("1", "Superseded", true, true)]});
+    let running_two =
+        json!({"history": [entry("2", "Live", true, false), entry("1", "Superseded", true, true)]});
     let undone = workload(Some("1"), "kubectl", json!([]));
     let suspended = binding(json!({"suspend": true}), running_two);
     let mut seen = summarized(&suspended, &mirrored("2"), &undone, &Evidence::new());
     seen.spec.suspend = false;
-    assert_eq!(left(&decision(&seen, &mirrored("2"), Some(&undone))), Some(Reason::Held));
+    assert_eq!(
+        left(&decision(&seen, &mirrored("2"), Some(&undone))),
+        Some(Reason::Held)
+    );
 }
 
 /// The binding with the status that a pass writes whose decision is this.
@@ -285,8 +399,17 @@ fn summarized(
 ) -> AliasBinding {
     let resolution = resolve(binding, Some(model));
     let decision = decision_with(binding, model, Some(workload), &[], evidence);
-    let applied = Applied { workload: Some(workload), failure: None, retrain: None };
-    let pass = Pass { resolution: &resolution, evidence, decision: &decision, applied: &applied };
+    let applied = Applied {
+        workload: Some(workload),
+        failure: None,
+        retrain: None,
+    };
+    let pass = Pass {
+        resolution: &resolution,
+        evidence,
+        decision: &decision,
+        applied: &applied,
+    };
     let mut binding = binding.clone();
     binding.status = Some(summarize(&binding, &pass, now()));
     binding
@@ -296,47 +419,92 @@ fn summarized(
 fn rule_7_a_resume_that_must_wait_is_not_forgotten() {
     let undone = workload(None, "kubectl-client-side-apply", json!([]));
     let mut binding = binding(json!({}), after("2"));
-    binding.status.as_mut().expect("a status").hold = decision(&binding, &mirrored("2"), Some(&undone)).hold;
-    binding.metadata.annotations = Some([("pointsman.dev/resume-requested-at".to_owned(), "1".to_owned())].into());
+    binding.status.as_mut().expect("a status").hold =
+        decision(&binding, &mirrored("2"), Some(&undone)).hold;
+    binding.metadata.annotations = Some(
+        [(
+            "pointsman.dev/resume-requested-at".to_owned(),
+            "1".to_owned(),
+        )]
+        .into(),
+    );
     let waiting = summarized(&binding, &mirrored("2"), &undone, &Evidence::new());
-    assert_eq!(applied(&decision(&waiting, &mirrored("2"), Some(&undone))), Some("2"));
+    assert_eq!(
+        applied(&decision(&waiting, &mirrored("2"), Some(&undone))),
+        Some("2")
+    );
     let outage = model(None, ("True", "Mirrored"));
     let waiting = summarized(&binding, &outage, &undone, &Evidence::new());
-    assert_eq!(applied(&decision(&waiting, &mirrored("2"), Some(&undone))), Some("2"));
+    assert_eq!(
+        applied(&decision(&waiting, &mirrored("2"), Some(&undone))),
+        Some("2")
+    );
     let resumed = summarized(&waiting, &mirrored("2"), &ours("2"), &Evidence::new());
-    assert_eq!(resumed.status.expect("a status").last_handled_resume.as_deref(), Some("1"));
+    assert_eq!(
+        resumed
+            .status
+            .expect("a status")
+            .last_handled_resume
+            .as_deref(),
+        Some("1")
+    );
 }
 
 #[test]
 fn rule_7_a_pin_decides_whatever_the_alias_says_and_whether_or_not_the_registry_answers() {
     let pinned = binding(json!({"pinnedVersion": "1"}), after("2"));
-    assert_eq!(applied(&decision(&pinned, &mirrored("2"), Some(&ours("2")))), Some("1"));
+    assert_eq!(
+        applied(&decision(&pinned, &mirrored("2"), Some(&ours("2")))),
+        Some("1")
+    );
     let outage = model(Some("2"), ("False", "RegistryUnreachable"));
-    assert_eq!(applied(&decision(&pinned, &outage, Some(&ours("2")))), Some("1"));
+    assert_eq!(
+        applied(&decision(&pinned, &outage, Some(&ours("2")))),
+        Some("1")
+    );
 }
 
 #[test]
 fn rule_7_a_pinned_version_that_ran_before_is_known_by_history_alone() {
     let mut forgotten = mirrored("2");
-    forgotten.status.as_mut().expect("a status").versions.clear();
+    forgotten
+        .status
+        .as_mut()
+        .expect("a status")
+        .versions
+        .clear();
     let pinned = binding(json!({"pinnedVersion": "1"}), after("1"));
-    assert_eq!(applied(&decision(&pinned, &forgotten, Some(&ours("2")))), Some("1"));
+    assert_eq!(
+        applied(&decision(&pinned, &forgotten, Some(&ours("2")))),
+        Some("1")
+    );
 }
 
 #[test]
 fn rule_7_suspended_means_untouched() {
     let suspended = binding(json!({"suspend": true}), json!({}));
-    assert_eq!(left(&decision(&suspended, &mirrored("2"), Some(&ours("1")))), Some(Reason::Suspended));
+    assert_eq!(
+        left(&decision(&suspended, &mirrored("2"), Some(&ours("1")))),
+        Some(Reason::Suspended)
+    );
 }
 
 #[test]
 fn rule_8_a_variable_of_another_manager_is_never_overwritten() {
-    let theirs = workload(None, "kubectl-client-side-apply", json!([{"name": "MODEL_URI", "value": "mine"}]));
+    let theirs = workload(
+        None,
+        "kubectl-client-side-apply",
+        json!([{"name": "MODEL_URI", "value": "mine"}]),
+    );
     let decision = decision(&plain(), &mirrored("2"), Some(&theirs));
-    let Action::Leave(problem) = decision.action else { panic!("{decision:?}") };
+    let Action::Leave(problem) = decision.action else {
+        panic!("{decision:?}")
+    };
     assert_eq!(problem.reason, Reason::FieldConflict);
     assert!(
-        problem.message.contains("kubectl-client-side-apply sets MODEL_URI in container server"),
+        problem
+            .message
+            .contains("kubectl-client-side-apply sets MODEL_URI in container server"),
         "{}",
         problem.message
     );
@@ -344,61 +512,121 @@ fn rule_8_a_variable_of_another_manager_is_never_overwritten() {
 
 #[test]
 fn rule_8_the_users_own_tracking_uri_is_no_conflict() {
-    let theirs = workload(None, "argocd", json!([{"name": "MLFLOW_TRACKING_URI", "value": "mine"}]));
-    assert_eq!(applied(&decision(&plain(), &mirrored("2"), Some(&theirs))), Some("2"));
+    let theirs = workload(
+        None,
+        "argocd",
+        json!([{"name": "MLFLOW_TRACKING_URI", "value": "mine"}]),
+    );
+    assert_eq!(
+        applied(&decision(&plain(), &mirrored("2"), Some(&theirs))),
+        Some("2")
+    );
 }
 
 #[test]
 fn a_wiped_injection_is_written_again() {
     let mut replaced = workload(None, "kubectl-replace", json!([]));
     replaced.metadata.labels = None;
-    assert_eq!(applied(&decision(&binding(json!({}), after("2")), &mirrored("2"), Some(&replaced))), Some("2"));
+    assert_eq!(
+        applied(&decision(
+            &binding(json!({}), after("2")),
+            &mirrored("2"),
+            Some(&replaced)
+        )),
+        Some("2")
+    );
 }
 
 #[test]
 fn rule_7_an_undo_to_before_the_first_version_is_held() {
     let undone = workload(None, "kubectl-client-side-apply", json!([]));
-    assert_eq!(left(&decision(&binding(json!({}), after("2")), &mirrored("2"), Some(&undone))), Some(Reason::Held));
+    assert_eq!(
+        left(&decision(
+            &binding(json!({}), after("2")),
+            &mirrored("2"),
+            Some(&undone)
+        )),
+        Some(Reason::Held)
+    );
 }
 
 #[test]
 fn a_missing_target_is_told_and_a_missing_template_is_made() {
-    assert_eq!(left(&decision(&plain(), &mirrored("2"), None)), Some(Reason::TargetNotFound));
-    let template =
-        json!({"target": null, "template": {"spec": {"template": {"spec": {"containers": [{"name": "server"}]}}}}});
-    assert_eq!(applied(&decision(&binding(template, json!({})), &mirrored("2"), None)), Some("2"));
+    assert_eq!(
+        left(&decision(&plain(), &mirrored("2"), None)),
+        Some(Reason::TargetNotFound)
+    );
+    let template = json!({"target": null, "template": {"spec": {"template": {"spec": {"containers": [{"name": "server"}]}}}}});
+    assert_eq!(
+        applied(&decision(
+            &binding(template, json!({})),
+            &mirrored("2"),
+            None
+        )),
+        Some("2")
+    );
 }
 
 #[test]
 fn a_container_that_is_not_there_is_an_invalid_spec() {
     let wrong = binding(json!({"inject": {"containers": ["srv"]}}), json!({}));
-    assert_eq!(left(&decision(&wrong, &mirrored("2"), Some(&ours("1")))), Some(Reason::InvalidSpec));
+    assert_eq!(
+        left(&decision(&wrong, &mirrored("2"), Some(&ours("1")))),
+        Some(Reason::InvalidSpec)
+    );
 }
 
 #[test]
 fn rule_5_a_failure_is_written_down_before_it_is_acted_on() {
     let pod = crash_loop();
     let binding = binding(json!({}), two_after_one());
-    let decision = decision_with(&binding, &mirrored("2"), Some(&ours("2")), &[&pod], &Evidence::new());
-    assert_eq!((left(&decision), decision.goes_on), (Some(Reason::CrashLoop), true));
+    let decision = decision_with(
+        &binding,
+        &mirrored("2"),
+        Some(&ours("2")),
+        &[&pod],
+        &Evidence::new(),
+    );
+    assert_eq!(
+        (left(&decision), decision.goes_on),
+        (Some(Reason::CrashLoop), true)
+    );
     let held_back = decision.held_back.expect("held back");
-    assert_eq!((held_back.wanted.version.as_str(), held_back.versions[0].version.as_str()), ("2", "2"));
+    assert_eq!(
+        (
+            held_back.wanted.version.as_str(),
+            held_back.versions[0].version.as_str()
+        ),
+        ("2", "2")
+    );
 }
 
 #[test]
 fn rule_5_the_workload_goes_back_to_what_was_good_and_can_be_read() {
     let pod = crash_loop();
     let go = |evidence: &Evidence| {
-        decision_with(&failed_two(json!({})), &mirrored("2"), Some(&ours("2")), &[&pod], evidence)
+        decision_with(
+            &failed_two(json!({})),
+            &mirrored("2"),
+            Some(&ours("2")),
+            &[&pod],
+            evidence,
+        )
     };
     let asking = go(&Evidence::new());
     assert_eq!(asking.questions, [asked("1", true)]);
     let back = go(&back_evidence(Answer::Readable));
     assert_eq!(
-        (applied(&back), back.gone_back.as_ref().map(|problem| problem.reason)),
+        (
+            applied(&back),
+            back.gone_back.as_ref().map(|problem| problem.reason)
+        ),
         (Some("1"), Some(Reason::RolledBack))
     );
-    assert_eq!(applied(&go(&back_evidence(Answer::Silent("away".into())))), Some("1"));
+    assert_eq!(
+        applied(&go(&back_evidence(Answer::Silent("away".into())))),
+        Some("1")
+    );
 }
 
 #[test]
@@ -406,8 +634,13 @@ fn rule_5_going_back_waits_for_no_registry() {
     let pod = crash_loop();
     for reason in ["RegistryUnreachable", "ModelNotFound"] {
         let outage = model(Some("2"), ("False", reason));
-        let decision =
-            decision_with(&failed_two(json!({})), &outage, Some(&ours("2")), &[&pod], &back_evidence(Answer::Readable));
+        let decision = decision_with(
+            &failed_two(json!({})),
+            &outage,
+            Some(&ours("2")),
+            &[&pod],
+            &back_evidence(Answer::Readable),
+        );
         assert_eq!(applied(&decision), Some("1"), "{reason}");
     }
 }
@@ -420,30 +653,74 @@ fn rule_5_with_nowhere_to_go_back_to_it_stays_and_names_the_code() {
         json!({"version": "1", "artifactURI": "s3://m/1", "lineage": {"code": {"repository": "https://git.example/taxi", "commit": "abc"}}}))
     .expect("a version");
     let evidence = back_evidence(Answer::Gone("deleted".into()));
-    let decision = decision_with(&binding, &mirrored("2"), Some(&ours("2")), &[&pod], &evidence);
-    let Action::Leave(problem) = &decision.action else { panic!("{decision:?}") };
+    let decision = decision_with(
+        &binding,
+        &mirrored("2"),
+        Some(&ours("2")),
+        &[&pod],
+        &evidence,
+    );
+    let Action::Leave(problem) = &decision.action else {
+        panic!("{decision:?}")
+    };
     assert_eq!(problem.reason, Reason::NoRollbackTarget);
-    assert!(problem.message.contains("repository https://git.example/taxi, commit abc"), "{}", problem.message);
+    assert!(
+        problem
+            .message
+            .contains("repository https://git.example/taxi, commit abc"),
+        "{}",
+        problem.message
+    );
     let lost = decision.lost.expect("a loss");
-    assert_eq!((lost.version.as_str(), lost.missing.contains(&"datasets".to_owned())), ("1", true));
+    assert_eq!(
+        (
+            lost.version.as_str(),
+            lost.missing.contains(&"datasets".to_owned())
+        ),
+        ("1", true)
+    );
 }
 
 #[test]
 fn rule_5_without_on_failure_the_failure_is_told_and_nothing_else() {
     let pod = crash_loop();
     let binding = binding(json!({"rollback": {"onFailure": false}}), two_after_one());
-    let decision = decision_with(&binding, &mirrored("2"), Some(&ours("2")), &[&pod], &back_evidence(Answer::Readable));
-    assert_eq!((decision.action, decision.held_back), (Action::Settled, None));
-    assert_eq!(decision.failure.map(|problem| problem.reason), Some(Reason::CrashLoop));
+    let decision = decision_with(
+        &binding,
+        &mirrored("2"),
+        Some(&ours("2")),
+        &[&pod],
+        &back_evidence(Answer::Readable),
+    );
+    assert_eq!(
+        (decision.action, decision.held_back),
+        (Action::Settled, None)
+    );
+    assert_eq!(
+        decision.failure.map(|problem| problem.reason),
+        Some(Reason::CrashLoop)
+    );
 }
 
 #[test]
 fn rule_5_an_unreadable_artifact_never_starts_a_rollout() {
     let go = |answer: Option<Answer>| {
-        let evidence = answer.map(|answer| (asked("2", false), answer)).into_iter().collect();
-        decision_with(&binding(json!({}), after("1")), &mirrored("2"), Some(&ours("1")), &[], &evidence)
+        let evidence = answer
+            .map(|answer| (asked("2", false), answer))
+            .into_iter()
+            .collect();
+        decision_with(
+            &binding(json!({}), after("1")),
+            &mirrored("2"),
+            Some(&ours("1")),
+            &[],
+            &evidence,
+        )
     };
-    assert_eq!((left(&go(None)), go(None).questions), (Some(Reason::Pending), vec![asked("2", false)]));
+    assert_eq!(
+        (left(&go(None)), go(None).questions),
+        (Some(Reason::Pending), vec![asked("2", false)])
+    );
     for answer in [Answer::Gone("gone".into()), Answer::Silent("away".into())] {
         assert_eq!(left(&go(Some(answer))), Some(Reason::ArtifactUnavailable));
     }
@@ -454,10 +731,21 @@ fn rule_5_an_unreadable_artifact_never_starts_a_rollout() {
 
 #[test]
 fn rule_4_what_was_good_before_waits_for_no_store() {
-    let back =
-        binding(json!({}), json!({"history": [entry("2", "Live", true, false), entry("1", "Superseded", true, true)]}));
+    let back = binding(
+        json!({}),
+        json!({"history": [entry("2", "Live", true, false), entry("1", "Superseded", true, true)]}),
+    );
     let evidence = Evidence::from([(asked("1", false), Answer::Silent("away".into()))]);
-    assert_eq!(applied(&decision_with(&back, &mirrored("1"), Some(&ours("2")), &[], &evidence)), Some("1"));
+    assert_eq!(
+        applied(&decision_with(
+            &back,
+            &mirrored("1"),
+            Some(&ours("2")),
+            &[],
+            &evidence
+        )),
+        Some("1")
+    );
 }
 
 /// The binding after it went back from version 2 to version 1.
@@ -476,71 +764,151 @@ fn gone_back(spec: Value) -> AliasBinding {
 fn rule_6_a_failed_version_is_held_back_while_the_alias_names_it() {
     let decision = decision(&gone_back(json!({})), &mirrored("2"), Some(&ours("1")));
     assert_eq!(decision.action, Action::Settled);
-    assert_eq!(decision.gone_back.map(|problem| problem.reason), Some(Reason::RolledBack));
+    assert_eq!(
+        decision.gone_back.map(|problem| problem.reason),
+        Some(Reason::RolledBack)
+    );
 }
 
 #[test]
 fn rule_6_it_is_tried_again_when_the_alias_moves_away_and_returns() {
     let away = decision(&gone_back(json!({})), &mirrored("1"), Some(&ours("1")));
-    assert_eq!((away.action, away.held_back.clone()), (Action::Settled, None));
+    assert_eq!(
+        (away.action, away.held_back.clone()),
+        (Action::Settled, None)
+    );
     let mut binding = gone_back(json!({}));
     binding.status.as_mut().expect("a status").held_back = None;
-    assert_eq!(applied(&decision(&binding, &mirrored("2"), Some(&ours("1")))), Some("2"));
+    assert_eq!(
+        applied(&decision(&binding, &mirrored("2"), Some(&ours("1")))),
+        Some("2")
+    );
 }
 
 #[test]
 fn rule_6_it_is_tried_again_when_a_spec_changes() {
     let mut binding = gone_back(json!({}));
     binding.spec.rollback.max_restarts = 9;
-    assert_eq!(applied(&decision(&binding, &mirrored("2"), Some(&ours("1")))), Some("2"));
+    assert_eq!(
+        applied(&decision(&binding, &mirrored("2"), Some(&ours("1")))),
+        Some("2")
+    );
     let mut workload = ours("1");
     workload.spec.template.users_digest += 1;
-    assert_eq!(applied(&decision(&gone_back(json!({})), &mirrored("2"), Some(&workload))), Some("2"));
+    assert_eq!(
+        applied(&decision(
+            &gone_back(json!({})),
+            &mirrored("2"),
+            Some(&workload)
+        )),
+        Some("2")
+    );
 }
 
 #[test]
 fn rule_6_what_changes_nothing_about_the_version_does_not_have_it_tried_again() {
     let mut binding = gone_back(json!({}));
     binding.spec.history_limit = 5;
-    assert_eq!(decision(&binding, &mirrored("2"), Some(&ours("1"))).action, Action::Settled);
+    assert_eq!(
+        decision(&binding, &mirrored("2"), Some(&ours("1"))).action,
+        Action::Settled
+    );
 }
 
 #[test]
 fn rule_6_it_is_tried_again_when_a_person_asks_and_once_only() {
     let mut binding = gone_back(json!({}));
-    binding.metadata.annotations = Some([("pointsman.dev/retry-requested-at".to_owned(), "1".to_owned())].into());
-    assert_eq!(applied(&decision(&binding, &mirrored("2"), Some(&ours("1")))), Some("2"));
-    binding.status.as_mut().expect("a status").last_handled_retry =
-        Some(crate::api::alias_binding::HandledRequest { value: "1".into(), at: Time(now()) });
-    assert_eq!(decision(&binding, &mirrored("2"), Some(&ours("1"))).action, Action::Settled);
+    binding.metadata.annotations = Some(
+        [(
+            "pointsman.dev/retry-requested-at".to_owned(),
+            "1".to_owned(),
+        )]
+        .into(),
+    );
+    assert_eq!(
+        applied(&decision(&binding, &mirrored("2"), Some(&ours("1")))),
+        Some("2")
+    );
+    binding
+        .status
+        .as_mut()
+        .expect("a status")
+        .last_handled_retry = Some(crate::api::alias_binding::HandledRequest {
+        value: "1".into(),
+        at: Time(now()),
+    });
+    assert_eq!(
+        decision(&binding, &mirrored("2"), Some(&ours("1"))).action,
+        Action::Settled
+    );
 }
 
 #[test]
 fn rule_6_a_retry_that_is_asked_for_while_suspended_is_not_forgotten() {
     let mut binding = gone_back(json!({}));
     binding.spec.suspend = true;
-    binding.metadata.annotations = Some([("pointsman.dev/retry-requested-at".to_owned(), "1".to_owned())].into());
+    binding.metadata.annotations = Some(
+        [(
+            "pointsman.dev/retry-requested-at".to_owned(),
+            "1".to_owned(),
+        )]
+        .into(),
+    );
     let mut seen = summarized(&binding, &mirrored("2"), &ours("1"), &Evidence::new());
     assert!(seen.status.as_ref().expect("a status").held_back.is_some());
     seen.spec.suspend = false;
-    assert_eq!(applied(&decision(&seen, &mirrored("2"), Some(&ours("1")))), Some("2"));
+    assert_eq!(
+        applied(&decision(&seen, &mirrored("2"), Some(&ours("1")))),
+        Some("2")
+    );
 }
 
 #[test]
 fn rule_7_a_persons_own_choice_while_a_version_is_held_back_is_left_alone() {
     let persons = workload(Some("2"), "kubectl", json!([]));
     let pod = crash_loop();
-    let decision = decision_with(&gone_back(json!({})), &mirrored("2"), Some(&persons), &[&pod], &Evidence::new());
+    let decision = decision_with(
+        &gone_back(json!({})),
+        &mirrored("2"),
+        Some(&persons),
+        &[&pod],
+        &Evidence::new(),
+    );
     assert_eq!(left(&decision), Some(Reason::Held));
-    assert_eq!(decision.hold.map(|hold| hold.wanted.version), Some("2".to_owned()));
+    assert_eq!(
+        decision.hold.map(|hold| hold.wanted.version),
+        Some("2".to_owned())
+    );
 }
 
 #[test]
 fn a_failed_version_in_the_workload_does_not_stay_because_the_next_one_cannot_be_had() {
     let pod = crash_loop();
     let mut moved = failed_two(json!({}));
-    moved.status.as_mut().expect("a status").held_back.as_mut().expect("held back").wanted.version = "3".into();
-    moved.status.as_mut().expect("a status").held_back.as_mut().expect("held back").wanted.artifact_uri = None;
-    let decision = decision_with(&moved, &mirrored("3"), Some(&ours("2")), &[&pod], &back_evidence(Answer::Readable));
+    moved
+        .status
+        .as_mut()
+        .expect("a status")
+        .held_back
+        .as_mut()
+        .expect("held back")
+        .wanted
+        .version = "3".into();
+    moved
+        .status
+        .as_mut()
+        .expect("a status")
+        .held_back
+        .as_mut()
+        .expect("held back")
+        .wanted
+        .artifact_uri = None;
+    let decision = decision_with(
+        &moved,
+        &mirrored("3"),
+        Some(&ours("2")),
+        &[&pod],
+        &back_evidence(Answer::Readable),
+    );
     assert_eq!(applied(&decision), Some("1"));
 }

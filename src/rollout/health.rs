@@ -42,10 +42,16 @@ pub struct Examined<'a> {
 #[must_use]
 pub fn health(examined: &Examined<'_>, rollback: &Rollback, now: Timestamp) -> Health {
     let mut doubtful: Option<Timestamp> = None;
-    for pod in examined.pods.iter().filter(|pod| speaks_for_its_version(pod)) {
+    for pod in examined
+        .pods
+        .iter()
+        .filter(|pod| speaks_for_its_version(pod))
+    {
         match of_pod(pod, examined.entry, rollback, now) {
             Health::Fine => {}
-            Health::Doubtful(until) => doubtful = Some(doubtful.map_or(until, |known| known.min(until))),
+            Health::Doubtful(until) => {
+                doubtful = Some(doubtful.map_or(until, |known| known.min(until)))
+            }
             failing @ Health::Failing(_) => return failing,
         }
     }
@@ -58,19 +64,29 @@ pub fn health(examined: &Examined<'_>, rollback: &Rollback, now: Timestamp) -> H
 /// A pod that is leaving, was evicted or ended whole says nothing about the version.
 fn speaks_for_its_version(pod: &Pod) -> bool {
     let ended = matches!(pod.status.phase.as_deref(), Some("Failed" | "Succeeded"));
-    let disrupted = condition(pod, "DisruptionTarget").is_some_and(|condition| condition.status == "True");
+    let disrupted =
+        condition(pod, "DisruptionTarget").is_some_and(|condition| condition.status == "True");
     pod.metadata.deletion_timestamp.is_none() && !ended && !disrupted
 }
 
 fn condition<'a>(pod: &'a Pod, type_: &str) -> Option<&'a PodCondition> {
-    pod.status.conditions.iter().find(|condition| condition.type_ == type_)
+    pod.status
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == type_)
 }
 
 fn of_pod(pod: &Pod, entry: &HistoryEntry, rollback: &Rollback, now: Timestamp) -> Health {
     let is_new = created(pod).is_none_or(|created| created >= entry.started_at.0);
     let status = &pod.status;
-    let init = status.init_container_statuses.iter().map(|container| (container, Reason::InitFailed));
-    let main = status.container_statuses.iter().map(|container| (container, Reason::CrashLoop));
+    let init = status
+        .init_container_statuses
+        .iter()
+        .map(|container| (container, Reason::InitFailed));
+    let main = status
+        .container_statuses
+        .iter()
+        .map(|container| (container, Reason::CrashLoop));
     for (container, reason) in init.chain(main) {
         if restarts_too_often(container, rollback.max_restarts, is_new, entry.started_at.0) {
             return Health::Failing(Problem::new(reason, crash_sentence(pod, container)));
@@ -79,8 +95,13 @@ fn of_pod(pod: &Pod, entry: &HistoryEntry, rollback: &Rollback, now: Timestamp) 
     if let Some(problem) = lost_readiness(pod, entry) {
         return Health::Failing(problem);
     }
-    let waiting = status.init_container_statuses.iter().chain(&status.container_statuses);
-    let stuck = waiting.filter(|_| is_new).find_map(|container| stuck(pod, container));
+    let waiting = status
+        .init_container_statuses
+        .iter()
+        .chain(&status.container_statuses);
+    let stuck = waiting
+        .filter(|_| is_new)
+        .find_map(|container| stuck(pod, container));
     stuck.map_or(Health::Fine, |stuck| stuck.judge(pod, now))
 }
 
@@ -89,30 +110,52 @@ fn created(pod: &Pod) -> Option<Timestamp> {
 }
 
 /// A new pod's restarts all count. A pod that was there before, of a version that is gone back to, must crash in a loop now.
-fn restarts_too_often(container: &ContainerStatus, most: i32, is_new: bool, started_at: Timestamp) -> bool {
-    let in_loop = waiting_reason(container) == Some("CrashLoopBackOff") || has_just_crashed(container);
+fn restarts_too_often(
+    container: &ContainerStatus,
+    most: i32,
+    is_new: bool,
+    started_at: Timestamp,
+) -> bool {
+    let in_loop =
+        waiting_reason(container) == Some("CrashLoopBackOff") || has_just_crashed(container);
     let crossed = container.restart_count > most || (in_loop && container.restart_count >= most);
-    let crashed_since =
-        last_end(container).and_then(|end| end.finished_at.as_ref()).is_some_and(|at| at.0 >= started_at);
+    let crashed_since = last_end(container)
+        .and_then(|end| end.finished_at.as_ref())
+        .is_some_and(|at| at.0 >= started_at);
     crossed && (is_new || (in_loop && crashed_since))
 }
 
 /// The kubelet may say that a container ended long before it says that it waits to start it again.
 fn has_just_crashed(container: &ContainerStatus) -> bool {
-    let ended = container.state.as_ref().and_then(|state| state.terminated.as_ref());
+    let ended = container
+        .state
+        .as_ref()
+        .and_then(|state| state.terminated.as_ref());
     ended.is_some_and(|ended| ended.exit_code != 0)
 }
 
 fn waiting_reason(container: &ContainerStatus) -> Option<&str> {
-    container.state.as_ref()?.waiting.as_ref()?.reason.as_deref()
+    container
+        .state
+        .as_ref()?
+        .waiting
+        .as_ref()?
+        .reason
+        .as_deref()
 }
 
 /// How the container ended last: a loop's own end is its last state, or, before the kubelet waits, its state.
 fn last_end(container: &ContainerStatus) -> Option<&ContainerStateTerminated> {
     let of = |state: &'_ Option<k8s_openapi::api::core::v1::ContainerState>| {
-        state.as_ref().is_some_and(|state| state.terminated.is_some())
+        state
+            .as_ref()
+            .is_some_and(|state| state.terminated.is_some())
     };
-    let state = if of(&container.state) { &container.state } else { &container.last_state };
+    let state = if of(&container.state) {
+        &container.state
+    } else {
+        &container.last_state
+    };
     state.as_ref()?.terminated.as_ref()
 }
 
@@ -141,9 +184,17 @@ fn pod_name(pod: &Pod) -> &str {
 fn lost_readiness(pod: &Pod, entry: &HistoryEntry) -> Option<Problem> {
     let since = entry.available_at.as_ref()?.0;
     let ready = condition(pod, "Ready").filter(|ready| ready.status == "False")?;
-    let lost_at = ready.last_transition_time.as_ref().map(|time| time.0).filter(|at| *at >= since)?;
+    let lost_at = ready
+        .last_transition_time
+        .as_ref()
+        .map(|time| time.0)
+        .filter(|at| *at >= since)?;
     let was_there = created(pod).is_some_and(|created| created <= since);
-    let container = pod.status.container_statuses.iter().find(|container| is_unready_as_it_ran(container, since))?;
+    let container = pod
+        .status
+        .container_statuses
+        .iter()
+        .find(|container| is_unready_as_it_ran(container, since))?;
     was_there.then(|| {
         let message = format!(
             "container {} of pod {} was ready and is not since {lost_at}; see kubectl describe pod {}",
@@ -156,8 +207,13 @@ fn lost_readiness(pod: &Pod, entry: &HistoryEntry) -> Option<Problem> {
 }
 
 fn is_unready_as_it_ran(container: &ContainerStatus, since: Timestamp) -> bool {
-    let running = container.state.as_ref().and_then(|state| state.running.as_ref());
-    let ran_then = running.and_then(|running| running.started_at.as_ref()).is_some_and(|started| started.0 <= since);
+    let running = container
+        .state
+        .as_ref()
+        .and_then(|state| state.running.as_ref());
+    let ran_then = running
+        .and_then(|running| running.started_at.as_ref())
+        .is_some_and(|started| started.0 <= since);
     ran_then && container.started != Some(false) && !container.ready
 }
 
@@ -179,29 +235,73 @@ fn stuck(pod: &Pod, container: &ContainerStatus) -> Option<Stuck> {
         }
         _ => return None,
     };
-    let words = waiting.message.as_deref().or(waiting.reason.as_deref()).unwrap_or_default();
-    let message = format!("container {} of pod {}: {words}", container.name, pod_name(pod));
-    Some(Stuck { problem: Problem::new(reason, message), may_heal })
+    let words = waiting
+        .message
+        .as_deref()
+        .or(waiting.reason.as_deref())
+        .unwrap_or_default();
+    let message = format!(
+        "container {} of pod {}: {words}",
+        container.name,
+        pod_name(pod)
+    );
+    Some(Stuck {
+        problem: Problem::new(reason, message),
+        may_heal,
+    })
 }
 
 impl Stuck {
     fn judge(self, pod: &Pod, now: Timestamp) -> Health {
-        let began = pod.status.start_time.as_ref().map(|time| time.0).or_else(|| created(pod)).unwrap_or(now);
+        let began = pod
+            .status
+            .start_time
+            .as_ref()
+            .map(|time| time.0)
+            .or_else(|| created(pod))
+            .unwrap_or(now);
         let until = began.saturating_add(HEALING_TIME).unwrap_or(now);
-        if self.may_heal && now < until { Health::Doubtful(until) } else { Health::Failing(self.problem) }
+        if self.may_heal && now < until {
+            Health::Doubtful(until)
+        } else {
+            Health::Failing(self.problem)
+        }
     }
 }
 
 /// The Deployment's own deadline, for this very rollout: its condition outlives the rollout that it was written for.
 fn deadline_exceeded(examined: &Examined<'_>) -> Option<Problem> {
     let workload = examined.workload;
-    let condition = workload.status.conditions.iter().find(|condition| condition.type_ == "Progressing")?;
-    let exceeded = condition.reason.as_deref() == Some("ProgressDeadlineExceeded") && workload.is_observed();
-    let at = condition.last_transition_time.as_ref().or(condition.last_update_time.as_ref())?.0;
-    let deadline = workload.spec.progress_deadline_seconds.map_or(DEFAULT_DEADLINE, i64::from);
-    let earliest = examined.entry.started_at.0.saturating_add(SignedDuration::from_secs(deadline)).ok()?;
+    let condition = workload
+        .status
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == "Progressing")?;
+    let exceeded =
+        condition.reason.as_deref() == Some("ProgressDeadlineExceeded") && workload.is_observed();
+    let at = condition
+        .last_transition_time
+        .as_ref()
+        .or(condition.last_update_time.as_ref())?
+        .0;
+    let deadline = workload
+        .spec
+        .progress_deadline_seconds
+        .map_or(DEFAULT_DEADLINE, i64::from);
+    let earliest = examined
+        .entry
+        .started_at
+        .0
+        .saturating_add(SignedDuration::from_secs(deadline))
+        .ok()?;
     let message = || {
-        format!("the Deployment says: {}", condition.message.as_deref().unwrap_or("its progress deadline is exceeded"))
+        format!(
+            "the Deployment says: {}",
+            condition
+                .message
+                .as_deref()
+                .unwrap_or("its progress deadline is exceeded")
+        )
     };
     (exceeded && at >= earliest && examined.entry.available_at.is_none())
         .then(|| Problem::new(Reason::ProgressDeadlineExceeded, message()))

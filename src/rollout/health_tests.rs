@@ -25,7 +25,8 @@ fn entry(available: bool) -> HistoryEntry {
 }
 
 fn pod(created: &str, status: Value) -> Pod {
-    let mut whole = json!({"metadata": {"name": "server-1", "creationTimestamp": created}, "status": status});
+    let mut whole =
+        json!({"metadata": {"name": "server-1", "creationTimestamp": created}, "status": status});
     if whole["status"].get("startTime").is_none() {
         whole["status"]["startTime"] = json!(created);
     }
@@ -68,7 +69,15 @@ fn unready(created: &str, container_ready: bool, container_since: &str, ready_si
 fn seen_at(pod: &Pod, available: bool, now: &str) -> Health {
     let workload = Workload::default();
     let entry = entry(available);
-    health(&Examined { workload: &workload, pods: &[pod], entry: &entry }, &Rollback::default(), time(now))
+    health(
+        &Examined {
+            workload: &workload,
+            pods: &[pod],
+            entry: &entry,
+        },
+        &Rollback::default(),
+        time(now),
+    )
 }
 
 fn seen(pod: &Pod) -> Health {
@@ -84,20 +93,34 @@ fn reason(health: &Health) -> Option<Reason> {
 
 #[test]
 fn rule_5_a_crash_loop_fails_at_the_limit_and_says_how_it_ended() {
-    let Health::Failing(problem) = seen(&crashing(STARTED, 3, in_loop())) else { panic!("not failing") };
+    let Health::Failing(problem) = seen(&crashing(STARTED, 3, in_loop())) else {
+        panic!("not failing")
+    };
     assert_eq!(problem.reason, Reason::CrashLoop);
-    assert!(problem.message.contains("3 restarts, last with OOMKilled, exit code 137"), "{}", problem.message);
+    assert!(
+        problem
+            .message
+            .contains("3 restarts, last with OOMKilled, exit code 137"),
+        "{}",
+        problem.message
+    );
 }
 
 #[test]
 fn rule_5_more_restarts_than_allowed_fail_also_while_the_container_runs() {
-    assert_eq!(reason(&seen(&crashing(STARTED, 4, running()))), Some(Reason::CrashLoop));
+    assert_eq!(
+        reason(&seen(&crashing(STARTED, 4, running()))),
+        Some(Reason::CrashLoop)
+    );
 }
 
 #[test]
 fn rule_5_a_crash_after_the_last_restart_that_is_allowed_fails_before_the_kubelet_waits() {
     let ended = |code: i32| json!({"terminated": {"exitCode": code, "finishedAt": LATER}});
-    assert_eq!(reason(&seen(&crashing(STARTED, 3, ended(1)))), Some(Reason::CrashLoop));
+    assert_eq!(
+        reason(&seen(&crashing(STARTED, 3, ended(1)))),
+        Some(Reason::CrashLoop)
+    );
     assert_eq!(seen(&crashing(STARTED, 3, ended(0))), Health::Fine);
     assert_eq!(seen(&crashing(STARTED, 2, ended(1))), Health::Fine);
 }
@@ -119,19 +142,32 @@ fn rule_5_restarts_from_before_the_version_was_gone_back_to_do_not_count() {
 #[test]
 fn rule_5_an_image_that_cannot_be_pulled_may_heal_for_a_while() {
     let stuck = waiting("ImagePullBackOff");
-    assert_eq!(seen_at(&stuck, false, NOW), Health::Doubtful(time("2026-11-23T12:00:30Z")));
-    assert_eq!(reason(&seen_at(&stuck, false, "2026-11-23T12:00:30Z")), Some(Reason::ImageUnavailable));
+    assert_eq!(
+        seen_at(&stuck, false, NOW),
+        Health::Doubtful(time("2026-11-23T12:00:30Z"))
+    );
+    assert_eq!(
+        reason(&seen_at(&stuck, false, "2026-11-23T12:00:30Z")),
+        Some(Reason::ImageUnavailable)
+    );
 }
 
 #[test]
 fn rule_5_a_name_that_is_no_image_fails_at_once() {
-    assert_eq!(reason(&seen(&waiting("InvalidImageName"))), Some(Reason::ImageUnavailable));
+    assert_eq!(
+        reason(&seen(&waiting("InvalidImageName"))),
+        Some(Reason::ImageUnavailable)
+    );
 }
 
 #[test]
 fn rule_5_a_configuration_that_stays_wrong_fails() {
     assert_eq!(
-        reason(&seen_at(&waiting("CreateContainerConfigError"), false, "2026-11-23T12:01:00Z")),
+        reason(&seen_at(
+            &waiting("CreateContainerConfigError"),
+            false,
+            "2026-11-23T12:01:00Z"
+        )),
         Some(Reason::ContainerNotCreated)
     );
 }
@@ -148,27 +184,46 @@ fn rule_5_an_init_container_that_crashes_fails() {
 
 #[test]
 fn rule_5_readiness_lost_while_baking_fails() {
-    assert_eq!(reason(&seen_at(&unready(STARTED, false, STARTED, LATER), true, NOW)), Some(Reason::ReadinessLost));
+    assert_eq!(
+        reason(&seen_at(
+            &unready(STARTED, false, STARTED, LATER),
+            true,
+            NOW
+        )),
+        Some(Reason::ReadinessLost)
+    );
 }
 
 #[test]
 fn a_pod_that_is_not_ready_yet_has_lost_nothing() {
-    assert_eq!(seen_at(&unready(STARTED, false, STARTED, STARTED), false, NOW), Health::Fine);
+    assert_eq!(
+        seen_at(&unready(STARTED, false, STARTED, STARTED), false, NOW),
+        Health::Fine
+    );
 }
 
 #[test]
 fn a_lost_node_is_not_a_bad_version() {
-    assert_eq!(seen_at(&unready(STARTED, true, STARTED, LATER), true, NOW), Health::Fine);
+    assert_eq!(
+        seen_at(&unready(STARTED, true, STARTED, LATER), true, NOW),
+        Health::Fine
+    );
 }
 
 #[test]
 fn a_pod_that_came_by_scaling_up_has_lost_nothing() {
-    assert_eq!(seen_at(&unready(LATER, false, LATER, LATER), true, NOW), Health::Fine);
+    assert_eq!(
+        seen_at(&unready(LATER, false, LATER, LATER), true, NOW),
+        Health::Fine
+    );
 }
 
 #[test]
 fn a_container_that_restarted_is_judged_by_its_restarts() {
-    assert_eq!(seen_at(&unready(STARTED, false, LATER, LATER), true, NOW), Health::Fine);
+    assert_eq!(
+        seen_at(&unready(STARTED, false, LATER, LATER), true, NOW),
+        Health::Fine
+    );
 }
 
 #[test]
@@ -179,7 +234,8 @@ fn an_evicted_a_leaving_and_a_disrupted_pod_say_nothing() {
     evicted.status.phase = Some("Failed".into());
     let mut disrupted = crashing(STARTED, 9, in_loop());
     disrupted.status.conditions =
-        serde_json::from_value(json!([{"type": "DisruptionTarget", "status": "True"}])).expect("conditions");
+        serde_json::from_value(json!([{"type": "DisruptionTarget", "status": "True"}]))
+            .expect("conditions");
     for pod in [leaving, evicted, disrupted] {
         assert_eq!(seen(&pod), Health::Fine);
     }
@@ -191,15 +247,28 @@ fn late(at: &str, available: bool) -> Health {
             "message": "timed out", "lastTransitionTime": at}]}}))
     .expect("a workload");
     let entry = entry(available);
-    health(&Examined { workload: &workload, pods: &[], entry: &entry }, &Rollback::default(), time(NOW))
+    health(
+        &Examined {
+            workload: &workload,
+            pods: &[],
+            entry: &entry,
+        },
+        &Rollback::default(),
+        time(NOW),
+    )
 }
 
 #[test]
 fn rule_5_an_exceeded_progress_deadline_fails_in_the_deployments_own_words() {
-    let Health::Failing(problem) = late("2026-11-23T12:00:10Z", false) else { panic!("not failing") };
+    let Health::Failing(problem) = late("2026-11-23T12:00:10Z", false) else {
+        panic!("not failing")
+    };
     assert_eq!(
         (problem.reason, problem.message.as_str()),
-        (Reason::ProgressDeadlineExceeded, "the Deployment says: timed out")
+        (
+            Reason::ProgressDeadlineExceeded,
+            "the Deployment says: timed out"
+        )
     );
 }
 

@@ -45,14 +45,25 @@ pub struct Turn<'a> {
 
 /// The ledger with what runs now at its head, bounded.
 #[must_use]
-pub fn ledger(old: &[HistoryEntry], turn: &Turn<'_>, limit: usize, now: Timestamp) -> Vec<HistoryEntry> {
+pub fn ledger(
+    old: &[HistoryEntry],
+    turn: &Turn<'_>,
+    limit: usize,
+    now: Timestamp,
+) -> Vec<HistoryEntry> {
     let mut ledger = old.to_vec();
     if let Some(running) = turn.running {
-        if !current(&mut ledger).is_some_and(|entry| entry.is_version(running.version, running.artifact_uri)) {
+        if !current(&mut ledger)
+            .is_some_and(|entry| entry.is_version(running.version, running.artifact_uri))
+        {
             finish(&mut ledger, running, now);
             ledger.insert(0, begin(running, turn.details, now));
         }
-        let bake = if was_good(old, running) { SignedDuration::ZERO } else { turn.bake };
+        let bake = if was_good(old, running) {
+            SignedDuration::ZERO
+        } else {
+            turn.bake
+        };
         if let Some(entry) = current(&mut ledger) {
             advance(entry, turn, bake, now);
         }
@@ -67,7 +78,9 @@ pub fn ledger(old: &[HistoryEntry], turn: &Turn<'_>, limit: usize, now: Timestam
 /// Forgets the oldest entries, but never what runs: versions that are not let in may outnumber the limit meanwhile.
 fn shorten(ledger: &mut Vec<HistoryEntry>, limit: usize) {
     while ledger.len() > limit {
-        let Some(oldest) = ledger.iter().rposition(|entry| entry.finished_at.is_some()) else { return };
+        let Some(oldest) = ledger.iter().rposition(|entry| entry.finished_at.is_some()) else {
+            return;
+        };
         ledger.remove(oldest);
     }
 }
@@ -78,8 +91,12 @@ fn current(ledger: &mut [HistoryEntry]) -> Option<&mut HistoryEntry> {
 
 /// Whether a version stayed well before; such a one is not watched again.
 fn was_good(ledger: &[HistoryEntry], running: &Running<'_>) -> bool {
-    let mut same = ledger.iter().filter(|entry| entry.is_version(running.version, running.artifact_uri));
-    same.any(|entry| entry.live_at.is_some() && !matches!(entry.outcome, Outcome::Failed | Outcome::RolledBack))
+    let mut same = ledger
+        .iter()
+        .filter(|entry| entry.is_version(running.version, running.artifact_uri));
+    same.any(|entry| {
+        entry.live_at.is_some() && !matches!(entry.outcome, Outcome::Failed | Outcome::RolledBack)
+    })
 }
 
 fn finish(ledger: &mut [HistoryEntry], next: &Running<'_>, now: Timestamp) {
@@ -97,7 +114,10 @@ fn begin(running: &Running<'_>, details: Option<&ModelVersion>, now: Timestamp) 
     HistoryEntry {
         version: running.version.to_owned(),
         artifact_uri: running.artifact_uri.map(str::to_owned),
-        run_id: running.run_id.filter(|id| !id.is_empty()).map(str::to_owned),
+        run_id: running
+            .run_id
+            .filter(|id| !id.is_empty())
+            .map(str::to_owned),
         code: known.and_then(|details| details.code.clone()),
         outcome: Outcome::RollingOut,
         reason: Reason::RollingOut,
@@ -119,23 +139,36 @@ fn advance(entry: &mut HistoryEntry, turn: &Turn<'_>, bake: SignedDuration, now:
         return;
     }
     if entry.outcome == Outcome::Live
-        || turn.progress.is_none_or(|progress| *progress != Progress::Complete) && entry.available_at.is_none()
+        || turn
+            .progress
+            .is_none_or(|progress| *progress != Progress::Complete)
+            && entry.available_at.is_none()
     {
         return;
     }
     let available = entry.available_at.get_or_insert(Time(now)).0;
     // Whatever cannot be reckoned with has lasted long enough.
-    let is_baked = available.saturating_add(bake).is_ok_and(|until| now >= until);
+    let is_baked = available
+        .saturating_add(bake)
+        .is_ok_and(|until| now >= until);
     if is_baked {
-        (entry.outcome, entry.reason, entry.live_at) = (Outcome::Live, Reason::Live, Some(Time(now)));
+        (entry.outcome, entry.reason, entry.live_at) =
+            (Outcome::Live, Reason::Live, Some(Time(now)));
     } else {
         (entry.outcome, entry.reason) = (Outcome::Baking, Reason::Baking);
     }
 }
 
 /// A version that is not let in is told once, however often it is looked at.
-fn refuse(ledger: &mut Vec<HistoryEntry>, version: &ModelVersion, problem: &Problem, now: Timestamp) {
-    let told = ledger.iter().take_while(|entry| entry.finished_at.is_some());
+fn refuse(
+    ledger: &mut Vec<HistoryEntry>,
+    version: &ModelVersion,
+    problem: &Problem,
+    now: Timestamp,
+) {
+    let told = ledger
+        .iter()
+        .take_while(|entry| entry.finished_at.is_some());
     let mut told = told.filter(|entry| entry.outcome == Outcome::HeldBack);
     if told.any(|entry| entry.is_version(&version.version, version.artifact_uri.as_deref())) {
         return;
@@ -194,24 +227,49 @@ mod tests {
     }
 
     fn outcomes(ledger: &[HistoryEntry]) -> Vec<(&str, Outcome)> {
-        ledger.iter().map(|entry| (entry.version.as_str(), entry.outcome)).collect()
+        ledger
+            .iter()
+            .map(|entry| (entry.version.as_str(), entry.outcome))
+            .collect()
     }
 
     #[test]
     fn a_new_version_bakes_before_it_is_live_and_one_that_was_good_does_not() {
         let bake = |old: &[HistoryEntry], now: &Running<'_>, second| {
-            ledger(old, &Turn { bake: SignedDuration::from_secs(10), ..turn(now) }, 3, at(second))
+            ledger(
+                old,
+                &Turn {
+                    bake: SignedDuration::from_secs(10),
+                    ..turn(now)
+                },
+                3,
+                at(second),
+            )
         };
         let early = bake(&[], &running("1", "a"), 1);
         assert_eq!(outcomes(&early), [("1", Outcome::Baking)]);
-        assert_eq!(outcomes(&bake(&early, &running("1", "a"), 10)), [("1", Outcome::Baking)]);
+        assert_eq!(
+            outcomes(&bake(&early, &running("1", "a"), 10)),
+            [("1", Outcome::Baking)]
+        );
         let live = bake(&early, &running("1", "a"), 11);
         assert_eq!(
-            (live[0].outcome, live[0].available_at.clone(), live[0].live_at.clone()),
+            (
+                live[0].outcome,
+                live[0].available_at.clone(),
+                live[0].live_at.clone()
+            ),
             (Outcome::Live, Some(Time(at(1))), Some(Time(at(11))))
         );
         let back = bake(&bake(&live, &running("2", "b"), 12), &running("1", "a"), 13);
-        assert_eq!(outcomes(&back), [("1", Outcome::Live), ("2", Outcome::Superseded), ("1", Outcome::Superseded)]);
+        assert_eq!(
+            outcomes(&back),
+            [
+                ("1", Outcome::Live),
+                ("2", Outcome::Superseded),
+                ("1", Outcome::Superseded)
+            ]
+        );
     }
 
     #[test]
@@ -219,25 +277,67 @@ mod tests {
         let good = after(&[], &running("1", "a"), 1);
         let problem = Problem::new(Reason::CrashLoop, "crashes");
         let two = running("2", "b");
-        let failed = ledger(&good, &Turn { failure: Some(&problem), ..turn(&two) }, 3, at(2));
+        let failed = ledger(
+            &good,
+            &Turn {
+                failure: Some(&problem),
+                ..turn(&two)
+            },
+            3,
+            at(2),
+        );
         assert_eq!(
-            (failed[0].outcome, failed[0].reason, failed[0].message.as_str()),
+            (
+                failed[0].outcome,
+                failed[0].reason,
+                failed[0].message.as_str()
+            ),
             (Outcome::Failed, Reason::CrashLoop, "crashes")
         );
-        let back = after(&failed, &Running { trigger: Trigger::Failure, ..running("1", "a") }, 3);
-        assert_eq!(outcomes(&back), [("1", Outcome::Live), ("2", Outcome::RolledBack), ("1", Outcome::Superseded)]);
+        let back = after(
+            &failed,
+            &Running {
+                trigger: Trigger::Failure,
+                ..running("1", "a")
+            },
+            3,
+        );
+        assert_eq!(
+            outcomes(&back),
+            [
+                ("1", Outcome::Live),
+                ("2", Outcome::RolledBack),
+                ("1", Outcome::Superseded)
+            ]
+        );
     }
 
     #[test]
     fn a_version_that_was_not_let_in_is_told_once_and_what_runs_goes_on() {
         let good = after(&[], &running("1", "a"), 1);
-        let version = ModelVersion { version: "2".into(), artifact_uri: Some("b".into()), ..ModelVersion::default() };
+        let version = ModelVersion {
+            version: "2".into(),
+            artifact_uri: Some("b".into()),
+            ..ModelVersion::default()
+        };
         let problem = Problem::new(Reason::ArtifactUnavailable, "gone");
         let one = running("1", "a");
-        let refused =
-            |old: &[HistoryEntry]| ledger(old, &Turn { refused: Some((&version, &problem)), ..turn(&one) }, 3, at(2));
+        let refused = |old: &[HistoryEntry]| {
+            ledger(
+                old,
+                &Turn {
+                    refused: Some((&version, &problem)),
+                    ..turn(&one)
+                },
+                3,
+                at(2),
+            )
+        };
         let told = refused(&good);
-        assert_eq!(outcomes(&told), [("2", Outcome::HeldBack), ("1", Outcome::Live)]);
+        assert_eq!(
+            outcomes(&told),
+            [("2", Outcome::HeldBack), ("1", Outcome::Live)]
+        );
         assert_eq!(refused(&told), told);
     }
 
@@ -253,11 +353,18 @@ mod tests {
                     artifact_uri: Some(number.into()),
                     ..ModelVersion::default()
                 };
-                let turn = Turn { refused: Some((&version, &problem)), ..turn(&one) };
+                let turn = Turn {
+                    refused: Some((&version, &problem)),
+                    ..turn(&one)
+                };
                 kept = ledger(&kept, &turn, limit, at(2));
                 assert_eq!(ledger(&kept, &turn, limit, at(3)), kept, "limit {limit}");
             }
-            assert_eq!(outcomes(&kept).last(), Some(&("1", Outcome::Live)), "limit {limit}");
+            assert_eq!(
+                outcomes(&kept).last(),
+                Some(&("1", Outcome::Live)),
+                "limit {limit}"
+            );
             assert_eq!(kept.len(), limit);
         }
     }
@@ -267,8 +374,18 @@ mod tests {
         let one = after(&[], &running("1", "a"), 1);
         let two = after(&one, &running("2", "b"), 2);
         let back = after(&two, &running("1", "a"), 3);
-        let versions: Vec<_> = back.iter().map(|entry| (entry.version.as_str(), entry.outcome)).collect();
-        assert_eq!(versions, [("1", Outcome::Live), ("2", Outcome::Superseded), ("1", Outcome::Superseded)]);
+        let versions: Vec<_> = back
+            .iter()
+            .map(|entry| (entry.version.as_str(), entry.outcome))
+            .collect();
+        assert_eq!(
+            versions,
+            [
+                ("1", Outcome::Live),
+                ("2", Outcome::Superseded),
+                ("1", Outcome::Superseded)
+            ]
+        );
         assert_eq!(back[1].finished_at, Some(Time(at(3))));
     }
 
@@ -288,8 +405,17 @@ mod tests {
     fn the_ledger_keeps_to_its_limit() {
         let mut kept = Vec::new();
         for (second, version) in ["1", "2", "3", "4", "5"].into_iter().enumerate() {
-            kept = after(&kept, &running(version, version), i64::try_from(second).expect("small"));
+            kept = after(
+                &kept,
+                &running(version, version),
+                i64::try_from(second).expect("small"),
+            );
         }
-        assert_eq!(kept.iter().map(|entry| entry.version.as_str()).collect::<Vec<_>>(), ["5", "4", "3"]);
+        assert_eq!(
+            kept.iter()
+                .map(|entry| entry.version.as_str())
+                .collect::<Vec<_>>(),
+            ["5", "4", "3"]
+        );
     }
 }

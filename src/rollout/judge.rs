@@ -33,13 +33,28 @@ pub struct Judgement {
 pub fn judge(binding: &AliasBinding, observed: &Observed<'_>, now: Timestamp) -> Judgement {
     let held_back = standing(binding, observed);
     let Some((workload, entry)) = on_trial(binding, observed) else {
-        return Judgement { held_back, ..Judgement::default() };
+        return Judgement {
+            held_back,
+            ..Judgement::default()
+        };
     };
-    let examined = Examined { workload, pods: observed.pods, entry };
+    let examined = Examined {
+        workload,
+        pods: observed.pods,
+        entry,
+    };
     match health(&examined, &binding.spec.rollback, now) {
         Health::Failing(problem) => failing(binding, observed, held_back, entry, problem, now),
-        Health::Doubtful(until) => Judgement { held_back, look_again: Some(until), ..Judgement::default() },
-        Health::Fine => Judgement { held_back, look_again: baked_at(binding, entry), ..Judgement::default() },
+        Health::Doubtful(until) => Judgement {
+            held_back,
+            look_again: Some(until),
+            ..Judgement::default()
+        },
+        Health::Fine => Judgement {
+            held_back,
+            look_again: baked_at(binding, entry),
+            ..Judgement::default()
+        },
     }
 }
 
@@ -52,11 +67,20 @@ fn failing(
     now: Timestamp,
 ) -> Judgement {
     if !binding.spec.rollback.on_failure {
-        return Judgement { failure: Some(problem), ..Judgement::default() };
+        return Judgement {
+            failure: Some(problem),
+            ..Judgement::default()
+        };
     }
-    let known = binding.status.as_ref().and_then(|status| status.held_back.as_ref());
+    let known = binding
+        .status
+        .as_ref()
+        .and_then(|status| status.held_back.as_ref());
     let known = known.and_then(|known| {
-        known.versions.iter().find(|each| is_same(each, &entry.version, entry.artifact_uri.as_deref()))
+        known
+            .versions
+            .iter()
+            .find(|each| is_same(each, &entry.version, entry.artifact_uri.as_deref()))
     });
     let failed = known.cloned().unwrap_or_else(|| FailedVersion {
         version: entry.version.clone(),
@@ -69,45 +93,79 @@ fn failing(
     if !contains(&held_back, &entry.version, entry.artifact_uri.as_deref()) {
         held_back.versions.push(failed);
     }
-    let is_news = binding.status.as_ref().and_then(|status| status.held_back.as_ref()) != Some(&held_back);
-    Judgement { failure: Some(problem), held_back: Some(held_back), is_news, look_again: None }
+    let is_news = binding
+        .status
+        .as_ref()
+        .and_then(|status| status.held_back.as_ref())
+        != Some(&held_back);
+    Judgement {
+        failure: Some(problem),
+        held_back: Some(held_back),
+        is_news,
+        look_again: None,
+    }
 }
 
 fn begin(binding: &AliasBinding, observed: &Observed<'_>, entry: &HistoryEntry) -> HeldBack {
     let wanted = observed.resolution.wanted.as_ref().map_or_else(
-        |_| HeldVersion { version: entry.version.clone(), artifact_uri: entry.artifact_uri.clone() },
+        |_| HeldVersion {
+            version: entry.version.clone(),
+            artifact_uri: entry.artifact_uri.clone(),
+        },
         identity,
     );
-    HeldBack { wanted, spec_digest: spec_digest(binding, observed.workload), versions: Vec::new() }
+    HeldBack {
+        wanted,
+        spec_digest: spec_digest(binding, observed.workload),
+        versions: Vec::new(),
+    }
 }
 
 /// A version's identity, as statuses keep it.
 #[must_use]
 pub fn identity(wanted: &Wanted) -> HeldVersion {
-    HeldVersion { version: wanted.version.clone(), artifact_uri: Some(wanted.artifact_uri.clone()) }
+    HeldVersion {
+        version: wanted.version.clone(),
+        artifact_uri: Some(wanted.artifact_uri.clone()),
+    }
 }
 
 /// Whether a version is held back.
 #[must_use]
 pub fn contains(held_back: &HeldBack, version: &str, artifact_uri: Option<&str>) -> bool {
-    held_back.versions.iter().any(|each| is_same(each, version, artifact_uri))
+    held_back
+        .versions
+        .iter()
+        .any(|each| is_same(each, version, artifact_uri))
 }
 
 /// Rule 6: what is held back stays so until the alias moves, a spec changes, or a person asks.
 fn standing(binding: &AliasBinding, observed: &Observed<'_>) -> Option<HeldBack> {
     let held_back = binding.status.as_ref()?.held_back.as_ref()?;
-    let moved = observed.resolution.wanted.as_ref().is_ok_and(|wanted| identity(wanted) != held_back.wanted);
-    let changed = observed.workload.is_some() && spec_digest(binding, observed.workload) != held_back.spec_digest;
-    let kept = binding.spec.rollback.on_failure && !moved && !changed && !binding.has_new_retry_request();
+    let moved = observed
+        .resolution
+        .wanted
+        .as_ref()
+        .is_ok_and(|wanted| identity(wanted) != held_back.wanted);
+    let changed = observed.workload.is_some()
+        && spec_digest(binding, observed.workload) != held_back.spec_digest;
+    let kept =
+        binding.spec.rollback.on_failure && !moved && !changed && !binding.has_new_retry_request();
     kept.then(|| held_back.clone())
 }
 
 /// The workload and the ledger's entry of its version, where that version is Pointsman's own doing and not yet proven.
-fn on_trial<'a>(binding: &'a AliasBinding, observed: &Observed<'a>) -> Option<(&'a Workload, &'a HistoryEntry)> {
+fn on_trial<'a>(
+    binding: &'a AliasBinding,
+    observed: &Observed<'a>,
+) -> Option<(&'a Workload, &'a HistoryEntry)> {
     let workload = observed.workload?;
     let entry = binding.status.as_ref()?.current()?;
     let is_its_entry = entry.is_version(workload.version()?, workload.injected(names::MODEL_URI));
-    let is_unproven = matches!(entry.outcome, Outcome::RollingOut | Outcome::Baking | Outcome::Failed);
+    let is_unproven = matches!(
+        entry.outcome,
+        Outcome::RollingOut | Outcome::Baking | Outcome::Failed
+    );
     // Rule 7: what a person put there is theirs to judge.
     let is_ours = workload.owners.foreign_version_writers().is_empty();
     (is_its_entry && is_unproven && is_ours).then_some((workload, entry))
@@ -116,8 +174,16 @@ fn on_trial<'a>(binding: &'a AliasBinding, observed: &Observed<'a>) -> Option<(&
 /// When a version that is being watched has stayed well for long enough.
 #[must_use]
 pub fn baked_at(binding: &AliasBinding, entry: &HistoryEntry) -> Option<Timestamp> {
-    let available = entry.available_at.as_ref().filter(|_| entry.live_at.is_none())?;
-    available.0.saturating_add(SignedDuration::from_secs(i64::from(binding.spec.rollback.bake_seconds))).ok()
+    let available = entry
+        .available_at
+        .as_ref()
+        .filter(|_| entry.live_at.is_none())?;
+    available
+        .0
+        .saturating_add(SignedDuration::from_secs(i64::from(
+            binding.spec.rollback.bake_seconds,
+        )))
+        .ok()
 }
 
 /// A digest of what a version's success may depend on beside the version: the binding's spec, and the user's own part of
@@ -126,10 +192,18 @@ pub fn baked_at(binding: &AliasBinding, entry: &HistoryEntry) -> Option<Timestam
 pub fn spec_digest(binding: &AliasBinding, workload: Option<&Workload>) -> String {
     let mut spec = serde_json::to_value(&binding.spec).unwrap_or_default();
     if let Value::Object(members) = &mut spec {
-        for no_matter in ["suspend", "historyLimit", "deletionPolicy", "retrain", "pinnedVersion"] {
+        for no_matter in [
+            "suspend",
+            "historyLimit",
+            "deletionPolicy",
+            "retrain",
+            "pinnedVersion",
+        ] {
             members.remove(no_matter);
         }
     }
-    let template = workload.map(|workload| workload.spec.template.users_digest).unwrap_or_default();
+    let template = workload
+        .map(|workload| workload.spec.template.users_digest)
+        .unwrap_or_default();
     format!("{:016x}", fnv1a(format!("{spec}{template:x}").as_bytes()))
 }

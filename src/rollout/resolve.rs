@@ -3,7 +3,9 @@
 //! Absent: the registry. It is read in one place, and mirrored into the `RegisteredModel`'s status.
 
 use crate::api::conditions::{READY, find};
-use crate::api::{AliasBinding, ModelVersion, Reason, RegisteredModel, RegisteredModelStatus, reason::Problem};
+use crate::api::{
+    AliasBinding, ModelVersion, Reason, RegisteredModel, RegisteredModelStatus, reason::Problem,
+};
 use crate::workload::Wanted;
 
 /// What the mirror says of a binding.
@@ -36,36 +38,75 @@ pub fn resolve(binding: &AliasBinding, model: Option<&RegisteredModel>) -> Resol
         ));
     };
     let Some(status) = model.status.as_ref() else {
-        return unresolved(Problem::new(Reason::Pending, "the RegisteredModel has not been looked at yet"));
+        return unresolved(Problem::new(
+            Reason::Pending,
+            "the RegisteredModel has not been looked at yet",
+        ));
     };
     let stale = staleness(status);
     let alias = followed(binding, status);
-    let gone = stale.clone().filter(|problem| problem.reason == Reason::ModelNotFound);
-    let details = gone.map_or_else(|| wanted_version(binding, model, status, alias.as_deref(), stale.as_ref()), Err);
+    let gone = stale
+        .clone()
+        .filter(|problem| problem.reason == Reason::ModelNotFound);
+    let details = gone.map_or_else(
+        || wanted_version(binding, model, status, alias.as_deref(), stale.as_ref()),
+        Err,
+    );
     let details = details.or_else(|problem| from_history(binding).ok_or(problem));
-    let wanted = details.clone().and_then(|version| usable(model, status, &version));
-    let (model, tracking_uri) = (Some(model.model_name().to_owned()), status.tracking_uri.clone());
-    Resolution { alias, wanted, details: details.ok(), stale, model, tracking_uri }
+    let wanted = details
+        .clone()
+        .and_then(|version| usable(model, status, &version));
+    let (model, tracking_uri) = (
+        Some(model.model_name().to_owned()),
+        status.tracking_uri.clone(),
+    );
+    Resolution {
+        alias,
+        wanted,
+        details: details.ok(),
+        stale,
+        model,
+        tracking_uri,
+    }
 }
 
 fn unresolved(problem: Problem) -> Resolution {
-    Resolution { alias: None, wanted: Err(problem), details: None, stale: None, model: None, tracking_uri: None }
+    Resolution {
+        alias: None,
+        wanted: Err(problem),
+        details: None,
+        stale: None,
+        model: None,
+        tracking_uri: None,
+    }
 }
 
 /// The mirror's own problem, where it has one.
 fn staleness(status: &RegisteredModelStatus) -> Option<Problem> {
     let ready = find(&status.conditions, READY)?;
     let reason = Reason::parse(&ready.reason).unwrap_or(Reason::RegistryUnreachable);
-    let concerns_the_mirror = !matches!(reason, Reason::Mirrored | Reason::VersionNotFound | Reason::Suspended);
-    (ready.status != "True" && concerns_the_mirror).then(|| Problem::new(reason, ready.message.clone()))
+    let concerns_the_mirror = !matches!(
+        reason,
+        Reason::Mirrored | Reason::VersionNotFound | Reason::Suspended
+    );
+    (ready.status != "True" && concerns_the_mirror)
+        .then(|| Problem::new(reason, ready.message.clone()))
 }
 
 fn followed(binding: &AliasBinding, status: &RegisteredModelStatus) -> Option<String> {
     if let Some(alias) = &binding.spec.alias {
-        return status.aliases.iter().find(|each| each.name == *alias).map(|each| each.version.clone());
+        return status
+            .aliases
+            .iter()
+            .find(|each| each.name == *alias)
+            .map(|each| each.version.clone());
     }
     let stage = binding.spec.stage.as_ref()?;
-    status.stages.iter().find(|each| each.name.eq_ignore_ascii_case(stage)).map(|each| each.version.clone())
+    status
+        .stages
+        .iter()
+        .find(|each| each.name.eq_ignore_ascii_case(stage))
+        .map(|each| each.version.clone())
 }
 
 fn wanted_version(
@@ -77,23 +118,48 @@ fn wanted_version(
 ) -> Result<ModelVersion, Problem> {
     let number = binding.spec.pinned_version.as_deref().or(alias);
     let Some(number) = number else {
-        return Err(stale.cloned().unwrap_or_else(|| nothing_followed(binding, model, status)));
+        return Err(stale
+            .cloned()
+            .unwrap_or_else(|| nothing_followed(binding, model, status)));
     };
-    let found = status.versions.iter().find(|version| version.version == number).cloned();
-    found.ok_or_else(|| stale.cloned().unwrap_or_else(|| version_not_found(model, number)))
+    let found = status
+        .versions
+        .iter()
+        .find(|version| version.version == number)
+        .cloned();
+    found.ok_or_else(|| {
+        stale
+            .cloned()
+            .unwrap_or_else(|| version_not_found(model, number))
+    })
 }
 
-fn nothing_followed(binding: &AliasBinding, model: &RegisteredModel, status: &RegisteredModelStatus) -> Problem {
+fn nothing_followed(
+    binding: &AliasBinding,
+    model: &RegisteredModel,
+    status: &RegisteredModelStatus,
+) -> Problem {
     let name = model.model_name();
     if let Some(stage) = &binding.spec.stage {
         return Problem::new(
             Reason::StageNotFound,
-            format!("no version of model {name:?} is in stage {stage:?}: transition one to it, or follow an alias"),
+            format!(
+                "no version of model {name:?} is in stage {stage:?}: transition one to it, or follow an alias"
+            ),
         );
     }
     let alias = binding.spec.follows();
-    let known: Vec<_> = status.aliases.iter().take(8).map(|each| each.name.as_str()).collect();
-    let known = if known.is_empty() { "it has none".to_owned() } else { format!("it has {}", known.join(", ")) };
+    let known: Vec<_> = status
+        .aliases
+        .iter()
+        .take(8)
+        .map(|each| each.name.as_str())
+        .collect();
+    let known = if known.is_empty() {
+        "it has none".to_owned()
+    } else {
+        format!("it has {}", known.join(", "))
+    };
     Problem::new(
         Reason::AliasNotFound,
         format!(
@@ -115,7 +181,9 @@ fn version_not_found(model: &RegisteredModel, number: &str) -> Problem {
 fn from_history(binding: &AliasBinding) -> Option<ModelVersion> {
     let pinned = binding.spec.pinned_version.as_ref()?;
     let history = &binding.status.as_ref()?.history;
-    let entry = history.iter().find(|entry| entry.version == *pinned && entry.artifact_uri.is_some())?;
+    let entry = history
+        .iter()
+        .find(|entry| entry.version == *pinned && entry.artifact_uri.is_some())?;
     Some(ModelVersion {
         version: entry.version.clone(),
         artifact_uri: entry.artifact_uri.clone(),
@@ -125,9 +193,21 @@ fn from_history(binding: &AliasBinding) -> Option<ModelVersion> {
     })
 }
 
-fn usable(model: &RegisteredModel, status: &RegisteredModelStatus, version: &ModelVersion) -> Result<Wanted, Problem> {
-    Wanted::from_mirror(model.model_name(), version, status.tracking_uri.as_deref()).ok_or_else(|| {
-        let cause = version.problem.as_deref().unwrap_or("its source leads to no artifact");
-        Problem::new(Reason::ArtifactUnavailable, format!("version {} cannot be deployed: {cause}", version.version))
-    })
+fn usable(
+    model: &RegisteredModel,
+    status: &RegisteredModelStatus,
+    version: &ModelVersion,
+) -> Result<Wanted, Problem> {
+    Wanted::from_mirror(model.model_name(), version, status.tracking_uri.as_deref()).ok_or_else(
+        || {
+            let cause = version
+                .problem
+                .as_deref()
+                .unwrap_or("its source leads to no artifact");
+            Problem::new(
+                Reason::ArtifactUnavailable,
+                format!("version {} cannot be deployed: {cause}", version.version),
+            )
+        },
+    )
 }

@@ -11,8 +11,12 @@ use super::evidence::{Answer, Evidence};
 use super::history::{Running, Turn, ledger};
 use super::judge::baked_at;
 use super::{Action, Decision, Resolution};
-use crate::api::alias_binding::{AliasState, HandledRequest, HistoryEntry, Outcome, Trigger, VersionState};
-use crate::api::conditions::{ARTIFACT_AVAILABLE, READY, RECONCILING, RESOLVED, STALLED, Wanted, find, transition};
+use crate::api::alias_binding::{
+    AliasState, HandledRequest, HistoryEntry, Outcome, Trigger, VersionState,
+};
+use crate::api::conditions::{
+    ARTIFACT_AVAILABLE, READY, RECONCILING, RESOLVED, STALLED, Wanted, find, transition,
+};
 use crate::api::rollback::{GoodVersion, RetrainState};
 use crate::api::{AliasBinding, AliasBindingStatus, ModelVersion, Reason, names, reason::Problem};
 use crate::workload::{Progress, Workload, progress};
@@ -45,33 +49,56 @@ pub struct Pass<'a> {
 #[must_use]
 pub fn summarize(binding: &AliasBinding, pass: &Pass<'_>, now: Timestamp) -> AliasBindingStatus {
     let old = binding.status.clone().unwrap_or_default();
-    let Pass { resolution, decision, applied, .. } = *pass;
+    let Pass {
+        resolution,
+        decision,
+        applied,
+        ..
+    } = *pass;
     let ours = !matches!(&decision.action, Action::Leave(problem) if problem.reason == Reason::TargetClaimed);
     let workload = applied.workload.filter(|_| ours);
     let progress = workload.map(progress);
     let alias = alias_state(old.alias.as_ref(), resolution, now);
     let last_handled_retry = handled_retry(binding, &old, decision, now);
-    let memory = Memory { alias: alias.as_ref(), retry: last_handled_retry.as_ref() };
+    let memory = Memory {
+        alias: alias.as_ref(),
+        retry: last_handled_retry.as_ref(),
+    };
     let running = workload.and_then(|workload| running(binding, workload, &old, decision, &memory));
     let turn = Turn {
         running: running.as_ref(),
         progress: progress.as_ref(),
-        failure: decision.failure.as_ref().filter(|_| !matches!(decision.action, Action::Apply(_))),
+        failure: decision
+            .failure
+            .as_ref()
+            .filter(|_| !matches!(decision.action, Action::Apply(_))),
         bake: SignedDuration::from_secs(i64::from(binding.spec.rollback.bake_seconds)),
         refused: refused(decision, resolution),
         details: resolution.details.as_ref(),
     };
-    let limit = usize::try_from(binding.spec.history_limit).unwrap_or(1).max(1);
+    let limit = usize::try_from(binding.spec.history_limit)
+        .unwrap_or(1)
+        .max(1);
     let history = ledger(&old.history, &turn, limit, now);
     let current = history.iter().find(|entry| entry.finished_at.is_none());
-    let conditions =
-        conditions(binding, pass, &old.conditions, Seen { workload, progress: progress.as_ref(), current });
+    let conditions = conditions(
+        binding,
+        pass,
+        &old.conditions,
+        Seen {
+            workload,
+            progress: progress.as_ref(),
+            current,
+        },
+    );
     AliasBindingStatus {
         observed_generation: binding.metadata.generation,
         follows: Some(binding.spec.follows().to_owned()),
         wanted: wanted_number(binding, resolution),
         alias,
-        running: running.as_ref().map(|running| running_state(running, current)),
+        running: running
+            .as_ref()
+            .map(|running| running_state(running, current)),
         last_good: last_good(current, old.last_good.as_ref(), resolution.details.as_ref()),
         hold: decision.hold.clone(),
         held_back: decision.held_back.clone(),
@@ -79,7 +106,12 @@ pub fn summarize(binding: &AliasBinding, pass: &Pass<'_>, now: Timestamp) -> Ali
         retrain: applied.retrain.clone(),
         last_handled_resume: handled_resume(binding, &old, decision, workload),
         last_handled_retry,
-        conditions: transition(&old.conditions, conditions, binding.metadata.generation, now),
+        conditions: transition(
+            &old.conditions,
+            conditions,
+            binding.metadata.generation,
+            now,
+        ),
         history,
     }
 }
@@ -91,13 +123,22 @@ fn handled_retry(
     decision: &Decision,
     now: Timestamp,
 ) -> Option<HandledRequest> {
-    let touches_nothing = |problem: &Problem| matches!(problem.reason, Reason::Suspended | Reason::TargetClaimed);
+    let touches_nothing =
+        |problem: &Problem| matches!(problem.reason, Reason::Suspended | Reason::TargetClaimed);
     if matches!(&decision.action, Action::Leave(problem) if touches_nothing(problem)) {
         return old.last_handled_retry.clone();
     }
     let value = binding.retry_request()?;
-    let known = old.last_handled_retry.clone().filter(|known| known.value == *value);
-    known.or_else(|| Some(HandledRequest { value: value.clone(), at: Time(now) }))
+    let known = old
+        .last_handled_retry
+        .clone()
+        .filter(|known| known.value == *value);
+    known.or_else(|| {
+        Some(HandledRequest {
+            value: value.clone(),
+            at: Time(now),
+        })
+    })
 }
 
 /// A resume is acted on when a person's change is written over. Whatever hinders that only puts it off.
@@ -109,23 +150,42 @@ fn handled_resume(
 ) -> Option<String> {
     let is_persons = workload.is_some_and(|workload| foreign_writer(workload).is_some());
     let is_put_off = is_persons && matches!(decision.action, Action::Leave(_));
-    if is_put_off { old.last_handled_resume.clone() } else { binding.resume_request().cloned() }
+    if is_put_off {
+        old.last_handled_resume.clone()
+    } else {
+        binding.resume_request().cloned()
+    }
 }
 
-fn refused<'a>(decision: &'a Decision, resolution: &'a Resolution) -> Option<(&'a ModelVersion, &'a Problem)> {
+fn refused<'a>(
+    decision: &'a Decision,
+    resolution: &'a Resolution,
+) -> Option<(&'a ModelVersion, &'a Problem)> {
     match &decision.action {
-        Action::Leave(problem) if decision.is_refused => Some((resolution.details.as_ref()?, problem)),
+        Action::Leave(problem) if decision.is_refused => {
+            Some((resolution.details.as_ref()?, problem))
+        }
         _ => None,
     }
 }
 
 fn wanted_number(binding: &AliasBinding, resolution: &Resolution) -> Option<String> {
-    binding.spec.pinned_version.clone().or_else(|| resolution.alias.clone())
+    binding
+        .spec
+        .pinned_version
+        .clone()
+        .or_else(|| resolution.alias.clone())
 }
 
-fn alias_state(old: Option<&AliasState>, resolution: &Resolution, now: Timestamp) -> Option<AliasState> {
+fn alias_state(
+    old: Option<&AliasState>,
+    resolution: &Resolution,
+    now: Timestamp,
+) -> Option<AliasState> {
     let version = resolution.alias.clone()?;
-    let since = old.filter(|old| old.version == version).map_or(Time(now), |old| old.since.clone());
+    let since = old
+        .filter(|old| old.version == version)
+        .map_or(Time(now), |old| old.since.clone());
     Some(AliasState { version, since })
 }
 
@@ -149,7 +209,10 @@ fn running<'a>(
         Some(writer) => (Trigger::Person, format!("written by {}", writer.manager)),
         None => our_cause(binding, version, old.current(), decision, memory),
     };
-    let is_new = old.running.as_ref().is_none_or(|running| running.version != version);
+    let is_new = old
+        .running
+        .as_ref()
+        .is_none_or(|running| running.version != version);
     let written_at = foreign.map_or_else(|| workload.owners.our_last_write(), |writer| writer.at);
     Some(Running {
         version,
@@ -169,7 +232,11 @@ fn our_cause(
     decision: &Decision,
     memory: &Memory<'_>,
 ) -> (Trigger, String) {
-    if let Some(held_back) = decision.held_back.as_ref().filter(|_| decision.gone_back.is_some()) {
+    if let Some(held_back) = decision
+        .held_back
+        .as_ref()
+        .filter(|_| decision.gone_back.is_some())
+    {
         let failed: Vec<_> = held_back
             .versions
             .iter()
@@ -183,11 +250,20 @@ fn our_cause(
     let since = |moment: &Time| before.is_none_or(|before| moment.0 >= before.started_at.0);
     let follows = binding.spec.follows();
     if memory.alias.is_none_or(|alias| since(&alias.since)) {
-        (Trigger::AliasMove, format!("{follows} named version {version}"))
+        (
+            Trigger::AliasMove,
+            format!("{follows} named version {version}"),
+        )
     } else if memory.retry.is_some_and(|retry| since(&retry.at)) {
-        (Trigger::Person, format!("somebody asked to try version {version} again"))
+        (
+            Trigger::Person,
+            format!("somebody asked to try version {version} again"),
+        )
     } else {
-        (Trigger::SpecChange, format!("a spec changed while {follows} named version {version}"))
+        (
+            Trigger::SpecChange,
+            format!("a spec changed while {follows} named version {version}"),
+        )
     }
 }
 
@@ -195,7 +271,10 @@ fn running_state(running: &Running<'_>, head: Option<&HistoryEntry>) -> VersionS
     VersionState {
         version: running.version.to_owned(),
         artifact_uri: running.artifact_uri.map(str::to_owned),
-        run_id: running.run_id.filter(|id| !id.is_empty()).map(str::to_owned),
+        run_id: running
+            .run_id
+            .filter(|id| !id.is_empty())
+            .map(str::to_owned),
         since: head.map(|head| head.started_at.clone()),
     }
 }
@@ -206,15 +285,21 @@ fn last_good(
     old: Option<&GoodVersion>,
     details: Option<&ModelVersion>,
 ) -> Option<GoodVersion> {
-    let Some(entry) = current.filter(|entry| entry.outcome == Outcome::Live) else { return old.cloned() };
+    let Some(entry) = current.filter(|entry| entry.outcome == Outcome::Live) else {
+        return old.cloned();
+    };
     let same = old.filter(|old| entry.is_version(&old.version, old.artifact_uri.as_deref()));
-    let known = details.filter(|details| entry.is_version(&details.version, details.artifact_uri.as_deref()));
+    let known = details
+        .filter(|details| entry.is_version(&details.version, details.artifact_uri.as_deref()));
     Some(GoodVersion {
         version: entry.version.clone(),
         artifact_uri: entry.artifact_uri.clone(),
         run_id: entry.run_id.clone(),
         since: entry.live_at.clone(),
-        lineage: known.map(lineage).or_else(|| same.map(|old| old.lineage.clone())).unwrap_or_default(),
+        lineage: known
+            .map(lineage)
+            .or_else(|| same.map(|old| old.lineage.clone()))
+            .unwrap_or_default(),
     })
 }
 
@@ -226,7 +311,12 @@ struct Seen<'a> {
     current: Option<&'a HistoryEntry>,
 }
 
-fn conditions(binding: &AliasBinding, pass: &Pass<'_>, old: &[Condition], seen: Seen<'_>) -> Vec<Wanted> {
+fn conditions(
+    binding: &AliasBinding,
+    pass: &Pass<'_>,
+    old: &[Condition],
+    seen: Seen<'_>,
+) -> Vec<Wanted> {
     let mut conditions = readiness(binding, pass, seen);
     conditions.push(resolved(pass.resolution));
     conditions.extend(artifact(pass, old));
@@ -239,7 +329,11 @@ fn resolved(resolution: &Resolution) -> Wanted {
         (None, Err(problem)) if problem.reason != Reason::ArtifactUnavailable => {
             Wanted::no(RESOLVED, problem.reason, &problem.message)
         }
-        (None, Ok(wanted)) => Wanted::yes(RESOLVED, Reason::Resolved, format!("version {}", wanted.version)),
+        (None, Ok(wanted)) => Wanted::yes(
+            RESOLVED,
+            Reason::Resolved,
+            format!("version {}", wanted.version),
+        ),
         (None, Err(_)) => Wanted::yes(RESOLVED, Reason::Resolved, "the version is known"),
     }
 }
@@ -249,19 +343,28 @@ fn artifact(pass: &Pass<'_>, old: &[Condition]) -> Option<Wanted> {
     let wanted = match &pass.resolution.wanted {
         Ok(wanted) => wanted,
         Err(problem) if problem.reason == Reason::ArtifactUnavailable => {
-            return Some(Wanted::no(ARTIFACT_AVAILABLE, problem.reason, &problem.message));
+            return Some(Wanted::no(
+                ARTIFACT_AVAILABLE,
+                problem.reason,
+                &problem.message,
+            ));
         }
         Err(_) => return None,
     };
     let told = |why: &str| of_artifact(&wanted.artifact_uri, why);
     Some(match pass.evidence.get(&forward_question(wanted)) {
-        Some(Answer::Readable) => Wanted::yes(ARTIFACT_AVAILABLE, Reason::Resolved, told("can be read")),
+        Some(Answer::Readable) => {
+            Wanted::yes(ARTIFACT_AVAILABLE, Reason::Resolved, told("can be read"))
+        }
         Some(Answer::Gone(why) | Answer::Silent(why)) => {
             Wanted::no(ARTIFACT_AVAILABLE, Reason::ArtifactUnavailable, told(why))
         }
-        Some(Answer::Unchecked(why)) => Wanted::unknown(ARTIFACT_AVAILABLE, Reason::Resolved, told(why)),
-        None => as_before(old, &wanted.artifact_uri)
-            .unwrap_or_else(|| Wanted::unknown(ARTIFACT_AVAILABLE, Reason::Pending, told("not asked yet"))),
+        Some(Answer::Unchecked(why)) => {
+            Wanted::unknown(ARTIFACT_AVAILABLE, Reason::Resolved, told(why))
+        }
+        None => as_before(old, &wanted.artifact_uri).unwrap_or_else(|| {
+            Wanted::unknown(ARTIFACT_AVAILABLE, Reason::Pending, told("not asked yet"))
+        }),
     })
 }
 
@@ -274,7 +377,11 @@ fn of_artifact(uri: &str, why: &str) -> String {
 }
 
 fn as_before(old: &[Condition], uri: &str) -> Option<Wanted> {
-    let speaks_of_it = |message: &str| message.strip_prefix(uri).is_some_and(|rest| rest.starts_with(": "));
+    let speaks_of_it = |message: &str| {
+        message
+            .strip_prefix(uri)
+            .is_some_and(|rest| rest.starts_with(": "))
+    };
     let old = find(old, ARTIFACT_AVAILABLE).filter(|old| speaks_of_it(&old.message))?;
     let status = match old.status.as_str() {
         "True" => Some(true),
@@ -313,7 +420,12 @@ fn left(problem: &Problem, pass: &Pass<'_>, seen: Seen<'_>) -> Vec<Wanted> {
         return rolled_with(problem.reason, &problem.message, seen.progress);
     }
     // A registry outage leaves a well workload well: what was wanted last is what runs.
-    let outage = pass.resolution.stale.as_ref().is_some_and(|stale| *stale == *problem) && is_outage(problem.reason);
+    let outage = pass
+        .resolution
+        .stale
+        .as_ref()
+        .is_some_and(|stale| *stale == *problem)
+        && is_outage(problem.reason);
     if outage && serves && holds_what_is_wanted(pass.resolution, seen.workload) {
         return vec![outage_but_serving(pass.resolution, problem)];
     }
@@ -321,43 +433,80 @@ fn left(problem: &Problem, pass: &Pass<'_>, seen: Seen<'_>) -> Vec<Wanted> {
 }
 
 fn is_outage(reason: Reason) -> bool {
-    matches!(reason, Reason::RegistryUnreachable | Reason::RegistryRefused | Reason::RegistryAnswerInvalid)
+    matches!(
+        reason,
+        Reason::RegistryUnreachable | Reason::RegistryRefused | Reason::RegistryAnswerInvalid
+    )
 }
 
 fn holds_what_is_wanted(resolution: &Resolution, workload: Option<&Workload>) -> bool {
-    let wanted = resolution.wanted.as_ref().ok().map(|wanted| wanted.version.as_str());
+    let wanted = resolution
+        .wanted
+        .as_ref()
+        .ok()
+        .map(|wanted| wanted.version.as_str());
     wanted.is_some() && workload.and_then(Workload::version) == wanted
 }
 
 fn outage_but_serving(resolution: &Resolution, problem: &Problem) -> Wanted {
-    let version = resolution.wanted.as_ref().map(|wanted| wanted.version.as_str()).unwrap_or_default();
-    let message = format!("version {version} keeps running, as the registry named it last; {}", problem.message);
+    let version = resolution
+        .wanted
+        .as_ref()
+        .map(|wanted| wanted.version.as_str())
+        .unwrap_or_default();
+    let message = format!(
+        "version {version} keeps running, as the registry named it last; {}",
+        problem.message
+    );
     Wanted::yes(READY, problem.reason, message)
 }
 
 /// Whether work goes on by itself, or a person is needed.
 fn not_ready(problem: &Problem, goes_on: bool) -> Vec<Wanted> {
-    let heals_by_itself = is_outage(problem.reason) || matches!(problem.reason, Reason::Pending | Reason::ApplyRefused);
-    let beside = if goes_on || heals_by_itself { RECONCILING } else { STALLED };
-    vec![Wanted::no(READY, problem.reason, &problem.message), Wanted::yes(beside, problem.reason, &problem.message)]
+    let heals_by_itself = is_outage(problem.reason)
+        || matches!(problem.reason, Reason::Pending | Reason::ApplyRefused);
+    let beside = if goes_on || heals_by_itself {
+        RECONCILING
+    } else {
+        STALLED
+    };
+    vec![
+        Wanted::no(READY, problem.reason, &problem.message),
+        Wanted::yes(beside, problem.reason, &problem.message),
+    ]
 }
 
 fn rolled(binding: &AliasBinding, resolution: &Resolution, seen: Seen<'_>) -> Vec<Wanted> {
-    let version = resolution.wanted.as_ref().map(|wanted| wanted.version.clone()).unwrap_or_default();
+    let version = resolution
+        .wanted
+        .as_ref()
+        .map(|wanted| wanted.version.clone())
+        .unwrap_or_default();
     match seen.current {
         Some(entry) if entry.outcome == Outcome::Failed => {
-            let message = format!("version {version} failed and is still in the workload: {}", entry.message);
+            let message = format!(
+                "version {version} failed and is still in the workload: {}",
+                entry.message
+            );
             return not_ready(&Problem::new(entry.reason, message), false);
         }
         Some(entry) if entry.outcome == Outcome::Baking => return baking(binding, entry),
         _ => {}
     }
-    let pinned = resolution.alias.as_deref().is_none_or(|alias| alias != version);
-    if let (Some(stale), Some(Progress::Complete), false) = (&resolution.stale, seen.progress, pinned) {
+    let pinned = resolution
+        .alias
+        .as_deref()
+        .is_none_or(|alias| alias != version);
+    if let (Some(stale), Some(Progress::Complete), false) =
+        (&resolution.stale, seen.progress, pinned)
+    {
         return vec![outage_but_serving(resolution, stale)];
     }
     let (reason, message) = if pinned {
-        (Reason::Pinned, format!("version {version} is pinned by spec.pinnedVersion and runs"))
+        (
+            Reason::Pinned,
+            format!("version {version} is pinned by spec.pinnedVersion and runs"),
+        )
     } else {
         (Reason::Live, format!("version {version} runs"))
     };
@@ -365,21 +514,32 @@ fn rolled(binding: &AliasBinding, resolution: &Resolution, seen: Seen<'_>) -> Ve
 }
 
 fn baking(binding: &AliasBinding, entry: &HistoryEntry) -> Vec<Wanted> {
-    let until = baked_at(binding, entry).map_or_else(String::new, |until| format!(" until {until}"));
+    let until =
+        baked_at(binding, entry).map_or_else(String::new, |until| format!(" until {until}"));
     let message = format!("version {} runs and is watched{until}", entry.version);
-    vec![Wanted::no(READY, Reason::Baking, &message), Wanted::yes(RECONCILING, Reason::Baking, &message)]
+    vec![
+        Wanted::no(READY, Reason::Baking, &message),
+        Wanted::yes(RECONCILING, Reason::Baking, &message),
+    ]
 }
 
 fn rolled_with(reason: Reason, message: &str, progress: Option<&Progress>) -> Vec<Wanted> {
     match progress {
         Some(Progress::Complete) => vec![Wanted::yes(READY, reason, message)],
-        Some(Progress::DeadlineExceeded(words)) => {
-            not_ready(&Problem::new(Reason::ProgressDeadlineExceeded, deadline_message(words)), false)
-        }
+        Some(Progress::DeadlineExceeded(words)) => not_ready(
+            &Problem::new(Reason::ProgressDeadlineExceeded, deadline_message(words)),
+            false,
+        ),
         Some(Progress::Going(how_far)) => {
-            vec![Wanted::no(READY, Reason::RollingOut, how_far), Wanted::yes(RECONCILING, Reason::RollingOut, how_far)]
+            vec![
+                Wanted::no(READY, Reason::RollingOut, how_far),
+                Wanted::yes(RECONCILING, Reason::RollingOut, how_far),
+            ]
         }
-        None => not_ready(&Problem::new(Reason::TargetNotFound, "there is no Deployment"), false),
+        None => not_ready(
+            &Problem::new(Reason::TargetNotFound, "there is no Deployment"),
+            false,
+        ),
     }
 }
 

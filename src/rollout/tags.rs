@@ -16,17 +16,27 @@ pub fn tag_key(cluster: &str, namespace: &str, binding: &str) -> String {
 /// The namespace and the binding that a key of this cluster names.
 #[must_use]
 pub fn binding_of_key<'a>(cluster: &str, key: &'a str) -> Option<(&'a str, &'a str)> {
-    key.strip_prefix(GROUP)?.strip_prefix('/')?.strip_prefix(cluster)?.strip_prefix('/')?.split_once('/')
+    key.strip_prefix(GROUP)?
+        .strip_prefix('/')?
+        .strip_prefix(cluster)?
+        .strip_prefix('/')?
+        .split_once('/')
 }
 
 /// The tag's value for each version that the ledger tells of, by the version's number: outcome, time, and for a version
 /// that did not make it the reason.
 #[must_use]
 pub fn tag_values(binding: &AliasBinding) -> BTreeMap<String, String> {
-    let history = binding.status.as_ref().map(|status| status.history.as_slice()).unwrap_or_default();
+    let history = binding
+        .status
+        .as_ref()
+        .map(|status| status.history.as_slice())
+        .unwrap_or_default();
     let mut values = BTreeMap::new();
     for entry in history {
-        values.entry(entry.version.clone()).or_insert_with(|| value(entry));
+        values
+            .entry(entry.version.clone())
+            .or_insert_with(|| value(entry));
     }
     values
 }
@@ -34,12 +44,21 @@ pub fn tag_values(binding: &AliasBinding) -> BTreeMap<String, String> {
 fn value(entry: &HistoryEntry) -> String {
     let (outcome, at) = match entry.outcome {
         Outcome::RollingOut => ("RollingOut", &entry.started_at),
-        Outcome::Baking => ("Baking", entry.available_at.as_ref().unwrap_or(&entry.started_at)),
+        Outcome::Baking => (
+            "Baking",
+            entry.available_at.as_ref().unwrap_or(&entry.started_at),
+        ),
         Outcome::Live => ("Live", entry.live_at.as_ref().unwrap_or(&entry.started_at)),
         Outcome::Failed => return format!("Failed {} {}", entry.started_at.0, entry.reason),
-        Outcome::RolledBack => ("RolledBack", entry.finished_at.as_ref().unwrap_or(&entry.started_at)),
+        Outcome::RolledBack => (
+            "RolledBack",
+            entry.finished_at.as_ref().unwrap_or(&entry.started_at),
+        ),
         Outcome::HeldBack => ("HeldBack", &entry.started_at),
-        Outcome::Superseded => ("Superseded", entry.finished_at.as_ref().unwrap_or(&entry.started_at)),
+        Outcome::Superseded => (
+            "Superseded",
+            entry.finished_at.as_ref().unwrap_or(&entry.started_at),
+        ),
     };
     match entry.outcome {
         Outcome::RolledBack | Outcome::HeldBack => format!("{outcome} {} {}", at.0, entry.reason),

@@ -55,20 +55,30 @@ pub async fn serve(listener: TcpListener, tls: Option<Arc<ServerConfig>>, router
 
 /// A connection that was gone before it was taken is nothing; for want of files or memory it helps to wait.
 async fn rest(error: &io::Error) {
-    if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
+    if !matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
+    ) {
         tracing::warn!(%error, "a connection to the webhook receiver could not be taken");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 
-async fn converse(stream: TcpStream, tls: Option<TlsAcceptor>, router: Router, slot: OwnedSemaphorePermit) {
+async fn converse(
+    stream: TcpStream,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    slot: OwnedSemaphorePermit,
+) {
     // Without this the answer's last part may wait for 40 ms; where it cannot be set, it waits.
     let _ = stream.set_nodelay(true);
     match tls {
         None => exchange(stream, router).await,
         Some(tls) => match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
             Ok(Ok(stream)) => exchange(stream, router).await,
-            Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake with the webhook receiver failed"),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "a TLS handshake with the webhook receiver failed")
+            }
             Err(_) => tracing::debug!("a TLS handshake with the webhook receiver took too long"),
         },
     }
@@ -78,7 +88,9 @@ async fn converse(stream: TcpStream, tls: Option<TlsAcceptor>, router: Router, s
 async fn exchange(stream: impl AsyncRead + AsyncWrite + Unpin, router: Router) {
     let service = TowerToHyperService::new(router);
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(16 << 10);
+    http.timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .max_buf_size(16 << 10);
     if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
         tracing::debug!(%error, "a connection to the webhook receiver broke off");
     }

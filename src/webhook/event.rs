@@ -32,7 +32,12 @@ pub fn model_named(body: &[u8]) -> Result<Option<String>, Malformed> {
     if !HEARD.contains(&event.entity.as_str()) {
         return Ok(None);
     }
-    event.data.name.filter(|name| !name.is_empty()).map(Some).ok_or(Malformed)
+    event
+        .data
+        .name
+        .filter(|name| !name.is_empty())
+        .map(Some)
+        .ok_or(Malformed)
 }
 
 #[cfg(test)]
@@ -55,9 +60,20 @@ mod tests {
 
     #[test]
     fn what_is_no_event_is_malformed() {
-        for body in ["", "[]", "{}", "{\"entity\":1}", "{\"entity\":\"model_version\"}", "\u{feff}{}", "null"] {
+        for body in [
+            "",
+            "[]",
+            "{}",
+            "{\"entity\":1}",
+            "{\"entity\":\"model_version\"}",
+            "\u{feff}{}",
+            "null",
+        ] {
             assert_eq!(model_named(body.as_bytes()), Err(Malformed), "{body}");
         }
-        assert_eq!(model_named(br#"{"entity":"model_version","data":{"name":""}}"#), Err(Malformed));
+        assert_eq!(
+            model_named(br#"{"entity":"model_version","data":{"name":""}}"#),
+            Err(Malformed)
+        );
     }
 }

@@ -22,7 +22,11 @@ impl Memory {
     /// A memory of so many ids at most.
     #[must_use]
     pub fn new(most: usize) -> Self {
-        Self { most, known: HashSet::new(), order: VecDeque::new() }
+        Self {
+            most,
+            known: HashSet::new(),
+            order: VecDeque::new(),
+        }
     }
 
     /// Whether a delivery was acted on before.
@@ -33,8 +37,12 @@ impl Memory {
 
     /// Remembers a delivery until its time is over.
     pub fn remember(&mut self, id: &str, until: Timestamp, now: Timestamp) {
-        while self.order.front().is_some_and(|(until, _)| *until < now) || self.order.len() >= self.most {
-            let Some((_, oldest)) = self.order.pop_front() else { break };
+        while self.order.front().is_some_and(|(until, _)| *until < now)
+            || self.order.len() >= self.most
+        {
+            let Some((_, oldest)) = self.order.pop_front() else {
+                break;
+            };
             self.known.remove(&oldest);
         }
         let key = key(id);
@@ -77,7 +85,12 @@ impl Bucket {
     /// A full bucket.
     #[must_use]
     pub fn new(burst: u32, each_second: u32, now: Instant) -> Self {
-        Self { burst: burst.into(), each_second: each_second.into(), left: burst.into(), filled_at: now }
+        Self {
+            burst: burst.into(),
+            each_second: each_second.into(),
+            left: burst.into(),
+            filled_at: now,
+        }
     }
 
     /// Takes one. False where there is none left.
@@ -119,7 +132,11 @@ mod tests {
             memory.remember(&format!("delivery {number}"), at(600), at(0));
         }
         assert_eq!(memory.len(), 1000);
-        assert!(memory.knows("delivery 4999") && memory.knows("delivery 4000") && !memory.knows("delivery 3999"));
+        assert!(
+            memory.knows("delivery 4999")
+                && memory.knows("delivery 4000")
+                && !memory.knows("delivery 3999")
+        );
     }
 
     #[test]

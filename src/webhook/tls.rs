@@ -37,7 +37,10 @@ impl Certificate {
     /// The certificate in this folder, which is read by [`Certificate::follow`].
     #[must_use]
     pub fn of(folder: PathBuf) -> Self {
-        Self { folder, current: Arc::default() }
+        Self {
+            folder,
+            current: Arc::default(),
+        }
     }
 
     /// How connections are taken with it.
@@ -47,8 +50,10 @@ impl Certificate {
     pub fn server_config(&self) -> Result<ServerConfig, rustls::Error> {
         let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
         let resolver = Arc::clone(&self.current) as Arc<dyn ResolvesServerCert>;
-        let mut config =
-            builder.with_safe_default_protocol_versions()?.with_no_client_auth().with_cert_resolver(resolver);
+        let mut config = builder
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_cert_resolver(resolver);
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(config)
     }
@@ -69,9 +74,14 @@ impl Certificate {
     async fn read(&self) -> Result<Files, String> {
         let read = async |name: &str| {
             let path = self.folder.join(name);
-            tokio::fs::read(&path).await.map_err(|error| format!("{} cannot be read: {error}", path.display()))
+            tokio::fs::read(&path)
+                .await
+                .map_err(|error| format!("{} cannot be read: {error}", path.display()))
         };
-        Ok(Files { certificate: read("tls.crt").await?, key: read("tls.key").await? })
+        Ok(Files {
+            certificate: read("tls.crt").await?,
+            key: read("tls.key").await?,
+        })
     }
 
     /// Serves with what was read; where that cannot be used, with what was used before.
@@ -79,7 +89,11 @@ impl Certificate {
         let folder = self.folder.display();
         match read.as_ref().map_err(Clone::clone).and_then(certified) {
             Ok(key) => {
-                *self.current.0.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(key));
+                *self
+                    .current
+                    .0
+                    .write()
+                    .unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(key));
                 tracing::info!(%folder, "the webhook receiver's certificate was read");
             }
             Err(cause) => {
@@ -92,7 +106,8 @@ impl Certificate {
 fn certified(files: &Files) -> Result<CertifiedKey, String> {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&files.certificate).collect();
     let chain = chain.map_err(|error| format!("tls.crt: {error}"))?;
-    let key = PrivateKeyDer::from_pem_slice(&files.key).map_err(|error| format!("tls.key: {error}"))?;
+    let key =
+        PrivateKeyDer::from_pem_slice(&files.key).map_err(|error| format!("tls.key: {error}"))?;
     CertifiedKey::from_der(chain, key, &ring::default_provider())
         .map_err(|error| format!("tls.crt and tls.key: {error}"))
 }
@@ -105,6 +120,9 @@ impl fmt::Debug for Current {
 
 impl ResolvesServerCert for Current {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }

@@ -60,12 +60,19 @@ fn frame(injection: &Injection) -> Value {
 }
 
 fn env_list(variables: &[(&'static str, &str)]) -> Vec<Value> {
-    variables.iter().map(|(name, value)| json!({"name": name, "value": value})).collect()
+    variables
+        .iter()
+        .map(|(name, value)| json!({"name": name, "value": value}))
+        .collect()
 }
 
 /// The whole Deployment of a template, with the version in it. The template's own text wins nowhere over injected fields.
 #[must_use]
-pub fn patch_for_template(template: &DeploymentTemplate, owner: &Owner, injection: &Injection) -> Value {
+pub fn patch_for_template(
+    template: &DeploymentTemplate,
+    owner: &Owner,
+    injection: &Injection,
+) -> Value {
     let mut deployment = json!({"metadata": template.metadata, "spec": template.spec});
     overlay(&mut deployment, frame(injection));
     deployment["metadata"]["name"] = json!(owner.name);
@@ -77,10 +84,12 @@ pub fn patch_for_template(template: &DeploymentTemplate, owner: &Owner, injectio
         }]);
     }
     if deployment["spec"].get("selector").is_none() {
-        deployment["spec"]["selector"] = json!({"matchLabels": {names::BINDING_LABEL: injection.binding}});
+        deployment["spec"]["selector"] =
+            json!({"matchLabels": {names::BINDING_LABEL: injection.binding}});
     }
     inject_into_containers(&mut deployment, injection);
-    deployment["metadata"]["annotations"][TEMPLATE_DIGEST_ANNOTATION] = json!(template_digest(template, owner));
+    deployment["metadata"]["annotations"][TEMPLATE_DIGEST_ANNOTATION] =
+        json!(template_digest(template, owner));
     deployment
 }
 
@@ -104,10 +113,13 @@ fn overlay(base: &mut Value, over: Value) {
 }
 
 fn inject_into_containers(deployment: &mut Value, injection: &Injection) {
-    let containers = deployment.pointer_mut("/spec/template/spec/containers").and_then(Value::as_array_mut);
+    let containers = deployment
+        .pointer_mut("/spec/template/spec/containers")
+        .and_then(Value::as_array_mut);
     for container in containers.into_iter().flatten() {
-        let chosen =
-            container["name"].as_str().is_some_and(|name| injection.containers.iter().any(|each| each == name));
+        let chosen = container["name"]
+            .as_str()
+            .is_some_and(|name| injection.containers.iter().any(|each| each == name));
         if let (true, Some(container)) = (chosen, container.as_object_mut()) {
             inject_into(container, injection);
         }
@@ -116,8 +128,13 @@ fn inject_into_containers(deployment: &mut Value, injection: &Injection) {
 
 fn inject_into(container: &mut Map<String, Value>, injection: &Injection) {
     let env = container.entry("env").or_insert_with(|| json!([]));
-    let Some(env) = env.as_array_mut() else { return };
-    let variables = injection.variables(env.iter().any(|each| each["name"] == names::MLFLOW_TRACKING_URI));
+    let Some(env) = env.as_array_mut() else {
+        return;
+    };
+    let variables = injection.variables(
+        env.iter()
+            .any(|each| each["name"] == names::MLFLOW_TRACKING_URI),
+    );
     env.retain(|each| !variables.iter().any(|(name, _)| each["name"] == *name));
     env.extend(env_list(&variables));
 }
@@ -146,12 +163,19 @@ mod tests {
     }
 
     fn owner() -> Owner {
-        Owner { namespace: "ml".into(), name: "taxi".into(), uid: "u".into(), takes_workload_along: true }
+        Owner {
+            namespace: "ml".into(),
+            name: "taxi".into(),
+            uid: "u".into(),
+            takes_workload_along: true,
+        }
     }
 
     #[test]
     fn going_back_gives_byte_for_byte_the_template_that_ran_before() {
-        let build = |version: &str| patch_for_template(&template(), &owner(), &injection(version)).to_string();
+        let build = |version: &str| {
+            patch_for_template(&template(), &owner(), &injection(version)).to_string()
+        };
         assert_eq!(build("1"), build("1"));
         assert_ne!(build("1"), build("2"));
     }
@@ -171,18 +195,27 @@ mod tests {
     #[test]
     fn a_template_without_a_selector_selects_the_bindings_label() {
         let deployment = patch_for_template(&template(), &owner(), &injection("4"));
-        assert_eq!(deployment["spec"]["selector"]["matchLabels"], json!({"pointsman.dev/binding": "taxi"}));
-        assert_eq!(deployment["spec"]["template"]["metadata"]["labels"], json!({"pointsman.dev/binding": "taxi"}));
+        assert_eq!(
+            deployment["spec"]["selector"]["matchLabels"],
+            json!({"pointsman.dev/binding": "taxi"})
+        );
+        assert_eq!(
+            deployment["spec"]["template"]["metadata"]["labels"],
+            json!({"pointsman.dev/binding": "taxi"})
+        );
     }
 
     #[test]
     fn a_targets_patch_holds_no_replicas_and_names_the_resource_version() {
         let workload: Workload =
-            serde_json::from_value(json!({"metadata": {"name": "taxi", "resourceVersion": "7"}})).expect("a workload");
+            serde_json::from_value(json!({"metadata": {"name": "taxi", "resourceVersion": "7"}}))
+                .expect("a workload");
         let patch = patch_for_target(&workload, &injection("4"));
         assert_eq!(patch["metadata"]["resourceVersion"], "7");
         assert_eq!(
-            patch["spec"].as_object().map(|spec| spec.keys().cloned().collect::<Vec<_>>()),
+            patch["spec"]
+                .as_object()
+                .map(|spec| spec.keys().cloned().collect::<Vec<_>>()),
             Some(vec!["template".to_owned()])
         );
     }

@@ -20,7 +20,9 @@ const OUR_VARIABLES: [&str; 7] = [
 /// FNV-1a: short, stable between releases, and not for secrets.
 #[must_use]
 pub fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 /// A part of a pod template that Pointsman writes into beside others.
@@ -39,7 +41,9 @@ pub enum Part {
 pub fn is_ours(part: Part, name: &str) -> bool {
     match part {
         Part::Label => name == names::BINDING_LABEL,
-        Part::Annotation => [names::VERSION_ANNOTATION, names::RESTARTED_AT_ANNOTATION].contains(&name),
+        Part::Annotation => {
+            [names::VERSION_ANNOTATION, names::RESTARTED_AT_ANNOTATION].contains(&name)
+        }
         Part::Variable => OUR_VARIABLES.contains(&name),
     }
 }
@@ -49,14 +53,23 @@ pub(super) fn without_ours(template: &mut Value) {
     if let Some(metadata) = template.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.remove("creationTimestamp");
     }
-    take_ours(template.pointer_mut("/metadata/annotations"), Part::Annotation);
+    take_ours(
+        template.pointer_mut("/metadata/annotations"),
+        Part::Annotation,
+    );
     take_ours(template.pointer_mut("/metadata/labels"), Part::Label);
     drop_empty(template.get_mut("metadata"), &["annotations", "labels"]);
     drop_empty(Some(template), &["metadata"]);
-    let containers = template.pointer_mut("/spec/containers").and_then(Value::as_array_mut);
+    let containers = template
+        .pointer_mut("/spec/containers")
+        .and_then(Value::as_array_mut);
     for container in containers.into_iter().flatten() {
         if let Some(env) = container.get_mut("env").and_then(Value::as_array_mut) {
-            env.retain(|variable| !variable["name"].as_str().is_some_and(|name| is_ours(Part::Variable, name)));
+            env.retain(|variable| {
+                !variable["name"]
+                    .as_str()
+                    .is_some_and(|name| is_ours(Part::Variable, name))
+            });
         }
         drop_empty(Some(container), &["env"]);
     }
@@ -69,7 +82,9 @@ fn take_ours(members: Option<&mut Value>, part: Part) {
 }
 
 fn drop_empty(object: Option<&mut Value>, members: &[&str]) {
-    let Some(object) = object.and_then(Value::as_object_mut) else { return };
+    let Some(object) = object.and_then(Value::as_object_mut) else {
+        return;
+    };
     object.retain(|name, value| !(members.contains(&name.as_str()) && is_empty(value)));
 }
 
@@ -94,11 +109,9 @@ mod tests {
 
     #[test]
     fn what_pointsman_writes_and_a_restart_are_no_change_of_the_template() {
-        let users =
-            json!({"metadata": {"labels": {"app": "a"}}, "spec": {"containers": [{"name": "server", "image": "a"}]}});
+        let users = json!({"metadata": {"labels": {"app": "a"}}, "spec": {"containers": [{"name": "server", "image": "a"}]}});
         let mut ours = users.clone();
-        ours["metadata"]["annotations"] =
-            json!({"pointsman.dev/model-version": "3", "kubectl.kubernetes.io/restartedAt": "2026-11-23T12:00:00Z"});
+        ours["metadata"]["annotations"] = json!({"pointsman.dev/model-version": "3", "kubectl.kubernetes.io/restartedAt": "2026-11-23T12:00:00Z"});
         ours["metadata"]["labels"]["pointsman.dev/binding"] = json!("taxi");
         ours["spec"]["containers"][0]["env"] = json!([{"name": "MODEL_URI", "value": "s3://m/3"}]);
         assert_eq!(bare(ours), bare(users));

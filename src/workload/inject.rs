@@ -24,7 +24,11 @@ pub struct Wanted {
 impl Wanted {
     /// A mirrored version; `None` where it has no artifact.
     #[must_use]
-    pub fn from_mirror(model: &str, version: &ModelVersion, tracking_uri: Option<&str>) -> Option<Self> {
+    pub fn from_mirror(
+        model: &str,
+        version: &ModelVersion,
+        tracking_uri: Option<&str>,
+    ) -> Option<Self> {
         Some(Self {
             model: model.to_owned(),
             version: version.version.clone(),
@@ -63,7 +67,10 @@ impl Injection {
             (names::MODEL_ALIAS, follows.to_owned()),
             (names::MODEL_URI, wanted.artifact_uri.clone()),
             (names::MODEL_RUN_ID, wanted.run_id.clone()),
-            (names::MLFLOW_MODEL_URI, format!("models:/{}/{}", wanted.model, wanted.version)),
+            (
+                names::MLFLOW_MODEL_URI,
+                format!("models:/{}/{}", wanted.model, wanted.version),
+            ),
         ]);
         Self {
             binding: binding.metadata.name.clone().unwrap_or_default(),
@@ -79,9 +86,14 @@ impl Injection {
 impl Injection {
     /// The variables of a container: the tracking URI only where the user has not set it.
     pub(super) fn variables(&self, user_sets_tracking_uri: bool) -> Vec<(&'static str, &str)> {
-        let tracking_uri = self.tracking_uri.as_deref().filter(|_| !user_sets_tracking_uri);
+        let tracking_uri = self
+            .tracking_uri
+            .as_deref()
+            .filter(|_| !user_sets_tracking_uri);
         let variables = self.env.iter().map(|(name, value)| (*name, value.as_str()));
-        variables.chain(tracking_uri.map(|uri| (names::MLFLOW_TRACKING_URI, uri))).collect()
+        variables
+            .chain(tracking_uri.map(|uri| (names::MLFLOW_TRACKING_URI, uri)))
+            .collect()
     }
 }
 
@@ -90,6 +102,10 @@ impl Injection {
 pub fn chosen_containers(binding: &AliasBinding, present: &[&str]) -> Vec<String> {
     match &binding.spec.inject.containers {
         Some(names) => names.clone(),
-        None => present.first().map(|first| (*first).to_owned()).into_iter().collect(),
+        None => present
+            .first()
+            .map(|first| (*first).to_owned())
+            .into_iter()
+            .collect(),
     }
 }

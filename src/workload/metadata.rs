@@ -29,7 +29,9 @@ struct Read {
 ///
 /// # Errors
 /// Where it is no metadata.
-pub fn without_managed_fields<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
+pub fn without_managed_fields<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<ObjectMeta, D::Error> {
     let read = Read::deserialize(deserializer)?;
     Ok(ObjectMeta {
         name: read.name,

@@ -13,7 +13,9 @@ mod pods;
 mod progress;
 mod retrain;
 
-pub use build::{Owner, TEMPLATE_DIGEST_ANNOTATION, patch_for_target, patch_for_template, template_digest};
+pub use build::{
+    Owner, TEMPLATE_DIGEST_ANNOTATION, patch_for_target, patch_for_template, template_digest,
+};
 pub use compare::{Conflict, conflicts, holds};
 pub use digest::{Part, fnv1a, is_ours};
 pub use inject::{Injection, Wanted, chosen_containers};

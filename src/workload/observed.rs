@@ -65,12 +65,18 @@ impl From<WholeTemplate> for PodTemplate {
         let metadata = TemplateMeta::deserialize(&whole["metadata"]).unwrap_or_default();
         let spec = PodSpec::deserialize(&whole["spec"]).unwrap_or_default();
         // One that was kept brings its digest along; the API server knows no such field.
-        let kept = whole.get("users_digest").and_then(serde_json::Value::as_u64);
+        let kept = whole
+            .get("users_digest")
+            .and_then(serde_json::Value::as_u64);
         let users_digest = kept.unwrap_or_else(|| {
             digest::without_ours(&mut whole);
             digest::fnv1a(whole.to_string().as_bytes())
         });
-        Self { metadata, spec, users_digest }
+        Self {
+            metadata,
+            spec,
+            users_digest,
+        }
     }
 }
 
@@ -142,43 +148,67 @@ impl Workload {
     /// The version that the pod template names in its annotation.
     #[must_use]
     pub fn version(&self) -> Option<&str> {
-        self.spec.template.metadata.annotations.get(names::VERSION_ANNOTATION).map(String::as_str)
+        self.spec
+            .template
+            .metadata
+            .annotations
+            .get(names::VERSION_ANNOTATION)
+            .map(String::as_str)
     }
 
     /// The literal value of an injected variable: that of the first container which holds the version of the template, for
     /// others may use the same names for something of their own.
     #[must_use]
     pub fn injected(&self, name: &str) -> Option<&str> {
-        let literal =
-            |container: &Container, name: &str| self.env(&container.name, name).and_then(|env| env.value.as_deref());
+        let literal = |container: &Container, name: &str| {
+            self.env(&container.name, name)
+                .and_then(|env| env.value.as_deref())
+        };
         let (version, containers) = (self.version()?, &self.spec.template.spec.containers);
-        let holder = containers.iter().find(|each| literal(each, names::MODEL_VERSION) == Some(version))?;
+        let holder = containers
+            .iter()
+            .find(|each| literal(each, names::MODEL_VERSION) == Some(version))?;
         literal(holder, name)
     }
 
     /// The revision that the Deployment's controller counts.
     #[must_use]
     pub fn revision(&self) -> Option<&str> {
-        self.metadata.annotations.as_ref()?.get(names::REVISION_ANNOTATION).map(String::as_str)
+        self.metadata
+            .annotations
+            .as_ref()?
+            .get(names::REVISION_ANNOTATION)
+            .map(String::as_str)
     }
 
     /// Whether the Deployment's controller has seen the newest spec.
     #[must_use]
     pub fn is_observed(&self) -> bool {
-        self.status.observed_generation.unwrap_or_default() >= self.metadata.generation.unwrap_or_default()
+        self.status.observed_generation.unwrap_or_default()
+            >= self.metadata.generation.unwrap_or_default()
     }
 
     /// The literal value of an environment variable of a container.
     #[must_use]
     pub fn env(&self, container: &str, name: &str) -> Option<&EnvVar> {
-        let container = self.spec.template.spec.containers.iter().find(|each| each.name == container)?;
+        let container = self
+            .spec
+            .template
+            .spec
+            .containers
+            .iter()
+            .find(|each| each.name == container)?;
         container.env.iter().find(|each| each.name == name)
     }
 
     /// The binding that the Deployment's label names.
     #[must_use]
     pub fn binding(&self) -> Option<&str> {
-        self.metadata.labels.as_ref()?.get(names::BINDING_LABEL).map(String::as_str)
+        self.metadata
+            .labels
+            .as_ref()?
+            .get(names::BINDING_LABEL)
+            .map(String::as_str)
     }
 }
 
@@ -191,7 +221,10 @@ mod tests {
     fn a_sidecars_own_variable_of_the_same_name_is_not_what_was_injected() {
         let env = |uri: &str, version: Option<&str>| {
             let version = version.map(|version| json!({"name": "MODEL_VERSION", "value": version}));
-            version.into_iter().chain([json!({"name": "MODEL_URI", "value": uri})]).collect::<Vec<_>>()
+            version
+                .into_iter()
+                .chain([json!({"name": "MODEL_URI", "value": uri})])
+                .collect::<Vec<_>>()
         };
         let workload: Workload = serde_json::from_value(json!({"metadata": {}, "spec": {"template": {
             "metadata": {"annotations": {"pointsman.dev/model-version": "4"}},

@@ -60,7 +60,8 @@ mod pairs {
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Fields, D::Error> {
-        Vec::<(OwnedField, Vec<Writer>)>::deserialize(deserializer).map(|pairs| pairs.into_iter().collect())
+        Vec::<(OwnedField, Vec<Writer>)>::deserialize(deserializer)
+            .map(|pairs| pairs.into_iter().collect())
     }
 }
 
@@ -77,9 +78,15 @@ impl FieldOwners {
     }
 
     fn read_entry(&mut self, entry: &ManagedFieldsEntry) {
-        let writer =
-            Writer { manager: entry.manager.clone().unwrap_or_default(), at: entry.time.as_ref().map(|time| time.0) };
-        let Some(template) = entry.fields_v1.as_ref().and_then(|fields| fields.0.pointer("/f:spec/f:template")) else {
+        let writer = Writer {
+            manager: entry.manager.clone().unwrap_or_default(),
+            at: entry.time.as_ref().map(|time| time.0),
+        };
+        let Some(template) = entry
+            .fields_v1
+            .as_ref()
+            .and_then(|fields| fields.0.pointer("/f:spec/f:template"))
+        else {
             return;
         };
         self.template.push(writer.clone());
@@ -89,11 +96,21 @@ impl FieldOwners {
         for name in keys(template.pointer("/f:metadata/f:labels"), "f:") {
             self.add(OwnedField::TemplateLabel(name), &writer);
         }
-        let containers = template.pointer("/f:spec/f:containers").and_then(Value::as_object);
+        let containers = template
+            .pointer("/f:spec/f:containers")
+            .and_then(Value::as_object);
         for (key, fields) in containers.into_iter().flatten() {
-            let Some(container) = list_key(key) else { continue };
+            let Some(container) = list_key(key) else {
+                continue;
+            };
             for name in env_names(fields) {
-                self.add(OwnedField::Env { container: container.clone(), name }, &writer);
+                self.add(
+                    OwnedField::Env {
+                        container: container.clone(),
+                        name,
+                    },
+                    &writer,
+                );
             }
         }
     }
@@ -102,7 +119,9 @@ impl FieldOwners {
         let ours = match &field {
             OwnedField::TemplateAnnotation(name) => name == names::VERSION_ANNOTATION,
             OwnedField::TemplateLabel(name) => name == names::BINDING_LABEL,
-            OwnedField::Env { name, .. } => name.starts_with("MODEL_") || name.starts_with("MLFLOW_"),
+            OwnedField::Env { name, .. } => {
+                name.starts_with("MODEL_") || name.starts_with("MLFLOW_")
+            }
         };
         if ours {
             self.fields.entry(field).or_default().push(writer.clone());
@@ -118,14 +137,20 @@ impl FieldOwners {
     /// Whether Pointsman is among a field's writers.
     #[must_use]
     pub fn is_ours(&self, field: &OwnedField) -> bool {
-        self.of(field).iter().any(|writer| writer.manager == names::FIELD_MANAGER)
+        self.of(field)
+            .iter()
+            .any(|writer| writer.manager == names::FIELD_MANAGER)
     }
 
     /// Who wrote the version into the pod template, where that was not Pointsman.
     #[must_use]
     pub fn foreign_version_writers(&self) -> &[Writer] {
         let field = OwnedField::TemplateAnnotation(names::VERSION_ANNOTATION.to_owned());
-        if self.is_ours(&field) { &[] } else { self.of(&field) }
+        if self.is_ours(&field) {
+            &[]
+        } else {
+            self.of(&field)
+        }
     }
 
     /// The manager that wrote anything of the pod template last.
@@ -137,13 +162,20 @@ impl FieldOwners {
     /// When Pointsman last changed the pod template.
     #[must_use]
     pub fn our_last_write(&self) -> Option<Timestamp> {
-        self.template.iter().find(|writer| writer.manager == names::FIELD_MANAGER).and_then(|writer| writer.at)
+        self.template
+            .iter()
+            .find(|writer| writer.manager == names::FIELD_MANAGER)
+            .and_then(|writer| writer.at)
     }
 }
 
 fn keys(fields: Option<&Value>, prefix: &str) -> Vec<String> {
     let fields = fields.and_then(Value::as_object);
-    fields.into_iter().flatten().filter_map(|(key, _)| key.strip_prefix(prefix).map(str::to_owned)).collect()
+    fields
+        .into_iter()
+        .flatten()
+        .filter_map(|(key, _)| key.strip_prefix(prefix).map(str::to_owned))
+        .collect()
 }
 
 /// `k:{"name":"server"}` → `server`.
@@ -154,7 +186,10 @@ fn list_key(key: &str) -> Option<String> {
 
 fn env_names(container: &Value) -> Vec<String> {
     let env = container.get("f:env").and_then(Value::as_object);
-    env.into_iter().flatten().filter_map(|(key, _)| list_key(key)).collect()
+    env.into_iter()
+        .flatten()
+        .filter_map(|(key, _)| list_key(key))
+        .collect()
 }
 
 #[cfg(test)]
@@ -179,10 +214,15 @@ mod tests {
                 "f:spec": {"f:containers": {"k:{\"name\":\"server\"}": {"f:env": {
                     "k:{\"name\":\"MODEL_URI\"}": {"f:value": {}}, "k:{\"name\":\"PORT\"}": {"f:value": {}}}}}}}}}),
         )]);
-        let env = |name: &str| OwnedField::Env { container: "server".into(), name: name.into() };
+        let env = |name: &str| OwnedField::Env {
+            container: "server".into(),
+            name: name.into(),
+        };
         assert_eq!(owners.of(&env("MODEL_URI"))[0].manager, "kubectl");
         assert!(owners.of(&env("PORT")).is_empty());
-        assert!(!owners.is_ours(&OwnedField::TemplateAnnotation(names::VERSION_ANNOTATION.into())));
+        assert!(!owners.is_ours(&OwnedField::TemplateAnnotation(
+            names::VERSION_ANNOTATION.into()
+        )));
         assert_eq!(owners.fields.len(), 2);
     }
 }

@@ -75,21 +75,42 @@ pub fn newest_pods<'a>(
     replica_sets: &[impl AsRef<ReplicaSet>],
     pods: &'a [impl AsRef<Pod>],
 ) -> Vec<&'a Pod> {
-    let newest = replica_sets.iter().map(AsRef::as_ref).find(|set| is_newest(workload, set));
-    let Some(uid) = newest.and_then(|set| set.metadata.uid.as_ref()).filter(|_| workload.is_observed()) else {
+    let newest = replica_sets
+        .iter()
+        .map(AsRef::as_ref)
+        .find(|set| is_newest(workload, set));
+    let Some(uid) = newest
+        .and_then(|set| set.metadata.uid.as_ref())
+        .filter(|_| workload.is_observed())
+    else {
         return Vec::new();
     };
-    pods.iter().map(AsRef::as_ref).filter(|pod| is_owned(&pod.metadata, uid)).collect()
+    pods.iter()
+        .map(AsRef::as_ref)
+        .filter(|pod| is_owned(&pod.metadata, uid))
+        .collect()
 }
 
 fn is_newest(workload: &Workload, set: &ReplicaSet) -> bool {
-    let revision = set.metadata.annotations.as_ref().and_then(|all| all.get(names::REVISION_ANNOTATION));
-    let owned = workload.metadata.uid.as_ref().is_some_and(|uid| is_owned(&set.metadata, uid));
+    let revision = set
+        .metadata
+        .annotations
+        .as_ref()
+        .and_then(|all| all.get(names::REVISION_ANNOTATION));
+    let owned = workload
+        .metadata
+        .uid
+        .as_ref()
+        .is_some_and(|uid| is_owned(&set.metadata, uid));
     owned && revision.is_some() && revision.map(String::as_str) == workload.revision()
 }
 
 fn is_owned(metadata: &ObjectMeta, uid: &str) -> bool {
-    metadata.owner_references.iter().flatten().any(|owner| owner.uid == uid)
+    metadata
+        .owner_references
+        .iter()
+        .flatten()
+        .any(|owner| owner.uid == uid)
 }
 
 impl AsRef<Self> for Pod {
@@ -131,9 +152,18 @@ mod tests {
 
     #[test]
     fn old_pods_are_not_the_newest_templates() {
-        let (sets, pods) = ([set("old", "6"), set("new", "7")], [pod("a", "old"), pod("b", "new")]);
+        let (sets, pods) = (
+            [set("old", "6"), set("new", "7")],
+            [pod("a", "old"), pod("b", "new")],
+        );
         let newest = newest_pods(&workload(2), &sets, &pods);
-        assert_eq!(newest.iter().map(|pod| pod.metadata.name.as_deref()).collect::<Vec<_>>(), [Some("b")]);
+        assert_eq!(
+            newest
+                .iter()
+                .map(|pod| pod.metadata.name.as_deref())
+                .collect::<Vec<_>>(),
+            [Some("b")]
+        );
     }
 
     #[test]

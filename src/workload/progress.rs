@@ -28,7 +28,11 @@ pub fn progress(workload: &Workload) -> Progress {
 }
 
 fn deadline_exceeded(workload: &Workload) -> Option<String> {
-    let condition = workload.status.conditions.iter().find(|condition| condition.type_ == "Progressing")?;
+    let condition = workload
+        .status
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == "Progressing")?;
     let exceeded = condition.reason.as_deref() == Some("ProgressDeadlineExceeded");
     exceeded.then(|| condition.message.clone().unwrap_or_default())
 }
@@ -67,15 +71,17 @@ mod tests {
 
     #[test]
     fn a_change_that_the_controller_has_not_seen_is_under_way() {
-        let seen =
-            workload(json!({"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2}));
+        let seen = workload(
+            json!({"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2}),
+        );
         assert!(matches!(progress(&seen), Progress::Going(_)));
     }
 
     #[test]
     fn old_pods_that_still_run_keep_a_rollout_under_way() {
-        let old =
-            workload(json!({"observedGeneration": 3, "replicas": 3, "updatedReplicas": 2, "availableReplicas": 3}));
+        let old = workload(
+            json!({"observedGeneration": 3, "replicas": 3, "updatedReplicas": 2, "availableReplicas": 3}),
+        );
         assert!(matches!(progress(&old), Progress::Going(_)));
     }
 
@@ -88,7 +94,10 @@ mod tests {
             json!({"observedGeneration": 3, "replicas": 3, "updatedReplicas": 2, "availableReplicas": 2}),
             json!({"observedGeneration": 3, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 1}),
         ];
-        let mut told: Vec<_> = steps.into_iter().map(|status| format!("{:?}", progress(&workload(status)))).collect();
+        let mut told: Vec<_> = steps
+            .into_iter()
+            .map(|status| format!("{:?}", progress(&workload(status))))
+            .collect();
         told.dedup();
         assert_eq!(told.len(), 1, "{told:?}");
         assert!(told[0].contains("kubectl rollout status"), "{told:?}");
@@ -96,15 +105,21 @@ mod tests {
 
     #[test]
     fn a_rollout_whose_pods_are_all_new_and_available_is_complete() {
-        let done =
-            workload(json!({"observedGeneration": 3, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2}));
+        let done = workload(
+            json!({"observedGeneration": 3, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2}),
+        );
         assert_eq!(progress(&done), Progress::Complete);
     }
 
     #[test]
     fn an_exceeded_deadline_is_told_in_the_deployments_own_words() {
-        let late = workload(json!({"observedGeneration": 3, "replicas": 3, "updatedReplicas": 1, "conditions": [
-            {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "ReplicaSet has timed out"}]}));
-        assert_eq!(progress(&late), Progress::DeadlineExceeded("ReplicaSet has timed out".into()));
+        let late = workload(
+            json!({"observedGeneration": 3, "replicas": 3, "updatedReplicas": 1, "conditions": [
+            {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "ReplicaSet has timed out"}]}),
+        );
+        assert_eq!(
+            progress(&late),
+            Progress::DeadlineExceeded("ReplicaSet has timed out".into())
+        );
     }
 }

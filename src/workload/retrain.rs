@@ -70,19 +70,36 @@ pub fn retrain_job(
         "controller": true, "blockOwnerDeletion": true,
     }]);
     let variables = variables(model, tracking_uri, lost);
-    for list in ["/spec/template/spec/containers", "/spec/template/spec/initContainers"] {
-        for container in job.pointer_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+    for list in [
+        "/spec/template/spec/containers",
+        "/spec/template/spec/initContainers",
+    ] {
+        for container in job
+            .pointer_mut(list)
+            .and_then(Value::as_array_mut)
+            .into_iter()
+            .flatten()
+        {
             give(container, &variables);
         }
     }
-    RetrainJob { name, version: lost.version.clone(), manifest: job }
+    RetrainJob {
+        name,
+        version: lost.version.clone(),
+        manifest: job,
+    }
 }
 
 /// A Job's name becomes a label of its pods, so it holds 63 characters.
 fn job_name(binding: &str, lost: &Lost) -> String {
     let short: String = binding.chars().take(24).collect();
     let digest = fnv1a(lost.artifact_uri.as_deref().unwrap_or_default().as_bytes());
-    format!("{}-retrain-{}-{:08x}", short.trim_end_matches(['-', '.']), lost.version, digest >> 32)
+    format!(
+        "{}-retrain-{}-{:08x}",
+        short.trim_end_matches(['-', '.']),
+        lost.version,
+        digest >> 32
+    )
 }
 
 fn variables(model: &str, tracking_uri: Option<&str>, lost: &Lost) -> Vec<(&'static str, String)> {
@@ -97,7 +114,10 @@ fn variables(model: &str, tracking_uri: Option<&str>, lost: &Lost) -> Vec<(&'sta
         ("RETRAIN_COMMIT", text(&code.commit)),
         ("RETRAIN_BRANCH", text(&code.branch)),
         ("RETRAIN_ENTRY_POINT", text(&code.entry_point)),
-        ("RETRAIN_PARAMETERS", json!(lost.lineage.parameters).to_string()),
+        (
+            "RETRAIN_PARAMETERS",
+            json!(lost.lineage.parameters).to_string(),
+        ),
         ("RETRAIN_DATASETS", json!(lost.lineage.datasets).to_string()),
     ];
     variables.extend(tracking_uri.map(|uri| (names::MLFLOW_TRACKING_URI, uri.to_owned())));
@@ -106,9 +126,13 @@ fn variables(model: &str, tracking_uri: Option<&str>, lost: &Lost) -> Vec<(&'sta
 
 /// What the container sets itself wins.
 fn give(container: &mut Value, variables: &[(&'static str, String)]) {
-    let Some(container) = container.as_object_mut() else { return };
+    let Some(container) = container.as_object_mut() else {
+        return;
+    };
     let env = container.entry("env").or_insert_with(|| json!([]));
-    let Some(env) = env.as_array_mut() else { return };
+    let Some(env) = env.as_array_mut() else {
+        return;
+    };
     for (name, value) in variables {
         if !env.iter().any(|each| each["name"] == *name) {
             // A $(NAME) in what MLflow recorded must not be filled in by Kubernetes.
@@ -140,12 +164,23 @@ mod tests {
     fn job(uri: &str) -> RetrainJob {
         let binding = binding();
         let retrain = binding.spec.retrain.clone().expect("retrain");
-        retrain_job(&binding, &retrain, "nyc-taxi", Some("http://mlflow"), &lost(uri))
+        retrain_job(
+            &binding,
+            &retrain,
+            "nyc-taxi",
+            Some("http://mlflow"),
+            &lost(uri),
+        )
     }
 
     fn env(job: &RetrainJob, name: &str) -> String {
-        let env = job.manifest["spec"]["template"]["spec"]["containers"][0]["env"].as_array().expect("env");
-        let found = env.iter().find(|each| each["name"] == name).expect("the variable");
+        let env = job.manifest["spec"]["template"]["spec"]["containers"][0]["env"]
+            .as_array()
+            .expect("env");
+        let found = env
+            .iter()
+            .find(|each| each["name"] == name)
+            .expect("the variable");
         found["value"].as_str().expect("a value").to_owned()
     }
 
@@ -169,6 +204,9 @@ mod tests {
     fn the_binding_owns_the_job() {
         let job = job("s3://m/3");
         assert_eq!(job.manifest["metadata"]["ownerReferences"][0]["uid"], "u");
-        assert_eq!(job.manifest["metadata"]["labels"]["pointsman.dev/binding"], "taxi");
+        assert_eq!(
+            job.manifest["metadata"]["labels"]["pointsman.dev/binding"],
+            "taxi"
+        );
     }
 }

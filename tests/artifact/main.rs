@@ -31,7 +31,9 @@ fn given(variable: &str) -> Option<String> {
 
 /// A name that no earlier run of the tests has used.
 fn fresh(stem: &str) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     format!("{stem}-{}", now.as_nanos())
 }
 
@@ -68,14 +70,26 @@ struct WebServer(Child, String);
 impl WebServer {
     fn start(folder: &Path) -> Result<Self, Box<dyn Error>> {
         let mut child = Command::new("python3")
-            .args(["-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory"])
+            .args([
+                "-u",
+                "-m",
+                "http.server",
+                "0",
+                "--bind",
+                "127.0.0.1",
+                "--directory",
+            ])
             .arg(folder)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()?;
         let mut line = String::new();
         BufReader::new(child.stdout.take().ok_or("no output")?).read_line(&mut line)?;
-        let port = line.split("port ").nth(1).and_then(|rest| rest.split(' ').next()).ok_or(line.clone())?;
+        let port = line
+            .split("port ")
+            .nth(1)
+            .and_then(|rest| rest.split(' ').next())
+            .ok_or(line.clone())?;
         Ok(Self(child, format!("http://127.0.0.1:{port}")))
     }
 }
@@ -89,34 +103,73 @@ impl Drop for WebServer {
 
 #[tokio::test]
 async fn model_behind_mlflow_is_readable_until_its_files_go() -> Outcome {
-    let (Some(uri), Some(folder)) = (given("POINTSMAN_TEST_MLFLOW3"), given("POINTSMAN_TEST_MLFLOW3_ARTIFACTS")) else {
+    let (Some(uri), Some(folder)) = (
+        given("POINTSMAN_TEST_MLFLOW3"),
+        given("POINTSMAN_TEST_MLFLOW3_ARTIFACTS"),
+    ) else {
         return Ok(());
     };
     let name = fresh("m");
-    let files = Path::new(&folder).join("1/models").join(&name).join("artifacts");
+    let files = Path::new(&folder)
+        .join("1/models")
+        .join(&name)
+        .join("artifacts");
     let artifact = format!("mlflow-artifacts:/1/models/{name}/artifacts");
     model_in(&files)?;
-    let stores = Stores::new(Some(Registry::connect(Connection::new(&uri))?), BTreeMap::new(), false);
+    let stores = Stores::new(
+        Some(Registry::connect(Connection::new(&uri))?),
+        BTreeMap::new(),
+        false,
+    );
     assert_eq!(stores.check(&artifact).await, Verdict::Readable);
-    assert_eq!(stores.check(&format!("{artifact}/data")).await, Verdict::Readable);
-    assert_eq!(stores.check(&format!("{artifact}/MLmodel")).await, Verdict::Readable);
+    assert_eq!(
+        stores.check(&format!("{artifact}/data")).await,
+        Verdict::Readable
+    );
+    assert_eq!(
+        stores.check(&format!("{artifact}/MLmodel")).await,
+        Verdict::Readable
+    );
     let host = uri.trim_start_matches("http://");
-    assert_eq!(stores.check(&format!("mlflow-artifacts://{host}/1/models/{name}/artifacts")).await, Verdict::Readable);
+    assert_eq!(
+        stores
+            .check(&format!(
+                "mlflow-artifacts://{host}/1/models/{name}/artifacts"
+            ))
+            .await,
+        Verdict::Readable
+    );
     std::fs::remove_file(files.join("MLmodel"))?;
-    assert_eq!(stores.check(&artifact).await, Verdict::Readable, "the weights are still there");
+    assert_eq!(
+        stores.check(&artifact).await,
+        Verdict::Readable,
+        "the weights are still there"
+    );
     std::fs::remove_dir_all(files.join("data"))?;
-    for uri in [&artifact, "mlflow-artifacts:/1/models/no-such-model/artifacts", "mlflow-artifacts:/nothing"] {
+    for uri in [
+        &artifact,
+        "mlflow-artifacts:/1/models/no-such-model/artifacts",
+        "mlflow-artifacts:/nothing",
+    ] {
         let verdict = stores.check(uri).await;
         assert!(is_unreadable(&verdict), "{uri}: {verdict:?}");
     }
-    let elsewhere = stores.check("mlflow-artifacts://mlflow.example.com/1/nothing").await;
-    assert!(matches!(&elsewhere, Verdict::Unchecked(why) if why.contains("another host")), "{elsewhere:?}");
+    let elsewhere = stores
+        .check("mlflow-artifacts://mlflow.example.com/1/nothing")
+        .await;
+    assert!(
+        matches!(&elsewhere, Verdict::Unchecked(why) if why.contains("another host")),
+        "{elsewhere:?}"
+    );
     Ok(())
 }
 
 #[tokio::test]
 async fn model_that_was_logged_is_readable() -> Outcome {
-    let (Some(uri), Some(python)) = (given("POINTSMAN_TEST_MLFLOW3"), given("POINTSMAN_TEST_PYTHON3")) else {
+    let (Some(uri), Some(python)) = (
+        given("POINTSMAN_TEST_MLFLOW3"),
+        given("POINTSMAN_TEST_PYTHON3"),
+    ) else {
         return Ok(());
     };
     let (name, folder) = (fresh("logged"), Folder::make("pointsman-logged")?);
@@ -128,48 +181,98 @@ async fn model_that_was_logged_is_readable() -> Outcome {
         .current_dir(&folder.0)
         .output()
         .await?;
-    assert!(trained.status.success(), "{}", String::from_utf8_lossy(&trained.stderr));
+    assert!(
+        trained.status.success(),
+        "{}",
+        String::from_utf8_lossy(&trained.stderr)
+    );
     let registry = Registry::connect(Connection::new(&uri))?;
-    let version = registry.get_version(&name, "1").await?.ok_or("no version")?;
+    let version = registry
+        .get_version(&name, "1")
+        .await?
+        .ok_or("no version")?;
     let artifact = version.artifact_uri.ok_or("no files")?;
-    assert_eq!(Stores::new(Some(registry), BTreeMap::new(), false).check(&artifact).await, Verdict::Readable);
+    assert_eq!(
+        Stores::new(Some(registry), BTreeMap::new(), false)
+            .check(&artifact)
+            .await,
+        Verdict::Readable
+    );
     Ok(())
 }
 
 #[tokio::test]
 async fn bucket_of_a_real_s3_server_tells_what_is_there() -> Outcome {
-    let (Some(url), Some(folder)) = (given("POINTSMAN_TEST_S3"), given("POINTSMAN_TEST_S3_BUCKETS")) else {
+    let (Some(url), Some(folder)) = (
+        given("POINTSMAN_TEST_S3"),
+        given("POINTSMAN_TEST_S3_BUCKETS"),
+    ) else {
         return Ok(());
     };
-    let account = (std::env::var("POINTSMAN_TEST_S3_KEY_ID")?, std::env::var("POINTSMAN_TEST_S3_SECRET")?);
+    let account = (
+        std::env::var("POINTSMAN_TEST_S3_KEY_ID")?,
+        std::env::var("POINTSMAN_TEST_S3_SECRET")?,
+    );
     let with = |id: &str, secret: &str| {
         BTreeMap::from(
-            [("AWS_ACCESS_KEY_ID", id), ("AWS_SECRET_ACCESS_KEY", secret), ("MLFLOW_S3_ENDPOINT_URL", &url)]
-                .map(|(key, value)| (key.to_owned(), value.to_owned())),
+            [
+                ("AWS_ACCESS_KEY_ID", id),
+                ("AWS_SECRET_ACCESS_KEY", secret),
+                ("MLFLOW_S3_ENDPOINT_URL", &url),
+            ]
+            .map(|(key, value)| (key.to_owned(), value.to_owned())),
         )
     };
     let stores = Stores::new(None, with(&account.0, &account.1), false);
     let bucket = Path::new(&folder).join(fresh("models"));
-    let at = |key: &str| format!("s3://{}/{key}", bucket.file_name().unwrap_or_default().to_string_lossy());
+    let at = |key: &str| {
+        format!(
+            "s3://{}/{key}",
+            bucket.file_name().unwrap_or_default().to_string_lossy()
+        )
+    };
     model_in(&bucket.join("1/m-x/artifacts"))?;
     std::fs::create_dir_all(bucket.join("empty"))?;
-    for key in ["1/m-x/artifacts", "1/m-x/artifacts/", "1/m-x/artifacts/data", "1/m-x/artifacts/MLmodel", "1", ""] {
+    for key in [
+        "1/m-x/artifacts",
+        "1/m-x/artifacts/",
+        "1/m-x/artifacts/data",
+        "1/m-x/artifacts/MLmodel",
+        "1",
+        "",
+    ] {
         assert_eq!(stores.check(&at(key)).await, Verdict::Readable, "{key}");
     }
     std::fs::remove_dir_all(bucket.join("1/m-x/artifacts"))?;
-    for uri in [at("1/m-x/artifacts"), at("empty"), at("nothing/here"), "s3://no-such-bucket/x".to_owned()] {
+    for uri in [
+        at("1/m-x/artifacts"),
+        at("empty"),
+        at("nothing/here"),
+        "s3://no-such-bucket/x".to_owned(),
+    ] {
         let verdict = stores.check(&uri).await;
         assert!(is_unreadable(&verdict), "{uri}: {verdict:?}");
     }
-    for settings in [with(&account.0, "a-wrong-secret"), with("nobody-knows-me", "a-wrong-secret")] {
+    for settings in [
+        with(&account.0, "a-wrong-secret"),
+        with("nobody-knows-me", "a-wrong-secret"),
+    ] {
         let verdict = Stores::new(None, settings, false).check(&at("x")).await;
-        let Verdict::Unchecked(why) = &verdict else { return Err(format!("{verdict:?}").into()) };
-        assert!(why.contains("does not accept the credentials") && !why.contains("a-wrong-secret"), "{why}");
+        let Verdict::Unchecked(why) = &verdict else {
+            return Err(format!("{verdict:?}").into());
+        };
+        assert!(
+            why.contains("does not accept the credentials") && !why.contains("a-wrong-secret"),
+            "{why}"
+        );
     }
     let mut nobody = with("", "");
     nobody.insert("AWS_SKIP_SIGNATURE".to_owned(), "true".to_owned());
     let verdict = Stores::new(None, nobody, false).check(&at("x")).await;
-    assert!(matches!(&verdict, Verdict::Unchecked(why) if why.contains("nothing was signed")), "{verdict:?}");
+    assert!(
+        matches!(&verdict, Verdict::Unchecked(why) if why.contains("nothing was signed")),
+        "{verdict:?}"
+    );
     Ok(())
 }
 
@@ -182,16 +285,28 @@ async fn web_server_is_asked_for_the_files_and_not_for_a_page() -> Outcome {
     let stores = Stores::new(None, BTreeMap::new(), false);
     let at = |path: &str| format!("{}/{path}?token=s3cr3t", server.1);
     assert_eq!(stores.check(&at("model")).await, Verdict::Readable);
-    assert_eq!(stores.check(&at("model/data/weights.bin")).await, Verdict::Readable);
+    assert_eq!(
+        stores.check(&at("model/data/weights.bin")).await,
+        Verdict::Readable
+    );
     let gone = stores.check(&at("gone")).await;
-    assert!(is_unreadable(&gone) && !format!("{gone:?}").contains("s3cr3t"), "{gone:?}");
+    assert!(
+        is_unreadable(&gone) && !format!("{gone:?}").contains("s3cr3t"),
+        "{gone:?}"
+    );
     let page = stores.check(&at("model/data/")).await;
-    assert!(matches!(&page, Verdict::Unchecked(why) if why.contains("HTML")), "{page:?}");
+    assert!(
+        matches!(&page, Verdict::Unchecked(why) if why.contains("HTML")),
+        "{page:?}"
+    );
     let url = server.1.clone();
     drop(server);
     let started = tokio::time::Instant::now();
     let down = stores.check(&format!("{url}/model")).await;
-    assert!(matches!(&down, Verdict::Unknown(why) if why.contains("refused")), "{down:?}");
+    assert!(
+        matches!(&down, Verdict::Unknown(why) if why.contains("refused")),
+        "{down:?}"
+    );
     assert!(started.elapsed() < Duration::from_secs(10));
     Ok(())
 }
@@ -203,16 +318,28 @@ async fn files_are_looked_at_only_where_that_is_allowed() -> Outcome {
     model_in(&folder.0.join("model"))?;
     std::fs::create_dir_all(folder.0.join("empty/below"))?;
     let stores = Stores::new(None, BTreeMap::new(), true);
-    for (path, expected) in
-        [("model", true), ("model/data", true), ("model/MLmodel", true), ("empty", false), ("gone", false)]
-    {
-        for uri in [format!("{}/{path}", folder.0.display()), format!("file://{}/{path}", folder.0.display())] {
+    for (path, expected) in [
+        ("model", true),
+        ("model/data", true),
+        ("model/MLmodel", true),
+        ("empty", false),
+        ("gone", false),
+    ] {
+        for uri in [
+            format!("{}/{path}", folder.0.display()),
+            format!("file://{}/{path}", folder.0.display()),
+        ] {
             let verdict = stores.check(&uri).await;
             assert_eq!(verdict == Verdict::Readable, expected, "{uri}: {verdict:?}");
-            assert!(expected || matches!(verdict, Verdict::Unreadable(_)), "{uri}: {verdict:?}");
+            assert!(
+                expected || matches!(verdict, Verdict::Unreadable(_)),
+                "{uri}: {verdict:?}"
+            );
         }
     }
-    let refused = Stores::new(None, BTreeMap::new(), false).check(&format!("{}/model", folder.0.display())).await;
+    let refused = Stores::new(None, BTreeMap::new(), false)
+        .check(&format!("{}/model", folder.0.display()))
+        .await;
     assert!(matches!(refused, Verdict::Unchecked(_)), "{refused:?}");
     Ok(())
 }

@@ -41,26 +41,47 @@ fn outside() -> ExitCode {
     }
     let missing = node::missing();
     if !missing.is_empty() {
-        eprintln!("skipped, for no real node can run here: {}", missing.join("; "));
+        eprintln!(
+            "skipped, for no real node can run here: {}",
+            missing.join("; ")
+        );
         return only_name(&arguments);
     }
     build();
     let looked = libtest_mimic::run(&arguments, vec![traces::trial()]);
     let moved = apart::run(&std::env::args_os().skip(1).collect::<Vec<OsString>>()).unwrap();
-    if looked.has_failed() { looked.exit_code() } else { moved }
+    if looked.has_failed() {
+        looked.exit_code()
+    } else {
+        moved
+    }
 }
 
 fn only_name(arguments: &Arguments) -> ExitCode {
-    let moves = moves::names().into_iter().map(|name| Trial::test(name, || Ok(())));
-    let trials = moves.chain([traces::trial()]).map(|trial| trial.with_ignored_flag(true)).collect();
+    let moves = moves::names()
+        .into_iter()
+        .map(|name| Trial::test(name, || Ok(())));
+    let trials = moves
+        .chain([traces::trial()])
+        .map(|trial| trial.with_ignored_flag(true))
+        .collect();
     // `--ignored` would run what cannot be run.
-    let arguments = Arguments { ignored: false, include_ignored: false, ..arguments.clone() };
+    let arguments = Arguments {
+        ignored: false,
+        include_ignored: false,
+        ..arguments.clone()
+    };
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
 fn is_wanted(arguments: &Arguments) -> bool {
     let names = moves::names().into_iter().chain([traces::NAME]);
-    let fits = |name: &str| arguments.filter.as_deref().is_none_or(|filter| name.contains(filter));
+    let fits = |name: &str| {
+        arguments
+            .filter
+            .as_deref()
+            .is_none_or(|filter| name.contains(filter))
+    };
     names.into_iter().any(fits)
 }
 
@@ -70,12 +91,18 @@ fn build() {
     Tools::locate(&cache).unwrap_or_else(|error| panic!("{error}"));
     NodeTools::locate(&cache).unwrap_or_else(|error| panic!("{error}"));
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(python::environment(MlflowVersion::Three)).unwrap_or_else(|error| panic!("{error}"));
+    runtime
+        .block_on(python::environment(MlflowVersion::Three))
+        .unwrap_or_else(|error| panic!("{error}"));
 }
 
 fn within(apart: Apart) -> ExitCode {
     let runtime = Arc::new(tokio::runtime::Runtime::new().unwrap());
-    if apart.arguments().iter().any(|argument| argument == traces::UNTIL_KILLED) {
+    if apart
+        .arguments()
+        .iter()
+        .any(|argument| argument == traces::UNTIL_KILLED)
+    {
         runtime.block_on(traces::run_until_killed(apart));
     }
     let mut arguments = Arguments::from_iter(apart.arguments());
@@ -84,7 +111,9 @@ fn within(apart: Apart) -> ExitCode {
     let world = Arc::new(World::new(apart));
     let trials = moves::all().into_iter().map(|(name, story)| {
         let (runtime, world) = (Arc::clone(&runtime), Arc::clone(&world));
-        Trial::test(name, move || runtime.block_on(story(world)).map_err(Failed::from))
+        Trial::test(name, move || {
+            runtime.block_on(story(world)).map_err(Failed::from)
+        })
     });
     let conclusion = libtest_mimic::run(&arguments, trials.collect());
     world.tell();

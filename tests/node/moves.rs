@@ -11,7 +11,10 @@ use serde_json::{Value, json};
 
 use crate::stage::{MAX_RESTARTS, Stage, Told, World, deployment};
 
-type Story = (&'static str, fn(Arc<World>) -> Pin<Box<dyn Future<Output = Told> + Send>>);
+type Story = (
+    &'static str,
+    fn(Arc<World>) -> Pin<Box<dyn Future<Output = Told> + Send>>,
+);
 
 /// Names stories by their functions.
 macro_rules! stories {
@@ -50,31 +53,57 @@ async fn move_alias(world: &Arc<World>, story: &'static str, from: &str, to: &st
     stage.alias(to).await;
     let moved = jiff::Timestamp::now();
     stage.only_runs(to).await;
-    let remark = format!("only version {to} left {} after the alias moved", since(moved));
+    let remark = format!(
+        "only version {to} left {} after the alias moved",
+        since(moved)
+    );
     stage.says(to, "Live").await;
     let tally = stage.settle(load, remark).await;
     assert_none_failed(&tally);
-    assert!(tally.answered_by.contains_key(from) && tally.answered_by.contains_key(to), "{tally:?}");
+    assert!(
+        tally.answered_by.contains_key(from) && tally.answered_by.contains_key(to),
+        "{tally:?}"
+    );
     stage.end().await
 }
 
-async fn a_crashing_version_fails_no_request_and_moving_the_alias_back_heals(world: Arc<World>) -> Told {
-    let stage =
-        Stage::set(&world, "to a crashing 3, and back by hand to 2", "2", plain(), json!({"onFailure": false})).await;
+async fn a_crashing_version_fails_no_request_and_moving_the_alias_back_heals(
+    world: Arc<World>,
+) -> Told {
+    let stage = Stage::set(
+        &world,
+        "to a crashing 3, and back by hand to 2",
+        "2",
+        plain(),
+        json!({"onFailure": false}),
+    )
+    .await;
     let load = stage.load(LoadOptions::default()).await;
     stage.alias("3").await;
     stage.first_crash("3").await;
     let moved = jiff::Timestamp::now();
     stage.alias("2").await;
     stage.only_runs("2").await;
-    let remark = format!("version 2 fully back {} after the alias moved back", since(moved));
+    let remark = format!(
+        "version 2 fully back {} after the alias moved back",
+        since(moved)
+    );
     stage.says("2", "Live").await;
     assert_only_answered(&stage.settle(load, remark).await, "2");
     stage.end().await
 }
 
-async fn a_crashing_version_is_rolled_back_by_itself_and_fails_no_request(world: Arc<World>) -> Told {
-    let stage = Stage::set(&world, "to a crashing 3, and back by itself to 2", "2", plain(), json!({})).await;
+async fn a_crashing_version_is_rolled_back_by_itself_and_fails_no_request(
+    world: Arc<World>,
+) -> Told {
+    let stage = Stage::set(
+        &world,
+        "to a crashing 3, and back by itself to 2",
+        "2",
+        plain(),
+        json!({}),
+    )
+    .await;
     let load = stage.load(LoadOptions::default()).await;
     stage.alias("3").await;
     let crashed = stage.first_crash("3").await;
@@ -94,11 +123,25 @@ async fn a_crashing_version_is_rolled_back_by_itself_and_fails_no_request(world:
 }
 
 /// What shows that a request that fails is seen: the same move by a Deployment that ends its pods before it starts others.
-async fn where_all_pods_are_replaced_at_once_requests_fail_and_are_counted(world: Arc<World>) -> Told {
+async fn where_all_pods_are_replaced_at_once_requests_fail_and_are_counted(
+    world: Arc<World>,
+) -> Told {
     let mut at_once = plain();
     at_once["spec"]["strategy"] = json!({"type": "Recreate"});
-    let stage = Stage::set(&world, "forward, all pods at once (a control)", "1", at_once, json!({})).await;
-    let load = stage.load(LoadOptions { at_least: 0, ..LoadOptions::default() }).await;
+    let stage = Stage::set(
+        &world,
+        "forward, all pods at once (a control)",
+        "1",
+        at_once,
+        json!({}),
+    )
+    .await;
+    let load = stage
+        .load(LoadOptions {
+            at_least: 0,
+            ..LoadOptions::default()
+        })
+        .await;
     stage.alias("2").await;
     stage.only_runs("2").await;
     let tally = stage.settle(load, String::new()).await;
@@ -112,7 +155,10 @@ fn plain() -> Value {
 }
 
 fn since(then: jiff::Timestamp) -> String {
-    format!("{:.1} s", jiff::Timestamp::now().duration_since(then).as_secs_f64())
+    format!(
+        "{:.1} s",
+        jiff::Timestamp::now().duration_since(then).as_secs_f64()
+    )
 }
 
 fn holds_back(binding: &Value, version: &str) -> bool {
@@ -128,5 +174,9 @@ fn assert_none_failed(tally: &Tally) {
 
 fn assert_only_answered(tally: &Tally, version: &str) {
     assert_none_failed(tally);
-    assert_eq!(tally.answered_by.keys().collect::<Vec<_>>(), [version], "{tally:?}");
+    assert_eq!(
+        tally.answered_by.keys().collect::<Vec<_>>(),
+        [version],
+        "{tally:?}"
+    );
 }

@@ -15,7 +15,8 @@ use pointsman_env::operator::install_definitions;
 use pointsman_env::python::MlflowVersion;
 use pointsman_env::registrar::{Client, Registrar};
 use pointsman_env::{
-    ControlPlane, ControlPlaneOptions, NodeTools, Operator, OperatorOptions, Scenario as Place, Seen, Tools, Which,
+    ControlPlane, ControlPlaneOptions, NodeTools, Operator, OperatorOptions, Scenario as Place,
+    Seen, Tools, Which,
 };
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
@@ -50,11 +51,18 @@ pub struct Grounds {
 
 impl World {
     pub fn new(apart: Apart) -> Self {
-        Self { apart, grounds: OnceCell::new(), mlflow: OnceCell::new(), rows: Mutex::default() }
+        Self {
+            apart,
+            grounds: OnceCell::new(),
+            mlflow: OnceCell::new(),
+            rows: Mutex::default(),
+        }
     }
 
     pub async fn grounds(&self) -> &Grounds {
-        self.grounds.get_or_init(|| Grounds::start(&self.apart)).await
+        self.grounds
+            .get_or_init(|| Grounds::start(&self.apart))
+            .await
     }
 
     pub fn note(&self, row: Row) {
@@ -77,7 +85,11 @@ impl World {
 
     async fn mlflow(&self) -> String {
         let start = || async {
-            tokio::sync::Mutex::new(Mlflow::start(MlflowVersion::Three, MlflowOptions::default()).await.unwrap())
+            tokio::sync::Mutex::new(
+                Mlflow::start(MlflowVersion::Three, MlflowOptions::default())
+                    .await
+                    .unwrap(),
+            )
         };
         self.mlflow.get_or_init(start).await.lock().await.url()
     }
@@ -87,11 +99,22 @@ impl Grounds {
     pub async fn start(apart: &Apart) -> Self {
         say("starting a control plane and a node");
         let cache = Cache::open().unwrap();
-        let (tools, node_tools) = (Tools::locate(&cache).unwrap(), NodeTools::locate(&cache).unwrap());
-        let control_plane = ControlPlane::start(&tools, ControlPlaneOptions::without_nodes()).await.unwrap();
+        let (tools, node_tools) = (
+            Tools::locate(&cache).unwrap(),
+            NodeTools::locate(&cache).unwrap(),
+        );
+        let control_plane = ControlPlane::start(&tools, ControlPlaneOptions::without_nodes())
+            .await
+            .unwrap();
         install_definitions(&control_plane, &tools).await.unwrap();
-        let node = Node::start(&control_plane, &node_tools, apart).await.unwrap_or_else(|error| panic!("{error}"));
-        Self { tools, node, control_plane: Arc::new(control_plane) }
+        let node = Node::start(&control_plane, &node_tools, apart)
+            .await
+            .unwrap_or_else(|error| panic!("{error}"));
+        Self {
+            tools,
+            node,
+            control_plane: Arc::new(control_plane),
+        }
     }
 }
 
@@ -128,28 +151,62 @@ impl Stage {
         let grounds = world.grounds().await;
         let place = Place::start(&grounds.control_plane, story).await.unwrap();
         let release = place.namespace().to_owned();
-        let mut options =
-            OperatorOptions::watching(PathBuf::from(env!("CARGO_BIN_EXE_pointsman")), &release, &[&release]);
+        let mut options = OperatorOptions::watching(
+            PathBuf::from(env!("CARGO_BIN_EXE_pointsman")),
+            &release,
+            &[&release],
+        );
         options.namespace.clone_from(&release);
-        let operator = Operator::start(&grounds.control_plane, &grounds.tools, &options).await.unwrap();
+        let operator = Operator::start(&grounds.control_plane, &grounds.tools, &options)
+            .await
+            .unwrap();
         place.report_log(&operator.log_file());
-        grounds.node.logs().iter().for_each(|log| place.report_log(log));
-        let client = Registrar::shared(MlflowVersion::Three).await.unwrap().at(&world.mlflow().await);
-        Self { place, operator, client, story, model: release, world: Arc::clone(world) }
+        grounds
+            .node
+            .logs()
+            .iter()
+            .for_each(|log| place.report_log(log));
+        let client = Registrar::shared(MlflowVersion::Three)
+            .await
+            .unwrap()
+            .at(&world.mlflow().await);
+        Self {
+            place,
+            operator,
+            client,
+            story,
+            model: release,
+            world: Arc::clone(world),
+        }
     }
 
     async fn register(&self, champion: &str) {
-        self.client.create_registered_model(&self.model).await.unwrap();
+        self.client
+            .create_registered_model(&self.model)
+            .await
+            .unwrap();
         for number in 1..=3 {
             let source = format!("s3://models/{}/{number}", self.model);
-            self.client.create_model_version(&self.model, &source).await.unwrap();
+            self.client
+                .create_model_version(&self.model, &source)
+                .await
+                .unwrap();
         }
-        self.client.set_alias(&self.model, "champion", champion).await.unwrap();
+        self.client
+            .set_alias(&self.model, "champion", champion)
+            .await
+            .unwrap();
     }
 
     pub async fn alias(&self, version: &str) {
-        say(&format!("{}: the alias moves to version {version}", self.story));
-        self.client.set_alias(&self.model, "champion", version).await.unwrap();
+        say(&format!(
+            "{}: the alias moves to version {version}",
+            self.story
+        ));
+        self.client
+            .set_alias(&self.model, "champion", version)
+            .await
+            .unwrap();
     }
 
     async fn declare(&self, world: &World, deployment: Value, rollback: Value) {
@@ -164,42 +221,64 @@ impl Stage {
             "target": {"name": SERVER},
             "rollback": {"onFailure": true, "maxRestarts": MAX_RESTARTS, "bakeSeconds": BAKE_SECONDS},
         });
-        binding["rollback"].as_object_mut().unwrap().extend(rollback.as_object().cloned().unwrap_or_default());
+        binding["rollback"]
+            .as_object_mut()
+            .unwrap()
+            .extend(rollback.as_object().cloned().unwrap_or_default());
         for (kind, name, spec) in [
             ("ModelRegistry", "mlflow", registry),
             ("RegisteredModel", "model", model),
             ("AliasBinding", "binding", binding),
         ] {
-            let object =
-                json!({"apiVersion": "pointsman.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec});
+            let object = json!({"apiVersion": "pointsman.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec});
             self.place.apply_object(&object).await.unwrap();
         }
     }
 
     /// Begins to send requests to the Service.
     pub async fn load(&self, options: LoadOptions) -> Load {
-        Load::start(self.place.client(), self.place.namespace(), SERVER, options).await.unwrap()
+        Load::start(self.place.client(), self.place.namespace(), SERVER, options)
+            .await
+            .unwrap()
     }
 
     /// Ends the requests, notes what came of them, and fails where one did.
     pub async fn settle(&self, load: Load, remark: String) -> Tally {
         let tally = load.end().await.unwrap();
-        say(&format!("{}: {} requests, {} failed", self.story, tally.sent, tally.failed));
-        self.world.note(Row { story: self.story, tally: tally.clone(), remark });
+        say(&format!(
+            "{}: {} requests, {} failed",
+            self.story, tally.sent, tally.failed
+        ));
+        self.world.note(Row {
+            story: self.story,
+            tally: tally.clone(),
+            remark,
+        });
         tally
     }
 
     /// Waits until the Deployment is told to run this version.
     pub async fn is_told(&self, version: &str) {
         let is_told = |deployment: &Value| template_version(deployment) == version;
-        self.place.eventually("the Deployment has the version", PATIENCE, &DEPLOYMENT, SERVER, is_told).await;
+        self.place
+            .eventually(
+                "the Deployment has the version",
+                PATIENCE,
+                &DEPLOYMENT,
+                SERVER,
+                is_told,
+            )
+            .await;
     }
 
     /// Waits until this version runs in every pod, each is ready, and there are no others, not even ending ones.
     pub async fn only_runs(&self, version: &str) {
         self.is_told(version).await;
         let all_fit = |pods: &Seen| {
-            pods.len() == REPLICAS && pods.values().all(|pod| pod_version(pod) == version && is_ready(pod))
+            pods.len() == REPLICAS
+                && pods
+                    .values()
+                    .all(|pod| pod_version(pod) == version && is_ready(pod))
         };
         self.place
             .eventually_all(
@@ -215,19 +294,37 @@ impl Stage {
     /// Waits until the binding says that this version runs, and gives this reason in the condition Ready.
     pub async fn says(&self, version: &str, reason: &str) -> Value {
         let holds = |binding: &Value| {
-            binding["status"]["running"]["version"] == version && condition(binding, "Ready")["reason"] == reason
+            binding["status"]["running"]["version"] == version
+                && condition(binding, "Ready")["reason"] == reason
         };
-        self.place.eventually(&format!("the binding says {reason}"), PATIENCE, &ALIAS_BINDING, "binding", holds).await
+        self.place
+            .eventually(
+                &format!("the binding says {reason}"),
+                PATIENCE,
+                &ALIAS_BINDING,
+                "binding",
+                holds,
+            )
+            .await
     }
 
     /// Waits until a container of this version has ended by itself, and says when, as the kubelet wrote it.
     pub async fn first_crash(&self, version: &str) -> jiff::Timestamp {
-        let ended = |pods: &Seen| pods.values().filter(|pod| pod_version(pod) == version).filter_map(end_of).min();
+        let ended = |pods: &Seen| {
+            pods.values()
+                .filter(|pod| pod_version(pod) == version)
+                .filter_map(end_of)
+                .min()
+        };
         let pods = self
             .place
-            .eventually_all("a container crashes", PATIENCE, &POD, &Which::Labelled("app=server"), |pods| {
-                ended(pods).is_some()
-            })
+            .eventually_all(
+                "a container crashes",
+                PATIENCE,
+                &POD,
+                &Which::Labelled("app=server"),
+                |pods| ended(pods).is_some(),
+            )
             .await;
         ended(&pods).unwrap()
     }
@@ -241,14 +338,25 @@ impl Stage {
             pod_version(pod) == version && !runs && container["restartCount"] == restarts
         };
         let one_has = |pods: &Seen| pods.values().any(has_ended);
-        self.place.eventually_all("the last crash", PATIENCE, &POD, &Which::Labelled("app=server"), one_has).await;
+        self.place
+            .eventually_all(
+                "the last crash",
+                PATIENCE,
+                &POD,
+                &Which::Labelled("app=server"),
+                one_has,
+            )
+            .await;
     }
 
     /// The story went well: its namespace goes.
     pub async fn end(mut self) -> Told {
         let status = self.operator.stop().map_err(|error| error.to_string())?;
         if !status.success() {
-            return Err(format!("the operator ended with {status}\n{}", self.operator.log_tail(40)));
+            return Err(format!(
+                "the operator ended with {status}\n{}",
+                self.operator.log_tail(40)
+            ));
         }
         self.place.end().await.map_err(|error| error.to_string())
     }
@@ -300,7 +408,9 @@ fn service() -> Value {
 
 fn condition<'a>(object: &'a Value, type_: &str) -> &'a Value {
     let conditions = object["status"]["conditions"].as_array();
-    conditions.and_then(|all| all.iter().find(|each| each["type"] == type_)).unwrap_or(&Value::Null)
+    conditions
+        .and_then(|all| all.iter().find(|each| each["type"] == type_))
+        .unwrap_or(&Value::Null)
 }
 
 pub fn is_ready(pod: &Value) -> bool {
@@ -312,12 +422,17 @@ fn template_version(deployment: &Value) -> &str {
 }
 
 fn pod_version(pod: &Value) -> &str {
-    pod["metadata"]["annotations"]["pointsman.dev/model-version"].as_str().unwrap_or_default()
+    pod["metadata"]["annotations"]["pointsman.dev/model-version"]
+        .as_str()
+        .unwrap_or_default()
 }
 
 /// When the pod's container first ended, if it has: a waiting one keeps it as its last state.
 fn end_of(pod: &Value) -> Option<jiff::Timestamp> {
     let container = &pod["status"]["containerStatuses"][0];
-    let finished = [&container["lastState"], &container["state"]].map(|state| &state["terminated"]["finishedAt"]);
-    finished.into_iter().find_map(|time| time.as_str()?.parse().ok())
+    let finished = [&container["lastState"], &container["state"]]
+        .map(|state| &state["terminated"]["finishedAt"]);
+    finished
+        .into_iter()
+        .find_map(|time| time.as_str()?.parse().ok())
 }

@@ -15,11 +15,26 @@ pub struct Row {
 }
 
 pub fn table(rows: &[Row]) -> String {
-    let mut text = format!("{:<44} {:>8} {:>7} {:>8}  answered by\n", "story", "requests", "failed", "seconds");
-    for Row { story, tally, remark } in rows {
-        let versions = tally.answered_by.iter().map(|(version, count)| format!("{version}: {count}"));
+    let mut text = format!(
+        "{:<44} {:>8} {:>7} {:>8}  answered by\n",
+        "story", "requests", "failed", "seconds"
+    );
+    for Row {
+        story,
+        tally,
+        remark,
+    } in rows
+    {
+        let versions = tally
+            .answered_by
+            .iter()
+            .map(|(version, count)| format!("{version}: {count}"));
         let versions = versions.collect::<Vec<_>>().join(", ");
-        let _ = writeln!(text, "{story:<44} {:>8} {:>7} {:>8.1}  {versions}", tally.sent, tally.failed, tally.seconds);
+        let _ = writeln!(
+            text,
+            "{story:<44} {:>8} {:>7} {:>8.1}  {versions}",
+            tally.sent, tally.failed, tally.seconds
+        );
         if !remark.is_empty() {
             let _ = writeln!(text, "    {remark}");
         }

@@ -21,7 +21,13 @@ pub const NAME: &str = "a_test_that_is_killed_leaves_nothing_of_its_node_behind"
 pub const UNTIL_KILLED: &str = "--until-killed";
 const RUNNING: &str = "the pods run";
 /// What must be seen running before the kill, or the test shows nothing.
-const PROGRAMS: [&str; 5] = ["kube-apiserver", "kubelet", "containerd", "containerd-shim", "server"];
+const PROGRAMS: [&str; 5] = [
+    "kube-apiserver",
+    "kubelet",
+    "containerd",
+    "containerd-shim",
+    "server",
+];
 
 pub fn trial() -> Trial {
     Trial::test(NAME, || {
@@ -31,16 +37,22 @@ pub fn trial() -> Trial {
 }
 
 pub fn asked_to_be_killed() -> bool {
-    std::env::args().nth(1).is_some_and(|first| first == UNTIL_KILLED)
+    std::env::args()
+        .nth(1)
+        .is_some_and(|first| first == UNTIL_KILLED)
 }
 
 /// A node with pods, and nothing to end it.
 pub async fn run_until_killed(apart: Apart) -> ! {
     let grounds = Grounds::start(&apart).await;
-    let place = Place::start(&grounds.control_plane, "killed").await.unwrap();
+    let place = Place::start(&grounds.control_plane, "killed")
+        .await
+        .unwrap();
     place.kubectl_apply(deployment("")).await.unwrap();
     let all_ready = |pods: &Seen| pods.values().filter(|pod| is_ready(pod)).count() == REPLICAS;
-    place.eventually_all(RUNNING, PATIENCE, &POD, &Which::Labelled(""), all_ready).await;
+    place
+        .eventually_all(RUNNING, PATIENCE, &POD, &Which::Labelled(""), all_ready)
+        .await;
     println!("{RUNNING} in {}", apart.folder().display());
     std::future::pending().await
 }
@@ -53,12 +65,22 @@ fn killed() {
     let group = folder.file_name().unwrap().to_str().unwrap();
     let family = descendants(parent.id());
     assert_complete(&family);
-    assert!(!control_groups(group).is_empty(), "the pods have no control group");
-    say(&format!("killing a test whose node has {} processes", family.len()));
+    assert!(
+        !control_groups(group).is_empty(),
+        "the pods have no control group"
+    );
+    say(&format!(
+        "killing a test whose node has {} processes",
+        family.len()
+    ));
     parent.kill().unwrap();
     parent.wait().unwrap();
-    eventually("its processes are gone", || !family.iter().any(|pid| is_alive(*pid)));
-    eventually("its control groups are gone", || control_groups(group).is_empty());
+    eventually("its processes are gone", || {
+        !family.iter().any(|pid| is_alive(*pid))
+    });
+    eventually("its control groups are gone", || {
+        control_groups(group).is_empty()
+    });
     eventually("its folder is gone", || !folder.exists());
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(!mounts.contains(group), "a mount is left:\n{mounts}");
@@ -67,7 +89,12 @@ fn killed() {
 
 fn start() -> Child {
     let this = std::env::current_exe().unwrap();
-    Command::new(this).arg(UNTIL_KILLED).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap()
+    Command::new(this)
+        .arg(UNTIL_KILLED)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
 }
 
 /// Waits for the line that says where the pods run.
@@ -81,12 +108,18 @@ fn await_pods(parent: &mut Child) -> String {
 fn assert_complete(family: &[u32]) {
     let names: BTreeSet<String> = family.iter().map(|pid| name_of(*pid)).collect();
     for program in PROGRAMS {
-        assert!(names.iter().any(|name| name.starts_with(program)), "no {program} among {names:?}");
+        assert!(
+            names.iter().any(|name| name.starts_with(program)),
+            "no {program} among {names:?}"
+        );
     }
 }
 
 fn name_of(pid: u32) -> String {
-    fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
+    fs::read_to_string(format!("/proc/{pid}/comm"))
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
 }
 
 fn is_alive(pid: u32) -> bool {
@@ -96,14 +129,28 @@ fn is_alive(pid: u32) -> bool {
 
 /// Every control group of that name or below one.
 fn control_groups(name: &str) -> Vec<String> {
-    let found = Command::new("find").args(["/sys/fs/cgroup", "-type", "d", "-path", &format!("*/{name}*")]).output();
-    String::from_utf8_lossy(&found.unwrap().stdout).lines().map(ToOwned::to_owned).collect()
+    let found = Command::new("find")
+        .args([
+            "/sys/fs/cgroup",
+            "-type",
+            "d",
+            "-path",
+            &format!("*/{name}*"),
+        ])
+        .output();
+    String::from_utf8_lossy(&found.unwrap().stdout)
+        .lines()
+        .map(ToOwned::to_owned)
+        .collect()
 }
 
 /// The names of the machine's own network links.
 fn links() -> BTreeSet<String> {
     let links = fs::read_to_string("/proc/net/dev").unwrap();
-    links.lines().filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned())).collect()
+    links
+        .lines()
+        .filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned()))
+        .collect()
 }
 
 fn eventually(description: &str, mut holds: impl FnMut() -> bool) {

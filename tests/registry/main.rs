@@ -54,25 +54,47 @@ fn server(variable: &str) -> Option<String> {
 }
 
 fn both() -> Vec<(String, &'static str)> {
-    let known =
-        [("POINTSMAN_TEST_MLFLOW3", "POINTSMAN_TEST_PYTHON3"), ("POINTSMAN_TEST_MLFLOW2", "POINTSMAN_TEST_PYTHON2")];
-    known.into_iter().filter_map(|(address, python)| Some((server(address)?, python))).collect()
+    let known = [
+        ("POINTSMAN_TEST_MLFLOW3", "POINTSMAN_TEST_PYTHON3"),
+        ("POINTSMAN_TEST_MLFLOW2", "POINTSMAN_TEST_PYTHON2"),
+    ];
+    known
+        .into_iter()
+        .filter_map(|(address, python)| Some((server(address)?, python)))
+        .collect()
 }
 
 /// A name that no earlier run of the tests has used.
 fn fresh(stem: &str) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     format!("{stem}-{}", now.as_nanos())
 }
 
 /// Speaks to the server as somebody else would.
 async fn post(uri: &str, path: &str, body: &Value) -> Result<Value, reqwest::Error> {
-    let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(60)).build()?;
-    client.post(format!("{uri}/api/2.0/mlflow/{path}")).json(body).send().await?.error_for_status()?.json().await
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .timeout(Duration::from_secs(60))
+        .build()?;
+    client
+        .post(format!("{uri}/api/2.0/mlflow/{path}"))
+        .json(body)
+        .send()
+        .await?
+        .error_for_status()?
+        .json()
+        .await
 }
 
 async fn register(uri: &str, name: &str, source: &str) -> Result<Value, reqwest::Error> {
-    post(uri, "model-versions/create", &json!({"name": name, "source": source})).await
+    post(
+        uri,
+        "model-versions/create",
+        &json!({"name": name, "source": source}),
+    )
+    .await
 }
 
 /// A door to the server that passes each request on under another host name, as a Service in a cluster has one.
@@ -82,11 +104,14 @@ async fn rename_host(server: String, name: &'static str) -> std::io::Result<Sock
     tokio::spawn(async move {
         while let Ok((mut client, _)) = listener.accept().await {
             let mut head = vec![0; 16 << 10];
-            let (Ok(read), Ok(mut upstream)) = (client.read(&mut head).await, TcpStream::connect(&server).await) else {
+            let (Ok(read), Ok(mut upstream)) = (
+                client.read(&mut head).await,
+                TcpStream::connect(&server).await,
+            ) else {
                 continue;
             };
-            let renamed =
-                String::from_utf8_lossy(&head[..read]).replace(&format!("host: {door}"), &format!("host: {name}"));
+            let renamed = String::from_utf8_lossy(&head[..read])
+                .replace(&format!("host: {door}"), &format!("host: {name}"));
             _ = upstream.write_all(renamed.as_bytes()).await;
             _ = tokio::io::copy_bidirectional(&mut client, &mut upstream).await;
         }
@@ -97,7 +122,10 @@ async fn rename_host(server: String, name: &'static str) -> std::io::Result<Sock
 #[tokio::test]
 async fn server_tells_its_version() -> Outcome {
     for (uri, _) in both() {
-        let version = Registry::connect(Connection::new(&uri))?.server_version().await.ok_or("no version")?;
+        let version = Registry::connect(Connection::new(&uri))?
+            .server_version()
+            .await
+            .ok_or("no version")?;
         assert!(version.starts_with(['2', '3']), "{version}");
     }
     Ok(())
@@ -108,7 +136,12 @@ async fn newest(
     model: &str,
     count: u32,
 ) -> Result<Vec<String>, pointsman::registry::RegistryError> {
-    Ok(registry.newest_versions(model, count).await?.into_iter().map(|version| version.version).collect())
+    Ok(registry
+        .newest_versions(model, count)
+        .await?
+        .into_iter()
+        .map(|version| version.version)
+        .collect())
 }
 
 #[tokio::test]
@@ -118,21 +151,38 @@ async fn model_is_made_labelled_and_deleted() -> Outcome {
         assert_eq!(registry.get_model(&name).await?, None);
         let tags = BTreeMap::from([("team".to_owned(), "ml".to_owned())]);
         registry.create_model(&name, Some("first"), &tags).await?;
-        registry.create_model(&name, Some("other"), &BTreeMap::new()).await?;
+        registry
+            .create_model(&name, Some("other"), &BTreeMap::new())
+            .await?;
         registry.set_description(&name, "second").await?;
         registry.set_tag(&name, "tier", "gold").await?;
         register(&uri, &name, "s3://bucket/1").await?;
         register(&uri, &name, "s3://bucket/2").await?;
         registry.set_alias(&name, "champion", "1").await?;
         let facts = registry.get_model(&name).await?.ok_or("no model")?;
-        assert_eq!((facts.description.as_str(), facts.latest_version.as_deref()), ("second", Some("2")));
+        assert_eq!(
+            (facts.description.as_str(), facts.latest_version.as_deref()),
+            ("second", Some("2"))
+        );
         assert_eq!(
             facts.tags,
-            BTreeMap::from([("team".to_owned(), "ml".to_owned()), ("tier".to_owned(), "gold".to_owned())])
+            BTreeMap::from([
+                ("team".to_owned(), "ml".to_owned()),
+                ("tier".to_owned(), "gold".to_owned())
+            ])
         );
-        assert_eq!(facts.aliases, BTreeMap::from([("champion".to_owned(), "1".to_owned())]));
+        assert_eq!(
+            facts.aliases,
+            BTreeMap::from([("champion".to_owned(), "1".to_owned())])
+        );
         assert!(facts.created_at.is_some() && facts.stages.is_empty());
-        assert_eq!(registry.look(&BTreeSet::from([name.clone()])).await?.get(&name), Some(&facts));
+        assert_eq!(
+            registry
+                .look(&BTreeSet::from([name.clone()]))
+                .await?
+                .get(&name),
+            Some(&facts)
+        );
         assert_eq!(newest(&registry, &name, 1).await?, ["2"]);
         assert_eq!(newest(&registry, &name, 9).await?, ["2", "1"]);
         assert_eq!(registry.get_version(&name, "3").await?, None);
@@ -156,7 +206,10 @@ async fn stages_are_seen_where_versions_have_them() -> Outcome {
             }
         }
         let facts = registry.get_model(&name).await?.ok_or("no model")?;
-        assert_eq!(facts.stages, BTreeMap::from([("Production".to_owned(), "2".to_owned())]));
+        assert_eq!(
+            facts.stages,
+            BTreeMap::from([("Production".to_owned(), "2".to_owned())])
+        );
         assert_eq!(facts.latest_version.as_deref(), Some("3"));
     }
     Ok(())
@@ -167,18 +220,36 @@ async fn strange_names_are_found() -> Outcome {
     for (uri, _) in both() {
         let registry = Registry::connect(Connection::new(&uri))?;
         let stem = fresh("strange");
-        let names: BTreeSet<String> = STRANGE.iter().map(|name| format!("{stem} {name}")).collect();
+        let names: BTreeSet<String> = STRANGE
+            .iter()
+            .map(|name| format!("{stem} {name}"))
+            .collect();
         for name in &names {
             registry.create_model(name, None, &BTreeMap::new()).await?;
             register(&uri, name, "s3://bucket/x").await?;
         }
-        assert_eq!(registry.look(&names).await?.into_keys().collect::<BTreeSet<_>>(), names);
+        assert_eq!(
+            registry
+                .look(&names)
+                .await?
+                .into_keys()
+                .collect::<BTreeSet<_>>(),
+            names
+        );
         for name in &names {
-            assert_eq!(registry.look(&BTreeSet::from([name.clone()])).await?.len(), 1, "{name:?}");
+            assert_eq!(
+                registry.look(&BTreeSet::from([name.clone()])).await?.len(),
+                1,
+                "{name:?}"
+            );
             assert!(registry.get_model(name).await?.is_some(), "{name:?}");
             assert_eq!(newest(&registry, name, 5).await?, ["1"], "{name:?}");
             let version = registry.get_version(name, "1").await?.ok_or("no version")?;
-            assert_eq!(version.artifact_uri.as_deref(), Some("s3://bucket/x"), "{name:?}");
+            assert_eq!(
+                version.artifact_uri.as_deref(),
+                Some("s3://bucket/x"),
+                "{name:?}"
+            );
         }
     }
     Ok(())
@@ -227,25 +298,58 @@ async fn trained_models_lead_to_their_files() -> Outcome {
             ("4", expected["files"].as_str()),
             ("5", expected["files"].as_str()),
         ] {
-            let version = registry.get_version(&name, number).await?.ok_or("no version")?;
-            assert_eq!(version.artifact_uri.as_deref(), files, "version {number}: {version:?}");
-            assert!(version.created_at.is_some() && version.problem.is_none(), "{version:?}");
+            let version = registry
+                .get_version(&name, number)
+                .await?
+                .ok_or("no version")?;
+            assert_eq!(
+                version.artifact_uri.as_deref(),
+                files,
+                "version {number}: {version:?}"
+            );
+            assert!(
+                version.created_at.is_some() && version.problem.is_none(),
+                "{version:?}"
+            );
             assert!(
                 number == "3" || version.size_bytes.is_some_and(|size| size > 1000),
                 "version {number}: {version:?}"
             );
         }
-        let version = registry.get_version(&name, "2").await?.ok_or("no version")?;
+        let version = registry
+            .get_version(&name, "2")
+            .await?
+            .ok_or("no version")?;
         assert_eq!(version.run_id.as_deref(), expected["run"].as_str());
         assert_eq!(version.metrics.get("r2").map(String::as_str), Some("0.51"));
         assert_eq!(version.metrics.get("odd").map(String::as_str), Some("NaN"));
-        assert_eq!(version.metrics.get("far").map(String::as_str), Some("Infinity"));
-        assert_eq!(version.parameters.get("alpha").map(String::as_str), Some("0.1"));
-        assert!(version.parameters.get("long").is_some_and(|value| value.chars().count() == 251));
-        assert!(version.duration_seconds.is_some());
-        assert_eq!(version.code.and_then(|code| code.commit).as_deref(), Some("0123456789abcdef"));
         assert_eq!(
-            registry.get_model(&name).await?.ok_or("no model")?.aliases.get("champion").map(String::as_str),
+            version.metrics.get("far").map(String::as_str),
+            Some("Infinity")
+        );
+        assert_eq!(
+            version.parameters.get("alpha").map(String::as_str),
+            Some("0.1")
+        );
+        assert!(
+            version
+                .parameters
+                .get("long")
+                .is_some_and(|value| value.chars().count() == 251)
+        );
+        assert!(version.duration_seconds.is_some());
+        assert_eq!(
+            version.code.and_then(|code| code.commit).as_deref(),
+            Some("0123456789abcdef")
+        );
+        assert_eq!(
+            registry
+                .get_model(&name)
+                .await?
+                .ok_or("no model")?
+                .aliases
+                .get("champion")
+                .map(String::as_str),
             Some("2")
         );
     }
@@ -255,37 +359,83 @@ async fn trained_models_lead_to_their_files() -> Outcome {
 #[tokio::test]
 async fn run_without_logged_model_leads_to_its_own_artifacts() -> Outcome {
     for (uri, _) in both() {
-        let (registry, name) = (Registry::connect(Connection::new(&uri))?, fresh("plain-run"));
+        let (registry, name) = (
+            Registry::connect(Connection::new(&uri))?,
+            fresh("plain-run"),
+        );
         registry.create_model(&name, None, &BTreeMap::new()).await?;
-        let made =
-            post(&uri, "runs/create", &json!({"experiment_id": "0", "start_time": 1_795_420_212_000_i64})).await?;
+        let made = post(
+            &uri,
+            "runs/create",
+            &json!({"experiment_id": "0", "start_time": 1_795_420_212_000_i64}),
+        )
+        .await?;
         let info = &made["run"]["info"];
-        let (run, root) = (info["run_id"].as_str().ok_or("no run")?, info["artifact_uri"].as_str().ok_or("no root")?);
+        let (run, root) = (
+            info["run_id"].as_str().ok_or("no run")?,
+            info["artifact_uri"].as_str().ok_or("no root")?,
+        );
         let source = format!("runs:/{run}/some/model");
-        post(&uri, "model-versions/create", &json!({"name": name, "source": source, "run_id": run})).await?;
-        let version = registry.get_version(&name, "1").await?.ok_or("no version")?;
+        post(
+            &uri,
+            "model-versions/create",
+            &json!({"name": name, "source": source, "run_id": run}),
+        )
+        .await?;
+        let version = registry
+            .get_version(&name, "1")
+            .await?
+            .ok_or("no version")?;
         assert_eq!(version.artifact_uri, Some(format!("{root}/some/model")));
-        assert_eq!((version.duration_seconds, version.size_bytes, version.problem), (None, None, None));
+        assert_eq!(
+            (
+                version.duration_seconds,
+                version.size_bytes,
+                version.problem
+            ),
+            (None, None, None)
+        );
     }
     Ok(())
 }
 
 #[tokio::test]
 async fn refused_host_names_the_flag_to_start_the_server_with() -> Outcome {
-    let Some(uri) = server("POINTSMAN_TEST_MLFLOW3") else { return Ok(()) };
-    let door = rename_host(uri.trim_start_matches("http://").to_owned(), "mlflow.mlflow.svc:5000").await?;
-    let fault =
-        Registry::connect(Connection::new(format!("http://{door}")))?.get_model("m").await.err().ok_or("believed")?;
+    let Some(uri) = server("POINTSMAN_TEST_MLFLOW3") else {
+        return Ok(());
+    };
+    let door = rename_host(
+        uri.trim_start_matches("http://").to_owned(),
+        "mlflow.mlflow.svc:5000",
+    )
+    .await?;
+    let fault = Registry::connect(Connection::new(format!("http://{door}")))?
+        .get_model("m")
+        .await
+        .err()
+        .ok_or("believed")?;
     assert_eq!(fault.reason(), Reason::RegistryRefused, "{fault}");
-    assert!(fault.to_string().contains(&format!("start the MLflow server with `--allowed-hosts {door}`")), "{fault}");
+    assert!(
+        fault.to_string().contains(&format!(
+            "start the MLflow server with `--allowed-hosts {door}`"
+        )),
+        "{fault}"
+    );
     Ok(())
 }
 
 #[tokio::test]
 async fn workspace_on_a_server_without_them_is_a_fault_of_the_spec() -> Outcome {
     for (uri, _) in both() {
-        let connection = Connection { workspace: Some("team-a".to_owned()), ..Connection::new(&uri) };
-        let fault = Registry::connect(connection)?.get_model("m").await.err().ok_or("believed")?;
+        let connection = Connection {
+            workspace: Some("team-a".to_owned()),
+            ..Connection::new(&uri)
+        };
+        let fault = Registry::connect(connection)?
+            .get_model("m")
+            .await
+            .err()
+            .ok_or("believed")?;
         assert_eq!(fault.reason(), Reason::InvalidSpec, "{fault}");
     }
     Ok(())
@@ -301,7 +451,8 @@ async fn another_path_is_no_registry() -> Outcome {
             .ok_or("believed")?;
         assert_eq!(fault.reason(), Reason::RegistryAnswerInvalid, "{fault}");
         assert!(
-            fault.to_string().contains("check spec.mlflow.uri") || fault.to_string().contains("Check spec.mlflow.uri"),
+            fault.to_string().contains("check spec.mlflow.uri")
+                || fault.to_string().contains("Check spec.mlflow.uri"),
             "{fault}"
         );
     }
@@ -310,21 +461,35 @@ async fn another_path_is_no_registry() -> Outcome {
 
 #[tokio::test]
 async fn wrong_password_says_what_was_sent() -> Outcome {
-    let Some(uri) = server("POINTSMAN_TEST_MLFLOW_AUTH") else { return Ok(()) };
+    let Some(uri) = server("POINTSMAN_TEST_MLFLOW_AUTH") else {
+        return Ok(());
+    };
     let password = "a-password-that-is-wrong";
-    let basic = Credentials::Basic { username: "admin".to_owned(), password: password.to_owned() };
+    let basic = Credentials::Basic {
+        username: "admin".to_owned(),
+        password: password.to_owned(),
+    };
     for (credentials, kind) in [
         (Credentials::None, "no credentials"),
         (basic, "a user name and password"),
         (Credentials::Bearer(password.to_owned()), "a bearer token"),
     ] {
-        let connection = Connection { credentials, ..Connection::new(&uri) };
-        let fault =
-            Registry::connect(connection)?.look(&BTreeSet::from(["m".to_owned()])).await.err().ok_or("believed")?;
+        let connection = Connection {
+            credentials,
+            ..Connection::new(&uri)
+        };
+        let fault = Registry::connect(connection)?
+            .look(&BTreeSet::from(["m".to_owned()]))
+            .await
+            .err()
+            .ok_or("believed")?;
         assert_eq!(fault.reason(), Reason::RegistryRefused, "{fault}");
         let text = fault.to_string();
         assert!(
-            text.contains("401") && text.contains(kind) && text.contains("spec.auth") && !text.contains(password),
+            text.contains("401")
+                && text.contains(kind)
+                && text.contains("spec.auth")
+                && !text.contains(password),
             "{text}"
         );
     }

@@ -29,7 +29,8 @@ fn model(more: Value) -> Value {
 }
 
 fn binding(more: Value) -> Value {
-    let mut spec = json!({"modelRef": {"name": "m"}, "alias": "champion", "target": {"name": "server"}});
+    let mut spec =
+        json!({"modelRef": {"name": "m"}, "alias": "champion", "target": {"name": "server"}});
     merge(&mut spec, more);
     object("AliasBinding", "refused", spec)
 }
@@ -41,42 +42,82 @@ async fn bad_specs_are_refused_with_a_sentence_that_says_what_to_write(world: Ar
     let mut long_named = binding(json!({}));
     long_named["metadata"]["name"] = json!(long);
     let rows = [
-        (&MODEL_REGISTRY, registry(json!({"mlflow": {"uri": "mlflow:5000"}})), "must begin with http:// or https://"),
-        (&MODEL_REGISTRY, registry(json!({"mlflow": {"uri": "http://me:secret@mlflow"}})), "put them into a Secret"),
+        (
+            &MODEL_REGISTRY,
+            registry(json!({"mlflow": {"uri": "mlflow:5000"}})),
+            "must begin with http:// or https://",
+        ),
+        (
+            &MODEL_REGISTRY,
+            registry(json!({"mlflow": {"uri": "http://me:secret@mlflow"}})),
+            "put them into a Secret",
+        ),
         (
             &MODEL_REGISTRY,
             registry(json!({"auth": {"basic": secret, "bearer": secret}})),
             "set auth.basic or auth.bearer, not both",
         ),
-        (&MODEL_REGISTRY, registry(json!({"auth": {}})), "auth is empty"),
-        (&MODEL_REGISTRY, registry(json!({"interval": "10ms"})), "interval must lie between 1s and 24h"),
-        (&MODEL_REGISTRY, registry(json!({"allowedNamespaces": {"from": "Selector"}})), "goes with from: Selector"),
+        (
+            &MODEL_REGISTRY,
+            registry(json!({"auth": {}})),
+            "auth is empty",
+        ),
+        (
+            &MODEL_REGISTRY,
+            registry(json!({"interval": "10ms"})),
+            "interval must lie between 1s and 24h",
+        ),
+        (
+            &MODEL_REGISTRY,
+            registry(json!({"allowedNamespaces": {"from": "Selector"}})),
+            "goes with from: Selector",
+        ),
         (
             &MODEL_REGISTRY,
             registry(json!({"webhook": {"mode": "Managed", "secretRef": {"name": "s"}}})),
             "webhook.mode Managed needs webhook.url",
         ),
-        (&MODEL_REGISTRY, registry(json!({"webhook": {"mode": "External"}})), "need webhook.secretRef"),
         (
             &MODEL_REGISTRY,
-            registry(json!({"webhook": {"mode": "Managed", "url": "http://me:secret@x", "secretRef": {"name": "s"}}})),
+            registry(json!({"webhook": {"mode": "External"}})),
+            "need webhook.secretRef",
+        ),
+        (
+            &MODEL_REGISTRY,
+            registry(
+                json!({"webhook": {"mode": "Managed", "url": "http://me:secret@x", "secretRef": {"name": "s"}}}),
+            ),
             "webhook.url must hold no user or password",
         ),
         (
             &MODEL_REGISTRY,
-            registry(json!({"webhook": {"mode": "Managed", "url": "x:8443", "secretRef": {"name": "s"}}})),
+            registry(
+                json!({"webhook": {"mode": "Managed", "url": "x:8443", "secretRef": {"name": "s"}}}),
+            ),
             "webhook.url must begin with http:// or https://",
         ),
         (
             &MODEL_REGISTRY,
-            registry(json!({"webhook": {"mode": "Managed", "url": "http://x?a=b", "secretRef": {"name": "s"}}})),
+            registry(
+                json!({"webhook": {"mode": "Managed", "url": "http://x?a=b", "secretRef": {"name": "s"}}}),
+            ),
             "webhook.url must hold no query",
         ),
-        (&REGISTERED_MODEL, model(json!({"modelName": "a/b"})), "must hold no / and no :"),
-        (&REGISTERED_MODEL, model(json!({"aliases": [{"name": "latest", "version": "1"}]})), "MLflow reserves latest"),
         (
             &REGISTERED_MODEL,
-            model(json!({"aliases": [{"name": "a", "version": "1"}, {"name": "a", "version": "2"}]})),
+            model(json!({"modelName": "a/b"})),
+            "must hold no / and no :",
+        ),
+        (
+            &REGISTERED_MODEL,
+            model(json!({"aliases": [{"name": "latest", "version": "1"}]})),
+            "MLflow reserves latest",
+        ),
+        (
+            &REGISTERED_MODEL,
+            model(
+                json!({"aliases": [{"name": "a", "version": "1"}, {"name": "a", "version": "2"}]}),
+            ),
             "Duplicate value",
         ),
         (
@@ -84,23 +125,62 @@ async fn bad_specs_are_refused_with_a_sentence_that_says_what_to_write(world: Ar
             binding(json!({"stage": "Production"})),
             "set alias (or, for registries that still use stages, stage)",
         ),
-        (&ALIAS_BINDING, binding(json!({"alias": null})), "not both and not none"),
-        (&ALIAS_BINDING, binding(json!({"alias": "v3"})), "MLflow reserves latest and v<number>"),
-        (&ALIAS_BINDING, binding(json!({"alias": "Latest"})), "MLflow reserves latest and v<number>"),
-        (&ALIAS_BINDING, binding(json!({"target": null})), "set target to name one that exists, or template"),
-        (&ALIAS_BINDING, binding(json!({"deletionPolicy": "Orphan"})), "a target is never deleted"),
-        (&ALIAS_BINDING, binding(json!({"pinnedVersion": "v4"})), "should match"),
-        (&ALIAS_BINDING, binding(json!({"historyLimit": 0})), "greater than or equal to 1"),
+        (
+            &ALIAS_BINDING,
+            binding(json!({"alias": null})),
+            "not both and not none",
+        ),
+        (
+            &ALIAS_BINDING,
+            binding(json!({"alias": "v3"})),
+            "MLflow reserves latest and v<number>",
+        ),
+        (
+            &ALIAS_BINDING,
+            binding(json!({"alias": "Latest"})),
+            "MLflow reserves latest and v<number>",
+        ),
+        (
+            &ALIAS_BINDING,
+            binding(json!({"target": null})),
+            "set target to name one that exists, or template",
+        ),
+        (
+            &ALIAS_BINDING,
+            binding(json!({"deletionPolicy": "Orphan"})),
+            "a target is never deleted",
+        ),
+        (
+            &ALIAS_BINDING,
+            binding(json!({"pinnedVersion": "v4"})),
+            "should match",
+        ),
+        (
+            &ALIAS_BINDING,
+            binding(json!({"historyLimit": 0})),
+            "greater than or equal to 1",
+        ),
         (&ALIAS_BINDING, long_named, "holds 63 characters at most"),
     ];
     for (kind, object, sentence) in rows {
-        let refused = place.create(kind, &object).await.expect_err(&format!("{object} was accepted")).to_string();
-        assert!(refused.contains(sentence), "{object}\nwas refused with {refused}\nand not with {sentence}");
+        let refused = place
+            .create(kind, &object)
+            .await
+            .expect_err(&format!("{object} was accepted"))
+            .to_string();
+        assert!(
+            refused.contains(sentence),
+            "{object}\nwas refused with {refused}\nand not with {sentence}"
+        );
     }
     let mut renamed = model(json!({"modelName": "a"}));
     place.apply_object(&renamed).await.unwrap();
     renamed["spec"]["modelName"] = json!("b");
-    let refused = place.apply_object(&renamed).await.expect_err("a changed modelName was accepted").to_string();
+    let refused = place
+        .apply_object(&renamed)
+        .await
+        .expect_err("a changed modelName was accepted")
+        .to_string();
     assert!(refused.contains("modelName cannot be changed"), "{refused}");
     place.end().await.map_err(|error| error.to_string())
 }
@@ -112,8 +192,11 @@ async fn unknown_fields_are_refused_by_kubectl(world: Arc<World>) -> Told {
         json!({"rollback": {"maxRestart": 3}}),
         json!({"inject": {"download": {}}}),
     ] {
-        let refused =
-            place.kubectl_apply(binding(later.clone())).await.expect_err("an unknown field was accepted").to_string();
+        let refused = place
+            .kubectl_apply(binding(later.clone()))
+            .await
+            .expect_err("an unknown field was accepted")
+            .to_string();
         assert!(refused.contains("unknown field"), "{later}: {refused}");
     }
     place.end().await.map_err(|error| error.to_string())
@@ -125,10 +208,19 @@ async fn the_kinds_have_short_names_a_category_and_explanations(world: Arc<World
     for short in ["mreg", "rmodel", "abind", "pointsman"] {
         place.kubectl(&["get", short]).await.unwrap();
     }
-    let all = place.kubectl(&["get", "pointsman", "-o", "name"]).await.unwrap();
+    let all = place
+        .kubectl(&["get", "pointsman", "-o", "name"])
+        .await
+        .unwrap();
     assert!(all.contains("aliasbinding.pointsman.dev/refused"), "{all}");
-    let explained = place.kubectl(&["explain", "aliasbinding.spec.pinnedVersion"]).await.unwrap();
-    assert!(explained.contains("Run this version, whatever the alias says."), "{explained}");
+    let explained = place
+        .kubectl(&["explain", "aliasbinding.spec.pinnedVersion"])
+        .await
+        .unwrap();
+    assert!(
+        explained.contains("Run this version, whatever the alias says."),
+        "{explained}"
+    );
     place.end().await.map_err(|error| error.to_string())
 }
 

@@ -13,7 +13,9 @@ use pointsman_env::python::MlflowVersion;
 use pointsman_env::registrar::How;
 use serde_json::{Value, json};
 
-use crate::stage::{PATIENCE, Stage, Told, World, condition, ready, reason, scenarios, template_version};
+use crate::stage::{
+    PATIENCE, Stage, Told, World, condition, ready, reason, scenarios, template_version,
+};
 
 scenarios!(
     a_version_that_crashes_goes_back_says_why_and_is_not_tried_again,
@@ -44,7 +46,14 @@ scenarios!(
 async fn stage_where_two(world: &Arc<World>, name: &str, plays: &str, more: Value) -> Stage {
     let stage = Stage::new(world, name).await;
     stage.register(3).await;
-    prepare(&stage, PlainDeployment::named("server").playing(&format!("2={plays}")).manifest(), more).await;
+    prepare(
+        &stage,
+        PlainDeployment::named("server")
+            .playing(&format!("2={plays}"))
+            .manifest(),
+        more,
+    )
+    .await;
     stage
 }
 
@@ -63,11 +72,23 @@ async fn went_back_to(stage: &Stage, version: &str) -> Value {
             && condition(binding, "Stalled")["status"] == "True"
             && binding["status"]["running"]["version"] == version
     };
-    stage.place.eventually(&format!("back to version {version}"), PATIENCE, &ALIAS_BINDING, "binding", went).await
+    stage
+        .place
+        .eventually(
+            &format!("back to version {version}"),
+            PATIENCE,
+            &ALIAS_BINDING,
+            "binding",
+            went,
+        )
+        .await
 }
 
 fn outcomes(binding: &Value) -> Vec<(&str, &str, &str)> {
-    let history = binding["status"]["history"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let history = binding["status"]["history"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     history
         .iter()
         .map(|entry| {
@@ -79,29 +100,77 @@ fn outcomes(binding: &Value) -> Vec<(&str, &str, &str)> {
 
 async fn stays_on(stage: &Stage, version: &'static str, seconds: u64) {
     let holds = move |deployment: &Value| template_version(deployment) == version;
-    stage.place.stays("it is not tried again", Duration::from_secs(seconds), &DEPLOYMENT, "server", holds).await;
+    stage
+        .place
+        .stays(
+            "it is not tried again",
+            Duration::from_secs(seconds),
+            &DEPLOYMENT,
+            "server",
+            holds,
+        )
+        .await;
 }
 
-async fn a_version_that_crashes_goes_back_says_why_and_is_not_tried_again(world: Arc<World>) -> Told {
+async fn a_version_that_crashes_goes_back_says_why_and_is_not_tried_again(
+    world: Arc<World>,
+) -> Told {
     let stage = stage_where_two(&world, "crash", "crash", json!({})).await;
     stage.alias("2").await;
     let back = went_back_to(&stage, "1").await;
     assert_eq!(
         outcomes(&back),
-        [("1", "Live", "Failure"), ("2", "RolledBack", "AliasMove"), ("1", "Superseded", "AliasMove")]
+        [
+            ("1", "Live", "Failure"),
+            ("2", "RolledBack", "AliasMove"),
+            ("1", "Superseded", "AliasMove")
+        ]
     );
     assert_eq!(back["status"]["history"][1]["reason"], "CrashLoop");
     let failed = &back["status"]["heldBack"]["versions"][0];
-    assert_eq!((failed["version"].as_str(), failed["reason"].as_str()), (Some("2"), Some("CrashLoop")));
-    assert!(failed["message"].as_str().unwrap().contains("container server of pod server-"), "{failed}");
-    assert_eq!((back["status"]["wanted"].as_str(), ready(&back)), (Some("2"), "False"));
+    assert_eq!(
+        (failed["version"].as_str(), failed["reason"].as_str()),
+        (Some("2"), Some("CrashLoop"))
+    );
+    assert!(
+        failed["message"]
+            .as_str()
+            .unwrap()
+            .contains("container server of pod server-"),
+        "{failed}"
+    );
+    assert_eq!(
+        (back["status"]["wanted"].as_str(), ready(&back)),
+        (Some("2"), "False")
+    );
     stays_on(&stage, "1", 5).await;
     let events = stage.place.events_about("binding").await.unwrap();
-    let told = |reason: &str, part: &str| events.iter().any(|event| event.0 == reason && event.1.contains(part));
-    assert!(told("RolledBack", "from version 2 to version 1: version 2 failed (CrashLoop)"), "{events:?}");
-    assert_eq!(stage.replica_sets().await.len(), 3, "version 1's ReplicaSet is used again");
-    let columns = stage.place.kubectl(&["get", "abind", "binding", "-o", "wide"]).await.unwrap();
-    assert!(columns.contains("RolledBack") && columns.contains("HELD-BACK"), "{columns}");
+    let told = |reason: &str, part: &str| {
+        events
+            .iter()
+            .any(|event| event.0 == reason && event.1.contains(part))
+    };
+    assert!(
+        told(
+            "RolledBack",
+            "from version 2 to version 1: version 2 failed (CrashLoop)"
+        ),
+        "{events:?}"
+    );
+    assert_eq!(
+        stage.replica_sets().await.len(),
+        3,
+        "version 1's ReplicaSet is used again"
+    );
+    let columns = stage
+        .place
+        .kubectl(&["get", "abind", "binding", "-o", "wide"])
+        .await
+        .unwrap();
+    assert!(
+        columns.contains("RolledBack") && columns.contains("HELD-BACK"),
+        "{columns}"
+    );
     stage.end().await
 }
 
@@ -116,26 +185,66 @@ async fn a_version_that_is_held_back_is_tried_again_when_the_alias_returns_and_w
     assert!(well["status"]["heldBack"].is_null());
     stage.alias("2").await;
     let again = went_back_to(&stage, "1").await;
-    assert_eq!(again["status"]["history"].as_array().unwrap().len(), 5, "{again}");
-    stage.place.kubectl(&["annotate", "abind", "binding", "pointsman.dev/retry-requested-at=now"]).await.unwrap();
-    let tried = |binding: &Value| binding["status"]["history"].as_array().is_some_and(|all| all.len() == 7);
-    stage.place.eventually("it is tried a third time", PATIENCE, &ALIAS_BINDING, "binding", tried).await;
+    assert_eq!(
+        again["status"]["history"].as_array().unwrap().len(),
+        5,
+        "{again}"
+    );
+    stage
+        .place
+        .kubectl(&[
+            "annotate",
+            "abind",
+            "binding",
+            "pointsman.dev/retry-requested-at=now",
+        ])
+        .await
+        .unwrap();
+    let tried = |binding: &Value| {
+        binding["status"]["history"]
+            .as_array()
+            .is_some_and(|all| all.len() == 7)
+    };
+    stage
+        .place
+        .eventually(
+            "it is tried a third time",
+            PATIENCE,
+            &ALIAS_BINDING,
+            "binding",
+            tried,
+        )
+        .await;
     let third = went_back_to(&stage, "1").await;
     assert_eq!(third["status"]["history"][1]["trigger"], "Person");
     stays_on(&stage, "1", 4).await;
     stage.end().await
 }
 
-async fn a_version_that_is_held_back_is_tried_again_when_the_workload_changes(world: Arc<World>) -> Told {
+async fn a_version_that_is_held_back_is_tried_again_when_the_workload_changes(
+    world: Arc<World>,
+) -> Told {
     let stage = stage_where_two(&world, "mended", "crash", json!({})).await;
     stage.alias("2").await;
     went_back_to(&stage, "1").await;
-    stage.place.kubectl(&["rollout", "restart", "deployment/server"]).await.unwrap();
+    stage
+        .place
+        .kubectl(&["rollout", "restart", "deployment/server"])
+        .await
+        .unwrap();
     stays_on(&stage, "1", 4).await;
-    let mended = PlainDeployment::named("server").playing("2=ready").manifest();
+    let mended = PlainDeployment::named("server")
+        .playing("2=ready")
+        .manifest();
     stage.place.kubectl_apply(mended).await.unwrap();
     let runs = stage.runs("2").await;
-    assert_eq!((runs["status"]["history"][0]["trigger"].as_str(), reason(&runs)), (Some("SpecChange"), "Live"));
+    assert_eq!(
+        (
+            runs["status"]["history"][0]["trigger"].as_str(),
+            reason(&runs)
+        ),
+        (Some("SpecChange"), "Live")
+    );
     assert!(runs["status"]["heldBack"].is_null());
     stage.end().await
 }
@@ -159,7 +268,9 @@ async fn a_version_whose_image_cannot_be_pulled_goes_back(world: Arc<World>) -> 
 async fn a_version_whose_init_container_crashes_goes_back(world: Arc<World>) -> Told {
     let stage = Stage::new(&world, "init").await;
     stage.register(2).await;
-    let mut deployment = PlainDeployment::named("server").playing("2=init-crash").manifest();
+    let mut deployment = PlainDeployment::named("server")
+        .playing("2=init-crash")
+        .manifest();
     deployment["spec"]["template"]["spec"]["initContainers"] =
         json!([{"name": "fetch", "image": "registry.example/fetch:1"}]);
     prepare(&stage, deployment, json!({})).await;
@@ -169,7 +280,9 @@ async fn a_version_whose_init_container_crashes_goes_back(world: Arc<World>) -> 
     stage.end().await
 }
 
-async fn a_version_that_never_becomes_ready_goes_back_at_the_progress_deadline(world: Arc<World>) -> Told {
+async fn a_version_that_never_becomes_ready_goes_back_at_the_progress_deadline(
+    world: Arc<World>,
+) -> Told {
     let stage = Stage::new(&world, "deadline").await;
     stage.register(2).await;
     let mut deployment = PlainDeployment::named("server").playing("2=never-ready");
@@ -177,34 +290,72 @@ async fn a_version_that_never_becomes_ready_goes_back_at_the_progress_deadline(w
     prepare(&stage, deployment.manifest(), json!({})).await;
     stage.alias("2").await;
     let back = went_back_to(&stage, "1").await;
-    assert_eq!(back["status"]["history"][1]["reason"], "ProgressDeadlineExceeded");
+    assert_eq!(
+        back["status"]["history"][1]["reason"],
+        "ProgressDeadlineExceeded"
+    );
     stays_on(&stage, "1", 6).await;
     stage.end().await
 }
 
 async fn a_version_that_loses_readiness_while_it_bakes_goes_back(world: Arc<World>) -> Told {
     let bake = json!({"rollback": {"bakeSeconds": 30}});
-    let stage = stage_where_two(&world, "bake", "lose-readiness", json!({"rollback": {"bakeSeconds": 0}})).await;
+    let stage = stage_where_two(
+        &world,
+        "bake",
+        "lose-readiness",
+        json!({"rollback": {"bakeSeconds": 0}}),
+    )
+    .await;
     stage.declare_binding(bake).await;
     stage.alias("2").await;
-    let baking = |binding: &Value| reason(binding) == "Baking" && binding["status"]["running"]["version"] == "2";
-    stage.place.eventually("version 2 bakes", PATIENCE, &ALIAS_BINDING, "binding", baking).await;
+    let baking = |binding: &Value| {
+        reason(binding) == "Baking" && binding["status"]["running"]["version"] == "2"
+    };
+    stage
+        .place
+        .eventually(
+            "version 2 bakes",
+            PATIENCE,
+            &ALIAS_BINDING,
+            "binding",
+            baking,
+        )
+        .await;
     let back = went_back_to(&stage, "1").await;
     assert_eq!(back["status"]["history"][1]["reason"], "ReadinessLost");
     stage.end().await
 }
 
-async fn a_version_bakes_before_it_is_live_and_one_that_was_good_does_not(world: Arc<World>) -> Told {
-    let stage = stage_where_two(&world, "bakes", "ready", json!({"rollback": {"bakeSeconds": 0}})).await;
-    stage.declare_binding(json!({"rollback": {"bakeSeconds": 5}})).await;
+async fn a_version_bakes_before_it_is_live_and_one_that_was_good_does_not(
+    world: Arc<World>,
+) -> Told {
+    let stage = stage_where_two(
+        &world,
+        "bakes",
+        "ready",
+        json!({"rollback": {"bakeSeconds": 0}}),
+    )
+    .await;
+    stage
+        .declare_binding(json!({"rollback": {"bakeSeconds": 5}}))
+        .await;
     stage.alias("2").await;
     stage.says("Baking").await;
     let live = stage.runs("2").await;
     let entry = &live["status"]["history"][0];
-    let at = |name: &str| entry[name].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    let at = |name: &str| {
+        entry[name]
+            .as_str()
+            .unwrap()
+            .parse::<jiff::Timestamp>()
+            .unwrap()
+    };
     let baked = at("liveAt").duration_since(at("availableAt")).as_secs();
     assert!((5..=8).contains(&baked), "{entry}");
-    stage.declare_binding(json!({"rollback": {"bakeSeconds": 3600}})).await;
+    stage
+        .declare_binding(json!({"rollback": {"bakeSeconds": 3600}}))
+        .await;
     stage.alias("1").await;
     let back = stage.runs("1").await;
     assert_eq!(outcomes(&back)[0], ("1", "Live", "AliasMove"));
@@ -212,31 +363,73 @@ async fn a_version_bakes_before_it_is_live_and_one_that_was_good_does_not(world:
 }
 
 async fn scaling_evicting_and_losing_a_node_are_not_a_bad_version(world: Arc<World>) -> Told {
-    let stage = stage_where_two(&world, "bystander", "ready", json!({"rollback": {"bakeSeconds": 0}})).await;
-    stage.declare_binding(json!({"rollback": {"bakeSeconds": 20}})).await;
+    let stage = stage_where_two(
+        &world,
+        "bystander",
+        "ready",
+        json!({"rollback": {"bakeSeconds": 0}}),
+    )
+    .await;
+    stage
+        .declare_binding(json!({"rollback": {"bakeSeconds": 20}}))
+        .await;
     stage.alias("2").await;
     stage.says("Baking").await;
-    stage.place.kubectl(&["scale", "deployment/server", "--replicas=4"]).await.unwrap();
+    stage
+        .place
+        .kubectl(&["scale", "deployment/server", "--replicas=4"])
+        .await
+        .unwrap();
     let four = |seen: &pointsman_env::observe::Seen| seen.len() >= 4;
     let pods = stage
         .place
-        .eventually_all("four pods", PATIENCE, &POD, &Which::Labelled("pointsman.dev/binding=binding"), four)
+        .eventually_all(
+            "four pods",
+            PATIENCE,
+            &POD,
+            &Which::Labelled("pointsman.dev/binding=binding"),
+            four,
+        )
         .await;
     let names: Vec<String> = pods.keys().cloned().collect();
     evict(&stage, &names[0]).await;
     lose_node(&stage, &names[1]).await;
-    stage.place.kubectl(&["scale", "deployment/server", "--replicas=3"]).await.unwrap();
+    stage
+        .place
+        .kubectl(&["scale", "deployment/server", "--replicas=3"])
+        .await
+        .unwrap();
     let holds = |binding: &Value| binding["status"]["heldBack"].is_null();
-    stage.place.stays("the version is not blamed", Duration::from_secs(8), &ALIAS_BINDING, "binding", holds).await;
+    stage
+        .place
+        .stays(
+            "the version is not blamed",
+            Duration::from_secs(8),
+            &ALIAS_BINDING,
+            "binding",
+            holds,
+        )
+        .await;
     let live = |binding: &Value| outcomes(binding).first() == Some(&("2", "Live", "AliasMove"));
-    stage.place.eventually("version 2 is live", PATIENCE, &ALIAS_BINDING, "binding", live).await;
+    stage
+        .place
+        .eventually(
+            "version 2 is live",
+            PATIENCE,
+            &ALIAS_BINDING,
+            "binding",
+            live,
+        )
+        .await;
     stage.end().await
 }
 
 async fn evict(stage: &Stage, pod: &str) {
     let pods: kube::Api<k8s_openapi::api::core::v1::Pod> =
         kube::Api::namespaced(stage.place.client(), stage.place.namespace());
-    pods.evict(pod, &kube::api::EvictParams::default()).await.unwrap();
+    pods.evict(pod, &kube::api::EvictParams::default())
+        .await
+        .unwrap();
 }
 
 /// What the node lifecycle controller writes when a node is lost: the pod is not ready, its containers' word stays.
@@ -244,20 +437,41 @@ async fn lose_node(stage: &Stage, pod: &str) {
     let now = jiff::Timestamp::now().to_string();
     let patch = json!({"status": {"conditions": [{"type": "Ready", "status": "False", "lastTransitionTime": now}]}})
         .to_string();
-    let subresource = ["patch", "pod", pod, "--subresource=status", "--type=strategic", "-p", &patch];
+    let subresource = [
+        "patch",
+        "pod",
+        pod,
+        "--subresource=status",
+        "--type=strategic",
+        "-p",
+        &patch,
+    ];
     stage.place.kubectl(&subresource).await.unwrap();
 }
 
-async fn an_older_version_is_gone_back_to_where_the_newest_good_one_is_deleted(world: Arc<World>) -> Told {
+async fn an_older_version_is_gone_back_to_where_the_newest_good_one_is_deleted(
+    world: Arc<World>,
+) -> Told {
     let stage = Stage::new(&world, "older").await;
     stage.register(3).await;
-    prepare(&stage, PlainDeployment::named("server").playing("3=crash").manifest(), json!({})).await;
+    prepare(
+        &stage,
+        PlainDeployment::named("server")
+            .playing("3=crash")
+            .manifest(),
+        json!({}),
+    )
+    .await;
     stage.alias("2").await;
     stage.runs("2").await;
     // Both before the operator can see either: deleting the version that champion names would take the alias along.
     stage.operator.freeze().unwrap();
     stage.alias("3").await;
-    stage.client.delete_version(&stage.model, "2").await.unwrap();
+    stage
+        .client
+        .delete_version(&stage.model, "2")
+        .await
+        .unwrap();
     stage.operator.thaw().unwrap();
     let back = went_back_to(&stage, "1").await;
     assert_eq!(outcomes(&back)[0], ("1", "Live", "Failure"));
@@ -265,10 +479,19 @@ async fn an_older_version_is_gone_back_to_where_the_newest_good_one_is_deleted(w
 }
 
 /// Takes a version's files away from the server's own store; the path answers where they are now.
-async fn lose_files(world: &World, stage: &Stage, version: &str) -> (std::path::PathBuf, std::path::PathBuf) {
+async fn lose_files(
+    world: &World,
+    stage: &Stage,
+    version: &str,
+) -> (std::path::PathBuf, std::path::PathBuf) {
     let model = stage.place.get(&REGISTERED_MODEL, "model").await.unwrap();
     let versions = model["status"]["versions"].as_array().unwrap();
-    let uri = versions.iter().find(|each| each["version"] == version).unwrap()["artifactURI"].as_str().unwrap();
+    let uri = versions
+        .iter()
+        .find(|each| each["version"] == version)
+        .unwrap()["artifactURI"]
+        .as_str()
+        .unwrap();
     let path = uri.strip_prefix("mlflow-artifacts:/").unwrap();
     let from = world.artifacts(MlflowVersion::Three).await.join(path);
     let to = from.with_extension("lost");
@@ -276,18 +499,34 @@ async fn lose_files(world: &World, stage: &Stage, version: &str) -> (std::path::
     (from, to)
 }
 
-async fn an_older_version_is_gone_back_to_where_the_newest_good_ones_files_are_lost(world: Arc<World>) -> Told {
+async fn an_older_version_is_gone_back_to_where_the_newest_good_ones_files_are_lost(
+    world: Arc<World>,
+) -> Told {
     let stage = Stage::new(&world, "lost files").await;
     for alpha in [0.1, 0.2, 0.3] {
-        stage.client.train_and_register(&stage.model, How::RegisterModel, alpha).await.unwrap();
+        stage
+            .client
+            .train_and_register(&stage.model, How::RegisterModel, alpha)
+            .await
+            .unwrap();
     }
-    prepare(&stage, PlainDeployment::named("server").playing("3=crash").manifest(), json!({})).await;
+    prepare(
+        &stage,
+        PlainDeployment::named("server")
+            .playing("3=crash")
+            .manifest(),
+        json!({}),
+    )
+    .await;
     stage.alias("2").await;
     stage.runs("2").await;
     lose_files(&world, &stage, "2").await;
     stage.alias("3").await;
     let back = went_back_to(&stage, "1").await;
-    assert_eq!(outcomes(&back)[..2], [("1", "Live", "Failure"), ("3", "RolledBack", "AliasMove")]);
+    assert_eq!(
+        outcomes(&back)[..2],
+        [("1", "Live", "Failure"), ("3", "RolledBack", "AliasMove")]
+    );
     stage.end().await
 }
 
@@ -296,17 +535,32 @@ async fn an_unreadable_artifact_never_starts_a_rollout_and_is_rolled_out_when_it
 ) -> Told {
     let stage = Stage::new(&world, "unreadable").await;
     for alpha in [0.1, 0.2] {
-        stage.client.train_and_register(&stage.model, How::CreateModelVersion, alpha).await.unwrap();
+        stage
+            .client
+            .train_and_register(&stage.model, How::CreateModelVersion, alpha)
+            .await
+            .unwrap();
     }
-    prepare(&stage, PlainDeployment::named("server").manifest(), json!({})).await;
+    prepare(
+        &stage,
+        PlainDeployment::named("server").manifest(),
+        json!({}),
+    )
+    .await;
     let (from, to) = lose_files(&world, &stage, "2").await;
     let sets = stage.replica_sets().await.len();
     stage.alias("2").await;
     let told = stage.says("ArtifactUnavailable").await;
-    assert!(told.contains("version 2 is not rolled out, for its artifact cannot be read"), "{told}");
+    assert!(
+        told.contains("version 2 is not rolled out, for its artifact cannot be read"),
+        "{told}"
+    );
     let binding = stage.binding().await;
     assert_eq!(condition(&binding, "ArtifactAvailable")["status"], "False");
-    assert_eq!(outcomes(&binding)[..2], [("2", "HeldBack", "AliasMove"), ("1", "Live", "AliasMove")]);
+    assert_eq!(
+        outcomes(&binding)[..2],
+        [("2", "HeldBack", "AliasMove"), ("1", "Live", "AliasMove")]
+    );
     stays_on(&stage, "1", 3).await;
     assert_eq!(stage.replica_sets().await.len(), sets);
     std::fs::rename(to, from).unwrap();
@@ -315,36 +569,85 @@ async fn an_unreadable_artifact_never_starts_a_rollout_and_is_rolled_out_when_it
     stage.end().await
 }
 
-async fn with_nowhere_to_go_back_to_the_code_is_named_and_trained_again_once(world: Arc<World>) -> Told {
+async fn with_nowhere_to_go_back_to_the_code_is_named_and_trained_again_once(
+    world: Arc<World>,
+) -> Told {
     let stage = Stage::new(&world, "retrain").await;
-    let one = stage.client.train_and_register(&stage.model, How::RegisterModel, 0.1).await.unwrap();
-    stage.client.create_model_version(&stage.model, "s3://models/retrain/2").await.unwrap();
+    let one = stage
+        .client
+        .train_and_register(&stage.model, How::RegisterModel, 0.1)
+        .await
+        .unwrap();
+    stage
+        .client
+        .create_model_version(&stage.model, "s3://models/retrain/2")
+        .await
+        .unwrap();
     let retrain = json!({"retrain": {"jobTemplate": {"spec": {"backoffLimit": 0, "template": {"spec": {
         "restartPolicy": "Never", "containers": [{"name": "train", "image": "registry.example/train:1"}]}}}}}});
-    prepare(&stage, PlainDeployment::named("server").playing("2=crash").manifest(), retrain).await;
+    prepare(
+        &stage,
+        PlainDeployment::named("server")
+            .playing("2=crash")
+            .manifest(),
+        retrain,
+    )
+    .await;
     stage.operator.freeze().unwrap();
     stage.alias("2").await;
-    stage.client.delete_version(&stage.model, "1").await.unwrap();
+    stage
+        .client
+        .delete_version(&stage.model, "1")
+        .await
+        .unwrap();
     stage.operator.thaw().unwrap();
     let told = stage.says("NoRollbackTarget").await;
     assert!(told.contains("version 2 failed (CrashLoop)"), "{told}");
-    assert!(told.contains(&format!("run {}", one.run_id)) && told.contains("parameters alpha=0.1"), "{told}");
+    assert!(
+        told.contains(&format!("run {}", one.run_id)) && told.contains("parameters alpha=0.1"),
+        "{told}"
+    );
     let done = |binding: &Value| binding["status"]["retrain"]["outcome"] == "Succeeded";
-    let binding = stage.place.eventually("it was trained again", PATIENCE, &ALIAS_BINDING, "binding", done).await;
+    let binding = stage
+        .place
+        .eventually(
+            "it was trained again",
+            PATIENCE,
+            &ALIAS_BINDING,
+            "binding",
+            done,
+        )
+        .await;
     assert_eq!(binding["status"]["lost"]["version"], "1");
     let jobs = stage.place.list(&JOB, "").await.unwrap();
     assert_eq!(jobs.len(), 1, "{jobs:?}");
-    let env = jobs[0]["spec"]["template"]["spec"]["containers"][0]["env"].as_array().unwrap();
-    let of = |name: &str| env.iter().find(|each| each["name"] == name).map(|each| each["value"].clone());
+    let env = jobs[0]["spec"]["template"]["spec"]["containers"][0]["env"]
+        .as_array()
+        .unwrap();
+    let of = |name: &str| {
+        env.iter()
+            .find(|each| each["name"] == name)
+            .map(|each| each["value"].clone())
+    };
     assert_eq!(of("RETRAIN_RUN_ID"), Some(json!(one.run_id)));
     assert_eq!(of("RETRAIN_MODEL_VERSION"), Some(json!("1")));
-    assert_eq!(jobs[0]["metadata"]["ownerReferences"][0]["kind"], "AliasBinding");
+    assert_eq!(
+        jobs[0]["metadata"]["ownerReferences"][0]["kind"],
+        "AliasBinding"
+    );
     let events = stage.place.events_about("binding").await.unwrap();
     assert!(
-        events.iter().any(|event| event.0 == "NoRollbackTarget" && event.1.contains("to train version 1 again")),
+        events
+            .iter()
+            .any(|event| event.0 == "NoRollbackTarget"
+                && event.1.contains("to train version 1 again")),
         "{events:?}"
     );
-    let three = stage.client.train_and_register(&stage.model, How::RegisterModel, 0.1).await.unwrap();
+    let three = stage
+        .client
+        .train_and_register(&stage.model, How::RegisterModel, 0.1)
+        .await
+        .unwrap();
     stage.alias(&three.version).await;
     let runs = stage.runs(&three.version).await;
     assert!(runs["status"]["lost"].is_null());
@@ -352,15 +655,22 @@ async fn with_nowhere_to_go_back_to_the_code_is_named_and_trained_again_once(wor
     stage.end().await
 }
 
-async fn a_failed_first_version_stays_and_says_that_there_is_nothing_before_it(world: Arc<World>) -> Told {
+async fn a_failed_first_version_stays_and_says_that_there_is_nothing_before_it(
+    world: Arc<World>,
+) -> Told {
     let stage = Stage::new(&world, "first").await;
     stage.register(1).await;
     stage.alias("1").await;
     stage.declare().await;
-    stage.deploy(&PlainDeployment::named("server").playing("1=crash")).await;
+    stage
+        .deploy(&PlainDeployment::named("server").playing("1=crash"))
+        .await;
     stage.declare_binding(json!({})).await;
     let told = stage.says("NoRollbackTarget").await;
-    assert!(told.contains("no earlier version was good for this binding"), "{told}");
+    assert!(
+        told.contains("no earlier version was good for this binding"),
+        "{told}"
+    );
     assert!(told.contains("MLflow recorded no repository"), "{told}");
     stays_on(&stage, "1", 3).await;
     stage.end().await
@@ -371,9 +681,15 @@ async fn without_on_failure_a_failure_is_told_and_nothing_is_changed(world: Arc<
     let stage = stage_where_two(&world, "tell only", "crash", tell).await;
     stage.alias("2").await;
     let told = stage.says("CrashLoop").await;
-    assert!(told.contains("version 2 failed and is still in the workload"), "{told}");
+    assert!(
+        told.contains("version 2 failed and is still in the workload"),
+        "{told}"
+    );
     stays_on(&stage, "2", 3).await;
-    assert_eq!(outcomes(&stage.binding().await)[0], ("2", "Failed", "AliasMove"));
+    assert_eq!(
+        outcomes(&stage.binding().await)[0],
+        ("2", "Failed", "AliasMove")
+    );
     stage.end().await
 }
 
@@ -381,9 +697,13 @@ async fn the_registry_shows_where_a_version_runs_and_where_it_failed(world: Arc<
     let mut stage = Stage::new(&world, "tags").await;
     stage.register(2).await;
     stage.alias("1").await;
-    stage.declare_registry(json!({"writeBack": {"deploymentTags": true}})).await;
+    stage
+        .declare_registry(json!({"writeBack": {"deploymentTags": true}}))
+        .await;
     stage.declare_model(json!({})).await;
-    stage.deploy(&PlainDeployment::named("server").playing("2=crash")).await;
+    stage
+        .deploy(&PlainDeployment::named("server").playing("2=crash"))
+        .await;
     stage.declare_binding(json!({})).await;
     stage.runs("1").await;
     shows(&stage, "1", "Live ").await;
@@ -409,7 +729,11 @@ async fn shows(stage: &Stage, version: &str, beginning: &str) -> String {
     let key = format!("pointsman.dev/cluster/{}/binding", stage.place.namespace());
     let look = async {
         loop {
-            let tags = stage.client.version_tags(&stage.model, version).await.unwrap();
+            let tags = stage
+                .client
+                .version_tags(&stage.model, version)
+                .await
+                .unwrap();
             let value = tags[&key].as_str().unwrap_or("nothing").to_owned();
             if value.starts_with(beginning) {
                 return value;
@@ -419,7 +743,10 @@ async fn shows(stage: &Stage, version: &str, beginning: &str) -> String {
     };
     let seen = tokio::time::timeout(PATIENCE, look).await;
     let Ok(seen) = seen else {
-        panic!("version {version} does not show {beginning:?}\n{}", stage.place.account().await)
+        panic!(
+            "version {version} does not show {beginning:?}\n{}",
+            stage.place.account().await
+        )
     };
     seen
 }
@@ -428,10 +755,16 @@ async fn the_ledger_is_logged_in_full(world: Arc<World>) -> Told {
     let stage = stage_where_two(&world, "ledger", "crash", json!({"historyLimit": 1})).await;
     stage.alias("2").await;
     let back = went_back_to(&stage, "1").await;
-    assert_eq!(back["status"]["history"].as_array().unwrap().len(), 1, "{back}");
+    assert_eq!(
+        back["status"]["history"].as_array().unwrap().len(),
+        1,
+        "{back}"
+    );
     let entries = ledger_of(&stage.operator.log());
     let told = |version: &str, outcome: &str| {
-        entries.iter().any(|entry| entry["version"] == version && entry["outcome"] == outcome)
+        entries
+            .iter()
+            .any(|entry| entry["version"] == version && entry["outcome"] == outcome)
     };
     assert!(told("1", "Live") && told("2", "Failed"), "{entries:?}");
     stage.end().await
@@ -439,35 +772,61 @@ async fn the_ledger_is_logged_in_full(world: Arc<World>) -> Told {
 
 /// The ledger's entries in a log of JSON lines.
 fn ledger_of(log: &str) -> Vec<Value> {
-    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let lines = log
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let ledger = lines.filter(|line| line["target"] == "pointsman::ledger");
-    ledger.filter_map(|line| serde_json::from_str(line["entry"].as_str()?).ok()).collect()
+    ledger
+        .filter_map(|line| serde_json::from_str(line["entry"].as_str()?).ok())
+        .collect()
 }
 
 async fn a_rollback_needs_no_registry(world: Arc<World>) -> Told {
     let stage = stage_where_two(&world, "outage", "crash", json!({})).await;
-    let mut pause = stage.api.pause(matching::write("deployments/server"), When::After);
+    let mut pause = stage
+        .api
+        .pause(matching::write("deployments/server"), When::After);
     stage.alias("2").await;
-    tokio::time::timeout(PATIENCE, pause.reached()).await.expect("version 2 is written");
+    tokio::time::timeout(PATIENCE, pause.reached())
+        .await
+        .expect("version 2 is written");
     stage.registry.refuse().await;
     pause.release();
     let back = |deployment: &Value| template_version(deployment) == "1";
-    stage.place.eventually("it goes back", PATIENCE, &DEPLOYMENT, "server", back).await;
+    stage
+        .place
+        .eventually("it goes back", PATIENCE, &DEPLOYMENT, "server", back)
+        .await;
     stage.registry.accept_again().await.unwrap();
     went_back_to(&stage, "1").await;
     stays_on(&stage, "1", 3).await;
     stage.end().await
 }
 
-async fn killed_between_the_failure_and_the_rollback_it_goes_back_and_does_not_try_again(world: Arc<World>) -> Told {
+async fn killed_between_the_failure_and_the_rollback_it_goes_back_and_does_not_try_again(
+    world: Arc<World>,
+) -> Told {
     let mut stage = stage_where_two(&world, "killed in rollback", "crash", json!({})).await;
     for when in [When::Before, When::After] {
         stage.alias("2").await;
         let is_two = |deployment: &Value| template_version(deployment) == "2";
-        stage.place.eventually("version 2 is tried", PATIENCE, &DEPLOYMENT, "server", is_two).await;
+        stage
+            .place
+            .eventually(
+                "version 2 is tried",
+                PATIENCE,
+                &DEPLOYMENT,
+                "server",
+                is_two,
+            )
+            .await;
         let mut pause = stage.api.pause(matching::write("deployments/server"), when);
         let reached = tokio::time::timeout(PATIENCE, pause.reached()).await;
-        assert!(reached.is_ok(), "{when:?}: no rollback\n{}", stage.place.account().await);
+        assert!(
+            reached.is_ok(),
+            "{when:?}: no rollback\n{}",
+            stage.place.account().await
+        );
         stage.operator.kill().unwrap();
         pause.release();
         stage.operator.start_again().await.unwrap();
@@ -483,26 +842,62 @@ async fn a_person_who_puts_the_failed_version_back_is_left_alone(world: Arc<Worl
     let stage = stage_where_two(&world, "persons choice", "crash", json!({})).await;
     stage.alias("2").await;
     went_back_to(&stage, "1").await;
-    stage.place.kubectl(&["rollout", "undo", "deployment/server"]).await.unwrap();
+    stage
+        .place
+        .kubectl(&["rollout", "undo", "deployment/server"])
+        .await
+        .unwrap();
     let held = |binding: &Value| binding["status"]["hold"]["manager"] == "kubectl";
-    stage.place.eventually("the person's choice is held", PATIENCE, &ALIAS_BINDING, "binding", held).await;
+    stage
+        .place
+        .eventually(
+            "the person's choice is held",
+            PATIENCE,
+            &ALIAS_BINDING,
+            "binding",
+            held,
+        )
+        .await;
     stays_on(&stage, "2", 5).await;
     stage.alias("3").await;
     stage.runs("3").await;
     stage.end().await
 }
 
-async fn moving_the_alias_back_in_the_middle_of_a_failing_rollout_is_instant(world: Arc<World>) -> Told {
-    let stage = stage_where_two(&world, "middle", "never-ready", json!({"rollback": {"bakeSeconds": 0}})).await;
-    stage.declare_binding(json!({"rollback": {"bakeSeconds": 3600}})).await;
+async fn moving_the_alias_back_in_the_middle_of_a_failing_rollout_is_instant(
+    world: Arc<World>,
+) -> Told {
+    let stage = stage_where_two(
+        &world,
+        "middle",
+        "never-ready",
+        json!({"rollback": {"bakeSeconds": 0}}),
+    )
+    .await;
+    stage
+        .declare_binding(json!({"rollback": {"bakeSeconds": 3600}}))
+        .await;
     stage.alias("2").await;
     let rolling = |binding: &Value| binding["status"]["running"]["version"] == "2";
-    stage.place.eventually("version 2 rolls out", PATIENCE, &ALIAS_BINDING, "binding", rolling).await;
+    stage
+        .place
+        .eventually(
+            "version 2 rolls out",
+            PATIENCE,
+            &ALIAS_BINDING,
+            "binding",
+            rolling,
+        )
+        .await;
     stage.alias("1").await;
     let back = stage.runs("1").await;
     assert_eq!(
         outcomes(&back),
-        [("1", "Live", "AliasMove"), ("2", "Superseded", "AliasMove"), ("1", "Superseded", "AliasMove")]
+        [
+            ("1", "Live", "AliasMove"),
+            ("2", "Superseded", "AliasMove"),
+            ("1", "Superseded", "AliasMove")
+        ]
     );
     let sets = stage.place.list(&REPLICA_SET, "").await.unwrap();
     assert_eq!(sets.len(), 3, "version 1's ReplicaSet is used again");

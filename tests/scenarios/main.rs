@@ -3,7 +3,12 @@
 //! Absent: knowledge of the operator's inside. It runs as its binary, under the roles of the rendered chart.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test's way to fail
-#![allow(missing_docs, clippy::needless_pass_by_value, clippy::similar_names, clippy::manual_assert)]
+#![allow(
+    missing_docs,
+    clippy::needless_pass_by_value,
+    clippy::similar_names,
+    clippy::manual_assert
+)]
 
 mod admission;
 mod binding;
@@ -53,9 +58,14 @@ fn tell_all(arguments: &Arguments) -> Conclusion {
     ];
     let trial = |(name, scenario): stage::Scenario| {
         let (runtime, world) = (Arc::clone(&runtime), Arc::clone(&world));
-        Trial::test(name, move || runtime.block_on(scenario(world)).map_err(Failed::from))
+        Trial::test(name, move || {
+            runtime.block_on(scenario(world)).map_err(Failed::from)
+        })
     };
-    let conclusion = libtest_mimic::run(arguments, scenarios.into_iter().flatten().map(trial).collect());
+    let conclusion = libtest_mimic::run(
+        arguments,
+        scenarios.into_iter().flatten().map(trial).collect(),
+    );
     runtime.block_on(world.end());
     drop(world);
     pointsman_env::process::remove_run_folders();

@@ -8,7 +8,9 @@ use std::time::Duration;
 use pointsman_env::kinds::{ALIAS_BINDING, DEPLOYMENT};
 use serde_json::{Value, json};
 
-use crate::stage::{PATIENCE, Stage, Told, World, condition, ready, reason, scenarios, template_version};
+use crate::stage::{
+    PATIENCE, Stage, Told, World, condition, ready, reason, scenarios, template_version,
+};
 
 scenarios!(
     a_persons_rollout_undo_is_held_until_the_alias_moves,
@@ -20,28 +22,60 @@ scenarios!(
 );
 
 async fn undo(stage: &Stage) {
-    stage.place.kubectl(&["rollout", "undo", "deployment/server"]).await.unwrap();
+    stage
+        .place
+        .kubectl(&["rollout", "undo", "deployment/server"])
+        .await
+        .unwrap();
 }
 
 async fn holds_version(stage: &Stage, version: &'static str) {
     let held = move |deployment: &Value| template_version(deployment) == version;
-    stage.place.stays("the person's choice stays", Duration::from_secs(4), &DEPLOYMENT, "server", held).await;
+    stage
+        .place
+        .stays(
+            "the person's choice stays",
+            Duration::from_secs(4),
+            &DEPLOYMENT,
+            "server",
+            held,
+        )
+        .await;
 }
 
 async fn a_persons_rollout_undo_is_held_until_the_alias_moves(world: Arc<World>) -> Told {
     let stage = Stage::new(&world, "undo").await;
     stage.set().await;
-    stage.client.create_model_version(&stage.model, "s3://models/undo/3").await.unwrap();
+    stage
+        .client
+        .create_model_version(&stage.model, "s3://models/undo/3")
+        .await
+        .unwrap();
     stage.alias("2").await;
     stage.runs("2").await;
     undo(&stage).await;
     let told = stage.says("Held").await;
-    assert!(told.contains("changed the workload to version 1 by hand while version 2 was wanted"), "{told}");
+    assert!(
+        told.contains("changed the workload to version 1 by hand while version 2 was wanted"),
+        "{told}"
+    );
     holds_version(&stage, "1").await;
     let well = |binding: &Value| ready(binding) == "True" && reason(binding) == "Held";
-    let held = stage.place.eventually("a held binding is well", PATIENCE, &ALIAS_BINDING, "binding", well).await;
+    let held = stage
+        .place
+        .eventually(
+            "a held binding is well",
+            PATIENCE,
+            &ALIAS_BINDING,
+            "binding",
+            well,
+        )
+        .await;
     assert_eq!(
-        (held["status"]["wanted"].as_str(), held["status"]["running"]["version"].as_str()),
+        (
+            held["status"]["wanted"].as_str(),
+            held["status"]["running"]["version"].as_str()
+        ),
         (Some("2"), Some("1"))
     );
     assert_eq!(held["status"]["history"][0]["trigger"], "Person");
@@ -58,7 +92,16 @@ async fn a_held_binding_goes_on_when_a_person_resumes_it(world: Arc<World>) -> T
     stage.runs("2").await;
     undo(&stage).await;
     stage.says("Held").await;
-    stage.place.kubectl(&["annotate", "abind", "binding", "pointsman.dev/resume-requested-at=1"]).await.unwrap();
+    stage
+        .place
+        .kubectl(&[
+            "annotate",
+            "abind",
+            "binding",
+            "pointsman.dev/resume-requested-at=1",
+        ])
+        .await
+        .unwrap();
     stage.runs("2").await;
     undo(&stage).await;
     stage.says("Held").await;
@@ -97,15 +140,28 @@ async fn a_pinned_version_runs_whatever_the_alias_says(world: Arc<World>) -> Tol
     stage.set().await;
     stage.declare_binding(json!({"pinnedVersion": "9"})).await;
     let told = stage.says("VersionNotFound").await;
-    assert!(told.contains("has no version 9: correct spec.pinnedVersion"), "{told}");
+    assert!(
+        told.contains("has no version 9: correct spec.pinnedVersion"),
+        "{told}"
+    );
     stage.declare_binding(json!({"pinnedVersion": "2"})).await;
     let pinned = stage.runs("2").await;
-    assert_eq!((reason(&pinned), pinned["status"]["history"][0]["trigger"].as_str()), ("Pinned", Some("Pin")));
+    assert_eq!(
+        (
+            reason(&pinned),
+            pinned["status"]["history"][0]["trigger"].as_str()
+        ),
+        ("Pinned", Some("Pin"))
+    );
     assert_eq!(pinned["status"]["alias"]["version"], "1");
     // The pin is taken out again.
     let mut binding = json!({"spec": {"pinnedVersion": null}});
     binding["spec"]["pinnedVersion"] = Value::Null;
-    stage.place.patch(&ALIAS_BINDING, "binding", &binding).await.unwrap();
+    stage
+        .place
+        .patch(&ALIAS_BINDING, "binding", &binding)
+        .await
+        .unwrap();
     stage.runs("1").await;
     stage.end().await
 }
@@ -117,13 +173,24 @@ async fn a_suspended_binding_touches_nothing_and_is_well(world: Arc<World>) -> T
     stage.says("Suspended").await;
     stage.alias("2").await;
     let is_well = |binding: &Value| {
-        ready(binding) == "True" && binding["status"]["wanted"] == "2" && condition(binding, "Reconciling").is_null()
+        ready(binding) == "True"
+            && binding["status"]["wanted"] == "2"
+            && condition(binding, "Reconciling").is_null()
     };
     let seen = stage
         .place
-        .eventually("a suspended binding sees and is well", PATIENCE, &ALIAS_BINDING, "binding", is_well)
+        .eventually(
+            "a suspended binding sees and is well",
+            PATIENCE,
+            &ALIAS_BINDING,
+            "binding",
+            is_well,
+        )
         .await;
-    assert_eq!(seen["status"]["observedGeneration"], seen["metadata"]["generation"]);
+    assert_eq!(
+        seen["status"]["observedGeneration"],
+        seen["metadata"]["generation"]
+    );
     holds_version(&stage, "1").await;
     stage.declare_binding(json!({"suspend": false})).await;
     stage.runs("2").await;

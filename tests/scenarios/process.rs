@@ -39,22 +39,49 @@ async fn leads(stage: &Stage, replica: u32) {
     let identity = format!("{}-{replica}", stage.place.namespace());
     let is_held = |lease: &Value| lease["spec"]["holderIdentity"] == identity.as_str();
     let name = stage.place.namespace();
-    stage.place.eventually(&format!("{identity} leads"), PATIENCE, &LEASE, name, is_held).await;
+    stage
+        .place
+        .eventually(
+            &format!("{identity} leads"),
+            PATIENCE,
+            &LEASE,
+            name,
+            is_held,
+        )
+        .await;
 }
 
-async fn another_replica_takes_over_when_the_leader_is_killed_with_a_move_pending(world: Arc<World>) -> Told {
+async fn another_replica_takes_over_when_the_leader_is_killed_with_a_move_pending(
+    world: Arc<World>,
+) -> Told {
     let mut stage = Stage::new(&world, "takeover").await;
     stage.set().await;
     let (mut first, second) = two_replicas(&mut stage, &world).await;
-    assert!(second.is_ready().await, "a replica that waits has its caches filled");
+    assert!(
+        second.is_ready().await,
+        "a replica that waits has its caches filled"
+    );
     first.freeze().unwrap();
     stage.alias("2").await;
     first.kill().unwrap();
     let killed = std::time::Instant::now();
     let is_two = |deployment: &Value| template_version(deployment) == "2";
-    stage.place.eventually("the move is carried out", PATIENCE, &DEPLOYMENT, "server", is_two).await;
+    stage
+        .place
+        .eventually(
+            "the move is carried out",
+            PATIENCE,
+            &DEPLOYMENT,
+            "server",
+            is_two,
+        )
+        .await;
     let most = Duration::from_secs(LEASE_SECONDS + 2);
-    assert!(killed.elapsed() <= most * 2, "{:?} after the leader was killed", killed.elapsed());
+    assert!(
+        killed.elapsed() <= most * 2,
+        "{:?} after the leader was killed",
+        killed.elapsed()
+    );
     leads(&stage, 2).await;
     let binding = stage.runs("2").await;
     let history = binding["status"]["history"].as_array().unwrap();
@@ -63,7 +90,9 @@ async fn another_replica_takes_over_when_the_leader_is_killed_with_a_move_pendin
     stage.end().await
 }
 
-async fn a_leader_that_was_paused_past_its_lease_writes_nothing_and_ends(world: Arc<World>) -> Told {
+async fn a_leader_that_was_paused_past_its_lease_writes_nothing_and_ends(
+    world: Arc<World>,
+) -> Told {
     let mut stage = Stage::new(&world, "paused leader").await;
     stage.set().await;
     let (mut first, second) = two_replicas(&mut stage, &world).await;
@@ -78,10 +107,22 @@ async fn a_leader_that_was_paused_past_its_lease_writes_nothing_and_ends(world: 
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, ended).await.expect("a replica that lost its Lease ends");
-    assert!(first.log().contains("the Lease was lost"), "{}", first.log_tail(20));
-    assert_eq!(stage.deployment().await["metadata"]["generation"], generation);
-    assert_eq!(stage.binding().await["status"]["history"], before["status"]["history"]);
+    tokio::time::timeout(PATIENCE, ended)
+        .await
+        .expect("a replica that lost its Lease ends");
+    assert!(
+        first.log().contains("the Lease was lost"),
+        "{}",
+        first.log_tail(20)
+    );
+    assert_eq!(
+        stage.deployment().await["metadata"]["generation"],
+        generation
+    );
+    assert_eq!(
+        stage.binding().await["status"]["history"],
+        before["status"]["history"]
+    );
     stage.operator = second;
     stage.end().await
 }
@@ -89,7 +130,11 @@ async fn a_leader_that_was_paused_past_its_lease_writes_nothing_and_ends(world: 
 async fn killed_at_each_step_it_goes_on_where_it_was(world: Arc<World>) -> Told {
     let mut stage = Stage::new(&world, "killed").await;
     stage.set().await;
-    let steps = ["registeredmodels/model/status", "deployments/server", "aliasbindings/binding/status"];
+    let steps = [
+        "registeredmodels/model/status",
+        "deployments/server",
+        "aliasbindings/binding/status",
+    ];
     let mut version = 1;
     for step in steps {
         for when in [When::Before, When::After] {
@@ -97,17 +142,31 @@ async fn killed_at_each_step_it_goes_on_where_it_was(world: Arc<World>) -> Told 
             let mut pause = stage.api.pause(matching::write(step), when);
             stage.alias(&version.to_string()).await;
             let reached = tokio::time::timeout(PATIENCE, pause.reached()).await;
-            assert!(reached.is_ok(), "{when:?} {step} was not reached\n{}", stage.place.account().await);
+            assert!(
+                reached.is_ok(),
+                "{when:?} {step} was not reached\n{}",
+                stage.place.account().await
+            );
             stage.operator.kill().unwrap();
             pause.release();
             stage.operator.start_again().await.unwrap();
             let binding = stage.runs(&version.to_string()).await;
             let history = binding["status"]["history"].as_array().unwrap();
-            let versions: Vec<_> = history.iter().map(|entry| entry["version"].as_str().unwrap()).collect();
-            assert!(versions.windows(2).all(|pair| pair[0] != pair[1]), "killed {when:?} {step}: {versions:?}");
+            let versions: Vec<_> = history
+                .iter()
+                .map(|entry| entry["version"].as_str().unwrap())
+                .collect();
+            assert!(
+                versions.windows(2).all(|pair| pair[0] != pair[1]),
+                "killed {when:?} {step}: {versions:?}"
+            );
         }
     }
-    assert_eq!(stage.replica_sets().await.len(), 3, "the Deployment's own, version 1's and version 2's");
+    assert_eq!(
+        stage.replica_sets().await.len(),
+        3,
+        "the Deployment's own, version 1's and version 2's"
+    );
     stage.end().await
 }
 
@@ -117,7 +176,16 @@ async fn a_settled_cluster_sees_no_writes_and_one_question_an_interval(world: Ar
     stage.says("Live").await;
     // A pass may still be on its way when the status already says Live.
     let quiet = |binding: &Value| binding["status"]["lastGood"]["version"] == "1";
-    stage.place.eventually("the last good version is known", PATIENCE, &ALIAS_BINDING, "binding", quiet).await;
+    stage
+        .place
+        .eventually(
+            "the last good version is known",
+            PATIENCE,
+            &ALIAS_BINDING,
+            "binding",
+            quiet,
+        )
+        .await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let (api, registry) = (stage.api.mark(), stage.registry.mark());
     let interval = Duration::from_secs(1);
@@ -125,7 +193,10 @@ async fn a_settled_cluster_sees_no_writes_and_one_question_an_interval(world: Ar
     let writes = stage.api.writes_since(api);
     assert!(writes.is_empty(), "{writes:?}");
     let asked = stage.registry.since(registry).len();
-    assert!((8..=13).contains(&asked), "{asked} questions in ten intervals");
+    assert!(
+        (8..=13).contains(&asked),
+        "{asked} questions in ten intervals"
+    );
     stage.end().await
 }
 
@@ -143,10 +214,24 @@ async fn a_move_costs_four_writes_beside_its_events(world: Arc<World>) -> Told {
     let made = stage.api.writes_since(mark).into_iter().filter(is_made);
     let mut written: Vec<String> = made.map(|write| write.path).collect();
     written.sort();
-    let ends = ["aliasbindings/binding/status", "aliasbindings/binding/status", "registeredmodels/model/status"];
-    let of_ours: Vec<&String> = written.iter().filter(|path| path.contains("pointsman.dev")).collect();
+    let ends = [
+        "aliasbindings/binding/status",
+        "aliasbindings/binding/status",
+        "registeredmodels/model/status",
+    ];
+    let of_ours: Vec<&String> = written
+        .iter()
+        .filter(|path| path.contains("pointsman.dev"))
+        .collect();
     assert_eq!(written.len(), 4, "{written:?}");
-    assert!(of_ours.len() == 3 && of_ours.iter().zip(ends).all(|(path, end)| path.ends_with(end)), "{written:?}");
+    assert!(
+        of_ours.len() == 3
+            && of_ours
+                .iter()
+                .zip(ends)
+                .all(|(path, end)| path.ends_with(end)),
+        "{written:?}"
+    );
     stage.end().await
 }
 
@@ -156,12 +241,25 @@ async fn a_request_to_look_now_is_answered_at_once(world: Arc<World>) -> Told {
     stage.declare_registry(json!({"interval": "1h"})).await;
     stage.registry_says("Reachable").await;
     tokio::time::sleep(Duration::from_secs(2)).await;
-    for (kind, name, version) in [(&REGISTERED_MODEL, "model", "2"), (&ALIAS_BINDING, "binding", "1")] {
+    for (kind, name, version) in [
+        (&REGISTERED_MODEL, "model", "2"),
+        (&ALIAS_BINDING, "binding", "1"),
+    ] {
         stage.alias(version).await;
-        let annotation = json!({"metadata": {"annotations": {"pointsman.dev/requested-at": version}}});
+        let annotation =
+            json!({"metadata": {"annotations": {"pointsman.dev/requested-at": version}}});
         stage.place.patch(kind, name, &annotation).await.unwrap();
         let follows = |deployment: &Value| template_version(deployment) == version;
-        stage.place.eventually("the alias is followed", Duration::from_secs(20), &DEPLOYMENT, "server", follows).await;
+        stage
+            .place
+            .eventually(
+                "the alias is followed",
+                Duration::from_secs(20),
+                &DEPLOYMENT,
+                "server",
+                follows,
+            )
+            .await;
     }
     stage.end().await
 }
@@ -171,24 +269,53 @@ async fn it_is_ready_only_when_its_caches_are_filled_and_stops_in_peace(world: A
     stage.set().await;
     // What a status came to is counted when it is written, which others may see a moment before.
     let metrics = told_of(&stage, "pointsman_rollout_seconds_count 1").await;
-    assert!(metrics.contains("pointsman_workload_patches_total 1"), "{metrics}");
-    let named: Vec<_> = metrics.lines().filter(|line| line.contains(stage.place.namespace())).collect();
+    assert!(
+        metrics.contains("pointsman_workload_patches_total 1"),
+        "{metrics}"
+    );
+    let named: Vec<_> = metrics
+        .lines()
+        .filter(|line| line.contains(stage.place.namespace()))
+        .collect();
     let may_name = |line: &&str| {
-        ["pointsman_binding_info{", "pointsman_registry_last_success"].iter().any(|word| line.starts_with(word))
+        ["pointsman_binding_info{", "pointsman_registry_last_success"]
+            .iter()
+            .any(|word| line.starts_with(word))
     };
-    assert!(named.iter().all(may_name), "names of objects are in these two only\n{metrics}");
-    let info = named.iter().find(|line| line.starts_with("pointsman_binding_info")).expect("a binding is told of");
-    for label in [r#"model="model""#, r#"alias="champion""#, r#"running="1""#, r#"ready="True""#, r#"reason="Live""#] {
+    assert!(
+        named.iter().all(may_name),
+        "names of objects are in these two only\n{metrics}"
+    );
+    let info = named
+        .iter()
+        .find(|line| line.starts_with("pointsman_binding_info"))
+        .expect("a binding is told of");
+    for label in [
+        r#"model="model""#,
+        r#"alias="champion""#,
+        r#"running="1""#,
+        r#"ready="True""#,
+        r#"reason="Live""#,
+    ] {
         assert!(info.contains(label), "{info}");
     }
     let counted = r#"pointsman_rollouts_total{outcome="Live",trigger="AliasMove"} 1"#;
     for line in [counted, r#"pointsman_queue_depth{kind="AliasBinding"} 0"#] {
         assert!(metrics.contains(line), "{line}\n{metrics}");
     }
-    assert!(metrics.contains(r#"operation="registered-models/search",outcome="Answered""#), "{metrics}");
-    assert!(stage.operator.stop().unwrap().success(), "{}", stage.operator.log_tail(20));
+    assert!(
+        metrics.contains(r#"operation="registered-models/search",outcome="Answered""#),
+        "{metrics}"
+    );
+    assert!(
+        stage.operator.stop().unwrap().success(),
+        "{}",
+        stage.operator.log_tail(20)
+    );
     // With the watch of bindings held up, the caches cannot be filled.
-    let mut pause = stage.api.pause(matching::path_contains("/aliasbindings?"), When::Before);
+    let mut pause = stage
+        .api
+        .pause(matching::path_contains("/aliasbindings?"), When::Before);
     let starting = stage.operator.start_again();
     let held = async {
         pause.reached().await;
@@ -204,12 +331,20 @@ async fn an_api_server_that_streams_no_lists_is_read_in_pages(world: Arc<World>)
     let mut stage = Stage::new(&world, "paged lists").await;
     stage.set().await;
     stage.runs("1").await;
-    assert!(stage.operator.stop().unwrap().success(), "{}", stage.operator.log_tail(20));
+    assert!(
+        stage.operator.stop().unwrap().success(),
+        "{}",
+        stage.operator.log_tail(20)
+    );
     // As one answers that is older, or has the feature switched off.
     let message = "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled";
     let refusal = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": "Invalid",
         "code": 422, "message": message});
-    stage.api.inject(matching::watch("sendInitialEvents"), Fault::json(422, refusal.to_string()), None);
+    stage.api.inject(
+        matching::watch("sendInitialEvents"),
+        Fault::json(422, refusal.to_string()),
+        None,
+    );
     stage.alias("2").await;
     stage.operator.start_again().await.unwrap();
     stage.runs("2").await;
@@ -227,7 +362,9 @@ async fn told_of(stage: &Stage, line: &str) -> String {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, holds).await.unwrap_or_else(|_| panic!("no {line} in /metrics"))
+    tokio::time::timeout(PATIENCE, holds)
+        .await
+        .unwrap_or_else(|_| panic!("no {line} in /metrics"))
 }
 
 async fn without_its_roles_it_cannot_read(world: Arc<World>) -> Told {
@@ -237,15 +374,25 @@ async fn without_its_roles_it_cannot_read(world: Arc<World>) -> Told {
     let mut options = OperatorOptions::watching(binary(), place.namespace(), &[place.namespace()]);
     options.namespace = place.namespace().to_owned();
     options.values = json!({"rbac": {"create": false}});
-    let mut operator = Operator::start_unready(&grounds.control_plane, &grounds.tools, &options).await.unwrap();
+    let mut operator = Operator::start_unready(&grounds.control_plane, &grounds.tools, &options)
+        .await
+        .unwrap();
     let told = async {
         while !operator.log().contains("forbidden") {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    assert!(tokio::time::timeout(PATIENCE, told).await.is_ok(), "{}", operator.log_tail(20));
+    assert!(
+        tokio::time::timeout(PATIENCE, told).await.is_ok(),
+        "{}",
+        operator.log_tail(20)
+    );
     assert!(!operator.is_ready().await);
     // Asked to stop before its caches are filled, it stops.
-    assert!(operator.stop().unwrap().success(), "{}", operator.log_tail(20));
+    assert!(
+        operator.stop().unwrap().success(),
+        "{}",
+        operator.log_tail(20)
+    );
     place.end().await.map_err(|error| error.to_string())
 }

@@ -23,30 +23,54 @@ use tower::util::{MapRequestLayer, MapResponseLayer};
 
 use crate::stage::{PATIENCE, Told, World, namespace, scenarios};
 
-scenarios!(what_is_read_as_protobuf_is_what_is_read_as_json, a_refusal_in_protobuf_says_what_it_says_in_json);
+scenarios!(
+    what_is_read_as_protobuf_is_what_is_read_as_json,
+    a_refusal_in_protobuf_says_what_it_says_in_json
+);
 
 /// The forms in which answers came.
 type Forms = Arc<Mutex<Vec<String>>>;
 
 /// A client that reads as the operator does; and in which forms it was answered.
 async fn protobuf_client(world: &World) -> (Client, Forms) {
-    let kubeconfig = Kubeconfig::read_from(world.grounds().await.control_plane.admin_kubeconfig()).unwrap();
-    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+    let kubeconfig =
+        Kubeconfig::read_from(world.grounds().await.control_plane.admin_kubeconfig()).unwrap();
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+        .await
+        .unwrap();
     let forms = Forms::default();
     let noted = Arc::clone(&forms);
     let note = move |response: Response<_>| {
-        let form = response.headers().get(http::header::CONTENT_TYPE).and_then(|form| form.to_str().ok());
-        noted.lock().unwrap().push(form.unwrap_or_default().to_owned());
+        let form = response
+            .headers()
+            .get(http::header::CONTENT_TYPE)
+            .and_then(|form| form.to_str().ok());
+        noted
+            .lock()
+            .unwrap()
+            .push(form.unwrap_or_default().to_owned());
         response
     };
     let builder = ClientBuilder::try_from(config).unwrap();
-    let builder = builder.with_layer(&MapResponseLayer::new(note)).with_layer(&MapResponseLayer::new(read_protobuf));
-    (builder.with_layer(&MapRequestLayer::new(ask_for_protobuf)).build(), forms)
+    let builder = builder
+        .with_layer(&MapResponseLayer::new(note))
+        .with_layer(&MapResponseLayer::new(read_protobuf));
+    (
+        builder
+            .with_layer(&MapRequestLayer::new(ask_for_protobuf))
+            .build(),
+        forms,
+    )
 }
 
 /// A kind that is read both ways, less what is never read of it, and what is told in another way.
 trait Read:
-    Clone + Debug + DeserializeOwned + Resource<DynamicType = (), Scope = NamespaceResourceScope> + Send + 'static
+    Clone
+    + Debug
+    + DeserializeOwned
+    + Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + Send
+    + 'static
 {
     fn read(self) -> Self;
 }
@@ -57,7 +81,13 @@ impl Read for Workload {
         self.metadata.finalizers = None;
         // Of bytes, or of text: either is told from another of its own form only.
         self.spec.template.users_digest = 0;
-        let variables = self.spec.template.spec.containers.iter_mut().flat_map(|container| &mut container.env);
+        let variables = self
+            .spec
+            .template
+            .spec
+            .containers
+            .iter_mut()
+            .flat_map(|container| &mut container.env);
         for elsewhere in variables.filter_map(|variable| variable.value_from.as_mut()) {
             *elsewhere = json!({});
         }
@@ -83,19 +113,29 @@ fn told<K: Read>(object: K) -> String {
 }
 
 async fn listed<K: Read>(client: &Client, namespace: &str) -> Vec<String> {
-    let mut listed: Vec<_> =
-        Api::<K>::namespaced(client.clone(), namespace).list(&ListParams::default()).await.unwrap().items;
+    let mut listed: Vec<_> = Api::<K>::namespaced(client.clone(), namespace)
+        .list(&ListParams::default())
+        .await
+        .unwrap()
+        .items;
     listed.sort_by_key(ResourceExt::name_any);
     listed.into_iter().map(told).collect()
 }
 
 /// What a watch shows first.
 async fn watched<K: Read>(client: &Client, namespace: &str) -> Vec<String> {
-    let mut events =
-        pin!(watcher(Api::<K>::namespaced(client.clone(), namespace), Config::default().streaming_lists()));
+    let mut events = pin!(watcher(
+        Api::<K>::namespaced(client.clone(), namespace),
+        Config::default().streaming_lists()
+    ));
     let mut shown = Vec::new();
     loop {
-        match tokio::time::timeout(PATIENCE, events.try_next()).await.unwrap().unwrap().unwrap() {
+        match tokio::time::timeout(PATIENCE, events.try_next())
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap()
+        {
             Event::InitApply(object) => shown.push(object),
             Event::InitDone => break,
             _ => {}
@@ -110,13 +150,18 @@ async fn is_read_alike<K: Read>(json: &Client, protobuf: &Client, namespace: &st
     let undisturbed = async {
         loop {
             let expected = listed::<K>(json, namespace).await;
-            let (in_list, in_watch) = (listed::<K>(protobuf, namespace).await, watched::<K>(protobuf, namespace).await);
+            let (in_list, in_watch) = (
+                listed::<K>(protobuf, namespace).await,
+                watched::<K>(protobuf, namespace).await,
+            );
             if listed::<K>(json, namespace).await == expected {
                 return (expected, in_list, in_watch);
             }
         }
     };
-    let (expected, in_list, in_watch) = tokio::time::timeout(PATIENCE, undisturbed).await.expect("controllers rest");
+    let (expected, in_list, in_watch) = tokio::time::timeout(PATIENCE, undisturbed)
+        .await
+        .expect("controllers rest");
     assert!(expected.len() >= least, "{} of {least}", expected.len());
     assert_eq!(in_list, expected);
     assert_eq!(in_watch, expected);
@@ -170,35 +215,62 @@ async fn what_is_read_as_protobuf_is_what_is_read_as_json(world: Arc<World>) -> 
     let (protobuf, forms) = protobuf_client(&world).await;
     place.create(&DEPLOYMENT, &deployment()).await.unwrap();
     let is_well = |deployment: &Value| deployment["status"]["availableReplicas"] == 2;
-    place.eventually("the pods are available", PATIENCE, &DEPLOYMENT, "server", is_well).await;
+    place
+        .eventually(
+            "the pods are available",
+            PATIENCE,
+            &DEPLOYMENT,
+            "server",
+            is_well,
+        )
+        .await;
     place.create(&POD, &pod()).await.unwrap();
     let pods: Api<Pod> = Api::namespaced(json.clone(), &own);
-    pods.patch_status("worn", &PatchParams::default(), &Patch::Merge(worn_out())).await.unwrap();
+    pods.patch_status("worn", &PatchParams::default(), &Patch::Merge(worn_out()))
+        .await
+        .unwrap();
 
     is_read_alike::<Workload>(&json, &protobuf, &own, 1).await;
     is_read_alike::<ReplicaSet>(&json, &protobuf, &own, 1).await;
     is_read_alike::<Pod>(&json, &protobuf, &own, 3).await;
 
-    let (in_json, in_protobuf): (Api<Workload>, _) = (Api::namespaced(json, &own), Api::namespaced(protobuf, &own));
+    let (in_json, in_protobuf): (Api<Workload>, _) =
+        (Api::namespaced(json, &own), Api::namespaced(protobuf, &own));
     let paused = Patch::Merge(json!({"spec": {"paused": true}}));
-    let patched: Workload = in_protobuf.patch("server", &PatchParams::default(), &paused).await.unwrap();
+    let patched: Workload = in_protobuf
+        .patch("server", &PatchParams::default(), &paused)
+        .await
+        .unwrap();
     // The Deployment's controller says that it is paused, too; whenever that is.
     let undisturbed = async {
         loop {
-            let (got, expected) = (in_protobuf.get("server").await.unwrap(), in_json.get("server").await.unwrap());
+            let (got, expected) = (
+                in_protobuf.get("server").await.unwrap(),
+                in_json.get("server").await.unwrap(),
+            );
             if got.resource_version() == expected.resource_version() {
                 return (got, expected);
             }
         }
     };
-    let (got, expected) = tokio::time::timeout(PATIENCE, undisturbed).await.expect("controllers rest");
+    let (got, expected) = tokio::time::timeout(PATIENCE, undisturbed)
+        .await
+        .expect("controllers rest");
     assert!(expected.spec.paused);
     assert_eq!((patched.spec.paused, told(got)), (true, told(expected)));
 
     let forms = forms.lock().unwrap().clone();
-    assert!(forms.iter().all(|form| form.starts_with("application/vnd.kubernetes.protobuf")), "{forms:?}");
+    assert!(
+        forms
+            .iter()
+            .all(|form| form.starts_with("application/vnd.kubernetes.protobuf")),
+        "{forms:?}"
+    );
     for (kind, name) in [(&DEPLOYMENT, "server"), (&POD, "worn")] {
-        place.patch(kind, name, &json!({"metadata": {"finalizers": null}})).await.unwrap();
+        place
+            .patch(kind, name, &json!({"metadata": {"finalizers": null}}))
+            .await
+            .unwrap();
     }
     assert!(!place.list(&REPLICA_SET, "").await.unwrap().is_empty());
     place.end().await.map_err(|error| error.to_string())
@@ -206,28 +278,54 @@ async fn what_is_read_as_protobuf_is_what_is_read_as_json(world: Arc<World>) -> 
 
 async fn a_refusal_in_protobuf_says_what_it_says_in_json(world: Arc<World>) -> Told {
     let place = namespace(&world, "refused").await;
-    let json: Api<Workload> = Api::namespaced(world.grounds().await.control_plane.admin_client(), place.namespace());
+    let json: Api<Workload> = Api::namespaced(
+        world.grounds().await.control_plane.admin_client(),
+        place.namespace(),
+    );
     let (client, forms) = protobuf_client(&world).await;
     let protobuf: Api<Workload> = Api::namespaced(client, place.namespace());
     assert!(protobuf.get_opt("missing").await.unwrap().is_none());
     place.create(&DEPLOYMENT, &deployment()).await.unwrap();
     let broken = Patch::Merge(json!({"spec": {"replicas": -1}, "metadata": {"finalizers": null}}));
     let refusal = |refused: Result<Workload, kube::Error>| match refused {
-        Err(kube::Error::Api(status)) => {
-            (status.code, status.reason.clone(), status.message.clone(), format!("{:?}", status.details))
-        }
+        Err(kube::Error::Api(status)) => (
+            status.code,
+            status.reason.clone(),
+            status.message.clone(),
+            format!("{:?}", status.details),
+        ),
         other => panic!("{other:?}"),
     };
     let in_json = refusal(json.patch("server", &PatchParams::default(), &broken).await);
     assert_eq!(in_json.0, 422);
-    assert_eq!(refusal(protobuf.patch("server", &PatchParams::default(), &broken).await), in_json);
-    let watched = async |api: &Api<Workload>| match api.watch(&WatchParams::default(), "none").await {
+    assert_eq!(
+        refusal(
+            protobuf
+                .patch("server", &PatchParams::default(), &broken)
+                .await
+        ),
+        in_json
+    );
+    let watched = async |api: &Api<Workload>| match api.watch(&WatchParams::default(), "none").await
+    {
         Err(kube::Error::Api(status)) => (status.code, status.message.clone()),
         _ => panic!("a watch from a version that is none began"),
     };
     assert_eq!(watched(&protobuf).await, watched(&json).await);
     let forms = forms.lock().unwrap().clone();
-    assert!(forms.iter().any(|form| form.starts_with("application/vnd.kubernetes.protobuf")), "{forms:?}");
-    place.patch(&DEPLOYMENT, "server", &json!({"metadata": {"finalizers": null}})).await.unwrap();
+    assert!(
+        forms
+            .iter()
+            .any(|form| form.starts_with("application/vnd.kubernetes.protobuf")),
+        "{forms:?}"
+    );
+    place
+        .patch(
+            &DEPLOYMENT,
+            "server",
+            &json!({"metadata": {"finalizers": null}}),
+        )
+        .await
+        .unwrap();
     place.end().await.map_err(|error| error.to_string())
 }

@@ -37,11 +37,16 @@ fn labelled(shard: &Value) -> Value {
 
 async fn patched(operator: &Operator) -> u64 {
     let metrics = operator.metrics().await.unwrap();
-    let line = metrics.lines().find_map(|line| line.strip_prefix("pointsman_workload_patches_total "));
-    line.and_then(|count| count.parse().ok()).expect("patches are counted")
+    let line = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("pointsman_workload_patches_total "));
+    line.and_then(|count| count.parse().ok())
+        .expect("patches are counted")
 }
 
-async fn each_shard_drives_its_own_bindings_and_takes_over_one_that_comes_to_it(world: Arc<World>) -> Told {
+async fn each_shard_drives_its_own_bindings_and_takes_over_one_that_comes_to_it(
+    world: Arc<World>,
+) -> Told {
     let mut stage = Stage::new(&world, "shards").await;
     stage.register(3).await;
     stage.alias("1").await;
@@ -54,16 +59,30 @@ async fn each_shard_drives_its_own_bindings_and_takes_over_one_that_comes_to_it(
     stage.registry_says("Reachable").await;
 
     for (kind, name) in [(&REGISTERED_MODEL, "model"), (&ALIAS_BINDING, "binding")] {
-        stage.place.patch(kind, name, &labelled(&json!("b"))).await.unwrap();
+        stage
+            .place
+            .patch(kind, name, &labelled(&json!("b")))
+            .await
+            .unwrap();
     }
     stage.alias("2").await;
     stage.runs("2").await;
     assert_eq!((patched(&first).await, patched(&second).await), (1, 1));
     let has_none = |registry: &Value| registry["status"]["watchedModels"] == 0;
-    stage.place.eventually("the keeper tells of its own models", PATIENCE, &MODEL_REGISTRY, "mlflow", has_none).await;
+    stage
+        .place
+        .eventually(
+            "the keeper tells of its own models",
+            PATIENCE,
+            &MODEL_REGISTRY,
+            "mlflow",
+            has_none,
+        )
+        .await;
 
     // A binding of the first shard for the same Deployment finds it driven.
-    let rival = json!({"modelRef": {"name": "model"}, "alias": "champion", "target": {"name": "server"}});
+    let rival =
+        json!({"modelRef": {"name": "model"}, "alias": "champion", "target": {"name": "server"}});
     stage.apply("AliasBinding", "rival", rival).await;
     stage.says_of("rival", "TargetClaimed").await;
     stage.alias("3").await;
@@ -78,16 +97,38 @@ async fn a_registry_that_asks_for_patience_is_left_alone_for_as_long(world: Arc<
     let stage = Stage::new(&world, "patience").await;
     stage.set().await;
     stage.deploy(&PlainDeployment::named("other")).await;
-    stage.registry.inject(matching::everything(), Fault::Busy(6), Some(1));
+    stage
+        .registry
+        .inject(matching::everything(), Fault::Busy(6), Some(1));
     let told = stage.registry_says("RegistryUnreachable").await;
-    assert!(told.contains("asks for patience (429)") && told.contains("after 6 s"), "{told}");
+    assert!(
+        told.contains("asks for patience (429)") && told.contains("after 6 s"),
+        "{told}"
+    );
     let (asked, mark) = (Instant::now(), stage.registry.mark());
     stage.alias("2").await;
     let follows = |deployment: &Value| template_version(deployment) == "2";
-    stage.place.eventually("the alias is followed", PATIENCE, &DEPLOYMENT, "server", follows).await;
-    let first = stage.registry.since(mark).into_iter().next().expect("it was asked again");
+    stage
+        .place
+        .eventually(
+            "the alias is followed",
+            PATIENCE,
+            &DEPLOYMENT,
+            "server",
+            follows,
+        )
+        .await;
+    let first = stage
+        .registry
+        .since(mark)
+        .into_iter()
+        .next()
+        .expect("it was asked again");
     let waited = first.at - asked;
-    assert!(waited >= Duration::from_secs(5), "asked again after {waited:?}");
+    assert!(
+        waited >= Duration::from_secs(5),
+        "asked again after {waited:?}"
+    );
     stage.says("Live").await;
     stage.end().await
 }
@@ -96,15 +137,37 @@ async fn an_ill_registry_is_asked_more_and_more_seldom_and_says_so(world: Arc<Wo
     let stage = Stage::new(&world, "back off").await;
     stage.set().await;
     let mark = stage.registry.mark();
-    stage.registry.inject(matching::everything(), Fault::json(500, r#"{"message": "disk full"}"#), None);
+    stage.registry.inject(
+        matching::everything(),
+        Fault::json(500, r#"{"message": "disk full"}"#),
+        None,
+    );
     let says_so = |registry: &Value| {
-        let message = condition(registry, "Reconciling")["message"].as_str().unwrap_or_default();
+        let message = condition(registry, "Reconciling")["message"]
+            .as_str()
+            .unwrap_or_default();
         message.starts_with("asked again every 8 s while it lasts (spec.interval: 1s)")
     };
-    stage.place.eventually("it says how often it is asked", PATIENCE, &MODEL_REGISTRY, "mlflow", says_so).await;
-    let looks: Vec<Request> =
-        stage.registry.since(mark).into_iter().filter(|request| request.path.ends_with("/search")).collect();
-    let mut gaps: Vec<f32> = looks.windows(2).map(|pair| (pair[1].at - pair[0].at).as_secs_f32()).collect();
+    stage
+        .place
+        .eventually(
+            "it says how often it is asked",
+            PATIENCE,
+            &MODEL_REGISTRY,
+            "mlflow",
+            says_so,
+        )
+        .await;
+    let looks: Vec<Request> = stage
+        .registry
+        .since(mark)
+        .into_iter()
+        .filter(|request| request.path.ends_with("/search"))
+        .collect();
+    let mut gaps: Vec<f32> = looks
+        .windows(2)
+        .map(|pair| (pair[1].at - pair[0].at).as_secs_f32())
+        .collect();
     // Within a look, a page that failed is asked for once more.
     gaps.retain(|gap| *gap >= 0.5);
     assert!(gaps.last().is_some_and(|last| *last >= 3.5), "{gaps:?}");
@@ -113,13 +176,19 @@ async fn an_ill_registry_is_asked_more_and_more_seldom_and_says_so(world: Arc<Wo
     stage.registry.clear();
     stage.alias("2").await;
     let now = json!({"metadata": {"annotations": {"pointsman.dev/requested-at": "now"}}});
-    stage.place.patch(&MODEL_REGISTRY, "mlflow", &now).await.unwrap();
+    stage
+        .place
+        .patch(&MODEL_REGISTRY, "mlflow", &now)
+        .await
+        .unwrap();
     stage.runs("2").await;
     stage.registry_says("Reachable").await;
     stage.end().await
 }
 
-async fn models_that_come_together_are_asked_for_together_and_after_a_restart_not_at_all(world: Arc<World>) -> Told {
+async fn models_that_come_together_are_asked_for_together_and_after_a_restart_not_at_all(
+    world: Arc<World>,
+) -> Told {
     const MODELS: usize = 40;
     let mut stage = Stage::new(&world, "together").await;
     let prefix = stage.place.namespace().to_owned();
@@ -127,36 +196,85 @@ async fn models_that_come_together_are_asked_for_together_and_after_a_restart_no
     stage.client.seed(&database, &prefix, MODELS).await.unwrap();
     for number in 0..MODELS {
         let spec = json!({"registryRef": {"name": "mlflow"}, "modelName": format!("{prefix}-{number:05}")});
-        stage.apply("RegisteredModel", &format!("model-{number}"), spec).await;
+        stage
+            .apply("RegisteredModel", &format!("model-{number}"), spec)
+            .await;
     }
     let mark = stage.registry.mark();
     stage.declare_registry(json!({"interval": "1h"})).await;
     let last = format!("model-{}", MODELS - 1);
     for name in (0..MODELS).map(|number| format!("model-{number}")) {
-        let is_mirrored = |model: &Value| reason(model) == "Mirrored" && model["status"]["versions"].is_array();
-        stage.place.eventually("it is mirrored", PATIENCE, &REGISTERED_MODEL, &name, is_mirrored).await;
+        let is_mirrored =
+            |model: &Value| reason(model) == "Mirrored" && model["status"]["versions"].is_array();
+        stage
+            .place
+            .eventually(
+                "it is mirrored",
+                PATIENCE,
+                &REGISTERED_MODEL,
+                &name,
+                is_mirrored,
+            )
+            .await;
     }
     let model = stage.place.get(&REGISTERED_MODEL, &last).await.unwrap();
-    assert_eq!(model["status"]["versions"].as_array().map(Vec::len), Some(2), "{model}");
-    let asked: Vec<String> = stage.registry.since(mark).into_iter().map(|request| request.path).collect();
+    assert_eq!(
+        model["status"]["versions"].as_array().map(Vec::len),
+        Some(2),
+        "{model}"
+    );
+    let asked: Vec<String> = stage
+        .registry
+        .since(mark)
+        .into_iter()
+        .map(|request| request.path)
+        .collect();
     // A version's size is in a file of its own: that is read once.
-    let (files, questions): (Vec<_>, Vec<_>) = asked.iter().partition(|path| path.ends_with("/get-artifact"));
-    assert!(questions.len() <= 6, "{} questions for {MODELS} models: {questions:?}", questions.len());
-    assert!(files.len() <= MODELS * 2, "{} files of {} versions were read", files.len(), MODELS * 2);
+    let (files, questions): (Vec<_>, Vec<_>) = asked
+        .iter()
+        .partition(|path| path.ends_with("/get-artifact"));
+    assert!(
+        questions.len() <= 6,
+        "{} questions for {MODELS} models: {questions:?}",
+        questions.len()
+    );
+    assert!(
+        files.len() <= MODELS * 2,
+        "{} files of {} versions were read",
+        files.len(),
+        MODELS * 2
+    );
 
     stage.operator.stop().unwrap();
     let (registry, api) = (stage.registry.mark(), stage.api.mark());
     stage.operator.start_again().await.unwrap();
     let looked = async {
-        while stage.registry.since(registry).iter().all(|request| request.status.is_none()) {
+        while stage
+            .registry
+            .since(registry)
+            .iter()
+            .all(|request| request.status.is_none())
+        {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, looked).await.expect("the registry is looked at after a start");
+    tokio::time::timeout(PATIENCE, looked)
+        .await
+        .expect("the registry is looked at after a start");
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let asked: Vec<String> = stage.registry.since(registry).into_iter().map(|request| request.path).collect();
-    let is_known = |path: &String| path.ends_with("registered-models/search") || path.ends_with("/version");
+    let asked: Vec<String> = stage
+        .registry
+        .since(registry)
+        .into_iter()
+        .map(|request| request.path)
+        .collect();
+    let is_known =
+        |path: &String| path.ends_with("registered-models/search") || path.ends_with("/version");
     assert!(asked.iter().all(is_known) && asked.len() <= 2, "{asked:?}");
-    assert!(stage.api.writes_since(api).is_empty(), "{:?}", stage.api.writes_since(api));
+    assert!(
+        stage.api.writes_since(api).is_empty(),
+        "{:?}",
+        stage.api.writes_since(api)
+    );
     stage.end().await
 }

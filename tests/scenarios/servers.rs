@@ -17,7 +17,10 @@ scenarios!(
 );
 
 async fn the_same_model_name_in_two_workspaces_is_two_models(world: Arc<World>) -> Told {
-    let options = MlflowOptions { workspaces: true, ..MlflowOptions::default() };
+    let options = MlflowOptions {
+        workspaces: true,
+        ..MlflowOptions::default()
+    };
     let mut server = Mlflow::start(MlflowVersion::Three, options).await.unwrap();
     let mut stage = Stage::at(&world, "workspace", MlflowVersion::Three, &server.url()).await;
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
@@ -32,11 +35,15 @@ async fn the_same_model_name_in_two_workspaces_is_two_models(world: Arc<World>) 
     stage.client = stage.client.in_workspace("team-a");
     stage.register(2).await;
     stage.alias("2").await;
-    stage.declare_registry(json!({"mlflow": {"uri": stage.registry.url(), "workspace": "team-a"}})).await;
+    stage
+        .declare_registry(json!({"mlflow": {"uri": stage.registry.url(), "workspace": "team-a"}}))
+        .await;
     stage.declare_model(json!({})).await;
     stage.bind(json!({})).await;
     stage.runs("2").await;
-    stage.declare_registry(json!({"mlflow": {"uri": stage.registry.url()}})).await;
+    stage
+        .declare_registry(json!({"mlflow": {"uri": stage.registry.url()}}))
+        .await;
     let told = stage.says("AliasNotFound").await;
     assert!(told.contains("has no alias \"champion\""), "{told}");
     let told = stage.end().await;
@@ -57,7 +64,9 @@ async fn a_registry_on_https_is_trusted_by_the_authority_that_is_named(world: Ar
     };
     let mut server = Mlflow::start(MlflowVersion::Three, options).await.unwrap();
     let url = server.url();
-    stage.declare_registry(json!({"mlflow": {"uri": url}})).await;
+    stage
+        .declare_registry(json!({"mlflow": {"uri": url}}))
+        .await;
     let told = stage.registry_says("RegistryUnreachable").await;
     assert!(told.contains("certificate"), "{told}");
     let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "corp-ca"}, "data": {"ca.crt": plane.ca_pem()}});
@@ -70,7 +79,10 @@ async fn a_registry_on_https_is_trusted_by_the_authority_that_is_named(world: Ar
     stage.declare_model(json!({})).await;
     stage.bind(json!({})).await;
     stage.runs("1").await;
-    assert_eq!(env(&stage.deployment().await, 0, "MLFLOW_TRACKING_URI"), Some(url));
+    assert_eq!(
+        env(&stage.deployment().await, 0, "MLFLOW_TRACKING_URI"),
+        Some(url)
+    );
     stage.alias("2").await;
     stage.runs("2").await;
     let told = stage.end().await;

@@ -10,13 +10,16 @@ use std::time::Duration;
 
 use pointsman_env::cache::Cache;
 use pointsman_env::interceptor::{Interceptor, Request};
-use pointsman_env::kinds::{ALIAS_BINDING, DEPLOYMENT, MODEL_REGISTRY, REGISTERED_MODEL, REPLICA_SET};
+use pointsman_env::kinds::{
+    ALIAS_BINDING, DEPLOYMENT, MODEL_REGISTRY, REGISTERED_MODEL, REPLICA_SET,
+};
 use pointsman_env::mlflow::{Mlflow, MlflowOptions};
 use pointsman_env::operator::install_definitions;
 use pointsman_env::python::MlflowVersion;
 use pointsman_env::registrar::{Client, Registrar};
 use pointsman_env::{
-    ControlPlane, ControlPlaneOptions, Operator, OperatorOptions, PlainDeployment, Scenario as Place, Tools,
+    ControlPlane, ControlPlaneOptions, Operator, OperatorOptions, PlainDeployment,
+    Scenario as Place, Tools,
 };
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
@@ -25,7 +28,10 @@ use tokio::sync::{Mutex, MutexGuard, OnceCell};
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub type Told = Result<(), String>;
-pub type Scenario = (&'static str, fn(Arc<World>) -> Pin<Box<dyn Future<Output = Told> + Send>>);
+pub type Scenario = (
+    &'static str,
+    fn(Arc<World>) -> Pin<Box<dyn Future<Output = Told> + Send>>,
+);
 
 /// Names scenarios by their functions.
 macro_rules! scenarios {
@@ -59,8 +65,18 @@ impl World {
 
     /// The shared MLflow server of a version.
     async fn server(&self, version: MlflowVersion) -> MutexGuard<'_, Mlflow> {
-        let cell = if version == MlflowVersion::Three { &self.three } else { &self.two };
-        let start = || async { Mutex::new(Mlflow::start(version, MlflowOptions::default()).await.unwrap()) };
+        let cell = if version == MlflowVersion::Three {
+            &self.three
+        } else {
+            &self.two
+        };
+        let start = || async {
+            Mutex::new(
+                Mlflow::start(version, MlflowOptions::default())
+                    .await
+                    .unwrap(),
+            )
+        };
         cell.get_or_init(start).await.lock().await
     }
 
@@ -81,12 +97,21 @@ impl World {
 
     /// The address of the MLflow server that delivers webhooks to this machine, and learns of new ones within a second.
     pub async fn mlflow_with_webhooks(&self) -> String {
-        let start = || async { Mutex::new(Mlflow::start(MlflowVersion::Three, with_webhooks(1)).await.unwrap()) };
+        let start = || async {
+            Mutex::new(
+                Mlflow::start(MlflowVersion::Three, with_webhooks(1))
+                    .await
+                    .unwrap(),
+            )
+        };
         self.webhooks.get_or_init(start).await.lock().await.url()
     }
 
     pub async fn end(&self) {
-        for server in [&self.three, &self.two, &self.webhooks].into_iter().filter_map(OnceCell::get) {
+        for server in [&self.three, &self.two, &self.webhooks]
+            .into_iter()
+            .filter_map(OnceCell::get)
+        {
             server.lock().await.stop().await;
         }
     }
@@ -95,9 +120,14 @@ impl World {
 impl Grounds {
     async fn start() -> Self {
         let tools = Tools::locate(&Cache::open().unwrap()).unwrap();
-        let control_plane = ControlPlane::start(&tools, ControlPlaneOptions::default()).await.unwrap();
+        let control_plane = ControlPlane::start(&tools, ControlPlaneOptions::default())
+            .await
+            .unwrap();
         install_definitions(&control_plane, &tools).await.unwrap();
-        Self { tools, control_plane: Arc::new(control_plane) }
+        Self {
+            tools,
+            control_plane: Arc::new(control_plane),
+        }
     }
 }
 
@@ -119,7 +149,9 @@ pub fn binary() -> PathBuf {
 }
 
 pub async fn namespace(world: &World, name: &str) -> Place {
-    Place::start(&world.grounds().await.control_plane, name).await.unwrap()
+    Place::start(&world.grounds().await.control_plane, name)
+        .await
+        .unwrap()
 }
 
 impl Stage {
@@ -163,15 +195,26 @@ impl Stage {
     ) -> Self {
         let grounds = world.grounds().await;
         let plane = &grounds.control_plane;
-        let api = Interceptor::start(plane.apiserver_url(), Some(plane.ca_pem())).await.unwrap();
+        let api = Interceptor::start(plane.apiserver_url(), Some(plane.ca_pem()))
+            .await
+            .unwrap();
         let registry = Interceptor::start(url, None).await.unwrap();
         let mut options = options(&place, namespaces, &api);
         set_up(&mut options);
-        let operator = Operator::start(plane, &grounds.tools, &options).await.unwrap();
+        let operator = Operator::start(plane, &grounds.tools, &options)
+            .await
+            .unwrap();
         place.report_log(Path::new(&operator.log_file()));
         let client = Registrar::shared(version).await.unwrap().at(url);
         let model = place.namespace().to_owned();
-        Self { place, operator, registry, api, client, model }
+        Self {
+            place,
+            operator,
+            registry,
+            api,
+            client,
+            model,
+        }
     }
 
     /// Further replicas of the stage's release, with these values of the chart, in the place of its operator.
@@ -184,7 +227,9 @@ impl Stage {
             let mut options = options(&self.place, &[&watched], &self.api);
             merge(&mut options.values, values.clone());
             options.replica = replica;
-            let operator = Operator::start(&grounds.control_plane, &grounds.tools, &options).await.unwrap();
+            let operator = Operator::start(&grounds.control_plane, &grounds.tools, &options)
+                .await
+                .unwrap();
             self.place.report_log(Path::new(&operator.log_file()));
             replicas.push(operator);
         }
@@ -201,7 +246,9 @@ impl Stage {
         let mut options = options(&self.place, &[&watched], &self.api);
         options.release = format!("{watched}-{number}");
         merge(&mut options.values, json!({"shard": selector}));
-        Operator::start(&grounds.control_plane, &grounds.tools, &options).await.unwrap()
+        Operator::start(&grounds.control_plane, &grounds.tools, &options)
+            .await
+            .unwrap()
     }
 
     /// Registers so many versions of the stage's model, from sources that need no training.
@@ -213,14 +260,20 @@ impl Stage {
         self.client.create_registered_model(model).await.unwrap();
         for number in 1..=versions {
             self.client
-                .create_model_version(model, &format!("s3://models/{}/{number}", self.place.namespace()))
+                .create_model_version(
+                    model,
+                    &format!("s3://models/{}/{number}", self.place.namespace()),
+                )
                 .await
                 .unwrap();
         }
     }
 
     pub async fn alias(&self, version: &str) {
-        self.client.set_alias(&self.model, "champion", version).await.unwrap();
+        self.client
+            .set_alias(&self.model, "champion", version)
+            .await
+            .unwrap();
     }
 
     /// Registry and registered model, looked at every second.
@@ -248,7 +301,10 @@ impl Stage {
     }
 
     pub async fn deploy(&self, deployment: &PlainDeployment) {
-        self.place.kubectl_apply(deployment.manifest()).await.unwrap();
+        self.place
+            .kubectl_apply(deployment.manifest())
+            .await
+            .unwrap();
     }
 
     pub async fn declare_binding(&self, more: Value) {
@@ -278,14 +334,24 @@ impl Stage {
     /// Waits until the registry was looked at twice from now: what was asked before is then answered and forgotten.
     pub async fn looked_twice(&self) {
         let mark = self.registry.mark();
-        let is_look =
-            |request: &Request| request.path.ends_with("registered-models/search") && request.status.is_some();
+        let is_look = |request: &Request| {
+            request.path.ends_with("registered-models/search") && request.status.is_some()
+        };
         let looks = async {
-            while self.registry.since(mark).iter().filter(|request| is_look(request)).count() < 2 {
+            while self
+                .registry
+                .since(mark)
+                .iter()
+                .filter(|request| is_look(request))
+                .count()
+                < 2
+            {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
-        tokio::time::timeout(PATIENCE, looks).await.expect("the registry is looked at every second");
+        tokio::time::timeout(PATIENCE, looks)
+            .await
+            .expect("the registry is looked at every second");
     }
 
     /// Waits until the binding says that this version runs and is well.
@@ -294,8 +360,18 @@ impl Stage {
     }
 
     pub async fn runs_for(&self, binding: &str, version: &str) -> Value {
-        let holds = |binding: &Value| binding["status"]["running"]["version"] == version && ready(binding) == "True";
-        self.place.eventually(&format!("version {version} runs"), PATIENCE, &ALIAS_BINDING, binding, holds).await
+        let holds = |binding: &Value| {
+            binding["status"]["running"]["version"] == version && ready(binding) == "True"
+        };
+        self.place
+            .eventually(
+                &format!("version {version} runs"),
+                PATIENCE,
+                &ALIAS_BINDING,
+                binding,
+                holds,
+            )
+            .await
     }
 
     /// Waits until the binding gives this reason in the condition Ready, and returns its message.
@@ -307,7 +383,13 @@ impl Stage {
         let holds = |binding: &Value| reason(binding) == wanted;
         let seen = self
             .place
-            .eventually(&format!("the binding says {wanted}"), PATIENCE, &ALIAS_BINDING, binding, holds)
+            .eventually(
+                &format!("the binding says {wanted}"),
+                PATIENCE,
+                &ALIAS_BINDING,
+                binding,
+                holds,
+            )
             .await;
         message(&seen)
     }
@@ -316,7 +398,13 @@ impl Stage {
         let holds = |model: &Value| reason(model) == wanted;
         let seen = self
             .place
-            .eventually(&format!("the model says {wanted}"), PATIENCE, &REGISTERED_MODEL, "model", holds)
+            .eventually(
+                &format!("the model says {wanted}"),
+                PATIENCE,
+                &REGISTERED_MODEL,
+                "model",
+                holds,
+            )
             .await;
         message(&seen)
     }
@@ -325,7 +413,13 @@ impl Stage {
         let holds = |registry: &Value| reason(registry) == wanted;
         let seen = self
             .place
-            .eventually(&format!("the registry says {wanted}"), PATIENCE, &MODEL_REGISTRY, "mlflow", holds)
+            .eventually(
+                &format!("the registry says {wanted}"),
+                PATIENCE,
+                &MODEL_REGISTRY,
+                "mlflow",
+                holds,
+            )
             .await;
         message(&seen)
     }
@@ -351,7 +445,10 @@ impl Stage {
     pub async fn end(mut self) -> Told {
         let status = self.operator.stop().map_err(|error| error.to_string())?;
         if !status.success() {
-            return Err(format!("the operator ended with {status}\n{}", self.operator.log_tail(40)));
+            return Err(format!(
+                "the operator ended with {status}\n{}",
+                self.operator.log_tail(40)
+            ));
         }
         self.place.end().await.map_err(|error| error.to_string())
     }
@@ -375,11 +472,20 @@ pub fn with_webhooks(workers: u8) -> MlflowOptions {
     let variables = [
         ("MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS", "true"),
         ("MLFLOW_WEBHOOK_ALLOWED_SCHEMES", "http,https"),
-        ("MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY", "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="),
+        (
+            "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY",
+            "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
+        ),
         ("MLFLOW_WEBHOOK_CACHE_TTL", "1"),
     ];
-    let extra_env = variables.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
-    MlflowOptions { workers, extra_env, ..MlflowOptions::default() }
+    let extra_env = variables
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .to_vec();
+    MlflowOptions {
+        workers,
+        extra_env,
+        ..MlflowOptions::default()
+    }
 }
 
 /// Lays members over an object; null takes one away.
@@ -396,19 +502,28 @@ pub fn merge(base: &mut Value, over: Value) {
 
 pub fn condition<'a>(object: &'a Value, type_: &str) -> &'a Value {
     let conditions = object["status"]["conditions"].as_array();
-    conditions.and_then(|all| all.iter().find(|each| each["type"] == type_)).unwrap_or(&Value::Null)
+    conditions
+        .and_then(|all| all.iter().find(|each| each["type"] == type_))
+        .unwrap_or(&Value::Null)
 }
 
 pub fn ready(object: &Value) -> &str {
-    condition(object, "Ready")["status"].as_str().unwrap_or_default()
+    condition(object, "Ready")["status"]
+        .as_str()
+        .unwrap_or_default()
 }
 
 pub fn reason(object: &Value) -> &str {
-    condition(object, "Ready")["reason"].as_str().unwrap_or_default()
+    condition(object, "Ready")["reason"]
+        .as_str()
+        .unwrap_or_default()
 }
 
 pub fn message(object: &Value) -> String {
-    condition(object, "Ready")["message"].as_str().unwrap_or_default().to_owned()
+    condition(object, "Ready")["message"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned()
 }
 
 /// The literal environment of a Deployment's container.

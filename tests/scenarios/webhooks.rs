@@ -19,7 +19,8 @@ use ring::hmac;
 use serde_json::{Value, json};
 
 use crate::stage::{
-    PATIENCE, Stage, Told, World, condition, namespace, ready, scenarios, template_version, with_webhooks,
+    PATIENCE, Stage, Told, World, condition, namespace, ready, scenarios, template_version,
+    with_webhooks,
 };
 
 scenarios!(
@@ -57,14 +58,27 @@ async fn hearing_at(world: &Arc<World>, name: &str, url: &str) -> Stage {
     hearing_with(world, name, url, |_| ()).await
 }
 
-async fn hearing_with(world: &Arc<World>, name: &str, url: &str, set_up: impl FnOnce(&mut OperatorOptions)) -> Stage {
+async fn hearing_with(
+    world: &Arc<World>,
+    name: &str,
+    url: &str,
+    set_up: impl FnOnce(&mut OperatorOptions),
+) -> Stage {
     let place = namespace(world, name).await;
     let watched = place.namespace().to_owned();
     let listens = |options: &mut OperatorOptions| {
         options.values["webhook"] = json!({"enabled": true});
         set_up(options);
     };
-    let stage = Stage::with(world, place, MlflowVersion::Three, url, &[&watched], listens).await;
+    let stage = Stage::with(
+        world,
+        place,
+        MlflowVersion::Three,
+        url,
+        &[&watched],
+        listens,
+    )
+    .await;
     sign_with(&stage, SIGNING).await;
     stage
 }
@@ -97,57 +111,109 @@ async fn set(stage: &Stage, registry: Value) {
 async fn tells(stage: &Stage, wanted: &str) -> Value {
     let holds = |registry: &Value| condition(registry, "WebhookReady")["reason"] == wanted;
     let what = format!("the webhook's condition says {wanted}");
-    stage.place.eventually(&what, PATIENCE, &MODEL_REGISTRY, "mlflow", holds).await
+    stage
+        .place
+        .eventually(&what, PATIENCE, &MODEL_REGISTRY, "mlflow", holds)
+        .await
 }
 
 fn sentence(registry: &Value) -> String {
-    condition(registry, "WebhookReady")["message"].as_str().unwrap_or_default().to_owned()
+    condition(registry, "WebhookReady")["message"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned()
 }
 
 async fn look_now(stage: &Stage) {
     let now = Timestamp::now().to_string();
     let request = json!({"metadata": {"annotations": {"pointsman.dev/requested-at": now}}});
-    stage.place.patch(&MODEL_REGISTRY, "mlflow", &request).await.unwrap();
+    stage
+        .place
+        .patch(&MODEL_REGISTRY, "mlflow", &request)
+        .await
+        .unwrap();
 }
 
 async fn follows(stage: &Stage, version: &str) {
     let holds = |deployment: &Value| template_version(deployment) == version;
     let what = format!("the Deployment holds version {version}");
-    stage.place.eventually(&what, Duration::from_secs(20), &DEPLOYMENT, "server", holds).await;
+    stage
+        .place
+        .eventually(&what, Duration::from_secs(20), &DEPLOYMENT, "server", holds)
+        .await;
 }
 
 fn http() -> reqwest::Client {
-    reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).timeout(Duration::from_secs(20)).build().unwrap()
+    reqwest::Client::builder()
+        .no_proxy()
+        .pool_max_idle_per_host(0)
+        .timeout(Duration::from_secs(20))
+        .build()
+        .unwrap()
 }
 
 /// The webhooks that a server has for this stage's namespace.
 async fn registered(stage: &Stage, server: &str) -> Vec<Value> {
-    let answer = http().get(format!("{server}/api/2.0/mlflow/webhooks")).send().await.unwrap();
+    let answer = http()
+        .get(format!("{server}/api/2.0/mlflow/webhooks"))
+        .send()
+        .await
+        .unwrap();
     let all: Value = answer.error_for_status().unwrap().json().await.unwrap();
-    let of_stage = |webhook: &&Value| webhook["url"].as_str().unwrap().contains(stage.place.namespace());
-    all["webhooks"].as_array().into_iter().flatten().filter(of_stage).cloned().collect()
+    let of_stage = |webhook: &&Value| {
+        webhook["url"]
+            .as_str()
+            .unwrap()
+            .contains(stage.place.namespace())
+    };
+    all["webhooks"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(of_stage)
+        .cloned()
+        .collect()
 }
 
 async fn delete_by_hand(server: &str, id: &str) {
     let at = format!("{server}/api/2.0/mlflow/webhooks/{id}");
-    http().delete(at).json(&json!({})).send().await.unwrap().error_for_status().unwrap();
+    http()
+        .delete(at)
+        .json(&json!({}))
+        .send()
+        .await
+        .unwrap()
+        .error_for_status()
+        .unwrap();
 }
 
 /// Waits until the finalizer lets the registry go.
 async fn is_gone(stage: &Stage) {
     let gone = async {
-        while stage.place.find(&MODEL_REGISTRY, "mlflow").await.unwrap().is_some() {
+        while stage
+            .place
+            .find(&MODEL_REGISTRY, "mlflow")
+            .await
+            .unwrap()
+            .is_some()
+        {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(PATIENCE * 2, gone).await.expect("the finalizer lets the registry go");
+    tokio::time::timeout(PATIENCE * 2, gone)
+        .await
+        .expect("the finalizer lets the registry go");
 }
 
 /// The registry is deleted, and its webhook with it.
 async fn end(stage: Stage, server: &str) -> Told {
     stage.place.delete(&MODEL_REGISTRY, "mlflow").await.unwrap();
     is_gone(&stage).await;
-    assert_eq!(registered(&stage, server).await, Vec::<Value>::new(), "the webhook went with its ModelRegistry");
+    assert_eq!(
+        registered(&stage, server).await,
+        Vec::<Value>::new(),
+        "the webhook went with its ModelRegistry"
+    );
     stage.end().await
 }
 
@@ -178,7 +244,10 @@ impl Delivery {
 
     fn signature(&self) -> String {
         let key = hmac::Key::new(hmac::HMAC_SHA256, self.secret.as_bytes());
-        let signature = hmac::sign(&key, format!("{}.{}.{}", self.id, self.at, self.body).as_bytes());
+        let signature = hmac::sign(
+            &key,
+            format!("{}.{}.{}", self.id, self.at, self.body).as_bytes(),
+        );
         format!("v1,{}", STANDARD.encode(signature))
     }
 
@@ -190,36 +259,64 @@ impl Delivery {
         self.send_by(&http(), signature).await.unwrap()
     }
 
-    async fn send_by(&self, http: &reqwest::Client, signature: &str) -> reqwest::Result<StatusCode> {
-        let request = http.post(format!("{}{}", self.address, self.path)).header("content-type", "application/json");
-        let request = request.header("x-mlflow-delivery-id", &self.id).header("x-mlflow-timestamp", self.at);
-        Ok(request.header("x-mlflow-signature", signature).body(self.body.clone()).send().await?.status())
+    async fn send_by(
+        &self,
+        http: &reqwest::Client,
+        signature: &str,
+    ) -> reqwest::Result<StatusCode> {
+        let request = http
+            .post(format!("{}{}", self.address, self.path))
+            .header("content-type", "application/json");
+        let request = request
+            .header("x-mlflow-delivery-id", &self.id)
+            .header("x-mlflow-timestamp", self.at);
+        Ok(request
+            .header("x-mlflow-signature", signature)
+            .body(self.body.clone())
+            .send()
+            .await?
+            .status())
     }
 }
 
 fn fresh_id() -> String {
     static COUNT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
-    format!("delivery-{}-{}", std::process::id(), COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+    format!(
+        "delivery-{}-{}",
+        std::process::id(),
+        COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+    )
 }
 
 async fn counted(operator: &Operator, outcome: &str) -> u64 {
     let text = operator.metrics().await.unwrap();
     let name = format!("pointsman_webhook_deliveries_total{{outcome=\"{outcome}\"}} ");
-    text.lines().find_map(|line| line.strip_prefix(&name)).map_or(0, |count| count.parse().unwrap())
+    text.lines()
+        .find_map(|line| line.strip_prefix(&name))
+        .map_or(0, |count| count.parse().unwrap())
 }
 
 async fn a_moved_alias_is_deployed_by_the_managed_webhook_alone(world: Arc<World>) -> Told {
     // Of its own: a server tries unreachable receivers, which other scenarios register, for seconds, and the rest waits behind them.
-    let mut own = Mlflow::start(MlflowVersion::Three, with_webhooks(1)).await.unwrap();
+    let mut own = Mlflow::start(MlflowVersion::Three, with_webhooks(1))
+        .await
+        .unwrap();
     let server = own.url();
     let stage = hearing_at(&world, "webhook", &server).await;
     set(&stage, managed(&stage)).await;
     let registry = tells(&stage, "WebhookSettling").await;
-    assert!(sentence(&registry).contains("60 s"), "the first minute's silence is told: {}", sentence(&registry));
+    assert!(
+        sentence(&registry).contains("60 s"),
+        "the first minute's silence is told: {}",
+        sentence(&registry)
+    );
     assert_eq!(ready(&registry), "True");
     let webhooks = registered(&stage, &server).await;
     assert_eq!(webhooks.len(), 1, "{webhooks:?}");
-    assert_eq!(registry["status"]["webhook"]["id"], webhooks[0]["webhook_id"]);
+    assert_eq!(
+        registry["status"]["webhook"]["id"],
+        webhooks[0]["webhook_id"]
+    );
     assert_eq!(registry["status"]["webhook"]["url"], webhooks[0]["url"]);
     // The server's list of webhooks is a second old at most.
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -229,11 +326,21 @@ async fn a_moved_alias_is_deployed_by_the_managed_webhook_alone(world: Arc<World
     stage.alias("1").await;
     stage.runs("1").await;
     let looks = stage.registry.since(before);
-    let looks = looks.iter().filter(|request| request.path.ends_with("registered-models/search")).count();
+    let looks = looks
+        .iter()
+        .filter(|request| request.path.ends_with("registered-models/search"))
+        .count();
     assert!(looks <= 4, "{looks} questions for two moves");
     assert!(counted(&stage.operator, "accepted").await >= 2);
-    let account = format!("{registry}{}{}", stage.operator.log(), stage.operator.metrics().await.unwrap());
-    assert!(!account.contains(SIGNING), "the secret is nowhere to be read");
+    let account = format!(
+        "{registry}{}{}",
+        stage.operator.log(),
+        stage.operator.metrics().await.unwrap()
+    );
+    assert!(
+        !account.contains(SIGNING),
+        "the secret is nowhere to be read"
+    );
     let told = end(stage, &server).await;
     own.stop().await;
     told
@@ -244,11 +351,23 @@ async fn a_webhook_registered_by_hand_is_heard(world: Arc<World>) -> Told {
     let stage = hearing(&world, "by hand").await;
     set(&stage, external()).await;
     let told = tells(&stage, "WebhookReady").await;
-    assert!(sentence(&told).contains("are accepted"), "{}", sentence(&told));
-    let url =
-        format!("http://{}/webhooks/{}/mlflow", stage.operator.webhook_address().unwrap(), stage.place.namespace());
+    assert!(
+        sentence(&told).contains("are accepted"),
+        "{}",
+        sentence(&told)
+    );
+    let url = format!(
+        "http://{}/webhooks/{}/mlflow",
+        stage.operator.webhook_address().unwrap(),
+        stage.place.namespace()
+    );
     let body = json!({"name": "by-hand", "url": url, "secret": SIGNING, "events": [{"entity": "MODEL_VERSION_ALIAS", "action": "CREATED"}]});
-    let made = http().post(format!("{server}/api/2.0/mlflow/webhooks")).json(&body).send().await.unwrap();
+    let made = http()
+        .post(format!("{server}/api/2.0/mlflow/webhooks"))
+        .json(&body)
+        .send()
+        .await
+        .unwrap();
     let made: Value = made.error_for_status().unwrap().json().await.unwrap();
     tokio::time::sleep(Duration::from_secs(2)).await;
     stage.alias("2").await;
@@ -270,17 +389,37 @@ async fn a_webhook_that_somebody_deleted_is_registered_again(world: Arc<World>) 
     let at = format!("{server}/api/2.0/mlflow/webhooks");
     delete_by_hand(&server, id).await;
     look_now(&stage).await;
-    let is_another =
-        |registry: &Value| !registry["status"]["webhook"]["id"].is_null() && registry["status"]["webhook"]["id"] != id;
-    let registry =
-        stage.place.eventually("it is registered anew", PATIENCE, &MODEL_REGISTRY, "mlflow", is_another).await;
+    let is_another = |registry: &Value| {
+        !registry["status"]["webhook"]["id"].is_null() && registry["status"]["webhook"]["id"] != id
+    };
+    let registry = stage
+        .place
+        .eventually(
+            "it is registered anew",
+            PATIENCE,
+            &MODEL_REGISTRY,
+            "mlflow",
+            is_another,
+        )
+        .await;
     // Switched off and doubled by hand: one is left, and it delivers.
     let id = registry["status"]["webhook"]["id"].as_str().unwrap();
-    let off = http().patch(format!("{at}/{id}")).json(&json!({"status": "DISABLED"})).send().await;
+    let off = http()
+        .patch(format!("{at}/{id}"))
+        .json(&json!({"status": "DISABLED"}))
+        .send()
+        .await;
     off.unwrap().error_for_status().unwrap();
     let mut double = registered(&stage, &server).await.remove(0);
     double["secret"] = json!("another");
-    http().post(&at).json(&double).send().await.unwrap().error_for_status().unwrap();
+    http()
+        .post(&at)
+        .json(&double)
+        .send()
+        .await
+        .unwrap()
+        .error_for_status()
+        .unwrap();
     look_now(&stage).await;
     let healed = async {
         loop {
@@ -291,8 +430,13 @@ async fn a_webhook_that_somebody_deleted_is_registered_again(world: Arc<World>) 
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    let webhooks = tokio::time::timeout(PATIENCE, healed).await.expect("one is left, and it is active");
-    assert_eq!(webhooks[0]["webhook_id"], id, "the one that the status names");
+    let webhooks = tokio::time::timeout(PATIENCE, healed)
+        .await
+        .expect("one is left, and it is active");
+    assert_eq!(
+        webhooks[0]["webhook_id"], id,
+        "the one that the status names"
+    );
     tokio::time::sleep(Duration::from_secs(2)).await;
     stage.alias("2").await;
     stage.runs("2").await;
@@ -304,7 +448,8 @@ async fn a_changed_secret_is_taken_over_by_mlflow_and_the_receiver(world: Arc<Wo
     let mut stage = hearing(&world, "rotated").await;
     set(&stage, managed(&stage)).await;
     tells(&stage, "WebhookSettling").await;
-    let id = stage.place.get(&MODEL_REGISTRY, "mlflow").await.unwrap()["status"]["webhook"]["id"].clone();
+    let id = stage.place.get(&MODEL_REGISTRY, "mlflow").await.unwrap()["status"]["webhook"]["id"]
+        .clone();
     // While the operator is away, so that it cannot remember the secret before; it learns of it by MLflow's own test.
     stage.operator.stop().unwrap();
     sign_with(&stage, "another-secret-of-the-scenarios").await;
@@ -315,7 +460,9 @@ async fn a_changed_secret_is_taken_over_by_mlflow_and_the_receiver(world: Arc<Wo
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, told).await.expect("an example arrives that is signed with the new secret");
+    tokio::time::timeout(PATIENCE, told)
+        .await
+        .expect("an example arrives that is signed with the new secret");
     tokio::time::sleep(Duration::from_secs(2)).await;
     stage.alias("2").await;
     stage.runs("2").await;
@@ -328,12 +475,17 @@ async fn a_changed_secret_is_taken_over_by_mlflow_and_the_receiver(world: Arc<Wo
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, told).await.expect("the third secret is proven, too");
+    tokio::time::timeout(PATIENCE, told)
+        .await
+        .expect("the third secret is proven, too");
     tokio::time::sleep(Duration::from_secs(2)).await;
     stage.alias("1").await;
     stage.runs("1").await;
     let registry = stage.place.get(&MODEL_REGISTRY, "mlflow").await.unwrap();
-    assert_eq!(registry["status"]["webhook"]["id"], id, "it is still the same webhook");
+    assert_eq!(
+        registry["status"]["webhook"]["id"], id,
+        "it is still the same webhook"
+    );
     end(stage, &server).await
 }
 
@@ -342,10 +494,15 @@ async fn a_webhook_that_is_no_longer_wanted_is_removed(world: Arc<World>) -> Tol
     let stage = hearing(&world, "off").await;
     set(&stage, managed(&stage)).await;
     tells(&stage, "WebhookSettling").await;
-    stage.declare_registry(json!({"interval": "1h", "webhook": {"mode": "Off"}})).await;
+    stage
+        .declare_registry(json!({"interval": "1h", "webhook": {"mode": "Off"}}))
+        .await;
     nothing_is_left(&stage).await;
     assert_eq!(registered(&stage, &server).await, Vec::<Value>::new());
-    assert_eq!(Delivery::to(&stage, &stage.operator).send().await, StatusCode::NOT_FOUND);
+    assert_eq!(
+        Delivery::to(&stage, &stage.operator).send().await,
+        StatusCode::NOT_FOUND
+    );
     end(stage, &server).await
 }
 
@@ -356,25 +513,50 @@ async fn nothing_is_left(stage: &Stage) {
             && registry["metadata"]["finalizers"].is_null()
             && condition(registry, "WebhookReady").is_null()
     };
-    stage.place.eventually("nothing is left of it", PATIENCE, &MODEL_REGISTRY, "mlflow", is_clean).await;
+    stage
+        .place
+        .eventually(
+            "nothing is left of it",
+            PATIENCE,
+            &MODEL_REGISTRY,
+            "mlflow",
+            is_clean,
+        )
+        .await;
 }
 
-async fn a_webhook_that_cannot_be_removed_is_told_and_removed_when_it_can_be(world: Arc<World>) -> Told {
+async fn a_webhook_that_cannot_be_removed_is_told_and_removed_when_it_can_be(
+    world: Arc<World>,
+) -> Told {
     let server = world.mlflow_with_webhooks().await;
     let stage = hearing(&world, "stays").await;
     stage.declare_registry(managed(&stage)).await;
     tells(&stage, "WebhookSettling").await;
     let deletions = matching::request(Method::DELETE, "mlflow/webhooks");
-    let ill = stage.registry.inject(deletions, Fault::json(503, "{}"), None);
-    stage.declare_registry(json!({"interval": "1h", "webhook": {"mode": "Off"}})).await;
+    let ill = stage
+        .registry
+        .inject(deletions, Fault::json(503, "{}"), None);
+    stage
+        .declare_registry(json!({"interval": "1h", "webhook": {"mode": "Off"}}))
+        .await;
     let registry = tells(&stage, "RegistryUnreachable").await;
-    assert!(sentence(&registry).contains("no longer wanted"), "{}", sentence(&registry));
-    assert_ne!(registry["status"]["webhook"], Value::Null, "what stays is on record");
+    assert!(
+        sentence(&registry).contains("no longer wanted"),
+        "{}",
+        sentence(&registry)
+    );
+    assert_ne!(
+        registry["status"]["webhook"],
+        Value::Null,
+        "what stays is on record"
+    );
     assert_eq!(registered(&stage, &server).await.len(), 1);
     // The finalizer meets somebody else's write: that waits for no interval.
     let conflict = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Conflict", "code": 409, "message": "changed"});
     let writes = matching::request(Method::PATCH, "modelregistries/mlflow");
-    stage.api.inject(writes, Fault::json(409, conflict.to_string()), Some(1));
+    stage
+        .api
+        .inject(writes, Fault::json(409, conflict.to_string()), Some(1));
     stage.registry.remove(ill);
     look_now(&stage).await;
     nothing_is_left(&stage).await;
@@ -387,8 +569,14 @@ async fn a_private_address_that_mlflow_refuses_is_told_with_the_remedy(world: Ar
     set(&stage, managed(&stage)).await;
     let registry = tells(&stage, "WebhookAddressRefused").await;
     let told = sentence(&registry);
-    assert!(told.contains("MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS=true"), "{told}");
-    assert!(told.contains("MLFLOW_WEBHOOK_ALLOWED_SCHEMES=http,https"), "{told}");
+    assert!(
+        told.contains("MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS=true"),
+        "{told}"
+    );
+    assert!(
+        told.contains("MLFLOW_WEBHOOK_ALLOWED_SCHEMES=http,https"),
+        "{told}"
+    );
     assert_eq!(ready(&registry), "True", "polling goes on");
     let server = world.mlflow(MlflowVersion::Three).await;
     end(stage, &server).await
@@ -396,13 +584,18 @@ async fn a_private_address_that_mlflow_refuses_is_told_with_the_remedy(world: Ar
 
 async fn a_server_without_a_key_is_told_and_left_as_it_was(world: Arc<World>) -> Told {
     let mut options = with_webhooks(3);
-    options.extra_env.retain(|(name, _)| name != "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY");
+    options
+        .extra_env
+        .retain(|(name, _)| name != "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY");
     let mut server = Mlflow::start(MlflowVersion::Three, options).await.unwrap();
     let stage = hearing_at(&world, "no key", &server.url()).await;
     set(&stage, managed(&stage)).await;
     let registry = tells(&stage, "WebhookKeyMissing").await;
     let told = sentence(&registry);
-    assert!(told.contains("MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY"), "{told}");
+    assert!(
+        told.contains("MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY"),
+        "{told}"
+    );
     assert_eq!(ready(&registry), "True", "polling goes on");
     // Left there, it would silence the webhooks of others, too.
     assert_eq!(registry["status"]["webhook"], Value::Null);
@@ -417,11 +610,20 @@ async fn a_server_without_a_key_is_told_and_left_as_it_was(world: Arc<World>) ->
 
 async fn a_user_who_may_not_register_is_told_so(world: Arc<World>) -> Told {
     let (admin, password) = ("admin", "a-password-of-the-scenarios");
-    let options = MlflowOptions { basic_auth: Some((admin.to_owned(), password.to_owned())), ..with_webhooks(1) };
+    let options = MlflowOptions {
+        basic_auth: Some((admin.to_owned(), password.to_owned())),
+        ..with_webhooks(1)
+    };
     let mut server = Mlflow::start(MlflowVersion::Three, options).await.unwrap();
     let user = json!({"username": "reader", "password": "another-password-of-the-scenarios"});
     let made = http().post(format!("{}/api/2.0/mlflow/users/create", server.url()));
-    made.basic_auth(admin, Some(password)).json(&user).send().await.unwrap().error_for_status().unwrap();
+    made.basic_auth(admin, Some(password))
+        .json(&user)
+        .send()
+        .await
+        .unwrap()
+        .error_for_status()
+        .unwrap();
     let stage = hearing_at(&world, "no admin", &server.url()).await;
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "mlflow"}, "stringData": user});
     stage.place.create(&SECRET, &secret).await.unwrap();
@@ -429,7 +631,11 @@ async fn a_user_who_may_not_register_is_told_so(world: Arc<World>) -> Told {
     registry["auth"] = json!({"basic": {"secretRef": {"name": "mlflow"}}});
     stage.declare_registry(registry).await;
     let registry = tells(&stage, "WebhookRefused").await;
-    assert!(sentence(&registry).contains("administrator of MLflow"), "{}", sentence(&registry));
+    assert!(
+        sentence(&registry).contains("administrator of MLflow"),
+        "{}",
+        sentence(&registry)
+    );
     assert_eq!(ready(&registry), "True", "polling goes on");
     let told = stage.end().await;
     server.stop().await;
@@ -461,12 +667,25 @@ async fn a_server_without_webhooks_is_told(world: Arc<World>) -> Told {
     let url = world.mlflow(MlflowVersion::Two).await;
     let place = namespace(&world, "mlflow two").await;
     let watched = place.namespace().to_owned();
-    let listens = |options: &mut OperatorOptions| options.values["webhook"] = json!({"enabled": true});
-    let stage = Stage::with(&world, place, MlflowVersion::Two, &url, &[&watched], listens).await;
+    let listens =
+        |options: &mut OperatorOptions| options.values["webhook"] = json!({"enabled": true});
+    let stage = Stage::with(
+        &world,
+        place,
+        MlflowVersion::Two,
+        &url,
+        &[&watched],
+        listens,
+    )
+    .await;
     sign_with(&stage, SIGNING).await;
     set(&stage, managed(&stage)).await;
     let registry = tells(&stage, "WebhookUnsupported").await;
-    assert!(sentence(&registry).contains("from 3.3 on"), "{}", sentence(&registry));
+    assert!(
+        sentence(&registry).contains("from 3.3 on"),
+        "{}",
+        sentence(&registry)
+    );
     assert_eq!(ready(&registry), "True", "polling goes on");
     // Nothing is there that could be removed, and that is no reason to stay.
     stage.place.delete(&MODEL_REGISTRY, "mlflow").await.unwrap();
@@ -478,15 +697,22 @@ async fn an_operator_that_does_not_listen_says_so(world: Arc<World>) -> Told {
     let url = world.mlflow_with_webhooks().await;
     let stage = Stage::at(&world, "deaf", MlflowVersion::Three, &url).await;
     sign_with(&stage, SIGNING).await;
-    let webhook = json!({"mode": "Managed", "url": "http://127.0.0.1:9", "secretRef": {"name": "webhook"}});
+    let webhook =
+        json!({"mode": "Managed", "url": "http://127.0.0.1:9", "secretRef": {"name": "webhook"}});
     set(&stage, json!({"interval": "1h", "webhook": webhook})).await;
     let registry = tells(&stage, "WebhookNotServed").await;
-    assert!(sentence(&registry).contains("webhook.enabled in the chart"), "{}", sentence(&registry));
+    assert!(
+        sentence(&registry).contains("webhook.enabled in the chart"),
+        "{}",
+        sentence(&registry)
+    );
     assert_eq!(ready(&registry), "True", "polling goes on");
     end(stage, &url).await
 }
 
-async fn a_registry_that_cannot_be_asked_any_more_holds_up_its_object_for_a_minute_only(world: Arc<World>) -> Told {
+async fn a_registry_that_cannot_be_asked_any_more_holds_up_its_object_for_a_minute_only(
+    world: Arc<World>,
+) -> Told {
     let stage = hearing(&world, "left behind").await;
     set(&stage, managed(&stage)).await;
     let registry = tells(&stage, "WebhookSettling").await;
@@ -494,41 +720,70 @@ async fn a_registry_that_cannot_be_asked_any_more_holds_up_its_object_for_a_minu
     stage.place.delete(&MODEL_REGISTRY, "mlflow").await.unwrap();
     let deleted = std::time::Instant::now();
     is_gone(&stage).await;
-    assert!(deleted.elapsed() > Duration::from_secs(50), "gone after {:?}", deleted.elapsed());
+    assert!(
+        deleted.elapsed() > Duration::from_secs(50),
+        "gone after {:?}",
+        deleted.elapsed()
+    );
     let events = stage.place.events_about("mlflow").await.unwrap();
     let id = registry["status"]["webhook"]["id"].as_str().unwrap();
-    let is_named = |(_, note): &(String, String)| note.contains("stays behind") && note.contains(id);
+    let is_named =
+        |(_, note): &(String, String)| note.contains("stays behind") && note.contains(id);
     assert!(events.iter().any(is_named), "{events:?}");
-    assert_eq!(template_version(&stage.deployment().await), "1", "what runs is left alone");
+    assert_eq!(
+        template_version(&stage.deployment().await),
+        "1",
+        "what runs is left alone"
+    );
     delete_by_hand(&world.mlflow_with_webhooks().await, id).await;
     stage.end().await
 }
 
 async fn a_webhook_that_stays_in_a_server_of_before_is_told(world: Arc<World>) -> Told {
     let before = world.mlflow_with_webhooks().await;
-    let mut own = Mlflow::start(MlflowVersion::Three, with_webhooks(1)).await.unwrap();
+    let mut own = Mlflow::start(MlflowVersion::Three, with_webhooks(1))
+        .await
+        .unwrap();
     let now = own.url();
     let stage = hearing(&world, "moved").await;
     stage.declare_registry(managed(&stage)).await;
     let registry = tells(&stage, "WebhookSettling").await;
-    assert_eq!(registry["status"]["webhook"]["server"], stage.registry.url());
+    assert_eq!(
+        registry["status"]["webhook"]["server"],
+        stage.registry.url()
+    );
     let left = registry["status"]["webhook"]["id"].as_str().unwrap();
     let mut elsewhere = managed(&stage);
     elsewhere["mlflow"] = json!({"uri": now});
     stage.declare_registry(elsewhere).await;
     let is_there = |registry: &Value| registry["status"]["webhook"]["server"] == now.as_str();
     let what = "it is registered in the server of now";
-    let registry = stage.place.eventually(what, PATIENCE, &MODEL_REGISTRY, "mlflow", is_there).await;
-    assert_eq!(registry["status"]["webhook"]["id"], registered(&stage, &now).await[0]["webhook_id"]);
+    let registry = stage
+        .place
+        .eventually(what, PATIENCE, &MODEL_REGISTRY, "mlflow", is_there)
+        .await;
+    assert_eq!(
+        registry["status"]["webhook"]["id"],
+        registered(&stage, &now).await[0]["webhook_id"]
+    );
     let is_named = |(reason, note): &(String, String)| {
         reason == "WebhookLeftBehind" && note.contains(left) && note.contains(&stage.registry.url())
     };
     let told = async {
-        while !stage.place.events_about("mlflow").await.unwrap().iter().any(is_named) {
+        while !stage
+            .place
+            .events_about("mlflow")
+            .await
+            .unwrap()
+            .iter()
+            .any(is_named)
+        {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, told).await.expect("an Event names the webhook that stays, and where");
+    tokio::time::timeout(PATIENCE, told)
+        .await
+        .expect("an Event names the webhook that stays, and where");
     delete_by_hand(&before, left).await;
     let told = end(stage, &now).await;
     own.stop().await;
@@ -545,9 +800,16 @@ async fn moves_that_no_delivery_announced_are_told(world: Arc<World>) -> Told {
     stage.alias("2").await;
     stage.runs("2").await;
     let registry = tells(&stage, "WebhookSilent").await;
-    assert!(sentence(&registry).contains("Failed to deliver webhook"), "{}", sentence(&registry));
+    assert!(
+        sentence(&registry).contains("Failed to deliver webhook"),
+        "{}",
+        sentence(&registry)
+    );
     assert_eq!(ready(&registry), "True");
-    assert_eq!(Delivery::to(&stage, &stage.operator).send().await, StatusCode::OK);
+    assert_eq!(
+        Delivery::to(&stage, &stage.operator).send().await,
+        StatusCode::OK
+    );
     tells(&stage, "WebhookReady").await;
     let server = world.mlflow_with_webhooks().await;
     end(stage, &server).await
@@ -561,48 +823,118 @@ async fn what_is_not_genuine_is_refused_and_changes_nothing(world: Arc<World>) -
     let genuine = Delivery::to(&stage, &stage.operator);
     let asked = stage.registry.mark();
     let other = |change: fn(&mut Delivery)| {
-        let mut delivery = Delivery { id: fresh_id(), ..genuine.clone() };
+        let mut delivery = Delivery {
+            id: fresh_id(),
+            ..genuine.clone()
+        };
         change(&mut delivery);
         delivery
     };
     let rows = [
-        ("bad_signature", StatusCode::UNAUTHORIZED, other(|delivery| "forged".clone_into(&mut delivery.secret))),
-        ("bad_signature", StatusCode::UNAUTHORIZED, other(|delivery| delivery.secret = String::new())),
-        ("old", StatusCode::BAD_REQUEST, other(|delivery| delivery.at -= 301)),
-        ("old", StatusCode::BAD_REQUEST, other(|delivery| delivery.at += 330)),
-        ("malformed", StatusCode::BAD_REQUEST, other(|delivery| "a.b".clone_into(&mut delivery.id))),
-        ("malformed", StatusCode::BAD_REQUEST, other(|delivery| "{}".clone_into(&mut delivery.body))),
-        ("too_large", StatusCode::PAYLOAD_TOO_LARGE, other(|delivery| delivery.body = " ".repeat((64 << 10) + 1))),
-        ("unknown_registry", StatusCode::NOT_FOUND, other(|delivery| delivery.path += "-another")),
+        (
+            "bad_signature",
+            StatusCode::UNAUTHORIZED,
+            other(|delivery| "forged".clone_into(&mut delivery.secret)),
+        ),
+        (
+            "bad_signature",
+            StatusCode::UNAUTHORIZED,
+            other(|delivery| delivery.secret = String::new()),
+        ),
+        (
+            "old",
+            StatusCode::BAD_REQUEST,
+            other(|delivery| delivery.at -= 301),
+        ),
+        (
+            "old",
+            StatusCode::BAD_REQUEST,
+            other(|delivery| delivery.at += 330),
+        ),
+        (
+            "malformed",
+            StatusCode::BAD_REQUEST,
+            other(|delivery| "a.b".clone_into(&mut delivery.id)),
+        ),
+        (
+            "malformed",
+            StatusCode::BAD_REQUEST,
+            other(|delivery| "{}".clone_into(&mut delivery.body)),
+        ),
+        (
+            "too_large",
+            StatusCode::PAYLOAD_TOO_LARGE,
+            other(|delivery| delivery.body = " ".repeat((64 << 10) + 1)),
+        ),
+        (
+            "unknown_registry",
+            StatusCode::NOT_FOUND,
+            other(|delivery| delivery.path += "-another"),
+        ),
     ];
     for (outcome, status, delivery) in rows {
         let before = counted(&stage.operator, outcome).await;
         assert_eq!(delivery.send().await, status, "{outcome}");
-        assert_eq!(counted(&stage.operator, outcome).await, before + 1, "{outcome}");
+        assert_eq!(
+            counted(&stage.operator, outcome).await,
+            before + 1,
+            "{outcome}"
+        );
     }
     // What was signed for one body, id or time is good for no other.
     let signature = genuine.signature();
-    let altered = Delivery { body: genuine.body.replace("champion", "champion "), ..genuine.clone() };
-    assert_eq!(altered.send_signed(&signature).await, StatusCode::UNAUTHORIZED);
-    let altered = Delivery { id: fresh_id(), ..genuine.clone() };
-    assert_eq!(altered.send_signed(&signature).await, StatusCode::UNAUTHORIZED);
-    let altered = Delivery { at: genuine.at + 1, ..genuine.clone() };
-    assert_eq!(altered.send_signed(&signature).await, StatusCode::UNAUTHORIZED);
+    let altered = Delivery {
+        body: genuine.body.replace("champion", "champion "),
+        ..genuine.clone()
+    };
+    assert_eq!(
+        altered.send_signed(&signature).await,
+        StatusCode::UNAUTHORIZED
+    );
+    let altered = Delivery {
+        id: fresh_id(),
+        ..genuine.clone()
+    };
+    assert_eq!(
+        altered.send_signed(&signature).await,
+        StatusCode::UNAUTHORIZED
+    );
+    let altered = Delivery {
+        at: genuine.at + 1,
+        ..genuine.clone()
+    };
+    assert_eq!(
+        altered.send_signed(&signature).await,
+        StatusCode::UNAUTHORIZED
+    );
     let questions = stage.registry.since(asked);
-    assert!(questions.is_empty(), "nothing was asked of the registry: {questions:?}");
+    assert!(
+        questions.is_empty(),
+        "nothing was asked of the registry: {questions:?}"
+    );
     assert_eq!(template_version(&stage.deployment().await), "1");
     // The genuine one, once.
     assert_eq!(genuine.send().await, StatusCode::OK);
     stage.runs("2").await;
     let asked = stage.registry.mark();
-    assert_eq!(genuine.send().await, StatusCode::OK, "MLflow repeats what was accepted where the answer was lost");
+    assert_eq!(
+        genuine.send().await,
+        StatusCode::OK,
+        "MLflow repeats what was accepted where the answer was lost"
+    );
     assert_eq!(counted(&stage.operator, "repeated").await, 1);
     assert_eq!(counted(&stage.operator, "accepted").await, 1);
     tokio::time::sleep(Duration::from_millis(500)).await;
     let questions = stage.registry.since(asked);
-    assert!(questions.is_empty(), "a repetition is not acted on: {questions:?}");
+    assert!(
+        questions.is_empty(),
+        "a repetition is not acted on: {questions:?}"
+    );
     let log = stage.operator.log();
-    assert!(log.contains("a delivery was refused") && !log.contains(SIGNING), "{log}");
+    assert!(
+        log.contains("a delivery was refused") && !log.contains(SIGNING),
+        "{log}"
+    );
     let server = world.mlflow_with_webhooks().await;
     end(stage, &server).await
 }
@@ -612,16 +944,40 @@ async fn late_and_doubled_events_end_in_what_the_registry_says_now(world: Arc<Wo
     set(&stage, external()).await;
     stage.alias("2").await;
     let first = Delivery::to(&stage, &stage.operator);
-    let late = Delivery { id: fresh_id(), body: first.body.replace("\"2\"", "\"1\""), ..first.clone() };
-    let deleted = Delivery { id: fresh_id(), body: first.body.replace("created", "deleted"), ..first.clone() };
-    let doubled = Delivery { id: fresh_id(), ..first.clone() };
-    for delivery in [first, late.clone(), doubled, deleted, Delivery { id: fresh_id(), ..late }] {
+    let late = Delivery {
+        id: fresh_id(),
+        body: first.body.replace("\"2\"", "\"1\""),
+        ..first.clone()
+    };
+    let deleted = Delivery {
+        id: fresh_id(),
+        body: first.body.replace("created", "deleted"),
+        ..first.clone()
+    };
+    let doubled = Delivery {
+        id: fresh_id(),
+        ..first.clone()
+    };
+    for delivery in [
+        first,
+        late.clone(),
+        doubled,
+        deleted,
+        Delivery {
+            id: fresh_id(),
+            ..late
+        },
+    ] {
         assert_eq!(delivery.send().await, StatusCode::OK);
     }
     stage.runs("2").await;
     let binding = stage.binding().await;
-    let history: Vec<_> =
-        binding["status"]["history"].as_array().unwrap().iter().map(|entry| &entry["version"]).collect();
+    let history: Vec<_> = binding["status"]["history"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| &entry["version"])
+        .collect();
     assert_eq!(history.len(), 2, "{history:?}");
     // An event about a model that nobody watches, and an example of MLflow's, wake nothing.
     let asked = stage.registry.mark();
@@ -636,13 +992,19 @@ async fn late_and_doubled_events_end_in_what_the_registry_says_now(world: Arc<Wo
     end(stage, &server).await
 }
 
-async fn a_burst_of_genuine_deliveries_costs_the_registry_a_few_questions(world: Arc<World>) -> Told {
+async fn a_burst_of_genuine_deliveries_costs_the_registry_a_few_questions(
+    world: Arc<World>,
+) -> Told {
     const BURST: usize = 1000;
     let stage = hearing(&world, "burst").await;
     set(&stage, external()).await;
     stage.alias("2").await;
     let asked = stage.registry.mark();
-    let http = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
+    let http = reqwest::Client::builder()
+        .no_proxy()
+        .timeout(PATIENCE)
+        .build()
+        .unwrap();
     let deliveries = (0..BURST).map(|_| Delivery::to(&stage, &stage.operator));
     let sent = futures::stream::StreamExt::buffer_unordered(
         futures::stream::iter(deliveries.map(|delivery| {
@@ -652,17 +1014,35 @@ async fn a_burst_of_genuine_deliveries_costs_the_registry_a_few_questions(world:
         40,
     );
     let answers: Vec<_> = futures::stream::StreamExt::collect(sent).await;
-    let accepted = answers.iter().filter(|answer| matches!(answer, Ok(StatusCode::OK))).count();
-    assert_eq!(accepted, BURST, "{:?}", answers.iter().find(|answer| !matches!(answer, Ok(StatusCode::OK))));
+    let accepted = answers
+        .iter()
+        .filter(|answer| matches!(answer, Ok(StatusCode::OK)))
+        .count();
+    assert_eq!(
+        accepted,
+        BURST,
+        "{:?}",
+        answers
+            .iter()
+            .find(|answer| !matches!(answer, Ok(StatusCode::OK)))
+    );
     stage.runs("2").await;
     let questions = stage.registry.since(asked).len();
-    assert!(questions < BURST / 4, "{questions} questions for {BURST} deliveries");
+    assert!(
+        questions < BURST / 4,
+        "{questions} questions for {BURST} deliveries"
+    );
     let server = world.mlflow_with_webhooks().await;
     end(stage, &server).await
 }
 
 async fn the_certificate_is_read_from_files_and_again_when_they_change(world: Arc<World>) -> Told {
-    let folder = world.grounds().await.control_plane.folder().join("webhook-tls");
+    let folder = world
+        .grounds()
+        .await
+        .control_plane
+        .folder()
+        .join("webhook-tls");
     std::fs::create_dir_all(&folder).unwrap();
     let url = world.mlflow_with_webhooks().await;
     let stage = hearing_with(&world, "tls", &url, |options| {
@@ -673,37 +1053,79 @@ async fn the_certificate_is_read_from_files_and_again_when_they_change(world: Ar
     set(&stage, external()).await;
     let mut delivery = Delivery::to(&stage, &stage.operator);
     delivery.address = delivery.address.replace("http://", "https://");
-    let (first, second) = (OwnCertificate::create().unwrap(), OwnCertificate::create().unwrap());
+    let (first, second) = (
+        OwnCertificate::create().unwrap(),
+        OwnCertificate::create().unwrap(),
+    );
     let trusting = |own: &OwnCertificate| {
         let authority = reqwest::Certificate::from_pem(own.authority.as_bytes()).unwrap();
-        reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).tls_certs_only([authority]).build().unwrap()
+        reqwest::Client::builder()
+            .no_proxy()
+            .pool_max_idle_per_host(0)
+            .tls_certs_only([authority])
+            .build()
+            .unwrap()
     };
-    assert!(delivery.send_by(&trusting(&first), &delivery.signature()).await.is_err(), "there is no certificate yet");
+    assert!(
+        delivery
+            .send_by(&trusting(&first), &delivery.signature())
+            .await
+            .is_err(),
+        "there is no certificate yet"
+    );
     for own in [&first, &second] {
         std::fs::write(folder.join("tls.crt"), &own.certificate).unwrap();
         std::fs::write(folder.join("tls.key"), &own.key).unwrap();
         let served = async {
-            while delivery.send_by(&trusting(own), &delivery.signature()).await.is_err() {
+            while delivery
+                .send_by(&trusting(own), &delivery.signature())
+                .await
+                .is_err()
+            {
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
         };
-        tokio::time::timeout(PATIENCE, served).await.expect("the new certificate is served");
+        tokio::time::timeout(PATIENCE, served)
+            .await
+            .expect("the new certificate is served");
     }
-    assert!(delivery.send_by(&trusting(&first), &delivery.signature()).await.is_err(), "the old one is not");
+    assert!(
+        delivery
+            .send_by(&trusting(&first), &delivery.signature())
+            .await
+            .is_err(),
+        "the old one is not"
+    );
     // What cannot be used is told, and the one before stays.
     std::fs::write(folder.join("tls.key"), &first.key).unwrap();
     let told = async {
-        while !stage.operator.log().contains("certificate cannot be used; one that was read before stays in use") {
+        while !stage
+            .operator
+            .log()
+            .contains("certificate cannot be used; one that was read before stays in use")
+        {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, told).await.expect("a key that does not belong to the certificate is told");
-    let last = Delivery { id: fresh_id(), ..delivery };
-    assert_eq!(last.send_by(&trusting(&second), &last.signature()).await.unwrap(), StatusCode::OK);
+    tokio::time::timeout(PATIENCE, told)
+        .await
+        .expect("a key that does not belong to the certificate is told");
+    let last = Delivery {
+        id: fresh_id(),
+        ..delivery
+    };
+    assert_eq!(
+        last.send_by(&trusting(&second), &last.signature())
+            .await
+            .unwrap(),
+        StatusCode::OK
+    );
     end(stage, &url).await
 }
 
-async fn a_delivery_to_a_replica_that_does_not_lead_is_acted_on_by_the_leader(world: Arc<World>) -> Told {
+async fn a_delivery_to_a_replica_that_does_not_lead_is_acted_on_by_the_leader(
+    world: Arc<World>,
+) -> Told {
     let mut stage = hearing(&world, "by the leader").await;
     set(&stage, external()).await;
     let values = json!({"replicas": 2, "leaseSeconds": 5, "webhook": {"enabled": true}});
@@ -711,9 +1133,15 @@ async fn a_delivery_to_a_replica_that_does_not_lead_is_acted_on_by_the_leader(wo
     let (follower, mut leader) = (replicas.pop().unwrap(), replicas.pop().unwrap());
     let name = stage.place.namespace().to_owned();
     let is_held = |lease: &Value| lease["spec"]["holderIdentity"] == format!("{name}-1");
-    let lease = stage.place.eventually("the first leads", PATIENCE, &LEASE, &name, is_held).await;
+    let lease = stage
+        .place
+        .eventually("the first leads", PATIENCE, &LEASE, &name, is_held)
+        .await;
     let address = leader.health_address();
-    assert_eq!(lease["metadata"]["annotations"]["pointsman.dev/address"], address);
+    assert_eq!(
+        lease["metadata"]["annotations"]["pointsman.dev/address"],
+        address
+    );
     stage.alias("2").await;
     let delivery = Delivery::to(&stage, &follower);
     let handed_on = async {
@@ -722,7 +1150,9 @@ async fn a_delivery_to_a_replica_that_does_not_lead_is_acted_on_by_the_leader(wo
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, handed_on).await.expect("the delivery is handed on");
+    tokio::time::timeout(PATIENCE, handed_on)
+        .await
+        .expect("the delivery is handed on");
     follows(&stage, "2").await;
     assert_eq!(counted(&follower, "forwarded").await, 1);
     assert_eq!(counted(&leader, "accepted").await, 1);
@@ -746,7 +1176,9 @@ async fn a_delivery_to_a_replica_that_does_not_lead_is_acted_on_by_the_leader(wo
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, heard).await.expect("the same delivery is heard once the other leads");
+    tokio::time::timeout(PATIENCE, heard)
+        .await
+        .expect("the same delivery is heard once the other leads");
     follows(&stage, "1").await;
     stage.operator = follower;
     let server = world.mlflow_with_webhooks().await;

@@ -15,18 +15,34 @@ use crate::progress::Task;
 /// The oldest Node that its dependencies run on.
 const OLDEST_NODE: u32 = 20;
 /// Complete and exact, and no script of a package is run: it is all JavaScript.
-const INSTALL: &[&str] = &["ci", "--ignore-scripts", "--omit=dev", "--omit=optional", "--no-audit", "--no-fund"];
+const INSTALL: &[&str] = &[
+    "ci",
+    "--ignore-scripts",
+    "--omit=dev",
+    "--omit=optional",
+    "--no-audit",
+    "--no-fund",
+];
 
 /// Why there can be no server on this machine; `None` where there can.
 #[must_use]
 pub fn missing() -> Option<String> {
-    if let Some(name) = ["node", "npm"].into_iter().find(|name| find_on_path(name).is_none()) {
-        return Some(format!("{name} is not on PATH; install Node {OLDEST_NODE} or newer with npm to have it"));
+    if let Some(name) = ["node", "npm"]
+        .into_iter()
+        .find(|name| find_on_path(name).is_none())
+    {
+        return Some(format!(
+            "{name} is not on PATH; install Node {OLDEST_NODE} or newer with npm to have it"
+        ));
     }
     let output = Command::new("node").arg("--version").output();
-    let said = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();
+    let said = output
+        .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        .unwrap_or_default();
     let is_new = major_of(&said).is_some_and(|major| major >= OLDEST_NODE);
-    (!is_new).then(|| format!("node --version says {said:?}; install Node {OLDEST_NODE} or newer to have it"))
+    (!is_new).then(|| {
+        format!("node --version says {said:?}; install Node {OLDEST_NODE} or newer to have it")
+    })
 }
 
 /// The program that `node` runs, installed first where it never was.
@@ -39,7 +55,10 @@ pub fn program(cache: &Cache) -> Result<PathBuf> {
         let path = module.join(name);
         fs::read_to_string(&path).context(format_args!("reading {}", path.display()))
     };
-    let files = [("package.json", read("package.json")?), ("package-lock.json", read("package-lock.json")?)];
+    let files = [
+        ("package.json", read("package.json")?),
+        ("package-lock.json", read("package-lock.json")?),
+    ];
     let entry = Entry::new("azurite", &files.each_ref().map(|(_, text)| text.as_str()));
     let folder = cache.entry(&entry, |partial| {
         for (name, text) in &files {
@@ -53,7 +72,10 @@ pub fn program(cache: &Cache) -> Result<PathBuf> {
 /// On a leash: an npm that outlived us would write into what the next attempt builds.
 fn install(folder: &Path) -> Result<()> {
     let task = Task::start("installing azurite", 0);
-    let mut child = Program::new("npm-ci", "npm").args(INSTALL).in_its_folder().start(folder)?;
+    let mut child = Program::new("npm-ci", "npm")
+        .args(INSTALL)
+        .in_its_folder()
+        .start(folder)?;
     let status = loop {
         match child.ended() {
             Some(status) => break status,

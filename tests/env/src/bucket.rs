@@ -43,7 +43,11 @@ impl BucketServer {
             .env("ROOT_ACCESS_KEY_ID", ACCOUNT.0)
             .env("ROOT_SECRET_ACCESS_KEY", ACCOUNT.1)
             .start(folder.path())?;
-        let mut server = Self { child, port, folder };
+        let mut server = Self {
+            child,
+            port,
+            folder,
+        };
         server.child.until_it_listens(port, START_LIMIT).await?;
         Ok(server)
     }

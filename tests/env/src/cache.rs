@@ -18,8 +18,11 @@ impl Cache {
     /// The folder named by `POINTSMAN_CACHE`, else `pointsman` under `XDG_CACHE_HOME`, else `~/.cache/pointsman`.
     pub fn open() -> Result<Self> {
         let root = Self::locate().ok_or_else(|| {
-            Error::new("looking for the cache folder", "none of POINTSMAN_CACHE, XDG_CACHE_HOME and HOME is set")
-                .remedy("set POINTSMAN_CACHE to a folder with 4 GB to spare")
+            Error::new(
+                "looking for the cache folder",
+                "none of POINTSMAN_CACHE, XDG_CACHE_HOME and HOME is set",
+            )
+            .remedy("set POINTSMAN_CACHE to a folder with 4 GB to spare")
         })?;
         Self::at(root)
     }
@@ -27,12 +30,17 @@ impl Cache {
     /// A cache in a folder of one's own.
     pub fn at(root: impl Into<PathBuf>) -> Result<Self> {
         let root = root.into();
-        fs::create_dir_all(&root).context(format_args!("creating the cache folder {}", root.display()))?;
+        fs::create_dir_all(&root)
+            .context(format_args!("creating the cache folder {}", root.display()))?;
         Ok(Self { root })
     }
 
     fn locate() -> Option<PathBuf> {
-        let folder = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let folder = |name| {
+            std::env::var_os(name)
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)
+        };
         folder("POINTSMAN_CACHE")
             .or_else(|| folder("XDG_CACHE_HOME").map(|home| home.join("pointsman")))
             .or_else(|| folder("HOME").map(|home| home.join(".cache/pointsman")))
@@ -60,7 +68,8 @@ impl Cache {
         clear(&partial)?;
         fs::create_dir_all(&partial).context(format_args!("creating {}", partial.display()))?;
         make(&partial)?;
-        fs::rename(&partial, &complete).context(format_args!("completing {}", complete.display()))?;
+        fs::rename(&partial, &complete)
+            .context(format_args!("completing {}", complete.display()))?;
         self.forget_older(entry);
         Ok(complete)
     }
@@ -77,10 +86,12 @@ impl Cache {
 
     fn lock(&self, family: &str) -> Result<File> {
         let path = self.root.join(format!(".{family}.lock"));
-        let file = File::create(&path).context(format_args!("opening the lock {}", path.display()))?;
+        let file =
+            File::create(&path).context(format_args!("opening the lock {}", path.display()))?;
         if file.try_lock().is_err() {
             eprintln!("another process is making {family}: waiting for it");
-            file.lock().context(format_args!("locking {}", path.display()))?;
+            file.lock()
+                .context(format_args!("locking {}", path.display()))?;
         }
         Ok(file)
     }
@@ -88,10 +99,15 @@ impl Cache {
     /// Removes entries of the same family that were made from other content, for they are large.
     fn forget_older(&self, entry: &Entry) {
         let prefix = format!("{}-", entry.family);
-        let Ok(entries) = fs::read_dir(&self.root) else { return };
+        let Ok(entries) = fs::read_dir(&self.root) else {
+            return;
+        };
         for other in entries.flatten() {
             let name = other.file_name().to_string_lossy().into_owned();
-            if name.strip_prefix(&prefix).is_some_and(|key| key != entry.key && is_key(key)) {
+            if name
+                .strip_prefix(&prefix)
+                .is_some_and(|key| key != entry.key && is_key(key))
+            {
                 // What cannot be removed only costs space.
                 let _ = fs::remove_dir_all(other.path());
             }
@@ -115,8 +131,15 @@ impl Entry {
             digest.update(part.len().to_le_bytes());
             digest.update(part);
         }
-        let key = digest.finalize().iter().take(8).fold(String::new(), |key, byte| format!("{key}{byte:02x}"));
-        Self { family: family.to_owned(), key }
+        let key = digest
+            .finalize()
+            .iter()
+            .take(8)
+            .fold(String::new(), |key, byte| format!("{key}{byte:02x}"));
+        Self {
+            family: family.to_owned(),
+            key,
+        }
     }
 
     fn name(&self) -> String {
@@ -130,7 +153,8 @@ fn is_key(text: &str) -> bool {
 
 fn clear(path: &Path) -> Result<()> {
     if path.exists() {
-        fs::remove_dir_all(path).context(format_args!("removing the half-made {}", path.display()))?;
+        fs::remove_dir_all(path)
+            .context(format_args!("removing the half-made {}", path.display()))?;
     }
     Ok(())
 }
@@ -145,7 +169,9 @@ pub fn folder() -> PathBuf {
 #[must_use]
 pub fn lock(name: &str) -> Guard {
     let cache = Cache::open().unwrap_or_else(|error| panic!("{error}"));
-    Guard { _file: cache.lock(name).unwrap_or_else(|error| panic!("{error}")) }
+    Guard {
+        _file: cache.lock(name).unwrap_or_else(|error| panic!("{error}")),
+    }
 }
 
 /// Held while one process makes what the others wait for.

@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
 };
 
 use crate::error::{Context, Result};
@@ -35,10 +36,13 @@ impl Certificates {
         let authority = Authority::new()?;
         let (server, server_key) = authority.sign(&server_parameters()?)?;
         let (admin, admin_key) = authority.sign(&admin_parameters()?)?;
-        let service_account_key = KeyPair::generate().context("making the key of the service accounts")?;
+        let service_account_key =
+            KeyPair::generate().context("making the key of the service accounts")?;
         let write = |name: &str, content: &str| {
             let path = folder.join(name);
-            fs::write(&path, content).context(format_args!("writing {}", path.display())).map(|()| path)
+            fs::write(&path, content)
+                .context(format_args!("writing {}", path.display()))
+                .map(|()| path)
         };
         Ok(Self {
             authority: write("ca.crt", &authority.certificate)?,
@@ -46,8 +50,14 @@ impl Certificates {
             server_key: write("apiserver.key", &server_key)?,
             admin: write("admin.crt", &admin)?,
             admin_key: write("admin.key", &admin_key)?,
-            service_account_key: write("service-accounts.key", &service_account_key.serialize_pem())?,
-            service_account_public_key: write("service-accounts.pub", &service_account_key.public_key_pem())?,
+            service_account_key: write(
+                "service-accounts.key",
+                &service_account_key.serialize_pem(),
+            )?,
+            service_account_public_key: write(
+                "service-accounts.pub",
+                &service_account_key.public_key_pem(),
+            )?,
         })
     }
 }
@@ -68,7 +78,11 @@ impl OwnCertificate {
     pub fn create() -> Result<Self> {
         let authority = Authority::new()?;
         let (certificate, key) = authority.sign(&server_parameters()?)?;
-        Ok(Self { authority: authority.certificate, certificate, key })
+        Ok(Self {
+            authority: authority.certificate,
+            certificate,
+            key,
+        })
     }
 }
 
@@ -82,20 +96,37 @@ impl Authority {
         let key = KeyPair::generate().context("making the authority's key")?;
         let mut parameters = parameters("pointsman-test-authority", &[])?;
         parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
-        let certificate = parameters.self_signed(&key).context("signing the authority's certificate")?.pem();
-        Ok(Self { certificate, issuer: Issuer::new(parameters, key) })
+        parameters.key_usages = vec![
+            KeyUsagePurpose::KeyCertSign,
+            KeyUsagePurpose::DigitalSignature,
+        ];
+        let certificate = parameters
+            .self_signed(&key)
+            .context("signing the authority's certificate")?
+            .pem();
+        Ok(Self {
+            certificate,
+            issuer: Issuer::new(parameters, key),
+        })
     }
 
     fn sign(&self, parameters: &CertificateParams) -> Result<(String, String)> {
         let key = KeyPair::generate().context("making a key")?;
-        let certificate = parameters.signed_by(&key, &self.issuer).context("signing a certificate")?;
+        let certificate = parameters
+            .signed_by(&key, &self.issuer)
+            .context("signing a certificate")?;
         Ok((certificate.pem(), key.serialize_pem()))
     }
 }
 
 fn server_parameters() -> Result<CertificateParams> {
-    let names = ["127.0.0.1", "10.0.0.1", "localhost", "kubernetes", "kubernetes.default.svc"];
+    let names = [
+        "127.0.0.1",
+        "10.0.0.1",
+        "localhost",
+        "kubernetes",
+        "kubernetes.default.svc",
+    ];
     let mut parameters = parameters("kube-apiserver", &names)?;
     parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     Ok(parameters)
@@ -103,7 +134,9 @@ fn server_parameters() -> Result<CertificateParams> {
 
 fn admin_parameters() -> Result<CertificateParams> {
     let mut parameters = parameters("pointsman-test-admin", &[])?;
-    parameters.distinguished_name.push(DnType::OrganizationName, "system:masters");
+    parameters
+        .distinguished_name
+        .push(DnType::OrganizationName, "system:masters");
     parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     Ok(parameters)
 }
@@ -112,6 +145,8 @@ fn parameters(common_name: &str, names: &[&str]) -> Result<CertificateParams> {
     let names: Vec<String> = names.iter().map(ToString::to_string).collect();
     let mut parameters = CertificateParams::new(names).context("describing a certificate")?;
     parameters.distinguished_name = rcgen::DistinguishedName::new();
-    parameters.distinguished_name.push(DnType::CommonName, common_name);
+    parameters
+        .distinguished_name
+        .push(DnType::CommonName, common_name);
     Ok(parameters)
 }

@@ -25,7 +25,12 @@ pub fn chart_folder() -> PathBuf {
 
 impl RenderedChart {
     /// Runs `helm template` with these values.
-    pub async fn render(tools: &Tools, release: &str, namespace: &str, values: &Value) -> Result<Self> {
+    pub async fn render(
+        tools: &Tools,
+        release: &str,
+        namespace: &str,
+        values: &Value,
+    ) -> Result<Self> {
         let what = "rendering the chart with helm template";
         let folder = crate::process::RunFolder::create("helm")?;
         let values_file = folder.path().join("values.yaml");
@@ -44,12 +49,16 @@ impl RenderedChart {
         if !output.status.success() {
             return Err(Error::new(what, String::from_utf8_lossy(&output.stderr)));
         }
-        Ok(Self { objects: manifests::parse(&String::from_utf8_lossy(&output.stdout))? })
+        Ok(Self {
+            objects: manifests::parse(&String::from_utf8_lossy(&output.stdout))?,
+        })
     }
 
     /// The objects of a kind.
     pub fn of_kind<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Value> {
-        self.objects.iter().filter(move |object| text(object, "/kind") == kind)
+        self.objects
+            .iter()
+            .filter(move |object| text(object, "/kind") == kind)
     }
 
     /// The only object of a kind.
@@ -59,7 +68,11 @@ impl RenderedChart {
             (Some(object), None) => Ok(object),
             (first, _) => Err(Error::new(
                 format_args!("looking for the {kind} in the rendered chart"),
-                if first.is_some() { "there are several" } else { "there is none" },
+                if first.is_some() {
+                    "there are several"
+                } else {
+                    "there is none"
+                },
             )),
         }
     }

@@ -50,7 +50,12 @@ pub struct ControlPlaneOptions {
 
 impl Default for ControlPlaneOptions {
     fn default() -> Self {
-        Self { workloads: true, fairness: true, kwok: true, unthrottled: false }
+        Self {
+            workloads: true,
+            fairness: true,
+            kwok: true,
+            unthrottled: false,
+        }
     }
 }
 
@@ -58,19 +63,31 @@ impl ControlPlaneOptions {
     /// The API alone, unthrottled: for measurements.
     #[must_use]
     pub fn api_only() -> Self {
-        Self { workloads: false, fairness: false, kwok: false, unthrottled: false }
+        Self {
+            workloads: false,
+            fairness: false,
+            kwok: false,
+            unthrottled: false,
+        }
     }
 
     /// For thousands of Deployments: nobody waits for anything but processors.
     #[must_use]
     pub fn at_scale() -> Self {
-        Self { fairness: false, unthrottled: true, ..Self::default() }
+        Self {
+            fairness: false,
+            unthrottled: true,
+            ..Self::default()
+        }
     }
 
     /// For real nodes, with endpoints of Services.
     #[must_use]
     pub fn without_nodes() -> Self {
-        Self { kwok: false, ..Self::default() }
+        Self {
+            kwok: false,
+            ..Self::default()
+        }
     }
 }
 
@@ -99,7 +116,10 @@ impl ControlPlane {
             etcd_peer: free_port()?,
             api: free_port()?,
         };
-        let processes = vec![layout.etcd(tools, options)?, layout.api_server(tools, options)?];
+        let processes = vec![
+            layout.etcd(tools, options)?,
+            layout.api_server(tools, options)?,
+        ];
         let kubeconfig = layout.admin_kubeconfig()?;
         let client = client_from(&kubeconfig).await?;
         let control_plane = Self {
@@ -141,7 +161,8 @@ impl ControlPlane {
 
     /// The certificate authority that signed the API server's certificate.
     pub fn ca_pem(&self) -> String {
-        fs::read_to_string(&self.certificates.authority).expect("the authority's certificate was written at the start")
+        fs::read_to_string(&self.certificates.authority)
+            .expect("the authority's certificate was written at the start")
     }
 
     /// The folder of this run: data, logs, kubeconfigs.
@@ -153,18 +174,37 @@ impl ControlPlane {
     pub async fn service_account_token(&self, namespace: &str, name: &str) -> Result<String> {
         let accounts: Api<ServiceAccount> = Api::namespaced(self.admin_client(), namespace);
         let request = TokenRequest {
-            spec: TokenRequestSpec { expiration_seconds: Some(24 * 3600), ..TokenRequestSpec::default() },
+            spec: TokenRequestSpec {
+                expiration_seconds: Some(24 * 3600),
+                ..TokenRequestSpec::default()
+            },
             ..TokenRequest::default()
         };
         let what = format!("asking for a token of the service account {namespace}/{name}");
-        let answer = accounts.create_token_request(name, &PostParams::default(), &request).await.context(&what)?;
-        answer.status.map(|status| status.token).ok_or_else(|| Error::new(what, "the answer has no token"))
+        let answer = accounts
+            .create_token_request(name, &PostParams::default(), &request)
+            .await
+            .context(&what)?;
+        answer
+            .status
+            .map(|status| status.token)
+            .ok_or_else(|| Error::new(what, "the answer has no token"))
     }
 
     /// A kubeconfig with a bearer token, for the API server itself or for an interceptor before it.
-    pub fn kubeconfig_with_token(&self, file_name: &str, server: &str, token: &str) -> Result<PathBuf> {
+    pub fn kubeconfig_with_token(
+        &self,
+        file_name: &str,
+        server: &str,
+        token: &str,
+    ) -> Result<PathBuf> {
         let path = self.folder.path().join(file_name);
-        write_kubeconfig(&path, server, &self.certificates.authority, &json!({"token": token}))?;
+        write_kubeconfig(
+            &path,
+            server,
+            &self.certificates.authority,
+            &json!({"token": token}),
+        )?;
         Ok(path)
     }
 
@@ -186,7 +226,10 @@ impl ControlPlane {
     async fn run_kubectl(&self, arguments: &[&str], input: &str) -> std::io::Result<Output> {
         use tokio::io::AsyncWriteExt;
         let mut command = tokio::process::Command::new(&self.kubectl);
-        command.args(arguments).env("KUBECONFIG", self.admin_kubeconfig()).env("HOME", self.folder.path());
+        command
+            .args(arguments)
+            .env("KUBECONFIG", self.admin_kubeconfig())
+            .env("HOME", self.folder.path());
         command
             .stdin(std::process::Stdio::piped())
             .stdout(std::process::Stdio::piped())
@@ -203,8 +246,10 @@ impl ControlPlane {
     /// The ends of all logs, for when something does not come up.
     pub fn log_tails(&self) -> String {
         let processes = self.processes.lock().unwrap();
-        let tails: Vec<String> =
-            processes.iter().map(|child| format!("--- {}\n{}\n", child.log().display(), child.tail(15))).collect();
+        let tails: Vec<String> = processes
+            .iter()
+            .map(|child| format!("--- {}\n{}\n", child.log().display(), child.tail(15)))
+            .collect();
         tails.concat()
     }
 
@@ -215,8 +260,13 @@ impl ControlPlane {
 
     async fn await_ready(&self) -> Result<()> {
         self.poll("waiting for the API server's /readyz", || async {
-            let request = hyper::Request::get("/readyz").body(Vec::new()).expect("a constant request");
-            self.client.request_text(request).await.is_ok_and(|answer| answer == "ok")
+            let request = hyper::Request::get("/readyz")
+                .body(Vec::new())
+                .expect("a constant request");
+            self.client
+                .request_text(request)
+                .await
+                .is_ok_and(|answer| answer == "ok")
         })
         .await
     }
@@ -224,10 +274,9 @@ impl ControlPlane {
     async fn await_nodes(&self) -> Result<()> {
         let nodes: Api<Node> = Api::all(self.admin_client());
         self.poll("waiting for the nodes to be ready", || async {
-            nodes
-                .list(&ListParams::default())
-                .await
-                .is_ok_and(|list| list.items.len() == NODES.len() && list.items.iter().all(is_schedulable))
+            nodes.list(&ListParams::default()).await.is_ok_and(|list| {
+                list.items.len() == NODES.len() && list.items.iter().all(is_schedulable)
+            })
         })
         .await
     }
@@ -251,10 +300,17 @@ impl ControlPlane {
             if ask().await {
                 return Ok(());
             }
-            self.processes.lock().unwrap().iter_mut().try_for_each(Child::still_running)?;
+            self.processes
+                .lock()
+                .unwrap()
+                .iter_mut()
+                .try_for_each(Child::still_running)?;
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        Err(Error::new(what, format_args!("not within {PATIENCE:?}\n{}", self.log_tails())))
+        Err(Error::new(
+            what,
+            format_args!("not within {PATIENCE:?}\n{}", self.log_tails()),
+        ))
     }
 }
 
@@ -270,9 +326,14 @@ impl Drop for ControlPlane {
 
 /// Whether a node is ready and free of taints.
 pub(crate) fn is_schedulable(node: &Node) -> bool {
-    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let conditions = node
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.as_ref());
     let ready = conditions.is_some_and(|conditions| {
-        conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+        conditions
+            .iter()
+            .any(|condition| condition.type_ == "Ready" && condition.status == "True")
     });
     let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_ref());
     ready && taints.is_none_or(Vec::is_empty)
@@ -285,7 +346,9 @@ pub(crate) fn is_schedulable(node: &Node) -> bool {
 pub async fn client_from(kubeconfig: &Path) -> Result<kube::Client> {
     let what = format!("reading {}", kubeconfig.display());
     let content = Kubeconfig::read_from(kubeconfig).context(&what)?;
-    let config = kube::Config::from_custom_kubeconfig(content, &KubeConfigOptions::default()).await.context(&what)?;
+    let config = kube::Config::from_custom_kubeconfig(content, &KubeConfigOptions::default())
+        .await
+        .context(&what)?;
     prompt_client(config).context("making a Kubernetes client")
 }
 
@@ -298,7 +361,9 @@ fn prompt_client(config: kube::Config) -> Result<kube::Client, kube::Error> {
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer()?)
         .map_err(BoxError::from)
-        .service(hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(connector));
+        .service(
+            hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(connector),
+        );
     Ok(kube::Client::new(service, config.default_namespace))
 }
 
@@ -318,12 +383,24 @@ impl Layout {
 
     fn etcd(&self, tools: &Tools, options: ControlPlaneOptions) -> Result<Child> {
         // Every revision of the last five minutes is kept; the default of 2 GB is not enough for tens of thousands of objects.
-        let quota: &[&str] = if options.unthrottled { &["--quota-backend-bytes=8589934592"] } else { &[] };
+        let quota: &[&str] = if options.unthrottled {
+            &["--quota-backend-bytes=8589934592"]
+        } else {
+            &[]
+        };
         let client = format!("http://127.0.0.1:{}", self.etcd);
         let peer = format!("http://127.0.0.1:{}", self.etcd_peer);
         Program::new("etcd", &tools.etcd)
-            .args(["--data-dir".into(), self.folder.join("etcd").into_os_string()])
-            .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
+            .args([
+                "--data-dir".into(),
+                self.folder.join("etcd").into_os_string(),
+            ])
+            .args([
+                "--listen-client-urls",
+                &client,
+                "--advertise-client-urls",
+                &client,
+            ])
             .args([
                 "--listen-peer-urls",
                 &peer,
@@ -342,13 +419,22 @@ impl Layout {
         let file = |flag: &str, path: &Path| format!("--{flag}={}", path.display());
         let certificates = &self.certificates;
         Program::new("kube-apiserver", &tools.kube_apiserver)
-            .args([format!("--etcd-servers=http://127.0.0.1:{}", self.etcd), format!("--secure-port={}", self.api)])
+            .args([
+                format!("--etcd-servers=http://127.0.0.1:{}", self.etcd),
+                format!("--secure-port={}", self.api),
+            ])
             .args([
                 file("tls-cert-file", &certificates.server),
                 file("tls-private-key-file", &certificates.server_key),
                 file("client-ca-file", &certificates.authority),
-                file("service-account-key-file", &certificates.service_account_public_key),
-                file("service-account-signing-key-file", &certificates.service_account_key),
+                file(
+                    "service-account-key-file",
+                    &certificates.service_account_public_key,
+                ),
+                file(
+                    "service-account-signing-key-file",
+                    &certificates.service_account_key,
+                ),
                 file("cert-dir", &self.folder),
                 format!("--enable-priority-and-fairness={}", options.fairness),
             ])
@@ -363,11 +449,20 @@ impl Layout {
                 "--authorization-mode=RBAC",
                 "--allow-privileged=true",
             ])
-            .args(["--max-requests-inflight=4000", "--max-mutating-requests-inflight=2000", "--profiling=false"])
+            .args([
+                "--max-requests-inflight=4000",
+                "--max-mutating-requests-inflight=2000",
+                "--profiling=false",
+            ])
             .start(&self.folder)
     }
 
-    fn workload_processes(&self, tools: &Tools, kubeconfig: &Path, options: ControlPlaneOptions) -> Result<Vec<Child>> {
+    fn workload_processes(
+        &self,
+        tools: &Tools,
+        kubeconfig: &Path,
+        options: ControlPlaneOptions,
+    ) -> Result<Vec<Child>> {
         let as_admin = format!("--kubeconfig={}", kubeconfig.display());
         let controllers = if options.kwok {
             format!("--controllers={CONTROLLERS}")
@@ -391,13 +486,25 @@ impl Layout {
         ])
     }
 
-    fn kwok(&self, tools: &Tools, kubeconfig: &Path, options: ControlPlaneOptions) -> Result<Child> {
+    fn kwok(
+        &self,
+        tools: &Tools,
+        kubeconfig: &Path,
+        options: ControlPlaneOptions,
+    ) -> Result<Child> {
         let stages = self.folder.join("stages.yaml");
         fs::write(&stages, kwok::configuration(options.unthrottled))
             .context(format_args!("writing {}", stages.display()))?;
         Program::new("kwok", &tools.kwok)
-            .args([format!("--kubeconfig={}", kubeconfig.display()), format!("--config={}", stages.display())])
-            .args(["--manage-all-nodes=true", "--node-lease-duration-seconds=40", "--v=WARN"])
+            .args([
+                format!("--kubeconfig={}", kubeconfig.display()),
+                format!("--config={}", stages.display()),
+            ])
+            .args([
+                "--manage-all-nodes=true",
+                "--node-lease-duration-seconds=40",
+                "--v=WARN",
+            ])
             .start(&self.folder)
     }
 
@@ -420,11 +527,23 @@ fn budget(options: ControlPlaneOptions) -> [&'static str; 2] {
 
 /// How many objects the controllers work on at a time, where the defaults (5) would make them wait for answers.
 fn workers(options: ControlPlaneOptions) -> &'static [&'static str] {
-    if options.unthrottled { &["--concurrent-deployment-syncs=20", "--concurrent-replicaset-syncs=20"] } else { &[] }
+    if options.unthrottled {
+        &[
+            "--concurrent-deployment-syncs=20",
+            "--concurrent-replicaset-syncs=20",
+        ]
+    } else {
+        &[]
+    }
 }
 
 /// Kubeconfigs are YAML, and so JSON will do.
-fn write_kubeconfig(path: &Path, server: &str, authority: &Path, user: &serde_json::Value) -> Result<()> {
+fn write_kubeconfig(
+    path: &Path,
+    server: &str,
+    authority: &Path,
+    user: &serde_json::Value,
+) -> Result<()> {
     let mut cluster = json!({"server": server});
     if server.starts_with("https://") {
         cluster["certificate-authority"] = json!(authority);

@@ -62,7 +62,12 @@ fn deployment_lines(object: &Value) -> String {
         number(object, "/metadata/generation"),
         number(object, "/status/observedGeneration"),
     );
-    for condition in object.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten() {
+    for condition in object
+        .pointer("/status/conditions")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
         let _ = writeln!(
             lines,
             "  {}={} {}: {}",
@@ -72,8 +77,18 @@ fn deployment_lines(object: &Value) -> String {
             text(condition, "/message")
         );
     }
-    let _ = writeln!(lines, "  annotations {}", object.pointer("/metadata/annotations").unwrap_or(&Value::Null));
-    let _ = writeln!(lines, "  template {}", object.pointer("/spec/template").unwrap_or(&Value::Null));
+    let _ = writeln!(
+        lines,
+        "  annotations {}",
+        object
+            .pointer("/metadata/annotations")
+            .unwrap_or(&Value::Null)
+    );
+    let _ = writeln!(
+        lines,
+        "  template {}",
+        object.pointer("/spec/template").unwrap_or(&Value::Null)
+    );
     lines
 }
 
@@ -83,12 +98,17 @@ fn replica_set_line(object: &Value) -> String {
         text(object, "/metadata/name"),
         number(object, "/spec/replicas"),
         number(object, "/status/readyReplicas"),
-        text(object, "/spec/template/metadata/annotations/pointsman.dev~1model-version"),
+        text(
+            object,
+            "/spec/template/metadata/annotations/pointsman.dev~1model-version"
+        ),
     )
 }
 
 fn pod_line(object: &Value) -> String {
-    let container = object.pointer("/status/containerStatuses/0").unwrap_or(&Value::Null);
+    let container = object
+        .pointer("/status/containerStatuses/0")
+        .unwrap_or(&Value::Null);
     format!(
         "{}: {}, model version {}, ready {}, restarts {}, {}\n",
         text(object, "/metadata/name"),
@@ -112,5 +132,8 @@ fn event_line(event: &Value) -> String {
 }
 
 fn number(object: &Value, pointer: &str) -> i64 {
-    object.pointer(pointer).and_then(Value::as_i64).unwrap_or_default()
+    object
+        .pointer(pointer)
+        .and_then(Value::as_i64)
+        .unwrap_or_default()
 }

@@ -18,7 +18,11 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error that names what was being done and why it failed.
     pub fn new(what: impl Display, cause: impl Display) -> Self {
-        Self { what: what.to_string(), cause: cause.to_string(), remedy: None }
+        Self {
+            what: what.to_string(),
+            cause: cause.to_string(),
+            remedy: None,
+        }
     }
 
     /// Adds what the reader can do about it.

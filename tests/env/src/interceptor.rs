@@ -56,7 +56,9 @@ pub enum Error {
     #[error("cannot listen on loopback: {0}; check that ports are left to this user")]
     Listen(#[from] std::io::Error),
     /// The client towards the upstream could not be made.
-    #[error("cannot make the HTTP client for {upstream}: {cause}; check the CA certificate given for it")]
+    #[error(
+        "cannot make the HTTP client for {upstream}: {cause}; check the CA certificate given for it"
+    )]
     Client {
         /// The URL requests were to be forwarded to.
         upstream: String,
@@ -136,7 +138,11 @@ impl Fault {
     /// An answer with a JSON body as MLflow and the API server give it.
     #[must_use]
     pub fn json(code: u16, body: impl Into<String>) -> Self {
-        Self::Status { code, content_type: "application/json".into(), body: body.into() }
+        Self::Status {
+            code,
+            content_type: "application/json".into(),
+            body: body.into(),
+        }
     }
 }
 
@@ -257,7 +263,10 @@ impl Interceptor {
     ///
     /// # Errors
     /// When no port can be opened or the CA certificate cannot be read.
-    pub async fn start(upstream_url: impl Into<String>, ca_pem: Option<String>) -> Result<Self, Error> {
+    pub async fn start(
+        upstream_url: impl Into<String>,
+        ca_pem: Option<String>,
+    ) -> Result<Self, Error> {
         Self::with_headers(upstream_url, ca_pem, HeaderMap::new()).await
     }
 
@@ -271,18 +280,33 @@ impl Interceptor {
         added: HeaderMap,
     ) -> Result<Self, Error> {
         let upstream = upstream_url.into().trim_end_matches('/').to_owned();
-        let client = upstream_client(ca_pem.as_deref(), added)
-            .map_err(|cause| Error::Client { upstream: upstream.clone(), cause })?;
+        let client = upstream_client(ca_pem.as_deref(), added).map_err(|cause| Error::Client {
+            upstream: upstream.clone(),
+            cause,
+        })?;
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
-        let shared = Arc::new(Shared { upstream, client, journal: Mutex::default(), rules: Mutex::default() });
+        let shared = Arc::new(Shared {
+            upstream,
+            client,
+            journal: Mutex::default(),
+            rules: Mutex::default(),
+        });
         let accepting = Mutex::new(Some(tokio::spawn(accept(listener, Arc::clone(&shared)))));
-        Ok(Self { address, shared, accepting })
+        Ok(Self {
+            address,
+            shared,
+            accepting,
+        })
     }
 
     /// Breaks all connections and refuses new ones, as a server does that is not running.
     pub async fn refuse(&self) {
-        let accepting = self.accepting.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let accepting = self
+            .accepting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(accepting) = accepting {
             accepting.abort();
             // It ends by being aborted: only then is the port closed.
@@ -298,7 +322,10 @@ impl Interceptor {
         self.refuse().await;
         let listener = TcpListener::bind(self.address).await?;
         let accepting = tokio::spawn(accept(listener, Arc::clone(&self.shared)));
-        *self.accepting.lock().unwrap_or_else(PoisonError::into_inner) = Some(accepting);
+        *self
+            .accepting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(accepting);
         Ok(())
     }
 
@@ -325,7 +352,10 @@ impl Interceptor {
     /// The requests since the mark that can have changed something.
     #[must_use]
     pub fn writes_since(&self, mark: usize) -> Vec<Request> {
-        self.since(mark).into_iter().filter(Request::is_write).collect()
+        self.since(mark)
+            .into_iter()
+            .filter(Request::is_write)
+            .collect()
     }
 
     /// From now on matching requests meet this fault: `times` of them, or all; of several rules the newest counts.
@@ -333,7 +363,12 @@ impl Interceptor {
         let mut rules = self.shared.rules();
         rules.last_id += 1;
         let id = RuleId(rules.last_id);
-        rules.faults.push(Rule { id, matcher, fault, times });
+        rules.faults.push(Rule {
+            id,
+            matcher,
+            fault,
+            times,
+        });
         id
     }
 
@@ -351,7 +386,12 @@ impl Interceptor {
     pub fn pause(&self, matcher: Matcher, when: When) -> Pause {
         let (reached_sender, reached) = oneshot::channel();
         let (release, release_receiver) = oneshot::channel();
-        let pending = PendingPause { matcher, when, reached: reached_sender, release: release_receiver };
+        let pending = PendingPause {
+            matcher,
+            when,
+            reached: reached_sender,
+            release: release_receiver,
+        };
         self.shared.rules().pauses.push(pending);
         Pause { reached, release }
     }
@@ -360,7 +400,11 @@ impl Interceptor {
 impl Drop for Interceptor {
     fn drop(&mut self) {
         // The accepting task owns the tasks of all connections: they end with it.
-        let accepting = self.accepting.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let accepting = self
+            .accepting
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(accepting) = accepting {
             accepting.abort();
         }
@@ -382,7 +426,9 @@ impl Journal {
     }
 
     fn find(&mut self, index: usize) -> Option<&mut Request> {
-        index.checked_sub(self.forgotten).and_then(|position| self.requests.get_mut(position))
+        index
+            .checked_sub(self.forgotten)
+            .and_then(|position| self.requests.get_mut(position))
     }
 
     fn answered(&mut self, index: usize, status: StatusCode) {
@@ -408,10 +454,16 @@ impl Rules {
         Some(rule.fault.clone())
     }
 
-    fn take_pause(&mut self, when: When, method: &Method, path_and_query: &str) -> Option<PendingPause> {
+    fn take_pause(
+        &mut self,
+        when: When,
+        method: &Method,
+        path_and_query: &str,
+    ) -> Option<PendingPause> {
         // A pause dropped before it was reached must not swallow the request that a later one waits for.
         self.pauses.retain(|pause| !pause.reached.is_closed());
-        let matches = |pause: &PendingPause| pause.when == when && (pause.matcher)(method, path_and_query);
+        let matches =
+            |pause: &PendingPause| pause.when == when && (pause.matcher)(method, path_and_query);
         let position = self.pauses.iter().position(matches)?;
         Some(self.pauses.remove(position))
     }
@@ -428,7 +480,9 @@ impl Shared {
 
     async fn wait_for_pause(&self, when: When, method: &Method, path_and_query: &str) {
         let pause = self.rules().take_pause(when, method, path_and_query);
-        if let Some(PendingPause { reached, release, .. }) = pause
+        if let Some(PendingPause {
+            reached, release, ..
+        }) = pause
             && reached.send(()).is_ok()
         {
             // Nothing is ever sent: the channel closes when the pause is released or dropped.
@@ -443,7 +497,10 @@ pub fn is_write(method: &Method) -> bool {
     !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
-fn upstream_client(ca_pem: Option<&str>, added: HeaderMap) -> Result<reqwest::Client, reqwest::Error> {
+fn upstream_client(
+    ca_pem: Option<&str>,
+    added: HeaderMap,
+) -> Result<reqwest::Client, reqwest::Error> {
     // An error only says that another part of this process installed a provider before.
     let _already_installed = rustls::crypto::ring::default_provider().install_default();
     // Connections are not kept: a restarted upstream must never be met through a dead one.
@@ -480,12 +537,21 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 async fn serve(socket: tokio::net::TcpStream, shared: Arc<Shared>) {
     let service = service_fn(move |request| answer(Arc::clone(&shared), request));
     // An error is a client that left or a fault that was asked for: both are what tests are made of.
-    let _ended = http1::Builder::new().serve_connection(TokioIo::new(socket), service).await;
+    let _ended = http1::Builder::new()
+        .serve_connection(TokioIo::new(socket), service)
+        .await;
 }
 
-async fn answer(shared: Arc<Shared>, request: hyper::Request<Incoming>) -> Result<Answer, BoxError> {
+async fn answer(
+    shared: Arc<Shared>,
+    request: hyper::Request<Incoming>,
+) -> Result<Answer, BoxError> {
     let method = request.method().clone();
-    let path_and_query = request.uri().path_and_query().map_or("/", |both| both.as_str()).to_owned();
+    let path_and_query = request
+        .uri()
+        .path_and_query()
+        .map_or("/", |both| both.as_str())
+        .to_owned();
     let index = shared.journal().record(Request {
         at: Instant::now(),
         method: method.clone(),
@@ -495,7 +561,9 @@ async fn answer(shared: Arc<Shared>, request: hyper::Request<Incoming>) -> Resul
         answered: None,
         bytes: 0,
     });
-    shared.wait_for_pause(When::Before, &method, &path_and_query).await;
+    shared
+        .wait_for_pause(When::Before, &method, &path_and_query)
+        .await;
     let fault = shared.rules().take_fault(&method, &path_and_query);
     let response = match fault {
         None => forward(&shared, index, request, &path_and_query).await?,
@@ -505,7 +573,9 @@ async fn answer(shared: Arc<Shared>, request: hyper::Request<Incoming>) -> Resul
         }
         Some(fault) => faulty_answer(fault)?,
     };
-    shared.wait_for_pause(When::After, &method, &path_and_query).await;
+    shared
+        .wait_for_pause(When::After, &method, &path_and_query)
+        .await;
     shared.journal().answered(index, response.status());
     Ok(response)
 }
@@ -559,7 +629,11 @@ fn passed_on(headers: &HeaderMap) -> HeaderMap {
 
 fn faulty_answer(fault: Fault) -> Result<Answer, BoxError> {
     match fault {
-        Fault::Status { code, content_type, body } => {
+        Fault::Status {
+            code,
+            content_type,
+            body,
+        } => {
             let mut answer = whole(&content_type, body)?;
             *answer.status_mut() = StatusCode::from_u16(code)?;
             Ok(answer)
@@ -567,15 +641,19 @@ fn faulty_answer(fault: Fault) -> Result<Answer, BoxError> {
         Fault::Busy(seconds) => {
             let mut answer = whole("text/plain", "too many requests".to_owned())?;
             *answer.status_mut() = StatusCode::TOO_MANY_REQUESTS;
-            answer.headers_mut().insert(hyper::header::RETRY_AFTER, seconds.into());
+            answer
+                .headers_mut()
+                .insert(hyper::header::RETRY_AFTER, seconds.into());
             Ok(answer)
         }
-        Fault::Html => {
-            whole("text/html; charset=utf-8", "<!doctype html><html><body><h1>Sign in</h1></body></html>".to_owned())
-        }
-        Fault::TruncatedJson => {
-            whole("application/json", r#"{"registered_models": [{"name": "cut-in-the-mid"#.to_owned())
-        }
+        Fault::Html => whole(
+            "text/html; charset=utf-8",
+            "<!doctype html><html><body><h1>Sign in</h1></body></html>".to_owned(),
+        ),
+        Fault::TruncatedJson => whole(
+            "application/json",
+            r#"{"registered_models": [{"name": "cut-in-the-mid"#.to_owned(),
+        ),
         Fault::EndlessJson => Ok(json_stream(endless_json())),
         Fault::SlowDrip => Ok(json_stream(dripping_json())),
         Fault::CloseConnection => Err("the connection is closed as the test asked".into()),
@@ -584,24 +662,37 @@ fn faulty_answer(fault: Fault) -> Result<Answer, BoxError> {
 }
 
 fn whole(content_type: &str, body: String) -> Result<Answer, BoxError> {
-    let body = Full::new(Bytes::from(body)).map_err(|never: Infallible| match never {}).boxed();
+    let body = Full::new(Bytes::from(body))
+        .map_err(|never: Infallible| match never {})
+        .boxed();
     let mut answer = hyper::Response::new(body);
-    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_str(content_type)?);
+    answer
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_str(content_type)?);
     Ok(answer)
 }
 
 fn json_stream(chunks: impl Stream<Item = Bytes> + Send + Sync + 'static) -> Answer {
     let mut answer = streaming(chunks.map(Ok));
-    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
     answer
 }
 
-fn streaming(chunks: impl Stream<Item = Result<Bytes, BoxError>> + Send + Sync + 'static) -> Answer {
-    hyper::Response::new(BodyExt::boxed(StreamBody::new(chunks.map(|chunk| chunk.map(Frame::data)))))
+fn streaming(
+    chunks: impl Stream<Item = Result<Bytes, BoxError>> + Send + Sync + 'static,
+) -> Answer {
+    hyper::Response::new(BodyExt::boxed(StreamBody::new(
+        chunks.map(|chunk| chunk.map(Frame::data)),
+    )))
 }
 
 fn endless_json() -> impl Stream<Item = Bytes> + Send + Sync {
-    let models = Bytes::from(r#"{"name":"endless","aliases":[{"alias":"champion","version":"1"}]},"#.repeat(1000));
+    let models = Bytes::from(
+        r#"{"name":"endless","aliases":[{"alias":"champion","version":"1"}]},"#.repeat(1000),
+    );
     let start = Bytes::from_static(br#"{"registered_models":["#);
     stream::once(std::future::ready(start)).chain(stream::repeat(models))
 }
@@ -638,7 +729,10 @@ mod tests {
             let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
             let url = format!("http://{}", listener.local_addr().unwrap());
             let (chunks, to_send) = mpsc::unbounded_channel();
-            let (to_send, seen) = (Arc::new(tokio::sync::Mutex::new(to_send)), Arc::new(Mutex::new(Vec::new())));
+            let (to_send, seen) = (
+                Arc::new(tokio::sync::Mutex::new(to_send)),
+                Arc::new(Mutex::new(Vec::new())),
+            );
             let mut serving = JoinSet::new();
             let seen_there = Arc::clone(&seen);
             serving.spawn(async move {
@@ -646,13 +740,22 @@ mod tests {
                 loop {
                     let (socket, _) = listener.accept().await.unwrap();
                     let (to_send, seen) = (Arc::clone(&to_send), Arc::clone(&seen_there));
-                    let service = service_fn(move |request| echo(request, Arc::clone(&to_send), Arc::clone(&seen)));
+                    let service = service_fn(move |request| {
+                        echo(request, Arc::clone(&to_send), Arc::clone(&seen))
+                    });
                     connections.spawn(async move {
-                        let _ended = http1::Builder::new().serve_connection(TokioIo::new(socket), service).await;
+                        let _ended = http1::Builder::new()
+                            .serve_connection(TokioIo::new(socket), service)
+                            .await;
                     });
                 }
             });
-            Self { url, chunks, seen, _serving: serving }
+            Self {
+                url,
+                chunks,
+                seen,
+                _serving: serving,
+            }
         }
 
         fn seen(&self) -> usize {
@@ -673,13 +776,17 @@ mod tests {
                 let chunks = Arc::clone(&chunks);
                 async move { chunks.lock().await.recv().await }
             };
-            return Ok(json_stream(stream::unfold(
-                next,
-                |next| async move { Some((Bytes::from(next().await?), next)) },
-            )));
+            return Ok(json_stream(stream::unfold(next, |next| async move {
+                Some((Bytes::from(next().await?), next))
+            })));
         }
         let (parts, body) = request.into_parts();
-        let value = |name: &str| parts.headers.get(name).map_or("-", |value| value.to_str().unwrap());
+        let value = |name: &str| {
+            parts
+                .headers
+                .get(name)
+                .map_or("-", |value| value.to_str().unwrap())
+        };
         let about = format!(
             "{} {} host={} authorization={} keep-alive={} body=",
             parts.method,
@@ -691,7 +798,9 @@ mod tests {
         let body = body.collect().await?.to_bytes();
         let mut answer = whole("text/plain", about + std::str::from_utf8(&body)?)?;
         *answer.status_mut() = StatusCode::CREATED;
-        answer.headers_mut().insert("x-upstream", HeaderValue::from_static("yes"));
+        answer
+            .headers_mut()
+            .insert("x-upstream", HeaderValue::from_static("yes"));
         Ok(answer)
     }
 
@@ -703,22 +812,45 @@ mod tests {
 
     async fn get(interceptor: &Interceptor, path: &str) -> reqwest::Result<reqwest::Response> {
         let url = format!("{}{path}", interceptor.url());
-        reqwest::Client::builder().no_proxy().build().unwrap().get(url).send().await
+        reqwest::Client::builder()
+            .no_proxy()
+            .build()
+            .unwrap()
+            .get(url)
+            .send()
+            .await
     }
 
     #[tokio::test]
     async fn method_headers_query_and_body_pass_untouched() {
         let (upstream, interceptor) = both().await;
         let url = format!("{}/a%20b?name=x%2Fy&name=%C3%A9", interceptor.url());
-        let request = reqwest::Client::new().patch(url).header("authorization", "Bearer t").header("keep-alive", "5");
+        let request = reqwest::Client::new()
+            .patch(url)
+            .header("authorization", "Bearer t")
+            .header("keep-alive", "5");
         let answer = request.body("hello").send().await.unwrap();
-        assert_eq!((answer.status().as_u16(), answer.headers()["x-upstream"].as_bytes()), (201, &b"yes"[..]));
+        assert_eq!(
+            (
+                answer.status().as_u16(),
+                answer.headers()["x-upstream"].as_bytes()
+            ),
+            (201, &b"yes"[..])
+        );
         let host = upstream.url.trim_start_matches("http://");
-        let expected =
-            format!("PATCH /a%20b?name=x%2Fy&name=%C3%A9 host={host} authorization=Bearer t keep-alive=- body=hello");
+        let expected = format!(
+            "PATCH /a%20b?name=x%2Fy&name=%C3%A9 host={host} authorization=Bearer t keep-alive=- body=hello"
+        );
         assert_eq!(answer.text().await.unwrap(), expected);
         let recorded = interceptor.writes_since(0);
-        assert_eq!((recorded.len(), recorded[0].path.as_str(), recorded[0].status), (1, "/a%20b", Some(201)));
+        assert_eq!(
+            (
+                recorded.len(),
+                recorded[0].path.as_str(),
+                recorded[0].status
+            ),
+            (1, "/a%20b", Some(201))
+        );
         assert_eq!(recorded[0].query.as_deref(), Some("name=x%2Fy&name=%C3%A9"));
     }
 
@@ -727,36 +859,71 @@ mod tests {
         let (upstream, interceptor) = both().await;
         let mut answer = get(&interceptor, "/stream?watch=true").await.unwrap();
         for chunk in ["{\"type\":\"ADDED\"}\n", "{\"type\":\"DELETED\"}\n"] {
-            assert!(timeout(SHORT, answer.chunk()).await.is_err(), "nothing was sent yet");
+            assert!(
+                timeout(SHORT, answer.chunk()).await.is_err(),
+                "nothing was sent yet"
+            );
             upstream.chunks.send(chunk).unwrap();
-            assert_eq!(timeout(LONG, answer.chunk()).await.unwrap().unwrap().unwrap(), chunk);
+            assert_eq!(
+                timeout(LONG, answer.chunk())
+                    .await
+                    .unwrap()
+                    .unwrap()
+                    .unwrap(),
+                chunk
+            );
         }
         drop(interceptor);
-        assert!(timeout(LONG, answer.chunk()).await.unwrap().is_err(), "its connections close with it");
+        assert!(
+            timeout(LONG, answer.chunk()).await.unwrap().is_err(),
+            "its connections close with it"
+        );
     }
 
     #[tokio::test]
     async fn an_upload_passes_chunk_by_chunk() {
         let (upstream, interceptor) = both().await;
         let chunks = stream::iter(["one ", "two"]).map(Ok::<_, std::io::Error>);
-        let request = reqwest::Client::new().put(interceptor.url()).body(reqwest::Body::wrap_stream(chunks));
-        assert!(request.send().await.unwrap().text().await.unwrap().ends_with("body=one two"));
+        let request = reqwest::Client::new()
+            .put(interceptor.url())
+            .body(reqwest::Body::wrap_stream(chunks));
+        assert!(
+            request
+                .send()
+                .await
+                .unwrap()
+                .text()
+                .await
+                .unwrap()
+                .ends_with("body=one two")
+        );
         assert_eq!(upstream.seen(), 1);
     }
 
     #[tokio::test]
     async fn an_answer_in_place_of_the_upstream_is_given_as_often_as_asked() {
         let (upstream, interceptor) = both().await;
-        interceptor.inject(matching::path_contains("/a"), Fault::json(503, r#"{"error_code":"X"}"#), Some(1));
+        interceptor.inject(
+            matching::path_contains("/a"),
+            Fault::json(503, r#"{"error_code":"X"}"#),
+            Some(1),
+        );
         let answer = get(&interceptor, "/a").await.unwrap();
         assert_eq!(
-            (answer.status().as_u16(), answer.headers()["content-type"].as_bytes()),
+            (
+                answer.status().as_u16(),
+                answer.headers()["content-type"].as_bytes()
+            ),
             (503, &b"application/json"[..])
         );
         assert_eq!(upstream.seen(), 0);
         assert_eq!(get(&interceptor, "/a").await.unwrap().status(), 201);
         assert_eq!(
-            interceptor.since(0).iter().map(|request| request.status).collect::<Vec<_>>(),
+            interceptor
+                .since(0)
+                .iter()
+                .map(|request| request.status)
+                .collect::<Vec<_>>(),
             [Some(503), Some(201)]
         );
     }
@@ -767,9 +934,20 @@ mod tests {
         let html = interceptor.inject(matching::everything(), Fault::Html, None);
         let truncated = interceptor.inject(matching::everything(), Fault::TruncatedJson, None);
         let text = get(&interceptor, "/").await.unwrap().text().await.unwrap();
-        assert!(text.starts_with('{') && serde_json::from_str::<serde_json::Value>(&text).is_err(), "{text}");
+        assert!(
+            text.starts_with('{') && serde_json::from_str::<serde_json::Value>(&text).is_err(),
+            "{text}"
+        );
         interceptor.remove(truncated);
-        assert!(get(&interceptor, "/").await.unwrap().text().await.unwrap().contains("<html>"));
+        assert!(
+            get(&interceptor, "/")
+                .await
+                .unwrap()
+                .text()
+                .await
+                .unwrap()
+                .contains("<html>")
+        );
         assert_ne!(html, truncated);
         interceptor.clear();
         assert_eq!(get(&interceptor, "/").await.unwrap().status(), 201);
@@ -782,7 +960,12 @@ mod tests {
         let mut answer = get(&interceptor, "/").await.unwrap();
         let mut length = 0;
         while length < 5_000_000 {
-            length += timeout(LONG, answer.chunk()).await.unwrap().unwrap().unwrap().len();
+            length += timeout(LONG, answer.chunk())
+                .await
+                .unwrap()
+                .unwrap()
+                .unwrap()
+                .len();
         }
     }
 
@@ -792,7 +975,14 @@ mod tests {
         interceptor.inject(matching::everything(), Fault::SlowDrip, None);
         let mut answer = get(&interceptor, "/").await.unwrap();
         for expected in ["{", " ", " "] {
-            assert_eq!(timeout(LONG, answer.chunk()).await.unwrap().unwrap().unwrap(), expected);
+            assert_eq!(
+                timeout(LONG, answer.chunk())
+                    .await
+                    .unwrap()
+                    .unwrap()
+                    .unwrap(),
+                expected
+            );
         }
     }
 
@@ -809,16 +999,34 @@ mod tests {
     async fn a_connection_can_be_closed_without_an_answer() {
         let (upstream, interceptor) = both().await;
         interceptor.inject(matching::everything(), Fault::CloseConnection, None);
-        let mut socket = tokio::net::TcpStream::connect(interceptor.address).await.unwrap();
-        socket.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
-        assert_eq!(timeout(LONG, socket.read_to_end(&mut Vec::new())).await.unwrap().unwrap_or(0), 0);
+        let mut socket = tokio::net::TcpStream::connect(interceptor.address)
+            .await
+            .unwrap();
+        socket
+            .write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            .await
+            .unwrap();
+        assert_eq!(
+            timeout(LONG, socket.read_to_end(&mut Vec::new()))
+                .await
+                .unwrap()
+                .unwrap_or(0),
+            0
+        );
         assert_eq!((upstream.seen(), interceptor.since(0)[0].status), (0, None));
     }
 
     #[tokio::test]
     async fn a_dead_upstream_shows_as_a_closed_connection() {
-        let interceptor = Interceptor::start("http://127.0.0.1:1", None).await.unwrap();
-        assert!(timeout(LONG, get(&interceptor, "/")).await.unwrap().is_err());
+        let interceptor = Interceptor::start("http://127.0.0.1:1", None)
+            .await
+            .unwrap();
+        assert!(
+            timeout(LONG, get(&interceptor, "/"))
+                .await
+                .unwrap()
+                .is_err()
+        );
     }
 
     #[tokio::test]
@@ -841,7 +1049,14 @@ mod tests {
         tokio::select! { _ = &mut answer => panic!("it is paused"), () = pause.reached() => {} }
         assert!(timeout(SHORT, &mut answer).await.is_err());
         assert_eq!(upstream.seen(), 1);
-        assert_eq!(timeout(LONG, get(&interceptor, "/other")).await.unwrap().unwrap().status(), 201);
+        assert_eq!(
+            timeout(LONG, get(&interceptor, "/other"))
+                .await
+                .unwrap()
+                .unwrap()
+                .status(),
+            201
+        );
         drop(pause);
         assert_eq!(timeout(LONG, answer).await.unwrap().unwrap().status(), 201);
     }
@@ -875,7 +1090,16 @@ mod tests {
         }
         journal.answered(2, StatusCode::OK);
         journal.answered(7, StatusCode::OK);
-        assert_eq!((journal.requests.len(), journal.forgotten), (REMEMBERED_REQUESTS, 5));
-        assert_eq!((journal.requests[2].path.as_str(), journal.requests[2].status), ("7", Some(200)));
+        assert_eq!(
+            (journal.requests.len(), journal.forgotten),
+            (REMEMBERED_REQUESTS, 5)
+        );
+        assert_eq!(
+            (
+                journal.requests[2].path.as_str(),
+                journal.requests[2].status
+            ),
+            ("7", Some(200))
+        );
     }
 }

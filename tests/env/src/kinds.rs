@@ -16,14 +16,34 @@ pub struct Kind {
     pub plural: &'static str,
 }
 
-const fn kind(group: &'static str, version: &'static str, kind: &'static str, plural: &'static str) -> Kind {
-    Kind { group, version, kind, plural }
+const fn kind(
+    group: &'static str,
+    version: &'static str,
+    kind: &'static str,
+    plural: &'static str,
+) -> Kind {
+    Kind {
+        group,
+        version,
+        kind,
+        plural,
+    }
 }
 
 /// `ModelRegistry`
-pub const MODEL_REGISTRY: Kind = kind("pointsman.dev", "v1alpha1", "ModelRegistry", "modelregistries");
+pub const MODEL_REGISTRY: Kind = kind(
+    "pointsman.dev",
+    "v1alpha1",
+    "ModelRegistry",
+    "modelregistries",
+);
 /// `RegisteredModel`
-pub const REGISTERED_MODEL: Kind = kind("pointsman.dev", "v1alpha1", "RegisteredModel", "registeredmodels");
+pub const REGISTERED_MODEL: Kind = kind(
+    "pointsman.dev",
+    "v1alpha1",
+    "RegisteredModel",
+    "registeredmodels",
+);
 /// `AliasBinding`
 pub const ALIAS_BINDING: Kind = kind("pointsman.dev", "v1alpha1", "AliasBinding", "aliasbindings");
 /// `Deployment`
@@ -48,8 +68,11 @@ pub const LEASE: Kind = kind("coordination.k8s.io", "v1", "Lease", "leases");
 impl Kind {
     /// How kube addresses it.
     pub fn resource(&self) -> ApiResource {
-        let api_version =
-            if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) };
+        let api_version = if self.group.is_empty() {
+            self.version.to_owned()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        };
         ApiResource {
             group: self.group.to_owned(),
             version: self.version.to_owned(),

@@ -70,37 +70,108 @@ pub(crate) fn node(name: &str) -> Value {
 }
 
 fn pod_stages() -> Vec<Value> {
-    let ready = &status("Running", Readiness::Ready, State::Running, State::Completed);
-    let unready = &status("Running", Readiness::NotReady, State::Running, State::Completed);
-    let crashing = &status("Running", Readiness::NotReady, State::Crashing, State::Completed);
+    let ready = &status(
+        "Running",
+        Readiness::Ready,
+        State::Running,
+        State::Completed,
+    );
+    let unready = &status(
+        "Running",
+        Readiness::NotReady,
+        State::Running,
+        State::Completed,
+    );
+    let crashing = &status(
+        "Running",
+        Readiness::NotReady,
+        State::Crashing,
+        State::Completed,
+    );
     vec![
-        pod("ready", &["ready"], &[is_ready(false), not_ended()], 0, ready),
+        pod(
+            "ready",
+            &["ready"],
+            &[is_ready(false), not_ended()],
+            0,
+            ready,
+        ),
         pod(
             "job-complete",
             &["ready"],
             &[is_ready(true), of_job()],
             200,
-            &status("Succeeded", Readiness::NotReady, State::Completed, State::Completed),
+            &status(
+                "Succeeded",
+                Readiness::NotReady,
+                State::Completed,
+                State::Completed,
+            ),
         ),
         pod(
             "job-fail",
             &["fail"],
             &[not_ended()],
             200,
-            &status("Failed", Readiness::NotReady, State::Failed, State::Completed),
+            &status(
+                "Failed",
+                Readiness::NotReady,
+                State::Failed,
+                State::Completed,
+            ),
         ),
         pod("slow-start", &["slow"], &[pending()], 0, unready),
-        pod("slow-ready", &["slow"], &[is_ready(false), running()], 3000, ready),
+        pod(
+            "slow-ready",
+            &["slow"],
+            &[is_ready(false), running()],
+            3000,
+            ready,
+        ),
         pod("never-ready", &["never-ready"], &[pending()], 0, unready),
-        pod("ready-no-more", &["never-ready"], &[is_ready(true)], 0, unready),
-        pod("lose-readiness-first", &["lose-readiness"], &[pending()], 0, ready),
-        pod("lose-readiness-then", &["lose-readiness"], &[is_ready(true)], 3000, unready),
-        pod("crash", &["crash"], &[fewer_restarts("containerStatuses", 6), not_ended()], 300, crashing),
-        pod("flaky-crash", &["flaky"], &[fewer_restarts("containerStatuses", 2), not_ended()], 300, crashing),
+        pod(
+            "ready-no-more",
+            &["never-ready"],
+            &[is_ready(true)],
+            0,
+            unready,
+        ),
+        pod(
+            "lose-readiness-first",
+            &["lose-readiness"],
+            &[pending()],
+            0,
+            ready,
+        ),
+        pod(
+            "lose-readiness-then",
+            &["lose-readiness"],
+            &[is_ready(true)],
+            3000,
+            unready,
+        ),
+        pod(
+            "crash",
+            &["crash"],
+            &[fewer_restarts("containerStatuses", 6), not_ended()],
+            300,
+            crashing,
+        ),
+        pod(
+            "flaky-crash",
+            &["flaky"],
+            &[fewer_restarts("containerStatuses", 2), not_ended()],
+            300,
+            crashing,
+        ),
         pod(
             "flaky-ready",
             &["flaky"],
-            &[enough_restarts("containerStatuses", 2), is_ready(false), not_ended()],
+            &[
+                enough_restarts("containerStatuses", 2),
+                is_ready(false),
+                not_ended(),
+            ],
             300,
             ready,
         ),
@@ -109,14 +180,24 @@ fn pod_stages() -> Vec<Value> {
             &["image-pull"],
             &[pending(), not_waiting_for_image()],
             0,
-            &status("Pending", Readiness::NotReady, State::ImagePull, State::Completed),
+            &status(
+                "Pending",
+                Readiness::NotReady,
+                State::ImagePull,
+                State::Completed,
+            ),
         ),
         pod(
             "init-crash",
             &["init-crash"],
             &[pending(), fewer_restarts("initContainerStatuses", 6)],
             300,
-            &status("Pending", Readiness::NotReady, State::Initializing, State::Crashing),
+            &status(
+                "Pending",
+                Readiness::NotReady,
+                State::Initializing,
+                State::Crashing,
+            ),
         ),
     ]
 }
@@ -127,10 +208,22 @@ fn pod(name: &str, plays: &[&str], when: &[Value], delay_milliseconds: u32, stat
         json!({"key": play_of_pod(), "operator": "In", "values": plays}),
     ];
     expressions.extend_from_slice(when);
-    stage(&format!("pod-{name}"), "Pod", &expressions, delay_milliseconds, &json!({"statusTemplate": status}))
+    stage(
+        &format!("pod-{name}"),
+        "Pod",
+        &expressions,
+        delay_milliseconds,
+        &json!({"statusTemplate": status}),
+    )
 }
 
-fn stage(name: &str, kind: &str, expressions: &[Value], delay_milliseconds: u32, next: &Value) -> Value {
+fn stage(
+    name: &str,
+    kind: &str,
+    expressions: &[Value],
+    delay_milliseconds: u32,
+    next: &Value,
+) -> Value {
     json!({
         "apiVersion": "kwok.x-k8s.io/v1alpha1",
         "kind": "Stage",
@@ -212,7 +305,9 @@ impl State {
             Self::Crashing => {
                 r#"{waiting: {reason: CrashLoopBackOff, message: "back-off restarting failed container"}}"#
             }
-            Self::ImagePull => r#"{waiting: {reason: ImagePullBackOff, message: "Back-off pulling image"}}"#,
+            Self::ImagePull => {
+                r#"{waiting: {reason: ImagePullBackOff, message: "Back-off pulling image"}}"#
+            }
             Self::Initializing => "{waiting: {reason: PodInitializing}}",
         }
     }
@@ -246,13 +341,26 @@ fn status(phase: &str, readiness: Readiness, containers: State, init_containers:
         "{{ range .status.initContainerStatuses }}{{ $initRestarts = .restartCount }}{{ end }}\n",
         "conditions:\n",
     ));
-    for (kind, holds) in
-        [("PodScheduled", true), ("Initialized", initialized), ("ContainersReady", ready), ("Ready", ready)]
-    {
+    for (kind, holds) in [
+        ("PodScheduled", true),
+        ("Initialized", initialized),
+        ("ContainersReady", ready),
+        ("Ready", ready),
+    ] {
         let value = if holds { "True" } else { "False" };
-        writeln!(text, "- {{type: {kind}, status: \"{value}\", lastTransitionTime: {{{{ $now | Quote }}}}}}").unwrap();
+        writeln!(
+            text,
+            "- {{type: {kind}, status: \"{value}\", lastTransitionTime: {{{{ $now | Quote }}}}}}"
+        )
+        .unwrap();
     }
-    text.push_str(&container_statuses("containerStatuses", "containers", containers, "$restarts", ready));
+    text.push_str(&container_statuses(
+        "containerStatuses",
+        "containers",
+        containers,
+        "$restarts",
+        ready,
+    ));
     text.push_str(&container_statuses(
         "initContainerStatuses",
         "initContainers",
@@ -276,7 +384,13 @@ fn container_statuses(field: &str, of: &str, state: State, counted: &str, ready:
 
 fn node_stage() -> Value {
     let not_ready = is_ready(false);
-    stage("node-ready", "Node", &[not_ready], 0, &json!({"statusTemplate": NODE_STATUS}))
+    stage(
+        "node-ready",
+        "Node",
+        &[not_ready],
+        0,
+        &json!({"statusTemplate": NODE_STATUS}),
+    )
 }
 
 const NODE_STATUS: &str = r#"{{ $now := Now }}{{ $since := or .metadata.creationTimestamp $now }}

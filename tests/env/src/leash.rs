@@ -24,8 +24,10 @@ pub fn leash_if_asked() {
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next().is_some_and(|first| first == MARKER) {
         let order = Order::read(arguments).expect("a leash is only started by this crate");
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime for the leash");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime for the leash");
         std::process::exit(runtime.block_on(hold(order)));
     }
     let _ = READY.set(());
@@ -79,7 +81,11 @@ async fn hold(order: Order) -> i32 {
 fn start(order: &Order) -> std::io::Result<Child> {
     let child = Command::new(&order.program)
         .args(&order.arguments)
-        .stdin(if order.relay { Stdio::piped() } else { Stdio::null() })
+        .stdin(if order.relay {
+            Stdio::piped()
+        } else {
+            Stdio::null()
+        })
         .process_group(0)
         .spawn()?;
     if let Some(pid) = child.id() {
@@ -91,8 +97,15 @@ fn start(order: &Order) -> std::io::Result<Child> {
 /// A message when we are gone (our end of the pipe closed) or somebody ends the leash itself.
 fn end_requested(relay_to: Option<ChildStdin>) -> mpsc::Receiver<()> {
     let (sender, receiver) = mpsc::channel(4);
-    for kind in [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()] {
-        let (sender, mut stream) = (sender.clone(), signal(kind).expect("signals can be listened to"));
+    for kind in [
+        SignalKind::terminate(),
+        SignalKind::interrupt(),
+        SignalKind::hangup(),
+    ] {
+        let (sender, mut stream) = (
+            sender.clone(),
+            signal(kind).expect("signals can be listened to"),
+        );
         tokio::spawn(async move {
             stream.recv().await;
             let _ = sender.send(()).await;
@@ -139,7 +152,8 @@ fn signal_group(group: Option<u32>, signal: Signal) {
 /// Makes orphans of our descendants our own children, so that none can escape by losing its parent.
 #[cfg(target_os = "linux")]
 fn adopt_orphans() {
-    rustix::process::set_child_subreaper(Some(rustix::process::getpid())).expect("Linux has sub-reapers since 3.4");
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+        .expect("Linux has sub-reapers since 3.4");
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -174,7 +188,12 @@ pub fn descendants(root: u32) -> Vec<u32> {
     let mut found = vec![root];
     let mut next = 0;
     while let Some(parent) = found.get(next).copied() {
-        found.extend(parents.iter().filter(|(_, of)| *of == parent).map(|(pid, _)| *pid));
+        found.extend(
+            parents
+                .iter()
+                .filter(|(_, of)| *of == parent)
+                .map(|(pid, _)| *pid),
+        );
         next += 1;
     }
     found.split_off(1)
@@ -184,11 +203,19 @@ fn parent_of(pid: &str) -> Option<(u32, u32)> {
     let number = pid.parse().ok()?;
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name in parentheses may hold anything, so the fields are counted from its last one.
-    let parent = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?;
+    let parent = stat
+        .rsplit_once(')')?
+        .1
+        .split_whitespace()
+        .nth(1)?
+        .parse()
+        .ok()?;
     Some((number, parent))
 }
 
 fn code(status: ExitStatus) -> i32 {
     use std::os::unix::process::ExitStatusExt;
-    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
+    status
+        .code()
+        .unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
 }

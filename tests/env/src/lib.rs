@@ -2,7 +2,11 @@
 //! Absent: anything that the operator itself needs; it depends on nothing here.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // Only tests and the demo run this: a panic that says why is their way to fail.
-#![allow(clippy::missing_panics_doc, clippy::missing_errors_doc, clippy::must_use_candidate)] // For the same reason nearly every function can fail, and each message says why.
+#![allow(
+    clippy::missing_panics_doc,
+    clippy::missing_errors_doc,
+    clippy::must_use_candidate
+)] // For the same reason nearly every function can fail, and each message says why.
 #![allow(clippy::doc_markdown)] // MLflow and SQLite are names of products, not of code.
 
 pub mod azurite;

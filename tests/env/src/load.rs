@@ -84,11 +84,20 @@ struct Shared {
 
 impl Load {
     /// Begins to send to the Service as soon as it has a ready endpoint.
-    pub async fn start(client: kube::Client, namespace: &str, service: &str, options: LoadOptions) -> Result<Self> {
+    pub async fn start(
+        client: kube::Client,
+        namespace: &str,
+        service: &str,
+        options: LoadOptions,
+    ) -> Result<Self> {
         let (told, mut endpoints) = watch::channel(Vec::new());
         let slices = Api::namespaced(client, namespace);
         let following = tokio::spawn(follow(slices, service.to_owned(), told));
-        let first = tokio::time::timeout(options.at_longest, endpoints.wait_for(|ready| !ready.is_empty())).await;
+        let first = tokio::time::timeout(
+            options.at_longest,
+            endpoints.wait_for(|ready| !ready.is_empty()),
+        )
+        .await;
         let what = format!("waiting for a ready endpoint of {service}");
         first.context(&what)?.map(drop).context(what)?;
         let shared = Arc::new(Shared {
@@ -98,21 +107,33 @@ impl Load {
             asked_to_end: AtomicBool::new(false),
             tally: Mutex::default(),
         });
-        let clients = (0..CLIENTS).map(|_| tokio::spawn(send_until_the_end(Arc::clone(&shared)))).collect();
-        Ok(Self { shared, started: Instant::now(), clients, following })
+        let clients = (0..CLIENTS)
+            .map(|_| tokio::spawn(send_until_the_end(Arc::clone(&shared))))
+            .collect();
+        Ok(Self {
+            shared,
+            started: Instant::now(),
+            clients,
+            following,
+        })
     }
 
     /// What came of it up to now.
     pub fn so_far(&self) -> Tally {
         let seconds = self.started.elapsed().as_secs_f64();
-        Tally { seconds, ..self.shared.tally.lock().unwrap().clone() }
+        Tally {
+            seconds,
+            ..self.shared.tally.lock().unwrap().clone()
+        }
     }
 
     /// Ends it as soon as enough was sent, and says what came of it.
     pub async fn end(mut self) -> Result<Tally> {
         self.shared.asked_to_end.store(true, Ordering::Relaxed);
         for client in std::mem::take(&mut self.clients) {
-            client.await.map_err(|error| Error::new("sending requests", error))?;
+            client
+                .await
+                .map_err(|error| Error::new("sending requests", error))?;
         }
         Ok(self.so_far())
     }
@@ -157,7 +178,8 @@ impl Shared {
 async fn send_until_the_end(shared: Arc<Shared>) {
     let started = Instant::now();
     let clients = u32::try_from(CLIENTS).unwrap_or(u32::MAX);
-    let mut pace = tokio::time::interval(Duration::from_secs(1) * clients / shared.options.per_second);
+    let mut pace =
+        tokio::time::interval(Duration::from_secs(1) * clients / shared.options.per_second);
     // What could not be sent in time is not made up for: a burst is no client's way.
     pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while !shared.is_over(started) {
@@ -172,12 +194,20 @@ async fn send_until_the_end(shared: Arc<Shared>) {
 
 async fn ask(endpoint: SocketAddr, timeout: Duration) -> Result<String> {
     let what = format!("asking {endpoint}");
-    let answer = tokio::time::timeout(timeout, exchange(endpoint)).await.context(&what)?.context(&what)?;
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| Error::new(&what, "the answer has no end"))?;
+    let answer = tokio::time::timeout(timeout, exchange(endpoint))
+        .await
+        .context(&what)?
+        .context(&what)?;
+    let (head, body) = answer
+        .split_once("\r\n\r\n")
+        .ok_or_else(|| Error::new(&what, "the answer has no end"))?;
     if head.starts_with("HTTP/1.1 200 ") {
         return Ok(body.trim().to_owned());
     }
-    Err(Error::new(what, head.lines().next().unwrap_or("an empty answer")))
+    Err(Error::new(
+        what,
+        head.lines().next().unwrap_or("an empty answer"),
+    ))
 }
 
 async fn exchange(endpoint: SocketAddr) -> std::io::Result<String> {
@@ -216,14 +246,26 @@ fn name(slice: &EndpointSlice) -> String {
 }
 
 fn ready(slice: &EndpointSlice) -> Vec<SocketAddr> {
-    let port = slice.ports.iter().flatten().find_map(|port| u16::try_from(port.port?).ok());
-    let is_ready = |ready: Option<bool>| ready.unwrap_or(true);
-    let ready = slice
-        .endpoints
+    let port = slice
+        .ports
         .iter()
-        .filter(|endpoint| is_ready(endpoint.conditions.as_ref().and_then(|conditions| conditions.ready)));
-    let addresses = ready.flat_map(|endpoint| &endpoint.addresses).filter_map(|text| text.parse::<IpAddr>().ok());
-    addresses.filter_map(|address| Some(SocketAddr::new(address, port?))).collect()
+        .flatten()
+        .find_map(|port| u16::try_from(port.port?).ok());
+    let is_ready = |ready: Option<bool>| ready.unwrap_or(true);
+    let ready = slice.endpoints.iter().filter(|endpoint| {
+        is_ready(
+            endpoint
+                .conditions
+                .as_ref()
+                .and_then(|conditions| conditions.ready),
+        )
+    });
+    let addresses = ready
+        .flat_map(|endpoint| &endpoint.addresses)
+        .filter_map(|text| text.parse::<IpAddr>().ok());
+    addresses
+        .filter_map(|address| Some(SocketAddr::new(address, port?)))
+        .collect()
 }
 
 #[cfg(test)]
@@ -244,7 +286,9 @@ mod tests {
             ],
         }))
         .unwrap();
-        let expected: Vec<SocketAddr> = ["10.0.0.1:8080", "10.0.0.3:8080"].map(|text| text.parse().unwrap()).into();
+        let expected: Vec<SocketAddr> = ["10.0.0.1:8080", "10.0.0.3:8080"]
+            .map(|text| text.parse().unwrap())
+            .into();
         assert_eq!(ready(&slice), expected);
     }
 
@@ -266,7 +310,14 @@ mod tests {
         let well = one_answer("HTTP/1.1 200 OK\r\n\r\n7\n").await;
         assert_eq!(ask(well).await.unwrap(), "7");
         assert!(ask(well).await.is_err(), "nobody listens any more");
-        assert!(ask(one_answer("HTTP/1.1 503 Service Unavailable\r\n\r\n").await).await.is_err());
-        assert!(ask(one_answer("").await).await.is_err(), "the connection ended without an answer");
+        assert!(
+            ask(one_answer("HTTP/1.1 503 Service Unavailable\r\n\r\n").await)
+                .await
+                .is_err()
+        );
+        assert!(
+            ask(one_answer("").await).await.is_err(),
+            "the connection ended without an answer"
+        );
     }
 }

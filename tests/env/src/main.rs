@@ -72,7 +72,10 @@ fn main() -> ExitCode {
     pointsman_env::leash_if_asked();
     let done = match Arguments::parse().command {
         Subcommands::Setup => within_runtime(setup()),
-        Subcommands::Up { mlflow, without_mlflow } => within_runtime(up((!without_mlflow).then(|| version(mlflow)))),
+        Subcommands::Up {
+            mlflow,
+            without_mlflow,
+        } => within_runtime(up((!without_mlflow).then(|| version(mlflow)))),
         Subcommands::Demo { context } => within_runtime(demo::demo(context)),
         Subcommands::WithMlflow { command } => return beside_mlflow(&command),
         Subcommands::Tool { name, arguments } => return tool(&name, &arguments),
@@ -89,12 +92,17 @@ fn fail(error: &Error) -> ExitCode {
 }
 
 fn within_runtime(future: impl Future<Output = Result<()>>) -> Result<()> {
-    let runtime = tokio::runtime::Runtime::new().map_err(|error| Error::new("starting the runtime", error))?;
+    let runtime = tokio::runtime::Runtime::new()
+        .map_err(|error| Error::new("starting the runtime", error))?;
     runtime.block_on(future)
 }
 
 fn version(major: u8) -> MlflowVersion {
-    if major == 2 { MlflowVersion::Two } else { MlflowVersion::Three }
+    if major == 2 {
+        MlflowVersion::Two
+    } else {
+        MlflowVersion::Three
+    }
 }
 
 async fn setup() -> Result<()> {
@@ -110,7 +118,10 @@ async fn setup() -> Result<()> {
     for version in [MlflowVersion::Three, MlflowVersion::Two] {
         python::environment(version).await?;
     }
-    eprintln!("the test environment is complete in {}", cache.root().display());
+    eprintln!(
+        "the test environment is complete in {}",
+        cache.root().display()
+    );
     Ok(())
 }
 
@@ -125,13 +136,20 @@ async fn up(mlflow: Option<MlflowVersion>) -> Result<()> {
         None => None,
     };
     println!("\nThe control plane is up, with Pointsman's kinds installed. In another terminal:\n");
-    println!("  export KUBECONFIG={}", control_plane.admin_kubeconfig().display());
+    println!(
+        "  export KUBECONFIG={}",
+        control_plane.admin_kubeconfig().display()
+    );
     println!("  {} get nodes", tools.kubectl.display());
     if let Some(server) = &server {
         println!("  export MLFLOW_TRACKING_URI={}", server.url());
     }
-    println!("  cargo run -- run --health-address 127.0.0.1:8080\n\nCtrl-C stops all of it and removes its data.");
-    tokio::signal::ctrl_c().await.map_err(|error| Error::new("waiting for Ctrl-C", error))
+    println!(
+        "  cargo run -- run --health-address 127.0.0.1:8080\n\nCtrl-C stops all of it and removes its data."
+    );
+    tokio::signal::ctrl_c()
+        .await
+        .map_err(|error| Error::new("waiting for Ctrl-C", error))
 }
 
 async fn start_mlflow(version: MlflowVersion) -> Result<Mlflow> {
@@ -168,13 +186,19 @@ fn path_of(name: &str) -> Result<PathBuf> {
         "kube-apiserver" => Ok(tools.kube_apiserver),
         "kube-controller-manager" => Ok(tools.kube_controller_manager),
         "kube-scheduler" => Ok(tools.kube_scheduler),
-        _ => Err(Error::new(format_args!("looking for {name}"), "there is no such tool")
-            .remedy("see pointsman-env tool --help")),
+        _ => Err(
+            Error::new(format_args!("looking for {name}"), "there is no such tool")
+                .remedy("see pointsman-env tool --help"),
+        ),
     }
 }
 
 fn run(path: &PathBuf, arguments: &[String]) -> Result<ExitCode> {
     let status = Command::new(path).args(arguments).status();
-    let status = status.map_err(|error| Error::new(format_args!("starting {}", path.display()), error))?;
-    Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
+    let status =
+        status.map_err(|error| Error::new(format_args!("starting {}", path.display()), error))?;
+    Ok(status
+        .code()
+        .and_then(|code| u8::try_from(code).ok())
+        .map_or(ExitCode::FAILURE, ExitCode::from))
 }

@@ -20,25 +20,44 @@ const CLUSTER_SCOPED: [&str; 8] = [
 
 /// The objects of a text with any number of YAML documents.
 pub fn parse(text: &str) -> Result<Vec<Value>> {
-    let documents: Vec<Value> =
-        serde_saphyr::from_multiple(text).map_err(|error| Error::new("reading a manifest", error))?;
+    let documents: Vec<Value> = serde_saphyr::from_multiple(text)
+        .map_err(|error| Error::new("reading a manifest", error))?;
     Ok(documents.into_iter().filter(Value::is_object).collect())
 }
 
 /// Server-side apply of one object, into `namespace` unless it names its own.
-pub async fn apply(client: &kube::Client, namespace: &str, manager: &str, object: &Value) -> Result<Value> {
-    let what = format!("applying {} {}", text(object, "/kind"), text(object, "/metadata/name"));
+pub async fn apply(
+    client: &kube::Client,
+    namespace: &str,
+    manager: &str,
+    object: &Value,
+) -> Result<Value> {
+    let what = format!(
+        "applying {} {}",
+        text(object, "/kind"),
+        text(object, "/metadata/name")
+    );
     let api = api_of(client, namespace, object).map_err(|cause| Error::new(&what, cause))?;
     let applied = api
-        .patch(text(object, "/metadata/name"), &PatchParams::apply(manager).force(), &Patch::Apply(object))
+        .patch(
+            text(object, "/metadata/name"),
+            &PatchParams::apply(manager).force(),
+            &Patch::Apply(object),
+        )
         .await
         .context(&what)?;
     serde_json::to_value(applied).context(what)
 }
 
-fn api_of(client: &kube::Client, namespace: &str, object: &Value) -> Result<Api<DynamicObject>, String> {
+fn api_of(
+    client: &kube::Client,
+    namespace: &str,
+    object: &Value,
+) -> Result<Api<DynamicObject>, String> {
     let kind = text(object, "/kind");
-    let (group, version) = text(object, "/apiVersion").split_once('/').unwrap_or(("", text(object, "/apiVersion")));
+    let (group, version) = text(object, "/apiVersion")
+        .split_once('/')
+        .unwrap_or(("", text(object, "/apiVersion")));
     if kind.is_empty() || version.is_empty() {
         return Err("it has no kind or no apiVersion".to_owned());
     }
@@ -46,19 +65,31 @@ fn api_of(client: &kube::Client, namespace: &str, object: &Value) -> Result<Api<
     if CLUSTER_SCOPED.contains(&kind) {
         return Ok(Api::all_with(client.clone(), &resource));
     }
-    let own = object.pointer("/metadata/namespace").and_then(Value::as_str);
-    Ok(Api::namespaced_with(client.clone(), own.unwrap_or(namespace), &resource))
+    let own = object
+        .pointer("/metadata/namespace")
+        .and_then(Value::as_str);
+    Ok(Api::namespaced_with(
+        client.clone(),
+        own.unwrap_or(namespace),
+        &resource,
+    ))
 }
 
 /// The text at a JSON pointer, or nothing.
 pub fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
-    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+    object
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
 }
 
 /// The object as YAML without what only machines read.
 pub fn readable(object: &Value) -> String {
     let mut object = object.clone();
-    if let Some(metadata) = object.pointer_mut("/metadata").and_then(Value::as_object_mut) {
+    if let Some(metadata) = object
+        .pointer_mut("/metadata")
+        .and_then(Value::as_object_mut)
+    {
         metadata.remove("managedFields");
     }
     serde_saphyr::to_string(&object).unwrap_or_else(|_| object.to_string())

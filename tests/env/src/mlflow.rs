@@ -73,11 +73,22 @@ impl Mlflow {
         let python = python::environment(version).await?;
         let folder = RunFolder::create(version.name())?;
         let database = folder.path().join("mlflow.db");
-        fs::copy(python::database(version).await?, &database).context("copying the empty database")?;
+        fs::copy(python::database(version).await?, &database)
+            .context("copying the empty database")?;
         let port = options.port.map_or_else(free_port, Ok)?;
         let program = program(version, &python, &options, port, folder.path())?;
-        let scheme = if options.certificate.is_some() { "https" } else { "http" };
-        let mut server = Self { child: None, program, port, scheme, folder };
+        let scheme = if options.certificate.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        let mut server = Self {
+            child: None,
+            program,
+            port,
+            scheme,
+            folder,
+        };
         server.start_again().await?;
         Ok(server)
     }
@@ -98,7 +109,10 @@ impl Mlflow {
     pub async fn stop(&mut self) {
         if let Some(mut child) = self.child.take() {
             let ending = tokio::task::spawn_blocking(move || child.terminate().map(drop));
-            ending.await.expect("ending a server does not panic").expect("a server ends when it is killed");
+            ending
+                .await
+                .expect("ending a server does not panic")
+                .expect("a server ends when it is killed");
         }
     }
 
@@ -148,12 +162,15 @@ impl Mlflow {
     /// When it is not running.
     pub fn processor_time(&self) -> Result<Duration> {
         let pid = self.running()?.pid();
-        let pid = pid.ok_or_else(|| Error::new("looking for the MLflow server", "it has not started"))?;
+        let pid =
+            pid.ok_or_else(|| Error::new("looking for the MLflow server", "it has not started"))?;
         Ok(usage::processor_time_with_descendants(pid))
     }
 
     fn running(&self) -> Result<&Child> {
-        self.child.as_ref().ok_or_else(|| Error::new("looking for the MLflow server", "it is stopped"))
+        self.child
+            .as_ref()
+            .ok_or_else(|| Error::new("looking for the MLflow server", "it is stopped"))
     }
 
     async fn wait_until_healthy(&mut self) -> Result<()> {
@@ -162,12 +179,20 @@ impl Mlflow {
         let deadline = Instant::now() + START_LIMIT;
         while Instant::now() < deadline {
             self.child.as_mut().map_or(Ok(()), Child::still_running)?;
-            if client.get(&health).send().await.is_ok_and(|answer| answer.status().is_success()) {
+            if client
+                .get(&health)
+                .send()
+                .await
+                .is_ok_and(|answer| answer.status().is_success())
+            {
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        let cause = format!("{health} did not answer 200 within {START_LIMIT:?}\n{}", self.log_tail(40));
+        let cause = format!(
+            "{health} did not answer 200 within {START_LIMIT:?}\n{}",
+            self.log_tail(40)
+        );
         Err(Error::new("starting MLflow", cause)
             .remedy("read its log above; a slow machine may need fewer tests at a time"))
     }
@@ -176,9 +201,15 @@ impl Mlflow {
 fn plain_client() -> Result<reqwest::Client> {
     // An error only says that another part of this process installed a provider before.
     let _already_installed = rustls::crypto::ring::default_provider().install_default();
-    let builder = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).timeout(Duration::from_secs(5));
+    let builder = reqwest::Client::builder()
+        .no_proxy()
+        .pool_max_idle_per_host(0)
+        .timeout(Duration::from_secs(5));
     // It only asks whether the server is up; whom to trust is for those to say who use it.
-    builder.tls_danger_accept_invalid_certs(true).build().context("making an HTTP client")
+    builder
+        .tls_danger_accept_invalid_certs(true)
+        .build()
+        .context("making an HTTP client")
 }
 
 fn program(
@@ -191,9 +222,25 @@ fn program(
     let mut program = Program::new("mlflow", python)
         .in_its_folder()
         .args(["-m", "mlflow", "server", "--host", "127.0.0.1"])
-        .args(["--port", &port.to_string(), "--workers", &options.workers.to_string()])
-        .args(["--backend-store-uri", &sqlite(options.database.as_deref().unwrap_or(&folder.join("mlflow.db")))])
-        .args(["--artifacts-destination", &folder.join("artifacts").display().to_string()])
+        .args([
+            "--port",
+            &port.to_string(),
+            "--workers",
+            &options.workers.to_string(),
+        ])
+        .args([
+            "--backend-store-uri",
+            &sqlite(
+                options
+                    .database
+                    .as_deref()
+                    .unwrap_or(&folder.join("mlflow.db")),
+            ),
+        ])
+        .args([
+            "--artifacts-destination",
+            &folder.join("artifacts").display().to_string(),
+        ])
         .env("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
         .env("MLFLOW_DISABLE_TELEMETRY", "true")
         .env("PYTHONNOUSERSITE", "1")
@@ -210,12 +257,17 @@ fn program(
     }
     if let Some((certificate, key)) = &options.certificate {
         let (certificate, key) = (certificate.display(), key.display());
-        program = program.args(["--uvicorn-opts", &format!("--ssl-certfile {certificate} --ssl-keyfile {key}")]);
+        program = program.args([
+            "--uvicorn-opts",
+            &format!("--ssl-certfile {certificate} --ssl-keyfile {key}"),
+        ]);
     }
     if options.workspaces && version == MlflowVersion::Three {
         program = program.args(["--enable-workspaces"]);
     }
-    Ok(program.args(&options.extra_args).envs(options.extra_env.iter().cloned()))
+    Ok(program
+        .args(&options.extra_args)
+        .envs(options.extra_env.iter().cloned()))
 }
 
 fn sqlite(file: &Path) -> String {

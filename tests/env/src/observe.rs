@@ -35,14 +35,23 @@ pub(crate) async fn until(
     timeout: Duration,
     holds: impl Fn(&Seen) -> bool,
 ) -> Observed {
-    let mut observed = Observed { held: false, seen: Seen::new(), trouble: None };
+    let mut observed = Observed {
+        held: false,
+        seen: Seen::new(),
+        trouble: None,
+    };
     let following = follow(api, which, &mut observed, holds);
     // What was seen stays in `observed` when the time is over.
     let _ = tokio::time::timeout(timeout, following).await;
     observed
 }
 
-async fn follow(api: Api<DynamicObject>, which: &Which<'_>, observed: &mut Observed, holds: impl Fn(&Seen) -> bool) {
+async fn follow(
+    api: Api<DynamicObject>,
+    which: &Which<'_>,
+    observed: &mut Observed,
+    holds: impl Fn(&Seen) -> bool,
+) {
     let mut stream = watcher(api, configuration(which)).boxed();
     let mut listed = false;
     let mut listing = Seen::new();
@@ -77,7 +86,10 @@ fn configuration(which: &Which<'_>) -> watcher::Config {
 }
 
 fn insert(seen: &mut Seen, object: &DynamicObject) -> Option<Value> {
-    seen.insert(name(object), serde_json::to_value(object).unwrap_or_default())
+    seen.insert(
+        name(object),
+        serde_json::to_value(object).unwrap_or_default(),
+    )
 }
 
 fn name(object: &DynamicObject) -> String {

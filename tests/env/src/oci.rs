@@ -35,9 +35,19 @@ impl OciRegistry {
         let program = program.await.context("building the OCI registry")??;
         let folder = RunFolder::create("oci")?;
         let port = free_port()?;
-        let child = Program::new("oci-registry", program).args(["-port", &port.to_string()]).start(folder.path())?;
-        let http = reqwest::Client::builder().no_proxy().build().context("making an HTTP client")?;
-        let mut server = Self { child, port, http, _folder: folder };
+        let child = Program::new("oci-registry", program)
+            .args(["-port", &port.to_string()])
+            .start(folder.path())?;
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .build()
+            .context("making an HTTP client")?;
+        let mut server = Self {
+            child,
+            port,
+            http,
+            _folder: folder,
+        };
         server.child.until_it_listens(port, START_LIMIT).await?;
         Ok(server)
     }
@@ -53,7 +63,8 @@ impl OciRegistry {
         let (configuration, layer) = (b"{}".as_slice(), content.as_bytes());
         for blob in [configuration, layer] {
             let path = format!("{repository}/blobs/uploads/?digest={}", digest(blob));
-            self.send(self.http.post(self.path(&path)).body(blob.to_vec())).await?;
+            self.send(self.http.post(self.path(&path)).body(blob.to_vec()))
+                .await?;
         }
         let part = |kind: &str, blob: &[u8]| json!({"mediaType": kind, "digest": digest(blob), "size": blob.len()});
         let manifest = json!({
@@ -63,7 +74,10 @@ impl OciRegistry {
             "layers": [part(LAYER, layer)],
         });
         let manifest = manifest.to_string();
-        let put = self.http.put(self.path(&format!("{repository}/manifests/{tag}"))).header("content-type", MANIFEST);
+        let put = self
+            .http
+            .put(self.path(&format!("{repository}/manifests/{tag}")))
+            .header("content-type", MANIFEST);
         let digest = digest(manifest.as_bytes());
         self.send(put.body(manifest)).await.map(|()| digest)
     }
@@ -74,13 +88,24 @@ impl OciRegistry {
 
     async fn send(&self, request: reqwest::RequestBuilder) -> Result<()> {
         let what = "pushing to the OCI registry";
-        request.send().await.context(what)?.error_for_status().context(what).map(|_| ())
+        request
+            .send()
+            .await
+            .context(what)?
+            .error_for_status()
+            .context(what)
+            .map(|_| ())
     }
 }
 
 fn digest(content: &[u8]) -> String {
     let hexadecimal = |digest: String, byte: &u8| format!("{digest}{byte:02x}");
-    format!("sha256:{}", Sha256::digest(content).iter().fold(String::new(), hexadecimal))
+    format!(
+        "sha256:{}",
+        Sha256::digest(content)
+            .iter()
+            .fold(String::new(), hexadecimal)
+    )
 }
 
 #[cfg(test)]
@@ -89,6 +114,9 @@ mod tests {
 
     #[test]
     fn content_is_named_by_its_digest() {
-        assert_eq!(digest(b"{}"), "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a");
+        assert_eq!(
+            digest(b"{}"),
+            "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
+        );
     }
 }

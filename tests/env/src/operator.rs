@@ -86,14 +86,22 @@ pub struct Operator {
 
 impl Operator {
     /// Installs everything of the chart but the Deployment, starts the binary in its place and waits until it says that it is ready.
-    pub async fn start(control_plane: &ControlPlane, tools: &Tools, options: &OperatorOptions) -> Result<Self> {
+    pub async fn start(
+        control_plane: &ControlPlane,
+        tools: &Tools,
+        options: &OperatorOptions,
+    ) -> Result<Self> {
         let mut operator = Self::start_unready(control_plane, tools, options).await?;
         operator.await_ready().await?;
         Ok(operator)
     }
 
     /// The same without waiting: for an operator that cannot become ready yet.
-    pub async fn start_unready(control_plane: &ControlPlane, tools: &Tools, options: &OperatorOptions) -> Result<Self> {
+    pub async fn start_unready(
+        control_plane: &ControlPlane,
+        tools: &Tools,
+        options: &OperatorOptions,
+    ) -> Result<Self> {
         let chart = install(control_plane, tools, options).await?;
         let kubeconfig = kubeconfig(control_plane, &chart, options).await?;
         Self::in_place_of(&chart, kubeconfig, control_plane.folder(), options)
@@ -108,22 +116,32 @@ impl Operator {
     ) -> Result<Self> {
         let container = Container::of(chart.the_only("Deployment")?, options)?;
         let (health, webhook) = (container.health.clone(), container.webhook.clone());
-        let program = Program::new(&format!("{}-{}", options.release, options.replica), &options.binary)
-            .args(container.arguments)
-            .args(&options.extra_args)
-            .only_this_environment()
-            .envs(container.environment)
-            .env("KUBECONFIG", kubeconfig)
-            .env("RUST_BACKTRACE", "1")
-            .envs(options.extra_env.clone())
-            .grace(PATIENCE);
+        let program = Program::new(
+            &format!("{}-{}", options.release, options.replica),
+            &options.binary,
+        )
+        .args(container.arguments)
+        .args(&options.extra_args)
+        .only_this_environment()
+        .envs(container.environment)
+        .env("KUBECONFIG", kubeconfig)
+        .env("RUST_BACKTRACE", "1")
+        .envs(options.extra_env.clone())
+        .grace(PATIENCE);
         let folder = folder.to_owned();
         let http = reqwest::Client::builder()
             .no_proxy()
             .timeout(Duration::from_secs(5))
             .build()
             .context("making an HTTP client")?;
-        Ok(Self { child: program.start(&folder)?, program, folder, health, webhook, http })
+        Ok(Self {
+            child: program.start(&folder)?,
+            program,
+            folder,
+            health,
+            webhook,
+            http,
+        })
     }
 
     /// Waits until `/readyz` answers 200.
@@ -198,8 +216,18 @@ impl Operator {
     /// What `/metrics` answers.
     pub async fn metrics(&self) -> Result<String> {
         let what = "reading the operator's /metrics";
-        let answer = self.http.get(format!("http://{}/metrics", self.health)).send().await.context(what)?;
-        answer.error_for_status().context(what)?.text().await.context(what)
+        let answer = self
+            .http
+            .get(format!("http://{}/metrics", self.health))
+            .send()
+            .await
+            .context(what)?;
+        answer
+            .error_for_status()
+            .context(what)?
+            .text()
+            .await
+            .context(what)
     }
 
     /// Where `/healthz`, `/readyz` and `/metrics` are.
@@ -229,7 +257,9 @@ impl Operator {
 
     /// Its process id.
     pub fn pid(&self) -> Result<u32> {
-        self.child.pid().ok_or_else(|| Error::new("looking for the operator's process", "it has not started"))
+        self.child
+            .pid()
+            .ok_or_else(|| Error::new("looking for the operator's process", "it has not started"))
     }
 
     /// How much processor time it has used since its start, in steps of 10 ms.
@@ -245,10 +275,25 @@ impl Operator {
 
 /// Applies the chart's definitions of kinds and waits until the API server serves them.
 pub async fn install_definitions(control_plane: &ControlPlane, tools: &Tools) -> Result<()> {
-    let chart = RenderedChart::render(tools, "definitions", "default", &json!({"crds": {"enabled": true}})).await?;
+    let chart = RenderedChart::render(
+        tools,
+        "definitions",
+        "default",
+        &json!({"crds": {"enabled": true}}),
+    )
+    .await?;
     let client = control_plane.admin_client();
-    define(&client, &chart.of_kind("CustomResourceDefinition").cloned().collect::<Vec<_>>()).await?;
-    let kinds = chart.of_kind("CustomResourceDefinition").map(|definition| text(definition, "/spec/names/kind"));
+    define(
+        &client,
+        &chart
+            .of_kind("CustomResourceDefinition")
+            .cloned()
+            .collect::<Vec<_>>(),
+    )
+    .await?;
+    let kinds = chart
+        .of_kind("CustomResourceDefinition")
+        .map(|definition| text(definition, "/spec/names/kind"));
     wait_until_explained(&client, &kinds.collect::<Vec<_>>()).await
 }
 
@@ -262,7 +307,9 @@ pub async fn define(client: &Client, definitions: &[Value]) -> Result<()> {
         let name = text(definition, "/metadata/name");
         let established = await_condition(api.clone(), name, conditions::is_crd_established());
         let in_time = tokio::time::timeout(PATIENCE, established).await;
-        in_time.context(format_args!("waiting for {name} to be served"))?.context(format_args!("watching {name}"))?;
+        in_time
+            .context(format_args!("waiting for {name} to be served"))?
+            .context(format_args!("watching {name}"))?;
     }
     Ok(())
 }
@@ -271,21 +318,42 @@ pub async fn define(client: &Client, definitions: &[Value]) -> Result<()> {
 async fn wait_until_explained(client: &Client, kinds: &[&str]) -> Result<()> {
     let started = Instant::now();
     while started.elapsed() < PATIENCE {
-        let request = hyper::Request::get("/openapi/v3/apis/pointsman.dev/v1alpha1").body(Vec::new());
-        let document = client.request_text(request.context("asking for the OpenAPI document")?).await;
-        if document.is_ok_and(|document| kinds.iter().all(|kind| document.contains(&format!("\"kind\":\"{kind}\"")))) {
+        let request =
+            hyper::Request::get("/openapi/v3/apis/pointsman.dev/v1alpha1").body(Vec::new());
+        let document = client
+            .request_text(request.context("asking for the OpenAPI document")?)
+            .await;
+        if document.is_ok_and(|document| {
+            kinds
+                .iter()
+                .all(|kind| document.contains(&format!("\"kind\":\"{kind}\"")))
+        }) {
             return Ok(());
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    Err(Error::new("waiting for the OpenAPI document of our kinds", format_args!("none within {PATIENCE:?}")))
+    Err(Error::new(
+        "waiting for the OpenAPI document of our kinds",
+        format_args!("none within {PATIENCE:?}"),
+    ))
 }
 
-async fn install(control_plane: &ControlPlane, tools: &Tools, options: &OperatorOptions) -> Result<RenderedChart> {
+async fn install(
+    control_plane: &ControlPlane,
+    tools: &Tools,
+    options: &OperatorOptions,
+) -> Result<RenderedChart> {
     let client = control_plane.admin_client();
-    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": options.namespace}});
+    let namespace =
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": options.namespace}});
     manifests::apply(&client, "", MANAGER, &namespace).await?;
-    let chart = RenderedChart::render(tools, &options.release, &options.namespace, &options.chart_values()).await?;
+    let chart = RenderedChart::render(
+        tools,
+        &options.release,
+        &options.namespace,
+        &options.chart_values(),
+    )
+    .await?;
     for object in chart.objects.iter().filter(|object| is_applied(object)) {
         manifests::apply(&client, &options.namespace, MANAGER, object).await?;
     }
@@ -294,13 +362,26 @@ async fn install(control_plane: &ControlPlane, tools: &Tools, options: &Operator
 
 /// Its place is taken by our process; monitors are of kinds that this control plane does not have.
 fn is_applied(object: &Value) -> bool {
-    text(object, "/kind") != "Deployment" && !text(object, "/apiVersion").starts_with("monitoring.coreos.com/")
+    text(object, "/kind") != "Deployment"
+        && !text(object, "/apiVersion").starts_with("monitoring.coreos.com/")
 }
 
-async fn kubeconfig(control_plane: &ControlPlane, chart: &RenderedChart, options: &OperatorOptions) -> Result<PathBuf> {
-    let account = text(chart.the_only("Deployment")?, "/spec/template/spec/serviceAccountName");
-    let token = control_plane.service_account_token(&options.namespace, account).await?;
-    let server = options.kube_api.as_deref().unwrap_or_else(|| control_plane.apiserver_url());
+async fn kubeconfig(
+    control_plane: &ControlPlane,
+    chart: &RenderedChart,
+    options: &OperatorOptions,
+) -> Result<PathBuf> {
+    let account = text(
+        chart.the_only("Deployment")?,
+        "/spec/template/spec/serviceAccountName",
+    );
+    let token = control_plane
+        .service_account_token(&options.namespace, account)
+        .await?;
+    let server = options
+        .kube_api
+        .as_deref()
+        .unwrap_or_else(|| control_plane.apiserver_url());
     control_plane.kubeconfig_with_token(&format!("{}.kubeconfig", options.release), server, &token)
 }
 
@@ -317,8 +398,12 @@ impl Container {
         let container = deployment
             .pointer("/spec/template/spec/containers/0")
             .ok_or_else(|| Error::new("reading the rendered Deployment", "it has no container"))?;
-        let rendered =
-            container.pointer("/args").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+        let rendered = container
+            .pointer("/args")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str);
         let mut arguments = on_loopback(rendered.map(ToOwned::to_owned).collect())?;
         let health = if let Some(address) = value_of(&arguments, "--health-address") {
             address
@@ -328,15 +413,31 @@ impl Container {
             address
         };
         let webhook = value_of(&arguments, "--webhook-address");
-        let certificate = arguments.iter_mut().find(|argument| argument.starts_with("--webhook-tls-folder="));
+        let certificate = arguments
+            .iter_mut()
+            .find(|argument| argument.starts_with("--webhook-tls-folder="));
         if let (Some(argument), Some(folder)) = (certificate, &options.webhook_tls_folder) {
             *argument = format!("--webhook-tls-folder={}", folder.display());
         }
-        let variables = container.pointer("/env").and_then(Value::as_array).into_iter().flatten();
+        let variables = container
+            .pointer("/env")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten();
         let environment = variables
-            .filter_map(|variable| Some((text(variable, "/name").to_owned(), variable_value(variable, options)?)))
+            .filter_map(|variable| {
+                Some((
+                    text(variable, "/name").to_owned(),
+                    variable_value(variable, options)?,
+                ))
+            })
             .collect();
-        Ok(Self { arguments, environment, health, webhook })
+        Ok(Self {
+            arguments,
+            environment,
+            health,
+            webhook,
+        })
     }
 }
 
@@ -344,7 +445,9 @@ impl Container {
 fn on_loopback(rendered: Vec<String>) -> Result<Vec<String>> {
     let mut arguments: Vec<String> = Vec::new();
     for argument in rendered {
-        let after_flag = arguments.last().is_some_and(|last| last.starts_with("--") && last.ends_with("-address"));
+        let after_flag = arguments
+            .last()
+            .is_some_and(|last| last.starts_with("--") && last.ends_with("-address"));
         let adapted = match argument.split_once('=') {
             Some((flag, _)) if flag.starts_with("--") && flag.ends_with("-address") => {
                 format!("{flag}=127.0.0.1:{}", free_port()?)
@@ -358,9 +461,15 @@ fn on_loopback(rendered: Vec<String>) -> Result<Vec<String>> {
 }
 
 fn value_of(arguments: &[String], flag: &str) -> Option<String> {
-    let joined = arguments.iter().find_map(|argument| argument.strip_prefix(flag)?.strip_prefix('='));
+    let joined = arguments
+        .iter()
+        .find_map(|argument| argument.strip_prefix(flag)?.strip_prefix('='));
     let apart = || {
-        arguments.iter().position(|argument| argument == flag).and_then(|at| arguments.get(at + 1)).map(String::as_str)
+        arguments
+            .iter()
+            .position(|argument| argument == flag)
+            .and_then(|at| arguments.get(at + 1))
+            .map(String::as_str)
     };
     joined.or_else(apart).map(ToOwned::to_owned)
 }

@@ -40,14 +40,36 @@ impl Peer {
         let (folder, [storage, metrics, health]) = (RunFolder::create("peer")?, loopback()?);
         let program = |tools: &PeerTools| {
             Program::new("source-controller", &tools.program)
-                .args(["--watch-all-namespaces=false", "--kube-api-burst", QUERIES_A_SECOND])
-                .args(["--kube-api-qps", QUERIES_A_SECOND, "--storage-addr", &storage])
-                .args(["--storage-adv-addr", &storage, "--metrics-addr", &metrics, "--health-addr", &health])
+                .args([
+                    "--watch-all-namespaces=false",
+                    "--kube-api-burst",
+                    QUERIES_A_SECOND,
+                ])
+                .args([
+                    "--kube-api-qps",
+                    QUERIES_A_SECOND,
+                    "--storage-addr",
+                    &storage,
+                ])
+                .args([
+                    "--storage-adv-addr",
+                    &storage,
+                    "--metrics-addr",
+                    &metrics,
+                    "--health-addr",
+                    &health,
+                ])
                 .args(["--storage-path".as_ref(), folder.path().as_os_str()])
                 .env("RUNTIME_NAMESPACE", place.namespace())
         };
-        let (child, api, version) = started(place, tools::source_controller, program, &folder).await?;
-        Ok(Self { child, api, version, _folder: folder })
+        let (child, api, version) =
+            started(place, tools::source_controller, program, &folder).await?;
+        Ok(Self {
+            child,
+            api,
+            version,
+            _folder: folder,
+        })
     }
 
     /// Argo's controller of Rollouts with every right, for the namespace of the scenario alone.
@@ -55,14 +77,25 @@ impl Peer {
         let folder = RunFolder::create("peer")?;
         let program = |tools: &PeerTools| {
             Program::new("rollouts-controller", &tools.program)
-                .args(["--namespaced", "--namespace", place.namespace(), "--leader-elect=false"])
+                .args([
+                    "--namespaced",
+                    "--namespace",
+                    place.namespace(),
+                    "--leader-elect=false",
+                ])
                 .args(["--qps", QUERIES_A_SECOND, "--burst", QUERIES_A_SECOND])
                 // It would listen on every address of the machine; without a port to be had it goes on.
                 .args(["--metricsport=-1", "--healthzPort=-1"])
                 .env("POD_NAMESPACE", place.namespace())
         };
-        let (child, api, version) = started(place, tools::rollouts_controller, program, &folder).await?;
-        Ok(Self { child, api, version, _folder: folder })
+        let (child, api, version) =
+            started(place, tools::rollouts_controller, program, &folder).await?;
+        Ok(Self {
+            child,
+            api,
+            version,
+            _folder: folder,
+        })
     }
 
     /// The proxy through which it speaks to the API server.
@@ -77,7 +110,9 @@ impl Peer {
 
     /// Its process id.
     pub fn pid(&self) -> Result<u32> {
-        self.child.pid().ok_or_else(|| Error::new("looking for the process of a peer", "it has not started"))
+        self.child
+            .pid()
+            .ok_or_else(|| Error::new("looking for the process of a peer", "it has not started"))
     }
 
     /// Returns when it has ended by itself, with the end of its log.
@@ -108,14 +143,21 @@ async fn started(
     program: impl FnOnce(&PeerTools) -> Program,
     folder: &RunFolder,
 ) -> Result<(Child, Interceptor, String)> {
-    let tools = tokio::task::spawn_blocking(move || locate(&Cache::open()?)).await.context("building a peer")??;
+    let tools = tokio::task::spawn_blocking(move || locate(&Cache::open()?))
+        .await
+        .context("building a peer")??;
     define(&place.client(), &definitions(&tools.definitions)?).await?;
     let token = token(place).await?;
     let api = proxy(place, &token).await?;
     let kubeconfig = format!("{}.kubeconfig", place.namespace());
     let program = program(&tools)
         .only_this_environment()
-        .env("KUBECONFIG", place.control_plane().kubeconfig_with_token(&kubeconfig, &api.url(), &token)?)
+        .env(
+            "KUBECONFIG",
+            place
+                .control_plane()
+                .kubeconfig_with_token(&kubeconfig, &api.url(), &token)?,
+        )
         .env("HOME", folder.path())
         .env("TMPDIR", folder.path());
     Ok((program.start(folder.path())?, api, tools.version))
@@ -123,10 +165,15 @@ async fn started(
 
 /// Go's client sends no token over plain HTTP, whatever its kubeconfig says: the proxy does it.
 async fn proxy(place: &Scenario, token: &str) -> Result<Interceptor> {
-    let (what, server) = ("placing a proxy before the API server", place.control_plane());
+    let (what, server) = (
+        "placing a proxy before the API server",
+        place.control_plane(),
+    );
     let bearer = HeaderValue::from_str(&format!("Bearer {token}")).context(what)?;
     let added = HeaderMap::from_iter([(AUTHORIZATION, bearer)]);
-    Interceptor::with_headers(server.apiserver_url(), Some(server.ca_pem()), added).await.context(what)
+    Interceptor::with_headers(server.apiserver_url(), Some(server.ca_pem()), added)
+        .await
+        .context(what)
 }
 
 /// All definitions of kinds in the files of that folder; other manifests lie beside them.
@@ -135,7 +182,10 @@ fn definitions(folder: &Path) -> Result<Vec<Value>> {
     let mut definitions = Vec::new();
     for file in fs::read_dir(folder).context(&what)? {
         let path = file.context(&what)?.path();
-        if path.extension().is_some_and(|extension| extension == "yaml") {
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "yaml")
+        {
             definitions.extend(manifests::parse(&fs::read_to_string(path).context(&what)?)?);
         }
     }
@@ -149,12 +199,16 @@ async fn token(place: &Scenario) -> Result<String> {
     for object in rights(namespace) {
         manifests::apply(&place.client(), namespace, MANAGER, &object).await?;
     }
-    place.control_plane().service_account_token(namespace, ACCOUNT).await
+    place
+        .control_plane()
+        .service_account_token(namespace, ACCOUNT)
+        .await
 }
 
 fn rights(namespace: &str) -> [Value; 2] {
     let group = "rbac.authorization.k8s.io";
-    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": ACCOUNT}});
+    let account =
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": ACCOUNT}});
     let binding = json!({
         "apiVersion": format!("{group}/v1"),
         "kind": "ClusterRoleBinding",

@@ -13,7 +13,10 @@ static HANDED_OUT: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
 pub fn free_port() -> Result<u16> {
     loop {
         let listener = TcpListener::bind(("127.0.0.1", 0)).context("looking for a free port")?;
-        let port = listener.local_addr().context("reading the free port")?.port();
+        let port = listener
+            .local_addr()
+            .context("reading the free port")?
+            .port();
         if HANDED_OUT.lock().unwrap().insert(port) {
             return Ok(port);
         }

@@ -23,8 +23,10 @@ pub fn check(needs: &[Need]) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    Err(Error::new("checking what this machine has", "programs are missing")
-        .remedy(format!("\n    - {}", missing.join("\n    - "))))
+    Err(
+        Error::new("checking what this machine has", "programs are missing")
+            .remedy(format!("\n    - {}", missing.join("\n    - "))),
+    )
 }
 
 impl Need {
@@ -40,30 +42,39 @@ impl Need {
 }
 
 fn missing_go() -> Option<String> {
-    find_on_path("go").is_none().then(|| "go: install Go 1.26 or newer (https://go.dev/doc/install)".to_owned())
+    find_on_path("go")
+        .is_none()
+        .then(|| "go: install Go 1.26 or newer (https://go.dev/doc/install)".to_owned())
 }
 
 fn missing_python() -> Option<String> {
     if find_on_path("python3").is_none() {
-        return Some("python3: install Python 3.10 or newer (Debian: apt-get install python3 python3-venv)".to_owned());
+        return Some(
+            "python3: install Python 3.10 or newer (Debian: apt-get install python3 python3-venv)"
+                .to_owned(),
+        );
     }
     let can_make_environments = Command::new("python3")
         .args(["-c", "import venv, ensurepip"])
         .output()
         .is_ok_and(|output| output.status.success());
-    (!can_make_environments).then(|| "the venv module of python3 (Debian: apt-get install python3-venv)".to_owned())
+    (!can_make_environments)
+        .then(|| "the venv module of python3 (Debian: apt-get install python3-venv)".to_owned())
 }
 
 /// The program of that name on `PATH`.
 #[must_use]
 pub fn find_on_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|candidate| is_executable(candidate))
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(name))
+        .find(|candidate| is_executable(candidate))
 }
 
 /// Whether there is a file that may be run.
 #[must_use]
 pub fn is_executable(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
-    path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+    path.metadata()
+        .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }

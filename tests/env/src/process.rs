@@ -52,21 +52,30 @@ impl Program {
     /// Adds arguments.
     #[must_use]
     pub fn args(mut self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
-        self.arguments.extend(arguments.into_iter().map(|argument| argument.as_ref().to_owned()));
+        self.arguments.extend(
+            arguments
+                .into_iter()
+                .map(|argument| argument.as_ref().to_owned()),
+        );
         self
     }
 
     /// Sets a variable.
     #[must_use]
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
-        self.environment.insert(name.to_owned(), value.as_ref().to_owned());
+        self.environment
+            .insert(name.to_owned(), value.as_ref().to_owned());
         self
     }
 
     /// Sets variables.
     #[must_use]
     pub fn envs(mut self, variables: impl IntoIterator<Item = (String, String)>) -> Self {
-        self.environment.extend(variables.into_iter().map(|(name, value)| (name, value.into())));
+        self.environment.extend(
+            variables
+                .into_iter()
+                .map(|(name, value)| (name, value.into())),
+        );
         self
     }
 
@@ -103,16 +112,29 @@ impl Program {
         let log = folder.join(format!("{}.log", self.name));
         let pid_file = folder.join(format!("{}.pid", self.name));
         let _ = fs::remove_file(&pid_file);
-        let output =
-            File::options().create(true).append(true).open(&log).context(format_args!("opening {}", log.display()))?;
+        let output = File::options()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .context(format_args!("opening {}", log.display()))?;
         let mut command = self.command(&pid_file, output)?;
         if self.in_its_folder {
             command.current_dir(folder);
         }
-        let mut leash = command.spawn().context(format_args!("starting {}", self.name))?;
+        let mut leash = command
+            .spawn()
+            .context(format_args!("starting {}", self.name))?;
         let input = leash.stdin.take();
         let output = leash.stdout.take();
-        Ok(Child { name: self.name.clone(), leash, input, output, log, pid_file, grace: self.grace })
+        Ok(Child {
+            name: self.name.clone(),
+            leash,
+            input,
+            output,
+            log,
+            pid_file,
+            grace: self.grace,
+        })
     }
 
     fn command(&self, pid_file: &Path, output: File) -> Result<Command> {
@@ -133,7 +155,11 @@ impl Program {
             .envs(&self.environment)
             .process_group(0)
             .stdin(Stdio::piped())
-            .stdout(if self.spoken_to { Stdio::piped() } else { Stdio::from(output) })
+            .stdout(if self.spoken_to {
+                Stdio::piped()
+            } else {
+                Stdio::from(output)
+            })
             .stderr(errors);
         Ok(command)
     }
@@ -176,10 +202,16 @@ impl Child {
     /// Waits until something listens on this port of loopback; fails with the end of the log where nothing does in time.
     pub async fn until_it_listens(&mut self, port: u16, within: Duration) -> Result<()> {
         let deadline = Instant::now() + within;
-        while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+        while tokio::net::TcpStream::connect(("127.0.0.1", port))
+            .await
+            .is_err()
+        {
             self.still_running()?;
             if Instant::now() > deadline {
-                return Err(Error::new(format_args!("waiting for {}", self.name), self.tail(30)));
+                return Err(Error::new(
+                    format_args!("waiting for {}", self.name),
+                    self.tail(30),
+                ));
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -216,7 +248,12 @@ impl Child {
 
     fn signal(&self, signal: Signal) -> Result<()> {
         let pid = self.pid().and_then(|pid| Pid::from_raw(pid.cast_signed()));
-        let pid = pid.ok_or_else(|| Error::new(format_args!("signalling {}", self.name), "it has not started"))?;
+        let pid = pid.ok_or_else(|| {
+            Error::new(
+                format_args!("signalling {}", self.name),
+                "it has not started",
+            )
+        })?;
         kill_process(pid, signal).context(format_args!("signalling {}", self.name))
     }
 
@@ -257,7 +294,9 @@ impl Drop for Child {
 /// The last `lines` of a file.
 #[must_use]
 pub fn tail(path: &Path, lines: usize) -> String {
-    let text = fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let text = fs::read(path)
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .unwrap_or_default();
     let all: Vec<&str> = text.lines().collect();
     all[all.len().saturating_sub(lines)..].join("\n")
 }
@@ -276,7 +315,8 @@ impl RunFolder {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
         sweep();
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("{PREFIX}{}-{purpose}-{number}", std::process::id()));
+        let path =
+            std::env::temp_dir().join(format!("{PREFIX}{}-{purpose}-{number}", std::process::id()));
         // A process of the same number may have left one behind.
         let _ = fs::remove_dir_all(&path);
         create_private(&path)?;
@@ -293,7 +333,11 @@ impl RunFolder {
 
     /// Its last part, which is like no other's.
     pub(crate) fn name(&self) -> String {
-        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+        self.path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned()
     }
 
     /// Whether a run folder of that name was ours once, and is nobody's now.
@@ -310,7 +354,11 @@ pub fn remove_run_folders() {
         return;
     }
     let ours = format!("pointsman-run-{}-", std::process::id());
-    for entry in fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
+    for entry in fs::read_dir(std::env::temp_dir())
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
         if entry.file_name().to_string_lossy().starts_with(&ours) {
             let _ = fs::remove_dir_all(entry.path());
         }
@@ -323,7 +371,10 @@ impl Drop for RunFolder {
             let _ = fs::remove_dir_all(&self.path);
         } else {
             // By another name it is nobody's to sweep.
-            let _ = fs::rename(&self.path, self.path.with_file_name(format!("kept-{}", self.name())));
+            let _ = fs::rename(
+                &self.path,
+                self.path.with_file_name(format!("kept-{}", self.name())),
+            );
         }
     }
 }
@@ -334,12 +385,19 @@ const LOCK: &str = ".lock";
 /// It holds private keys, so nobody else may read it.
 fn create_private(path: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new().mode(0o700).create(path).context(format_args!("creating {}", path.display()))
+    fs::DirBuilder::new()
+        .mode(0o700)
+        .create(path)
+        .context(format_args!("creating {}", path.display()))
 }
 
 /// Removes the folders whose owner is gone: a lock ends with its holder, whatever namespace or container that lived in.
 fn sweep() {
-    for entry in fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
+    for entry in fs::read_dir(std::env::temp_dir())
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
         if entry.file_name().to_string_lossy().starts_with(PREFIX) && is_abandoned(&entry.path()) {
             let _ = fs::remove_dir_all(entry.path());
         }

@@ -85,7 +85,11 @@ impl Task {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
-        line(&format!("{}: {outcome} in {}", self.label, elapsed(self.started.elapsed())));
+        line(&format!(
+            "{}: {outcome} in {}",
+            self.label,
+            elapsed(self.started.elapsed())
+        ));
     }
 }
 
@@ -99,7 +103,13 @@ impl Drop for Task {
 
 impl Heartbeat {
     fn start(label: &str, length: u64) -> Self {
-        let shared = Arc::new((Mutex::new(State { length, ..State::default() }), Condvar::new()));
+        let shared = Arc::new((
+            Mutex::new(State {
+                length,
+                ..State::default()
+            }),
+            Condvar::new(),
+        ));
         let (label, seen, started) = (label.to_owned(), shared.clone(), Instant::now());
         std::thread::spawn(move || beat(&label, &seen, started));
         Self { shared }
@@ -120,19 +130,33 @@ fn beat(label: &str, shared: &(Mutex<State>, Condvar), started: Instant) {
         let (next, timeout) = wake.wait_timeout(guard, HEARTBEAT).unwrap();
         guard = next;
         if timeout.timed_out() && !guard.done {
-            let share = if guard.length == 0 { String::new() } else { format!(" {}/{}", guard.position, guard.length) };
-            line(&format!("{label} ...{share} ({})", elapsed(started.elapsed())));
+            let share = if guard.length == 0 {
+                String::new()
+            } else {
+                format!(" {}/{}", guard.position, guard.length)
+            };
+            line(&format!(
+                "{label} ...{share} ({})",
+                elapsed(started.elapsed())
+            ));
         }
     }
 }
 
 fn bar(label: &str, length: u64) -> ProgressBar {
     let (bar, template) = if length == 0 {
-        (ProgressBar::new_spinner(), "{spinner} {prefix} [{elapsed}] {wide_msg}")
+        (
+            ProgressBar::new_spinner(),
+            "{spinner} {prefix} [{elapsed}] {wide_msg}",
+        )
     } else {
-        (ProgressBar::new(length), "{spinner} {prefix} [{elapsed}] {bar:30} {pos}/{len} {wide_msg}")
+        (
+            ProgressBar::new(length),
+            "{spinner} {prefix} [{elapsed}] {bar:30} {pos}/{len} {wide_msg}",
+        )
     };
-    let bar = bar.with_style(ProgressStyle::with_template(template).expect("the template is a constant"));
+    let bar =
+        bar.with_style(ProgressStyle::with_template(template).expect("the template is a constant"));
     bar.set_prefix(label.to_owned());
     bar.enable_steady_tick(Duration::from_millis(120));
     bar

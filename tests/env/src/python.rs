@@ -53,7 +53,9 @@ impl MlflowVersion {
 /// When there is no usable Python or a package cannot be installed.
 pub async fn environment(version: MlflowVersion) -> Result<PathBuf> {
     let folder = tokio::task::spawn_blocking(move || folder(version)).await;
-    Ok(python_in(&folder.context("building a Python environment")??))
+    Ok(python_in(
+        &folder.context("building a Python environment")??,
+    ))
 }
 
 /// An empty database with the schema of this version, to be copied.
@@ -62,17 +64,27 @@ pub async fn environment(version: MlflowVersion) -> Result<PathBuf> {
 /// Like [`environment`].
 pub async fn database(version: MlflowVersion) -> Result<PathBuf> {
     let python = environment(version).await?;
-    Ok(python.ancestors().nth(2).expect("the program is in bin of the environment").join("mlflow.db"))
+    Ok(python
+        .ancestors()
+        .nth(2)
+        .expect("the program is in bin of the environment")
+        .join("mlflow.db"))
 }
 
 fn folder(version: MlflowVersion) -> Result<PathBuf> {
     let base = base_python();
     let base_version = version_of(&base)?;
     let cache = Cache::open()?;
-    let entry = Entry::new(version.name(), &[version.requirements(), &base_version, RECIPE]);
+    let entry = Entry::new(
+        version.name(),
+        &[version.requirements(), &base_version, RECIPE],
+    );
     let final_folder = cache.path(&entry);
     cache.entry(&entry, |partial| {
-        let task = Task::start(&format!("installing {} for Python {base_version}", version.name()), 0);
+        let task = Task::start(
+            &format!("installing {} for Python {base_version}", version.name()),
+            0,
+        );
         build(version, &base, partial)?;
         point_scripts_at(&final_folder, partial)?;
         task.done();
@@ -81,7 +93,9 @@ fn folder(version: MlflowVersion) -> Result<PathBuf> {
 }
 
 fn base_python() -> PathBuf {
-    std::env::var_os("POINTSMAN_PYTHON").filter(|path| !path.is_empty()).map_or_else(|| "python3".into(), PathBuf::from)
+    std::env::var_os("POINTSMAN_PYTHON")
+        .filter(|path| !path.is_empty())
+        .map_or_else(|| "python3".into(), PathBuf::from)
 }
 
 fn version_of(python: &Path) -> Result<String> {
@@ -90,7 +104,10 @@ fn version_of(python: &Path) -> Result<String> {
     }
     let what = format!("asking {} for its version", python.display());
     let script = "import sys; print('%d.%d.%d' % sys.version_info[:3])";
-    let output = Command::new(python).args(["-c", script]).output().context(&what)?;
+    let output = Command::new(python)
+        .args(["-c", script])
+        .output()
+        .context(&what)?;
     if !output.status.success() {
         return Err(Error::new(what, String::from_utf8_lossy(&output.stderr))
             .remedy("set POINTSMAN_PYTHON to a Python from 3.11 to 3.13"));
@@ -99,17 +116,45 @@ fn version_of(python: &Path) -> Result<String> {
 }
 
 fn build(version: MlflowVersion, base: &Path, partial: &Path) -> Result<()> {
-    run("venv", base, &["-m".as_ref(), "venv".as_ref(), partial.as_os_str()], partial)?;
+    run(
+        "venv",
+        base,
+        &["-m".as_ref(), "venv".as_ref(), partial.as_os_str()],
+        partial,
+    )?;
     let python = python_in(partial);
     let requirements = partial.join("requirements.txt");
-    fs::write(&requirements, version.requirements()).context(format_args!("writing {}", requirements.display()))?;
+    fs::write(&requirements, version.requirements())
+        .context(format_args!("writing {}", requirements.display()))?;
     // The list is complete, so there is nothing to resolve: what is not in it is not wanted.
-    let install = ["-m", "pip", "--no-input", "--disable-pip-version-check", "install", "--no-deps", "--requirement"];
-    let install: Vec<&OsStr> = install.iter().map(OsStr::new).chain([requirements.as_os_str()]).collect();
+    let install = [
+        "-m",
+        "pip",
+        "--no-input",
+        "--disable-pip-version-check",
+        "install",
+        "--no-deps",
+        "--requirement",
+    ];
+    let install: Vec<&OsStr> = install
+        .iter()
+        .map(OsStr::new)
+        .chain([requirements.as_os_str()])
+        .collect();
     run("pip-install", &python, &install, partial)?;
-    run("pip-check", &python, &["-m".as_ref(), "pip".as_ref(), "check".as_ref()], partial)?;
+    run(
+        "pip-check",
+        &python,
+        &["-m".as_ref(), "pip".as_ref(), "check".as_ref()],
+        partial,
+    )?;
     let database = partial.join("mlflow.db");
-    run("database", &python, &["-c".as_ref(), MAKE_DATABASE.as_ref(), database.as_os_str()], partial)
+    run(
+        "database",
+        &python,
+        &["-c".as_ref(), MAKE_DATABASE.as_ref(), database.as_os_str()],
+        partial,
+    )
 }
 
 /// Runs one step on a leash: a pip that outlived us would write into what the next attempt builds.
@@ -136,14 +181,23 @@ fn run(step: &str, program: &Path, arguments: &[&OsStr], log_folder: &Path) -> R
 
 /// Scripts name the Python they run with by its full path, and the environment gets its final path only when it is complete.
 fn point_scripts_at(final_folder: &Path, partial: &Path) -> Result<()> {
-    let (from, to) = (partial.display().to_string(), final_folder.display().to_string());
-    let scripts = fs::read_dir(partial.join("bin")).context("listing the scripts of the environment")?;
-    for script in scripts.flatten().map(|entry| entry.path()).filter(|path| !path.is_symlink()) {
+    let (from, to) = (
+        partial.display().to_string(),
+        final_folder.display().to_string(),
+    );
+    let scripts =
+        fs::read_dir(partial.join("bin")).context("listing the scripts of the environment")?;
+    for script in scripts
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| !path.is_symlink())
+    {
         // Programs are not text, and need no change.
         if let Ok(text) = fs::read_to_string(&script)
             && text.contains(&from)
         {
-            fs::write(&script, text.replace(&from, &to)).context(format_args!("writing {}", script.display()))?;
+            fs::write(&script, text.replace(&from, &to))
+                .context(format_args!("writing {}", script.display()))?;
         }
     }
     Ok(())

@@ -28,7 +28,9 @@ static TWO: OnceCell<Registrar> = OnceCell::const_new();
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ClientError {
     /// MLflow refused, in its own words.
-    #[error("MLflow's client refused {operation}: {message}; see that the test asks for something MLflow allows")]
+    #[error(
+        "MLflow's client refused {operation}: {message}; see that the test asks for something MLflow allows"
+    )]
     Refused {
         /// What was asked.
         operation: String,
@@ -38,7 +40,9 @@ pub enum ClientError {
         code: Option<String>,
     },
     /// The Python process is gone, silent, or not understood.
-    #[error("the Python process that runs MLflow's client failed at {operation}: {cause}; its log: {log}")]
+    #[error(
+        "the Python process that runs MLflow's client failed at {operation}: {cause}; its log: {log}"
+    )]
     Broken {
         /// What was asked.
         operation: String,
@@ -123,7 +127,10 @@ impl Registrar {
     /// Speaks to the server at this URL, which may be an interceptor's.
     #[must_use]
     pub fn at(&self, url: &str) -> Client {
-        Client { registrar: self.clone(), target: BTreeMap::from([("tracking_uri", url.to_owned())]) }
+        Client {
+            registrar: self.clone(),
+            target: BTreeMap::from([("tracking_uri", url.to_owned())]),
+        }
     }
 
     async fn start(version: MlflowVersion) -> Result<Self> {
@@ -141,17 +148,33 @@ impl Process {
     fn start(python: &Path) -> Result<(Self, String)> {
         let folder = RunFolder::create("registrar")?;
         let script = folder.path().join("registrar.py");
-        std::fs::write(&script, include_str!("../python/registrar.py")).context("writing the registrar's script")?;
+        std::fs::write(&script, include_str!("../python/registrar.py"))
+            .context("writing the registrar's script")?;
         let mut child = program(python, &script).start(folder.path())?;
         let log = child.log().display().to_string();
-        let (input, output) = child.pipes().expect("the program is started to be spoken to");
-        let mut process = Self { input, output: BufReader::new(output), next_id: 1, child, _folder: folder };
+        let (input, output) = child
+            .pipes()
+            .expect("the program is started to be spoken to");
+        let mut process = Self {
+            input,
+            output: BufReader::new(output),
+            next_id: 1,
+            child,
+            _folder: folder,
+        };
         let first = process.read_line().map_err(|cause| {
-            Error::new("importing MLflow", format!("{cause}\n{}", process.child.tail(20)))
-                .remedy("remove the mlflow folders of the cache, so that they are built anew")
+            Error::new(
+                "importing MLflow",
+                format!("{cause}\n{}", process.child.tail(20)),
+            )
+            .remedy("remove the mlflow folders of the cache, so that they are built anew")
         })?;
-        let ready: Value = serde_json::from_str(&first).context("reading the registrar's first line")?;
-        assert!(ready.get("ready").is_some(), "the registrar begins with its version, not with {first}");
+        let ready: Value =
+            serde_json::from_str(&first).context("reading the registrar's first line")?;
+        assert!(
+            ready.get("ready").is_some(),
+            "the registrar begins with its version, not with {first}"
+        );
         Ok((process, log))
     }
 
@@ -168,9 +191,16 @@ impl Process {
         self.next_id += 1;
         // Every line is an object that lacks only its id.
         let numbered = format!("{{\"id\": {id}, {}\n", line.trim_start_matches('{'));
-        self.input.write_all(numbered.as_bytes()).map_err(|error| error.to_string())?;
-        let answer: Answer = serde_json::from_str(&self.read_line()?).map_err(|error| error.to_string())?;
-        if answer.id == Some(id) { Ok(answer) } else { Err(format!("an answer to {:?} in place of {id}", answer.id)) }
+        self.input
+            .write_all(numbered.as_bytes())
+            .map_err(|error| error.to_string())?;
+        let answer: Answer =
+            serde_json::from_str(&self.read_line()?).map_err(|error| error.to_string())?;
+        if answer.id == Some(id) {
+            Ok(answer)
+        } else {
+            Err(format!("an answer to {:?} in place of {id}", answer.id))
+        }
     }
 
     fn read_line(&mut self) -> Result<String, String> {
@@ -209,7 +239,10 @@ impl Client {
     /// Speaks with these credentials.
     #[must_use]
     pub fn with_basic_auth(mut self, username: &str, password: &str) -> Self {
-        self.target.extend([("username", username.to_owned()), ("password", password.to_owned())]);
+        self.target.extend([
+            ("username", username.to_owned()),
+            ("password", password.to_owned()),
+        ]);
         self
     }
 
@@ -221,37 +254,69 @@ impl Client {
     }
 
     /// Trains a small model, logs it, and registers it as the next version.
-    pub async fn train_and_register(&self, model: &str, how: How, alpha: f64) -> Result<TrainedVersion, ClientError> {
+    pub async fn train_and_register(
+        &self,
+        model: &str,
+        how: How,
+        alpha: f64,
+    ) -> Result<TrainedVersion, ClientError> {
         let how = match how {
             How::RegisterModel => "register_model",
             How::CreateModelVersion => "create_model_version",
         };
-        self.ask("train_and_register", json!({"model": model, "how": how, "alpha": alpha})).await
+        self.ask(
+            "train_and_register",
+            json!({"model": model, "how": how, "alpha": alpha}),
+        )
+        .await
     }
 
     /// Makes a model without versions.
     pub async fn create_registered_model(&self, model: &str) -> Result<(), ClientError> {
-        self.ask("create_registered_model", json!({"model": model})).await
+        self.ask("create_registered_model", json!({"model": model}))
+            .await
     }
 
     /// Makes a version whose artifacts are at any URI; answers its number.
-    pub async fn create_model_version(&self, model: &str, source: &str) -> Result<String, ClientError> {
-        self.ask("create_model_version", json!({"model": model, "source": source})).await
+    pub async fn create_model_version(
+        &self,
+        model: &str,
+        source: &str,
+    ) -> Result<String, ClientError> {
+        self.ask(
+            "create_model_version",
+            json!({"model": model, "source": source}),
+        )
+        .await
     }
 
     /// Points the alias at the version, from wherever it pointed.
-    pub async fn set_alias(&self, model: &str, alias: &str, version: &str) -> Result<(), ClientError> {
-        self.ask("set_alias", json!({"model": model, "alias": alias, "version": version})).await
+    pub async fn set_alias(
+        &self,
+        model: &str,
+        alias: &str,
+        version: &str,
+    ) -> Result<(), ClientError> {
+        self.ask(
+            "set_alias",
+            json!({"model": model, "alias": alias, "version": version}),
+        )
+        .await
     }
 
     /// Takes the alias away.
     pub async fn delete_alias(&self, model: &str, alias: &str) -> Result<(), ClientError> {
-        self.ask("delete_alias", json!({"model": model, "alias": alias})).await
+        self.ask("delete_alias", json!({"model": model, "alias": alias}))
+            .await
     }
 
     /// Deletes a version, and with it its aliases.
     pub async fn delete_version(&self, model: &str, version: &str) -> Result<(), ClientError> {
-        self.ask("delete_version", json!({"model": model, "version": version})).await
+        self.ask(
+            "delete_version",
+            json!({"model": model, "version": version}),
+        )
+        .await
     }
 
     /// Deletes a model with all its versions.
@@ -261,17 +326,40 @@ impl Client {
 
     /// Gives a model another name; its aliases follow.
     pub async fn rename_model(&self, model: &str, new_name: &str) -> Result<(), ClientError> {
-        self.ask("rename_model", json!({"model": model, "new_name": new_name})).await
+        self.ask(
+            "rename_model",
+            json!({"model": model, "new_name": new_name}),
+        )
+        .await
     }
 
     /// Moves a version to one of the old stages.
-    pub async fn transition_stage(&self, model: &str, version: &str, stage: &str) -> Result<(), ClientError> {
-        self.ask("transition_stage", json!({"model": model, "version": version, "stage": stage})).await
+    pub async fn transition_stage(
+        &self,
+        model: &str,
+        version: &str,
+        stage: &str,
+    ) -> Result<(), ClientError> {
+        self.ask(
+            "transition_stage",
+            json!({"model": model, "version": version, "stage": stage}),
+        )
+        .await
     }
 
     /// Sets a tag of the version, or of the model when no version is named.
-    pub async fn set_tag(&self, model: &str, version: Option<&str>, key: &str, value: &str) -> Result<(), ClientError> {
-        self.ask("set_tag", json!({"model": model, "version": version, "key": key, "value": value})).await
+    pub async fn set_tag(
+        &self,
+        model: &str,
+        version: Option<&str>,
+        key: &str,
+        value: &str,
+    ) -> Result<(), ClientError> {
+        self.ask(
+            "set_tag",
+            json!({"model": model, "version": version, "key": key, "value": value}),
+        )
+        .await
     }
 
     /// The model as the client shows it: `name`, `aliases` (alias to version), `tags`, `description`, `latest_versions`.
@@ -281,16 +369,23 @@ impl Client {
 
     /// The tags of a version.
     pub async fn version_tags(&self, model: &str, version: &str) -> Result<Value, ClientError> {
-        self.ask("version_tags", json!({"model": model, "version": version})).await
+        self.ask("version_tags", json!({"model": model, "version": version}))
+            .await
     }
 
     /// Makes `<prefix>-00000` and so on through the server, each with two versions and `champion` on the first: about a dozen a second.
     pub async fn bulk_create(&self, prefix: &str, count: usize) -> Result<(), ClientError> {
-        self.ask("bulk_create", json!({"prefix": prefix, "count": count})).await
+        self.ask("bulk_create", json!({"prefix": prefix, "count": count}))
+            .await
     }
 
     /// The same by writing to the database of [`crate::mlflow::Mlflow::database`], for thousands of models.
-    pub async fn seed(&self, database: &Path, prefix: &str, count: usize) -> Result<(), ClientError> {
+    pub async fn seed(
+        &self,
+        database: &Path,
+        prefix: &str,
+        count: usize,
+    ) -> Result<(), ClientError> {
         self.seed_versions(database, prefix, 0..count, 2).await
     }
 
@@ -315,28 +410,49 @@ impl Client {
         version: usize,
     ) -> Result<(), ClientError> {
         let numbers = json!({"from": numbers.start, "count": numbers.len(), "version": version});
-        self.ask("move_champions", with(numbers, database, prefix)).await
+        self.ask("move_champions", with(numbers, database, prefix))
+            .await
     }
 
-    async fn ask<T: DeserializeOwned>(&self, operation: &str, mut command: Value) -> Result<T, ClientError> {
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        operation: &str,
+        mut command: Value,
+    ) -> Result<T, ClientError> {
         command["op"] = operation.into();
         for (key, value) in &self.target {
             command[*key] = value.as_str().into();
         }
         let broken = |cause: String| self.broken(operation, cause);
         let (answer, answered) = oneshot::channel();
-        let command = Command { line: command.to_string(), answer };
-        self.registrar.commands.send(command).map_err(|_| broken("its thread ended".into()))?;
+        let command = Command {
+            line: command.to_string(),
+            answer,
+        };
+        self.registrar
+            .commands
+            .send(command)
+            .map_err(|_| broken("its thread ended".into()))?;
         let answer = tokio::time::timeout(COMMAND_LIMIT, answered).await;
         let answer = answer.map_err(|_| broken(format!("no answer within {COMMAND_LIMIT:?}")))?;
-        let answer = answer.map_err(|_| broken("its thread ended".into()))?.map_err(broken)?;
+        let answer = answer
+            .map_err(|_| broken("its thread ended".into()))?
+            .map_err(broken)?;
         if let Some(message) = answer.error {
-            return Err(ClientError::Refused { operation: operation.to_owned(), message, code: answer.code });
+            return Err(ClientError::Refused {
+                operation: operation.to_owned(),
+                message,
+                code: answer.code,
+            });
         }
         serde_json::from_value(answer.result).map_err(|error| broken(error.to_string()))
     }
 
     fn broken(&self, operation: &str, cause: String) -> ClientError {
-        ClientError::Broken { operation: operation.to_owned(), cause, log: self.registrar.log.clone() }
+        ClientError::Broken {
+            operation: operation.to_owned(),
+            cause,
+            log: self.registrar.log.clone(),
+        }
     }
 }

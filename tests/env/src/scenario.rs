@@ -33,8 +33,12 @@ impl Scenario {
     /// Makes the namespace `t-<name>-<number>`.
     pub async fn start(control_plane: &Arc<ControlPlane>, name: &str) -> Result<Self> {
         let namespace = namespace_for(name);
-        let scenario =
-            Self { control_plane: control_plane.clone(), name: name.to_owned(), namespace, logs: Mutex::default() };
+        let scenario = Self {
+            control_plane: control_plane.clone(),
+            name: name.to_owned(),
+            namespace,
+            logs: Mutex::default(),
+        };
         let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": scenario.namespace, "labels": {"scenario": "true"}}});
         manifests::apply(&scenario.client(), "", MANAGER, &object).await?;
         Ok(scenario)
@@ -44,7 +48,11 @@ impl Scenario {
     pub async fn end(&self) -> Result<()> {
         let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(self.client());
         let what = format!("deleting the namespace {}", self.namespace);
-        namespaces.delete(&self.namespace, &DeleteParams::background()).await.context(what).map(|_| ())
+        namespaces
+            .delete(&self.namespace, &DeleteParams::background())
+            .await
+            .context(what)
+            .map(|_| ())
     }
 
     /// The namespace.
@@ -87,25 +95,39 @@ impl Scenario {
 
     /// Runs `kubectl -n <namespace> …`.
     pub async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
-        self.control_plane.kubectl(&[&["-n", &self.namespace], arguments].concat()).await
+        self.control_plane
+            .kubectl(&[&["-n", &self.namespace], arguments].concat())
+            .await
     }
 
     /// Runs `kubectl -n <namespace> apply -f -` (client-side), as a person would.
     pub async fn kubectl_apply(&self, manifest: impl Display) -> Result<String> {
-        self.control_plane.kubectl_with_input(&["-n", &self.namespace, "apply", "-f", "-"], &manifest.to_string()).await
+        self.control_plane
+            .kubectl_with_input(
+                &["-n", &self.namespace, "apply", "-f", "-"],
+                &manifest.to_string(),
+            )
+            .await
     }
 
     /// The object, or nothing.
     pub async fn find(&self, kind: &Kind, name: &str) -> Result<Option<Value>> {
-        let found = self.api(kind).get_opt(name).await.context(format_args!("reading {} {name}", kind.kind))?;
+        let found = self
+            .api(kind)
+            .get_opt(name)
+            .await
+            .context(format_args!("reading {} {name}", kind.kind))?;
         Ok(found.map(|object| to_value(&object)))
     }
 
     /// The object, which must be there.
     pub async fn get(&self, kind: &Kind, name: &str) -> Result<Value> {
-        self.find(kind, name)
-            .await?
-            .ok_or_else(|| Error::new(format_args!("reading {} {name}", kind.kind), "it is not there"))
+        self.find(kind, name).await?.ok_or_else(|| {
+            Error::new(
+                format_args!("reading {} {name}", kind.kind),
+                "it is not there",
+            )
+        })
     }
 
     /// The objects with these labels; all where it is empty.
@@ -120,16 +142,34 @@ impl Scenario {
 
     /// Creates an object as it stands; what admission says about a bad one comes back as the error.
     pub async fn create(&self, kind: &Kind, object: &Value) -> Result<Value> {
-        let what = format!("creating {} {}", kind.kind, manifests::text(object, "/metadata/name"));
+        let what = format!(
+            "creating {} {}",
+            kind.kind,
+            manifests::text(object, "/metadata/name")
+        );
         let object: DynamicObject = serde_json::from_value(object.clone()).context(&what)?;
-        Ok(to_value(&self.api(kind).create(&PostParams::default(), &object).await.context(what)?))
+        Ok(to_value(
+            &self
+                .api(kind)
+                .create(&PostParams::default(), &object)
+                .await
+                .context(what)?,
+        ))
     }
 
     /// Changes some fields, as `kubectl patch --type=merge` does.
     pub async fn patch(&self, kind: &Kind, name: &str, patch: &Value) -> Result<Value> {
-        let parameters = PatchParams { field_manager: Some("kubectl-patch".to_owned()), ..PatchParams::default() };
-        let patched = self.api(kind).patch(name, &parameters, &Patch::Merge(patch)).await;
-        Ok(to_value(&patched.context(format_args!("patching {} {name}", kind.kind))?))
+        let parameters = PatchParams {
+            field_manager: Some("kubectl-patch".to_owned()),
+            ..PatchParams::default()
+        };
+        let patched = self
+            .api(kind)
+            .patch(name, &parameters, &Patch::Merge(patch))
+            .await;
+        Ok(to_value(
+            &patched.context(format_args!("patching {} {name}", kind.kind))?,
+        ))
     }
 
     /// Deletes an object, in the background as kubectl does.
@@ -144,9 +184,16 @@ impl Scenario {
     /// The Events about an object, as `(reason, message)`.
     pub async fn events_about(&self, name: &str) -> Result<Vec<(String, String)>> {
         let events = self.list(&kinds::EVENT, "").await?;
-        let about = events.iter().filter(|event| manifests::text(event, "/involvedObject/name") == name);
+        let about = events
+            .iter()
+            .filter(|event| manifests::text(event, "/involvedObject/name") == name);
         Ok(about
-            .map(|event| (manifests::text(event, "/reason").to_owned(), manifests::text(event, "/message").to_owned()))
+            .map(|event| {
+                (
+                    manifests::text(event, "/reason").to_owned(),
+                    manifests::text(event, "/message").to_owned(),
+                )
+            })
             .collect())
     }
 
@@ -155,8 +202,15 @@ impl Scenario {
         let mut versions = BTreeMap::new();
         for kind in dump::LOOKED_AT {
             for object in self.list(kind, "").await.unwrap_or_default() {
-                let key = format!("{}/{}", kind.kind, manifests::text(&object, "/metadata/name"));
-                versions.insert(key, manifests::text(&object, "/metadata/resourceVersion").to_owned());
+                let key = format!(
+                    "{}/{}",
+                    kind.kind,
+                    manifests::text(&object, "/metadata/name")
+                );
+                versions.insert(
+                    key,
+                    manifests::text(&object, "/metadata/resourceVersion").to_owned(),
+                );
             }
         }
         Ok(versions)
@@ -174,9 +228,19 @@ impl Scenario {
         holds: impl Fn(&Value) -> bool,
     ) -> Value {
         let one = |seen: &Seen| seen.get(name).cloned().unwrap_or_default();
-        let observed = observe::until(self.api(kind), &Which::Named(name), timeout, |seen| holds(&one(seen))).await;
+        let observed = observe::until(self.api(kind), &Which::Named(name), timeout, |seen| {
+            holds(&one(seen))
+        })
+        .await;
         if !observed.held {
-            self.fail(&format!("{description}: not within {timeout:?} ({} {name})", kind.kind), &observed).await;
+            self.fail(
+                &format!(
+                    "{description}: not within {timeout:?} ({} {name})",
+                    kind.kind
+                ),
+                &observed,
+            )
+            .await;
         }
         one(&observed.seen)
     }
@@ -192,7 +256,11 @@ impl Scenario {
     ) -> Seen {
         let observed = observe::until(self.api(kind), which, timeout, holds).await;
         if !observed.held {
-            self.fail(&format!("{description}: not within {timeout:?} ({})", kind.plural), &observed).await;
+            self.fail(
+                &format!("{description}: not within {timeout:?} ({})", kind.plural),
+                &observed,
+            )
+            .await;
         }
         observed.seen
     }
@@ -211,15 +279,27 @@ impl Scenario {
         })
         .await;
         if observed.held {
-            self.fail(&format!("{description}: not any more ({} {name})", kind.kind), &observed).await;
+            self.fail(
+                &format!("{description}: not any more ({} {name})", kind.kind),
+                &observed,
+            )
+            .await;
         }
     }
 
     async fn fail(&self, what: &str, observed: &Observed) -> ! {
         let seen: Vec<String> = observed.seen.values().map(manifests::readable).collect();
-        let trouble =
-            observed.trouble.as_ref().map(|trouble| format!("\nthe watch had trouble: {trouble}")).unwrap_or_default();
-        panic!("{}: {what}{trouble}\n===== last seen\n{}\n{}", self.name, seen.join("---\n"), self.account().await)
+        let trouble = observed
+            .trouble
+            .as_ref()
+            .map(|trouble| format!("\nthe watch had trouble: {trouble}"))
+            .unwrap_or_default();
+        panic!(
+            "{}: {what}{trouble}\n===== last seen\n{}\n{}",
+            self.name,
+            seen.join("---\n"),
+            self.account().await
+        )
     }
 
     /// Everything in the namespace that may explain a failure.
@@ -234,7 +314,13 @@ fn namespace_for(name: &str) -> String {
     let slug: String = name
         .to_lowercase()
         .chars()
-        .map(|character| if character.is_ascii_alphanumeric() { character } else { '-' })
+        .map(|character| {
+            if character.is_ascii_alphanumeric() {
+                character
+            } else {
+                '-'
+            }
+        })
         .take(40)
         .collect();
     let number = COUNTER.fetch_add(1, Ordering::Relaxed);
@@ -284,13 +370,20 @@ impl PlainDeployment {
 
     /// The manifest.
     pub fn manifest(&self) -> Value {
-        let mut containers: Vec<Value> =
-            self.containers.iter().map(|name| json!({"name": name, "image": "registry.example/server:1"})).collect();
+        let mut containers: Vec<Value> = self
+            .containers
+            .iter()
+            .map(|name| json!({"name": name, "image": "registry.example/server:1"}))
+            .collect();
         if !self.environment.is_empty() {
-            containers[0]["env"] =
-                self.environment.iter().map(|(name, value)| json!({"name": name, "value": value})).collect();
+            containers[0]["env"] = self
+                .environment
+                .iter()
+                .map(|(name, value)| json!({"name": name, "value": value}))
+                .collect();
         }
-        let mut template = json!({"metadata": {"labels": {"app": self.name}}, "spec": {"containers": containers}});
+        let mut template =
+            json!({"metadata": {"labels": {"app": self.name}}, "spec": {"containers": containers}});
         if let Some(play) = &self.play {
             template["metadata"]["annotations"] = json!({crate::kwok::PLAY_ANNOTATION: play});
         }

@@ -49,18 +49,33 @@ impl Tools {
         let kubernetes = plan.kubernetes_folder(cache)?;
         let in_kubernetes = |name: &str| kubernetes.as_ref().map(|folder| folder.join(name));
         let own = |found: Option<PathBuf>, name: &str| {
-            found
-                .or_else(|| in_kubernetes(name))
-                .ok_or_else(|| Error::new(format_args!("looking for {name}"), "it was neither found nor built"))
+            found.or_else(|| in_kubernetes(name)).ok_or_else(|| {
+                Error::new(
+                    format_args!("looking for {name}"),
+                    "it was neither found nor built",
+                )
+            })
         };
         Ok(Self {
             kube_apiserver: own(plan.found(|found| &found.apiserver), "kube-apiserver")?,
-            kube_controller_manager: own(plan.found(|found| &found.controller_manager), "kube-controller-manager")?,
+            kube_controller_manager: own(
+                plan.found(|found| &found.controller_manager),
+                "kube-controller-manager",
+            )?,
             kube_scheduler: own(plan.found(|found| &found.scheduler), "kube-scheduler")?,
             kubectl: own(plan.kubectl.clone(), "kubectl")?,
-            etcd: plan.etcd.clone().map_or_else(|| ETCD.build(cache).map(|folder| folder.join("etcd")), Ok)?,
-            kwok: plan.kwok.clone().map_or_else(|| KWOK.build(cache).map(|folder| folder.join("kwok")), Ok)?,
-            helm: plan.helm.clone().map_or_else(|| HELM.build(cache).map(|folder| folder.join("helm")), Ok)?,
+            etcd: plan
+                .etcd
+                .clone()
+                .map_or_else(|| ETCD.build(cache).map(|folder| folder.join("etcd")), Ok)?,
+            kwok: plan
+                .kwok
+                .clone()
+                .map_or_else(|| KWOK.build(cache).map(|folder| folder.join("kwok")), Ok)?,
+            helm: plan
+                .helm
+                .clone()
+                .map_or_else(|| HELM.build(cache).map(|folder| folder.join("helm")), Ok)?,
         })
     }
 
@@ -86,8 +101,13 @@ pub struct NodeTools {
 impl NodeTools {
     /// Builds each program that is not there.
     pub fn locate(cache: &Cache) -> Result<Self> {
-        let unbuilt = [&KUBELET, &CONTAINERD, &MODEL_SERVER].map(|family| is_unbuilt(family, cache));
-        if unbuilt.into_iter().collect::<Result<Vec<_>>>()?.contains(&true) {
+        let unbuilt =
+            [&KUBELET, &CONTAINERD, &MODEL_SERVER].map(|family| is_unbuilt(family, cache));
+        if unbuilt
+            .into_iter()
+            .collect::<Result<Vec<_>>>()?
+            .contains(&true)
+        {
             prerequisites::check(&[Need::Go])?;
         }
         let images = MODEL_SERVER.build(cache)?;
@@ -124,7 +144,9 @@ impl Plan {
     fn new() -> Self {
         Self {
             control_plane: ControlPlanePrograms::find(),
-            kubectl: candidates("kubectl").into_iter().find(|path| kubectl_fits(path)),
+            kubectl: candidates("kubectl")
+                .into_iter()
+                .find(|path| kubectl_fits(path)),
             etcd: candidates("etcd").into_iter().next(),
             kwok: candidates("kwok").into_iter().next(),
             helm: candidates("helm").into_iter().find(|path| helm_fits(path)),
@@ -132,17 +154,26 @@ impl Plan {
     }
 
     fn found(&self, which: impl Fn(&ControlPlanePrograms) -> &PathBuf) -> Option<PathBuf> {
-        self.control_plane.as_ref().map(|found| which(found).clone())
+        self.control_plane
+            .as_ref()
+            .map(|found| which(found).clone())
     }
 
     fn kubernetes_folder(&self, cache: &Cache) -> Result<Option<PathBuf>> {
         let complete = self.control_plane.is_some() && self.kubectl.is_some();
-        if complete { Ok(None) } else { KUBERNETES.build(cache).map(Some) }
+        if complete {
+            Ok(None)
+        } else {
+            KUBERNETES.build(cache).map(Some)
+        }
     }
 
     fn unbuilt(&self, cache: &Cache) -> Result<Vec<&'static str>> {
         let wanted = [
-            (&KUBERNETES, self.control_plane.is_none() || self.kubectl.is_none()),
+            (
+                &KUBERNETES,
+                self.control_plane.is_none() || self.kubectl.is_none(),
+            ),
             (&ETCD, self.etcd.is_none()),
             (&KWOK, self.kwok.is_none()),
             (&HELM, self.helm.is_none()),
@@ -164,10 +195,15 @@ impl ControlPlanePrograms {
             controller_manager: candidates("kube-controller-manager").into_iter().next()?,
             scheduler: candidates("kube-scheduler").into_iter().next()?,
         };
-        let minors = [&found.apiserver, &found.controller_manager, &found.scheduler]
-            .map(|path| minor_of(&version_text(path, &["--version"])));
-        let one_minor =
-            minors.iter().all(|minor| minor.is_some_and(|minor| minor >= OLDEST_SERVER_MINOR) && *minor == minors[0]);
+        let minors = [
+            &found.apiserver,
+            &found.controller_manager,
+            &found.scheduler,
+        ]
+        .map(|path| minor_of(&version_text(path, &["--version"])));
+        let one_minor = minors.iter().all(|minor| {
+            minor.is_some_and(|minor| minor >= OLDEST_SERVER_MINOR) && *minor == minors[0]
+        });
         one_minor.then_some(found)
     }
 }
@@ -181,7 +217,8 @@ fn candidates(name: &str) -> Vec<PathBuf> {
 }
 
 fn kubectl_fits(path: &Path) -> bool {
-    minor_of(&version_text(path, &["version", "--client"])).is_some_and(|minor| minor.abs_diff(KUBERNETES_MINOR) <= 1)
+    minor_of(&version_text(path, &["version", "--client"]))
+        .is_some_and(|minor| minor.abs_diff(KUBERNETES_MINOR) <= 1)
 }
 
 fn helm_fits(path: &Path) -> bool {
@@ -194,8 +231,13 @@ fn helm_fits(path: &Path) -> bool {
 }
 
 fn version_text(path: &Path, arguments: &[&str]) -> String {
-    let output = Command::new(path).args(arguments).stdin(Stdio::null()).output();
-    output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
+    let output = Command::new(path)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output();
+    output
+        .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+        .unwrap_or_default()
 }
 
 fn minor_of(text: &str) -> Option<u32> {
@@ -204,14 +246,19 @@ fn minor_of(text: &str) -> Option<u32> {
 
 /// The first `v<major>.<minor>.` of a text.
 fn version_of(text: &str) -> Option<(u32, u32)> {
-    text.split(|character: char| character.is_whitespace() || character == '"').find_map(|word| {
-        let mut numbers = word.strip_prefix('v')?.split('.');
-        Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
-    })
+    text.split(|character: char| character.is_whitespace() || character == '"')
+        .find_map(|word| {
+            let mut numbers = word.strip_prefix('v')?.split('.');
+            Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+        })
 }
 
 /// Static programs, from exactly the modules that are written down, whatever workspace surrounds them.
-const SETTINGS: [(&str, &str); 3] = [("CGO_ENABLED", "0"), ("GOFLAGS", "-mod=readonly"), ("GOWORK", "off")];
+const SETTINGS: [(&str, &str); 3] = [
+    ("CGO_ENABLED", "0"),
+    ("GOFLAGS", "-mod=readonly"),
+    ("GOWORK", "off"),
+];
 
 /// A Go module of tools that are built together.
 struct Family {
@@ -232,7 +279,10 @@ const KUBERNETES: Family = Family {
     name: "kubernetes",
     packages: &[
         ("k8s.io/kubernetes/cmd/kube-apiserver", "kube-apiserver"),
-        ("k8s.io/kubernetes/cmd/kube-controller-manager", "kube-controller-manager"),
+        (
+            "k8s.io/kubernetes/cmd/kube-controller-manager",
+            "kube-controller-manager",
+        ),
         ("k8s.io/kubernetes/cmd/kube-scheduler", "kube-scheduler"),
         ("k8s.io/kubernetes/cmd/kubectl", "kubectl"),
     ],
@@ -244,47 +294,80 @@ const ETCD: Family = Family::of("etcd", &[("go.etcd.io/etcd/server/v3", "etcd")]
 const KWOK: Family = Family::of("kwok", &[("sigs.k8s.io/kwok/cmd/kwok", "kwok")]);
 const HELM: Family = Family::of("helm", &[("helm.sh/helm/v4/cmd/helm", "helm")]);
 /// A module of its own, so that who needs no real node does not build it.
-const KUBELET: Family =
-    Family { kubernetes_version: true, ..Family::of("kubelet", &[("k8s.io/kubernetes/cmd/kubelet", "kubelet")]) };
+const KUBELET: Family = Family {
+    kubernetes_version: true,
+    ..Family::of("kubelet", &[("k8s.io/kubernetes/cmd/kubelet", "kubelet")])
+};
 const CONTAINERD: Family = Family {
     tags: "no_btrfs,no_devmapper,no_zfs",
     ..Family::of(
         "containerd",
         &[
-            ("github.com/containerd/containerd/v2/cmd/containerd", "containerd"),
-            ("github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2", "containerd-shim-runc-v2"),
+            (
+                "github.com/containerd/containerd/v2/cmd/containerd",
+                "containerd",
+            ),
+            (
+                "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
+                "containerd-shim-runc-v2",
+            ),
             ("github.com/containerd/containerd/v2/cmd/ctr", "ctr"),
         ],
     )
 };
 const MODEL_SERVER: Family = Family {
     files: &["go.mod", "server/main.go", "pause/main.go"],
-    ..Family::of("modelserver", &[("./server", "server"), ("./pause", "pause")])
+    ..Family::of(
+        "modelserver",
+        &[("./server", "server"), ("./pause", "pause")],
+    )
 };
 
 /// Neither is one of [`Tools`]: only the tests of artifact stores need them.
-const VERSITYGW: Family = Family::of("versitygw", &[("github.com/versity/versitygw/cmd/versitygw", "versitygw")]);
+const VERSITYGW: Family = Family::of(
+    "versitygw",
+    &[("github.com/versity/versitygw/cmd/versitygw", "versitygw")],
+);
 
-const FAKE_GCS: Family = Family::of("fakegcs", &[("github.com/fsouza/fake-gcs-server", "fake-gcs-server")]);
+const FAKE_GCS: Family = Family::of(
+    "fakegcs",
+    &[("github.com/fsouza/fake-gcs-server", "fake-gcs-server")],
+);
 
 /// The S3 server, built first where it never was.
 pub fn versitygw(cache: &Cache) -> Result<PathBuf> {
-    VERSITYGW.build_alone(cache).map(|folder| folder.join("versitygw"))
+    VERSITYGW
+        .build_alone(cache)
+        .map(|folder| folder.join("versitygw"))
 }
 
 /// The server that speaks as Google Cloud Storage does, built first where it never was.
 pub fn fake_gcs_server(cache: &Cache) -> Result<PathBuf> {
-    FAKE_GCS.build_alone(cache).map(|folder| folder.join("fake-gcs-server"))
+    FAKE_GCS
+        .build_alone(cache)
+        .map(|folder| folder.join("fake-gcs-server"))
 }
 
 /// Only the benchmark needs these; the controllers of other projects that it measures beside the operator.
-const SOURCE_CONTROLLER: Family =
-    Family::of("sourcecontroller", &[("github.com/fluxcd/source-controller", "source-controller")]);
-const ROLLOUTS: Family =
-    Family::of("rollouts", &[("github.com/argoproj/argo-rollouts/cmd/rollouts-controller", "rollouts-controller")]);
+const SOURCE_CONTROLLER: Family = Family::of(
+    "sourcecontroller",
+    &[("github.com/fluxcd/source-controller", "source-controller")],
+);
+const ROLLOUTS: Family = Family::of(
+    "rollouts",
+    &[(
+        "github.com/argoproj/argo-rollouts/cmd/rollouts-controller",
+        "rollouts-controller",
+    )],
+);
 /// What the first of them asks.
-const OCI_REGISTRY: Family =
-    Family::of("ociregistry", &[("github.com/google/go-containerregistry/cmd/registry", "registry")]);
+const OCI_REGISTRY: Family = Family::of(
+    "ociregistry",
+    &[(
+        "github.com/google/go-containerregistry/cmd/registry",
+        "registry",
+    )],
+);
 
 /// A controller of another project.
 #[derive(Debug, Clone)]
@@ -299,7 +382,11 @@ pub struct PeerTools {
 
 /// Flux's controller of sources, built first where it never was.
 pub fn source_controller(cache: &Cache) -> Result<PeerTools> {
-    SOURCE_CONTROLLER.peer(cache, "github.com/fluxcd/source-controller", "config/crd/bases")
+    SOURCE_CONTROLLER.peer(
+        cache,
+        "github.com/fluxcd/source-controller",
+        "config/crd/bases",
+    )
 }
 
 /// Argo's controller of Rollouts, built first where it never was.
@@ -309,7 +396,9 @@ pub fn rollouts_controller(cache: &Cache) -> Result<PeerTools> {
 
 /// The OCI registry that keeps all in memory, built first where it never was.
 pub fn oci_registry(cache: &Cache) -> Result<PathBuf> {
-    OCI_REGISTRY.build_alone(cache).map(|folder| folder.join("registry"))
+    OCI_REGISTRY
+        .build_alone(cache)
+        .map(|folder| folder.join("registry"))
 }
 
 /// What `go mod download -json` says of a module.
@@ -326,13 +415,21 @@ impl Family {
         prerequisites::check(&[Need::Go])?;
         let program = self.build(cache)?.join(self.packages[0].1);
         let Downloaded { dir, version } = self.downloaded(module)?;
-        Ok(PeerTools { program, definitions: dir.join(definitions), version })
+        Ok(PeerTools {
+            program,
+            definitions: dir.join(definitions),
+            version,
+        })
     }
 
     /// Where a module of this family's is, in exactly the version that is built; fetched again where it is not.
     fn downloaded(&self, module: &str) -> Result<Downloaded> {
         let what = format!("looking for the Go module {module}");
-        let output = self.go().args(["mod", "download", "-json", module]).output().context(&what)?;
+        let output = self
+            .go()
+            .args(["mod", "download", "-json", module])
+            .output()
+            .context(&what)?;
         if !output.status.success() {
             return Err(Error::new(what, String::from_utf8_lossy(&output.stderr))
                 .remedy("check that the Go module proxy (go env GOPROXY) can be reached"));
@@ -341,7 +438,13 @@ impl Family {
     }
 
     const fn of(name: &'static str, packages: &'static [(&'static str, &'static str)]) -> Self {
-        Self { name, packages, files: MODULES, tags: "", kubernetes_version: false }
+        Self {
+            name,
+            packages,
+            files: MODULES,
+            tags: "",
+            kubernetes_version: false,
+        }
     }
 
     fn module(&self) -> PathBuf {
@@ -353,10 +456,17 @@ impl Family {
             let path = self.module().join(name);
             fs::read_to_string(&path).context(format_args!("reading {}", path.display()))
         };
-        let mut content = self.files.iter().map(|name| read(name)).collect::<Result<Vec<_>>>()?;
+        let mut content = self
+            .files
+            .iter()
+            .map(|name| read(name))
+            .collect::<Result<Vec<_>>>()?;
         content.push(self.linker_flags());
         content.extend((!self.tags.is_empty()).then(|| self.tags.to_owned()));
-        Ok(Entry::new(self.name, &content.iter().map(String::as_str).collect::<Vec<_>>()))
+        Ok(Entry::new(
+            self.name,
+            &content.iter().map(String::as_str).collect::<Vec<_>>(),
+        ))
     }
 
     /// [`Family::build`], where nobody has looked for Go yet.
@@ -372,17 +482,30 @@ impl Family {
             let fetching = Task::start(&format!("fetching the Go modules of {}", self.name), 0);
             let packages = self.count_packages()?;
             fetching.done();
-            self.packages
-                .iter()
-                .try_for_each(|(package, program)| self.compile(package, &folder.join(program), packages))
+            self.packages.iter().try_for_each(|(package, program)| {
+                self.compile(package, &folder.join(program), packages)
+            })
         })
     }
 
     /// On a leash: a compiler that outlived us would write into what the next attempt builds.
     fn compile(&self, package: &str, program: &Path, packages: u64) -> Result<()> {
-        let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = program
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         let task = Task::start(&format!("building {name}"), packages);
-        let arguments = ["build", "-v", "-trimpath", "-tags", self.tags, "-ldflags", &self.linker_flags(), "-o"];
+        let arguments = [
+            "build",
+            "-v",
+            "-trimpath",
+            "-tags",
+            self.tags,
+            "-ldflags",
+            &self.linker_flags(),
+            "-o",
+        ];
         let mut child = Program::new(&format!("build-{name}"), "go")
             .args(["-C".as_ref(), self.module().as_os_str()])
             .args(arguments)
@@ -421,7 +544,9 @@ impl Family {
 
     fn go(&self) -> Command {
         let mut go = Command::new("go");
-        go.current_dir(self.module()).envs(SETTINGS).stdin(Stdio::null());
+        go.current_dir(self.module())
+            .envs(SETTINGS)
+            .stdin(Stdio::null());
         go
     }
 
@@ -457,7 +582,10 @@ mod tests {
     #[test]
     fn versions_are_read_from_what_the_programs_print() {
         assert_eq!(version_of("Kubernetes v1.36.3"), Some((1, 36)));
-        assert_eq!(version_of("Client Version: v1.32.4\nKustomize Version: v5.5.0"), Some((1, 32)));
+        assert_eq!(
+            version_of("Client Version: v1.32.4\nKustomize Version: v5.5.0"),
+            Some((1, 32))
+        );
         assert_eq!(version_of("v4.3.1+g1234"), Some((4, 3)));
         assert_eq!(version_of("nothing of the sort"), None);
     }

@@ -15,12 +15,21 @@ const TICK: Duration = Duration::from_millis(10);
 pub fn processor_time(pid: u32) -> Result<Duration> {
     let what = format!("reading the processor time of process {pid}");
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context(&what)?;
-    used(&stat).ok_or_else(|| Error::new(what, format_args!("/proc/{pid}/stat is not as expected: {stat}")))
+    used(&stat).ok_or_else(|| {
+        Error::new(
+            what,
+            format_args!("/proc/{pid}/stat is not as expected: {stat}"),
+        )
+    })
 }
 
 /// The same with all processes below it; one that has just ended is left out.
 pub fn processor_time_with_descendants(pid: u32) -> Duration {
-    descendants(pid).into_iter().chain([pid]).filter_map(|pid| processor_time(pid).ok()).sum()
+    descendants(pid)
+        .into_iter()
+        .chain([pid])
+        .filter_map(|pid| processor_time(pid).ok())
+        .sum()
 }
 
 /// How much memory a process has resident.
@@ -29,7 +38,9 @@ pub fn resident_bytes(pid: u32) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).context(&what)?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-    kilobytes.map(|kilobytes| kilobytes * 1024).ok_or_else(|| Error::new(what, "there is no VmRSS"))
+    kilobytes
+        .map(|kilobytes| kilobytes * 1024)
+        .ok_or_else(|| Error::new(what, "there is no VmRSS"))
 }
 
 /// The 14th and 15th field: in user space, and in the kernel.

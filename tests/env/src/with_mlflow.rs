@@ -15,13 +15,20 @@ use pointsman_env::{Error, Result, azurite, tools};
 pub async fn with_mlflow(command: &[String]) -> Result<ExitCode> {
     let three = Mlflow::start(MlflowVersion::Three, MlflowOptions::default()).await?;
     let two = Mlflow::start(MlflowVersion::Two, MlflowOptions::default()).await?;
-    let account = Some(("keeper".to_owned(), "a-long-passw0rd-of-the-test".to_owned()));
-    let guarded = MlflowOptions { basic_auth: account, ..MlflowOptions::default() };
+    let account = Some((
+        "keeper".to_owned(),
+        "a-long-passw0rd-of-the-test".to_owned(),
+    ));
+    let guarded = MlflowOptions {
+        basic_auth: account,
+        ..MlflowOptions::default()
+    };
     let guarded = Mlflow::start(MlflowVersion::Three, guarded).await?;
     let buckets = BucketServer::start().await?;
     let gcs = tokio::task::block_in_place(|| tools::fake_gcs_server(&Cache::open()?))?;
-    let (program, arguments) =
-        command.split_first().ok_or_else(|| Error::new("running a command", "none was given"))?;
+    let (program, arguments) = command
+        .split_first()
+        .ok_or_else(|| Error::new("running a command", "none was given"))?;
     let status = tokio::process::Command::new(program)
         .args(arguments)
         .env("POINTSMAN_TEST_MLFLOW3", three.url())
@@ -34,8 +41,14 @@ pub async fn with_mlflow(command: &[String]) -> Result<ExitCode> {
         .env("POINTSMAN_TEST_S3_SECRET", bucket::ACCOUNT.1)
         .env("POINTSMAN_TEST_GCS_SERVER", gcs)
         .envs([azure()?])
-        .env("POINTSMAN_TEST_PYTHON3", python::environment(MlflowVersion::Three).await?)
-        .env("POINTSMAN_TEST_PYTHON2", python::environment(MlflowVersion::Two).await?)
+        .env(
+            "POINTSMAN_TEST_PYTHON3",
+            python::environment(MlflowVersion::Three).await?,
+        )
+        .env(
+            "POINTSMAN_TEST_PYTHON2",
+            python::environment(MlflowVersion::Two).await?,
+        )
         .kill_on_drop(true)
         .status()
         .await

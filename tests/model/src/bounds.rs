@@ -30,7 +30,10 @@ const MORE: &str = "POINTSMAN_MODEL_MORE";
 
 /// The bounds that every property holds in: each is one more thing deep for every one that [`MORE`] says.
 pub fn all() -> Vec<Bound> {
-    let more = std::env::var(MORE).ok().and_then(|text| text.parse().ok()).unwrap_or(0);
+    let more = std::env::var(MORE)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0);
     let bound = |name, versions, kinds, things: u8, history_limit| Bound {
         name,
         scope: Scope { versions, kinds },
@@ -39,8 +42,20 @@ pub fn all() -> Vec<Bound> {
     };
     vec![
         bound("whatever may happen, twice", 3, EVERYTHING, 2, 3),
-        bound("versions that fail and an operator that crashes, four times", 3, FAILING, 4, 3),
-        bound("people and an operator that crashes, three times", 3, PEOPLE, 3, 2),
+        bound(
+            "versions that fail and an operator that crashes, four times",
+            3,
+            FAILING,
+            4,
+            3,
+        ),
+        bound(
+            "people and an operator that crashes, three times",
+            3,
+            PEOPLE,
+            3,
+            2,
+        ),
         bound("outages and losses, three times", 2, OUTAGES, 3, 1),
     ]
 }

@@ -34,7 +34,11 @@ pub struct Bounded {
 
 impl Bounded {
     pub fn new(bound: Bound, policy: Policy) -> Self {
-        Self { bound, passes: Passes::new(policy, bound.history_limit), rest: Rest::default() }
+        Self {
+            bound,
+            passes: Passes::new(policy, bound.history_limit),
+            rest: Rest::default(),
+        }
     }
 
     /// The properties that a state violates, now or where it comes to rest.
@@ -52,7 +56,12 @@ impl Bounded {
         if let Some((_, last)) = path.last().filter(|(_, last)| last.ghost.violated == 0) {
             let _ = writeln!(told, "  and when nobody does anything any more:");
             for (step, world) in settle::way(last, &self.passes) {
-                let _ = writeln!(told, "  {:<34} {}", format!("{step:?}"), self.picture(&world));
+                let _ = writeln!(
+                    told,
+                    "  {:<34} {}",
+                    format!("{step:?}"),
+                    self.picture(&world)
+                );
             }
         }
         told
@@ -60,7 +69,10 @@ impl Bounded {
 
     fn picture(&self, world: &World) -> String {
         let work = &world.work;
-        let pending = world.operator.pending.map(|pending| format!(" unwritten: {}", self.status(pending.status)));
+        let pending = world
+            .operator
+            .pending
+            .map(|pending| format!(" unwritten: {}", self.status(pending.status)));
         format!(
             "alias {:?} {:?}; {:?} by {:?} {:?}; {}{}",
             world.mirror.alias,
@@ -75,16 +87,33 @@ impl Bounded {
 
     fn status(&self, id: StatusId) -> String {
         let status = self.passes.statuses.get(id);
-        let entries: Vec<_> =
-            status.history.iter().map(|entry| format!("{} {:?}", entry.version, entry.outcome)).collect();
+        let entries: Vec<_> = status
+            .history
+            .iter()
+            .map(|entry| format!("{} {:?}", entry.version, entry.outcome))
+            .collect();
         let held_back = status.held_back.as_ref().map(|held_back| {
-            let versions: Vec<_> = held_back.versions.iter().map(|failed| failed.version.as_str()).collect();
+            let versions: Vec<_> = held_back
+                .versions
+                .iter()
+                .map(|failed| failed.version.as_str())
+                .collect();
             format!(" held back {versions:?} for {}", held_back.wanted.version)
         });
-        let hold = status.hold.as_ref().map(|hold| format!(" hold against {}", hold.wanted.version));
+        let hold = status
+            .hold
+            .as_ref()
+            .map(|hold| format!(" hold against {}", hold.wanted.version));
         let ready = status.conditions.iter().find(|each| each.type_ == "Ready");
-        let ready = ready.map(|ready| format!(" {}/{}", ready.status, ready.reason)).unwrap_or_default();
-        format!("[{}]{}{}{ready}", entries.join(", "), held_back.unwrap_or_default(), hold.unwrap_or_default())
+        let ready = ready
+            .map(|ready| format!(" {}/{}", ready.status, ready.reason))
+            .unwrap_or_default();
+        format!(
+            "[{}]{}{}{ready}",
+            entries.join(", "),
+            held_back.unwrap_or_default(),
+            hold.unwrap_or_default()
+        )
     }
 }
 
@@ -105,21 +134,38 @@ impl Model for Bounded {
     }
 
     fn properties(&self) -> Vec<Claim<Self>> {
-        let hold = |property: Property, claim: fn(&Self, &World) -> bool| Claim::always(property.sentence(), claim);
+        let hold = |property: Property, claim: fn(&Self, &World) -> bool| {
+            Claim::always(property.sentence(), claim)
+        };
         vec![
             hold(Property::HeldBack, holds::<{ Property::HeldBack as u16 }>),
-            hold(Property::FailStatic, holds::<{ Property::FailStatic as u16 }>),
-            hold(Property::OneVersion, holds::<{ Property::OneVersion as u16 }>),
+            hold(
+                Property::FailStatic,
+                holds::<{ Property::FailStatic as u16 }>,
+            ),
+            hold(
+                Property::OneVersion,
+                holds::<{ Property::OneVersion as u16 }>,
+            ),
             hold(Property::PeopleWin, holds::<{ Property::PeopleWin as u16 }>),
             hold(Property::Readable, holds::<{ Property::Readable as u16 }>),
-            hold(Property::BackToGood, holds::<{ Property::BackToGood as u16 }>),
+            hold(
+                Property::BackToGood,
+                holds::<{ Property::BackToGood as u16 }>,
+            ),
             hold(Property::Settles, rests::<{ Property::Settles as u16 }>),
             hold(Property::Quiet, rests::<{ Property::Quiet as u16 }>),
             hold(Property::GetsThere, rests::<{ Property::GetsThere as u16 }>),
-            hold(Property::LeavesFailure, rests::<{ Property::LeavesFailure as u16 }>),
+            hold(
+                Property::LeavesFailure,
+                rests::<{ Property::LeavesFailure as u16 }>,
+            ),
             hold(Property::Honest, rests::<{ Property::Honest as u16 }>),
             hold(Property::LetsGo, rests::<{ Property::LetsGo as u16 }>),
-            hold(Property::TriesAgain, rests::<{ Property::TriesAgain as u16 }>),
+            hold(
+                Property::TriesAgain,
+                rests::<{ Property::TriesAgain as u16 }>,
+            ),
         ]
     }
 }
@@ -143,9 +189,17 @@ pub struct Found {
 /// Looks at every state within the bound; ends where this property fails, if one is given, else where each has.
 pub fn check(bound: Bound, policy: Policy, wanted: Option<Property>) -> Found {
     let begun = Instant::now();
-    let sought = wanted.map_or(HasDiscoveries::All, |property| HasDiscoveries::AnyOf([property.sentence()].into()));
-    let threads = std::thread::available_parallelism().map_or(2, usize::from).min(4);
-    let checker = Bounded::new(bound, policy).checker().threads(threads).finish_when(sought).spawn_bfs();
+    let sought = wanted.map_or(HasDiscoveries::All, |property| {
+        HasDiscoveries::AnyOf([property.sentence()].into())
+    });
+    let threads = std::thread::available_parallelism()
+        .map_or(2, usize::from)
+        .min(4);
+    let checker = Bounded::new(bound, policy)
+        .checker()
+        .threads(threads)
+        .finish_when(sought)
+        .spawn_bfs();
     let checker = checker.join_and_report(&mut Told(bound.name, wanted.is_none()));
     let model = checker.model();
     let mut failures: Vec<_> = checker
@@ -164,13 +218,19 @@ pub fn check(bound: Bound, policy: Policy, wanted: Option<Property>) -> Found {
             model.passes.statuses.len()
         );
     }
-    Found { states: checker.unique_state_count(), seconds, failures }
+    Found {
+        states: checker.unique_state_count(),
+        seconds,
+        failures,
+    }
 }
 
 /// stateright names the step that follows each state; people read the step that led to it.
 fn with_steps(path: Vec<(World, Option<Step>)>) -> Vec<(Option<Step>, World)> {
     let mut before = None;
-    path.into_iter().map(|(world, step)| (std::mem::replace(&mut before, step), world)).collect()
+    path.into_iter()
+        .map(|(world, step)| (std::mem::replace(&mut before, step), world))
+        .collect()
 }
 
 /// Tells how far a long check is.
@@ -197,6 +257,10 @@ impl Reporter<Bounded> for Told {
     }
 
     fn delay(&self) -> Duration {
-        if self.1 { Duration::from_secs(5) } else { Duration::from_millis(50) }
+        if self.1 {
+            Duration::from_secs(5)
+        } else {
+            Duration::from_millis(50)
+        }
     }
 }

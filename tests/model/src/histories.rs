@@ -34,13 +34,21 @@ pub fn trial() -> Trial {
         let worlds = RefCell::new(BTreeMap::new());
         let strategy = (1..=5_u8, prop::collection::vec(choice(), 1..LONGEST));
         let cases = Config::default().cases.max(CASES);
-        let config = Config { cases, failure_persistence: None, max_shrink_iters: 20_000, ..Config::default() };
+        let config = Config {
+            cases,
+            failure_persistence: None,
+            max_shrink_iters: 20_000,
+            ..Config::default()
+        };
         // The same histories every time; PROPTEST_CASES has more of them told.
         let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
         let outcome = TestRunner::new_with_rng(config, rng).run(&strategy, |(limit, choices)| {
             let mut worlds = worlds.borrow_mut();
-            let bounded = worlds.entry(limit).or_insert_with(|| Bounded::new(bound(limit), Policy::default()));
-            live(bounded, &choices).map_err(|(violations, _)| TestCaseError::fail(sentences(violations)))
+            let bounded = worlds
+                .entry(limit)
+                .or_insert_with(|| Bounded::new(bound(limit), Policy::default()));
+            live(bounded, &choices)
+                .map_err(|(violations, _)| TestCaseError::fail(sentences(violations)))
         });
         println!("{cases} histories, {:.1} s", begun.elapsed().as_secs_f64());
         outcome.map_err(|error| Failed::from(told(&error)))
@@ -48,11 +56,25 @@ pub fn trial() -> Trial {
 }
 
 fn choice() -> impl Strategy<Value = Choice> {
-    any::<(bool, u16)>().prop_map(|(course, which)| if course { Choice::Course } else { Choice::Any(which) })
+    any::<(bool, u16)>().prop_map(|(course, which)| {
+        if course {
+            Choice::Course
+        } else {
+            Choice::Any(which)
+        }
+    })
 }
 
 fn bound(history_limit: u8) -> Bound {
-    Bound { name: "a history", scope: Scope { versions: 5, kinds: EVERYTHING }, history_limit, things: u8::MAX }
+    Bound {
+        name: "a history",
+        scope: Scope {
+            versions: 5,
+            kinds: EVERYTHING,
+        },
+        history_limit,
+        things: u8::MAX,
+    }
 }
 
 type Path = Vec<(Option<Step>, World)>;
@@ -75,24 +97,40 @@ fn live(bounded: &Bounded, choices: &[Choice]) -> Result<(), (u16, Path)> {
 
 fn chosen(bounded: &Bounded, world: &World, choice: Choice) -> Step {
     let course = || super::settle::next(world, &bounded.passes).unwrap_or(Step::OperatorPasses);
-    let Choice::Any(which) = choice else { return course() };
+    let Choice::Any(which) = choice else {
+        return course();
+    };
     let mut possible = Vec::new();
     bounded.actions(world, &mut possible);
     // The choice names a step, not a place in a list: so a history without a step before it still means the same.
     let all = Step::all();
     let step = all[usize::from(which) % all.len()];
-    if possible.contains(&step) { step } else { course() }
+    if possible.contains(&step) {
+        step
+    } else {
+        course()
+    }
 }
 
 fn sentences(violations: u16) -> String {
-    let violated = Property::ALL.into_iter().filter(|property| violations & property.bit() != 0);
-    violated.map(Property::sentence).collect::<Vec<_>>().join("; ")
+    let violated = Property::ALL
+        .into_iter()
+        .filter(|property| violations & property.bit() != 0);
+    violated
+        .map(Property::sentence)
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 /// The shrunk history, as people read it.
 fn told(error: &TestError<(u8, Vec<Choice>)>) -> String {
-    let TestError::Fail(reason, (limit, choices)) = error else { return error.to_string() };
+    let TestError::Fail(reason, (limit, choices)) = error else {
+        return error.to_string();
+    };
     let bounded = Bounded::new(bound(*limit), Policy::default());
-    let path = live(&bounded, choices).err().map(|(_, path)| bounded.tell(&path)).unwrap_or_default();
+    let path = live(&bounded, choices)
+        .err()
+        .map(|(_, path)| bounded.tell(&path))
+        .unwrap_or_default();
     format!("it is not so that {reason} (historyLimit {limit}):\n{path}")
 }

@@ -28,12 +28,21 @@ fn main() {
             all_hold(&check::check(bound, policy::Policy(None), None))
         })
     });
-    let trials = exhaustive.chain(mutations::trials()).chain([histories::trial()]);
+    let trials = exhaustive
+        .chain(mutations::trials())
+        .chain([histories::trial()]);
     libtest_mimic::run(&arguments, trials.collect()).exit();
 }
 
 fn all_hold(found: &check::Found) -> Result<(), Failed> {
-    let told: Vec<String> =
-        found.failures.iter().map(|(sentence, path)| format!("it is not so that {sentence}:\n{path}")).collect();
-    if told.is_empty() { Ok(()) } else { Err(told.join("\n").into()) }
+    let told: Vec<String> = found
+        .failures
+        .iter()
+        .map(|(sentence, path)| format!("it is not so that {sentence}:\n{path}"))
+        .collect();
+    if told.is_empty() {
+        Ok(())
+    } else {
+        Err(told.join("\n").into())
+    }
 }

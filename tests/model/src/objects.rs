@@ -35,9 +35,9 @@ pub fn binding(history_limit: u8) -> AliasBinding {
         "modelRef": {"name": MODEL}, "alias": "champion", "target": {"name": "server"},
         "inject": {"containers": CONTAINERS}, "historyLimit": history_limit,
     });
-    let metadata = json!({"name": "taxi", "namespace": "ml", "uid": "b", "creationTimestamp": BEGUN});
-    let whole =
-        json!({"apiVersion": "pointsman.dev/v1alpha1", "kind": "AliasBinding", "metadata": metadata, "spec": spec});
+    let metadata =
+        json!({"name": "taxi", "namespace": "ml", "uid": "b", "creationTimestamp": BEGUN});
+    let whole = json!({"apiVersion": "pointsman.dev/v1alpha1", "kind": "AliasBinding", "metadata": metadata, "spec": spec});
     serde_json::from_value(whole).unwrap()
 }
 
@@ -47,7 +47,10 @@ pub fn written(base: &AliasBinding, spec: Spec, status: AliasBindingStatus) -> A
     binding.spec.pinned_version = spec.pin.map(|pin| pin.number().to_owned());
     binding.spec.suspend = spec.suspend;
     binding.spec.rollback.max_restarts = if spec.edited { 2 } else { 3 };
-    let asked = [(names::RETRY_ANNOTATION, spec.retries), (names::RESUME_ANNOTATION, spec.resumes)];
+    let asked = [
+        (names::RETRY_ANNOTATION, spec.retries),
+        (names::RESUME_ANNOTATION, spec.resumes),
+    ];
     let asked: BTreeMap<_, _> = asked
         .into_iter()
         .filter(|(_, times)| *times > 0)
@@ -59,17 +62,21 @@ pub fn written(base: &AliasBinding, spec: Spec, status: AliasBindingStatus) -> A
 }
 
 pub fn model(mirror: Mirror) -> RegisteredModel {
-    let version = |version: Version| json!({"version": version.number(), "artifactURI": version.artifact()});
-    let versions: Vec<Value> = Version::all().filter(|each| mirror.has(*each)).map(version).collect();
-    let alias = |version: Version| json!({"name": "champion", "version": version.number(), "since": BEGUN});
+    let version =
+        |version: Version| json!({"version": version.number(), "artifactURI": version.artifact()});
+    let versions: Vec<Value> = Version::all()
+        .filter(|each| mirror.has(*each))
+        .map(version)
+        .collect();
+    let alias =
+        |version: Version| json!({"name": "champion", "version": version.number(), "since": BEGUN});
     let aliases: Vec<Value> = mirror.alias.into_iter().map(alias).collect();
     let (status, reason) = match mirror.registry {
         Registry::Up => ("True", "Mirrored"),
         Registry::Down => ("False", "RegistryUnreachable"),
         Registry::ModelGone => ("False", "ModelNotFound"),
     };
-    let ready =
-        json!({"type": "Ready", "status": status, "reason": reason, "message": "told", "lastTransitionTime": BEGUN});
+    let ready = json!({"type": "Ready", "status": status, "reason": reason, "message": "told", "lastTransitionTime": BEGUN});
     let whole = json!({
         "apiVersion": "pointsman.dev/v1alpha1", "kind": "RegisteredModel", "metadata": {"name": MODEL, "namespace": "ml"},
         "spec": {"registryRef": {"name": "mlflow"}},
@@ -84,14 +91,22 @@ fn variables(version: Version) -> [(&'static str, String); 7] {
         ("MODEL_ALIAS", "champion".to_owned()),
         (names::MODEL_URI, version.artifact().to_owned()),
         (names::MODEL_RUN_ID, String::new()),
-        (names::MLFLOW_MODEL_URI, format!("models:/{MODEL}/{}", version.number())),
+        (
+            names::MLFLOW_MODEL_URI,
+            format!("models:/{MODEL}/{}", version.number()),
+        ),
         (names::MLFLOW_TRACKING_URI, TRACKING_URI.to_owned()),
     ]
 }
 
 /// The variables that an undo brings back with another value, and which therefore become the person's.
 fn differs_by_version(name: &str) -> bool {
-    [names::MODEL_VERSION, names::MODEL_URI, names::MLFLOW_MODEL_URI].contains(&name)
+    [
+        names::MODEL_VERSION,
+        names::MODEL_URI,
+        names::MLFLOW_MODEL_URI,
+    ]
+    .contains(&name)
 }
 
 pub fn workload(work: Work) -> Workload {
@@ -109,7 +124,8 @@ pub fn workload(work: Work) -> Workload {
     let mut template = json!({"spec": {"containers": containers}});
     let mut annotations = json!({});
     if let Some(version) = work.version {
-        template["metadata"] = json!({"labels": ours, "annotations": {names::VERSION_ANNOTATION: version.number()}});
+        template["metadata"] =
+            json!({"labels": ours, "annotations": {names::VERSION_ANNOTATION: version.number()}});
         let cause = format!("{MODEL} version {} (champion)", version.number());
         annotations[names::CHANGE_CAUSE_ANNOTATION] = json!(cause);
     }
@@ -122,21 +138,35 @@ pub fn workload(work: Work) -> Workload {
         "spec": {"replicas": 1, "template": template},
         "status": rollout_status(work.pods),
     });
-    serde_json::from_value::<Workload>(whole).unwrap().digested()
+    serde_json::from_value::<Workload>(whole)
+        .unwrap()
+        .digested()
 }
 
 fn managed_fields(work: Work) -> Value {
-    let names: Vec<&str> =
-        work.version.into_iter().flat_map(|version| variables(version).map(|(name, _)| name)).collect();
-    let (theirs, ours): (Vec<&str>, Vec<&str>) =
-        names.into_iter().partition(|name| work.writer == Writer::Person && differs_by_version(name));
+    let names: Vec<&str> = work
+        .version
+        .into_iter()
+        .flat_map(|version| variables(version).map(|(name, _)| name))
+        .collect();
+    let (theirs, ours): (Vec<&str>, Vec<&str>) = names
+        .into_iter()
+        .partition(|name| work.writer == Writer::Person && differs_by_version(name));
     let is_ours = work.version.is_some() && work.writer == Writer::Pointsman;
     let is_theirs = work.version.is_some() && work.writer == Writer::Person;
     let mut entries = Vec::new();
     if work.version.is_some() {
-        entries.push(entry(names::FIELD_MANAGER, "Apply", &fields(&ours, is_ours)));
+        entries.push(entry(
+            names::FIELD_MANAGER,
+            "Apply",
+            &fields(&ours, is_ours),
+        ));
     }
-    entries.push(entry("kubectl-client-side-apply", "Update", &fields(&theirs, is_theirs)));
+    entries.push(entry(
+        "kubectl-client-side-apply",
+        "Update",
+        &fields(&theirs, is_theirs),
+    ));
     json!(entries)
 }
 
@@ -146,12 +176,18 @@ fn entry(manager: &str, operation: &str, fields: &Value) -> Value {
 }
 
 fn fields(env: &[&str], annotation: bool) -> Value {
-    let env: Map<String, Value> = env.iter().map(|name| (format!("k:{{\"name\":\"{name}\"}}"), json!({}))).collect();
-    let containers: Map<String, Value> =
-        CONTAINERS.iter().map(|name| (format!("k:{{\"name\":\"{name}\"}}"), json!({"f:env": env}))).collect();
+    let env: Map<String, Value> = env
+        .iter()
+        .map(|name| (format!("k:{{\"name\":\"{name}\"}}"), json!({})))
+        .collect();
+    let containers: Map<String, Value> = CONTAINERS
+        .iter()
+        .map(|name| (format!("k:{{\"name\":\"{name}\"}}"), json!({"f:env": env})))
+        .collect();
     let mut fields = json!({"f:spec": {"f:containers": containers}});
     if annotation {
-        fields["f:metadata"] = json!({"f:annotations": {format!("f:{}", names::VERSION_ANNOTATION): {}}});
+        fields["f:metadata"] =
+            json!({"f:annotations": {format!("f:{}", names::VERSION_ANNOTATION): {}}});
     }
     fields
 }
@@ -208,7 +244,9 @@ pub fn evidence(book: Book) -> Evidence {
         Reply::Gone => Answer::Gone("gone".to_owned()),
         Reply::Silent => Answer::Silent("away".to_owned()),
     };
-    Query::all().filter_map(|query| Some((question(query), answer(book.get(query)?)))).collect()
+    Query::all()
+        .filter_map(|query| Some((question(query), answer(book.get(query)?))))
+        .collect()
 }
 
 /// The Deployment after a server-side apply: maps by key, containers and variables by name.
@@ -216,7 +254,10 @@ pub fn apply(workload: &Workload, patch: &Value) -> Workload {
     let mut whole = serde_json::to_value(workload).unwrap();
     // What the operator keeps of an object beside its fields is no part of it: it is read anew.
     whole.as_object_mut().unwrap().remove("owners");
-    whole["spec"]["template"].as_object_mut().unwrap().remove("users_digest");
+    whole["spec"]["template"]
+        .as_object_mut()
+        .unwrap()
+        .remove("users_digest");
     merge(&mut whole, patch);
     serde_json::from_value(whole).unwrap()
 }
@@ -245,8 +286,12 @@ pub fn one_version(workload: &Workload) -> Option<Version> {
     let annotated = workload.version()?;
     let named = |container: &&str| -> Option<Version> {
         let value = |name: &str| workload.env(container, name)?.value.as_deref();
-        (value(names::MODEL_VERSION) == Some(annotated)).then(|| Version::find(annotated, value(names::MODEL_URI)?))?
+        (value(names::MODEL_VERSION) == Some(annotated))
+            .then(|| Version::find(annotated, value(names::MODEL_URI)?))?
     };
     let named: Vec<Option<Version>> = CONTAINERS.iter().map(named).collect();
-    named.iter().all(|each| *each == named[0]).then_some(named[0])?
+    named
+        .iter()
+        .all(|each| *each == named[0])
+        .then_some(named[0])?
 }

@@ -72,13 +72,20 @@ impl Passes {
     }
 
     fn objects(&self, work: Work) -> (Workload, Vec<Pod>) {
-        self.works.entry(work).or_insert_with(|| (objects::workload(work), objects::pods(work))).clone()
+        self.works
+            .entry(work)
+            .or_insert_with(|| (objects::workload(work), objects::pods(work)))
+            .clone()
     }
 
     fn take(&self, seen: &Seen) -> Done {
         let status = self.statuses.get(seen.status);
         let binding = objects::written(&self.base, seen.spec, (*status).clone());
-        let model = self.models.entry(seen.mirror).or_insert_with(|| objects::model(seen.mirror)).clone();
+        let model = self
+            .models
+            .entry(seen.mirror)
+            .or_insert_with(|| objects::model(seen.mirror))
+            .clone();
         let resolution = resolve(&binding, Some(&model));
         let (workload, pods) = self.objects(seen.work);
         let pods: Vec<&Pod> = pods.iter().collect();
@@ -96,8 +103,17 @@ impl Passes {
         let decision = self.policy.decide(&binding, &observed, now);
         let wrote = apply(seen.work, &workload, &decision);
         let after = wrote.map_or(workload, |work| self.objects(work).0);
-        let applied = Applied { workload: Some(&after), failure: None, retrain: None };
-        let pass = Pass { resolution: &resolution, evidence: &evidence, decision: &decision, applied: &applied };
+        let applied = Applied {
+            workload: Some(&after),
+            failure: None,
+            retrain: None,
+        };
+        let pass = Pass {
+            resolution: &resolution,
+            evidence: &evidence,
+            decision: &decision,
+            applied: &applied,
+        };
         let new = self.policy.summarize(&binding, &pass, now);
         Done {
             wrote,
@@ -111,7 +127,9 @@ impl Passes {
 
 /// The real patch, merged as the API server would.
 fn apply(work: Work, workload: &Workload, decision: &Decision) -> Option<Work> {
-    let Action::Apply(injection) = &decision.action else { return None };
+    let Action::Apply(injection) = &decision.action else {
+        return None;
+    };
     let merged = objects::apply(workload, &patch_for_target(workload, injection));
     let named = objects::one_version(&merged);
     let annotated = || Version::all().find(|each| merged.version() == Some(each.number()));
@@ -123,16 +141,27 @@ fn apply(work: Work, workload: &Workload, decision: &Decision) -> Option<Work> {
         writer: Writer::Pointsman,
         labelled: true,
         edited: work.edited,
-        pods: if is_same { work.pods } else { super::world::Pods::Unseen },
+        pods: if is_same {
+            work.pods
+        } else {
+            super::world::Pods::Unseen
+        },
     })
 }
 
 /// As the controller asks: what the decision lacks, and again what was answered badly while that is in the way.
 fn questions(decision: &Decision, book: Book) -> u16 {
     let lacking = decision.questions.iter().filter_map(objects::query);
-    let depends = |reason| matches!(reason, Reason::ArtifactUnavailable | Reason::NoRollbackTarget);
+    let depends = |reason| {
+        matches!(
+            reason,
+            Reason::ArtifactUnavailable | Reason::NoRollbackTarget
+        )
+    };
     let in_the_way = matches!(&decision.action, Action::Leave(problem) if depends(problem.reason));
     let is_bad = |query: &Query| matches!(book.get(*query), Some(Reply::Gone | Reply::Silent));
     let doubtful = Query::all().filter(|query| in_the_way && is_bad(query));
-    lacking.chain(doubtful).fold(0, |asked, query| asked | query.bit())
+    lacking
+        .chain(doubtful)
+        .fold(0, |asked, query| asked | query.bit())
 }

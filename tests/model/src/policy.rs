@@ -34,39 +34,72 @@ pub enum Broken {
 pub struct Policy(pub Option<Broken>);
 
 impl Policy {
-    pub fn decide(self, binding: &AliasBinding, observed: &Observed<'_>, now: Timestamp) -> Decision {
-        let Some(broken) = self.0 else { return decide(binding, observed, now) };
+    pub fn decide(
+        self,
+        binding: &AliasBinding,
+        observed: &Observed<'_>,
+        now: Timestamp,
+    ) -> Decision {
+        let Some(broken) = self.0 else {
+            return decide(binding, observed, now);
+        };
         let mut altered = binding.clone();
         if let Some(status) = altered.status.as_mut() {
             alter_status(broken, status);
         }
         match broken {
             Broken::NeverGoesBack => altered.spec.rollback.on_failure = false,
-            Broken::SwallowsResumes | Broken::SwallowsRetries => altered.metadata.annotations = None,
+            Broken::SwallowsResumes | Broken::SwallowsRetries => {
+                altered.metadata.annotations = None
+            }
             _ => {}
         }
         let mut resolution = observed.resolution.clone();
         alter_resolution(broken, &mut resolution, binding);
         let evidence = altered_evidence(broken, observed.evidence);
-        let workload = observed.workload.map(|workload| altered_workload(broken, workload));
-        let observed =
-            Observed { resolution: &resolution, evidence: &evidence, workload: workload.as_ref(), ..observed.clone() };
+        let workload = observed
+            .workload
+            .map(|workload| altered_workload(broken, workload));
+        let observed = Observed {
+            resolution: &resolution,
+            evidence: &evidence,
+            workload: workload.as_ref(),
+            ..observed.clone()
+        };
         alter_decision(broken, decide(&altered, &observed, now))
     }
 
-    pub fn summarize(self, binding: &AliasBinding, pass: &Pass<'_>, now: Timestamp) -> AliasBindingStatus {
+    pub fn summarize(
+        self,
+        binding: &AliasBinding,
+        pass: &Pass<'_>,
+        now: Timestamp,
+    ) -> AliasBindingStatus {
         let mut status = summarize(binding, pass, now);
         match self.0 {
             Some(Broken::AlternatesItsStatus) => {
-                let told = binding.status.as_ref().and_then(|status| status.follows.as_deref());
-                status.follows = Some(if told == Some("tick") { "tock" } else { "tick" }.to_owned());
+                let told = binding
+                    .status
+                    .as_ref()
+                    .and_then(|status| status.follows.as_deref());
+                status.follows =
+                    Some(if told == Some("tick") { "tock" } else { "tick" }.to_owned());
             }
             Some(Broken::MovesATimestamp) => {
-                status.conditions.iter_mut().for_each(|each| each.last_transition_time = Time(now));
+                status
+                    .conditions
+                    .iter_mut()
+                    .for_each(|each| each.last_transition_time = Time(now));
             }
             Some(Broken::SaysReady) => {
-                status.conditions.retain(|each| !["Reconciling", "Stalled"].contains(&each.type_.as_str()));
-                for each in status.conditions.iter_mut().filter(|each| each.type_ == "Ready") {
+                status
+                    .conditions
+                    .retain(|each| !["Reconciling", "Stalled"].contains(&each.type_.as_str()));
+                for each in status
+                    .conditions
+                    .iter_mut()
+                    .filter(|each| each.type_ == "Ready")
+                {
                     "True".clone_into(&mut each.status);
                     "Live".clone_into(&mut each.reason);
                 }
@@ -79,11 +112,19 @@ impl Policy {
 
 fn alter_status(broken: Broken, status: &mut AliasBindingStatus) {
     match broken {
-        Broken::ForgetsWhatFailed if status.current().is_none_or(|entry| entry.outcome != Outcome::Failed) => {
+        Broken::ForgetsWhatFailed
+            if status
+                .current()
+                .is_none_or(|entry| entry.outcome != Outcome::Failed) =>
+        {
             status.held_back = None;
         }
         Broken::GoesBackToAnything => {
-            for entry in status.history.iter_mut().filter(|entry| entry.finished_at.is_some()) {
+            for entry in status
+                .history
+                .iter_mut()
+                .filter(|entry| entry.finished_at.is_some())
+            {
                 entry.live_at = Some(entry.started_at.clone());
                 entry.outcome = Outcome::Superseded;
             }
@@ -92,12 +133,21 @@ fn alter_status(broken: Broken, status: &mut AliasBindingStatus) {
     }
 }
 
-fn alter_resolution(broken: Broken, resolution: &mut pointsman::rollout::Resolution, binding: &AliasBinding) {
+fn alter_resolution(
+    broken: Broken,
+    resolution: &mut pointsman::rollout::Resolution,
+    binding: &AliasBinding,
+) {
     if broken == Broken::IgnoresStaleMirrors {
         resolution.stale = None;
     }
-    let running = binding.status.as_ref().and_then(|status| status.history.last());
-    if let (Broken::IgnoresAMissingAlias, Err(_), Some(entry)) = (broken, &resolution.wanted, running) {
+    let running = binding
+        .status
+        .as_ref()
+        .and_then(|status| status.history.last());
+    if let (Broken::IgnoresAMissingAlias, Err(_), Some(entry)) =
+        (broken, &resolution.wanted, running)
+    {
         // As if the oldest known version were meant.
         resolution.wanted = Ok(pointsman::workload::Wanted {
             model: "nyc-taxi".to_owned(),
@@ -115,7 +165,10 @@ fn altered_evidence(broken: Broken, evidence: &Evidence) -> Evidence {
         (Broken::SkipsTheEvidence, _) => Answer::Readable,
         (_, answer) => answer.clone(),
     };
-    evidence.iter().map(|(question, known)| (question.clone(), answer(known))).collect()
+    evidence
+        .iter()
+        .map(|(question, known)| (question.clone(), answer(known)))
+        .collect()
 }
 
 fn altered_workload(broken: Broken, workload: &Workload) -> Workload {

@@ -75,12 +75,17 @@ pub fn next(world: &World, passes: &Passes) -> Option<Step> {
     // An answer that is no news wakes nobody.
     let is_news = |step: &Step| match step {
         Step::AnswerArrives(version, must_exist) => {
-            let query = Query { version: *version, must_exist: *must_exist };
+            let query = Query {
+                version: *version,
+                must_exist: *must_exist,
+            };
             operator.book.get(query) != Some(world.reply(query))
         }
         _ => true,
     };
-    let mut further = answers.filter(is_news).chain([Step::OperatorPasses, Step::TimePasses]);
+    let mut further = answers
+        .filter(is_news)
+        .chain([Step::OperatorPasses, Step::TimePasses]);
     further.find(|step| match step {
         Step::AnswerArrives(..) => true,
         Step::OperatorPasses => writes_or_asks(world, passes),
@@ -89,7 +94,13 @@ pub fn next(world: &World, passes: &Passes) -> Option<Step> {
 }
 
 fn seen(world: &World) -> Seen {
-    Seen { spec: world.spec, status: world.status, work: world.work, mirror: world.mirror, book: world.operator.book }
+    Seen {
+        spec: world.spec,
+        status: world.status,
+        work: world.work,
+        mirror: world.mirror,
+        book: world.operator.book,
+    }
 }
 
 /// Whether a pass brings the world further than where it is.

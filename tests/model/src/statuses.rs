@@ -21,7 +21,11 @@ pub struct Statuses {
 
 impl Statuses {
     pub fn new() -> Self {
-        let statuses = Self { known: RwLock::default(), ids: DashMap::new(), aged: DashMap::new() };
+        let statuses = Self {
+            known: RwLock::default(),
+            ids: DashMap::new(),
+            aged: DashMap::new(),
+        };
         statuses.keep(AliasBindingStatus::default());
         statuses
     }
@@ -51,7 +55,10 @@ impl Statuses {
             return *known;
         }
         let mut status = AliasBindingStatus::clone(&self.get(id));
-        let current = status.history.iter_mut().find(|entry| entry.finished_at.is_none());
+        let current = status
+            .history
+            .iter_mut()
+            .find(|entry| entry.finished_at.is_none());
         if let Some(available) = current.and_then(|entry| entry.available_at.as_mut()) {
             *available = moment(LONG_AVAILABLE);
         }
@@ -69,15 +76,35 @@ fn settle_moments(status: &mut AliasBindingStatus) {
     let begun = moment(BEGUN);
     let all = [
         status.alias.as_mut().map(|alias| &mut alias.since),
-        status.running.as_mut().and_then(|running| running.since.as_mut()),
-        status.last_good.as_mut().and_then(|good| good.since.as_mut()),
+        status
+            .running
+            .as_mut()
+            .and_then(|running| running.since.as_mut()),
+        status
+            .last_good
+            .as_mut()
+            .and_then(|good| good.since.as_mut()),
         status.hold.as_mut().map(|hold| &mut hold.since),
         status.lost.as_mut().map(|lost| &mut lost.since),
-        status.last_handled_retry.as_mut().map(|retry| &mut retry.at),
+        status
+            .last_handled_retry
+            .as_mut()
+            .map(|retry| &mut retry.at),
     ];
-    let failed = status.held_back.iter_mut().flat_map(|held_back| &mut held_back.versions);
-    let conditions = status.conditions.iter_mut().map(|condition| &mut condition.last_transition_time);
-    for each in all.into_iter().flatten().chain(failed.map(|failed| &mut failed.since)).chain(conditions) {
+    let failed = status
+        .held_back
+        .iter_mut()
+        .flat_map(|held_back| &mut held_back.versions);
+    let conditions = status
+        .conditions
+        .iter_mut()
+        .map(|condition| &mut condition.last_transition_time);
+    for each in all
+        .into_iter()
+        .flatten()
+        .chain(failed.map(|failed| &mut failed.since))
+        .chain(conditions)
+    {
         *each = begun.clone();
     }
     status.history.iter_mut().for_each(settle_entry);
@@ -85,16 +112,33 @@ fn settle_moments(status: &mut AliasBindingStatus) {
 
 fn settle_entry(entry: &mut HistoryEntry) {
     let begun = moment(BEGUN);
-    let available = if entry.finished_at.is_some() || entry.live_at.is_some() { begun.clone() } else { moment(NOW) };
-    if let Some(at) = entry.available_at.as_mut().filter(|at| **at != moment(LONG_AVAILABLE) || available == begun) {
+    let available = if entry.finished_at.is_some() || entry.live_at.is_some() {
+        begun.clone()
+    } else {
+        moment(NOW)
+    };
+    if let Some(at) = entry
+        .available_at
+        .as_mut()
+        .filter(|at| **at != moment(LONG_AVAILABLE) || available == begun)
+    {
         *at = available;
     }
-    for at in [Some(&mut entry.started_at), entry.live_at.as_mut(), entry.finished_at.as_mut()].into_iter().flatten() {
+    for at in [
+        Some(&mut entry.started_at),
+        entry.live_at.as_mut(),
+        entry.finished_at.as_mut(),
+    ]
+    .into_iter()
+    .flatten()
+    {
         *at = begun.clone();
     }
     // Told to people, and read by nobody else.
     entry.trigger = Trigger::AliasMove;
-    if entry.finished_at.is_some() || entry.outcome != pointsman::api::alias_binding::Outcome::Failed {
+    if entry.finished_at.is_some()
+        || entry.outcome != pointsman::api::alias_binding::Outcome::Failed
+    {
         entry.message.clear();
     }
 }

@@ -47,11 +47,16 @@ pub enum Step {
 impl Step {
     /// Every step that there is.
     pub fn all() -> Vec<Self> {
-        let of_versions = [Self::AliasMovesTo, Self::ArtifactIsLost, Self::ArtifactIsBack, Self::PersonPins, |v| {
-            Self::PersonUndoesTo(Some(v))
-        }];
+        let of_versions = [
+            Self::AliasMovesTo,
+            Self::ArtifactIsLost,
+            Self::ArtifactIsBack,
+            Self::PersonPins,
+            |v| Self::PersonUndoesTo(Some(v)),
+        ];
         let of_versions = Version::all().flat_map(|version| of_versions.map(|step| step(version)));
-        let answers = Query::all().map(|query| Self::AnswerArrives(query.version, query.must_exist));
+        let answers =
+            Query::all().map(|query| Self::AnswerArrives(query.version, query.must_exist));
         let others = [
             Self::AliasIsDeleted,
             Self::RegistryGoesDown,
@@ -137,7 +142,11 @@ pub fn possible(world: &World, scope: Scope, passes: &Passes, steps: &mut Vec<St
 
 fn of_operator(world: &World, passes: &Passes, steps: &mut Vec<Step>) {
     let operator = &world.operator;
-    steps.push(if operator.pending.is_some() { Step::OperatorWritesTheStatus } else { Step::OperatorPasses });
+    steps.push(if operator.pending.is_some() {
+        Step::OperatorWritesTheStatus
+    } else {
+        Step::OperatorPasses
+    });
     let asked = Query::all().filter(|query| operator.asked & query.bit() != 0);
     steps.extend(asked.map(|query| Step::AnswerArrives(query.version, query.must_exist)));
     if operator.old_binding.is_some() || operator.old_work.is_some() {
@@ -161,19 +170,31 @@ fn of_return(world: &World, steps: &mut Vec<Step>) {
     let lost = Version::all().filter(|each| world.lost & each.bit() != 0);
     steps.extend(lost.map(Step::ArtifactIsBack));
     let returns = [
-        (world.mirror.registry == Registry::Down, Step::RegistryComesBack),
+        (
+            world.mirror.registry == Registry::Down,
+            Step::RegistryComesBack,
+        ),
         (world.store_is_down, Step::StoreComesBack),
         (world.spec.suspend, Step::PersonUnsuspends),
         (world.spec.pin.is_some(), Step::PersonUnpins),
     ];
-    steps.extend(returns.into_iter().filter(|(may, _)| *may).map(|(_, step)| step));
+    steps.extend(
+        returns
+            .into_iter()
+            .filter(|(may, _)| *may)
+            .map(|(_, step)| step),
+    );
 }
 
 fn of_registry(world: &World, scope: Scope, steps: &mut Vec<Step>) {
     let mirror = &world.mirror;
-    let known: Vec<Version> = Version::all().filter(|each| each.0 < scope.versions || *each == AGAIN).collect();
+    let known: Vec<Version> = Version::all()
+        .filter(|each| each.0 < scope.versions || *each == AGAIN)
+        .collect();
     if mirror.registry == Registry::Up && scope.has(Kind::Moves) {
-        let others = known.iter().filter(|each| mirror.has(**each) && mirror.alias != Some(**each));
+        let others = known
+            .iter()
+            .filter(|each| mirror.has(**each) && mirror.alias != Some(**each));
         steps.extend(others.map(|other| Step::AliasMovesTo(*other)));
         steps.extend(mirror.alias.map(|_| Step::AliasIsDeleted));
     }
@@ -187,7 +208,9 @@ fn of_registry(world: &World, scope: Scope, steps: &mut Vec<Step>) {
         steps.push(Step::ModelIsMadeAgain);
     }
     if scope.has(Kind::Losses) {
-        let there = known.into_iter().filter(|each| world.lost & each.bit() == 0 && (*each != AGAIN || mirror.again));
+        let there = known
+            .into_iter()
+            .filter(|each| world.lost & each.bit() == 0 && (*each != AGAIN || mirror.again));
         steps.extend(there.map(Step::ArtifactIsLost));
     }
     if scope.has(Kind::Outages) && !world.store_is_down {
@@ -198,9 +221,15 @@ fn of_registry(world: &World, scope: Scope, steps: &mut Vec<Step>) {
 fn of_people(world: &World, scope: Scope, steps: &mut Vec<Step>) {
     let work = &world.work;
     if scope.has(Kind::Undos) {
-        let ran = Version::all().filter(|each| world.ran & each.bit() != 0).map(Some);
+        let ran = Version::all()
+            .filter(|each| world.ran & each.bit() != 0)
+            .map(Some);
         let bare = (world.ran & BARE != 0).then_some(None);
-        steps.extend(ran.chain(bare).filter(|to| *to != work.version).map(Step::PersonUndoesTo));
+        steps.extend(
+            ran.chain(bare)
+                .filter(|to| *to != work.version)
+                .map(Step::PersonUndoesTo),
+        );
         if work.version.is_some() {
             steps.push(Step::PersonReplacesTheDeployment);
         }
@@ -212,7 +241,8 @@ fn of_people(world: &World, scope: Scope, steps: &mut Vec<Step>) {
         steps.extend([Step::PersonAsksForARetry, Step::PersonResumes]);
     }
     if scope.has(Kind::Pins) {
-        let numbers = Version::all().filter(|each| each.0 < scope.versions && world.spec.pin != Some(*each));
+        let numbers =
+            Version::all().filter(|each| each.0 < scope.versions && world.spec.pin != Some(*each));
         steps.extend(numbers.map(Step::PersonPins));
     }
     if scope.has(Kind::Suspends) && !world.spec.suspend {
@@ -223,14 +253,33 @@ fn of_people(world: &World, scope: Scope, steps: &mut Vec<Step>) {
 fn of_machines(world: &World, scope: Scope, steps: &mut Vec<Step>) {
     let (operator, pods) = (&world.operator, world.work.pods);
     let may = [
-        (scope.has(Kind::Failures) && matches!(pods, Pods::Coming | Pods::Ready), Step::PodsCrash),
-        (scope.has(Kind::Failures) && pods == Pods::Coming, Step::ProgressDeadlinePasses),
-        (scope.has(Kind::Heals) && matches!(pods, Pods::Crashing | Pods::Late), Step::PodsHeal),
-        (scope.has(Kind::Lags) && operator.old_binding.is_none(), Step::BindingCacheStops),
-        (scope.has(Kind::Lags) && operator.old_work.is_none(), Step::WorkloadCacheStops),
+        (
+            scope.has(Kind::Failures) && matches!(pods, Pods::Coming | Pods::Ready),
+            Step::PodsCrash,
+        ),
+        (
+            scope.has(Kind::Failures) && pods == Pods::Coming,
+            Step::ProgressDeadlinePasses,
+        ),
+        (
+            scope.has(Kind::Heals) && matches!(pods, Pods::Crashing | Pods::Late),
+            Step::PodsHeal,
+        ),
+        (
+            scope.has(Kind::Lags) && operator.old_binding.is_none(),
+            Step::BindingCacheStops,
+        ),
+        (
+            scope.has(Kind::Lags) && operator.old_work.is_none(),
+            Step::WorkloadCacheStops,
+        ),
         (scope.has(Kind::Crashes), Step::OperatorCrashes),
     ];
-    steps.extend(may.into_iter().filter(|(may, _)| *may).map(|(_, step)| step));
+    steps.extend(
+        may.into_iter()
+            .filter(|(may, _)| *may)
+            .map(|(_, step)| step),
+    );
 }
 
 /// The world after a step; the same one where the step changes nothing.
@@ -241,7 +290,13 @@ pub fn after(world: &World, step: Step, passes: &Passes) -> World {
     match step {
         Step::OperatorPasses => pass(&mut next, passes),
         Step::OperatorWritesTheStatus => write_status(&mut next, passes),
-        Step::AnswerArrives(version, must_exist) => answer(&mut next, Query { version, must_exist }),
+        Step::AnswerArrives(version, must_exist) => answer(
+            &mut next,
+            Query {
+                version,
+                must_exist,
+            },
+        ),
         Step::TimePasses => next = aged(&next, passes),
         Step::BindingCacheStops => next.operator.old_binding = Some((next.spec, next.status)),
         Step::WorkloadCacheStops => next.operator.old_work = Some(next.work),
@@ -274,7 +329,10 @@ fn is_counted(step: Step) -> bool {
 fn outside(world: &mut World, step: Step, passes: &Passes) {
     let (spec, work) = (world.spec, world.work);
     in_registry(world, step);
-    let told = world.operator.old_binding.map_or(world.status, |(_, status)| status);
+    let told = world
+        .operator
+        .old_binding
+        .map_or(world.status, |(_, status)| status);
     match step {
         Step::PersonUndoesTo(to) => properties::on_undo(world, to, &passes.statuses.get(told)),
         Step::PersonAsksForARetry => properties::on_retry(world, &passes.statuses.get(told)),
@@ -285,7 +343,10 @@ fn outside(world: &mut World, step: Step, passes: &Passes) {
     if let Some(pending) = world.operator.pending.as_mut() {
         pending.is_fresh &= spec == world.spec;
     }
-    if world.work.edited != work.edited || world.spec.edited != spec.edited || world.spec.retries != spec.retries {
+    if world.work.edited != work.edited
+        || world.spec.edited != spec.edited
+        || world.spec.retries != spec.retries
+    {
         properties::release(world);
     }
     properties::notice_what_is_wanted(world);
@@ -327,14 +388,38 @@ fn by_people(world: &mut World, step: Step) {
             properties::end_undo(world);
         }
         Step::PersonEditsTheImage => {
-            rewrite(world, Work { edited: !world.work.edited, ..world.work });
+            rewrite(
+                world,
+                Work {
+                    edited: !world.work.edited,
+                    ..world.work
+                },
+            );
         }
         Step::PersonUndoesTo(version) => {
-            let writer = if version.is_some() { Writer::Person } else { Writer::User };
-            rewrite(world, Work { version, torn: false, writer, ..world.work });
+            let writer = if version.is_some() {
+                Writer::Person
+            } else {
+                Writer::User
+            };
+            rewrite(
+                world,
+                Work {
+                    version,
+                    torn: false,
+                    writer,
+                    ..world.work
+                },
+            );
         }
         Step::PersonReplacesTheDeployment => {
-            rewrite(world, Work { edited: world.work.edited, ..Work::default() });
+            rewrite(
+                world,
+                Work {
+                    edited: world.work.edited,
+                    ..Work::default()
+                },
+            );
             properties::end_undo(world);
         }
         _ => {}
@@ -344,7 +429,10 @@ fn by_people(world: &mut World, step: Step) {
 /// A new template: its pods are yet to come, and what was there before can be undone to.
 fn rewrite(world: &mut World, work: Work) {
     world.ran |= world.work.version.map_or(BARE, Version::bit);
-    world.work = Work { pods: Pods::Unseen, ..work };
+    world.work = Work {
+        pods: Pods::Unseen,
+        ..work
+    };
 }
 
 fn in_cluster(world: &mut World, step: Step) {
@@ -372,17 +460,39 @@ fn aged(world: &World, passes: &Passes) -> World {
 
 /// Observe, decide and patch: the patch names the Deployment's resource version, and fails where that is not the newest.
 fn pass(world: &mut World, passes: &Passes) {
-    let (spec, status) = world.operator.old_binding.unwrap_or((world.spec, world.status));
+    let (spec, status) = world
+        .operator
+        .old_binding
+        .unwrap_or((world.spec, world.status));
     let work = world.operator.old_work.unwrap_or(world.work);
-    let seen = Seen { spec, status, work, mirror: world.mirror, book: world.operator.book };
+    let seen = Seen {
+        spec,
+        status,
+        work,
+        mirror: world.mirror,
+        book: world.operator.book,
+    };
     let done = passes.pass(seen);
     if let Some(wrote) = done.wrote {
         if work != world.work {
             return;
         }
-        let handled = passes.statuses.get(status).last_handled_retry.as_ref().map(|retry| retry.value.clone());
+        let handled = passes
+            .statuses
+            .get(status)
+            .last_handled_retry
+            .as_ref()
+            .map(|retry| retry.value.clone());
         let is_asked = spec.retries > 0 && handled != Some(spec.retries.to_string());
-        properties::on_writing(world, &Writing { seen: &seen, wrote, is_back: done.is_back, is_asked });
+        properties::on_writing(
+            world,
+            &Writing {
+                seen: &seen,
+                wrote,
+                is_back: done.is_back,
+                is_asked,
+            },
+        );
         if wrote.pods == Pods::Unseen {
             rewrite(world, wrote);
         } else {
@@ -395,18 +505,29 @@ fn pass(world: &mut World, passes: &Passes) {
     }
     let is_fresh = (spec, status) == (world.spec, world.status);
     let is_current = world.operator.old_work.is_none();
-    world.operator.pending = Some(Pending { status: done.status, is_fresh, is_current, ask: done.ask });
+    world.operator.pending = Some(Pending {
+        status: done.status,
+        is_fresh,
+        is_current,
+        ask: done.ask,
+    });
 }
 
 /// The status is replaced with the resource version that it was read at; where that is not the newest, the pass is lost.
 fn write_status(world: &mut World, passes: &Passes) {
-    let Some(pending) = world.operator.pending.take() else { return };
+    let Some(pending) = world.operator.pending.take() else {
+        return;
+    };
     if !pending.is_fresh {
         return;
     }
     world.status = pending.status;
     world.operator.asked |= pending.ask;
-    properties::on_status(world, &passes.statuses.get(pending.status), pending.is_current);
+    properties::on_status(
+        world,
+        &passes.statuses.get(pending.status),
+        pending.is_current,
+    );
 }
 
 fn answer(world: &mut World, query: Query) {

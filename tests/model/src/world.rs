@@ -44,7 +44,11 @@ impl Version {
 
 impl fmt::Debug for Version {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if *self == AGAIN { write!(out, "2(again)") } else { out.write_str(self.number()) }
+        if *self == AGAIN {
+            write!(out, "2(again)")
+        } else {
+            out.write_str(self.number())
+        }
     }
 }
 
@@ -144,7 +148,12 @@ pub struct Query {
 
 impl Query {
     pub fn all() -> impl Iterator<Item = Self> {
-        Version::all().flat_map(|version| [false, true].map(|must_exist| Self { version, must_exist }))
+        Version::all().flat_map(|version| {
+            [false, true].map(|must_exist| Self {
+                version,
+                must_exist,
+            })
+        })
     }
 
     pub fn bit(self) -> u16 {
@@ -243,24 +252,48 @@ impl World {
     pub fn new(left: u8) -> Self {
         let alias = Some(Version(0));
         Self {
-            mirror: Mirror { alias, registry: Registry::Up, again: false },
+            mirror: Mirror {
+                alias,
+                registry: Registry::Up,
+                again: false,
+            },
             spec: Spec::default(),
             status: 0,
-            work: Work { pods: Pods::Ready, ..Work::default() },
+            work: Work {
+                pods: Pods::Ready,
+                ..Work::default()
+            },
             ran: 0,
             lost: 0,
             store_is_down: false,
             operator: Operator::default(),
-            ghost: Ghost { named: alias, ..Ghost::default() },
+            ghost: Ghost {
+                named: alias,
+                ..Ghost::default()
+            },
             left,
         }
     }
 
     /// The same world without what its rest does not depend on.
     pub fn core(&self) -> Self {
-        let Ghost { named, is_undone, is_asked, .. } = self.ghost;
-        let ghost = Ghost { named, is_undone, is_asked, ..Ghost::default() };
-        Self { ghost, left: 0, ..*self }
+        let Ghost {
+            named,
+            is_undone,
+            is_asked,
+            ..
+        } = self.ghost;
+        let ghost = Ghost {
+            named,
+            is_undone,
+            is_asked,
+            ..Ghost::default()
+        };
+        Self {
+            ghost,
+            left: 0,
+            ..*self
+        }
     }
 
     /// The version that pin or alias name; a pinned one that the mirror does not know is the one that ran by that number.
@@ -273,7 +306,8 @@ impl World {
 
     /// What registry and store answer now.
     pub fn reply(&self, query: Query) -> Reply {
-        let is_known = self.mirror.registry != Registry::ModelGone && self.mirror.has(query.version);
+        let is_known =
+            self.mirror.registry != Registry::ModelGone && self.mirror.has(query.version);
         if query.must_exist && self.mirror.registry != Registry::Down && !is_known {
             return Reply::Gone;
         }

@@ -53,16 +53,26 @@ impl Cluster {
             Some(_) => None,
         };
         let kubeconfig = control_plane.as_ref().map(ControlPlane::admin_kubeconfig);
-        let configuration = kubeconfig.as_ref().map_or_else(Kubeconfig::read, Kubeconfig::read_from);
+        let configuration = kubeconfig
+            .as_ref()
+            .map_or_else(Kubeconfig::read, Kubeconfig::read_from);
         let configuration = configuration.context("reading the kubeconfig")?;
         let server = server_of(&configuration, context.as_deref())?;
-        let options = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
+        let options = KubeConfigOptions {
+            context: context.clone(),
+            ..KubeConfigOptions::default()
+        };
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let config =
-            kube::Config::from_custom_kubeconfig(configuration, &options).await.context("reading the kubeconfig")?;
+        let config = kube::Config::from_custom_kubeconfig(configuration, &options)
+            .await
+            .context("reading the kubeconfig")?;
         Ok(Self {
             client: kube::Client::try_from(config).context("making a Kubernetes client")?,
-            namespace: if control_plane.is_some() { "demo" } else { "pointsman-demo" },
+            namespace: if control_plane.is_some() {
+                "demo"
+            } else {
+                "pointsman-demo"
+            },
             folder: RunFolder::create("demo")?,
             kubectl: tools.kubectl.clone(),
             kubeconfig,
@@ -83,37 +93,58 @@ impl Cluster {
     pub fn name(&self) -> String {
         self.context
             .as_ref()
-            .map_or("a control plane of its own".to_owned(), |context| format!("the cluster of {context}"))
+            .map_or("a control plane of its own".to_owned(), |context| {
+                format!("the cluster of {context}")
+            })
     }
 
     /// Makes the namespace; one that is there already is not ours to delete later.
     pub async fn make_namespace(&self) -> Result<()> {
         let object: Namespace =
-            serde_json::from_value(json!({"metadata": {"name": self.namespace}})).context("writing a namespace")?;
-        let made = Api::all(self.client.clone()).create(&PostParams::default(), &object).await;
-        made.context(format_args!("creating the namespace {} on {}", self.namespace, self.name())).map_err(
-            |error| {
-                error.remedy(format_args!("if it is left from before: kubectl delete namespace {}", self.namespace))
-            },
-        )?;
+            serde_json::from_value(json!({"metadata": {"name": self.namespace}}))
+                .context("writing a namespace")?;
+        let made = Api::all(self.client.clone())
+            .create(&PostParams::default(), &object)
+            .await;
+        made.context(format_args!(
+            "creating the namespace {} on {}",
+            self.namespace,
+            self.name()
+        ))
+        .map_err(|error| {
+            error.remedy(format_args!(
+                "if it is left from before: kubectl delete namespace {}",
+                self.namespace
+            ))
+        })?;
         self.namespace_made.store(true, Ordering::Relaxed);
         Ok(())
     }
 
     /// Applies the definitions of our kinds, and waits until they are served; answers which are somebody else's and stay as they are.
     pub async fn install_definitions(&self, tools: &Tools) -> Result<Vec<String>> {
-        let chart = RenderedChart::render(tools, "definitions", "default", &json!({"crds": {"enabled": true}})).await?;
+        let chart = RenderedChart::render(
+            tools,
+            "definitions",
+            "default",
+            &json!({"crds": {"enabled": true}}),
+        )
+        .await?;
         let definitions: Api<CustomResourceDefinition> = Api::all(self.client.clone());
         let mut kept = Vec::new();
         for definition in chart.of_kind("CustomResourceDefinition") {
             let name = text(definition, "/metadata/name");
-            let present = definitions.get_opt(name).await.context(format_args!("reading {name}"))?;
+            let present = definitions
+                .get_opt(name)
+                .await
+                .context(format_args!("reading {name}"))?;
             if present.as_ref().is_some_and(is_somebody_elses) {
                 kept.push(name.to_owned());
                 continue;
             }
             manifests::apply(&self.client, "", MANAGER, definition).await?;
-            let established = await_condition(definitions.clone(), name, conditions::is_crd_established());
+            let established =
+                await_condition(definitions.clone(), name, conditions::is_crd_established());
             let in_time = tokio::time::timeout(PATIENCE, established).await;
             in_time
                 .context(format_args!("waiting for {name} to be served"))?
@@ -134,7 +165,8 @@ impl Cluster {
             "current-context": "demo",
         });
         let path = self.folder.path().join("operator.kubeconfig");
-        std::fs::write(&path, configuration.to_string()).context("writing the operator's kubeconfig")?;
+        std::fs::write(&path, configuration.to_string())
+            .context("writing the operator's kubeconfig")?;
         Ok(path)
     }
 
@@ -146,7 +178,10 @@ impl Cluster {
             // It may end without having read it all; its own words then say why.
             let _ = pipe.write_all(input.as_bytes()).await;
         }
-        let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await.context(&what)?.context(&what)?;
+        let output = tokio::time::timeout(PATIENCE, child.wait_with_output())
+            .await
+            .context(&what)?
+            .context(&what)?;
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
@@ -155,14 +190,21 @@ impl Cluster {
 
     fn kubectl_command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.kubectl);
-        command.args(["-n", self.namespace, "--cache-dir"]).arg(self.folder.path().join("kubectl"));
+        command
+            .args(["-n", self.namespace, "--cache-dir"])
+            .arg(self.folder.path().join("kubectl"));
         if let Some(context) = &self.context {
             command.args(["--context", context]);
         }
         if let Some(kubeconfig) = &self.kubeconfig {
             command.env("KUBECONFIG", kubeconfig);
         }
-        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
         command
     }
 
@@ -171,7 +213,10 @@ impl Cluster {
         if !self.is_theirs() || !self.namespace_made.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let cleaning = Task::start(&format!("removing the namespace {} and its roles", self.namespace), 0);
+        let cleaning = Task::start(
+            &format!("removing the namespace {} and its roles", self.namespace),
+            0,
+        );
         let (deletion, ours) = (
             DeleteParams::background(),
             ListParams::default().labels(&format!("app.kubernetes.io/instance={RELEASE}")),
@@ -179,9 +224,18 @@ impl Cluster {
         let namespaces: Api<Namespace> = Api::all(self.client.clone());
         let bindings: Api<ClusterRoleBinding> = Api::all(self.client.clone());
         let roles: Api<ClusterRole> = Api::all(self.client.clone());
-        let deleted = namespaces.delete(self.namespace, &deletion).await.context("deleting the namespace")?;
-        bindings.delete_collection(&deletion, &ours).await.context("deleting the role bindings")?;
-        roles.delete_collection(&deletion, &ours).await.context("deleting the roles")?;
+        let deleted = namespaces
+            .delete(self.namespace, &deletion)
+            .await
+            .context("deleting the namespace")?;
+        bindings
+            .delete_collection(&deletion, &ours)
+            .await
+            .context("deleting the role bindings")?;
+        roles
+            .delete_collection(&deletion, &ours)
+            .await
+            .context("deleting the roles")?;
         if let Some(uid) = deleted.left().and_then(|namespace| namespace.metadata.uid) {
             let gone = await_condition(namespaces, self.namespace, conditions::is_deleted(&uid));
             gone.await.context("watching the namespace go")?;
@@ -218,17 +272,31 @@ async fn start(tools: &Tools) -> Result<ControlPlane> {
 
 /// The cluster's entry in the kubeconfig: its address and how it is trusted.
 fn server_of(configuration: &Kubeconfig, context: Option<&str>) -> Result<Value> {
-    let chosen = context.or(configuration.current_context.as_deref()).unwrap_or_default();
+    let chosen = context
+        .or(configuration.current_context.as_deref())
+        .unwrap_or_default();
     let what = format!("looking for the context {chosen} in the kubeconfig");
-    let missing = || Error::new(&what, "it is not there").remedy("kubectl config get-contexts lists those that are");
-    let named = configuration.contexts.iter().find(|each| each.name == chosen).and_then(|each| each.context.as_ref());
+    let missing = || {
+        Error::new(&what, "it is not there")
+            .remedy("kubectl config get-contexts lists those that are")
+    };
+    let named = configuration
+        .contexts
+        .iter()
+        .find(|each| each.name == chosen)
+        .and_then(|each| each.context.as_ref());
     let cluster = &named.ok_or_else(missing)?.cluster;
-    let server =
-        configuration.clusters.iter().find(|each| each.name == *cluster).and_then(|each| each.cluster.as_ref());
+    let server = configuration
+        .clusters
+        .iter()
+        .find(|each| each.name == *cluster)
+        .and_then(|each| each.cluster.as_ref());
     serde_json::to_value(server.ok_or_else(missing)?).context(&what)
 }
 
 fn is_somebody_elses(definition: &CustomResourceDefinition) -> bool {
     let managers = definition.metadata.managed_fields.iter().flatten();
-    !managers.filter_map(|entry| entry.manager.as_deref()).any(|manager| manager == MANAGER)
+    !managers
+        .filter_map(|entry| entry.manager.as_deref())
+        .any(|manager| manager == MANAGER)
 }

@@ -31,8 +31,12 @@ impl World {
 
     /// The name of the ReplicaSet that runs this version of the model.
     pub fn replica_set_of(&self, version: &str) -> Option<&str> {
-        let sets = self.0.iter().filter(|((kind, _), _)| *kind == REPLICA_SET.kind);
-        let mut running = sets.filter(|(_, set)| number(set, "/spec/replicas") > 0 && text(set, VERSION) == version);
+        let sets = self
+            .0
+            .iter()
+            .filter(|((kind, _), _)| *kind == REPLICA_SET.kind);
+        let mut running = sets
+            .filter(|(_, set)| number(set, "/spec/replicas") > 0 && text(set, VERSION) == version);
         running.next().map(|((_, name), _)| name.as_str())
     }
 }
@@ -50,10 +54,20 @@ impl Live {
     /// Begins to follow.
     pub fn follow(cluster: &Cluster) -> Self {
         let watch = |kind: &'static Kind| {
-            let changes = watcher(kind.api(cluster.client.clone(), cluster.namespace), watcher::Config::default());
-            changes.into_stream().map(move |change| (kind.kind, change)).boxed()
+            let changes = watcher(
+                kind.api(cluster.client.clone(), cluster.namespace),
+                watcher::Config::default(),
+            );
+            changes
+                .into_stream()
+                .map(move |change| (kind.kind, change))
+                .boxed()
         };
-        Self { changes: FOLLOWED.into_iter().map(watch).collect(), world: World::default(), told: BTreeMap::new() }
+        Self {
+            changes: FOLLOWED.into_iter().map(watch).collect(),
+            world: World::default(),
+            told: BTreeMap::new(),
+        }
     }
 
     /// The world as it was seen last.
@@ -73,7 +87,12 @@ impl Live {
         bar.enable_steady_tick(Duration::from_millis(120));
         let waited = tokio::time::timeout(patience, self.tell_until(&bar, since, holds)).await;
         bar.finish_and_clear();
-        waited.map_err(|_| Error::new(format_args!("waiting: {what}"), format_args!("not within {patience:?}")))
+        waited.map_err(|_| {
+            Error::new(
+                format_args!("waiting: {what}"),
+                format_args!("not within {patience:?}"),
+            )
+        })
     }
 
     /// Tells what comes after the end: Events are written behind what they are about.
@@ -83,7 +102,12 @@ impl Live {
         let _ = tokio::time::timeout(Duration::from_millis(500), never).await;
     }
 
-    async fn tell_until(&mut self, bar: &ProgressBar, since: Instant, holds: impl Fn(&World) -> bool) -> Duration {
+    async fn tell_until(
+        &mut self,
+        bar: &ProgressBar,
+        since: Instant,
+        holds: impl Fn(&World) -> bool,
+    ) -> Duration {
         while !holds(&self.world) {
             match self.changes.next().await {
                 Some((kind, Ok(Event::Apply(object) | Event::InitApply(object)))) => {
@@ -93,7 +117,9 @@ impl Live {
                     }
                 }
                 Some((kind, Ok(Event::Delete(object)))) => {
-                    self.world.0.remove(&(kind, object.metadata.name.unwrap_or_default()));
+                    self.world
+                        .0
+                        .remove(&(kind, object.metadata.name.unwrap_or_default()));
                 }
                 // A watch that broke begins anew by itself.
                 Some((_, Err(_))) => tokio::time::sleep(Duration::from_millis(200)).await,
@@ -178,8 +204,11 @@ fn event_line(event: &Value) -> Option<String> {
 
 /// A field of the condition Ready.
 pub fn ready<'a>(object: &'a Value, field: &str) -> &'a str {
-    let conditions = object.pointer("/status/conditions").and_then(Value::as_array);
-    let condition = conditions.and_then(|all| all.iter().find(|each| text(each, "/type") == "Ready"));
+    let conditions = object
+        .pointer("/status/conditions")
+        .and_then(Value::as_array);
+    let condition =
+        conditions.and_then(|all| all.iter().find(|each| text(each, "/type") == "Ready"));
     condition.map_or("", |condition| text(condition, &format!("/{field}")))
 }
 
@@ -190,7 +219,10 @@ pub fn template_version(object: &Value) -> &str {
 
 /// The number at a JSON pointer, or 0.
 pub fn number(object: &Value, pointer: &str) -> i64 {
-    object.pointer(pointer).and_then(Value::as_i64).unwrap_or_default()
+    object
+        .pointer(pointer)
+        .and_then(Value::as_i64)
+        .unwrap_or_default()
 }
 
 /// What is not there is shown as kubectl would leave it: visibly.

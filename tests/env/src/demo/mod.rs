@@ -46,7 +46,12 @@ async fn tell(tools: &Tools, context: Option<String>, signals: &mut Signals) -> 
         cleaned = tokio::time::timeout(CLEANING, cluster.clean()) => cleaned,
         stopped = signals.next() => Ok(Err(stopped)),
     };
-    let cleaned = cleaned.unwrap_or_else(|_| Err(Error::new("removing what the demo made", "it takes too long")));
+    let cleaned = cleaned.unwrap_or_else(|_| {
+        Err(Error::new(
+            "removing what the demo made",
+            "it takes too long",
+        ))
+    });
     let cleaned = cleaned.map_err(|error| error.remedy(cluster.how_to_clean()));
     told.and(cleaned)
 }
@@ -71,6 +76,9 @@ impl Signals {
             _ = terminate.recv() => second,
             _ = hangup.recv() => third,
         };
-        Error::new("telling the demo", format_args!("stopped by {by}; what it started is ended"))
+        Error::new(
+            "telling the demo",
+            format_args!("stopped by {by}; what it started is ended"),
+        )
     }
 }

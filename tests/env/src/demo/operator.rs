@@ -17,13 +17,20 @@ use super::cluster::{Cluster, MANAGER, RELEASE};
 /// Installs the chart but for its Deployment, starts the binary in its place and waits until it is ready.
 pub async fn start(cluster: &Cluster, tools: &Tools) -> Result<Operator> {
     // On a cluster with other inhabitants it keeps to the demo's namespace.
-    let watched: &[&str] = if cluster.is_theirs() { &[cluster.namespace] } else { &[] };
+    let watched: &[&str] = if cluster.is_theirs() {
+        &[cluster.namespace]
+    } else {
+        &[]
+    };
     let values = json!({"fullnameOverride": RELEASE, "watchNamespaces": watched, "crds": {"enabled": false}});
     let chart = RenderedChart::render(tools, RELEASE, cluster.namespace, &values).await?;
     for object in chart.objects.iter().filter(|object| is_applied(object)) {
         manifests::apply(&cluster.client, cluster.namespace, MANAGER, object).await?;
     }
-    let account = text(chart.the_only("Deployment")?, "/spec/template/spec/serviceAccountName");
+    let account = text(
+        chart.the_only("Deployment")?,
+        "/spec/template/spec/serviceAccountName",
+    );
     let kubeconfig = cluster.kubeconfig_with_token(&token(cluster, account).await?)?;
     let options = OperatorOptions {
         namespace: cluster.namespace.to_owned(),
@@ -35,23 +42,43 @@ pub async fn start(cluster: &Cluster, tools: &Tools) -> Result<Operator> {
 }
 
 fn binary() -> Result<PathBuf> {
-    let beside = std::env::current_exe().context("looking for this executable")?.with_file_name("pointsman");
+    let beside = std::env::current_exe()
+        .context("looking for this executable")?
+        .with_file_name("pointsman");
     if beside.is_file() {
         return Ok(beside);
     }
-    Err(Error::new("looking for the operator's binary", "it is not built").remedy("cargo build -p pointsman"))
+    Err(
+        Error::new("looking for the operator's binary", "it is not built")
+            .remedy("cargo build -p pointsman"),
+    )
 }
 
 async fn token(cluster: &Cluster, account: &str) -> Result<String> {
     let accounts: Api<ServiceAccount> = Api::namespaced(cluster.client.clone(), cluster.namespace);
-    let spec = TokenRequestSpec { expiration_seconds: Some(3600), ..TokenRequestSpec::default() };
-    let request = TokenRequest { spec, ..TokenRequest::default() };
+    let spec = TokenRequestSpec {
+        expiration_seconds: Some(3600),
+        ..TokenRequestSpec::default()
+    };
+    let request = TokenRequest {
+        spec,
+        ..TokenRequest::default()
+    };
     let what = "asking for a token of the operator's service account";
-    let answer = accounts.create_token_request(account, &PostParams::default(), &request).await.context(what)?;
-    answer.status.map(|status| status.token).ok_or_else(|| Error::new(what, "the answer has no token"))
+    let answer = accounts
+        .create_token_request(account, &PostParams::default(), &request)
+        .await
+        .context(what)?;
+    answer
+        .status
+        .map(|status| status.token)
+        .ok_or_else(|| Error::new(what, "the answer has no token"))
 }
 
 /// Its place is taken by our process; a Service would lead to pods that are not there.
 fn is_applied(object: &Value) -> bool {
-    !matches!(text(object, "/kind"), "Deployment" | "Service" | "ServiceMonitor")
+    !matches!(
+        text(object, "/kind"),
+        "Deployment" | "Service" | "ServiceMonitor"
+    )
 }

@@ -39,7 +39,8 @@ spec:
         command: [sh, -c, '[ \"$MODEL_VERSION\" != 3 ] && exec sleep 86400']
 ";
 /// Pods of the throw-away control plane are played: this has them do what the command says.
-const PLAYED: &str = "    metadata: {labels: {app: nyc-taxi}, annotations: {kwok.test/play: '3=crash'}}\n";
+const PLAYED: &str =
+    "    metadata: {labels: {app: nyc-taxi}, annotations: {kwok.test/play: '3=crash'}}\n";
 
 /// Starts MLflow and the operator, tells the story, and gives an account where it does not go as told.
 pub async fn tell(cluster: &Cluster, tools: &Tools) -> Result<()> {
@@ -50,18 +51,31 @@ pub async fn tell(cluster: &Cluster, tools: &Tools) -> Result<()> {
         Registrar::shared(MlflowVersion::Three)
     )?;
     starting.done();
-    let starting = Task::start("installing the kinds, and starting the operator under the chart's roles", 0);
+    let starting = Task::start(
+        "installing the kinds, and starting the operator under the chart's roles",
+        0,
+    );
     let kept = cluster.install_definitions(tools).await?;
     let operator = operator::start(cluster, tools).await?;
     starting.done();
     for name in kept {
         println!("{name} is installed already, and stays as it is.");
     }
-    println!("\nOn {}, with MLflow at {} and the operator on this machine.", cluster.name(), mlflow.url());
+    println!(
+        "\nOn {}, with MLflow at {} and the operator on this machine.",
+        cluster.name(),
+        mlflow.url()
+    );
     if cluster.is_theirs() {
-        println!("The pods run busybox and do not load the model; they get the variables that a server would.");
+        println!(
+            "The pods run busybox and do not load the model; they get the variables that a server would."
+        );
     }
-    let story = Story { cluster, client: registrar.at(&mlflow.url()), live: Live::follow(cluster) };
+    let story = Story {
+        cluster,
+        client: registrar.at(&mlflow.url()),
+        live: Live::follow(cluster),
+    };
     let told = story.tell(&mlflow.url()).await;
     if told.is_err() {
         eprintln!("{}", account(cluster, &operator, &mlflow).await);
@@ -83,12 +97,18 @@ impl Story<'_> {
         let first = self.replica_set("1")?;
         self.move_alias("A better model is ready", "2").await?;
         self.fail().await?;
-        self.move_alias("And version 2 is not better after all. Back", "1").await?;
+        self.move_alias("And version 2 is not better after all. Back", "1")
+            .await?;
         let last = self.replica_set("1")?;
         if first != last {
-            return Err(Error::new("going back", format_args!("{last} runs version 1, and {first} did before")));
+            return Err(Error::new(
+                "going back",
+                format_args!("{last} runs version 1, and {first} did before"),
+            ));
         }
-        println!("\nVersion 1 runs in the ReplicaSet {last} again, the one that ran it before: no new one was made.");
+        println!(
+            "\nVersion 1 runs in the ReplicaSet {last} again, the one that ran it before: no new one was made."
+        );
         self.show_record().await
     }
 
@@ -96,16 +116,24 @@ impl Story<'_> {
         heading("A Deployment as a team has it, with nothing of Pointsman in it");
         let since = Instant::now();
         let plain = "    metadata: {labels: {app: nyc-taxi}}\n";
-        let deployment =
-            if self.cluster.is_theirs() { DEPLOYMENT.to_owned() } else { DEPLOYMENT.replace(plain, PLAYED) };
+        let deployment = if self.cluster.is_theirs() {
+            DEPLOYMENT.to_owned()
+        } else {
+            DEPLOYMENT.replace(plain, PLAYED)
+        };
         self.apply(&deployment).await?;
-        self.live.until("the Deployment is available", since, PATIENCE, is_complete).await.map(drop)
+        self.live
+            .until("the Deployment is available", since, PATIENCE, is_complete)
+            .await
+            .map(drop)
     }
 
     async fn train(&self) -> Result<()> {
         heading("The data scientist trains a model and registers it, three times");
         python("mlflow.sklearn.log_model(Ridge(alpha=1.0).fit(features, prices), name=\"model\")");
-        python(&format!("mlflow.register_model(f\"runs:/{{run_id}}/model\", \"{MODEL}\")"));
+        python(&format!(
+            "mlflow.register_model(f\"runs:/{{run_id}}/model\", \"{MODEL}\")"
+        ));
         self.train_version(How::RegisterModel, 1.0).await?;
         python("mlflow.sklearn.log_model(Ridge(alpha=0.1).fit(features, prices), name=\"model\")");
         python(&format!(
@@ -122,26 +150,47 @@ impl Story<'_> {
 
     async fn train_version(&self, how: How, alpha: f64) -> Result<()> {
         let training = Task::start("training and registering", 0);
-        let trained = self.client.train_and_register(MODEL, how, alpha).await.context("training")?;
+        let trained = self
+            .client
+            .train_and_register(MODEL, how, alpha)
+            .await
+            .context("training")?;
         training.done();
-        println!("  version {} of {MODEL}, from run {}, source {}", trained.version, trained.run_id, trained.source);
+        println!(
+            "  version {} of {MODEL}, from run {}, source {}",
+            trained.version, trained.run_id, trained.source
+        );
         Ok(())
     }
 
     async fn set_alias(&self, version: &str) -> Result<()> {
-        python(&format!("client.set_registered_model_alias(\"{MODEL}\", \"champion\", \"{version}\")"));
-        self.client.set_alias(MODEL, "champion", version).await.context("moving the alias")
+        python(&format!(
+            "client.set_registered_model_alias(\"{MODEL}\", \"champion\", \"{version}\")"
+        ));
+        self.client
+            .set_alias(MODEL, "champion", version)
+            .await
+            .context("moving the alias")
     }
 
     async fn bind(&mut self, mlflow: &str) -> Result<()> {
         heading("The platform team binds the alias to the Deployment");
         let since = Instant::now();
         self.apply(&objects(mlflow)).await?;
-        self.live.until("version 1 is live", since, PATIENCE, |world| is_live(world, "1")).await?;
+        self.live
+            .until("version 1 is live", since, PATIENCE, |world| {
+                is_live(world, "1")
+            })
+            .await?;
         self.live.linger(since).await;
         println!("\nThe container now has:");
         let pointer = "/spec/template/spec/containers/0/env";
-        let variables = self.live.world().get("Deployment", MODEL).pointer(pointer).and_then(Value::as_array);
+        let variables = self
+            .live
+            .world()
+            .get("Deployment", MODEL)
+            .pointer(pointer)
+            .and_then(Value::as_array);
         for variable in variables.into_iter().flatten() {
             println!("  {}={}", text(variable, "/name"), text(variable, "/value"));
         }
@@ -152,10 +201,17 @@ impl Story<'_> {
         heading(&format!("{why}: champion moves to version {version}"));
         self.set_alias(version).await?;
         let moved = Instant::now();
-        let is_patched = |world: &World| template_version(world.get("Deployment", MODEL)) == version;
-        let patched = self.live.until("the Deployment is patched", moved, PATIENCE, is_patched).await?;
+        let is_patched =
+            |world: &World| template_version(world.get("Deployment", MODEL)) == version;
+        let patched = self
+            .live
+            .until("the Deployment is patched", moved, PATIENCE, is_patched)
+            .await?;
         let what = format!("version {version} is live");
-        let live = self.live.until(&what, moved, PATIENCE, |world| is_live(world, version)).await?;
+        let live = self
+            .live
+            .until(&what, moved, PATIENCE, |world| is_live(world, version))
+            .await?;
         self.live.linger(moved).await;
         println!(
             "\nAlias moved → Deployment patched: {:.2} s (the registry is looked at every 2 s); → live: {:.2} s",
@@ -170,20 +226,39 @@ impl Story<'_> {
         self.set_alias("3").await?;
         let moved = Instant::now();
         let is_tried = |world: &World| template_version(world.get("Deployment", MODEL)) == "3";
-        self.live.until("version 3 is tried", moved, PATIENCE, is_tried).await?;
-        let back = self.live.until("version 2 is back", moved, PATIENCE, |world| went_back(world, "2")).await?;
+        self.live
+            .until("version 3 is tried", moved, PATIENCE, is_tried)
+            .await?;
+        let back = self
+            .live
+            .until("version 2 is back", moved, PATIENCE, |world| {
+                went_back(world, "2")
+            })
+            .await?;
         self.live.linger(moved).await;
         println!(
             "\nNobody did anything: {:.2} s after the alias moved version 2 is back, and version 3 is held back:",
             back.as_secs_f64()
         );
-        println!("  {}", ready(self.live.world().get("AliasBinding", MODEL), "message"));
+        println!(
+            "  {}",
+            ready(self.live.world().get("AliasBinding", MODEL), "message")
+        );
         self.show_state().await
     }
 
     fn replica_set(&self, version: &str) -> Result<String> {
-        let found = self.live.world().replica_set_of(version).map(ToOwned::to_owned);
-        found.ok_or_else(|| Error::new("looking for the ReplicaSet", format_args!("none runs version {version}")))
+        let found = self
+            .live
+            .world()
+            .replica_set_of(version)
+            .map(ToOwned::to_owned);
+        found.ok_or_else(|| {
+            Error::new(
+                "looking for the ReplicaSet",
+                format_args!("none runs version {version}"),
+            )
+        })
     }
 
     async fn show_state(&self) -> Result<()> {
@@ -194,15 +269,27 @@ impl Story<'_> {
     async fn show_record(&self) -> Result<()> {
         heading("It is on record");
         println!("status.history of the AliasBinding, newest first:");
-        let printed = self.cluster.kubectl(&["get", "aliasbinding", MODEL, "-o", "json"], "").await?;
+        let printed = self
+            .cluster
+            .kubectl(&["get", "aliasbinding", MODEL, "-o", "json"], "")
+            .await?;
         let binding: Value = serde_json::from_str(&printed).context("reading the AliasBinding")?;
         print!("{}", history(&binding));
-        self.show(&["rollout", "history", &format!("deployment/{MODEL}")]).await
+        self.show(&["rollout", "history", &format!("deployment/{MODEL}")])
+            .await
     }
 
     async fn apply(&self, manifest: &str) -> Result<()> {
         println!("$ kubectl apply -f - <<EOF\n{manifest}EOF");
-        print!("{}", indented(&self.cluster.kubectl(&["apply", "-f", "-"], manifest).await?));
+        print!(
+            "{}",
+            indented(
+                &self
+                    .cluster
+                    .kubectl(&["apply", "-f", "-"], manifest)
+                    .await?
+            )
+        );
         Ok(())
     }
 
@@ -242,16 +329,25 @@ spec:
 fn is_complete(world: &World) -> bool {
     let deployment = world.get("Deployment", MODEL);
     let wanted = number(deployment, "/spec/replicas");
-    let counts = ["/status/replicas", "/status/updatedReplicas", "/status/availableReplicas"];
+    let counts = [
+        "/status/replicas",
+        "/status/updatedReplicas",
+        "/status/availableReplicas",
+    ];
     wanted > 0
-        && number(deployment, "/status/observedGeneration") == number(deployment, "/metadata/generation")
-        && counts.iter().all(|count| number(deployment, count) == wanted)
+        && number(deployment, "/status/observedGeneration")
+            == number(deployment, "/metadata/generation")
+        && counts
+            .iter()
+            .all(|count| number(deployment, count) == wanted)
 }
 
 fn is_live(world: &World, version: &str) -> bool {
     let binding = world.get("AliasBinding", MODEL);
     let runs = text(binding, "/status/running/version") == version;
-    runs && ready(binding, "status") == "True" && ready(binding, "reason") == "Live" && is_complete(world)
+    runs && ready(binding, "status") == "True"
+        && ready(binding, "reason") == "Live"
+        && is_complete(world)
 }
 
 fn went_back(world: &World, version: &str) -> bool {
@@ -262,10 +358,19 @@ fn went_back(world: &World, version: &str) -> bool {
 
 fn history(binding: &Value) -> String {
     let entries = binding.pointer("/status/history").and_then(Value::as_array);
-    let head = row(["VERSION", "OUTCOME", "REASON", "STARTED", "FINISHED", "TRIGGER"]);
+    let head = row([
+        "VERSION", "OUTCOME", "REASON", "STARTED", "FINISHED", "TRIGGER",
+    ]);
     let rows = entries.into_iter().flatten().map(|entry| {
-        row(["/version", "/outcome", "/reason", "/startedAt", "/finishedAt", "/trigger"]
-            .map(|at| or_dash(text(entry, at))))
+        row([
+            "/version",
+            "/outcome",
+            "/reason",
+            "/startedAt",
+            "/finishedAt",
+            "/trigger",
+        ]
+        .map(|at| or_dash(text(entry, at))))
     });
     std::iter::once(head).chain(rows).collect()
 }
@@ -283,19 +388,36 @@ fn python(call: &str) {
 }
 
 fn indented(printed: &str) -> String {
-    printed.trim_end().lines().flat_map(|line| ["  ", line, "\n"]).collect()
+    printed
+        .trim_end()
+        .lines()
+        .flat_map(|line| ["  ", line, "\n"])
+        .collect()
 }
 
 /// What may explain why the story did not go on.
 async fn account(cluster: &Cluster, operator: &Operator, mlflow: &Mlflow) -> String {
     let mut account = String::new();
     for arguments in [
-        &["get", "deployment,replicaset,pod,aliasbinding,registeredmodel,modelregistry"][..],
+        &[
+            "get",
+            "deployment,replicaset,pod,aliasbinding,registeredmodel,modelregistry",
+        ][..],
         &["describe", "aliasbinding,registeredmodel,modelregistry"],
         &["get", "events"],
     ] {
-        let printed = cluster.kubectl(arguments, "").await.unwrap_or_else(|error| error.to_string());
-        account = format!("{account}===== kubectl {}\n{printed}\n", arguments.join(" "));
+        let printed = cluster
+            .kubectl(arguments, "")
+            .await
+            .unwrap_or_else(|error| error.to_string());
+        account = format!(
+            "{account}===== kubectl {}\n{printed}\n",
+            arguments.join(" ")
+        );
     }
-    format!("{account}===== the operator's log\n{}\n===== MLflow's log\n{}", operator.log_tail(40), mlflow.log_tail(20))
+    format!(
+        "{account}===== the operator's log\n{}\n===== MLflow's log\n{}",
+        operator.log_tail(40),
+        mlflow.log_tail(20)
+    )
 }

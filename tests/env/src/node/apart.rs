@@ -56,7 +56,10 @@ impl Apart {
 
     /// The name of the executable, and the arguments that it was first started with.
     pub fn arguments(&self) -> Vec<OsString> {
-        std::env::args_os().take(1).chain(self.arguments.clone()).collect()
+        std::env::args_os()
+            .take(1)
+            .chain(self.arguments.clone())
+            .collect()
     }
 }
 
@@ -77,7 +80,11 @@ pub fn apart_if_asked() -> Option<Apart> {
         return None;
     }
     let (folder, cgroup) = (arguments.next()?, arguments.next()?);
-    let apart = Apart { folder: folder.into(), cgroup: cgroup.into_string().ok()?, arguments: arguments.collect() };
+    let apart = Apart {
+        folder: folder.into(),
+        cgroup: cgroup.into_string().ok()?,
+        arguments: arguments.collect(),
+    };
     furnish(&apart.folder).unwrap_or_else(|error| panic!("{error}"));
     Some(apart)
 }
@@ -88,7 +95,10 @@ pub fn run(arguments: &[OsString]) -> Result<ExitCode> {
     // Waiting would close it, and the keeper would take us for gone.
     let _held = keeper.stdin.take();
     let status = keeper.wait().context("waiting for the keeper")?;
-    Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
+    Ok(status
+        .code()
+        .and_then(|code| u8::try_from(code).ok())
+        .map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
 /// In a process group of its own: a Ctrl-C is for us, and through our end for the keeper.
@@ -96,7 +106,13 @@ fn keeper(arguments: &[OsString]) -> Result<Child> {
     use std::os::unix::process::CommandExt;
     let this = std::env::current_exe().context("looking for this executable")?;
     let mut command = Command::new(this);
-    command.arg(KEEPER).args(arguments).stdin(Stdio::piped()).process_group(0).spawn().context("starting the keeper")
+    command
+        .arg(KEEPER)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .context("starting the keeper")
 }
 
 fn keep(arguments: &[OsString]) -> Result<i32> {
@@ -133,9 +149,22 @@ fn watch_parent() -> Arc<AtomicBool> {
 fn unshare(folder: &RunFolder, cgroup: &Cgroup, arguments: &[OsString]) -> Result<Child> {
     let this = std::env::current_exe().context("looking for this executable")?;
     Command::new("setpriv")
-        .args(["--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private", "--net"])
+        .args([
+            "--pdeathsig",
+            "KILL",
+            "unshare",
+            "--mount",
+            "--propagation",
+            "private",
+            "--net",
+        ])
         .args(["--pid", "--fork", "--kill-child", "--mount-proc"])
-        .args([this.as_os_str(), APART.as_ref(), folder.path().as_os_str(), cgroup.name().as_ref()])
+        .args([
+            this.as_os_str(),
+            APART.as_ref(),
+            folder.path().as_os_str(),
+            cgroup.name().as_ref(),
+        ])
         .args(arguments)
         .env("TMPDIR", folder.path())
         .stdin(Stdio::null())
@@ -146,13 +175,20 @@ fn unshare(folder: &RunFolder, cgroup: &Cgroup, arguments: &[OsString]) -> Resul
 /// Makes the namespaces a place to live in: everything that is written goes to memory, and there is a network.
 fn furnish(folder: &Path) -> Result<()> {
     if std::env::var_os("POINTSMAN_KEEP").is_none() {
-        mount(["-t".as_ref(), "tmpfs".as_ref(), "tmpfs".as_ref(), folder.as_os_str()])?;
+        mount([
+            "-t".as_ref(),
+            "tmpfs".as_ref(),
+            "tmpfs".as_ref(),
+            folder.as_os_str(),
+        ])?;
     }
     for written in ["/run", "/var/log"] {
         mount(["-t", "tmpfs", "tmpfs", written].map(OsStr::new))?;
     }
     lay_over(Path::new("/var/lib"), folder)?;
-    KERNEL_SETTINGS.iter().try_for_each(|setting| keep_to_ourselves(setting, folder))?;
+    KERNEL_SETTINGS
+        .iter()
+        .try_for_each(|setting| keep_to_ourselves(setting, folder))?;
     [
         "link set lo up",
         // Not every kernel has dummy links; this one is needed for the pods as well.
@@ -171,8 +207,20 @@ fn lay_over(path: &Path, folder: &Path) -> Result<()> {
     for made in [&upper, &work] {
         fs::create_dir_all(made).context(format_args!("creating {}", made.display()))?;
     }
-    let options = format!("lowerdir={},upperdir={},workdir={}", path.display(), upper.display(), work.display());
-    mount(["-t".as_ref(), "overlay".as_ref(), "-o".as_ref(), options.as_ref(), "overlay".as_ref(), path.as_os_str()])
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        path.display(),
+        upper.display(),
+        work.display()
+    );
+    mount([
+        "-t".as_ref(),
+        "overlay".as_ref(),
+        "-o".as_ref(),
+        options.as_ref(),
+        "overlay".as_ref(),
+        path.as_os_str(),
+    ])
 }
 
 fn keep_to_ourselves(setting: &str, folder: &Path) -> Result<()> {
@@ -190,8 +238,15 @@ fn mount<const N: usize>(arguments: [&OsStr; N]) -> Result<()> {
 
 fn call<'a>(program: &str, arguments: impl IntoIterator<Item = &'a OsStr>) -> Result<()> {
     let arguments: Vec<&OsStr> = arguments.into_iter().collect();
-    let what = format!("{program} {}", arguments.join(" ".as_ref()).to_string_lossy());
-    let output = Command::new(program).args(&arguments).stdin(Stdio::null()).output().context(&what)?;
+    let what = format!(
+        "{program} {}",
+        arguments.join(" ".as_ref()).to_string_lossy()
+    );
+    let output = Command::new(program)
+        .args(&arguments)
+        .stdin(Stdio::null())
+        .output()
+        .context(&what)?;
     if output.status.success() {
         return Ok(());
     }

@@ -21,7 +21,9 @@ impl Cgroup {
     /// Makes it; those of runs that were killed are removed on the way.
     pub(crate) fn create(folder: &RunFolder) -> Result<Self> {
         sweep();
-        let cgroup = Self { name: folder.name() };
+        let cgroup = Self {
+            name: folder.name(),
+        };
         for hierarchy in hierarchies() {
             let path = hierarchy.join(&cgroup.name);
             fs::create_dir_all(&path).context(format_args!("creating {}", path.display()))?;
@@ -50,8 +52,9 @@ pub(crate) fn obstacle() -> Option<String> {
     if roots.is_empty() {
         return Some(format!("{ROOT} has no control groups"));
     }
-    (roots == [PathBuf::from(ROOT)] && !hands_on(&roots[0]))
-        .then(|| format!("{ROOT} is a container's own, and hands no controllers on to groups below it"))
+    (roots == [PathBuf::from(ROOT)] && !hands_on(&roots[0])).then(|| {
+        format!("{ROOT} is a container's own, and hands no controllers on to groups below it")
+    })
 }
 
 /// Of the single hierarchy, only the machine's real root may have both processes and groups with controllers.
@@ -59,7 +62,9 @@ fn hands_on(root: &Path) -> bool {
     let is_real_root = !root.join("cgroup.type").exists();
     let controllers = fs::read_to_string(root.join("cgroup.subtree_control")).unwrap_or_default();
     is_real_root
-        || ["cpu", "memory", "pids"].iter().all(|wanted| controllers.split_whitespace().any(|on| on == *wanted))
+        || ["cpu", "memory", "pids"]
+            .iter()
+            .all(|wanted| controllers.split_whitespace().any(|on| on == *wanted))
 }
 
 /// The roots of the hierarchies: one for each controller, or the only one.
@@ -71,12 +76,23 @@ pub(crate) fn hierarchies() -> Vec<PathBuf> {
     }
     // Several controllers may be one hierarchy with a link for each.
     let is_own = |path: &PathBuf| is_root(path) && !path.is_symlink();
-    fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path()).filter(is_own).collect()
+    fs::read_dir(root)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(is_own)
+        .collect()
 }
 
 /// Removes the group of that name everywhere; false while something is in it.
 fn remove(name: &str) -> bool {
-    let groups = || hierarchies().into_iter().map(|hierarchy| hierarchy.join(name)).filter(|group| group.exists());
+    let groups = || {
+        hierarchies()
+            .into_iter()
+            .map(|hierarchy| hierarchy.join(name))
+            .filter(|group| group.exists())
+    };
     groups().for_each(|group| remove_tree(&group));
     groups().next().is_none()
 }
@@ -93,9 +109,12 @@ fn remove_tree(group: &Path) {
 
 /// Removes the groups of runs whose folder is nobody's any more. What still has processes stays: the kernel sees to that.
 fn sweep() {
-    let groups =
-        hierarchies().into_iter().flat_map(|hierarchy| fs::read_dir(hierarchy).into_iter().flatten().flatten());
-    for group in groups.filter(|group| RunFolder::is_left_behind(&group.file_name().to_string_lossy())) {
+    let groups = hierarchies()
+        .into_iter()
+        .flat_map(|hierarchy| fs::read_dir(hierarchy).into_iter().flatten().flatten());
+    for group in
+        groups.filter(|group| RunFolder::is_left_behind(&group.file_name().to_string_lossy()))
+    {
         remove_tree(&group.path());
     }
 }

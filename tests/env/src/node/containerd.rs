@@ -20,7 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Starts it and waits until it answers.
 pub(super) async fn start(tools: &NodeTools, folder: &Path) -> Result<Child> {
     let configuration = folder.join("containerd.toml");
-    fs::write(&configuration, settings(folder)).context(format_args!("writing {}", configuration.display()))?;
+    fs::write(&configuration, settings(folder))
+        .context(format_args!("writing {}", configuration.display()))?;
     write_network(folder)?;
     let mut containerd = Program::new("containerd", tools.containerd.join("containerd"))
         .args(["--config".as_ref(), configuration.as_os_str()])
@@ -54,7 +55,9 @@ pub(super) fn socket(folder: &Path) -> PathBuf {
 
 fn search_path(tools: &NodeTools) -> Result<std::ffi::OsString> {
     let inherited = std::env::var_os("PATH").unwrap_or_default();
-    let folders = [tools.containerd.clone()].into_iter().chain(std::env::split_paths(&inherited));
+    let folders = [tools.containerd.clone()]
+        .into_iter()
+        .chain(std::env::split_paths(&inherited));
     std::env::join_paths(folders).context("putting containerd's folder on PATH")
 }
 
@@ -98,17 +101,26 @@ fn write_network(folder: &Path) -> Result<()> {
         "routes": [{"dst": "0.0.0.0/0"}],
     });
     let bridge = json!({"type": "bridge", "bridge": "pods", "isGateway": true, "ipam": addresses});
-    write_json(&networks.join("pods.conflist"), &json!({"cniVersion": "1.0.0", "name": "pods", "plugins": [bridge]}))
+    write_json(
+        &networks.join("pods.conflist"),
+        &json!({"cniVersion": "1.0.0", "name": "pods", "plugins": [bridge]}),
+    )
 }
 
 async fn await_answer(containerd: &mut Child, folder: &Path) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
-        if tokio::net::UnixStream::connect(socket(folder)).await.is_ok() {
+        if tokio::net::UnixStream::connect(socket(folder))
+            .await
+            .is_ok()
+        {
             return Ok(());
         }
         containerd.still_running()?;
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    Err(Error::new("waiting for containerd", format_args!("not within {PATIENCE:?}\n{}", containerd.tail(30))))
+    Err(Error::new(
+        "waiting for containerd",
+        format_args!("not within {PATIENCE:?}\n{}", containerd.tail(30)),
+    ))
 }

@@ -23,25 +23,44 @@ pub(super) struct Image<'a> {
 
 /// Every image of the node.
 pub(super) fn all(tools: &NodeTools) -> [Image<'_>; 2] {
-    [Image { name: PAUSE, program: &tools.pause }, Image { name: MODEL_SERVER, program: &tools.model_server }]
+    [
+        Image {
+            name: PAUSE,
+            program: &tools.pause,
+        },
+        Image {
+            name: MODEL_SERVER,
+            program: &tools.model_server,
+        },
+    ]
 }
 
 impl Image<'_> {
     /// Writes the layout and says where.
     pub(super) fn write(&self, folder: &Path) -> Result<PathBuf> {
-        let program = fs::read(self.program).context(format_args!("reading {}", self.program.display()))?;
-        let name = self.program.file_name().unwrap_or_default().to_string_lossy();
+        let program =
+            fs::read(self.program).context(format_args!("reading {}", self.program.display()))?;
+        let name = self
+            .program
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy();
         let path = folder.join(format!("{name}.tar"));
-        fs::write(&path, self.layout(&name, &program)).context(format_args!("writing {}", path.display()))?;
+        fs::write(&path, self.layout(&name, &program))
+            .context(format_args!("writing {}", path.display()))?;
         Ok(path)
     }
 
     fn layout(&self, program_name: &str, program: &[u8]) -> Vec<u8> {
-        let layer = Blob::new("application/vnd.oci.image.layer.v1.tar", tar(&[(program_name, 0o755, program)]));
-        let configuration =
-            Blob::of_json("application/vnd.oci.image.config.v1+json", &configuration(program_name, &layer));
-        let manifest =
-            json!({"schemaVersion": 2, "config": configuration.descriptor(), "layers": [layer.descriptor()]});
+        let layer = Blob::new(
+            "application/vnd.oci.image.layer.v1.tar",
+            tar(&[(program_name, 0o755, program)]),
+        );
+        let configuration = Blob::of_json(
+            "application/vnd.oci.image.config.v1+json",
+            &configuration(program_name, &layer),
+        );
+        let manifest = json!({"schemaVersion": 2, "config": configuration.descriptor(), "layers": [layer.descriptor()]});
         let manifest = Blob::of_json("application/vnd.oci.image.manifest.v1+json", &manifest);
         let mut named = manifest.descriptor();
         named["annotations"] = json!({"io.containerd.image.name": self.name});
@@ -49,16 +68,29 @@ impl Image<'_> {
         let blobs = [&layer, &configuration, &manifest];
         let paths = blobs.map(|blob| format!("blobs/sha256/{}", blob.digest));
         let mut files = vec![
-            ("oci-layout", 0o644, br#"{"imageLayoutVersion":"1.0.0"}"#.as_slice()),
+            (
+                "oci-layout",
+                0o644,
+                br#"{"imageLayoutVersion":"1.0.0"}"#.as_slice(),
+            ),
             ("index.json", 0o644, index.as_bytes()),
         ];
-        files.extend(paths.iter().zip(blobs).map(|(path, blob)| (path.as_str(), 0o644, blob.content.as_slice())));
+        files.extend(
+            paths
+                .iter()
+                .zip(blobs)
+                .map(|(path, blob)| (path.as_str(), 0o644, blob.content.as_slice())),
+        );
         tar(&files)
     }
 }
 
 fn configuration(program_name: &str, layer: &Blob) -> Value {
-    let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    let architecture = if cfg!(target_arch = "aarch64") {
+        "arm64"
+    } else {
+        "amd64"
+    };
     json!({
         "architecture": architecture,
         "os": "linux",
@@ -77,8 +109,14 @@ struct Blob {
 
 impl Blob {
     fn new(media_type: &'static str, content: Vec<u8>) -> Self {
-        let digest = Sha256::digest(&content).iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
-        Self { media_type, digest, content }
+        let digest = Sha256::digest(&content)
+            .iter()
+            .fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+        Self {
+            media_type,
+            digest,
+            content,
+        }
     }
 
     fn of_json(media_type: &'static str, content: &Value) -> Self {
@@ -106,7 +144,8 @@ fn tar(files: &[(&str, u32, &[u8])]) -> Vec<u8> {
 
 fn header(path: &str, mode: u32, size: usize) -> [u8; BLOCK] {
     let mut header = [0; BLOCK];
-    let mut put = |at: usize, text: &str| header[at..at + text.len()].copy_from_slice(text.as_bytes());
+    let mut put =
+        |at: usize, text: &str| header[at..at + text.len()].copy_from_slice(text.as_bytes());
     put(0, path);
     put(100, &format!("{mode:07o}"));
     put(108, "0000000");
@@ -129,12 +168,30 @@ mod tests {
     #[test]
     fn a_tar_file_is_read_by_the_machines_own_tar() {
         let path = std::env::temp_dir().join(format!("pointsman-image-{}.tar", std::process::id()));
-        fs::write(&path, tar(&[("program", 0o755, b"#!/bin/sh\n"), ("folder/text", 0o644, b"words")])).unwrap();
-        let output = std::process::Command::new("tar").arg("-tvf").arg(&path).output().unwrap();
+        fs::write(
+            &path,
+            tar(&[
+                ("program", 0o755, b"#!/bin/sh\n"),
+                ("folder/text", 0o644, b"words"),
+            ]),
+        )
+        .unwrap();
+        let output = std::process::Command::new("tar")
+            .arg("-tvf")
+            .arg(&path)
+            .output()
+            .unwrap();
         fs::remove_file(&path).unwrap();
         let listing = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        assert!(listing.lines().next().unwrap().starts_with("-rwxr-xr-x"), "{listing}");
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        assert!(
+            listing.lines().next().unwrap().starts_with("-rwxr-xr-x"),
+            "{listing}"
+        );
         assert!(listing.contains("folder/text"), "{listing}");
     }
 }

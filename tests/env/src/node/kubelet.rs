@@ -12,14 +12,28 @@ use crate::process::{Child, Program};
 use crate::tools::NodeTools;
 
 /// Starts it.
-pub(super) fn start(tools: &NodeTools, folder: &Path, apart: &Apart, kubeconfig: &Path) -> Result<Child> {
+pub(super) fn start(
+    tools: &NodeTools,
+    folder: &Path,
+    apart: &Apart,
+    kubeconfig: &Path,
+) -> Result<Child> {
     let configuration = folder.join("kubelet.json");
     write_json(&configuration, &settings(folder, apart))?;
     let flag = |name: &str, path: &Path| format!("--{name}={}", path.display());
     Program::new("kubelet", &tools.kubelet)
-        .args([flag("config", &configuration), flag("kubeconfig", kubeconfig)])
-        .args([flag("root-dir", &folder.join("kubelet")), flag("cert-dir", &folder.join("kubelet-certificates"))])
-        .args([format!("--hostname-override={NAME}"), format!("--node-ip={NODE_ADDRESS}")])
+        .args([
+            flag("config", &configuration),
+            flag("kubeconfig", kubeconfig),
+        ])
+        .args([
+            flag("root-dir", &folder.join("kubelet")),
+            flag("cert-dir", &folder.join("kubelet-certificates")),
+        ])
+        .args([
+            format!("--hostname-override={NAME}"),
+            format!("--node-ip={NODE_ADDRESS}"),
+        ])
         .start(folder)
 }
 

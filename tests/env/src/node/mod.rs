@@ -36,7 +36,11 @@ pub struct Node {
 
 impl Node {
     /// Starts it within the namespaces of `apart`, and returns when pods can be scheduled to it.
-    pub async fn start(control_plane: &ControlPlane, tools: &NodeTools, apart: &Apart) -> Result<Self> {
+    pub async fn start(
+        control_plane: &ControlPlane,
+        tools: &NodeTools,
+        apart: &Apart,
+    ) -> Result<Self> {
         let folder = apart.folder().join("node");
         fs::create_dir_all(&folder).context(format_args!("creating {}", folder.display()))?;
         let mut containerd = containerd::start(tools, &folder).await?;
@@ -46,7 +50,10 @@ impl Node {
         }
         containerd.still_running()?;
         let kubelet = kubelet::start(tools, &folder, apart, &control_plane.admin_kubeconfig())?;
-        let mut node = Self { kubelet, containerd };
+        let mut node = Self {
+            kubelet,
+            containerd,
+        };
         node.await_ready(control_plane).await?;
         Ok(node)
     }
@@ -60,7 +67,11 @@ impl Node {
         let nodes: Api<NodeObject> = Api::all(control_plane.admin_client());
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
-            if nodes.get_opt(NAME).await.is_ok_and(|node| node.is_some_and(|node| is_schedulable(&node))) {
+            if nodes
+                .get_opt(NAME)
+                .await
+                .is_ok_and(|node| node.is_some_and(|node| is_schedulable(&node)))
+            {
                 return Ok(());
             }
             self.kubelet.still_running()?;
@@ -68,7 +79,10 @@ impl Node {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         let logs = format!("{}\n{}", self.containerd.tail(20), self.kubelet.tail(40));
-        Err(Error::new("waiting for the node to be ready", format_args!("not within {PATIENCE:?}\n{logs}")))
+        Err(Error::new(
+            "waiting for the node to be ready",
+            format_args!("not within {PATIENCE:?}\n{logs}"),
+        ))
     }
 }
 

@@ -9,8 +9,13 @@ use super::containerd::CNI_PLUGINS;
 use crate::prerequisites::{find_on_path, is_executable};
 
 /// Programs, and the Debian packages that have them.
-const PROGRAMS: [(&str, &str); 5] =
-    [("runc", "runc"), ("ip", "iproute2"), ("unshare", "util-linux"), ("setpriv", "util-linux"), ("mount", "mount")];
+const PROGRAMS: [(&str, &str); 5] = [
+    ("runc", "runc"),
+    ("ip", "iproute2"),
+    ("unshare", "util-linux"),
+    ("setpriv", "util-linux"),
+    ("mount", "mount"),
+];
 const PLUGINS: [&str; 3] = ["bridge", "host-local", "loopback"];
 
 /// What is done to furnish namespaces, tried in some that end at once; `$0` and what follows are the control groups' roots.
@@ -29,12 +34,18 @@ pub fn missing() -> Vec<String> {
         return vec!["this is not root".to_owned()];
     }
     let mut missing: Vec<String> = cgroup::obstacle().into_iter().collect();
-    let programs = PROGRAMS.iter().filter(|(program, _)| find_on_path(program).is_none());
-    missing.extend(programs.map(|(program, package)| format!("{program} (Debian: apt-get install {package})")));
-    let plugins = PLUGINS.iter().filter(|plugin| !is_executable(&Path::new(CNI_PLUGINS).join(plugin)));
+    let programs = PROGRAMS
+        .iter()
+        .filter(|(program, _)| find_on_path(program).is_none());
     missing.extend(
-        plugins.map(|plugin| format!("{CNI_PLUGINS}/{plugin} (Debian: apt-get install containernetworking-plugins)")),
+        programs.map(|(program, package)| format!("{program} (Debian: apt-get install {package})")),
     );
+    let plugins = PLUGINS
+        .iter()
+        .filter(|plugin| !is_executable(&Path::new(CNI_PLUGINS).join(plugin)));
+    missing.extend(plugins.map(|plugin| {
+        format!("{CNI_PLUGINS}/{plugin} (Debian: apt-get install containernetworking-plugins)")
+    }));
     if missing.is_empty() {
         missing.extend(refusal());
     }
@@ -44,13 +55,27 @@ pub fn missing() -> Vec<String> {
 /// What the machine says to whoever makes namespaces: root of a container may not.
 fn refusal() -> Option<String> {
     let tried = Command::new("unshare")
-        .args(["--mount", "--propagation", "private", "--net", "--pid", "--fork", "--mount-proc", "sh", "-c", PROBE])
+        .args([
+            "--mount",
+            "--propagation",
+            "private",
+            "--net",
+            "--pid",
+            "--fork",
+            "--mount-proc",
+            "sh",
+            "-c",
+            PROBE,
+        ])
         .args(cgroup::hierarchies())
         .stdin(Stdio::null())
         .output();
     match tried {
         Ok(output) if output.status.success() => None,
-        Ok(output) => Some(format!("namespaces: {}", String::from_utf8_lossy(&output.stderr).trim())),
+        Ok(output) => Some(format!(
+            "namespaces: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        )),
         Err(error) => Some(format!("namespaces: {error}")),
     }
 }

@@ -22,9 +22,18 @@ pub(crate) fn trials() -> Vec<Trial> {
         })
     };
     vec![
-        trial("a_parent_that_is_killed_takes_all_descendants_with_it", killed_parent),
-        trial("a_dropped_child_takes_all_descendants_with_it", dropped_child),
-        trial("a_terminated_program_may_finish_within_its_grace", terminated_in_grace),
+        trial(
+            "a_parent_that_is_killed_takes_all_descendants_with_it",
+            killed_parent,
+        ),
+        trial(
+            "a_dropped_child_takes_all_descendants_with_it",
+            dropped_child,
+        ),
+        trial(
+            "a_terminated_program_may_finish_within_its_grace",
+            terminated_in_grace,
+        ),
         trial("a_killed_program_is_seen_to_be_gone", killed_program),
         trial("a_program_that_is_spoken_to_answers", spoken_to),
     ]
@@ -41,13 +50,21 @@ pub(crate) fn become_a_parent_if_asked() {
 
 fn start_family(folder: &Path) -> pointsman_env::process::Child {
     let script = format!("cd '{}'; {FAMILY}", folder.display());
-    Program::new("family", "sh").args(["-c", &script]).start(folder).unwrap()
+    Program::new("family", "sh")
+        .args(["-c", &script])
+        .start(folder)
+        .unwrap()
 }
 
 fn killed_parent() {
     let folder = RunFolder::create("killed").unwrap();
     let this = std::env::current_exe().unwrap();
-    let mut parent = Command::new(this).arg(MARKER).arg(folder.path()).stdin(Stdio::null()).spawn().unwrap();
+    let mut parent = Command::new(this)
+        .arg(MARKER)
+        .arg(folder.path())
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap();
     let family = await_family(folder.path());
     parent.kill().unwrap();
     parent.wait().unwrap();
@@ -65,8 +82,11 @@ fn dropped_child() {
 fn terminated_in_grace() {
     let folder = RunFolder::create("grace").unwrap();
     let script = "trap 'echo finished; exit 7' TERM; echo started; while true; do sleep 0.01; done";
-    let mut child =
-        Program::new("polite", "sh").args(["-c", script]).grace(Duration::from_secs(10)).start(folder.path()).unwrap();
+    let mut child = Program::new("polite", "sh")
+        .args(["-c", script])
+        .grace(Duration::from_secs(10))
+        .start(folder.path())
+        .unwrap();
     eventually("it has started", || child.tail(1) == "started");
     assert_eq!(child.terminate().unwrap().code(), Some(7));
     assert_eq!(child.tail(1), "finished");
@@ -84,7 +104,10 @@ fn killed_program() {
 fn spoken_to() {
     use std::io::{BufRead, BufReader, Write};
     let folder = RunFolder::create("spoken").unwrap();
-    let mut child = Program::new("echo", "cat").spoken_to().start(folder.path()).unwrap();
+    let mut child = Program::new("echo", "cat")
+        .spoken_to()
+        .start(folder.path())
+        .unwrap();
     let (mut input, output) = child.pipes().unwrap();
     writeln!(input, "hello").unwrap();
     let mut line = String::new();
@@ -96,7 +119,11 @@ fn spoken_to() {
 
 fn await_family(folder: &Path) -> Vec<String> {
     let pids = || {
-        fs::read_to_string(folder.join("pids")).unwrap_or_default().lines().map(ToOwned::to_owned).collect::<Vec<_>>()
+        fs::read_to_string(folder.join("pids"))
+            .unwrap_or_default()
+            .lines()
+            .map(ToOwned::to_owned)
+            .collect::<Vec<_>>()
     };
     eventually("the family is complete", || pids().len() == 4);
     let family = pids();
@@ -105,12 +132,15 @@ fn await_family(folder: &Path) -> Vec<String> {
 }
 
 fn assert_all_gone(family: &[String]) {
-    eventually("the family is gone", || !family.iter().any(|pid| is_alive(pid)));
+    eventually("the family is gone", || {
+        !family.iter().any(|pid| is_alive(pid))
+    });
 }
 
 fn is_alive(pid: &str) -> bool {
     // A zombie is dead; who reaps it is not our concern.
-    fs::read_to_string(PathBuf::from("/proc").join(pid).join("stat")).is_ok_and(|stat| !stat.contains(") Z "))
+    fs::read_to_string(PathBuf::from("/proc").join(pid).join("stat"))
+        .is_ok_and(|stat| !stat.contains(") Z "))
 }
 
 fn eventually(description: &str, mut holds: impl FnMut() -> bool) {

@@ -19,7 +19,10 @@ fn main() -> ExitCode {
     pointsman_env::leash_if_asked();
     leashes::become_a_parent_if_asked();
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let shared = Arc::new(Shared { handle: runtime.handle().clone(), control_plane: OnceCell::new() });
+    let shared = Arc::new(Shared {
+        handle: runtime.handle().clone(),
+        control_plane: OnceCell::new(),
+    });
     let mut trials = Vec::new();
     trials.extend(leashes::trials());
     trials.extend(interception::trials(&shared));
@@ -60,7 +63,9 @@ impl Shared {
         Trial::test(name, move || {
             let handle = shared.handle.clone();
             // On a worker of the runtime, so that a test may block in place.
-            handle.block_on(handle.spawn(test(shared))).map_err(|error| panic_text(error).into())
+            handle
+                .block_on(handle.spawn(test(shared)))
+                .map_err(|error| panic_text(error).into())
         })
     }
 }

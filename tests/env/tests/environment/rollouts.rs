@@ -23,33 +23,61 @@ pub(crate) fn trials(shared: &Arc<Shared>) -> Vec<Trial> {
 }
 
 async fn scenario(shared: &Shared, name: &str) -> Scenario {
-    Scenario::start(&shared.control_plane().await, name).await.unwrap()
+    Scenario::start(&shared.control_plane().await, name)
+        .await
+        .unwrap()
 }
 
 fn available(deployment: &Value) -> bool {
     deployment.pointer("/status/availableReplicas") == Some(&json!(2))
-        && deployment.pointer("/status/observedGeneration") == deployment.pointer("/metadata/generation")
+        && deployment.pointer("/status/observedGeneration")
+            == deployment.pointer("/metadata/generation")
 }
 
 fn state(pod: &Value) -> &str {
-    let waiting = pod.pointer("/status/containerStatuses/0/state/waiting/reason").and_then(Value::as_str);
-    let ready = pod.pointer("/status/containerStatuses/0/ready").and_then(Value::as_bool);
-    waiting.unwrap_or(if ready == Some(true) { "ready" } else { "unready" })
+    let waiting = pod
+        .pointer("/status/containerStatuses/0/state/waiting/reason")
+        .and_then(Value::as_str);
+    let ready = pod
+        .pointer("/status/containerStatuses/0/ready")
+        .and_then(Value::as_bool);
+    waiting.unwrap_or(if ready == Some(true) {
+        "ready"
+    } else {
+        "unready"
+    })
 }
 
 fn restarts(pod: &Value) -> i64 {
-    pod.pointer("/status/containerStatuses/0/restartCount").and_then(Value::as_i64).unwrap_or_default()
+    pod.pointer("/status/containerStatuses/0/restartCount")
+        .and_then(Value::as_i64)
+        .unwrap_or_default()
 }
 
 async fn becomes_available(shared: Arc<Shared>) {
     let scenario = scenario(&shared, "available").await;
-    scenario.kubectl_apply(PlainDeployment::named("web").manifest()).await.unwrap();
-    scenario.eventually("the Deployment is available", PATIENCE, &kinds::DEPLOYMENT, "web", available).await;
+    scenario
+        .kubectl_apply(PlainDeployment::named("web").manifest())
+        .await
+        .unwrap();
+    scenario
+        .eventually(
+            "the Deployment is available",
+            PATIENCE,
+            &kinds::DEPLOYMENT,
+            "web",
+            available,
+        )
+        .await;
     scenario.delete(&kinds::DEPLOYMENT, "web").await.unwrap();
     scenario
-        .eventually_all("its pods are collected", PATIENCE, &kinds::POD, &Which::Labelled("app=web"), |pods| {
-            pods.is_empty()
-        })
+        .eventually_all(
+            "its pods are collected",
+            PATIENCE,
+            &kinds::POD,
+            &Which::Labelled("app=web"),
+            |pods| pods.is_empty(),
+        )
         .await;
     scenario.end().await.unwrap();
 }
@@ -58,25 +86,56 @@ async fn plays_by_version(shared: Arc<Shared>) {
     let scenario = scenario(&shared, "plays").await;
     let deployment = PlainDeployment::named("web").playing("2=crash,3=image-pull");
     scenario.kubectl_apply(deployment.manifest()).await.unwrap();
-    scenario.eventually("the Deployment is available", PATIENCE, &kinds::DEPLOYMENT, "web", available).await;
-    scenario.patch(&kinds::DEPLOYMENT, "web", &version("2")).await.unwrap();
+    scenario
+        .eventually(
+            "the Deployment is available",
+            PATIENCE,
+            &kinds::DEPLOYMENT,
+            "web",
+            available,
+        )
+        .await;
+    scenario
+        .patch(&kinds::DEPLOYMENT, "web", &version("2"))
+        .await
+        .unwrap();
     let crashing = |pod: &Value| state(pod) == "CrashLoopBackOff" && restarts(pod) >= 4;
     scenario
-        .eventually_all("version 2 crashes", PATIENCE, &kinds::POD, &Which::Labelled("app=web"), |pods| {
-            pods.values().any(crashing)
-        })
+        .eventually_all(
+            "version 2 crashes",
+            PATIENCE,
+            &kinds::POD,
+            &Which::Labelled("app=web"),
+            |pods| pods.values().any(crashing),
+        )
         .await;
-    scenario.patch(&kinds::DEPLOYMENT, "web", &version("3")).await.unwrap();
     scenario
-        .eventually_all("version 3 has no image", PATIENCE, &kinds::POD, &Which::Labelled("app=web"), |pods| {
-            pods.values().any(|pod| state(pod) == "ImagePullBackOff")
-        })
+        .patch(&kinds::DEPLOYMENT, "web", &version("3"))
+        .await
+        .unwrap();
+    scenario
+        .eventually_all(
+            "version 3 has no image",
+            PATIENCE,
+            &kinds::POD,
+            &Which::Labelled("app=web"),
+            |pods| pods.values().any(|pod| state(pod) == "ImagePullBackOff"),
+        )
         .await;
-    scenario.patch(&kinds::DEPLOYMENT, "web", &version("4")).await.unwrap();
     scenario
-        .eventually("version 4 runs", PATIENCE, &kinds::DEPLOYMENT, "web", |deployment| {
-            available(deployment) && deployment.pointer("/status/replicas") == Some(&json!(2))
-        })
+        .patch(&kinds::DEPLOYMENT, "web", &version("4"))
+        .await
+        .unwrap();
+    scenario
+        .eventually(
+            "version 4 runs",
+            PATIENCE,
+            &kinds::DEPLOYMENT,
+            "web",
+            |deployment| {
+                available(deployment) && deployment.pointer("/status/replicas") == Some(&json!(2))
+            },
+        )
         .await;
 }
 
@@ -86,11 +145,39 @@ fn version(version: &str) -> Value {
 
 async fn broken_alive(shared: Arc<Shared>) {
     let scenario = scenario(&shared, "broken").await;
-    scenario.apply_object(&PlainDeployment::named("web").manifest()).await.unwrap();
-    scenario.eventually("the Deployment is available", PATIENCE, &kinds::DEPLOYMENT, "web", available).await;
-    scenario.kubectl(&["annotate", "pods", "-l", "app=web", "kwok.test/play=*=never-ready"]).await.unwrap();
+    scenario
+        .apply_object(&PlainDeployment::named("web").manifest())
+        .await
+        .unwrap();
+    scenario
+        .eventually(
+            "the Deployment is available",
+            PATIENCE,
+            &kinds::DEPLOYMENT,
+            "web",
+            available,
+        )
+        .await;
+    scenario
+        .kubectl(&[
+            "annotate",
+            "pods",
+            "-l",
+            "app=web",
+            "kwok.test/play=*=never-ready",
+        ])
+        .await
+        .unwrap();
     let unready = |deployment: &Value| deployment.pointer("/status/readyReplicas").is_none();
-    scenario.eventually("it lost its readiness", PATIENCE, &kinds::DEPLOYMENT, "web", unready).await;
+    scenario
+        .eventually(
+            "it lost its readiness",
+            PATIENCE,
+            &kinds::DEPLOYMENT,
+            "web",
+            unready,
+        )
+        .await;
 }
 
 async fn jobs(shared: Arc<Shared>) {
@@ -99,9 +186,14 @@ async fn jobs(shared: Arc<Shared>) {
         scenario.apply_object(&job(name, play)).await.unwrap();
         let ended = |job: &Value| {
             let conditions = job.pointer("/status/conditions").and_then(Value::as_array);
-            conditions.is_some_and(|all| all.iter().any(|each| each["type"] == outcome && each["status"] == "True"))
+            conditions.is_some_and(|all| {
+                all.iter()
+                    .any(|each| each["type"] == outcome && each["status"] == "True")
+            })
         };
-        scenario.eventually("the Job has ended", PATIENCE, &kinds::JOB, name, ended).await;
+        scenario
+            .eventually("the Job has ended", PATIENCE, &kinds::JOB, name, ended)
+            .await;
     }
 }
 
@@ -113,12 +205,33 @@ fn job(name: &str, play: &str) -> Value {
 
 async fn explains_itself(shared: Arc<Shared>) {
     let scenario = scenario(&shared, "explains").await;
-    scenario.kubectl_apply(PlainDeployment::named("web").playing("*=never-ready").manifest()).await.unwrap();
-    let waiting =
-        async move { scenario.eventually("never", Duration::from_secs(2), &kinds::DEPLOYMENT, "web", available).await };
+    scenario
+        .kubectl_apply(
+            PlainDeployment::named("web")
+                .playing("*=never-ready")
+                .manifest(),
+        )
+        .await
+        .unwrap();
+    let waiting = async move {
+        scenario
+            .eventually(
+                "never",
+                Duration::from_secs(2),
+                &kinds::DEPLOYMENT,
+                "web",
+                available,
+            )
+            .await
+    };
     let panic = tokio::spawn(waiting).await.unwrap_err().into_panic();
     let text = panic.downcast_ref::<String>().unwrap();
-    for expected in ["never: not within 2s", "web: wants 2, updated 2, ready 0", "ScalingReplicaSet", "Pod: 2"] {
+    for expected in [
+        "never: not within 2s",
+        "web: wants 2, updated 2, ready 0",
+        "ScalingReplicaSet",
+        "Pod: 2",
+    ] {
         assert!(text.contains(expected), "{expected} is missing in {text}");
     }
 }
