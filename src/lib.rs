@@ -18,11 +18,10 @@
 )]
 // the docs become `kubectl explain`, which shows backticks as they are
 pub mod api;
-pub mod artifact;
+pub mod artifacts;
 pub mod cli;
-pub mod controller;
-pub mod protobuf;
-pub mod registry;
+pub mod controllers;
+pub mod kubernetes;
+pub mod registries;
 pub mod rollout;
-pub mod webhook;
-pub mod workload;
+pub mod targets;

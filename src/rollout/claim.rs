@@ -3,7 +3,7 @@
 //! Absent: any change of mind. A holder keeps what it holds as long as it exists.
 
 use crate::api::AliasBinding;
-use crate::workload::Workload;
+use crate::targets::Workload;
 
 /// Who drives the Deployment already, where it is not this binding.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -12,7 +12,7 @@ use crate::api::alias_binding::{HeldVersion, Hold};
 use crate::api::rollback::{HeldBack, Lost};
 use crate::api::{AliasBinding, AliasBindingStatus, Reason, names, reason::Problem};
 use crate::rollout::{Claim, Resolution};
-use crate::workload::{self, Injection, Pod, Wanted, Workload, chosen_containers};
+use crate::targets::{self, Injection, Pod, Wanted, Workload, chosen_containers};
 
 /// Everything that the decision looks at, beside the binding itself.
 #[derive(Clone, Debug)]
@@ -361,7 +361,7 @@ fn write(
         Ok(injection) => injection,
         Err(problem) => return Decision::leave(problem),
     };
-    if workload::holds(workload, &injection) && !observed.template_changed {
+    if targets::holds(workload, &injection) && !observed.template_changed {
         return Decision::new(Action::Settled);
     }
     Decision::new(change(binding, workload, injection))
@@ -517,7 +517,7 @@ fn on_present_workload(
         Ok(injection) => injection,
         Err(problem) => return Decision::leave(problem),
     };
-    if workload::holds(workload, &injection) && !observed.template_changed {
+    if targets::holds(workload, &injection) && !observed.template_changed {
         return Decision::new(Action::Settled);
     }
     if let Some(hold) = hold(binding, workload, wanted, now) {
@@ -569,7 +569,7 @@ fn change(binding: &AliasBinding, workload: &Workload, injection: Injection) -> 
     let conflicts = if binding.spec.template.is_some() {
         Vec::new()
     } else {
-        workload::conflicts(workload, &injection)
+        targets::conflicts(workload, &injection)
     };
     if let Some(conflict) = conflicts.first() {
         // Rule 8: never a field that another manager owns.

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{ContainerStateTerminated, PodCondition};
 use crate::api::alias_binding::HistoryEntry;
 use crate::api::rollback::Rollback;
 use crate::api::{Reason, reason::Problem};
-use crate::workload::{ContainerStatus, Pod, Workload};
+use crate::targets::{ContainerStatus, Pod, Workload};
 
 /// How long what may heal by itself is given: a pull that fails, a Secret that comes a little later.
 const HEALING_TIME: SignedDuration = SignedDuration::from_secs(30);

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::api::alias_binding::{HistoryEntry, Outcome, Trigger};
 use crate::api::{ModelVersion, Reason, reason::Problem};
-use crate::workload::Progress;
+use crate::targets::Progress;
 
 /// What the workload's pod template holds now.
 #[derive(Clone, Debug)]

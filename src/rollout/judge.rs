@@ -13,7 +13,7 @@ use crate::api::alias_binding::{HeldVersion, HistoryEntry, Outcome};
 use crate::api::reason::Problem;
 use crate::api::rollback::{FailedVersion, HeldBack};
 use crate::api::{AliasBinding, names};
-use crate::workload::{Wanted, Workload, fnv1a};
+use crate::targets::{Wanted, Workload, fnv1a};
 
 /// What the pods say of the version in the workload, and what is held back.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -6,7 +6,7 @@ use crate::api::conditions::{READY, find};
 use crate::api::{
     AliasBinding, ModelVersion, Reason, RegisteredModel, RegisteredModelStatus, reason::Problem,
 };
-use crate::workload::Wanted;
+use crate::targets::Wanted;
 
 /// What the mirror says of a binding.
 #[derive(Clone, Debug)]

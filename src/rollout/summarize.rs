@@ -19,7 +19,7 @@ use crate::api::conditions::{
 };
 use crate::api::rollback::{GoodVersion, RetrainState};
 use crate::api::{AliasBinding, AliasBindingStatus, ModelVersion, Reason, names, reason::Problem};
-use crate::workload::{Progress, Workload, progress};
+use crate::targets::{Progress, Workload, progress};
 
 /// What came of applying a decision.
 #[derive(Clone, Debug)]

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use pointsman::artifact::{Stores, Verdict};
+use pointsman::artifacts::{Stores, Verdict};
 use pointsman_env::ports::free_port;
 
 use super::{Folder, Outcome, fresh, given, is_unreadable};

@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use pointsman::artifact::{Stores, Verdict};
-use pointsman::registry::{Connection, Registry};
+use pointsman::artifacts::{Stores, Verdict};
+use pointsman::registries::mlflow::{Connection, Registry};
 
 type Outcome = Result<(), Box<dyn Error>>;
 

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pointsman::api::Reason;
-use pointsman::registry::{Connection, Credentials, Registry};
+use pointsman::registries::mlflow::{Connection, Credentials, Registry};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -135,7 +135,7 @@ async fn newest(
     registry: &Registry,
     model: &str,
     count: u32,
-) -> Result<Vec<String>, pointsman::registry::RegistryError> {
+) -> Result<Vec<String>, pointsman::registries::mlflow::RegistryError> {
     Ok(registry
         .newest_versions(model, count)
         .await?

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use pointsman::api::{AliasBinding, AliasBindingStatus, RegisteredModel, names};
 use pointsman::rollout::{Answer, Evidence, Question};
-use pointsman::workload::{Pod, Workload};
+use pointsman::targets::{Pod, Workload};
 use serde_json::{Map, Value, json};
 
 use super::world::{Book, Mirror, Pods, Query, Registry, Reply, Spec, Version, Work, Writer};

@@ -5,7 +5,7 @@
 use dashmap::DashMap;
 use pointsman::api::{AliasBinding, Reason, RegisteredModel};
 use pointsman::rollout::{Action, Applied, Decision, Observed, Pass, claim, resolve};
-use pointsman::workload::{Pod, Workload, patch_for_target};
+use pointsman::targets::{Pod, Workload, patch_for_target};
 
 use super::objects;
 use super::policy::Policy;

@@ -8,7 +8,7 @@ use pointsman::api::alias_binding::Outcome;
 use pointsman::api::reason::Problem;
 use pointsman::api::{AliasBinding, AliasBindingStatus, Reason};
 use pointsman::rollout::{Action, Answer, Decision, Evidence, Observed, Pass, decide, summarize};
-use pointsman::workload::Workload;
+use pointsman::targets::Workload;
 
 /// A rule that is broken.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -149,7 +149,7 @@ fn alter_resolution(
         (broken, &resolution.wanted, running)
     {
         // As if the oldest known version were meant.
-        resolution.wanted = Ok(pointsman::workload::Wanted {
+        resolution.wanted = Ok(pointsman::targets::Wanted {
             model: "nyc-taxi".to_owned(),
             version: entry.version.clone(),
             artifact_uri: entry.artifact_uri.clone().unwrap_or_default(),
@@ -174,7 +174,7 @@ fn altered_evidence(broken: Broken, evidence: &Evidence) -> Evidence {
 fn altered_workload(broken: Broken, workload: &Workload) -> Workload {
     let mut altered = workload.clone();
     if broken == Broken::OverwritesPeople {
-        altered.owners = pointsman::workload::FieldOwners::default();
+        altered.owners = pointsman::targets::FieldOwners::default();
         if altered.version().is_none() {
             altered.metadata.labels = None;
         }

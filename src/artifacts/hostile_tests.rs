@@ -1,0 +1,593 @@
+//! Stores that answer slowly, endlessly, elsewhere, or with what no store answers; and those that must not be asked.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::{Stores, Verdict};
+use crate::registries::mlflow::Credentials;
+use crate::registries::mlflow::hostile::{Hostile, Reply};
+
+const SECRET: &str = "s3cr3t-of-the-test-0123456789";
+
+fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect()
+}
+
+/// Stores with the settings of a Secret and an empty environment.
+fn stores(settings: &[(&str, &str)]) -> Stores {
+    _ = rustls::crypto::ring::default_provider().install_default();
+    let stores = Stores::with_environment(None, map(settings), BTreeMap::new(), false);
+    Stores {
+        patience: Duration::from_secs(2),
+        ..stores
+    }
+}
+
+fn s3(server: &Hostile) -> Stores {
+    stores(&[
+        ("AWS_ENDPOINT_URL", &server.uri),
+        ("AWS_ACCESS_KEY_ID", "id-of-the-test"),
+        ("AWS_SECRET_ACCESS_KEY", SECRET),
+        ("AWS_SESSION_TOKEN", "token-of-the-test"),
+    ])
+}
+
+fn xml(status: &str, code: &str) -> Reply {
+    Reply::typed(
+        status,
+        "application/xml",
+        &format!(
+            "<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>{SECRET}</Message></Error>"
+        ),
+    )
+}
+
+fn object(extra: &str) -> Reply {
+    Reply::Raw(format!(
+        "HTTP/1.1 206 Partial Content\r\nContent-Length: 1\r\nContent-Range: bytes 0-0/12\r\nETag: \"x\"\r\nLast-Modified: Mon, 23 Nov 2026 10:00:00 GMT\r\n{extra}Connection: close\r\n\r\na"
+    ))
+}
+
+fn listing(keys: &[(&str, u64)]) -> Reply {
+    let files: Vec<String> = keys
+        .iter()
+        .map(|(key, size)| format!("<Contents><Key>{key}</Key><LastModified>2026-11-23T10:00:00.000Z</LastModified><ETag>x</ETag><Size>{size}</Size></Contents>"))
+        .collect();
+    let files = files.concat();
+    Reply::typed(
+        "200 OK",
+        "application/xml",
+        &format!(
+            "<?xml version=\"1.0\"?><ListBucketResult><Name>b</Name><IsTruncated>false</IsTruncated>{files}</ListBucketResult>"
+        ),
+    )
+}
+
+/// What a verdict says, having checked that it holds no secret.
+fn words(verdict: &Verdict) -> &str {
+    let (Verdict::Unreadable(why) | Verdict::Unknown(why) | Verdict::Unchecked(why)) = verdict
+    else {
+        return "";
+    };
+    assert!(
+        !why.contains(SECRET) && !why.contains("token-of-the-test"),
+        "{why}"
+    );
+    assert!(why.len() < 900, "{why}");
+    why
+}
+
+#[tokio::test]
+async fn without_credentials_nothing_is_asked() {
+    let server = Hostile::start(|_, _| Reply::HangUp).await.unwrap();
+    for (uri, settings, named) in [
+        (
+            "s3://b/k",
+            vec![("AWS_ENDPOINT_URL", server.uri.as_str())],
+            "AWS_ACCESS_KEY_ID",
+        ),
+        (
+            "gs://b/k",
+            vec![("GOOGLE_BASE_URL", server.uri.as_str())],
+            "GOOGLE_SERVICE_ACCOUNT_KEY",
+        ),
+        (
+            "az://b/k",
+            vec![
+                ("AZURE_STORAGE_ENDPOINT", server.uri.as_str()),
+                ("AZURE_STORAGE_ACCOUNT_NAME", "a"),
+            ],
+            "AZURE_STORAGE_ACCOUNT_KEY",
+        ),
+        (
+            "abfss://c@acct.dfs.core.windows.net/k",
+            vec![],
+            "AZURE_STORAGE_ACCOUNT_KEY",
+        ),
+        ("dbfs:/models/x", vec![], "cannot ask"),
+        ("mlflow-artifacts:/1/x", vec![], "ModelRegistry"),
+        ("file:///etc/passwd", vec![], "one machine"),
+    ] {
+        let started = Instant::now();
+        let verdict = stores(&settings).check(uri).await;
+        assert!(
+            matches!(verdict, Verdict::Unchecked(_)) && words(&verdict).contains(named),
+            "{uri}: {verdict:?}"
+        );
+        assert!(
+            started.elapsed() < Duration::from_millis(500),
+            "{uri} took {:?}",
+            started.elapsed()
+        );
+    }
+    assert!(server.heads().is_empty(), "{:?}", server.heads());
+}
+
+#[tokio::test]
+async fn one_byte_of_the_model_file_is_enough() {
+    let server = Hostile::start(|_, _| object("")).await.unwrap();
+    assert_eq!(s3(&server).check("s3://b/1/m-x").await, Verdict::Readable);
+    let heads = server.heads();
+    assert_eq!(heads.len(), 1);
+    assert!(
+        heads[0].starts_with("GET /b/1/m-x/MLmodel ")
+            && heads[0].to_lowercase().contains("range: bytes=0-0"),
+        "{heads:?}"
+    );
+}
+
+#[tokio::test]
+async fn store_that_knows_no_ranges_is_believed() {
+    let server = Hostile::start(|_, _| {
+        Reply::Endless("HTTP/1.1 200 OK\r\nETag: \"x\"\r\nLast-Modified: Mon, 23 Nov 2026 10:00:00 GMT\r\nContent-Length: 999999999\r\n\r\n".to_owned())
+    });
+    assert_eq!(
+        s3(&server.await.unwrap()).check("s3://b/k").await,
+        Verdict::Readable
+    );
+}
+
+#[tokio::test]
+async fn first_file_that_is_not_empty_stands_for_a_folder_without_model_file() {
+    let server = Hostile::start(|_, head| match head {
+        head if head.contains("MLmodel") => xml("404 Not Found", "NoSuchKey"),
+        head if head.contains("list-type=2") => listing(&[("k/marker", 0), ("k/data/w.bin", 9)]),
+        _ => object(""),
+    });
+    let server = server.await.unwrap();
+    assert_eq!(s3(&server).check("s3://b/k").await, Verdict::Readable);
+    assert!(
+        server
+            .heads()
+            .last()
+            .is_some_and(|head| head.starts_with("GET /b/k/data/w.bin ")),
+        "{:?}",
+        server.heads()
+    );
+}
+
+#[tokio::test]
+async fn plain_refusals_are_told_from_others() {
+    for (status, code, expected, named) in [
+        (
+            "403 Forbidden",
+            "AccessDenied",
+            "Unreadable",
+            "AccessDenied",
+        ),
+        (
+            "403 Forbidden",
+            "InvalidObjectState",
+            "Unreadable",
+            "InvalidObjectState",
+        ),
+        ("404 Not Found", "NoSuchBucket", "Unreadable", "no bucket"),
+        (
+            "403 Forbidden",
+            "SignatureDoesNotMatch",
+            "Unchecked",
+            "renew",
+        ),
+        ("400 Bad Request", "ExpiredToken", "Unchecked", "renew"),
+        ("401 Unauthorized", "X", "Unchecked", "renew"),
+        (
+            "400 Bad Request",
+            "AuthorizationHeaderMalformed",
+            "Unchecked",
+            "region",
+        ),
+        (
+            "500 Internal Server Error",
+            "InternalError",
+            "Unknown",
+            "500",
+        ),
+        ("503 Slow Down", "SlowDown", "Unknown", "503"),
+    ] {
+        let server = Hostile::start(move |_, _| xml(status, code)).await.unwrap();
+        let verdict = s3(&server).check("s3://b/k").await;
+        assert!(
+            format!("{verdict:?}").starts_with(expected),
+            "{code}: {verdict:?}"
+        );
+        assert!(words(&verdict).contains(named), "{code}: {verdict:?}");
+    }
+}
+
+#[tokio::test]
+async fn who_may_not_list_learns_what_to_allow() {
+    let server = Hostile::start(|_, head| {
+        let (status, code) = if head.contains("list-type=2") {
+            ("403 Forbidden", "AccessDenied")
+        } else {
+            ("404 Not Found", "NoSuchKey")
+        };
+        xml(status, code)
+    });
+    let verdict = s3(&server.await.unwrap()).check("s3://b/k").await;
+    assert!(
+        matches!(verdict, Verdict::Unchecked(_)) && words(&verdict).contains("s3:ListBucket"),
+        "{verdict:?}"
+    );
+}
+
+#[tokio::test]
+async fn answers_of_no_store_are_not_believed() {
+    let page = "<html><body>Sign in</body></html>";
+    for reply in [
+        Reply::typed("200 OK", "text/html", page),
+        Reply::typed("404 Not Found", "text/html", page),
+        Reply::typed("200 OK", "text/plain", "hello"),
+        Reply::typed(
+            "301 Moved Permanently\r\nLocation: http://169.254.169.254/",
+            "text/plain",
+            "",
+        ),
+        Reply::HangUp,
+        Reply::Drip("HTTP/1.1 200 OK\r\n".repeat(99)),
+        Reply::Endless("HTTP/1.1 500 No\r\n\r\n".to_owned()),
+        Reply::Endless("HTTP/1.1 200 OK\r\nX: ".to_owned()),
+    ] {
+        let server = Hostile::start(move |_, _| reply.clone()).await.unwrap();
+        let started = Instant::now();
+        let verdict = s3(&server).check("s3://b/k").await;
+        assert!(
+            matches!(verdict, Verdict::Unknown(_) | Verdict::Unchecked(_)),
+            "{verdict:?}"
+        );
+        assert!(
+            !words(&verdict).is_empty() && started.elapsed() < Duration::from_secs(4),
+            "{verdict:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn endless_listing_is_cut() {
+    let server = Hostile::start(|_, head| {
+        let endless = || {
+            Reply::Endless("HTTP/1.1 200 OK\r\nContent-Type: application/xml\r\n\r\n".to_owned())
+        };
+        if head.contains("list-type=2") {
+            endless()
+        } else {
+            xml("404 Not Found", "NoSuchKey")
+        }
+    });
+    let verdict = s3(&server.await.unwrap()).check("s3://b/k").await;
+    assert!(matches!(verdict, Verdict::Unknown(_)), "{verdict:?}");
+}
+
+#[tokio::test]
+async fn google_and_azure_are_asked_in_their_own_way() {
+    let server =
+        Hostile::start(|_, _| object("x-ms-creation-time: Mon, 23 Nov 2026 10:00:00 GMT\r\n"))
+            .await
+            .unwrap();
+    let gcs = stores(&[
+        ("GOOGLE_BASE_URL", &server.uri),
+        ("GOOGLE_BEARER_TOKEN", "token-of-the-test"),
+    ]);
+    assert_eq!(gcs.check("gs://b/k").await, Verdict::Readable);
+    let azure = stores(&[
+        ("AZURE_STORAGE_ENDPOINT", &server.uri),
+        ("AZURE_STORAGE_ACCOUNT_NAME", "acct"),
+        ("AZURE_STORAGE_ACCOUNT_KEY", "c2VjcmV0LW9mLXRoZS10ZXN0"),
+    ]);
+    assert_eq!(
+        azure.check("abfss://c@acct.dfs.core.windows.net/k").await,
+        Verdict::Readable
+    );
+    let other = azure.check("abfss://c@other.dfs.core.windows.net/k").await;
+    assert!(
+        matches!(other, Verdict::Unchecked(_)) && words(&other).contains("acct"),
+        "{other:?}"
+    );
+    let heads: Vec<String> = server
+        .heads()
+        .iter()
+        .map(|head| head.lines().next().unwrap_or_default().to_owned())
+        .collect();
+    assert_eq!(
+        heads,
+        ["GET /b/k%2FMLmodel HTTP/1.1", "GET /c/k/MLmodel HTTP/1.1"]
+    );
+}
+
+#[tokio::test]
+async fn broken_settings_are_named_and_not_sent() {
+    let server = Hostile::start(|_, _| Reply::HangUp).await.unwrap();
+    let broken = stores(&[
+        ("GOOGLE_BASE_URL", &server.uri),
+        (
+            "GOOGLE_SERVICE_ACCOUNT_KEY",
+            "{s3cr3t-of-the-test-0123456789",
+        ),
+    ]);
+    let verdict = broken.check("gs://b/k").await;
+    assert!(
+        matches!(verdict, Verdict::Unchecked(_)) && words(&verdict).contains("Secret"),
+        "{verdict:?}"
+    );
+    assert!(server.heads().is_empty());
+}
+
+/// A key as emulators give it, which says where they are.
+fn key_for(server: &str) -> String {
+    format!(
+        "{{\"gcs_base_url\":\"{server}\",\"disable_oauth\":true,\"client_email\":\"\",\"private_key\":\"\",\"private_key_id\":\"\"}}"
+    )
+}
+
+#[tokio::test]
+async fn server_that_a_google_key_names_is_looked_at_like_any_other() {
+    let server = Hostile::start(|_, _| object("")).await.unwrap();
+    let there = stores(&[("GOOGLE_SERVICE_ACCOUNT_KEY", &key_for(&server.uri))]);
+    assert_eq!(there.check("gs://b/k").await, Verdict::Readable);
+    for place in [
+        "mailto:x@y",
+        "x",
+        "",
+        "/x",
+        "http://",
+        "http://user:s3cr3t-of-the-test-0123456789@host",
+        "http://host?x=y",
+    ] {
+        let verdict = stores(&[("GOOGLE_APPLICATION_CREDENTIALS", &key_for(place))])
+            .check("gs://b/k")
+            .await;
+        assert!(
+            matches!(verdict, Verdict::Unchecked(_)),
+            "{place}: {verdict:?}"
+        );
+        assert!(
+            words(&verdict).contains("GOOGLE_BASE_URL"),
+            "{place}: {verdict:?}"
+        );
+    }
+}
+
+const S3: &[(&str, &str)] = &[
+    ("AWS_ENDPOINT_URL", "SERVER"),
+    ("AWS_ACCESS_KEY_ID", "id"),
+    ("AWS_SECRET_ACCESS_KEY", "key"),
+];
+const GCS: &[(&str, &str)] = &[
+    ("GOOGLE_BASE_URL", "SERVER"),
+    ("GOOGLE_BEARER_TOKEN", "token"),
+];
+const AZURE: &[(&str, &str)] = &[
+    ("AZURE_STORAGE_ENDPOINT", "SERVER"),
+    ("AZURE_STORAGE_ACCOUNT_NAME", "acct"),
+    ("AZURE_STORAGE_ACCOUNT_KEY", "c2VjcmV0"),
+];
+const ENTRA: &[(&str, &str)] = &[
+    ("AZURE_AUTHORITY_HOST", "SERVER"),
+    ("AZURE_STORAGE_ACCOUNT_NAME", "acct"),
+    ("AZURE_CLIENT_ID", "id"),
+    ("AZURE_TENANT_ID", "tenant"),
+    ("AZURE_CLIENT_SECRET", "secret"),
+];
+/// What no header, no host or no address can hold.
+const STRANGE: &[&str] = &[
+    "a\nb",
+    "a b",
+    "\u{e9}\u{1}",
+    "%",
+    "[",
+    "a=b c&d=\n",
+    "http://a b",
+    "http://[::1",
+    "http://\u{e9}",
+    "http://a/\"<>{}|",
+];
+
+/// Each setting is strange once, while the others are well: the release build ends where a thread panics.
+#[tokio::test]
+async fn no_value_of_a_secret_ends_the_process() {
+    _ = rustls::crypto::ring::default_provider().install_default();
+    let server = Hostile::start(|_, _| xml("404 Not Found", "NoSuchKey"))
+        .await
+        .unwrap();
+    for (uri, well, more) in [
+        (
+            "s3://b/k",
+            S3,
+            &[
+                "AWS_SESSION_TOKEN",
+                "AWS_REGION",
+                "AWS_VIRTUAL_HOSTED_STYLE_REQUEST",
+            ][..],
+        ),
+        ("s3://b/k", &S3[1..], &["AWS_REGION"]),
+        ("gs://b/k", GCS, &[]),
+        ("az://b/k", AZURE, &[]),
+        ("az://b/k", &AZURE[1..], &[]),
+        (
+            "az://b/k",
+            &AZURE[..2],
+            &["AZURE_STORAGE_SAS_TOKEN", "AZURE_STORAGE_CONNECTION_STRING"],
+        ),
+        ("az://b/k", ENTRA, &[]),
+    ] {
+        for name in well.iter().map(|(name, _)| name).chain(more) {
+            for value in STRANGE {
+                let mut settings = map(well);
+                settings
+                    .values_mut()
+                    .filter(|value| *value == "SERVER")
+                    .for_each(|value| value.clone_from(&server.uri));
+                settings.insert((*name).to_owned(), (*value).to_owned());
+                let stores = Stores::with_environment(None, settings, BTreeMap::new(), false);
+                let stores = Stores {
+                    patience: Duration::from_millis(200),
+                    ..stores
+                };
+                let done = tokio::spawn(async move { stores.check(uri).await }).await;
+                assert!(done.is_ok(), "{name}={value:?}: {done:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn web_redirects_end_somewhere() {
+    let looping = Hostile::start(|_, _| {
+        Reply::typed(
+            "302 Found\r\nLocation: /again?token=s3cr3t-of-the-test-0123456789",
+            "text/plain",
+            "",
+        )
+    })
+    .await
+    .unwrap();
+    let verdict = stores(&[]).check(&format!("{}/m", looping.uri)).await;
+    assert!(
+        matches!(verdict, Verdict::Unchecked(_)) && words(&verdict).contains("redirects"),
+        "{verdict:?}"
+    );
+    assert_eq!(looping.heads().len(), 4);
+    for target in [
+        "ftp://host/x",
+        "https://host/x",
+        "http://user:s3cr3t-of-the-test-0123456789@host/x",
+        "http://169.254.169.254/latest",
+    ] {
+        let server = Hostile::start(move |_, _| {
+            Reply::typed(
+                &format!("302 Found\r\nLocation: {target}"),
+                "text/plain",
+                "",
+            )
+        })
+        .await
+        .unwrap();
+        let verdict = stores(&[]).check(&format!("{}/m", server.uri)).await;
+        assert!(
+            matches!(verdict, Verdict::Unchecked(_)),
+            "{target}: {verdict:?}"
+        );
+        words(&verdict);
+    }
+}
+
+#[tokio::test]
+async fn web_servers_that_answer_badly_are_asked_again_later() {
+    for (reply, expected) in [
+        (Reply::typed("500 No", "text/plain", ""), "Unknown"),
+        (Reply::typed("403 Forbidden", "text/plain", ""), "Unchecked"),
+        (Reply::typed("200 OK", "text/html", "<html>"), "Unchecked"),
+        (
+            Reply::typed("404 Not Found", "text/html", "<html>"),
+            "Unreadable",
+        ),
+        (Reply::HangUp, "Unknown"),
+        (Reply::Drip("HTTP/1.1 200 OK\r\n".repeat(99)), "Unknown"),
+        (
+            Reply::Endless("HTTP/1.1 200 OK\r\n\r\n".to_owned()),
+            "Readable",
+        ),
+    ] {
+        let server = Hostile::start(move |_, _| reply.clone()).await.unwrap();
+        let verdict = stores(&[]).check(&format!("{}/m", server.uri)).await;
+        assert!(format!("{verdict:?}").starts_with(expected), "{verdict:?}");
+    }
+}
+
+/// An MLflow server that asks for nothing, with S3 behind it as it behaves there.
+#[tokio::test]
+async fn mlflow_before_s3_answers_in_its_own_way() {
+    let server = Hostile::start(|_, head| match head {
+        head if head.contains("path=1%2Fgone") => Reply::json("200 OK", "{}"),
+        head if head.contains("path=1%2Fm") => Reply::json(
+            "200 OK",
+            r#"{"files":[{"path":"../x","is_dir":false,"file_size":1},{"path":"MLmodel","is_dir":false,"file_size":9}]}"#,
+        ),
+        head if head.contains("/1/m/MLmodel") => {
+            Reply::Endless("HTTP/1.1 200 OK\r\n\r\n".to_owned())
+        }
+        _ => Reply::typed("500 Internal Server Error", "text/plain", "NoSuchKey"),
+    });
+    let server = server.await.unwrap();
+    let registry = server.registry(Credentials::None).unwrap();
+    let stores = Stores::with_environment(Some(registry), BTreeMap::new(), BTreeMap::new(), false);
+    assert_eq!(
+        stores.check("mlflow-artifacts:/1/m").await,
+        Verdict::Readable
+    );
+    assert!(matches!(
+        stores.check("mlflow-artifacts:/1/gone").await,
+        Verdict::Unreadable(_)
+    ));
+    assert!(matches!(
+        stores.check("mlflow-artifacts:/1/../m").await,
+        Verdict::Unreadable(_)
+    ));
+    assert!(matches!(
+        stores.check("mlflow-artifacts:/2/m").await,
+        Verdict::Unknown(_)
+    ));
+}
+
+#[tokio::test]
+async fn mlflow_that_refuses_is_told_from_one_that_is_away() {
+    for (reply, credentials, expected) in [
+        (
+            Reply::typed("401 Unauthorized", "text/html", "<html>"),
+            Credentials::None,
+            "Unchecked",
+        ),
+        (
+            Reply::typed("403 Forbidden", "text/plain", "no"),
+            Credentials::None,
+            "Unchecked",
+        ),
+        (
+            Reply::typed("403 Forbidden", "text/plain", "no"),
+            Credentials::Bearer(SECRET.to_owned()),
+            "Unreadable",
+        ),
+        (
+            Reply::typed("503 No", "text/plain", SECRET),
+            Credentials::Bearer(SECRET.to_owned()),
+            "Unknown",
+        ),
+        (
+            Reply::typed("200 OK", "text/html", "<html>"),
+            Credentials::None,
+            "Unknown",
+        ),
+        (Reply::HangUp, Credentials::None, "Unknown"),
+    ] {
+        let server = Hostile::start(move |_, _| reply.clone()).await.unwrap();
+        let registry = server.registry(credentials).unwrap();
+        let stores =
+            Stores::with_environment(Some(registry), BTreeMap::new(), BTreeMap::new(), false);
+        let verdict = stores.check("mlflow-artifacts:/1/m").await;
+        assert!(format!("{verdict:?}").starts_with(expected), "{verdict:?}");
+        words(&verdict);
+    }
+}

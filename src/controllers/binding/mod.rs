@@ -1,0 +1,415 @@
+//! The loop of `AliasBinding`: observe → decide → apply → summarize → publish.
+//!
+//! Absent: any way out before the status is written, but a Kubernetes API that does not answer.
+
+pub mod artifact_checks;
+pub mod retrain_job;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use kube::api::{Patch, PatchParams};
+use kube::runtime::events::{Event, EventType};
+use kube::{Api, Resource, ResourceExt};
+use serde_json::Value;
+
+use crate::api::alias_binding::HistoryEntry;
+use crate::api::{AliasBinding, AliasBindingStatus, Reason, names, reason::Problem};
+use crate::controllers::binding::artifact_checks::{ASK_AGAIN, ask};
+use crate::controllers::binding::retrain_job::retrain;
+use crate::controllers::cached::registry_of;
+use crate::controllers::context::{Context, labelled};
+use crate::controllers::metrics::Transition;
+use crate::kubernetes::deferred_writes::Telling;
+use crate::kubernetes::failure::Failure;
+use crate::kubernetes::key::Name;
+use crate::kubernetes::work_queue::{Next, Place};
+use crate::rollout::{
+    self, Action, Applied, Decision, Notice, Observed, Pass, Question, Resolution, decide,
+    ledger_changes, notices, resolve, summarize,
+};
+use crate::targets::{
+    Injection, Owner, TEMPLATE_DIGEST_ANNOTATION, Workload, newest_pods, patch_for_target,
+    patch_for_template, template_digest,
+};
+
+/// How long an answer may take before the status says that it is waited for.
+const BRIEF: Duration = Duration::from_secs(1);
+
+/// What a pass came to.
+struct Conclusion {
+    /// The new status; `None` where it is not worth a write yet.
+    status: Option<AliasBindingStatus>,
+    next: Next,
+    /// What is asked when the status is written.
+    questions: Vec<Question>,
+}
+
+/// One pass over a binding.
+pub async fn reconcile(
+    binding: Arc<AliasBinding>,
+    ctx: Arc<Context>,
+    place: Place,
+) -> Result<Next, Failure> {
+    if binding.metadata.deletion_timestamp.is_some() {
+        // Rule 9: a target's fields stay as they are, and an owned Deployment goes with its owner, by the cluster's own hand.
+        return Ok(Next::await_change());
+    }
+    let (own, model) = (
+        Name::of(binding.as_ref()),
+        binding.spec.model_ref.name.clone(),
+    );
+    // On the heap, to be gone with all that was looked at before the status waits for its turn.
+    let Conclusion {
+        status,
+        next,
+        questions,
+    } = Box::pin(conclude(&binding, &own, &ctx)).await?;
+    if let Some(status) = status {
+        publish(Arc::unwrap_or_clone(binding), &ctx, status, place).await?;
+    }
+    ask(&ctx, &own, &model, questions);
+    Ok(next)
+}
+
+async fn conclude(
+    binding: &AliasBinding,
+    own: &Name,
+    ctx: &Context,
+) -> Result<Conclusion, Failure> {
+    let resolution = resolve(
+        binding,
+        ctx.model(own.namespace(), &binding.spec.model_ref.name)
+            .as_ref(),
+    );
+    let workload = observe_workload(binding, ctx).await?;
+    let rivals = rivals(binding, ctx, workload.as_ref()).await?;
+    let rivals: Vec<&AliasBinding> = rivals.iter().collect();
+    let claim = rollout::claim(binding, &rivals, workload.as_ref());
+    let (sets, pods) = (
+        labelled(&ctx.shelves.replica_sets, own),
+        labelled(&ctx.shelves.pods, own),
+    );
+    let pods = workload
+        .as_ref()
+        .map(|workload| newest_pods(workload, &sets, &pods))
+        .unwrap_or_default();
+    let evidence = ctx.book.evidence(own);
+    let observed = Observed {
+        resolution: &resolution,
+        workload: workload.as_ref(),
+        pods: &pods,
+        claim: claim.as_ref(),
+        template_changed: template_changed(binding, workload.as_ref()),
+        evidence: &evidence,
+    };
+    let now = Timestamp::now();
+    let decision = decide(binding, &observed, now);
+    if is_brief(ctx, own, &decision) {
+        // The answer wakes the binding; nothing is worth a write until then.
+        return Ok(Conclusion {
+            status: None,
+            next: Next::requeue(BRIEF),
+            questions: decision.questions,
+        });
+    }
+    let (workload, failure) = apply(binding, ctx, (&resolution, &decision), workload).await?;
+    let retrain = retrain(binding, ctx, &resolution, &decision).await?;
+    let applied = Applied {
+        workload: workload.as_ref(),
+        failure,
+        retrain,
+    };
+    let pass = Pass {
+        resolution: &resolution,
+        evidence: &evidence,
+        decision: &decision,
+        applied: &applied,
+    };
+    let status = summarize(binding, &pass, now);
+    let next = next(&decision, applied.failure.as_ref(), now);
+    Ok(Conclusion {
+        status: Some(status),
+        next,
+        questions: questions(ctx, own, decision),
+    })
+}
+
+/// Whether all that a pass came to is a question that was not put long ago.
+fn is_brief(ctx: &Context, own: &Name, decision: &Decision) -> bool {
+    !decision.questions.is_empty() && !ctx.book.is_kept_waiting(own, BRIEF)
+}
+
+/// What the decision lacks, and again what was answered badly while that is in the way.
+fn questions(ctx: &Context, own: &Name, decision: Decision) -> Vec<Question> {
+    let mut questions = decision.questions;
+    if matches!(&decision.action, Action::Leave(problem) if depends_on_stores(problem.reason)) {
+        questions.extend(ctx.book.doubtful(own));
+    }
+    questions
+}
+
+fn depends_on_stores(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::ArtifactUnavailable | Reason::NoRollbackTarget
+    )
+}
+
+/// When to look again, though nothing may have changed by then.
+fn next(decision: &Decision, failure: Option<&Problem>, now: Timestamp) -> Next {
+    let problem = match &decision.action {
+        Action::Leave(problem) => Some(problem),
+        Action::Settled | Action::Apply(_) => failure,
+    };
+    let until =
+        |moment: Timestamp| Duration::try_from(moment.duration_since(now)).unwrap_or_default();
+    let moments = [
+        decision.look_again.map(until),
+        problem.and_then(|problem| look_again_after(problem.reason)),
+    ];
+    moments
+        .into_iter()
+        .flatten()
+        .min()
+        .map_or_else(Next::await_change, Next::requeue)
+}
+
+/// Deployments that carry no label of ours are not watched, so what hinders the first patch is looked at again soon; stores
+/// are not watched either.
+fn look_again_after(reason: Reason) -> Option<Duration> {
+    match reason {
+        Reason::TargetNotFound
+        | Reason::TargetClaimed
+        | Reason::FieldConflict
+        | Reason::InvalidSpec
+        | Reason::ApplyRefused => Some(Duration::from_secs(5)),
+        reason if depends_on_stores(reason) => Some(ASK_AGAIN),
+        _ => None,
+    }
+}
+
+/// The other bindings that would drive the same Deployment. In a shard the one that its label names may be another shard's.
+async fn rivals(
+    binding: &AliasBinding,
+    ctx: &Context,
+    workload: Option<&Workload>,
+) -> Result<Vec<AliasBinding>, Failure> {
+    let namespace = binding.namespace().unwrap_or_default();
+    let mut rivals = ctx.rivals(&Name::of(binding), binding.workload_name());
+    let named = workload
+        .and_then(Workload::binding)
+        .filter(|named| *named != binding.name_any());
+    if let Some(named) = named
+        .filter(|named| ctx.is_sharded && !ctx.shelves.bindings.has(&Name::new(&namespace, named)))
+    {
+        let api: Api<AliasBinding> = Api::namespaced(ctx.client.clone(), &namespace);
+        let found = api
+            .get_opt(named)
+            .await
+            .map_err(Failure::when("reading a binding of another shard"))?;
+        rivals.extend(found.filter(|found| found.workload_name() == binding.workload_name()));
+    }
+    Ok(rivals)
+}
+
+async fn observe_workload(
+    binding: &AliasBinding,
+    ctx: &Context,
+) -> Result<Option<Workload>, Failure> {
+    let namespace = binding.namespace().unwrap_or_default();
+    if let Some(watched) = ctx
+        .shelves
+        .workloads
+        .get(&Name::new(&namespace, binding.workload_name()))
+    {
+        return Ok(Some(watched));
+    }
+    let found = api(ctx, &namespace).get_opt(binding.workload_name()).await;
+    found
+        .map(|found| found.map(Workload::digested))
+        .map_err(Failure::when("reading the Deployment"))
+}
+
+fn api(ctx: &Context, namespace: &str) -> Api<Workload> {
+    Api::namespaced(ctx.client.clone(), namespace)
+}
+
+fn owner(binding: &AliasBinding) -> Owner {
+    Owner {
+        namespace: binding.namespace().unwrap_or_default(),
+        name: binding.name_any(),
+        uid: binding.uid().unwrap_or_default(),
+        takes_workload_along: binding.spec.deletion_policy
+            == crate::api::alias_binding::WorkloadDeletionPolicy::Delete,
+    }
+}
+
+fn template_changed(binding: &AliasBinding, workload: Option<&Workload>) -> bool {
+    let (Some(template), Some(workload)) = (&binding.spec.template, workload) else {
+        return false;
+    };
+    workload.annotations().get(TEMPLATE_DIGEST_ANNOTATION)
+        != Some(&template_digest(template, &owner(binding)))
+}
+
+/// Carries out a decision. What the API server refuses is a value; a conflict means a fresh look.
+async fn apply(
+    binding: &AliasBinding,
+    ctx: &Context,
+    (resolution, decision): (&Resolution, &Decision),
+    workload: Option<Workload>,
+) -> Result<(Option<Workload>, Option<Problem>), Failure> {
+    let Action::Apply(injection) = &decision.action else {
+        return Ok((workload, None));
+    };
+    let patch = patch(binding, workload.as_ref(), injection);
+    // Forced, for what is not ours was ruled out on the very resource version that the patch names.
+    let params = PatchParams::apply(names::FIELD_MANAGER).force();
+    let name = binding.workload_name();
+    let written = api(ctx, &binding.namespace().unwrap_or_default())
+        .patch(name, &params, &Patch::Apply(patch))
+        .await;
+    match written {
+        Ok(written) => {
+            ctx.metrics.deployments.inc();
+            if resolution.alias.as_deref() == Some(injection.version.as_str()) {
+                ctx.metrics
+                    .count_patch(binding, injection, seen(binding, ctx));
+            }
+            tracing::info!(
+                binding = binding.name_any(),
+                deployment = name,
+                version = injection.version,
+                "wrote a version into the Deployment"
+            );
+            Ok((Some(written.digested()), None))
+        }
+        Err(kube::Error::Api(answer)) if answer.code != 409 && answer.code < 500 => {
+            let reason = if matches!(answer.code, 400 | 422) {
+                Reason::InvalidSpec
+            } else {
+                Reason::ApplyRefused
+            };
+            let message = format!("the API server refused the Deployment: {}", answer.message);
+            Ok((workload, Some(Problem::new(reason, message))))
+        }
+        Err(error) => Err(Failure::when("writing the Deployment")(error)),
+    }
+}
+
+/// When a look first showed what the registry says of the binding's model now.
+fn seen(binding: &AliasBinding, ctx: &Context) -> Option<Instant> {
+    let model = ctx.model(&binding.namespace()?, &binding.spec.model_ref.name)?;
+    let registry = registry_of(&model);
+    ctx.registries.of(&registry).changed_at(model.model_name())
+}
+
+fn patch(binding: &AliasBinding, workload: Option<&Workload>, injection: &Injection) -> Value {
+    match (&binding.spec.template, workload) {
+        (Some(template), _) => patch_for_template(template, &owner(binding), injection),
+        (None, Some(workload)) => patch_for_target(workload, injection),
+        // A missing target is never applied to: `decide` answers `TargetNotFound`.
+        (None, None) => Value::Null,
+    }
+}
+
+async fn publish(
+    mut binding: AliasBinding,
+    ctx: &Context,
+    new: AliasBindingStatus,
+    place: Place,
+) -> Result<(), Failure> {
+    if binding.status.as_ref() == Some(&new) {
+        return Ok(());
+    }
+    let old = binding.status.take().unwrap_or_default();
+    let goes_ahead = is_acted_on(&old, &new);
+    binding.status = Some(new);
+    let (turn, (old, binding)) = if goes_ahead {
+        (Telling::ahead(place), (old, binding))
+    } else {
+        ctx.rooms
+            .telling
+            .behind(place, &ctx.rooms.bindings, (old, binding))
+            .await?
+    };
+    if ctx
+        .write_status(&ctx.shelves.bindings, "AliasBinding", &binding)
+        .await?
+    {
+        // What was written may be acted on only now: a failure is in the status before anything follows from it.
+        ctx.queues.bindings.wake(Name::of(&binding));
+    }
+    drop(turn);
+    let Some(new) = &binding.status else {
+        return Ok(());
+    };
+    let written = ledger_changes(&old, new);
+    for entry in &written {
+        ctx.metrics.count_entry(&old, entry);
+        log(&binding, entry);
+    }
+    if !written.is_empty() {
+        wake_registry(&binding, ctx);
+    }
+    for notice in notices(&old, new) {
+        tell(&binding, ctx, &notice);
+    }
+    Ok(())
+}
+
+/// Whether the status holds what the next pass acts on: a failure is written before it is gone back from.
+fn is_acted_on(old: &AliasBindingStatus, new: &AliasBindingStatus) -> bool {
+    old.held_back != new.held_back || old.hold != new.hold || old.lost != new.lost
+}
+
+/// A registry that keeps tags of what is deployed writes them when the ledger changes.
+fn wake_registry(binding: &AliasBinding, ctx: &Context) {
+    let model = ctx.model(
+        &binding.namespace().unwrap_or_default(),
+        &binding.spec.model_ref.name,
+    );
+    let Some(registry) = model.as_ref().map(registry_of) else {
+        return;
+    };
+    if ctx
+        .shelves
+        .registries
+        .get(&registry)
+        .is_some_and(|registry| registry.spec.write_back.deployment_tags)
+    {
+        ctx.wake_registry_soon(registry);
+    }
+}
+
+/// The ledger in full, for those who keep logs longer than the status keeps entries.
+fn log(binding: &AliasBinding, entry: &HistoryEntry) {
+    let entry = serde_json::to_string(entry).unwrap_or_default();
+    tracing::info!(target: "pointsman::ledger", namespace = binding.namespace(), binding = binding.name_any(), entry, "ledger");
+}
+
+fn tell(binding: &AliasBinding, ctx: &Context, notice: &Notice) {
+    ctx.metrics
+        .transitions
+        .get_or_create(&Transition {
+            reason: notice.reason.as_str(),
+        })
+        .inc();
+    tracing::info!(
+        namespace = binding.namespace(), binding = binding.name_any(), reason = %notice.reason, note = notice.note, "told"
+    );
+    let event = Event {
+        type_: if notice.is_warning {
+            EventType::Warning
+        } else {
+            EventType::Normal
+        },
+        reason: notice.reason.as_str().to_owned(),
+        note: Some(notice.note.clone()),
+        action: notice.action.clone(),
+        secondary: None,
+    };
+    ctx.announcer.announce(binding.object_ref(&()), event);
+}

@@ -1,0 +1,122 @@
+//! Makes the Job that trains a lost version again, once, and reads how it goes.
+//!
+//! Absent: what the Job does. The version that it registers is the alias's to name.
+
+use k8s_openapi::api::batch::v1::Job as WholeJob;
+use kube::api::PostParams;
+use kube::{Api, ResourceExt};
+
+use crate::api::rollback::{RetrainOutcome, RetrainState};
+use crate::api::{AliasBinding, Reason};
+use crate::controllers::context::{Context, labelled};
+use crate::kubernetes::failure::Failure;
+use crate::kubernetes::key::Name;
+use crate::rollout::{Action, Decision, Resolution};
+use crate::targets::{Job, RetrainJob, retrain_job};
+
+/// How the training of a lost version goes; it is begun where there is nowhere to go back to and none was begun yet.
+pub async fn retrain(
+    binding: &AliasBinding,
+    ctx: &Context,
+    resolution: &Resolution,
+    decision: &Decision,
+) -> Result<Option<RetrainState>, Failure> {
+    let known = binding
+        .status
+        .as_ref()
+        .and_then(|status| status.retrain.clone());
+    let is_lost = matches!(&decision.action, Action::Leave(problem) if problem.reason == Reason::NoRollbackTarget);
+    let wanted = match (&binding.spec.retrain, &decision.lost) {
+        (Some(retrain), Some(lost)) if is_lost => {
+            let model = resolution.model.clone().unwrap_or_default();
+            Some(retrain_job(
+                binding,
+                retrain,
+                &model,
+                resolution.tracking_uri.as_deref(),
+                lost,
+            ))
+        }
+        _ => None,
+    };
+    match (wanted, known) {
+        (Some(job), known) if known.as_ref().is_none_or(|known| known.job != job.name) => {
+            begin(binding, ctx, job).await.map(Some)
+        }
+        (_, known) => Ok(known.map(|known| refresh(binding, ctx, known))),
+    }
+}
+
+async fn begin(
+    binding: &AliasBinding,
+    ctx: &Context,
+    job: RetrainJob,
+) -> Result<RetrainState, Failure> {
+    let jobs: Api<WholeJob> =
+        Api::namespaced(ctx.client.clone(), &binding.namespace().unwrap_or_default());
+    let state = |outcome, message: String| RetrainState {
+        job: job.name.clone(),
+        version: job.version.clone(),
+        outcome,
+        message,
+    };
+    let manifest = match serde_json::from_value(job.manifest.clone()) {
+        Ok(manifest) => manifest,
+        Err(error) => {
+            return Ok(state(
+                RetrainOutcome::Refused,
+                format!("spec.retrain.jobTemplate is no Job: {error}"),
+            ));
+        }
+    };
+    match jobs.create(&PostParams::default(), &manifest).await {
+        Ok(_) => {
+            tracing::info!(
+                binding = binding.name_any(),
+                job = job.name,
+                version = job.version,
+                "began to train a lost version again"
+            );
+            Ok(state(RetrainOutcome::Running, String::new()))
+        }
+        // Made by a pass that was cut short before it could say so.
+        Err(kube::Error::Api(answer)) if answer.code == 409 => {
+            Ok(state(RetrainOutcome::Running, String::new()))
+        }
+        Err(kube::Error::Api(answer)) if answer.code < 500 => {
+            Ok(state(RetrainOutcome::Refused, answer.message.clone()))
+        }
+        Err(error) => Err(Failure::when("making the Job that trains again")(error)),
+    }
+}
+
+/// What the Job says of itself; what is known, where the Job is gone.
+fn refresh(binding: &AliasBinding, ctx: &Context, known: RetrainState) -> RetrainState {
+    let jobs = labelled(&ctx.shelves.jobs, &Name::of(binding));
+    let Some(job) = jobs.iter().find(|job| job.name_any() == known.job) else {
+        return known;
+    };
+    let (outcome, message) = outcome(job);
+    RetrainState {
+        outcome,
+        message,
+        ..known
+    }
+}
+
+fn outcome(job: &Job) -> (RetrainOutcome, String) {
+    let is = |type_: &str| {
+        job.status
+            .conditions
+            .iter()
+            .find(|each| each.type_ == type_ && each.status == "True")
+    };
+    match (is("Complete"), is("Failed")) {
+        (Some(_), _) => (RetrainOutcome::Succeeded, String::new()),
+        (None, Some(failed)) => (
+            RetrainOutcome::Failed,
+            failed.message.clone().unwrap_or_default(),
+        ),
+        (None, None) => (RetrainOutcome::Running, String::new()),
+    }
+}

@@ -1,0 +1,320 @@
+//! The kinds that are kept: what each is found by, and what of it is never read.
+//!
+//! Absent: fields that the types themselves leave out; see `workload`.
+
+use kube::api::ObjectMeta;
+use kube::{Resource, ResourceExt};
+
+use crate::api::{AliasBinding, ModelRegistry, RegisteredModel, names};
+use crate::controllers::context::registry_namespace;
+use crate::kubernetes::key::{Key, Name};
+use crate::kubernetes::store::Shelved;
+use crate::targets::{Job, Pod, ReplicaSet, Workload};
+
+/// What `kubectl apply` keeps of an object: the whole of it once more.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// The key of the registered models that name a registry.
+pub fn of_registry(registry: &Name) -> Key {
+    Key::new("registry", registry.namespace(), registry.name())
+}
+
+/// The key of the registered models of this name in the registry that they name.
+pub fn of_registered_name(registry: &Name, model_name: &str) -> Key {
+    Key::new(model_name, registry.namespace(), registry.name())
+}
+
+/// The key of the bindings that follow a registered model.
+pub fn of_model(namespace: &str, model: &str) -> Key {
+    Key::new("model", namespace, model)
+}
+
+/// The key of the bindings that drive, or would drive, a Deployment.
+pub fn of_workload(namespace: &str, workload: &str) -> Key {
+    Key::new("workload", namespace, workload)
+}
+
+/// The key of what a binding's name labels.
+pub fn of_binding(namespace: &str, binding: &str) -> Key {
+    Key::new("binding", namespace, binding)
+}
+
+/// The registry that a model names.
+pub fn registry_of(model: &RegisteredModel) -> Name {
+    Name::new(&registry_namespace(model), &model.spec.registry_ref.name)
+}
+
+impl Shelved for ModelRegistry {
+    fn keys(&self) -> Vec<Key> {
+        Vec::new()
+    }
+
+    fn slim(&mut self) {
+        without_bookkeeping(self.meta_mut());
+    }
+}
+
+impl Shelved for RegisteredModel {
+    fn keys(&self) -> Vec<Key> {
+        let registry = registry_of(self);
+        vec![
+            of_registry(&registry),
+            of_registered_name(&registry, self.model_name()),
+        ]
+    }
+
+    fn slim(&mut self) {
+        without_bookkeeping(self.meta_mut());
+    }
+}
+
+impl Shelved for AliasBinding {
+    fn keys(&self) -> Vec<Key> {
+        let namespace = self.namespace().unwrap_or_default();
+        vec![
+            of_model(&namespace, &self.spec.model_ref.name),
+            of_workload(&namespace, self.workload_name()),
+        ]
+    }
+
+    fn slim(&mut self) {
+        without_bookkeeping(self.meta_mut());
+    }
+}
+
+impl Shelved for Workload {
+    fn keys(&self) -> Vec<Key> {
+        Vec::new()
+    }
+
+    fn slim(&mut self) {
+        // Once: what was read of the managed fields would be lost with a second reading of none.
+        if self.metadata.managed_fields.is_some() {
+            *self = std::mem::take(self).digested();
+        }
+        without_bookkeeping(self.meta_mut());
+    }
+}
+
+impl Shelved for Pod {
+    fn keys(&self) -> Vec<Key> {
+        labelled(self).into_iter().collect()
+    }
+
+    fn slim(&mut self) {
+        keep_annotations(self.meta_mut(), &[]);
+    }
+}
+
+impl Shelved for ReplicaSet {
+    fn keys(&self) -> Vec<Key> {
+        labelled(self).into_iter().collect()
+    }
+
+    fn slim(&mut self) {
+        keep_annotations(self.meta_mut(), &[names::REVISION_ANNOTATION]);
+    }
+}
+
+impl Shelved for Job {
+    fn keys(&self) -> Vec<Key> {
+        labelled(self).into_iter().collect()
+    }
+
+    fn slim(&mut self) {
+        keep_annotations(self.meta_mut(), &[]);
+    }
+}
+
+/// The binding that an object's label names.
+pub fn binding_of<K: Resource>(object: &K) -> Option<Name> {
+    let binding = object.labels().get(names::BINDING_LABEL)?;
+    Some(Name::new(&object.namespace()?, binding))
+}
+
+fn labelled<K: Resource>(object: &K) -> Option<Key> {
+    let binding = binding_of(object)?;
+    Some(of_binding(binding.namespace(), binding.name()))
+}
+
+fn without_bookkeeping(metadata: &mut ObjectMeta) {
+    metadata.managed_fields = None;
+    if let Some(annotations) = &mut metadata.annotations {
+        annotations.remove(LAST_APPLIED);
+    }
+}
+
+/// What speaks of a binding's pods is found by its label, and known by its owner. It is never written.
+fn keep_annotations(metadata: &mut ObjectMeta, read: &[&str]) {
+    metadata.managed_fields = None;
+    metadata.resource_version = None;
+    metadata.generation = None;
+    metadata.finalizers = None;
+    if let Some(annotations) = &mut metadata.annotations {
+        annotations.retain(|key, _| read.contains(&key.as_str()));
+    }
+    if let Some(labels) = &mut metadata.labels {
+        labels.retain(|key, _| key == names::BINDING_LABEL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kubernetes::store::{Put, Shelf};
+    use serde_json::{Value, json};
+
+    fn binding(version: &str, model: &str) -> AliasBinding {
+        let annotations = json!({LAST_APPLIED: "{}", "pointsman.dev/requested-at": "now"});
+        serde_json::from_value(json!({
+            "apiVersion": "pointsman.dev/v1alpha1", "kind": "AliasBinding",
+            "metadata": {"name": "taxi", "namespace": "ml", "resourceVersion": version, "uid": "u", "generation": 1,
+                "creationTimestamp": "2026-11-23T08:00:00Z", "annotations": annotations,
+                "managedFields": [{"manager": "kubectl"}]},
+            "spec": {"modelRef": {"name": model}, "alias": "champion",
+                "template": {"metadata": {"labels": {"app": "taxi"}}, "spec": {"selector": {}, "replicas": 2}},
+                "retrain": {"jobTemplate": {"spec": {"template": {"spec": {"restartPolicy": "Never"}}}}}},
+            "status": {"running": {"version": "5", "artifactURI": "s3://m/5", "since": "2026-11-23T08:00:00Z"},
+                "conditions": [{"type": "Ready", "status": "True", "reason": "Live", "message": "é",
+                    "lastTransitionTime": "2026-11-23T08:00:00Z"}]}}))
+        .expect("a binding")
+    }
+
+    fn names_of(shelf: &Shelf<AliasBinding>, model: &str) -> Vec<String> {
+        shelf
+            .find(of_model("ml", model), |_| true)
+            .iter()
+            .map(ResourceExt::name_any)
+            .collect()
+    }
+
+    #[test]
+    fn what_comes_off_the_shelf_is_what_was_put_there_less_what_is_never_read() {
+        let shelf = Shelf::default();
+        let mut kept = binding("7", "m");
+        assert_eq!(shelf.put(0, &mut kept), Put::Moved);
+        assert_eq!(shelf.get(&Name::new("ml", "taxi")).as_ref(), Some(&kept));
+        let annotations = kept.annotations();
+        assert_eq!(
+            annotations.keys().collect::<Vec<_>>(),
+            ["pointsman.dev/requested-at"]
+        );
+        assert!(kept.managed_fields().is_empty());
+    }
+
+    #[test]
+    fn an_object_is_found_by_its_newest_keys_only() {
+        let shelf = Shelf::default();
+        shelf.put(0, &mut binding("7", "m"));
+        assert_eq!(shelf.put(0, &mut binding("8", "m")), Put::Told);
+        assert_eq!(shelf.put(0, &mut binding("9", "other")), Put::Moved);
+        assert_eq!(
+            (names_of(&shelf, "m").len(), names_of(&shelf, "other")),
+            (0, vec!["taxi".to_owned()])
+        );
+        shelf.remove(&Name::new("ml", "taxi"));
+        assert!(names_of(&shelf, "other").is_empty());
+    }
+
+    #[test]
+    fn what_an_object_asks_for_is_told_from_what_it_says_of_itself() {
+        let shelf = Shelf::default();
+        let changed = |version: &str, change: fn(&mut AliasBinding)| {
+            let mut binding = binding(version, "m");
+            change(&mut binding);
+            shelf.put(0, &mut binding)
+        };
+        assert_eq!(changed("7", |_| ()), Put::Moved);
+        assert_eq!(changed("8", |binding| binding.status = None), Put::Told);
+        assert_eq!(
+            changed("9", |binding| binding.metadata.annotations = None),
+            Put::Marked
+        );
+        assert_eq!(
+            changed("10", |binding| binding.metadata.generation = Some(2)),
+            Put::Changed
+        );
+    }
+
+    #[test]
+    fn a_replica_set_whose_numbers_change_is_the_same_to_us() {
+        let shelf = Shelf::default();
+        let set = |version: &str, revision: &str, replicas: u32| -> ReplicaSet {
+            serde_json::from_value(
+                json!({"metadata": {"name": "taxi-1", "namespace": "ml", "resourceVersion": version,
+                "generation": replicas, "labels": {"pointsman.dev/binding": "taxi"},
+                "annotations": {"deployment.kubernetes.io/revision": revision, "another": version}},
+                "status": {"replicas": replicas}}),
+            )
+            .expect("a ReplicaSet")
+        };
+        assert_eq!(shelf.put(0, &mut set("7", "1", 0)), Put::Moved);
+        assert_eq!(shelf.put(0, &mut set("8", "1", 3)), Put::Known);
+        assert_eq!(shelf.put(0, &mut set("9", "2", 3)), Put::Marked);
+    }
+
+    #[test]
+    fn what_was_written_stands_until_the_watch_shows_something_newer() {
+        let shelf = Shelf::default();
+        let shown = |shelf: &Shelf<AliasBinding>| {
+            shelf
+                .get(&Name::new("ml", "taxi"))
+                .and_then(|each| each.resource_version())
+        };
+        assert_eq!(
+            shelf.put_own(&mut binding("8", "m")),
+            Put::Known,
+            "what is gone stays gone"
+        );
+        shelf.put(0, &mut binding("7", "m"));
+        shelf.put_own(&mut binding("8", "m"));
+        shelf.put_own(&mut binding("9", "m"));
+        assert_eq!(shelf.put(0, &mut binding("8", "m")), Put::Known);
+        assert_eq!(shown(&shelf).as_deref(), Some("9"));
+        assert_eq!(shelf.put(0, &mut binding("9", "m")), Put::Known);
+        assert_eq!(shelf.put(0, &mut binding("10", "m")), Put::Told);
+        assert_eq!(
+            shelf.put_own(&mut binding("9", "m")),
+            Put::Known,
+            "the answer came after what somebody else wrote on top"
+        );
+        assert_eq!(shown(&shelf).as_deref(), Some("10"));
+    }
+
+    #[test]
+    fn what_a_second_listing_does_not_name_is_gone_and_told() {
+        let shelf = Shelf::default();
+        shelf.put(0, &mut binding("7", "m"));
+        assert!(
+            shelf
+                .retain(1, &std::collections::HashSet::default())
+                .is_empty(),
+            "another watch's"
+        );
+        let gone = shelf.retain(0, &std::collections::HashSet::default());
+        assert_eq!(
+            gone.iter().map(ResourceExt::name_any).collect::<Vec<_>>(),
+            ["taxi"]
+        );
+        assert_eq!(shelf.count(), 0);
+    }
+
+    #[test]
+    fn a_deployment_keeps_its_owners_and_the_digest_of_its_template() {
+        let json: Value = json!({"metadata": {"name": "taxi", "namespace": "ml", "resourceVersion": "3",
+            "managedFields": [{"manager": "kubectl", "operation": "Update", "time": "2026-11-23T08:00:00Z",
+                "apiVersion": "apps/v1", "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:template": {"f:spec": {
+                    "f:containers": {"k:{\"name\":\"server\"}": {"f:env": {"k:{\"name\":\"MODEL_URI\"}": {}}}}}}}}}]},
+            "spec": {"replicas": 2, "template": {"metadata": {"annotations": {"a": "b"}}, "spec": {"containers": [
+                {"name": "server", "image": "i", "env": [{"name": "P", "valueFrom": {"secretKeyRef": {"name": "s"}}}]}]}}},
+            "status": {"observedGeneration": 4}});
+        let mut read: Workload = serde_json::from_value(json).expect("a workload");
+        let shelf = Shelf::default();
+        shelf.put(0, &mut read);
+        let kept = shelf
+            .get(&Name::new("ml", "taxi"))
+            .expect("it was put there");
+        assert_ne!(kept.spec.template.users_digest, 0);
+        assert_eq!(format!("{kept:?}"), format!("{read:?}"));
+    }
+}

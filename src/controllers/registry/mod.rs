@@ -1,0 +1,443 @@
+//! The loop of `ModelRegistry`: connect, look at all watched models with one question, tell the models that changed.
+//!
+//! Absent: writes to the registry. Those belong to the model that declares them.
+
+pub mod listing;
+pub mod refresh;
+pub mod state;
+pub mod webhook;
+pub mod webhook_messages;
+pub mod webhook_state;
+pub mod write_back;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::{Api, ResourceExt};
+
+use crate::api::conditions::{READY, RECONCILING, STALLED, Wanted, transition};
+use crate::api::{ModelRegistry, ModelRegistryStatus, Reason, names, reason::Problem};
+use crate::controllers::context::Context;
+use crate::controllers::metrics::Outcome;
+use crate::controllers::registry::listing::{is_moved, is_unlisted, list_together, mirrors};
+use crate::controllers::registry::state::RegistryState;
+use crate::controllers::registry::write_back::write_back;
+use crate::kubernetes::failure::Failure;
+use crate::kubernetes::key::Name;
+use crate::kubernetes::work_queue::{Next, Place};
+use crate::registries::mlflow::{Connection, Credentials, ModelFacts, Registry};
+
+/// How long a registry that is ill is left alone at most, where its interval is shorter.
+const MOST_BACK_OFF: Duration = Duration::from_secs(300);
+
+/// One pass over a registry.
+pub async fn reconcile(
+    registry: Arc<ModelRegistry>,
+    ctx: Arc<Context>,
+    _: Place,
+) -> Result<Next, Failure> {
+    if registry.metadata.deletion_timestamp.is_some() {
+        return webhook::finalize(&registry, &ctx).await;
+    }
+    let own = Name::of(registry.as_ref());
+    if ctx.keeps(&own) && webhook::keep_finalizer(&registry, &ctx).await? {
+        // The write comes back as a change.
+        return Ok(Next::await_change());
+    }
+    let state = ctx.registries.of(&own);
+    let watched = state.watched(|| {
+        ctx.models_of(&own)
+            .map(|model| model.model_name().to_owned())
+            .collect()
+    });
+    let request = registry
+        .annotations()
+        .get(names::REQUESTED_AT_ANNOTATION)
+        .cloned();
+    let interval = interval(&registry);
+    if !registry.spec.suspend && state.is_due(registry.metadata.generation, request.as_ref()) {
+        let changed = look(&registry, &ctx, &state, &watched).await;
+        state.looked(
+            registry.metadata.generation,
+            request,
+            until_next(interval, &state),
+        );
+        changed.wake(&ctx, &own);
+    }
+    write_back(&registry, &ctx);
+    if ctx.keeps(&own) {
+        webhook::attend(&registry, &ctx, &state);
+        publish(&registry, &ctx, &state, watched.len()).await?;
+    }
+    Ok(if registry.spec.suspend {
+        Next::await_change()
+    } else {
+        Next::requeue(state.until_next_look().min(state.webhook.until_due()))
+    })
+}
+
+/// How long until the next look: the interval, and longer while the registry is ill, or where it asked for patience.
+fn until_next(interval: Duration, state: &RegistryState) -> Duration {
+    let asked = state
+        .registry()
+        .map(|registry| registry.hold())
+        .unwrap_or_default();
+    let ill = backed_off(interval, state.failures());
+    // A registry that recovers is not met by everybody at once.
+    if ill == interval {
+        jittered(interval).max(asked)
+    } else {
+        ill.max(asked)
+    }
+}
+
+/// The interval after so many failures in a row: doubled with each but the first, up to sixteen times or five minutes.
+fn backed_off(interval: Duration, failures: u32) -> Duration {
+    let most = (interval * 16).min(MOST_BACK_OFF).max(interval);
+    interval
+        .saturating_mul(1 << failures.saturating_sub(1).min(4))
+        .min(most)
+}
+
+/// The interval between two looks: as the spec says, 30 s where it cannot be read.
+pub fn interval(registry: &ModelRegistry) -> Duration {
+    let parsed: Option<jiff::SignedDuration> = registry.spec.interval.parse().ok();
+    parsed
+        .and_then(|parsed| parsed.try_into().ok())
+        .unwrap_or(Duration::from_secs(30))
+        .max(Duration::from_secs(1))
+}
+
+/// Up to a tenth earlier, so that many registries' looks spread out, and never later than the user asked for.
+fn jittered(interval: Duration) -> Duration {
+    let nanos = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |now| now.subsec_nanos());
+    interval.mul_f64(1.0 - 0.1 * f64::from(nanos % 1000) / 1000.0)
+}
+
+/// Which models a look concerns.
+enum Changed {
+    /// All of them, and these first.
+    All(BTreeSet<String>),
+    /// These.
+    Some(BTreeSet<String>),
+}
+
+impl Changed {
+    /// Wakes the registered models that are concerned.
+    fn wake(&self, ctx: &Context, registry: &Name) {
+        let (Self::All(first) | Self::Some(first)) = self;
+        ctx.wake_models_named(registry, first);
+        if matches!(self, Self::All(_)) {
+            ctx.wake_models_behind(registry);
+        }
+    }
+}
+
+async fn look(
+    registry: &ModelRegistry,
+    ctx: &Context,
+    state: &RegistryState,
+    watched: &BTreeSet<String>,
+) -> Changed {
+    let answer = ask(registry, ctx, state, watched).await;
+    let outcome = answer
+        .as_ref()
+        .map_or_else(|problem| problem.reason, |_| Reason::Reachable);
+    ctx.metrics
+        .looks
+        .get_or_create(&Outcome {
+            outcome: outcome.as_str(),
+        })
+        .inc();
+    let Answer {
+        connection,
+        client,
+        mut changed,
+        moved,
+        missing,
+    } = match answer {
+        Ok(answer) => answer,
+        Err(problem) => {
+            if !state.set_problem(problem.clone()) {
+                return Changed::Some(BTreeSet::new());
+            }
+            tracing::warn!(registry = registry.name_any(), reason = %problem.reason, message = problem.message, "the registry cannot be used");
+            return Changed::All(BTreeSet::new());
+        }
+    };
+    ctx.metrics.looked(
+        &registry.namespace().unwrap_or_default(),
+        &registry.name_any(),
+    );
+    let is_news = state.set_answering(connection, client.clone());
+    if is_news {
+        state.set_server_version(client.server_version().await);
+    }
+    state.retain(|model| watched.contains(model));
+    // Rule 3: what is missing from one answer is not gone; its loop puts the direct question.
+    for name in &missing {
+        state.doubt(name);
+    }
+    changed.extend(missing);
+    if is_news {
+        Changed::All(moved)
+    } else {
+        Changed::Some(changed)
+    }
+}
+
+struct Answer {
+    connection: Connection,
+    client: Registry,
+    /// The models of which the answer is news.
+    changed: BTreeSet<String>,
+    /// Those of them whose statuses tell of other versions.
+    moved: BTreeSet<String>,
+    /// The watched models that are not in the answer.
+    missing: BTreeSet<String>,
+}
+
+async fn ask(
+    registry: &ModelRegistry,
+    ctx: &Context,
+    state: &RegistryState,
+    watched: &BTreeSet<String>,
+) -> Result<Answer, Problem> {
+    let connection = connection(registry, ctx).await?;
+    let client = match state.registry_for(&connection) {
+        Some(client) => client,
+        None => Registry::connect_counted(connection.clone(), ctx.metrics.requests.clone())
+            .map_err(Problem::from)?,
+    };
+    // Where nothing is watched yet, some question still shows whether the registry answers.
+    let probe = BTreeSet::from(["pointsman".to_owned()]);
+    let names = if watched.is_empty() { &probe } else { watched };
+    let (asked_at, own, mut missing) = (Instant::now(), Name::of(registry), watched.clone());
+    let (mut changed, mut moved, mut unlisted) =
+        (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    let learn = |model: ModelFacts| {
+        missing.remove(&model.name);
+        if state.learn_by_polling(&model.name, &model, asked_at) {
+            let mirrors = mirrors(ctx, &own, &model);
+            let is_new = is_unlisted(&mirrors, &model);
+            if is_new {
+                unlisted.insert(model.name.clone());
+            }
+            if is_moved(&mirrors, &model) {
+                moved.insert(model.name.clone());
+                // Its versions are known: it waits for no other page.
+                if !is_new && state.let_ahead(&model.name, &connection, &client) {
+                    ctx.wake_model_named(&own, &model.name);
+                }
+            }
+            changed.insert(model.name);
+        }
+    };
+    client
+        .look_each(names, learn)
+        .await
+        .map_err(Problem::from)?;
+    tracing::debug!(
+        registry = own.name(), watched = watched.len(), changed = changed.len(), moved = moved.len(), missing = missing.len(), took = ?asked_at.elapsed(),
+        "the registry was looked at"
+    );
+    list_together(state, &client, &unlisted).await;
+    Ok(Answer {
+        connection,
+        client,
+        changed,
+        moved,
+        missing,
+    })
+}
+
+pub async fn connection(registry: &ModelRegistry, ctx: &Context) -> Result<Connection, Problem> {
+    let mut connection = Connection::new(registry.spec.mlflow.uri.clone());
+    connection
+        .workspace
+        .clone_from(&registry.spec.mlflow.workspace);
+    connection.credentials = credentials(registry, ctx).await?;
+    connection.ca_pem = authority(registry, ctx).await?;
+    Ok(connection)
+}
+
+async fn credentials(registry: &ModelRegistry, ctx: &Context) -> Result<Credentials, Problem> {
+    let Some(auth) = &registry.spec.auth else {
+        return Ok(Credentials::None);
+    };
+    if let Some(basic) = &auth.basic {
+        let secret = secret(registry, ctx, &basic.secret_ref.name).await?;
+        let username = text_of(&secret, &basic.secret_ref.name, "username")?;
+        let password = text_of(&secret, &basic.secret_ref.name, "password")?;
+        return Ok(Credentials::Basic { username, password });
+    }
+    let Some(bearer) = &auth.bearer else {
+        return Ok(Credentials::None);
+    };
+    let secret = secret(registry, ctx, &bearer.secret_ref.name).await?;
+    Ok(Credentials::Bearer(text_of(
+        &secret,
+        &bearer.secret_ref.name,
+        &bearer.secret_ref.key,
+    )?))
+}
+
+/// What the clients of artifact stores need to be let in.
+pub async fn artifact_settings(
+    registry: &ModelRegistry,
+    ctx: &Context,
+) -> Result<BTreeMap<String, String>, Problem> {
+    let Some(artifacts) = &registry.spec.artifacts else {
+        return Ok(BTreeMap::new());
+    };
+    let secret = secret(registry, ctx, &artifacts.secret_ref.name).await?;
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).ok();
+    Ok(secret
+        .data
+        .unwrap_or_default()
+        .into_iter()
+        .filter_map(|(key, bytes)| Some((key, text(bytes.0)?)))
+        .collect())
+}
+
+pub async fn secret(
+    registry: &ModelRegistry,
+    ctx: &Context,
+    name: &str,
+) -> Result<Secret, Problem> {
+    let namespace = registry.namespace().unwrap_or_default();
+    let found = Api::<Secret>::namespaced(ctx.client.clone(), &namespace)
+        .get_opt(name)
+        .await;
+    named("Secret", &namespace, name, found)
+}
+
+fn named<K>(
+    kind: &str,
+    namespace: &str,
+    name: &str,
+    found: Result<Option<K>, kube::Error>,
+) -> Result<K, Problem> {
+    let missing = |why: String| Problem::new(Reason::CredentialsNotFound, why);
+    match found {
+        Ok(Some(object)) => Ok(object),
+        Ok(None) => Err(missing(format!(
+            "there is no {kind} {name} in namespace {namespace}: create it; it is read again at the next look"
+        ))),
+        Err(error) => Err(missing(format!(
+            "{kind} {name} in namespace {namespace} cannot be read: {error}"
+        ))),
+    }
+}
+
+pub fn text_of(secret: &Secret, name: &str, key: &str) -> Result<String, Problem> {
+    let missing = |why: &str| {
+        Problem::new(
+            Reason::CredentialsNotFound,
+            format!("Secret {name} has {why} {key}: add it; it is read again at the next look"),
+        )
+    };
+    let bytes = secret
+        .data
+        .as_ref()
+        .and_then(|data| data.get(key))
+        .ok_or_else(|| missing("no key"))?;
+    String::from_utf8(bytes.0.clone()).map_err(|_| missing("no text (UTF-8) under the key"))
+}
+
+async fn authority(registry: &ModelRegistry, ctx: &Context) -> Result<Option<String>, Problem> {
+    let Some(tls) = &registry.spec.tls else {
+        return Ok(None);
+    };
+    let namespace = registry.namespace().unwrap_or_default();
+    let reference = &tls.ca_config_map_ref;
+    let found = Api::<ConfigMap>::namespaced(ctx.client.clone(), &namespace)
+        .get_opt(&reference.name)
+        .await;
+    let found = named("ConfigMap", &namespace, &reference.name, found)?;
+    let pem = found.data.and_then(|mut data| data.remove(&reference.key));
+    let missing = || {
+        let message = format!(
+            "ConfigMap {} has no key {}: add the authority's certificate (PEM) to it",
+            reference.name, reference.key
+        );
+        Problem::new(Reason::CredentialsNotFound, message)
+    };
+    pem.map(Some).ok_or_else(missing)
+}
+
+async fn publish(
+    registry: &ModelRegistry,
+    ctx: &Context,
+    state: &RegistryState,
+    watched: usize,
+) -> Result<(), Failure> {
+    let old = registry.status.clone().unwrap_or_default();
+    let mut conditions = conditions(registry, state);
+    conditions.extend(webhook_messages::condition(registry, ctx, state));
+    let new = ModelRegistryStatus {
+        observed_generation: registry.metadata.generation,
+        watched_models: i32::try_from(watched).ok(),
+        server_version: state
+            .server_version()
+            .or_else(|| old.server_version.clone()),
+        webhook: webhook::registered(registry, state),
+        conditions: transition(
+            &old.conditions,
+            conditions,
+            registry.metadata.generation,
+            Timestamp::now(),
+        ),
+    };
+    if registry.status.as_ref() == Some(&new) {
+        return Ok(());
+    }
+    let mut changed = registry.clone();
+    changed.status = Some(new);
+    ctx.write_status(&ctx.shelves.registries, "ModelRegistry", &changed)
+        .await
+        .map(drop)
+}
+
+/// How often an ill registry is asked: never more seldom than is said here.
+fn asked_again(registry: &ModelRegistry, state: &RegistryState) -> String {
+    let interval = interval(registry);
+    let patient = backed_off(interval, state.failures());
+    if patient == interval {
+        return "asked again at every interval".to_owned();
+    }
+    format!(
+        "asked again every {} s while it lasts (spec.interval: {}); to ask at once, set the annotation {}",
+        patient.as_secs(),
+        registry.spec.interval,
+        names::REQUESTED_AT_ANNOTATION
+    )
+}
+
+fn conditions(registry: &ModelRegistry, state: &RegistryState) -> Vec<Wanted> {
+    if registry.spec.suspend {
+        let message =
+            "spec.suspend is true: the registry is not asked; what was resolved stays in force";
+        return vec![Wanted::yes(READY, Reason::Suspended, message)];
+    }
+    match state.problem() {
+        None => vec![Wanted::yes(
+            READY,
+            Reason::Reachable,
+            "the registry answers",
+        )],
+        Some(problem) => {
+            let heals = matches!(problem.reason, Reason::RegistryUnreachable);
+            let beside = if heals { RECONCILING } else { STALLED };
+            vec![
+                Wanted::no(READY, problem.reason, &problem.message),
+                Wanted::yes(beside, problem.reason, asked_again(registry, state)),
+            ]
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Writes each version's outcome into the registry as tags, where its owner wants that; beside the looks and rollouts.
+//!
+//! Absent: any effect on what runs. A registry that refuses its tags is told in the log, and asked again later.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex};
+
+use kube::ResourceExt;
+
+use crate::api::{ModelRegistry, RegisteredModel};
+use crate::controllers::context::Context;
+use crate::kubernetes::key::Name;
+use crate::kubernetes::lock::lock;
+use crate::registries::mlflow::{Registry, RegistryError};
+use crate::rollout::{binding_of_key, tag_key, tag_values};
+
+/// A tag of a version: model, version, key.
+type Place = (String, String, String);
+
+/// What is known of the tags in a registry.
+#[derive(Default)]
+pub struct KnownTags {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    tags: HashMap<Place, String>,
+    known_models: BTreeSet<String>,
+    is_writing: bool,
+    /// Something may have changed since the writing that is under way began.
+    is_stale: bool,
+}
+
+/// Begins to write what is not written yet, unless that is under way already, or the bindings are not known yet: a tag of a
+/// binding that nobody knows is taken off.
+pub fn write_back(registry: &Arc<ModelRegistry>, ctx: &Arc<Context>) {
+    if !registry.spec.write_back.deployment_tags || registry.spec.suspend || !ctx.knows_bindings() {
+        return;
+    }
+    let own = Name::of(registry.as_ref());
+    let state = ctx.registries.of(&own);
+    let Some(client) = state.registry().filter(|_| state.problem().is_none()) else {
+        return;
+    };
+    let ctx = Arc::clone(ctx);
+    if state.written.begin() {
+        tokio::spawn(async move {
+            loop {
+                write(&ctx, &state.written, &client, &own).await;
+                if !state.written.end() {
+                    return;
+                }
+            }
+        });
+    }
+}
+
+async fn write(ctx: &Context, known: &KnownTags, client: &Registry, registry: &Name) {
+    let mut wanted = BTreeMap::new();
+    let mut models = BTreeSet::new();
+    for model in ctx.models_of(registry) {
+        wanted.extend(wanted_tags(ctx, &model));
+        models.insert(model.model_name().to_owned());
+    }
+    if let Err(error) = learn(known, client, models).await {
+        tracing::debug!(registry = registry.name(), %error, "the tags that are there already cannot be read");
+    }
+    for (place, value) in known.missing(&wanted) {
+        let outcome = client
+            .set_version_tag(&place.0, &place.1, &place.2, &value)
+            .await;
+        settle(known, registry.name(), place, Some(value), outcome);
+    }
+    for place in known.orphans(|key| is_orphan(ctx, key)) {
+        let outcome = client
+            .delete_version_tag(&place.0, &place.1, &place.2)
+            .await;
+        settle(known, registry.name(), place, None, outcome);
+    }
+}
+
+fn settle(
+    known: &KnownTags,
+    registry: &str,
+    place: Place,
+    value: Option<String>,
+    outcome: Result<(), RegistryError>,
+) {
+    match outcome {
+        Ok(()) => known.note(place, value),
+        // The version is gone, and its tags with it.
+        Err(error) if error.is_not_found() => known.note(place, value),
+        Err(error) => {
+            tracing::warn!(registry, model = place.0, version = place.1, %error, "a deployment tag could not be written; it is tried again at the next look");
+        }
+    }
+}
+
+/// The tags that the bindings of a model ask for.
+fn wanted_tags(ctx: &Context, model: &RegisteredModel) -> BTreeMap<Place, String> {
+    let (namespace, object) = (model.namespace().unwrap_or_default(), model.name_any());
+    let mut tags = BTreeMap::new();
+    for binding in ctx.bindings_of_model(&namespace, &object) {
+        let key = tag_key(&ctx.cluster_name, &namespace, &binding.name_any());
+        for (version, value) in tag_values(&binding) {
+            tags.insert((model.model_name().to_owned(), version, key.clone()), value);
+        }
+    }
+    tags
+}
+
+/// Whether a tag is of a binding in a watched namespace that is not there any more.
+fn is_orphan(ctx: &Context, key: &str) -> bool {
+    let Some((namespace, binding)) = binding_of_key(&ctx.cluster_name, key) else {
+        return false;
+    };
+    // A shard does not see the bindings of others.
+    !ctx.is_sharded
+        && ctx.watches(namespace)
+        && !ctx.shelves.bindings.has(&Name::new(namespace, binding))
+}
+
+/// Reads the tags of models that were not read yet, so that a restart writes nothing twice.
+async fn learn(
+    known: &KnownTags,
+    client: &Registry,
+    models: BTreeSet<String>,
+) -> Result<(), RegistryError> {
+    let unknown = known.unknown(models);
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<&str> = unknown.iter().map(String::as_str).collect();
+    let found = client.version_tags(&names).await;
+    known.know(unknown);
+    for ((model, version), tags) in found? {
+        for (key, value) in tags {
+            known.note((model.clone(), version.clone(), key), Some(value));
+        }
+    }
+    Ok(())
+}
+
+impl KnownTags {
+    fn begin(&self) -> bool {
+        let mut inner = lock(&self.inner);
+        inner.is_stale = inner.is_writing;
+        !std::mem::replace(&mut inner.is_writing, true)
+    }
+
+    /// Ends the writing; true where it must be done once more.
+    fn end(&self) -> bool {
+        let mut inner = lock(&self.inner);
+        inner.is_writing = inner.is_stale;
+        std::mem::take(&mut inner.is_stale)
+    }
+
+    fn missing(&self, wanted: &BTreeMap<Place, String>) -> Vec<(Place, String)> {
+        let inner = lock(&self.inner);
+        let differs = |(place, value): &(&Place, &String)| inner.tags.get(*place) != Some(*value);
+        wanted
+            .iter()
+            .filter(differs)
+            .map(|(place, value)| (place.clone(), value.clone()))
+            .collect()
+    }
+
+    fn orphans(&self, is_orphan: impl Fn(&str) -> bool) -> Vec<Place> {
+        lock(&self.inner)
+            .tags
+            .keys()
+            .filter(|place| is_orphan(&place.2))
+            .cloned()
+            .collect()
+    }
+
+    fn note(&self, place: Place, value: Option<String>) {
+        let mut inner = lock(&self.inner);
+        match value {
+            Some(value) => inner.tags.insert(place, value),
+            None => inner.tags.remove(&place),
+        };
+    }
+
+    fn unknown(&self, models: BTreeSet<String>) -> BTreeSet<String> {
+        let inner = lock(&self.inner);
+        models
+            .into_iter()
+            .filter(|model| !inner.known_models.contains(model))
+            .collect()
+    }
+
+    fn know(&self, models: BTreeSet<String>) {
+        lock(&self.inner).known_models.extend(models);
+    }
+}

@@ -1,0 +1,17 @@
+//! Machinery for controllers: stores, watches, work queues, leader election, Events, the API client.
+//!
+//! Absent: our own kinds, and any decision.
+
+pub mod compress;
+pub mod deferred_writes;
+pub mod event_recorder;
+pub mod failure;
+pub mod finalizer;
+pub mod key;
+pub mod lease;
+pub mod lock;
+pub mod protobuf;
+pub mod pruned;
+pub mod status;
+pub mod store;
+pub mod work_queue;
