@@ -1,9 +1,9 @@
-//! Stores that answer slowly, endlessly, elsewhere, or with what no store answers; and those that must not be asked.
+//! ArtifactStores that answer slowly, endlessly, elsewhere, or with what no store answers; and those that must not be asked.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::{Stores, Verdict};
+use super::{ArtifactStores, Verdict};
 use crate::registries::mlflow::Credentials;
 use crate::registries::mlflow::hostile::{Hostile, Reply};
 
@@ -16,17 +16,17 @@ fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Stores with the settings of a Secret and an empty environment.
-fn stores(settings: &[(&str, &str)]) -> Stores {
+/// ArtifactStores with the settings of a Secret and an empty environment.
+fn stores(settings: &[(&str, &str)]) -> ArtifactStores {
     _ = rustls::crypto::ring::default_provider().install_default();
-    let stores = Stores::with_environment(None, map(settings), BTreeMap::new(), false);
-    Stores {
+    let stores = ArtifactStores::with_environment(None, map(settings), BTreeMap::new(), false);
+    ArtifactStores {
         patience: Duration::from_secs(2),
         ..stores
     }
 }
 
-fn s3(server: &Hostile) -> Stores {
+fn s3(server: &Hostile) -> ArtifactStores {
     stores(&[
         ("AWS_ENDPOINT_URL", &server.uri),
         ("AWS_ACCESS_KEY_ID", "id-of-the-test"),
@@ -441,8 +441,9 @@ async fn no_value_of_a_secret_ends_the_process() {
                     .filter(|value| *value == "SERVER")
                     .for_each(|value| value.clone_from(&server.uri));
                 settings.insert((*name).to_owned(), (*value).to_owned());
-                let stores = Stores::with_environment(None, settings, BTreeMap::new(), false);
-                let stores = Stores {
+                let stores =
+                    ArtifactStores::with_environment(None, settings, BTreeMap::new(), false);
+                let stores = ArtifactStores {
                     patience: Duration::from_millis(200),
                     ..stores
                 };
@@ -533,7 +534,8 @@ async fn mlflow_before_s3_answers_in_its_own_way() {
     });
     let server = server.await.unwrap();
     let registry = server.registry(Credentials::None).unwrap();
-    let stores = Stores::with_environment(Some(registry), BTreeMap::new(), BTreeMap::new(), false);
+    let stores =
+        ArtifactStores::with_environment(Some(registry), BTreeMap::new(), BTreeMap::new(), false);
     assert_eq!(
         stores.check("mlflow-artifacts:/1/m").await,
         Verdict::Readable
@@ -584,8 +586,12 @@ async fn mlflow_that_refuses_is_told_from_one_that_is_away() {
     ] {
         let server = Hostile::start(move |_, _| reply.clone()).await.unwrap();
         let registry = server.registry(credentials).unwrap();
-        let stores =
-            Stores::with_environment(Some(registry), BTreeMap::new(), BTreeMap::new(), false);
+        let stores = ArtifactStores::with_environment(
+            Some(registry),
+            BTreeMap::new(),
+            BTreeMap::new(),
+            false,
+        );
         let verdict = stores.check("mlflow-artifacts:/1/m").await;
         assert!(format!("{verdict:?}").starts_with(expected), "{verdict:?}");
         words(&verdict);

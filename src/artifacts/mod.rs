@@ -29,7 +29,7 @@ const MODEL_FILE: &str = "MLmodel";
 
 /// The stores that Pointsman can ask, with what it needs to be let in.
 #[derive(Debug)]
-pub struct Stores {
+pub struct ArtifactStores {
     registry: Option<Registry>,
     settings: Settings,
     clients: Clients,
@@ -37,8 +37,8 @@ pub struct Stores {
     patience: Duration,
 }
 
-impl Stores {
-    /// Stores with these settings; nothing is asked yet.
+impl ArtifactStores {
+    /// ArtifactStores with these settings; nothing is asked yet.
     ///
     /// `registry` is asked for `mlflow-artifacts:`. `settings` are environment variables of S3, GCS and Azure clients
     /// by name, from a Secret; they are laid over this process's own environment. `allow_files` allows `file:` and

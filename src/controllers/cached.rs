@@ -7,55 +7,55 @@ use kube::{Resource, ResourceExt};
 
 use crate::api::{AliasBinding, ModelRegistry, RegisteredModel, names};
 use crate::controllers::context::registry_namespace;
-use crate::kubernetes::key::{Key, Name};
-use crate::kubernetes::store::Shelved;
+use crate::kubernetes::key::{IndexKey, ObjectKey};
+use crate::kubernetes::store::Cached;
 use crate::targets::{Job, Pod, ReplicaSet, Workload};
 
 /// What `kubectl apply` keeps of an object: the whole of it once more.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// The key of the registered models that name a registry.
-pub fn of_registry(registry: &Name) -> Key {
-    Key::new("registry", registry.namespace(), registry.name())
+pub fn of_registry(registry: &ObjectKey) -> IndexKey {
+    IndexKey::new("registry", registry.namespace(), registry.name())
 }
 
 /// The key of the registered models of this name in the registry that they name.
-pub fn of_registered_name(registry: &Name, model_name: &str) -> Key {
-    Key::new(model_name, registry.namespace(), registry.name())
+pub fn of_registered_name(registry: &ObjectKey, model_name: &str) -> IndexKey {
+    IndexKey::new(model_name, registry.namespace(), registry.name())
 }
 
 /// The key of the bindings that follow a registered model.
-pub fn of_model(namespace: &str, model: &str) -> Key {
-    Key::new("model", namespace, model)
+pub fn of_model(namespace: &str, model: &str) -> IndexKey {
+    IndexKey::new("model", namespace, model)
 }
 
 /// The key of the bindings that drive, or would drive, a Deployment.
-pub fn of_workload(namespace: &str, workload: &str) -> Key {
-    Key::new("workload", namespace, workload)
+pub fn of_workload(namespace: &str, workload: &str) -> IndexKey {
+    IndexKey::new("workload", namespace, workload)
 }
 
 /// The key of what a binding's name labels.
-pub fn of_binding(namespace: &str, binding: &str) -> Key {
-    Key::new("binding", namespace, binding)
+pub fn of_binding(namespace: &str, binding: &str) -> IndexKey {
+    IndexKey::new("binding", namespace, binding)
 }
 
 /// The registry that a model names.
-pub fn registry_of(model: &RegisteredModel) -> Name {
-    Name::new(&registry_namespace(model), &model.spec.registry_ref.name)
+pub fn registry_of(model: &RegisteredModel) -> ObjectKey {
+    ObjectKey::new(&registry_namespace(model), &model.spec.registry_ref.name)
 }
 
-impl Shelved for ModelRegistry {
-    fn keys(&self) -> Vec<Key> {
+impl Cached for ModelRegistry {
+    fn keys(&self) -> Vec<IndexKey> {
         Vec::new()
     }
 
-    fn slim(&mut self) {
+    fn prune(&mut self) {
         without_bookkeeping(self.meta_mut());
     }
 }
 
-impl Shelved for RegisteredModel {
-    fn keys(&self) -> Vec<Key> {
+impl Cached for RegisteredModel {
+    fn keys(&self) -> Vec<IndexKey> {
         let registry = registry_of(self);
         vec![
             of_registry(&registry),
@@ -63,13 +63,13 @@ impl Shelved for RegisteredModel {
         ]
     }
 
-    fn slim(&mut self) {
+    fn prune(&mut self) {
         without_bookkeeping(self.meta_mut());
     }
 }
 
-impl Shelved for AliasBinding {
-    fn keys(&self) -> Vec<Key> {
+impl Cached for AliasBinding {
+    fn keys(&self) -> Vec<IndexKey> {
         let namespace = self.namespace().unwrap_or_default();
         vec![
             of_model(&namespace, &self.spec.model_ref.name),
@@ -77,17 +77,17 @@ impl Shelved for AliasBinding {
         ]
     }
 
-    fn slim(&mut self) {
+    fn prune(&mut self) {
         without_bookkeeping(self.meta_mut());
     }
 }
 
-impl Shelved for Workload {
-    fn keys(&self) -> Vec<Key> {
+impl Cached for Workload {
+    fn keys(&self) -> Vec<IndexKey> {
         Vec::new()
     }
 
-    fn slim(&mut self) {
+    fn prune(&mut self) {
         // Once: what was read of the managed fields would be lost with a second reading of none.
         if self.metadata.managed_fields.is_some() {
             *self = std::mem::take(self).digested();
@@ -96,43 +96,43 @@ impl Shelved for Workload {
     }
 }
 
-impl Shelved for Pod {
-    fn keys(&self) -> Vec<Key> {
+impl Cached for Pod {
+    fn keys(&self) -> Vec<IndexKey> {
         labelled(self).into_iter().collect()
     }
 
-    fn slim(&mut self) {
+    fn prune(&mut self) {
         keep_annotations(self.meta_mut(), &[]);
     }
 }
 
-impl Shelved for ReplicaSet {
-    fn keys(&self) -> Vec<Key> {
+impl Cached for ReplicaSet {
+    fn keys(&self) -> Vec<IndexKey> {
         labelled(self).into_iter().collect()
     }
 
-    fn slim(&mut self) {
+    fn prune(&mut self) {
         keep_annotations(self.meta_mut(), &[names::REVISION_ANNOTATION]);
     }
 }
 
-impl Shelved for Job {
-    fn keys(&self) -> Vec<Key> {
+impl Cached for Job {
+    fn keys(&self) -> Vec<IndexKey> {
         labelled(self).into_iter().collect()
     }
 
-    fn slim(&mut self) {
+    fn prune(&mut self) {
         keep_annotations(self.meta_mut(), &[]);
     }
 }
 
 /// The binding that an object's label names.
-pub fn binding_of<K: Resource>(object: &K) -> Option<Name> {
+pub fn binding_of<K: Resource>(object: &K) -> Option<ObjectKey> {
     let binding = object.labels().get(names::BINDING_LABEL)?;
-    Some(Name::new(&object.namespace()?, binding))
+    Some(ObjectKey::new(&object.namespace()?, binding))
 }
 
-fn labelled<K: Resource>(object: &K) -> Option<Key> {
+fn labelled<K: Resource>(object: &K) -> Option<IndexKey> {
     let binding = binding_of(object)?;
     Some(of_binding(binding.namespace(), binding.name()))
 }
@@ -161,7 +161,7 @@ fn keep_annotations(metadata: &mut ObjectMeta, read: &[&str]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kubernetes::store::{Put, Shelf};
+    use crate::kubernetes::store::{Change, Store};
     use serde_json::{Value, json};
 
     fn binding(version: &str, model: &str) -> AliasBinding {
@@ -180,8 +180,8 @@ mod tests {
         .expect("a binding")
     }
 
-    fn names_of(shelf: &Shelf<AliasBinding>, model: &str) -> Vec<String> {
-        shelf
+    fn names_of(store: &Store<AliasBinding>, model: &str) -> Vec<String> {
+        store
             .find(of_model("ml", model), |_| true)
             .iter()
             .map(ResourceExt::name_any)
@@ -190,10 +190,13 @@ mod tests {
 
     #[test]
     fn what_comes_off_the_shelf_is_what_was_put_there_less_what_is_never_read() {
-        let shelf = Shelf::default();
+        let store = Store::default();
         let mut kept = binding("7", "m");
-        assert_eq!(shelf.put(0, &mut kept), Put::Moved);
-        assert_eq!(shelf.get(&Name::new("ml", "taxi")).as_ref(), Some(&kept));
+        assert_eq!(store.put(0, &mut kept), Change::Added);
+        assert_eq!(
+            store.get(&ObjectKey::new("ml", "taxi")).as_ref(),
+            Some(&kept)
+        );
         let annotations = kept.annotations();
         assert_eq!(
             annotations.keys().collect::<Vec<_>>(),
@@ -204,41 +207,44 @@ mod tests {
 
     #[test]
     fn an_object_is_found_by_its_newest_keys_only() {
-        let shelf = Shelf::default();
-        shelf.put(0, &mut binding("7", "m"));
-        assert_eq!(shelf.put(0, &mut binding("8", "m")), Put::Told);
-        assert_eq!(shelf.put(0, &mut binding("9", "other")), Put::Moved);
+        let store = Store::default();
+        store.put(0, &mut binding("7", "m"));
+        assert_eq!(store.put(0, &mut binding("8", "m")), Change::Status);
+        assert_eq!(store.put(0, &mut binding("9", "other")), Change::Added);
         assert_eq!(
-            (names_of(&shelf, "m").len(), names_of(&shelf, "other")),
+            (names_of(&store, "m").len(), names_of(&store, "other")),
             (0, vec!["taxi".to_owned()])
         );
-        shelf.remove(&Name::new("ml", "taxi"));
-        assert!(names_of(&shelf, "other").is_empty());
+        store.remove(&ObjectKey::new("ml", "taxi"));
+        assert!(names_of(&store, "other").is_empty());
     }
 
     #[test]
     fn what_an_object_asks_for_is_told_from_what_it_says_of_itself() {
-        let shelf = Shelf::default();
+        let store = Store::default();
         let changed = |version: &str, change: fn(&mut AliasBinding)| {
             let mut binding = binding(version, "m");
             change(&mut binding);
-            shelf.put(0, &mut binding)
+            store.put(0, &mut binding)
         };
-        assert_eq!(changed("7", |_| ()), Put::Moved);
-        assert_eq!(changed("8", |binding| binding.status = None), Put::Told);
+        assert_eq!(changed("7", |_| ()), Change::Added);
+        assert_eq!(
+            changed("8", |binding| binding.status = None),
+            Change::Status
+        );
         assert_eq!(
             changed("9", |binding| binding.metadata.annotations = None),
-            Put::Marked
+            Change::Metadata
         );
         assert_eq!(
             changed("10", |binding| binding.metadata.generation = Some(2)),
-            Put::Changed
+            Change::Spec
         );
     }
 
     #[test]
     fn a_replica_set_whose_numbers_change_is_the_same_to_us() {
-        let shelf = Shelf::default();
+        let store = Store::default();
         let set = |version: &str, revision: &str, replicas: u32| -> ReplicaSet {
             serde_json::from_value(
                 json!({"metadata": {"name": "taxi-1", "namespace": "ml", "resourceVersion": version,
@@ -248,55 +254,55 @@ mod tests {
             )
             .expect("a ReplicaSet")
         };
-        assert_eq!(shelf.put(0, &mut set("7", "1", 0)), Put::Moved);
-        assert_eq!(shelf.put(0, &mut set("8", "1", 3)), Put::Known);
-        assert_eq!(shelf.put(0, &mut set("9", "2", 3)), Put::Marked);
+        assert_eq!(store.put(0, &mut set("7", "1", 0)), Change::Added);
+        assert_eq!(store.put(0, &mut set("8", "1", 3)), Change::None);
+        assert_eq!(store.put(0, &mut set("9", "2", 3)), Change::Metadata);
     }
 
     #[test]
     fn what_was_written_stands_until_the_watch_shows_something_newer() {
-        let shelf = Shelf::default();
-        let shown = |shelf: &Shelf<AliasBinding>| {
-            shelf
-                .get(&Name::new("ml", "taxi"))
+        let store = Store::default();
+        let shown = |store: &Store<AliasBinding>| {
+            store
+                .get(&ObjectKey::new("ml", "taxi"))
                 .and_then(|each| each.resource_version())
         };
         assert_eq!(
-            shelf.put_own(&mut binding("8", "m")),
-            Put::Known,
+            store.put_own(&mut binding("8", "m")),
+            Change::None,
             "what is gone stays gone"
         );
-        shelf.put(0, &mut binding("7", "m"));
-        shelf.put_own(&mut binding("8", "m"));
-        shelf.put_own(&mut binding("9", "m"));
-        assert_eq!(shelf.put(0, &mut binding("8", "m")), Put::Known);
-        assert_eq!(shown(&shelf).as_deref(), Some("9"));
-        assert_eq!(shelf.put(0, &mut binding("9", "m")), Put::Known);
-        assert_eq!(shelf.put(0, &mut binding("10", "m")), Put::Told);
+        store.put(0, &mut binding("7", "m"));
+        store.put_own(&mut binding("8", "m"));
+        store.put_own(&mut binding("9", "m"));
+        assert_eq!(store.put(0, &mut binding("8", "m")), Change::None);
+        assert_eq!(shown(&store).as_deref(), Some("9"));
+        assert_eq!(store.put(0, &mut binding("9", "m")), Change::None);
+        assert_eq!(store.put(0, &mut binding("10", "m")), Change::Status);
         assert_eq!(
-            shelf.put_own(&mut binding("9", "m")),
-            Put::Known,
+            store.put_own(&mut binding("9", "m")),
+            Change::None,
             "the answer came after what somebody else wrote on top"
         );
-        assert_eq!(shown(&shelf).as_deref(), Some("10"));
+        assert_eq!(shown(&store).as_deref(), Some("10"));
     }
 
     #[test]
     fn what_a_second_listing_does_not_name_is_gone_and_told() {
-        let shelf = Shelf::default();
-        shelf.put(0, &mut binding("7", "m"));
+        let store = Store::default();
+        store.put(0, &mut binding("7", "m"));
         assert!(
-            shelf
+            store
                 .retain(1, &std::collections::HashSet::default())
                 .is_empty(),
             "another watch's"
         );
-        let gone = shelf.retain(0, &std::collections::HashSet::default());
+        let gone = store.retain(0, &std::collections::HashSet::default());
         assert_eq!(
             gone.iter().map(ResourceExt::name_any).collect::<Vec<_>>(),
             ["taxi"]
         );
-        assert_eq!(shelf.count(), 0);
+        assert_eq!(store.count(), 0);
     }
 
     #[test]
@@ -309,10 +315,10 @@ mod tests {
                 {"name": "server", "image": "i", "env": [{"name": "P", "valueFrom": {"secretKeyRef": {"name": "s"}}}]}]}}},
             "status": {"observedGeneration": 4}});
         let mut read: Workload = serde_json::from_value(json).expect("a workload");
-        let shelf = Shelf::default();
-        shelf.put(0, &mut read);
-        let kept = shelf
-            .get(&Name::new("ml", "taxi"))
+        let store = Store::default();
+        store.put(0, &mut read);
+        let kept = store
+            .get(&ObjectKey::new("ml", "taxi"))
             .expect("it was put there");
         assert_ne!(kept.spec.template.users_digest, 0);
         assert_eq!(format!("{kept:?}"), format!("{read:?}"));

@@ -1,4 +1,4 @@
-//! What every loop shares: the client, what the cluster showed, and the ways to wake each other.
+//! What every loop shares: the client, what the cluster showed, and the ways to enqueue each other.
 //!
 //! Absent: decisions, and any watch.
 
@@ -10,21 +10,21 @@ use k8s_openapi::NamespaceResourceScope;
 use kube::{Client, Resource, ResourceExt};
 
 use crate::api::{AliasBinding, ModelRegistry, RegisteredModel};
-use crate::controllers::binding::artifact_checks::Book;
+use crate::controllers::binding::artifact_checks::ArtifactChecks;
 use crate::controllers::cached::{
     binding_of, of_binding, of_model, of_registered_name, of_registry, of_workload, registry_of,
 };
 use crate::controllers::metrics::{Kind, Metrics};
-use crate::controllers::registry::refresh::Hearing;
+use crate::controllers::registry::refresh::RefreshBatcher;
 use crate::controllers::registry::state::RegistryStates;
-use crate::kubernetes::deferred_writes::Telling;
-use crate::kubernetes::event_recorder::Announcer;
-use crate::kubernetes::failure::Failure;
-use crate::kubernetes::key::Name;
+use crate::kubernetes::deferred_writes::DeferredWrites;
+use crate::kubernetes::event_recorder::EventRecorder;
+use crate::kubernetes::failure::ReconcileError;
+use crate::kubernetes::key::ObjectKey;
 use crate::kubernetes::lease::Fence;
 use crate::kubernetes::status;
-use crate::kubernetes::store::{Shelf, Shelved};
-use crate::kubernetes::work_queue::{Queue, Room};
+use crate::kubernetes::store::{Cached, Store};
+use crate::kubernetes::work_queue::{ConcurrencyLimit, WorkQueue};
 use crate::targets::{Job, Pod, ReplicaSet, Workload};
 
 /// How many passes of one kind are under way at the same time; of bindings until their Deployments are written.
@@ -40,15 +40,15 @@ pub struct Context {
     /// Whether other processes have other shards of the same cluster.
     pub is_sharded: bool,
     /// What the cluster showed.
-    pub shelves: Shelves,
+    pub stores: Stores,
     /// The loops' queues.
-    pub queues: Queues,
+    pub queues: WorkQueues,
     /// What was learned of each registry since the start.
     pub registries: RegistryStates,
     /// What registries and stores answered of versions.
-    pub book: Book,
+    pub artifact_checks: ArtifactChecks,
     /// How many passes are under way at the same time.
-    pub rooms: Rooms,
+    pub limits: ConcurrencyLimits,
     /// This cluster's name in the registry's tags.
     pub cluster_name: String,
     /// Whether `file:` artifacts are looked for in this process's own file system.
@@ -56,67 +56,67 @@ pub struct Context {
     /// Whether a metric names each binding.
     pub binding_info_metric: bool,
     /// Models that were heard of and not asked for yet.
-    pub hearing: Hearing,
+    pub refresh_batcher: RefreshBatcher,
     /// Open while this replica leads.
     pub fence: Fence,
     /// Whether deliveries of webhooks are listened to.
     pub hears_webhooks: bool,
     /// Writes Events.
-    pub announcer: Announcer,
+    pub event_recorder: EventRecorder,
     /// Counts.
     pub metrics: Metrics,
 }
 
 /// What the cluster showed, by kind.
 #[derive(Default)]
-pub struct Shelves {
+pub struct Stores {
     /// Registries.
-    pub registries: Shelf<ModelRegistry>,
+    pub registries: Store<ModelRegistry>,
     /// In a shard, those registries that it keeps: whose status it writes.
-    pub kept: Shelf<ModelRegistry>,
+    pub kept: Store<ModelRegistry>,
     /// Registered models.
-    pub models: Shelf<RegisteredModel>,
+    pub models: Store<RegisteredModel>,
     /// Bindings.
-    pub bindings: Shelf<AliasBinding>,
+    pub bindings: Store<AliasBinding>,
     /// Deployments that carry the binding's label.
-    pub workloads: Shelf<Workload>,
+    pub workloads: Store<Workload>,
     /// Pods of driven Deployments.
-    pub pods: Shelf<Pod>,
+    pub pods: Store<Pod>,
     /// ReplicaSets of driven Deployments.
-    pub replica_sets: Shelf<ReplicaSet>,
+    pub replica_sets: Store<ReplicaSet>,
     /// Jobs that train again.
-    pub jobs: Shelf<Job>,
+    pub jobs: Store<Job>,
 }
 
 /// The loops' queues.
-pub struct Queues {
+pub struct WorkQueues {
     /// Registries.
-    pub registries: Queue,
+    pub registries: WorkQueue,
     /// Registered models.
-    pub models: Queue,
+    pub models: WorkQueue,
     /// Bindings.
-    pub bindings: Queue,
+    pub bindings: WorkQueue,
 }
 
 /// How many passes of each kind are under way at the same time.
-pub struct Rooms {
+pub struct ConcurrencyLimits {
     /// Registries.
-    pub registries: Room,
+    pub registries: ConcurrencyLimit,
     /// Registered models.
-    pub models: Room,
+    pub models: ConcurrencyLimit,
     /// Bindings, until their Deployments are written.
-    pub bindings: Room,
+    pub bindings: ConcurrencyLimit,
     /// Bindings, from there on.
-    pub telling: Telling,
+    pub deferred_writes: DeferredWrites,
 }
 
-impl Default for Rooms {
+impl Default for ConcurrencyLimits {
     fn default() -> Self {
         Self {
-            registries: Room::for_passes(PASSES),
-            models: Room::for_passes(PASSES),
-            bindings: Room::for_passes(PASSES),
-            telling: Telling::default(),
+            registries: ConcurrencyLimit::for_passes(PASSES),
+            models: ConcurrencyLimit::for_passes(PASSES),
+            bindings: ConcurrencyLimit::for_passes(PASSES),
+            deferred_writes: DeferredWrites::default(),
         }
     }
 }
@@ -125,18 +125,18 @@ impl Context {
     /// Replaces an object's status and counts the write. False if the object was deleted meanwhile.
     pub async fn write_status<K>(
         &self,
-        shelf: &Shelf<K>,
+        store: &Store<K>,
         kind: &'static str,
         object: &K,
-    ) -> Result<bool, Failure>
+    ) -> Result<bool, ReconcileError>
     where
-        K: Clone + std::fmt::Debug + Resource<Scope = NamespaceResourceScope> + Shelved,
+        K: Clone + std::fmt::Debug + Resource<Scope = NamespaceResourceScope> + Cached,
     {
         self.metrics
             .status_writes
             .get_or_create(&Kind { kind })
             .inc();
-        status::write(&self.client, shelf, object).await
+        status::write(&self.client, store, object).await
     }
 
     /// Whether a namespace is watched.
@@ -156,34 +156,37 @@ impl Context {
 
     /// Whether all bindings are known that there are.
     pub fn knows_bindings(&self) -> bool {
-        self.shelves.bindings.is_filled(self.scopes().len())
+        self.stores.bindings.is_filled(self.scopes().len())
     }
 
     /// Whether this process writes a registry's status and cares for its webhook: of several shards only one does.
-    pub fn keeps(&self, registry: &Name) -> bool {
-        !self.is_sharded || self.shelves.kept.has(registry)
+    pub fn keeps(&self, registry: &ObjectKey) -> bool {
+        !self.is_sharded || self.stores.kept.has(registry)
     }
 
     /// A registry by namespace and name.
     pub fn registry(&self, namespace: &str, name: &str) -> Option<Arc<ModelRegistry>> {
-        self.shelves
+        self.stores
             .registries
-            .get(&Name::new(namespace, name))
+            .get(&ObjectKey::new(namespace, name))
             .map(Arc::new)
     }
 
     /// A registered model by namespace and name.
     pub fn model(&self, namespace: &str, name: &str) -> Option<RegisteredModel> {
-        self.shelves.models.get(&Name::new(namespace, name))
+        self.stores.models.get(&ObjectKey::new(namespace, name))
     }
 
     /// The registered models that name a registry, in all watched namespaces; one unpacked at a time.
-    pub fn models_of(&self, registry: &Name) -> impl Iterator<Item = RegisteredModel> + use<'_> {
+    pub fn models_of(
+        &self,
+        registry: &ObjectKey,
+    ) -> impl Iterator<Item = RegisteredModel> + use<'_> {
         let registry = registry.clone();
-        let names = self.shelves.models.names(of_registry(&registry));
+        let names = self.stores.models.names(of_registry(&registry));
         let models = names
             .into_iter()
-            .filter_map(|name| self.shelves.models.get(&name));
+            .filter_map(|name| self.stores.models.get(&name));
         models.filter(move |model| registry_of(model) == registry)
     }
 
@@ -193,96 +196,96 @@ impl Context {
             binding.metadata.namespace.as_deref() == Some(namespace)
                 && binding.spec.model_ref.name == model
         };
-        self.shelves
+        self.stores
             .bindings
             .find(of_model(namespace, model), follows)
     }
 
     /// The bindings, beside this one, that drive or would drive a Deployment of its namespace.
-    pub fn rivals(&self, own: &Name, workload: &str) -> Vec<AliasBinding> {
+    pub fn rivals(&self, own: &ObjectKey, workload: &str) -> Vec<AliasBinding> {
         let mut names = self
-            .shelves
+            .stores
             .bindings
             .names(of_workload(own.namespace(), workload));
         names.retain(|name| name != own && name.namespace() == own.namespace());
         let rivals = names
             .iter()
-            .filter_map(|name| self.shelves.bindings.get(name));
+            .filter_map(|name| self.stores.bindings.get(name));
         rivals
             .filter(|rival| rival.workload_name() == workload)
             .collect()
     }
 
     /// Wakes the loops of all registered models that name a registry.
-    pub fn wake_models_of(&self, registry: &Name) {
+    pub fn enqueue_models_of(&self, registry: &ObjectKey) {
         self.queues
             .models
-            .wake_all(self.shelves.models.names(of_registry(registry)));
+            .enqueue_all(self.stores.models.names(of_registry(registry)));
     }
 
     /// Wakes the same, behind those of which there is news.
-    pub fn wake_models_behind(&self, registry: &Name) {
+    pub fn enqueue_models_low_priority(&self, registry: &ObjectKey) {
         self.queues
             .models
-            .wake_behind(self.shelves.models.names(of_registry(registry)));
+            .enqueue_low_priority(self.stores.models.names(of_registry(registry)));
     }
 
     /// Wakes the loops of the registered models that have one of these names in a registry.
-    pub fn wake_models_named(&self, registry: &Name, models: &BTreeSet<String>) {
+    pub fn enqueue_models_named(&self, registry: &ObjectKey, models: &BTreeSet<String>) {
         for model in models {
-            self.wake_model_named(registry, model);
+            self.enqueue_model_named(registry, model);
         }
     }
 
     /// Wakes the loops of the registered models that have this name in a registry.
-    pub fn wake_model_named(&self, registry: &Name, model: &str) {
-        self.queues.models.wake_all(
-            self.shelves
+    pub fn enqueue_model_named(&self, registry: &ObjectKey, model: &str) {
+        self.queues.models.enqueue_all(
+            self.stores
                 .models
                 .names(of_registered_name(registry, model)),
         );
     }
 
     /// Wakes the loops of the bindings that follow a registered model.
-    pub fn wake_bindings_of_model(&self, model: &Name) {
-        self.queues.bindings.wake_all(
-            self.shelves
+    pub fn enqueue_bindings_of_model(&self, model: &ObjectKey) {
+        self.queues.bindings.enqueue_all(
+            self.stores
                 .bindings
                 .names(of_model(model.namespace(), model.name())),
         );
     }
 
     /// Wakes the loops of the bindings that drive, or would drive, a Deployment.
-    pub fn wake_bindings_of_workload(&self, namespace: &str, workload: &str) {
-        self.queues.bindings.wake_all(
-            self.shelves
-                .bindings
-                .names(of_workload(namespace, workload)),
-        );
+    pub fn enqueue_bindings_of_workload(&self, namespace: &str, workload: &str) {
+        self.queues
+            .bindings
+            .enqueue_all(self.stores.bindings.names(of_workload(namespace, workload)));
     }
 
     /// Wakes the loop of a registered model.
-    pub fn wake_model(&self, namespace: &str, name: &str) {
-        self.queues.models.wake(Name::new(namespace, name));
+    pub fn enqueue_model(&self, namespace: &str, name: &str) {
+        self.queues.models.enqueue(ObjectKey::new(namespace, name));
     }
 
     /// Wakes the loop of a binding.
-    pub fn wake_binding(&self, namespace: &str, name: &str) {
-        self.queues.bindings.wake(Name::new(namespace, name));
+    pub fn enqueue_binding(&self, namespace: &str, name: &str) {
+        self.queues
+            .bindings
+            .enqueue(ObjectKey::new(namespace, name));
     }
 
     /// Wakes the loop of a registry soon: for what may come a thousand times within a moment.
-    pub fn wake_registry_soon(&self, registry: Name) {
+    pub fn enqueue_registry_delayed(&self, registry: ObjectKey) {
         self.queues
             .registries
-            .wake_after(registry, Duration::from_millis(500));
+            .enqueue_after(registry, Duration::from_millis(500));
     }
 }
 
 /// The pods, ReplicaSets or Jobs that a binding's name labels.
-pub fn labelled<K: Shelved>(shelf: &Shelf<K>, binding: &Name) -> Vec<K> {
+pub fn labelled<K: Cached>(store: &Store<K>, binding: &ObjectKey) -> Vec<K> {
     let is_labelled = |object: &K| binding_of(object).as_ref() == Some(binding);
-    shelf.find(of_binding(binding.namespace(), binding.name()), is_labelled)
+    store.find(of_binding(binding.namespace(), binding.name()), is_labelled)
 }
 
 /// The namespace of the registry that a model names.

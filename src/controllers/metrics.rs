@@ -34,7 +34,7 @@ const ROLLOUT_BUCKETS: [f64; 12] = [
 #[derive(Clone)]
 pub struct Metrics {
     /// Passes that the Kubernetes API cut short.
-    pub failed_passes: Counter,
+    pub reconcile_errors: Counter,
     /// Passes, by kind.
     pub passes: Family<Kind, Counter>,
     /// Names that wait for a pass, by kind.
@@ -118,7 +118,7 @@ struct BindingInfo {
 impl Default for Metrics {
     fn default() -> Self {
         Self {
-            failed_passes: Counter::default(),
+            reconcile_errors: Counter::default(),
             passes: Family::default(),
             queue_depth: Family::default(),
             looks: Family::default(),
@@ -213,9 +213,9 @@ impl Metrics {
     fn registered(&self) -> Registry {
         let mut registry = Registry::with_prefix("pointsman");
         registry.register(
-            "failed_passes",
+            "reconcile_errors",
             "Passes that the Kubernetes API cut short",
-            self.failed_passes.clone(),
+            self.reconcile_errors.clone(),
         );
         registry.register("passes", "Passes, by kind", self.passes.clone());
         registry.register(
@@ -284,7 +284,7 @@ pub fn text(ctx: &Context) -> String {
     let mut registry = ctx.metrics.registered();
     if ctx.binding_info_metric {
         let infos = Family::<BindingInfo, Gauge>::default();
-        for binding in ctx.shelves.bindings.all() {
+        for binding in ctx.stores.bindings.all() {
             infos.get_or_create(&info(&binding)).set(1);
         }
         registry.register(

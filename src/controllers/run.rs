@@ -20,24 +20,26 @@ use tokio::sync::watch as signal;
 use tokio::task::JoinSet;
 
 use crate::api::{AliasBinding, ModelRegistry, names};
-use crate::controllers::binding::artifact_checks::{self, Book};
-use crate::controllers::context::{Context, Queues, Rooms, Shelves};
+use crate::controllers::binding::artifact_checks::{self, ArtifactChecks};
+use crate::controllers::context::{ConcurrencyLimits, Context, Stores, WorkQueues};
 use crate::controllers::http::{Readiness, serve};
 use crate::controllers::metrics::{Kind, Metrics};
 use crate::controllers::receiver::Receiver;
 use crate::controllers::receiver::server;
 use crate::controllers::receiver::tls::Certificate;
-use crate::controllers::registry::refresh::Hearing;
+use crate::controllers::registry::refresh::RefreshBatcher;
 use crate::controllers::registry::state::RegistryStates;
-use crate::controllers::watches::{self, follow, follow_labelled};
+use crate::controllers::watches::{self, watch_kind, watch_labelled};
 use crate::controllers::{binding, model, registry};
-use crate::kubernetes::event_recorder::Announcer;
-use crate::kubernetes::failure::Failure;
-use crate::kubernetes::key::Name;
-use crate::kubernetes::lease::{Candidate, Election, Fence, Leader};
-use crate::kubernetes::pruned::Watched;
-use crate::kubernetes::store::{Shelf, Shelved};
-use crate::kubernetes::work_queue::{Next, Place, Queue, Queued, Room, queue, turn};
+use crate::kubernetes::event_recorder::EventRecorder;
+use crate::kubernetes::failure::ReconcileError;
+use crate::kubernetes::key::ObjectKey;
+use crate::kubernetes::lease::{Election, Fence, Leader, LeaderElector};
+use crate::kubernetes::pruned::Pruned;
+use crate::kubernetes::store::{Cached, Store};
+use crate::kubernetes::work_queue::{
+    ConcurrencyLimit, Permit, Requeue, WorkQueue, WorkQueueReceiver, queue, turn,
+};
 
 /// How long Events that are still to be written may take when the operator ends.
 const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(3);
@@ -115,10 +117,10 @@ pub enum RunError {
 }
 
 /// The ends of the queues at which names come out.
-struct AllQueued {
-    registries: Queued,
-    models: Queued,
-    bindings: Queued,
+struct QueueReceivers {
+    registries: WorkQueueReceiver,
+    models: WorkQueueReceiver,
+    bindings: WorkQueueReceiver,
 }
 
 /// Runs the operator until `stop` comes true. `fence` is the one that `client` asks before each write.
@@ -137,9 +139,15 @@ pub async fn run(
         controller: names::FIELD_MANAGER.to_owned(),
         instance: settings.instance.clone(),
     };
-    let (announcer, announcing) = Announcer::start(client.clone(), reporter);
+    let (event_recorder, announcing) = EventRecorder::start(client.clone(), reporter);
     let (queues, names) = all_queues();
-    let ctx = Arc::new(context(client, &settings, announcer, queues, fence.clone()));
+    let ctx = Arc::new(context(
+        client,
+        &settings,
+        event_recorder,
+        queues,
+        fence.clone(),
+    ));
     let (stop_loops, stopping) = tokio::sync::watch::channel(false);
     let (start, started) = starts();
     let mut watches = JoinSet::new();
@@ -152,10 +160,10 @@ pub async fn run(
     let candidate = settings
         .election
         .clone()
-        .map(|election| Candidate::new(ctx.client.clone(), election, fence));
+        .map(|election| LeaderElector::new(ctx.client.clone(), election, fence));
     let leader = candidate
         .as_ref()
-        .map(Candidate::leader)
+        .map(LeaderElector::leader)
         .unwrap_or_default();
     let (listening, for_replicas) =
         listen(settings.webhook.as_ref(), &ctx, &readiness, leader).await?;
@@ -188,7 +196,7 @@ pub async fn run(
     let _ = end.send(());
     let _ = leading.await;
     drop(ctx);
-    // What was announced is written; whoever still answers a question holds an announcer, and is not waited for long.
+    // What was announced is written; whoever still answers a question holds an event_recorder, and is not waited for long.
     let _ = tokio::time::timeout(LAST_WORDS, announcing).await;
     Ok(())
 }
@@ -214,17 +222,17 @@ async fn check_shard(client: &Client, settings: &Settings) -> Result<(), RunErro
     }
 }
 
-fn all_queues() -> (Queues, AllQueued) {
+fn all_queues() -> (WorkQueues, QueueReceivers) {
     let (registries, registries_queued) = queue();
     let (models, models_queued) = queue();
     let (bindings, bindings_queued) = queue();
-    let queued = AllQueued {
+    let queued = QueueReceivers {
         registries: registries_queued,
         models: models_queued,
         bindings: bindings_queued,
     };
     (
-        Queues {
+        WorkQueues {
             registries,
             models,
             bindings,
@@ -236,26 +244,26 @@ fn all_queues() -> (Queues, AllQueued) {
 fn context(
     client: Client,
     settings: &Settings,
-    announcer: Announcer,
-    queues: Queues,
+    event_recorder: EventRecorder,
+    queues: WorkQueues,
     fence: Fence,
 ) -> Context {
     Context {
         client,
         namespaces: settings.watch_namespaces.iter().cloned().collect(),
         is_sharded: settings.shard.is_some(),
-        shelves: Shelves::default(),
+        stores: Stores::default(),
         queues,
         registries: RegistryStates::default(),
-        book: Book::default(),
-        rooms: Rooms::default(),
+        artifact_checks: ArtifactChecks::default(),
+        limits: ConcurrencyLimits::default(),
         cluster_name: settings.cluster_name.clone(),
         allow_file_artifacts: settings.allow_file_artifacts,
         binding_info_metric: settings.binding_info_metric,
-        hearing: Hearing::default(),
+        refresh_batcher: RefreshBatcher::default(),
         fence,
         hears_webhooks: settings.webhook.is_some(),
-        announcer,
+        event_recorder,
         metrics: Metrics::default(),
     }
 }
@@ -293,7 +301,7 @@ async fn listen(
     let serving = server::serve(listener, tls, receiver.for_registries());
     let following = async move {
         if let Some(certificate) = certificate {
-            certificate.follow().await;
+            certificate.watch_files().await;
         }
     };
     let listening = async move {
@@ -306,8 +314,8 @@ async fn listen(
 async fn lead(
     ctx: Arc<Context>,
     readiness: Readiness,
-    start: Start,
-    candidate: Option<Candidate>,
+    start: StartSignal,
+    candidate: Option<LeaderElector>,
     tell_lost: tokio::sync::oneshot::Sender<()>,
     mut ended: tokio::sync::oneshot::Receiver<()>,
 ) {
@@ -338,14 +346,14 @@ async fn lead(
 }
 
 /// What starts the loops.
-struct Start {
+struct StartSignal {
     /// That of registries.
     looking: signal::Sender<bool>,
     /// All others.
     acting: signal::Sender<bool>,
 }
 
-impl Start {
+impl StartSignal {
     fn all(&self) {
         self.looking.send_replace(true);
         self.acting.send_replace(true);
@@ -354,17 +362,17 @@ impl Start {
 
 /// What the loops wait for.
 #[derive(Clone)]
-struct Started {
+struct StartedSignal {
     looking: signal::Receiver<bool>,
     acting: signal::Receiver<bool>,
 }
 
-fn starts() -> (Start, Started) {
+fn starts() -> (StartSignal, StartedSignal) {
     let ((looking, is_looking), (acting, is_acting)) =
         (signal::channel(false), signal::channel(false));
     (
-        Start { looking, acting },
-        Started {
+        StartSignal { looking, acting },
+        StartedSignal {
             looking: is_looking,
             acting: is_acting,
         },
@@ -386,88 +394,88 @@ fn spawn_watches(tasks: &mut JoinSet<()>, ctx: &Arc<Context>, shard: Option<&str
     let sharded = || shard.map_or_else(all, |selector| all().labels(selector));
     for (namespace, watch) in ctx.scopes().into_iter().zip(0..) {
         let own = || Arc::clone(ctx);
-        let registries: Api<Watched<ModelRegistry>> = api(ctx, namespace);
+        let registries: Api<Pruned<ModelRegistry>> = api(ctx, namespace);
         if shard.is_some() {
             let registries = registries.clone();
-            tasks.spawn(follow(
+            tasks.spawn(watch_kind(
                 registries,
                 sharded(),
                 watch,
                 own(),
-                |ctx| &ctx.shelves.kept,
+                |ctx| &ctx.stores.kept,
                 watches::registry_changed,
             ));
         }
-        tasks.spawn(follow(
+        tasks.spawn(watch_kind(
             registries,
             all(),
             watch,
             own(),
-            |ctx| &ctx.shelves.registries,
+            |ctx| &ctx.stores.registries,
             watches::registry_changed,
         ));
         let models = api(ctx, namespace);
-        tasks.spawn(follow(
+        tasks.spawn(watch_kind(
             models,
             sharded(),
             watch,
             own(),
-            |ctx| &ctx.shelves.models,
+            |ctx| &ctx.stores.models,
             watches::model_changed,
         ));
         let bindings = api(ctx, namespace);
         tasks.spawn(behind_models(
             own(),
-            follow(
+            watch_kind(
                 bindings,
                 sharded(),
                 watch,
                 own(),
-                |ctx| &ctx.shelves.bindings,
+                |ctx| &ctx.stores.bindings,
                 watches::binding_changed,
             ),
         ));
         let workloads = api(ctx, namespace);
         tasks.spawn(behind_models(
             own(),
-            follow_labelled(
+            watch_labelled(
                 workloads,
                 watch,
                 own(),
-                |ctx| &ctx.shelves.workloads,
+                |ctx| &ctx.stores.workloads,
                 watches::workload_changed,
             ),
         ));
         let pods = api(ctx, namespace);
         tasks.spawn(behind_models(
             own(),
-            follow_labelled(
+            watch_labelled(
                 pods,
                 watch,
                 own(),
-                |ctx| &ctx.shelves.pods,
+                |ctx| &ctx.stores.pods,
                 watches::attendant_changed,
             ),
         ));
         let sets = api(ctx, namespace);
         tasks.spawn(behind_models(
             own(),
-            follow_labelled(
+            watch_labelled(
                 sets,
                 watch,
                 own(),
-                |ctx| &ctx.shelves.replica_sets,
+                |ctx| &ctx.stores.replica_sets,
                 watches::attendant_changed,
             ),
         ));
         let jobs = api(ctx, namespace);
         tasks.spawn(behind_models(
             own(),
-            follow_labelled(
+            watch_labelled(
                 jobs,
                 watch,
                 own(),
-                |ctx| &ctx.shelves.jobs,
+                |ctx| &ctx.stores.jobs,
                 watches::attendant_changed,
             ),
         ));
@@ -476,7 +484,7 @@ fn spawn_watches(tasks: &mut JoinSet<()>, ctx: &Arc<Context>, shard: Option<&str
 
 /// Follows a kind when the models are known: a registry's answer takes longer than all listings, and needs nothing but those.
 async fn behind_models(ctx: Arc<Context>, following: impl Future<Output = ()> + Send) {
-    ctx.shelves
+    ctx.stores
         .models
         .wait_until_filled(ctx.scopes().len())
         .await;
@@ -487,39 +495,44 @@ async fn behind_models(ctx: Arc<Context>, following: impl Future<Output = ()> + 
 #[derive(Clone)]
 struct Signals {
     stopping: signal::Receiver<bool>,
-    started: Started,
+    started: StartedSignal,
 }
 
-fn spawn_loops(tasks: &mut JoinSet<()>, ctx: &Arc<Context>, names: AllQueued, signals: &Signals) {
-    let Context { queues, rooms, .. } = ctx.as_ref();
+fn spawn_loops(
+    tasks: &mut JoinSet<()>,
+    ctx: &Arc<Context>,
+    names: QueueReceivers,
+    signals: &Signals,
+) {
+    let Context { queues, limits, .. } = ctx.as_ref();
     let Signals {
         stopping,
-        started: Started { looking, acting },
+        started: StartedSignal { looking, acting },
     } = signals;
-    let way = Way {
+    let way = Controller {
         kind: "ModelRegistry",
-        shelf: |ctx| &ctx.shelves.registries,
-        room: rooms.registries.clone(),
+        store: |ctx| &ctx.stores.registries,
+        room: limits.registries.clone(),
     };
     let (ends, signals) = (
         (queues.registries.clone(), names.registries),
         (looking.clone(), stopping.clone()),
     );
     tasks.spawn(looped(way, ctx, ends, registry::reconcile, signals));
-    let way = Way {
+    let way = Controller {
         kind: "RegisteredModel",
-        shelf: |ctx| &ctx.shelves.models,
-        room: rooms.models.clone(),
+        store: |ctx| &ctx.stores.models,
+        room: limits.models.clone(),
     };
     let (ends, signals) = (
         (queues.models.clone(), names.models),
         (acting.clone(), stopping.clone()),
     );
     tasks.spawn(looped(way, ctx, ends, model::reconcile, signals));
-    let way = Way {
+    let way = Controller {
         kind: "AliasBinding",
-        shelf: |ctx| &ctx.shelves.bindings,
-        room: rooms.bindings.clone(),
+        store: |ctx| &ctx.stores.bindings,
+        room: limits.bindings.clone(),
     };
     let (ends, signals) = (
         (queues.bindings.clone(), names.bindings),
@@ -529,40 +542,40 @@ fn spawn_loops(tasks: &mut JoinSet<()>, ctx: &Arc<Context>, names: AllQueued, si
 }
 
 /// What a loop is for, where its objects lie, and how many passes it makes at the same time.
-struct Way<K> {
+struct Controller<K> {
     kind: &'static str,
-    shelf: fn(&Context) -> &Shelf<K>,
-    room: Room,
+    store: fn(&Context) -> &Store<K>,
+    room: ConcurrencyLimit,
 }
 
 /// One loop: every name that comes out of the queue is reconciled, if it is still there.
 fn looped<K, Pass>(
-    Way { kind, shelf, room }: Way<K>,
+    Controller { kind, store, room }: Controller<K>,
     ctx: &Arc<Context>,
-    ends: (Queue, Queued),
-    reconcile: fn(Arc<K>, Arc<Context>, Place) -> Pass,
+    ends: (WorkQueue, WorkQueueReceiver),
+    reconcile: fn(Arc<K>, Arc<Context>, Permit) -> Pass,
     (mut started, stopping): (signal::Receiver<bool>, signal::Receiver<bool>),
 ) -> impl Future<Output = ()> + Send + use<K, Pass>
 where
-    K: Send + Shelved + Sync + 'static,
-    Pass: Future<Output = Result<Next, Failure>> + Send + 'static,
+    K: Send + Cached + Sync + 'static,
+    Pass: Future<Output = Result<Requeue, ReconcileError>> + Send + 'static,
 {
     let ctx = Arc::clone(ctx);
     async move {
         let beginning = async {
             let _ = started.wait_for(|started| *started).await;
-            shelf(&ctx).all_names()
+            store(&ctx).all_names()
         };
         let depth = ctx
             .metrics
             .queue_depth
             .get_or_create(&Kind { kind })
             .clone();
-        let pass = |name: Name, place: Place| {
+        let pass = |name: ObjectKey, place: Permit| {
             let ctx = Arc::clone(&ctx);
             async move {
-                let Some(object) = shelf(&ctx).get(&name) else {
-                    return Next::await_change();
+                let Some(object) = store(&ctx).get(&name) else {
+                    return Requeue::await_change();
                 };
                 ctx.metrics.passes.get_or_create(&Kind { kind }).inc();
                 let outcome = reconcile(Arc::new(object), Arc::clone(&ctx), place).await;
@@ -574,39 +587,39 @@ where
 }
 
 /// How soon a failed pass is tried again: at once where the object only changed meanwhile.
-fn try_again(name: &Name, failure: &Failure, ctx: &Context) -> Next {
+fn try_again(name: &ObjectKey, failure: &ReconcileError, ctx: &Context) -> Requeue {
     if failure.is_conflict() {
-        return Next::requeue(Duration::from_millis(50));
+        return Requeue::requeue(Duration::from_millis(50));
     }
-    ctx.metrics.failed_passes.inc();
+    ctx.metrics.reconcile_errors.inc();
     tracing::warn!(namespace = name.namespace(), name = name.name(), error = %failure, "a pass failed and is tried again");
-    Next::requeue(Duration::from_secs(2))
+    Requeue::requeue(Duration::from_secs(2))
 }
 
-/// Waits for every shelf to hold what the cluster holds, and tells `/readyz`; and before that whoever needs only some.
+/// Waits for every store to hold what the cluster holds, and tells `/readyz`; and before that whoever needs only some.
 async fn fill_caches(
     ctx: &Context,
     readiness: &Readiness,
     look_early: Option<&signal::Sender<bool>>,
 ) {
-    let (shelves, watches) = (&ctx.shelves, ctx.scopes().len());
-    shelves.registries.wait_until_filled(watches).await;
+    let (stores, watches) = (&ctx.stores, ctx.scopes().len());
+    stores.registries.wait_until_filled(watches).await;
     if ctx.is_sharded {
-        shelves.kept.wait_until_filled(watches).await;
+        stores.kept.wait_until_filled(watches).await;
     }
-    shelves.models.wait_until_filled(watches).await;
+    stores.models.wait_until_filled(watches).await;
     if let Some(look) = look_early {
         look.send_replace(true);
     }
-    shelves.bindings.wait_until_filled(watches).await;
+    stores.bindings.wait_until_filled(watches).await;
     // What is written back needs the bindings.
     ctx.queues
         .registries
-        .wake_all(shelves.registries.all_names());
-    shelves.workloads.wait_until_filled(watches).await;
-    shelves.replica_sets.wait_until_filled(watches).await;
-    shelves.pods.wait_until_filled(watches).await;
-    shelves.jobs.wait_until_filled(watches).await;
+        .enqueue_all(stores.registries.all_names());
+    stores.workloads.wait_until_filled(watches).await;
+    stores.replica_sets.wait_until_filled(watches).await;
+    stores.pods.wait_until_filled(watches).await;
+    stores.jobs.wait_until_filled(watches).await;
     tracing::info!("the caches are filled");
     readiness.set(true);
 }

@@ -1,4 +1,4 @@
-//! The watches: each keeps a shelf and wakes the loops that a change concerns, in this order.
+//! The watches: each keeps a store and wakes the loops that a change concerns, in this order.
 //!
 //! Absent: reconciliation. A change only says "look".
 
@@ -18,86 +18,86 @@ use serde::de::DeserializeOwned;
 use crate::api::{AliasBinding, ModelRegistry, RegisteredModel, names};
 use crate::controllers::cached::{binding_of, registry_of};
 use crate::controllers::context::Context;
-use crate::kubernetes::key::Name;
-use crate::kubernetes::pruned::{Own, Watched};
-use crate::kubernetes::store::{Put, Shelf, Shelved};
+use crate::kubernetes::key::ObjectKey;
+use crate::kubernetes::pruned::{OwnKind, Pruned};
+use crate::kubernetes::store::{Cached, Change, Store};
 use crate::targets::Workload;
 
 /// How many objects a page of a listing holds, where there are pages: more at a time cost memory that is never used again.
 const PAGE: u32 = 100;
 
-/// Follows one kind for ever: keeps its shelf, then tells of each change. What is there at first is none: the loops begin with
+/// Follows one kind for ever: keeps its store, then tells of each change. What is there at first is none: the loops begin with
 /// all of it.
 ///
-/// `watch` is this watch's number, other than that of any other watch of the same shelf.
-pub async fn follow<K>(
-    api: Api<Watched<K>>,
+/// `watch` is this watch's number, other than that of any other watch of the same store.
+pub async fn watch_kind<K>(
+    api: Api<Pruned<K>>,
     config: watcher::Config,
     watch: u16,
     ctx: Arc<Context>,
-    shelf: fn(&Context) -> &Shelf<K>,
-    changed: fn(&Arc<Context>, &K, Put),
+    store: fn(&Context) -> &Store<K>,
+    changed: fn(&Arc<Context>, &K, Change),
 ) where
-    K: Clone + Debug + Own + Send + Shelved + 'static,
-    Watched<K>: DeserializeOwned,
+    K: Clone + Debug + OwnKind + Send + Cached + 'static,
+    Pruned<K>: DeserializeOwned,
 {
-    let following = Following {
+    let following = WatchLoop {
         watch,
-        shelf: shelf(&ctx),
+        store: store(&ctx),
         is_own: |_: &K| true,
         changed: |object: &K, put| changed(&ctx, object, put),
     };
     following
-        .follow(api, config, |Watched(object)| object)
+        .watch_kind(api, config, |Pruned(object)| object)
         .await;
 }
 
 /// The same for what carries a binding's label. In a shard only what belongs to the shard's own bindings is kept.
-pub async fn follow_labelled<K>(
+pub async fn watch_labelled<K>(
     api: Api<K>,
     watch: u16,
     ctx: Arc<Context>,
-    shelf: fn(&Context) -> &Shelf<K>,
-    changed: fn(&Arc<Context>, &K, Put),
+    store: fn(&Context) -> &Store<K>,
+    changed: fn(&Arc<Context>, &K, Change),
 ) where
-    K: Clone + Debug + Send + Shelved + 'static,
+    K: Clone + Debug + Send + Cached + 'static,
 {
     let is_own = |object: &K| {
         !ctx.is_sharded
-            || binding_of(object).is_some_and(|binding| ctx.shelves.bindings.has(&binding))
+            || binding_of(object).is_some_and(|binding| ctx.stores.bindings.has(&binding))
     };
     if ctx.is_sharded {
-        ctx.shelves
+        ctx.stores
             .bindings
             .wait_until_filled(ctx.scopes().len())
             .await;
     }
     let config = watcher::Config::default().labels(names::BINDING_LABEL);
-    let following = Following {
+    let following = WatchLoop {
         watch,
-        shelf: shelf(&ctx),
+        store: store(&ctx),
         is_own,
         changed: |object: &K, put| changed(&ctx, object, put),
     };
-    following.follow(api, config, |object| object).await;
+    following.watch_kind(api, config, |object| object).await;
 }
 
 /// One watch: where what it shows is put, and who is told.
-struct Following<'a, K, IsOwn, Changed> {
+struct WatchLoop<'a, K, IsOwn, Changed> {
     watch: u16,
-    shelf: &'a Shelf<K>,
+    store: &'a Store<K>,
     is_own: IsOwn,
     changed: Changed,
 }
 
-impl<K, IsOwn, Changed> Following<'_, K, IsOwn, Changed>
+impl<K, IsOwn, Changed> WatchLoop<'_, K, IsOwn, Changed>
 where
-    K: Shelved,
+    K: Cached,
     IsOwn: Fn(&K) -> bool,
-    Changed: Fn(&K, Put),
+    Changed: Fn(&K, Change),
 {
     /// Follows for ever. `object` makes what is kept of what is shown.
-    async fn follow<W>(&self, api: Api<W>, config: watcher::Config, object: fn(W) -> K)
+    async fn watch_kind<W>(&self, api: Api<W>, config: watcher::Config, object: fn(W) -> K)
     where
         W: Clone + Debug + DeserializeOwned + Resource<DynamicType = ()> + Send + 'static,
     {
@@ -110,21 +110,21 @@ where
             .await;
     }
 
-    /// Keeps the shelf for as long as there are events, or until the API server says that it streams no lists.
+    /// Keeps the store for as long as there are events, or until the API server says that it streams no lists.
     async fn keep(&self, mut events: impl Stream<Item = Result<Event<K>, watcher::Error>> + Unpin) {
         let mut listed = HashSet::new();
         while let Some(event) = events.next().await {
             match event {
                 Ok(Event::Init) => listed.clear(),
                 Ok(Event::InitApply(object)) => {
-                    listed.insert(Name::of(&object));
+                    listed.insert(ObjectKey::of(&object));
                     self.put(object);
                 }
                 Ok(Event::InitDone) => self.end_listing(&std::mem::take(&mut listed)),
                 Ok(Event::Apply(object)) => self.put(object),
                 Ok(Event::Delete(object)) => {
-                    self.shelf.remove(&Name::of(&object));
-                    (self.changed)(&object, Put::Moved);
+                    self.store.remove(&ObjectKey::of(&object));
+                    (self.changed)(&object, Change::Added);
                 }
                 Err(error) if refuses_to_stream(&error) => {
                     tracing::debug!(kind = %K::kind(&()), %error, "the API server streams no lists; they are read in pages");
@@ -139,20 +139,20 @@ where
 
     fn put(&self, mut object: K) {
         if !(self.is_own)(&object) {
-            return self.shelf.remove(&Name::of(&object));
+            return self.store.remove(&ObjectKey::of(&object));
         }
-        let put = self.shelf.put(self.watch, &mut object);
-        if put != Put::Known && self.shelf.was_filled_by(self.watch) {
+        let put = self.store.put(self.watch, &mut object);
+        if put != Change::None && self.store.was_filled_by(self.watch) {
             (self.changed)(&object, put);
         }
     }
 
-    fn end_listing(&self, listed: &HashSet<Name>) {
+    fn end_listing(&self, listed: &HashSet<ObjectKey>) {
         tracing::debug!(kind = %K::kind(&()), objects = listed.len(), "listed");
-        for object in &self.shelf.retain(self.watch, listed) {
-            (self.changed)(object, Put::Moved);
+        for object in &self.store.retain(self.watch, listed) {
+            (self.changed)(object, Change::Added);
         }
-        self.shelf.is_filled_by(self.watch);
+        self.store.is_filled_by(self.watch);
     }
 }
 
@@ -167,18 +167,18 @@ fn map<W, K>(event: Event<W>, object: fn(W) -> K) -> Event<K> {
 }
 
 /// Reads what belongs to a binding that came into this shard: the watches passed it by while it was another's.
-async fn adopt(ctx: Arc<Context>, binding: Name) {
-    let shelves = &ctx.shelves;
-    adopt_kind(&ctx, &binding, &shelves.workloads).await;
-    adopt_kind(&ctx, &binding, &shelves.replica_sets).await;
-    adopt_kind(&ctx, &binding, &shelves.pods).await;
-    adopt_kind(&ctx, &binding, &shelves.jobs).await;
-    ctx.queues.bindings.wake(binding);
+async fn adopt(ctx: Arc<Context>, binding: ObjectKey) {
+    let stores = &ctx.stores;
+    adopt_kind(&ctx, &binding, &stores.workloads).await;
+    adopt_kind(&ctx, &binding, &stores.replica_sets).await;
+    adopt_kind(&ctx, &binding, &stores.pods).await;
+    adopt_kind(&ctx, &binding, &stores.jobs).await;
+    ctx.queues.bindings.enqueue(binding);
 }
 
-async fn adopt_kind<K>(ctx: &Context, binding: &Name, shelf: &Shelf<K>)
+async fn adopt_kind<K>(ctx: &Context, binding: &ObjectKey, store: &Store<K>)
 where
-    K: Clone + Debug + Resource<Scope = NamespaceResourceScope> + Shelved,
+    K: Clone + Debug + Resource<Scope = NamespaceResourceScope> + Cached,
 {
     let watch = ctx
         .namespaces
@@ -193,7 +193,7 @@ where
     {
         Ok(found) => {
             for mut object in found {
-                shelf.put(u16::try_from(watch).unwrap_or_default(), &mut object);
+                store.put(u16::try_from(watch).unwrap_or_default(), &mut object);
             }
         }
         Err(error) => {
@@ -208,52 +208,52 @@ fn refuses_to_stream(error: &watcher::Error) -> bool {
 }
 
 /// A registry changed: it is looked at again. The models that name it learn of it by that look, and of another spec at once.
-pub fn registry_changed(ctx: &Arc<Context>, registry: &ModelRegistry, put: Put) {
-    let name = Name::of(registry);
-    if matches!(put, Put::Moved | Put::Changed) {
-        ctx.wake_models_of(&name);
+pub fn registry_changed(ctx: &Arc<Context>, registry: &ModelRegistry, put: Change) {
+    let name = ObjectKey::of(registry);
+    if matches!(put, Change::Added | Change::Spec) {
+        ctx.enqueue_models_of(&name);
     }
-    ctx.queues.registries.wake(name);
+    ctx.queues.registries.enqueue(name);
 }
 
-/// A model changed: its own loop, its registry's count, and the bindings that follow it.
-pub fn model_changed(ctx: &Arc<Context>, model: &RegisteredModel, put: Put) {
-    let name = Name::of(model);
-    ctx.wake_bindings_of_model(&name);
-    if put == Put::Moved {
+/// A model changed: its own loop, its registry's count, and the bindings that watch_kind it.
+pub fn model_changed(ctx: &Arc<Context>, model: &RegisteredModel, put: Change) {
+    let name = ObjectKey::of(model);
+    ctx.enqueue_bindings_of_model(&name);
+    if put == Change::Added {
         let registry = registry_of(model);
         ctx.registries.of(&registry).forget_watched();
-        ctx.wake_registry_soon(registry);
+        ctx.enqueue_registry_delayed(registry);
     }
-    ctx.queues.models.wake(name);
+    ctx.queues.models.enqueue(name);
 }
 
 /// A binding changed: its own loop; and where it asks for another thing, its model's mirror and its rivals.
-pub fn binding_changed(ctx: &Arc<Context>, binding: &AliasBinding, put: Put) {
+pub fn binding_changed(ctx: &Arc<Context>, binding: &AliasBinding, put: Change) {
     let namespace = binding.namespace().unwrap_or_default();
-    if put == Put::Moved && ctx.is_sharded && binding.metadata.deletion_timestamp.is_none() {
-        tokio::spawn(adopt(Arc::clone(ctx), Name::of(binding)));
+    if put == Change::Added && ctx.is_sharded && binding.metadata.deletion_timestamp.is_none() {
+        tokio::spawn(adopt(Arc::clone(ctx), ObjectKey::of(binding)));
     }
-    ctx.queues.bindings.wake(Name::of(binding));
-    if put != Put::Told {
-        ctx.wake_model(&namespace, &binding.spec.model_ref.name);
-        ctx.wake_bindings_of_workload(&namespace, binding.workload_name());
+    ctx.queues.bindings.enqueue(ObjectKey::of(binding));
+    if put != Change::Status {
+        ctx.enqueue_model(&namespace, &binding.spec.model_ref.name);
+        ctx.enqueue_bindings_of_workload(&namespace, binding.workload_name());
     }
 }
 
 /// A labelled Deployment changed: the binding that it names looks, and all that would drive it.
-pub fn workload_changed(ctx: &Arc<Context>, workload: &Workload, _: Put) {
-    let name = Name::of(workload);
+pub fn workload_changed(ctx: &Arc<Context>, workload: &Workload, _: Change) {
+    let name = ObjectKey::of(workload);
     if let Some(label) = workload.labels().get(names::BINDING_LABEL) {
-        ctx.wake_binding(name.namespace(), label);
+        ctx.enqueue_binding(name.namespace(), label);
     }
-    ctx.wake_bindings_of_workload(name.namespace(), name.name());
+    ctx.enqueue_bindings_of_workload(name.namespace(), name.name());
 }
 
 /// A pod, ReplicaSet or Job changed: the binding that its label names looks.
-pub fn attendant_changed<K: Shelved>(ctx: &Arc<Context>, attendant: &K, _: Put) {
+pub fn attendant_changed<K: Cached>(ctx: &Arc<Context>, attendant: &K, _: Change) {
     if let Some(binding) = binding_of(attendant) {
-        ctx.queues.bindings.wake(binding);
+        ctx.queues.bindings.enqueue(binding);
     }
 }
 
@@ -272,24 +272,24 @@ mod tests {
         .expect("a pod")
     }
 
-    /// The shelf after these events, and the pods whose change was told.
-    async fn after(events: Vec<Event<Pod>>) -> (Shelf<Pod>, Vec<String>) {
-        let (shelf, told) = (Shelf::default(), Mutex::new(Vec::new()));
+    /// The store after these events, and the pods whose change was told.
+    async fn after(events: Vec<Event<Pod>>) -> (Store<Pod>, Vec<String>) {
+        let (store, told) = (Store::default(), Mutex::new(Vec::new()));
         let tell = |pod: &Pod, _| told.lock().expect("nothing panics").push(pod.name_any());
-        let following = Following {
+        let following = WatchLoop {
             watch: 0,
-            shelf: &shelf,
+            store: &store,
             is_own: |_: &Pod| true,
             changed: tell,
         };
         following
             .keep(futures::stream::iter(events.into_iter().map(Ok)))
             .await;
-        (shelf, told.into_inner().expect("nothing panics"))
+        (store, told.into_inner().expect("nothing panics"))
     }
 
-    fn names(shelf: &Shelf<Pod>, binding: &str) -> Vec<String> {
-        let mut names: Vec<_> = shelf
+    fn names(store: &Store<Pod>, binding: &str) -> Vec<String> {
+        let mut names: Vec<_> = store
             .find(of_binding("ml", binding), |_| true)
             .iter()
             .map(ResourceExt::name_any)
@@ -300,7 +300,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_labelled_is_found_by_its_binding_and_what_is_deleted_is_not() {
-        let (shelf, _) = after(vec![
+        let (store, _) = after(vec![
             Event::Init,
             Event::InitApply(pod("a", "one")),
             Event::InitApply(pod("b", "two")),
@@ -310,7 +310,7 @@ mod tests {
         ])
         .await;
         assert_eq!(
-            (names(&shelf, "one"), names(&shelf, "two")),
+            (names(&store, "one"), names(&store, "two")),
             (vec!["a".to_owned(), "c".to_owned()], vec![])
         );
     }
@@ -318,7 +318,7 @@ mod tests {
     #[tokio::test]
     async fn a_first_listing_tells_of_nothing_and_a_second_one_of_what_is_new_and_what_is_gone_and_not_of_what_stayed()
      {
-        let (shelf, told) = after(vec![
+        let (store, told) = after(vec![
             Event::Init,
             Event::InitApply(pod("a", "one")),
             Event::InitApply(pod("stayed", "one")),
@@ -329,7 +329,7 @@ mod tests {
             Event::InitDone,
         ])
         .await;
-        assert_eq!(names(&shelf, "one"), ["b", "stayed"]);
+        assert_eq!(names(&store, "one"), ["b", "stayed"]);
         assert_eq!(told, ["b", "a"]);
     }
 }

@@ -9,10 +9,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::kubernetes::compress::{Packer, Whole};
-use crate::kubernetes::failure::Failure;
+use crate::kubernetes::compress::{Compressor, Encoded};
+use crate::kubernetes::failure::ReconcileError;
 use crate::kubernetes::lock::lock;
-use crate::kubernetes::work_queue::{Place, Room};
+use crate::kubernetes::work_queue::{ConcurrencyLimit, Permit};
 
 /// How many write at the same time.
 const WRITERS: usize = 4;
@@ -24,50 +24,50 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const MOMENT: Duration = Duration::from_millis(20);
 
 /// Those who wait to write, and those who do.
-pub struct Telling {
+pub struct DeferredWrites {
     waiting: Semaphore,
     writers: Semaphore,
-    /// What is to be written waits packed.
-    packer: Mutex<Packer>,
+    /// What is to be written waits compressed.
+    compressor: Mutex<Compressor>,
 }
 
 /// The right to write now.
 #[must_use]
-pub struct Turn<'a> {
-    _place: Option<Place>,
+pub struct WritePermit<'a> {
+    _place: Option<Permit>,
     _permits: [Option<SemaphorePermit<'a>>; 2],
 }
 
-impl Default for Telling {
+impl Default for DeferredWrites {
     fn default() -> Self {
         Self {
             waiting: Semaphore::new(WAITING),
             writers: Semaphore::new(WRITERS),
-            packer: Mutex::default(),
+            compressor: Mutex::default(),
         }
     }
 }
 
-impl Telling {
+impl DeferredWrites {
     /// For a status that a Deployment waits for: at once, in the pass's own place.
-    pub fn ahead(place: Place) -> Turn<'static> {
-        Turn {
+    pub fn ahead(place: Permit) -> WritePermit<'static> {
+        WritePermit {
             _place: Some(place),
             _permits: [None, None],
         }
     }
 
     /// Gives up a pass's place for another binding's Deployment, and waits until none is waiting for one; or until so many
-    /// statuses wait, or this one for so long, that it goes first. What has to wait is packed meanwhile.
+    /// statuses wait, or this one for so long, that it goes first. What has to wait is compressed meanwhile.
     ///
     /// # Errors
-    /// Where what was packed cannot be read again.
+    /// Where what was compressed cannot be read again.
     pub async fn behind<T>(
         &self,
-        place: Place,
-        deciding: &Room,
+        place: Permit,
+        deciding: &ConcurrencyLimit,
         told: T,
-    ) -> Result<(Turn<'_>, T), Failure>
+    ) -> Result<(WritePermit<'_>, T), ReconcileError>
     where
         T: DeserializeOwned + Serialize,
     {
@@ -76,14 +76,14 @@ impl Telling {
                 (self.waiting.try_acquire(), self.writers.try_acquire())
         {
             return Ok((
-                Turn {
+                WritePermit {
                     _place: None,
                     _permits: [Some(waiting), Some(writer)],
                 },
                 told,
             ));
         }
-        let packed = lock(&self.packer).pack(&Whole::of(&told));
+        let compressed = lock(&self.compressor).compress(&Encoded::of(&told));
         drop(told);
         // Neither semaphore is ever closed.
         let waiting = self.waiting.acquire().await.ok();
@@ -96,9 +96,9 @@ impl Telling {
         {
             tokio::time::sleep(MOMENT).await;
         }
-        let told = packed.unpack().ok_or(Failure::Unreadable)?;
+        let told = compressed.decompress().ok_or(ReconcileError::Unreadable)?;
         Ok((
-            Turn {
+            WritePermit {
                 _place: None,
                 _permits: [waiting, writer],
             },
@@ -111,15 +111,19 @@ impl Telling {
 mod tests {
     use super::*;
 
-    fn is_told(turn: Result<(Turn<'_>, String), Failure>) -> bool {
+    fn is_told(turn: Result<(WritePermit<'_>, String), ReconcileError>) -> bool {
         turn.is_ok_and(|(_, told)| told == "told")
     }
 
     /// Whether a status is written within a few moments.
-    async fn is_written(telling: &Telling, place: Place, deciding: &Room) -> bool {
+    async fn is_written(
+        deferred_writes: &DeferredWrites,
+        place: Permit,
+        deciding: &ConcurrencyLimit,
+    ) -> bool {
         tokio::time::timeout(
             MOMENT * 5,
-            telling.behind(place, deciding, "told".to_owned()),
+            deferred_writes.behind(place, deciding, "told".to_owned()),
         )
         .await
         .is_ok_and(is_told)
@@ -127,16 +131,18 @@ mod tests {
 
     #[tokio::test]
     async fn a_status_is_written_at_once_where_no_deployment_waits() {
-        let (telling, deciding) = (Telling::default(), Room::for_passes(2));
+        let (deferred_writes, deciding) =
+            (DeferredWrites::default(), ConcurrencyLimit::for_passes(2));
         let place = deciding.place().await;
-        assert!(is_written(&telling, place, &deciding).await);
+        assert!(is_written(&deferred_writes, place, &deciding).await);
     }
 
     #[tokio::test]
     async fn a_status_gives_up_its_place_and_waits_while_all_places_are_taken() {
-        let (telling, deciding) = (Telling::default(), Room::for_passes(2));
+        let (deferred_writes, deciding) =
+            (DeferredWrites::default(), ConcurrencyLimit::for_passes(2));
         let (place, other) = (deciding.place().await, deciding.place().await);
-        let waiting = telling.behind(place, &deciding, ());
+        let waiting = deferred_writes.behind(place, &deciding, ());
         let taken = async {
             let third = deciding.place().await;
             tokio::time::sleep(MOMENT * 5).await;
@@ -153,8 +159,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_status_goes_first_where_as_many_wait_as_may() {
-        let (telling, deciding) = (Telling::default(), Room::for_passes(1));
-        let _others = telling
+        let (deferred_writes, deciding) =
+            (DeferredWrites::default(), ConcurrencyLimit::for_passes(1));
+        let _others = deferred_writes
             .waiting
             .acquire_many(u32::try_from(WAITING - 1).expect("few"))
             .await;
@@ -163,14 +170,14 @@ mod tests {
             let _place = deciding.place().await;
             tokio::time::sleep(MOMENT * 10).await;
         };
-        let (is_written, ()) = tokio::join!(is_written(&telling, place, &deciding), others);
+        let (is_written, ()) = tokio::join!(is_written(&deferred_writes, place, &deciding), others);
         assert!(is_written);
     }
 
     #[tokio::test]
     async fn a_status_that_a_deployment_waits_for_keeps_its_place() {
-        let deciding = Room::for_passes(1);
-        let turn = Telling::ahead(deciding.place().await);
+        let deciding = ConcurrencyLimit::for_passes(1);
+        let turn = DeferredWrites::ahead(deciding.place().await);
         assert!(deciding.is_full());
         drop(turn);
         assert!(!deciding.is_full());

@@ -13,10 +13,10 @@ const REMEMBERED: usize = 100;
 
 /// The end at which Events are put in.
 #[derive(Clone)]
-pub struct Announcer(UnboundedSender<(ObjectReference, Event)>);
+pub struct EventRecorder(UnboundedSender<(ObjectReference, Event)>);
 
-impl Announcer {
-    /// An announcer, and the task that writes; it ends when every clone of the announcer is gone.
+impl EventRecorder {
+    /// An event_recorder, and the task that writes; it ends when every clone of the event_recorder is gone.
     pub fn start(client: Client, reporter: Reporter) -> (Self, JoinHandle<()>) {
         let (sender, receiver) = unbounded_channel();
         (
@@ -26,8 +26,8 @@ impl Announcer {
     }
 
     /// Has an Event written.
-    pub fn announce(&self, about: ObjectReference, event: Event) {
-        // The writing task ends after all who could announce.
+    pub fn publish(&self, about: ObjectReference, event: Event) {
+        // The writing task ends after all who could publish.
         let _ = self.0.send((about, event));
     }
 }

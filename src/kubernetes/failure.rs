@@ -4,7 +4,7 @@
 
 /// A pass that could not be brought to its end.
 #[derive(Debug, thiserror::Error)]
-pub enum Failure {
+pub enum ReconcileError {
     /// Reading or writing an object failed.
     #[error("{doing}: {source}")]
     Kubernetes {
@@ -14,12 +14,12 @@ pub enum Failure {
         #[source]
         source: Box<kube::Error>,
     },
-    /// What was packed while it waited cannot be read again.
+    /// What was compressed while it waited cannot be read again.
     #[error("what was to be written could not be kept while it waited")]
     Unreadable,
 }
 
-impl Failure {
+impl ReconcileError {
     /// Says what was being done when the API failed.
     pub fn when(doing: &'static str) -> impl FnOnce(kube::Error) -> Self {
         move |source| Self::Kubernetes {

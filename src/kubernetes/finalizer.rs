@@ -9,9 +9,9 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 
-use crate::kubernetes::failure::Failure;
-use crate::kubernetes::key::Name;
-use crate::kubernetes::store::{Shelf, Shelved};
+use crate::kubernetes::failure::ReconcileError;
+use crate::kubernetes::key::ObjectKey;
+use crate::kubernetes::store::{Cached, Store};
 
 /// Puts a finalizer on an object, or takes it off, beside those of others. An object that is gone needs none.
 ///
@@ -19,13 +19,13 @@ use crate::kubernetes::store::{Shelf, Shelved};
 /// Where the API server does not do it; a conflict where others changed the finalizers meanwhile.
 pub async fn set_finalizer<K>(
     client: &Client,
-    shelf: &Shelf<K>,
+    store: &Store<K>,
     object: &K,
     finalizer: &str,
     present: bool,
-) -> Result<(), Failure>
+) -> Result<(), ReconcileError>
 where
-    K: Clone + Debug + Resource<Scope = NamespaceResourceScope> + Shelved,
+    K: Clone + Debug + Resource<Scope = NamespaceResourceScope> + Cached,
 {
     let others = object
         .finalizers()
@@ -36,8 +36,8 @@ where
         .chain(present.then(|| finalizer.to_owned()))
         .collect();
     // A status that was written meanwhile is no reason to begin anew; other finalizers are, and come with a newer version.
-    let newest = shelf
-        .get(&Name::of(object))
+    let newest = store
+        .get(&ObjectKey::of(object))
         .filter(|newest| newest.finalizers() == object.finalizers());
     let version = newest.map_or_else(
         || object.resource_version(),
@@ -56,6 +56,6 @@ where
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
         written => written
             .map(drop)
-            .map_err(Failure::when("writing a finalizer")),
+            .map_err(ReconcileError::when("writing a finalizer")),
     }
 }

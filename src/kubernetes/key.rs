@@ -1,6 +1,6 @@
 //! An object's namespace and name as one shared word, and the keys by which objects are found.
 //!
-//! Absent: kinds. Each shelf and each queue knows its own.
+//! Absent: kinds. Each store and each queue knows its own.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -9,9 +9,9 @@ use kube::{Resource, ResourceExt};
 
 /// `namespace/name`; neither holds a slash. A clone is a pointer.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Name(Arc<str>);
+pub struct ObjectKey(Arc<str>);
 
-impl Name {
+impl ObjectKey {
     /// A name within a namespace.
     pub fn new(namespace: &str, name: &str) -> Self {
         Self(format!("{namespace}/{name}").into())
@@ -43,9 +43,9 @@ impl Name {
 /// What objects are found by, beside their names: a digest, for ten thousand words of it would cost more than the objects.
 /// Whoever finds by a key looks at what was found.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub struct Key(u64);
+pub struct IndexKey(u64);
 
-impl Key {
+impl IndexKey {
     /// The digest of what is looked for (such as `model`), its namespace and its name.
     pub fn new(what: &str, namespace: &str, name: &str) -> Self {
         let mut hasher = DefaultHasher::new();
@@ -60,14 +60,23 @@ mod tests {
 
     #[test]
     fn a_name_is_taken_apart_as_it_was_put_together() {
-        let name = Name::new("ml", "nyc-taxi.v2");
+        let name = ObjectKey::new("ml", "nyc-taxi.v2");
         assert_eq!((name.namespace(), name.name()), ("ml", "nyc-taxi.v2"));
     }
 
     #[test]
     fn keys_of_different_things_differ() {
-        assert_ne!(Key::new("model", "a", "bc"), Key::new("model", "ab", "c"));
-        assert_ne!(Key::new("model", "a", "b"), Key::new("workload", "a", "b"));
-        assert_eq!(Key::new("model", "a", "b"), Key::new("model", "a", "b"));
+        assert_ne!(
+            IndexKey::new("model", "a", "bc"),
+            IndexKey::new("model", "ab", "c")
+        );
+        assert_ne!(
+            IndexKey::new("model", "a", "b"),
+            IndexKey::new("workload", "a", "b")
+        );
+        assert_eq!(
+            IndexKey::new("model", "a", "b"),
+            IndexKey::new("model", "a", "b")
+        );
     }
 }

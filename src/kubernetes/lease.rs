@@ -123,7 +123,7 @@ fn milliseconds(duration: Duration) -> u64 {
 }
 
 /// A replica's part in an election.
-pub struct Candidate {
+pub struct LeaderElector {
     leases: Api<Lease>,
     election: Election,
     fence: Fence,
@@ -132,7 +132,7 @@ pub struct Candidate {
     seen: Option<(Lease, Instant)>,
 }
 
-impl Candidate {
+impl LeaderElector {
     /// A candidate that opens `fence` while it leads.
     #[must_use]
     pub fn new(client: Client, election: Election, fence: Fence) -> Self {

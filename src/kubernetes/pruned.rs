@@ -1,7 +1,7 @@
 //! An object of our own kinds as a watch shows it: who wrote which of its fields is passed over while it is read, for it is the
 //! better half of the object, and nothing reads it.
 //!
-//! Absent: the cluster's kinds, which have slim types of their own; see `workload`.
+//! Absent: the cluster's kinds, which have prune types of their own; see `workload`.
 
 use std::borrow::Cow;
 
@@ -15,14 +15,14 @@ use crate::api::{AliasBinding, ModelRegistry, RegisteredModel};
 use crate::targets::without_managed_fields;
 
 /// A kind of our own, made of its parts.
-pub trait Own:
+pub trait OwnKind:
     HasSpec + HasStatus + Resource<DynamicType = (), Scope = NamespaceResourceScope>
 {
     /// The object.
     fn of(metadata: ObjectMeta, spec: Self::Spec, status: Option<Self::Status>) -> Self;
 }
 
-impl Own for ModelRegistry {
+impl OwnKind for ModelRegistry {
     fn of(metadata: ObjectMeta, spec: Self::Spec, status: Option<Self::Status>) -> Self {
         Self {
             metadata,
@@ -32,7 +32,7 @@ impl Own for ModelRegistry {
     }
 }
 
-impl Own for RegisteredModel {
+impl OwnKind for RegisteredModel {
     fn of(metadata: ObjectMeta, spec: Self::Spec, status: Option<Self::Status>) -> Self {
         Self {
             metadata,
@@ -42,7 +42,7 @@ impl Own for RegisteredModel {
     }
 }
 
-impl Own for AliasBinding {
+impl OwnKind for AliasBinding {
     fn of(metadata: ObjectMeta, spec: Self::Spec, status: Option<Self::Status>) -> Self {
         Self {
             metadata,
@@ -54,7 +54,7 @@ impl Own for AliasBinding {
 
 /// An object without its managed fields.
 #[derive(Clone, Debug)]
-pub struct Watched<K>(pub K);
+pub struct Pruned<K>(pub K);
 
 #[derive(Deserialize)]
 struct Parts<Spec, Status> {
@@ -69,7 +69,7 @@ fn none<T>() -> Option<T> {
     None
 }
 
-impl<'de, K: Own> Deserialize<'de> for Watched<K>
+impl<'de, K: OwnKind> Deserialize<'de> for Pruned<K>
 where
     K::Spec: Deserialize<'de>,
     K::Status: Deserialize<'de>,
@@ -84,7 +84,7 @@ where
     }
 }
 
-impl<K: Own> Resource for Watched<K> {
+impl<K: OwnKind> Resource for Pruned<K> {
     type DynamicType = ();
     type Scope = NamespaceResourceScope;
 
@@ -131,12 +131,12 @@ mod tests {
         let whole: AliasBinding = serde_json::from_value(shown.clone()).unwrap();
         shown["metadata"]["managedFields"] =
             json!([{"manager": "kubectl", "fieldsV1": {"f:spec": {}}}]);
-        let Watched(watched) =
-            serde_json::from_value::<Watched<AliasBinding>>(shown.clone()).unwrap();
+        let Pruned(watched) =
+            serde_json::from_value::<Pruned<AliasBinding>>(shown.clone()).unwrap();
         assert_eq!(watched, whole);
         shown.as_object_mut().unwrap().remove("status");
         assert_eq!(
-            serde_json::from_value::<Watched<AliasBinding>>(shown)
+            serde_json::from_value::<Pruned<AliasBinding>>(shown)
                 .unwrap()
                 .0
                 .status,

@@ -8,14 +8,14 @@ use k8s_openapi::NamespaceResourceScope;
 use kube::api::PostParams;
 use kube::{Api, Client, Resource, ResourceExt};
 
-use crate::kubernetes::failure::Failure;
-use crate::kubernetes::store::{Shelf, Shelved};
+use crate::kubernetes::failure::ReconcileError;
+use crate::kubernetes::store::{Cached, Store};
 
 /// Replaces an object's status, with the resource version that it was read at, so that a stale writer cannot win, and puts the
-/// object as it is then on its shelf. False where it was deleted meanwhile.
-pub async fn write<K>(client: &Client, shelf: &Shelf<K>, object: &K) -> Result<bool, Failure>
+/// object as it is then on its store. False where it was deleted meanwhile.
+pub async fn write<K>(client: &Client, store: &Store<K>, object: &K) -> Result<bool, ReconcileError>
 where
-    K: Clone + Debug + Resource<Scope = NamespaceResourceScope> + Shelved,
+    K: Clone + Debug + Resource<Scope = NamespaceResourceScope> + Cached,
 {
     let api: Api<K> = Api::namespaced(client.clone(), &object.namespace().unwrap_or_default());
     let written = api
@@ -23,12 +23,12 @@ where
         .await;
     match written {
         Ok(mut written) => {
-            shelf.put_own(&mut written);
+            store.put_own(&mut written);
             tracing::debug!(name = written.name_any(), "wrote a status");
             Ok(true)
         }
         // Deleted meanwhile: there is nothing left to write to.
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
-        Err(error) => Err(Failure::when("writing a status")(error)),
+        Err(error) => Err(ReconcileError::when("writing a status")(error)),
     }
 }

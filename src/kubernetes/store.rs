@@ -1,6 +1,6 @@
-//! Objects of one kind as the cluster showed them last, each packed into a few bytes until somebody looks at it.
+//! Objects of one kind as the cluster showed them last, each compressed into a few bytes until somebody looks at it.
 //!
-//! Absent: watching, and what is never read of an object; see `watch` and [`Shelved::slim`].
+//! Absent: watching, and what is never read of an object; see `watch` and [`Cached::prune`].
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -13,50 +13,50 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
-use crate::kubernetes::compress::{Packed, Packer, Whole};
-use crate::kubernetes::key::{Key, Name};
+use crate::kubernetes::compress::{Compressed, Compressor, Encoded};
+use crate::kubernetes::key::{IndexKey, ObjectKey};
 use crate::kubernetes::lock::lock;
 
-/// A kind that is kept on a shelf.
-pub trait Shelved: DeserializeOwned + Resource<DynamicType = ()> + Serialize + Sized {
+/// A kind that is kept on a store.
+pub trait Cached: DeserializeOwned + Resource<DynamicType = ()> + Serialize + Sized {
     /// What it is found by beside its name.
-    fn keys(&self) -> Vec<Key>;
+    fn keys(&self) -> Vec<IndexKey>;
 
     /// Drops what is never read. Where that is the resource version too, a change of nothing else is none.
-    fn slim(&mut self);
+    fn prune(&mut self);
 }
 
 /// The objects of one kind, brought by one watch or several.
 ///
-/// They lie packed, for a typed object of this API takes five to ten times the room of its bytes.
-pub struct Shelf<K> {
-    inner: Mutex<Inner>,
+/// They lie compressed, for a typed object of this API takes five to ten times the room of its bytes.
+pub struct Store<K> {
+    inner: Mutex<StoreInner>,
     filled: watch::Sender<HashSet<usize>>,
     kind: PhantomData<fn() -> K>,
 }
 
 #[derive(Default)]
-struct Inner {
-    objects: HashMap<Name, Kept>,
-    index: HashMap<Key, Found>,
-    packer: Packer,
+struct StoreInner {
+    objects: HashMap<ObjectKey, StoredObject>,
+    index: HashMap<IndexKey, IndexEntry>,
+    compressor: Compressor,
 }
 
 /// The names with one key: mostly one, and for that one no list is made.
-enum Found {
-    One(Name),
-    Many(Vec<Name>),
+enum IndexEntry {
+    One(ObjectKey),
+    Many(Vec<ObjectKey>),
 }
 
-impl Found {
-    fn as_slice(&self) -> &[Name] {
+impl IndexEntry {
+    fn as_slice(&self) -> &[ObjectKey] {
         match self {
             Self::One(name) => std::slice::from_ref(name),
             Self::Many(names) => names,
         }
     }
 
-    fn with(self, name: Name) -> Self {
+    fn with(self, name: ObjectKey) -> Self {
         match self {
             Self::One(first) => Self::Many(vec![first, name]),
             Self::Many(mut names) => {
@@ -66,7 +66,7 @@ impl Found {
         }
     }
 
-    fn without(self, name: &Name) -> Option<Self> {
+    fn without(self, name: &ObjectKey) -> Option<Self> {
         match self {
             Self::One(only) => (only != *name).then_some(Self::One(only)),
             Self::Many(mut names) => {
@@ -77,9 +77,9 @@ impl Found {
     }
 }
 
-struct Kept {
-    packed: Packed,
-    keys: Box<[Key]>,
+struct StoredObject {
+    compressed: Compressed,
+    keys: Box<[IndexKey]>,
     /// Counted by the API server: another spec, or being deleted, is another generation.
     generation: Option<i64>,
     /// A digest of its labels, annotations and finalizers.
@@ -92,22 +92,22 @@ struct Kept {
     is_own: bool,
 }
 
-/// What putting an object on the shelf came to.
+/// What putting an object on the store came to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Put {
+pub enum Change {
     /// It lay there already, or a newer one did, or it differs in nothing that is ever read.
-    Known,
+    None,
     /// It says another thing of itself, and asks for the same.
-    Told,
+    Status,
     /// A label, an annotation or a finalizer changed.
-    Marked,
+    Metadata,
     /// It asks for another thing: its spec is another one, or it is being deleted. It is found by the same keys.
-    Changed,
+    Spec,
     /// It is new, or found by other keys than before.
-    Moved,
+    Added,
 }
 
-impl<K> Default for Shelf<K> {
+impl<K> Default for Store<K> {
     fn default() -> Self {
         Self {
             inner: Mutex::default(),
@@ -117,23 +117,23 @@ impl<K> Default for Shelf<K> {
     }
 }
 
-impl<K: Shelved> Shelf<K> {
+impl<K: Cached> Store<K> {
     /// An object by its name.
-    pub fn get(&self, name: &Name) -> Option<K> {
-        let packed = lock(&self.inner)
+    pub fn get(&self, name: &ObjectKey) -> Option<K> {
+        let compressed = lock(&self.inner)
             .objects
             .get(name)
-            .map(|kept| kept.packed.clone())?;
-        packed.unpack()
+            .map(|kept| kept.compressed.clone())?;
+        compressed.decompress()
     }
 
     /// Whether there is an object of this name.
-    pub fn has(&self, name: &Name) -> bool {
+    pub fn has(&self, name: &ObjectKey) -> bool {
         lock(&self.inner).objects.contains_key(name)
     }
 
     /// The names of the objects with this key. One that merely has the same digest is possible, and as good as never seen.
-    pub fn names(&self, key: Key) -> Vec<Name> {
+    pub fn names(&self, key: IndexKey) -> Vec<ObjectKey> {
         lock(&self.inner)
             .index
             .get(&key)
@@ -142,7 +142,7 @@ impl<K: Shelved> Shelf<K> {
     }
 
     /// The objects with this key that are what is looked for.
-    pub fn find(&self, key: Key, is_meant: impl Fn(&K) -> bool) -> Vec<K> {
+    pub fn find(&self, key: IndexKey, is_meant: impl Fn(&K) -> bool) -> Vec<K> {
         self.names(key)
             .iter()
             .filter_map(|name| self.get(name))
@@ -151,7 +151,7 @@ impl<K: Shelved> Shelf<K> {
     }
 
     /// The names of all objects.
-    pub fn all_names(&self) -> Vec<Name> {
+    pub fn all_names(&self) -> Vec<ObjectKey> {
         lock(&self.inner).objects.keys().cloned().collect()
     }
 
@@ -162,53 +162,53 @@ impl<K: Shelved> Shelf<K> {
             .filter_map(|name| self.get(&name))
     }
 
-    /// Puts what a watch showed on the shelf, less what is never read.
-    pub fn put(&self, watch: u16, object: &mut K) -> Put {
+    /// Puts what a watch showed on the store, less what is never read.
+    pub fn put(&self, watch: u16, object: &mut K) -> Change {
         self.lay(Some(watch), object)
     }
 
-    /// Puts the answer to a write of our own on the shelf, ahead of the watch; not where the object is gone.
-    pub fn put_own(&self, object: &mut K) -> Put {
+    /// Puts the answer to a write of our own on the store, ahead of the watch; not where the object is gone.
+    pub fn put_own(&self, object: &mut K) -> Change {
         self.lay(None, object)
     }
 
-    fn lay(&self, watch: Option<u16>, object: &mut K) -> Put {
-        let (name, version) = (Name::of(object), resource_version(object));
-        object.slim();
-        let keys: Box<[Key]> = object.keys().into();
+    fn lay(&self, watch: Option<u16>, object: &mut K) -> Change {
+        let (name, version) = (ObjectKey::of(object), resource_version(object));
+        object.prune();
+        let keys: Box<[IndexKey]> = object.keys().into();
         let (generation, marks) = (object.meta().generation, marks(object.meta()));
         let mut inner = lock(&self.inner);
         let old = inner.objects.get(&name);
         // A watch shows versions in their order, and an answer to a write may come late: the newer of the two stands.
-        let is_late = |old: &Kept| old.version > version && (old.is_own || watch.is_none());
+        let is_late = |old: &StoredObject| old.version > version && (old.is_own || watch.is_none());
         if old.is_some_and(|old| old.version == version || is_late(old)) {
-            return Put::Known;
+            return Change::None;
         }
         let (watch, is_own) = match (watch, old) {
             (Some(watch), _) => (watch, false),
             (None, Some(old)) => (old.watch, true),
-            (None, None) => return Put::Known,
+            (None, None) => return Change::None,
         };
-        let whole = Whole::of(object);
+        let whole = Encoded::of(object);
         let put = match old {
-            Some(old) if old.keys != keys => Put::Moved,
-            Some(old) if old.generation != generation => Put::Changed,
-            Some(old) if old.marks != marks => Put::Marked,
-            Some(old) if old.packed.is(&whole) => Put::Known,
-            Some(_) => Put::Told,
-            None => Put::Moved,
+            Some(old) if old.keys != keys => Change::Added,
+            Some(old) if old.generation != generation => Change::Spec,
+            Some(old) if old.marks != marks => Change::Metadata,
+            Some(old) if old.compressed.is(&whole) => Change::None,
+            Some(_) => Change::Status,
+            None => Change::Added,
         };
-        if put == Put::Moved {
+        if put == Change::Added {
             inner.unindex(&name);
             for key in &keys {
                 inner.index(*key, name.clone());
             }
         }
-        let packed = inner.packer.pack(&whole);
+        let compressed = inner.compressor.compress(&whole);
         inner.objects.insert(
             name,
-            Kept {
-                packed,
+            StoredObject {
+                compressed,
                 keys,
                 generation,
                 marks,
@@ -220,17 +220,18 @@ impl<K: Shelved> Shelf<K> {
         put
     }
 
-    /// Takes an object off the shelf.
-    pub fn remove(&self, name: &Name) {
+    /// Takes an object off the store.
+    pub fn remove(&self, name: &ObjectKey) {
         lock(&self.inner).remove(name);
     }
 
     /// Takes off what a watch brought and its new listing does not name; answers those objects.
-    pub fn retain(&self, watch: u16, listed: &HashSet<Name>) -> Vec<K> {
+    pub fn retain(&self, watch: u16, listed: &HashSet<ObjectKey>) -> Vec<K> {
         let mut inner = lock(&self.inner);
-        let is_gone =
-            |(name, kept): &(&Name, &Kept)| kept.watch == watch && !listed.contains(*name);
-        let gone: Vec<Name> = inner
+        let is_gone = |(name, kept): &(&ObjectKey, &StoredObject)| {
+            kept.watch == watch && !listed.contains(*name)
+        };
+        let gone: Vec<ObjectKey> = inner
             .objects
             .iter()
             .filter(is_gone)
@@ -238,7 +239,7 @@ impl<K: Shelved> Shelf<K> {
             .collect();
         gone.iter()
             .filter_map(|name| inner.remove(name))
-            .filter_map(|kept| kept.packed.unpack())
+            .filter_map(|kept| kept.compressed.decompress())
             .collect()
     }
 
@@ -261,7 +262,7 @@ impl<K: Shelved> Shelf<K> {
 
     /// Waits until all is there that so many watches list.
     pub async fn wait_until_filled(&self, watches: usize) {
-        // It ends only with the shelf itself.
+        // It ends only with the store itself.
         let _ = self
             .filled
             .subscribe()
@@ -276,21 +277,21 @@ impl<K: Shelved> Shelf<K> {
     }
 }
 
-impl Inner {
-    fn remove(&mut self, name: &Name) -> Option<Kept> {
+impl StoreInner {
+    fn remove(&mut self, name: &ObjectKey) -> Option<StoredObject> {
         self.unindex(name);
         self.objects.remove(name)
     }
 
-    fn index(&mut self, key: Key, name: Name) {
+    fn index(&mut self, key: IndexKey, name: ObjectKey) {
         let found = match self.index.remove(&key) {
             Some(found) => found.with(name),
-            None => Found::One(name),
+            None => IndexEntry::One(name),
         };
         self.index.insert(key, found);
     }
 
-    fn unindex(&mut self, name: &Name) {
+    fn unindex(&mut self, name: &ObjectKey) {
         let Some(kept) = self.objects.get(name) else {
             return;
         };

@@ -18,7 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::kubernetes::key::Name;
+use crate::kubernetes::key::ObjectKey;
 
 /// How many names the lists of a loop have room for that has nothing to do.
 const FEW: usize = 64;
@@ -27,14 +27,14 @@ const SHARE_OF_BACKLOG: usize = 16;
 
 /// A pass's place among those under way. Who gives it up before the pass ends lets a pass over another name begin.
 #[must_use]
-pub struct Place(#[allow(dead_code)] OwnedSemaphorePermit); // held, and not read
+pub struct Permit(#[allow(dead_code)] OwnedSemaphorePermit); // held, and not read
 
 /// How many passes of a loop are under way at the same time.
 #[derive(Clone)]
-pub struct Room(Arc<Semaphore>);
+pub struct ConcurrencyLimit(Arc<Semaphore>);
 
-impl Room {
-    /// Room for so many.
+impl ConcurrencyLimit {
+    /// ConcurrencyLimit for so many.
     pub fn for_passes(count: usize) -> Self {
         Self(Arc::new(Semaphore::new(count)))
     }
@@ -45,9 +45,9 @@ impl Room {
     }
 
     /// A place, when there is one.
-    pub async fn place(&self) -> Place {
+    pub async fn place(&self) -> Permit {
         match Arc::clone(&self.0).acquire_owned().await {
-            Ok(permit) => Place(permit),
+            Ok(permit) => Permit(permit),
             // Nobody closes it.
             Err(_) => std::future::pending().await,
         }
@@ -56,9 +56,9 @@ impl Room {
 
 /// When a name is looked at again, though nothing may have changed by then.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Next(Option<Duration>);
+pub struct Requeue(Option<Duration>);
 
-impl Next {
+impl Requeue {
     /// Not before something changes.
     pub const fn await_change() -> Self {
         Self(None)
@@ -72,44 +72,44 @@ impl Next {
 
 /// The end of a queue at which names are put in.
 #[derive(Clone)]
-pub struct Queue {
-    due: UnboundedSender<ScheduleRequest<Name>>,
-    behind: UnboundedSender<Name>,
+pub struct WorkQueue {
+    due: UnboundedSender<ScheduleRequest<ObjectKey>>,
+    behind: UnboundedSender<ObjectKey>,
 }
 
 /// The end of a queue at which names come out.
-pub struct Queued {
-    due: UnboundedReceiver<ScheduleRequest<Name>>,
-    behind: UnboundedReceiver<Name>,
+pub struct WorkQueueReceiver {
+    due: UnboundedReceiver<ScheduleRequest<ObjectKey>>,
+    behind: UnboundedReceiver<ObjectKey>,
 }
 
 /// A queue.
-pub fn queue() -> (Queue, Queued) {
+pub fn queue() -> (WorkQueue, WorkQueueReceiver) {
     let ((due, is_due), (behind, is_behind)) = (unbounded(), unbounded());
     (
-        Queue { due, behind },
-        Queued {
+        WorkQueue { due, behind },
+        WorkQueueReceiver {
             due: is_due,
             behind: is_behind,
         },
     )
 }
 
-impl Queue {
+impl WorkQueue {
     /// Has a name looked at as soon as may be.
-    pub fn wake(&self, name: Name) {
-        self.wake_after(name, Duration::ZERO);
+    pub fn enqueue(&self, name: ObjectKey) {
+        self.enqueue_after(name, Duration::ZERO);
     }
 
     /// Has each of some names looked at as soon as may be.
-    pub fn wake_all(&self, names: Vec<Name>) {
+    pub fn enqueue_all(&self, names: Vec<ObjectKey>) {
         for name in names {
-            self.wake(name);
+            self.enqueue(name);
         }
     }
 
     /// Has a name looked at after this time, if nothing wakes it before.
-    pub fn wake_after(&self, message: Name, time: Duration) {
+    pub fn enqueue_after(&self, message: ObjectKey, time: Duration) {
         // A closed queue means that the operator is stopping.
         let _ = self.due.unbounded_send(ScheduleRequest {
             message,
@@ -118,7 +118,7 @@ impl Queue {
     }
 
     /// Has each of some names looked at behind all of which there is news: they are many, and most of them are well.
-    pub fn wake_behind(&self, names: Vec<Name>) {
+    pub fn enqueue_low_priority(&self, names: Vec<ObjectKey>) {
         for name in names {
             let _ = self.behind.unbounded_send(name);
         }
@@ -126,44 +126,44 @@ impl Queue {
 }
 
 /// Where a loop's names stand.
-struct Desk {
+struct QueueState {
     /// Names of which there is news.
-    ready: Line,
+    ready: PendingKeys,
     /// Names that are looked through: when the loop begins, all that there are. Each is in one of the two lines at most, and
     /// none that has a pass under way is in this one.
-    backlog: Line,
+    backlog: PendingKeys,
     /// Names with a pass under way.
-    busy: HashSet<Name>,
-    passes: JoinSet<(Name, Next)>,
+    busy: HashSet<ObjectKey>,
+    passes: JoinSet<(ObjectKey, Requeue)>,
     begun: usize,
     depth: Gauge,
 }
 
 /// Names in the order in which they came, each of them once.
 #[derive(Default)]
-struct Line {
-    order: VecDeque<Name>,
+struct PendingKeys {
+    order: VecDeque<ObjectKey>,
     /// Those of them that still wait.
-    waiting: HashSet<Name>,
+    waiting: HashSet<ObjectKey>,
 }
 
-impl Line {
-    fn join(&mut self, name: Name) {
+impl PendingKeys {
+    fn join(&mut self, name: ObjectKey) {
         if self.waiting.insert(name.clone()) {
             self.order.push_back(name);
         }
     }
 
-    fn leave(&mut self, name: &Name) {
+    fn leave(&mut self, name: &ObjectKey) {
         self.waiting.remove(name);
     }
 
-    fn has(&self, name: &Name) -> bool {
+    fn has(&self, name: &ObjectKey) -> bool {
         self.waiting.contains(name)
     }
 
     /// The one that waits longest.
-    fn first(&mut self) -> Option<Name> {
+    fn first(&mut self) -> Option<ObjectKey> {
         loop {
             let name = self.order.pop_front()?;
             if self.waiting.remove(&name) {
@@ -184,9 +184,9 @@ impl Line {
     }
 }
 
-impl Desk {
+impl QueueState {
     fn new(depth: Gauge) -> Self {
-        let (ready, backlog) = (Line::default(), Line::default());
+        let (ready, backlog) = (PendingKeys::default(), PendingKeys::default());
         Self {
             ready,
             backlog,
@@ -198,15 +198,15 @@ impl Desk {
     }
 
     /// Takes up a name that is due; one that waits already waits on, and one of the backlog does not wait with it any more.
-    fn take_up(&mut self, name: Name) {
+    fn take_up(&mut self, name: ObjectKey) {
         self.backlog.leave(&name);
         self.ready.join(name);
     }
 
     /// Has a name looked through, unless it waits already; one with a pass under way is due when that ends.
-    fn put_behind(&mut self, name: Name, queue: &Queue) {
+    fn put_behind(&mut self, name: ObjectKey, queue: &WorkQueue) {
         if self.busy.contains(&name) {
-            queue.wake(name);
+            queue.enqueue(name);
         } else if !self.ready.has(&name) {
             self.backlog.join(name);
         }
@@ -216,7 +216,7 @@ impl Desk {
         self.ready.len() + self.backlog.len()
     }
 
-    fn first(&mut self) -> Option<Name> {
+    fn first(&mut self) -> Option<ObjectKey> {
         self.begun = self.begun.wrapping_add(1);
         if self.begun.is_multiple_of(SHARE_OF_BACKLOG) {
             self.backlog.first().or_else(|| self.ready.first())
@@ -226,9 +226,9 @@ impl Desk {
     }
 
     /// Begins a pass over the name whose turn it is.
-    fn begin<Pass>(&mut self, place: Place, pass: impl Fn(Name, Place) -> Pass)
+    fn begin<Pass>(&mut self, place: Permit, pass: impl Fn(ObjectKey, Permit) -> Pass)
     where
-        Pass: Future<Output = Next> + Send + 'static,
+        Pass: Future<Output = Requeue> + Send + 'static,
     {
         let Some(name) = self.first() else { return };
         self.busy.insert(name.clone());
@@ -246,12 +246,16 @@ impl Desk {
         }
     }
 
-    fn end(&mut self, ended: Result<(Name, Next), tokio::task::JoinError>, queue: &Queue) {
+    fn end(
+        &mut self,
+        ended: Result<(ObjectKey, Requeue), tokio::task::JoinError>,
+        queue: &WorkQueue,
+    ) {
         match ended {
-            Ok((name, Next(after))) => {
+            Ok((name, Requeue(after))) => {
                 self.busy.remove(&name);
                 if let Some(after) = after {
-                    queue.wake_after(name, after);
+                    queue.enqueue_after(name, after);
                 }
             }
             // Nothing aborts a pass, so it is a panic, which ends the operator as anywhere else.
@@ -263,18 +267,18 @@ impl Desk {
 /// Runs passes over all names that `beginning` answers, and from then on over those that come out of a queue, until `stopping`
 /// comes true; and brings those under way to their end. What comes out before is taken up, and waits.
 pub async fn turn<Pass>(
-    (queue, Queued { due, mut behind }): (Queue, Queued),
-    beginning: impl Future<Output = Vec<Name>>,
+    (queue, WorkQueueReceiver { due, mut behind }): (WorkQueue, WorkQueueReceiver),
+    beginning: impl Future<Output = Vec<ObjectKey>>,
     depth: Gauge,
-    room: Room,
-    pass: impl Fn(Name, Place) -> Pass,
+    room: ConcurrencyLimit,
+    pass: impl Fn(ObjectKey, Permit) -> Pass,
     mut stopping: Receiver<bool>,
 ) where
-    Pass: Future<Output = Next> + Send + 'static,
+    Pass: Future<Output = Requeue> + Send + 'static,
 {
-    let mut due: Pin<Box<Scheduler<Name, _>>> = Box::pin(scheduler(due));
+    let mut due: Pin<Box<Scheduler<ObjectKey, _>>> = Box::pin(scheduler(due));
     let (mut beginning, mut has_begun) = (std::pin::pin!(beginning), false);
-    let mut desk = Desk::new(depth);
+    let mut desk = QueueState::new(depth);
     loop {
         tokio::select! {
             biased;
@@ -301,9 +305,12 @@ pub async fn turn<Pass>(
 }
 
 /// The next name that is due and has no pass under way.
-async fn next_due<S>(due: Pin<&mut Scheduler<Name, S>>, busy: &HashSet<Name>) -> Option<Name>
+async fn next_due<S>(
+    due: Pin<&mut Scheduler<ObjectKey, S>>,
+    busy: &HashSet<ObjectKey>,
+) -> Option<ObjectKey>
 where
-    S: futures::Stream<Item = ScheduleRequest<Name>>,
+    S: futures::Stream<Item = ScheduleRequest<ObjectKey>>,
 {
     due.hold_unless(|name| !busy.contains(name)).next().await
 }
@@ -317,25 +324,25 @@ mod tests {
 
     use super::*;
 
-    fn name(word: &str) -> Name {
-        Name::new("ml", word)
+    fn name(word: &str) -> ObjectKey {
+        ObjectKey::new("ml", word)
     }
 
     /// A loop that begins with nothing.
-    fn at_once() -> impl Future<Output = Vec<Name>> {
+    fn at_once() -> impl Future<Output = Vec<ObjectKey>> {
         std::future::ready(Vec::new())
     }
 
     /// Runs a loop whose passes say what `answer` says, until they were `enough`; answers the names in the order of their passes.
-    async fn told(woken: &[&str], enough: usize, answer: fn(usize) -> Next) -> Vec<String> {
+    async fn told(woken: &[&str], enough: usize, answer: fn(usize) -> Requeue) -> Vec<String> {
         let (queue, queued) = queue();
         for each in woken {
-            queue.wake(name(each));
+            queue.enqueue(name(each));
         }
         let (stop, stopping) = channel(false);
         let told = Arc::new(Mutex::new(Vec::new()));
         let (stop, seen) = (Arc::new(stop), Arc::clone(&told));
-        let pass = move |name: Name, _: Place| {
+        let pass = move |name: ObjectKey, _: Permit| {
             let mut seen = seen.lock().expect("no pass panics");
             seen.push(name.name().to_owned());
             if seen.len() == enough {
@@ -347,7 +354,7 @@ mod tests {
             (queue, queued),
             at_once(),
             Gauge::default(),
-            Room::for_passes(8),
+            ConcurrencyLimit::for_passes(8),
             pass,
             stopping,
         )
@@ -359,7 +366,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_that_is_woken_thrice_before_its_pass_has_one_pass() {
-        let mut told = told(&["a", "a", "a", "b"], 2, |_| Next::await_change()).await;
+        let mut told = told(&["a", "a", "a", "b"], 2, |_| Requeue::await_change()).await;
         told.sort();
         assert_eq!(told, ["a", "b"]);
     }
@@ -368,9 +375,9 @@ mod tests {
     async fn a_pass_that_asks_for_another_look_gets_it() {
         let next = |count| {
             if count == 1 {
-                Next::requeue(Duration::from_millis(20))
+                Requeue::requeue(Duration::from_millis(20))
             } else {
-                Next::await_change()
+                Requeue::await_change()
             }
         };
         assert_eq!(told(&["a"], 2, next).await, ["a", "a"]);
@@ -383,8 +390,8 @@ mod tests {
         let under_way = Arc::new(AtomicUsize::new(0));
         let passes = Arc::new(AtomicUsize::new(0));
         let (stop, waker) = (Arc::new(stop), queue.clone());
-        queue.wake(name("a"));
-        let pass = move |name: Name, place: Place| {
+        queue.enqueue(name("a"));
+        let pass = move |name: ObjectKey, place: Permit| {
             let (under_way, passes, stop, waker) = (
                 Arc::clone(&under_way),
                 Arc::clone(&passes),
@@ -395,21 +402,21 @@ mod tests {
                 // Who gives up its place is still the only pass over its name.
                 drop(place);
                 assert_eq!(under_way.fetch_add(1, Ordering::SeqCst), 0);
-                // Woken while its own pass is under way: the wake-up must lead to another pass.
-                waker.wake(name);
+                // Woken while its own pass is under way: the enqueue-up must lead to another pass.
+                waker.enqueue(name);
                 tokio::task::yield_now().await;
                 under_way.fetch_sub(1, Ordering::SeqCst);
                 if passes.fetch_add(1, Ordering::SeqCst) == 9 {
                     stop.send_replace(true);
                 }
-                Next::await_change()
+                Requeue::await_change()
             }
         };
         let turning = turn(
             (queue, queued),
             at_once(),
             Gauge::default(),
-            Room::for_passes(8),
+            ConcurrencyLimit::for_passes(8),
             pass,
             stopping,
         );
@@ -418,12 +425,12 @@ mod tests {
             .expect("ten passes come to an end");
     }
 
-    fn numbers(count: usize) -> Vec<Name> {
+    fn numbers(count: usize) -> Vec<ObjectKey> {
         (0..count).map(|number| name(&number.to_string())).collect()
     }
 
     /// Runs a loop that begins with a hundred names until each of so many had its pass; `woken` is told with the first of them.
-    async fn order_with(woken: fn(&Queue), enough: usize) -> Vec<String> {
+    async fn order_with(woken: fn(&WorkQueue), enough: usize) -> Vec<String> {
         let (queue, queued) = queue();
         let (stop, stopping) = channel(false);
         let (seen, stop, waker) = (
@@ -432,7 +439,7 @@ mod tests {
             queue.clone(),
         );
         let told = Arc::clone(&seen);
-        let pass = move |each: Name, place: Place| {
+        let pass = move |each: ObjectKey, place: Permit| {
             let mut seen = seen.lock().expect("no pass panics");
             seen.push(each.name().to_owned());
             match seen.len() {
@@ -444,7 +451,7 @@ mod tests {
                 // A pass takes a moment, and another one begins after it.
                 tokio::time::sleep(Duration::from_millis(1)).await;
                 drop(place);
-                Next::await_change()
+                Requeue::await_change()
             }
         };
         let beginning = std::future::ready(numbers(100));
@@ -452,7 +459,7 @@ mod tests {
             (queue, queued),
             beginning,
             Gauge::default(),
-            Room::for_passes(1),
+            ConcurrencyLimit::for_passes(1),
             pass,
             stopping,
         )
@@ -464,7 +471,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_woken_while_a_loop_works_off_its_backlog_does_not_wait_for_it() {
-        let told = order_with(|queue| queue.wake(name("news")), 101).await;
+        let told = order_with(|queue| queue.enqueue(name("news")), 101).await;
         let news = told
             .iter()
             .position(|each| each == "news")
@@ -480,7 +487,7 @@ mod tests {
     async fn what_is_woken_behind_has_one_pass_after_all_that_waits_and_one_more_where_its_own_is_under_way()
      {
         let told = order_with(
-            |queue| queue.wake_behind(vec![name("0"), name("99"), name("old")]),
+            |queue| queue.enqueue_low_priority(vec![name("0"), name("99"), name("old")]),
             102,
         )
         .await;
@@ -501,18 +508,18 @@ mod tests {
     async fn what_is_woken_before_a_loop_begins_waits_for_its_beginning_and_goes_before_its_backlog()
      {
         let (queue, queued) = queue();
-        queue.wake(name("news"));
+        queue.enqueue(name("news"));
         let (stop, stopping) = channel(false);
         let (begin, mut word) = channel(false);
         let (told, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(stop));
         let seen = Arc::clone(&told);
-        let pass = move |each: Name, _: Place| {
+        let pass = move |each: ObjectKey, _: Permit| {
             let mut seen = seen.lock().expect("no pass panics");
             seen.push(each.name().to_owned());
             if seen.len() == 3 {
                 stop.send_replace(true);
             }
-            std::future::ready(Next::await_change())
+            std::future::ready(Requeue::await_change())
         };
         let beginning = async move {
             let _ = word.wait_for(|word| *word).await;
@@ -522,7 +529,7 @@ mod tests {
             (queue, queued),
             beginning,
             Gauge::default(),
-            Room::for_passes(1),
+            ConcurrencyLimit::for_passes(1),
             pass,
             stopping,
         );
@@ -538,8 +545,8 @@ mod tests {
     }
 
     /// A desk with a backlog of so many names, `"0"` and so on, and these taken up after them.
-    fn desk(backlog: usize, taken_up: &[&str]) -> Desk {
-        let mut desk = Desk::new(Gauge::default());
+    fn desk(backlog: usize, taken_up: &[&str]) -> QueueState {
+        let mut desk = QueueState::new(Gauge::default());
         for name in numbers(backlog) {
             desk.backlog.join(name);
         }
@@ -549,7 +556,7 @@ mod tests {
         desk
     }
 
-    fn order(mut desk: Desk) -> Vec<String> {
+    fn order(mut desk: QueueState) -> Vec<String> {
         std::iter::from_fn(|| desk.first())
             .map(|name| name.name().to_owned())
             .collect()
@@ -578,7 +585,7 @@ mod tests {
     async fn all_that_was_woken_before_a_loop_begins_has_one_pass_each() {
         let names: Vec<String> = (0..1000).map(|number| number.to_string()).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let mut told = told(&names, names.len(), |_| Next::await_change()).await;
+        let mut told = told(&names, names.len(), |_| Requeue::await_change()).await;
         told.sort_by_key(|name| name.parse::<usize>().unwrap_or_default());
         assert_eq!(told, names);
     }
@@ -587,22 +594,22 @@ mod tests {
     async fn under_way(keeps_its_place: bool) -> usize {
         let (queue, queued) = queue();
         for each in ["a", "b", "c", "d"] {
-            queue.wake(name(each));
+            queue.enqueue(name(each));
         }
         let (stop, stopping) = channel(false);
         let begun = Arc::new(AtomicUsize::new(0));
         let (seen, go_on) = (Arc::clone(&begun), Arc::new(Semaphore::new(0)));
         let gate = Arc::clone(&go_on);
-        let pass = move |_: Name, place: Place| {
+        let pass = move |_: ObjectKey, place: Permit| {
             seen.fetch_add(1, Ordering::SeqCst);
             let (place, gate) = (keeps_its_place.then_some(place), Arc::clone(&gate));
             async move {
                 let _ = gate.acquire().await;
                 drop(place);
-                Next::await_change()
+                Requeue::await_change()
             }
         };
-        let room = Room::for_passes(2);
+        let room = ConcurrencyLimit::for_passes(2);
         let turning = tokio::spawn(turn(
             (queue, queued),
             at_once(),

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use pointsman::artifacts::{Stores, Verdict};
+use pointsman::artifacts::{ArtifactStores, Verdict};
 use pointsman_env::ports::free_port;
 
 use super::{Folder, Outcome, fresh, given, is_unreadable};
@@ -138,15 +138,19 @@ async fn sent(request: reqwest::RequestBuilder) -> Outcome {
     }
 }
 
-fn stores(settings: &[(&str, &str)]) -> Stores {
+fn stores(settings: &[(&str, &str)]) -> ArtifactStores {
     let settings = settings
         .iter()
         .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-    Stores::new(None, settings.collect::<BTreeMap<_, _>>(), false)
+    ArtifactStores::new(None, settings.collect::<BTreeMap<_, _>>(), false)
 }
 
 /// Sees what is there, and what is not, and then nothing.
-async fn look_and_stop(server: Server, stores: &Stores, at: impl Fn(&str) -> String) -> Outcome {
+async fn look_and_stop(
+    server: Server,
+    stores: &ArtifactStores,
+    at: impl Fn(&str) -> String,
+) -> Outcome {
     for key in THERE {
         assert_eq!(stores.check(&at(key)).await, Verdict::Readable, "{key}");
     }

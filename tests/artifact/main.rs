@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use pointsman::artifacts::{Stores, Verdict};
+use pointsman::artifacts::{ArtifactStores, Verdict};
 use pointsman::registries::mlflow::{Connection, Registry};
 
 type Outcome = Result<(), Box<dyn Error>>;
@@ -116,7 +116,7 @@ async fn model_behind_mlflow_is_readable_until_its_files_go() -> Outcome {
         .join("artifacts");
     let artifact = format!("mlflow-artifacts:/1/models/{name}/artifacts");
     model_in(&files)?;
-    let stores = Stores::new(
+    let stores = ArtifactStores::new(
         Some(Registry::connect(Connection::new(&uri))?),
         BTreeMap::new(),
         false,
@@ -193,7 +193,7 @@ async fn model_that_was_logged_is_readable() -> Outcome {
         .ok_or("no version")?;
     let artifact = version.artifact_uri.ok_or("no files")?;
     assert_eq!(
-        Stores::new(Some(registry), BTreeMap::new(), false)
+        ArtifactStores::new(Some(registry), BTreeMap::new(), false)
             .check(&artifact)
             .await,
         Verdict::Readable
@@ -223,7 +223,7 @@ async fn bucket_of_a_real_s3_server_tells_what_is_there() -> Outcome {
             .map(|(key, value)| (key.to_owned(), value.to_owned())),
         )
     };
-    let stores = Stores::new(None, with(&account.0, &account.1), false);
+    let stores = ArtifactStores::new(None, with(&account.0, &account.1), false);
     let bucket = Path::new(&folder).join(fresh("models"));
     let at = |key: &str| {
         format!(
@@ -257,7 +257,9 @@ async fn bucket_of_a_real_s3_server_tells_what_is_there() -> Outcome {
         with(&account.0, "a-wrong-secret"),
         with("nobody-knows-me", "a-wrong-secret"),
     ] {
-        let verdict = Stores::new(None, settings, false).check(&at("x")).await;
+        let verdict = ArtifactStores::new(None, settings, false)
+            .check(&at("x"))
+            .await;
         let Verdict::Unchecked(why) = &verdict else {
             return Err(format!("{verdict:?}").into());
         };
@@ -268,7 +270,9 @@ async fn bucket_of_a_real_s3_server_tells_what_is_there() -> Outcome {
     }
     let mut nobody = with("", "");
     nobody.insert("AWS_SKIP_SIGNATURE".to_owned(), "true".to_owned());
-    let verdict = Stores::new(None, nobody, false).check(&at("x")).await;
+    let verdict = ArtifactStores::new(None, nobody, false)
+        .check(&at("x"))
+        .await;
     assert!(
         matches!(&verdict, Verdict::Unchecked(why) if why.contains("nothing was signed")),
         "{verdict:?}"
@@ -282,7 +286,7 @@ async fn web_server_is_asked_for_the_files_and_not_for_a_page() -> Outcome {
     let folder = Folder::make("pointsman-web")?;
     model_in(&folder.0.join("model"))?;
     let server = WebServer::start(&folder.0)?;
-    let stores = Stores::new(None, BTreeMap::new(), false);
+    let stores = ArtifactStores::new(None, BTreeMap::new(), false);
     let at = |path: &str| format!("{}/{path}?token=s3cr3t", server.1);
     assert_eq!(stores.check(&at("model")).await, Verdict::Readable);
     assert_eq!(
@@ -317,7 +321,7 @@ async fn files_are_looked_at_only_where_that_is_allowed() -> Outcome {
     let folder = Folder::make("pointsman-files")?;
     model_in(&folder.0.join("model"))?;
     std::fs::create_dir_all(folder.0.join("empty/below"))?;
-    let stores = Stores::new(None, BTreeMap::new(), true);
+    let stores = ArtifactStores::new(None, BTreeMap::new(), true);
     for (path, expected) in [
         ("model", true),
         ("model/data", true),
@@ -337,7 +341,7 @@ async fn files_are_looked_at_only_where_that_is_allowed() -> Outcome {
             );
         }
     }
-    let refused = Stores::new(None, BTreeMap::new(), false)
+    let refused = ArtifactStores::new(None, BTreeMap::new(), false)
         .check(&format!("{}/model", folder.0.display()))
         .await;
     assert!(matches!(refused, Verdict::Unchecked(_)), "{refused:?}");

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
 use crate::api::reason::Problem;
-use crate::artifacts::{Stores, Verdict};
+use crate::artifacts::{ArtifactStores, Verdict};
 use crate::controllers::cached::registry_of;
 use crate::controllers::context::Context;
 use crate::controllers::registry::artifact_settings;
-use crate::kubernetes::key::Name;
+use crate::kubernetes::key::ObjectKey;
 use crate::kubernetes::lock::lock;
 use crate::registries::mlflow::Registry;
 use crate::rollout::{Answer, Evidence, Question};
@@ -30,9 +30,9 @@ const STORES_FOR: Duration = Duration::from_secs(5);
 pub const ASK_AGAIN: Duration = Duration::from_secs(20);
 
 /// The questions and answers of all bindings.
-pub struct Book {
+pub struct ArtifactChecks {
     /// Mostly one question each: lists, for a tree would take ten times the room.
-    pages: Mutex<HashMap<Name, Vec<(Question, Known)>>>,
+    pages: Mutex<HashMap<ObjectKey, Vec<(Question, Known)>>>,
     permits: Semaphore,
 }
 
@@ -45,7 +45,7 @@ struct Known {
     is_asking: bool,
 }
 
-impl Default for Book {
+impl Default for ArtifactChecks {
     fn default() -> Self {
         Self {
             pages: Mutex::default(),
@@ -54,9 +54,9 @@ impl Default for Book {
     }
 }
 
-impl Book {
+impl ArtifactChecks {
     /// The answers for a binding that are not too old.
-    pub fn evidence(&self, binding: &Name) -> Evidence {
+    pub fn evidence(&self, binding: &ObjectKey) -> Evidence {
         let pages = lock(&self.pages);
         let page = pages.get(binding);
         let fresh = |(question, known): &(Question, Known)| {
@@ -69,7 +69,7 @@ impl Book {
     }
 
     /// Whether a question for a binding has been under way for this long.
-    pub fn is_kept_waiting(&self, binding: &Name, long: Duration) -> bool {
+    pub fn is_kept_waiting(&self, binding: &ObjectKey, long: Duration) -> bool {
         let pages = lock(&self.pages);
         let page = pages.get(binding);
         page.into_iter()
@@ -78,7 +78,7 @@ impl Book {
     }
 
     /// The bad answers for a binding that it is time to ask for again.
-    pub fn doubtful(&self, binding: &Name) -> Vec<Question> {
+    pub fn doubtful(&self, binding: &ObjectKey) -> Vec<Question> {
         let pages = lock(&self.pages);
         let page = pages.get(binding);
         let is_due =
@@ -91,7 +91,7 @@ impl Book {
     }
 
     /// Notes that a question is put; false where it is under way already.
-    fn begin(&self, binding: &Name, question: &Question) -> bool {
+    fn begin(&self, binding: &ObjectKey, question: &Question) -> bool {
         let mut pages = lock(&self.pages);
         let page = page_of(&mut pages, binding);
         let now = Instant::now();
@@ -122,7 +122,7 @@ impl Book {
     }
 
     /// Keeps an answer. True where it is news.
-    fn keep(&self, binding: &Name, question: Question, answer: Answer) -> bool {
+    fn keep(&self, binding: &ObjectKey, question: Question, answer: Answer) -> bool {
         let mut pages = lock(&self.pages);
         let page = page_of(&mut pages, binding);
         let now = Instant::now();
@@ -144,8 +144,8 @@ impl Book {
 
 /// Where there was none, one with room for a single question.
 fn page_of<'a>(
-    pages: &'a mut HashMap<Name, Vec<(Question, Known)>>,
-    binding: &Name,
+    pages: &'a mut HashMap<ObjectKey, Vec<(Question, Known)>>,
+    binding: &ObjectKey,
 ) -> &'a mut Vec<(Question, Known)> {
     pages
         .entry(binding.clone())
@@ -173,25 +173,25 @@ fn holds_for(answer: &Answer) -> Duration {
     }
 }
 
-/// Keeps the book small, until the operator ends.
+/// Keeps the artifact_checks small, until the operator ends.
 pub async fn sweep(ctx: Arc<Context>) {
     let mut turns = tokio::time::interval(GOOD_FOR / 2);
     loop {
         turns.tick().await;
-        ctx.book.sweep();
+        ctx.artifact_checks.sweep();
     }
 }
 
 /// Puts questions for a binding of this model; each answer that is news wakes it.
-pub fn ask(ctx: &Arc<Context>, binding: &Name, model: &str, questions: Vec<Question>) {
+pub fn ask(ctx: &Arc<Context>, binding: &ObjectKey, model: &str, questions: Vec<Question>) {
     for question in questions {
-        if !ctx.book.begin(binding, &question) {
+        if !ctx.artifact_checks.begin(binding, &question) {
             continue;
         }
         let (ctx, binding, model) = (Arc::clone(ctx), binding.clone(), model.to_owned());
         tokio::spawn(async move {
             // The semaphore is never closed.
-            let permit = ctx.book.permits.acquire().await;
+            let permit = ctx.artifact_checks.permits.acquire().await;
             let answer = answer(&ctx, binding.namespace(), &model, &question).await;
             drop(permit);
             tracing::debug!(
@@ -200,8 +200,8 @@ pub fn ask(ctx: &Arc<Context>, binding: &Name, model: &str, questions: Vec<Quest
                 ?answer,
                 "asked whether a version can be run"
             );
-            if ctx.book.keep(&binding, question, answer) {
-                ctx.queues.bindings.wake(binding);
+            if ctx.artifact_checks.keep(&binding, question, answer) {
+                ctx.queues.bindings.enqueue(binding);
             }
         });
     }
@@ -235,16 +235,20 @@ async fn answer(ctx: &Context, namespace: &str, model: &str, question: &Question
 /// Clients of the stores, with what the registry's Secret holds now; kept for the next questions.
 async fn stores(
     ctx: &Context,
-    name: Option<&Name>,
+    name: Option<&ObjectKey>,
     client: Option<Registry>,
-) -> Result<Arc<Stores>, Problem> {
-    let registry = name.and_then(|name| ctx.shelves.registries.get(name));
+) -> Result<Arc<ArtifactStores>, Problem> {
+    let registry = name.and_then(|name| ctx.stores.registries.get(name));
     let settings = match &registry {
         Some(registry) => artifact_settings(registry, ctx).await?,
         None => BTreeMap::new(),
     };
     let is_connected = client.is_some();
-    let stores = Arc::new(Stores::new(client, settings, ctx.allow_file_artifacts));
+    let stores = Arc::new(ArtifactStores::new(
+        client,
+        settings,
+        ctx.allow_file_artifacts,
+    ));
     if let Some(name) = name.filter(|_| is_connected && registry.is_some()) {
         ctx.registries.of(name).keep_stores(&stores);
     }
@@ -287,18 +291,18 @@ mod tests {
 
     #[test]
     fn the_same_answer_is_news_where_the_last_one_was_too_old_to_be_used() {
-        let (book, name) = (Book::default(), Name::new("ml", "taxi"));
-        assert!(book.keep(&name, question(), Answer::Readable));
-        assert!(!book.keep(&name, question(), Answer::Readable));
+        let (artifact_checks, name) = (ArtifactChecks::default(), ObjectKey::new("ml", "taxi"));
+        assert!(artifact_checks.keep(&name, question(), Answer::Readable));
+        assert!(!artifact_checks.keep(&name, question(), Answer::Readable));
         let long_ago = Instant::now()
             .checked_sub(GOOD_FOR)
             .expect("the machine runs for longer than that");
-        lock(&book.pages)
+        lock(&artifact_checks.pages)
             .values_mut()
             .flatten()
             .for_each(|(_, known)| known.at = long_ago);
-        assert!(book.evidence(&name).is_empty());
-        assert!(book.keep(&name, question(), Answer::Readable));
-        assert_eq!(book.evidence(&name).len(), 1);
+        assert!(artifact_checks.evidence(&name).is_empty());
+        assert!(artifact_checks.keep(&name, question(), Answer::Readable));
+        assert_eq!(artifact_checks.evidence(&name).len(), 1);
     }
 }

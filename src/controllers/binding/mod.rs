@@ -21,10 +21,10 @@ use crate::controllers::binding::retrain_job::retrain;
 use crate::controllers::cached::registry_of;
 use crate::controllers::context::{Context, labelled};
 use crate::controllers::metrics::Transition;
-use crate::kubernetes::deferred_writes::Telling;
-use crate::kubernetes::failure::Failure;
-use crate::kubernetes::key::Name;
-use crate::kubernetes::work_queue::{Next, Place};
+use crate::kubernetes::deferred_writes::DeferredWrites;
+use crate::kubernetes::failure::ReconcileError;
+use crate::kubernetes::key::ObjectKey;
+use crate::kubernetes::work_queue::{Permit, Requeue};
 use crate::rollout::{
     self, Action, Applied, Decision, Notice, Observed, Pass, Question, Resolution, decide,
     ledger_changes, notices, resolve, summarize,
@@ -41,7 +41,7 @@ const BRIEF: Duration = Duration::from_secs(1);
 struct Conclusion {
     /// The new status; `None` where it is not worth a write yet.
     status: Option<AliasBindingStatus>,
-    next: Next,
+    next: Requeue,
     /// What is asked when the status is written.
     questions: Vec<Question>,
 }
@@ -50,14 +50,14 @@ struct Conclusion {
 pub async fn reconcile(
     binding: Arc<AliasBinding>,
     ctx: Arc<Context>,
-    place: Place,
-) -> Result<Next, Failure> {
+    place: Permit,
+) -> Result<Requeue, ReconcileError> {
     if binding.metadata.deletion_timestamp.is_some() {
         // Rule 9: a target's fields stay as they are, and an owned Deployment goes with its owner, by the cluster's own hand.
-        return Ok(Next::await_change());
+        return Ok(Requeue::await_change());
     }
     let (own, model) = (
-        Name::of(binding.as_ref()),
+        ObjectKey::of(binding.as_ref()),
         binding.spec.model_ref.name.clone(),
     );
     // On the heap, to be gone with all that was looked at before the status waits for its turn.
@@ -75,9 +75,9 @@ pub async fn reconcile(
 
 async fn conclude(
     binding: &AliasBinding,
-    own: &Name,
+    own: &ObjectKey,
     ctx: &Context,
-) -> Result<Conclusion, Failure> {
+) -> Result<Conclusion, ReconcileError> {
     let resolution = resolve(
         binding,
         ctx.model(own.namespace(), &binding.spec.model_ref.name)
@@ -88,14 +88,14 @@ async fn conclude(
     let rivals: Vec<&AliasBinding> = rivals.iter().collect();
     let claim = rollout::claim(binding, &rivals, workload.as_ref());
     let (sets, pods) = (
-        labelled(&ctx.shelves.replica_sets, own),
-        labelled(&ctx.shelves.pods, own),
+        labelled(&ctx.stores.replica_sets, own),
+        labelled(&ctx.stores.pods, own),
     );
     let pods = workload
         .as_ref()
         .map(|workload| newest_pods(workload, &sets, &pods))
         .unwrap_or_default();
-    let evidence = ctx.book.evidence(own);
+    let evidence = ctx.artifact_checks.evidence(own);
     let observed = Observed {
         resolution: &resolution,
         workload: workload.as_ref(),
@@ -110,7 +110,7 @@ async fn conclude(
         // The answer wakes the binding; nothing is worth a write until then.
         return Ok(Conclusion {
             status: None,
-            next: Next::requeue(BRIEF),
+            next: Requeue::requeue(BRIEF),
             questions: decision.questions,
         });
     }
@@ -137,15 +137,15 @@ async fn conclude(
 }
 
 /// Whether all that a pass came to is a question that was not put long ago.
-fn is_brief(ctx: &Context, own: &Name, decision: &Decision) -> bool {
-    !decision.questions.is_empty() && !ctx.book.is_kept_waiting(own, BRIEF)
+fn is_brief(ctx: &Context, own: &ObjectKey, decision: &Decision) -> bool {
+    !decision.questions.is_empty() && !ctx.artifact_checks.is_kept_waiting(own, BRIEF)
 }
 
 /// What the decision lacks, and again what was answered badly while that is in the way.
-fn questions(ctx: &Context, own: &Name, decision: Decision) -> Vec<Question> {
+fn questions(ctx: &Context, own: &ObjectKey, decision: Decision) -> Vec<Question> {
     let mut questions = decision.questions;
     if matches!(&decision.action, Action::Leave(problem) if depends_on_stores(problem.reason)) {
-        questions.extend(ctx.book.doubtful(own));
+        questions.extend(ctx.artifact_checks.doubtful(own));
     }
     questions
 }
@@ -158,7 +158,7 @@ fn depends_on_stores(reason: Reason) -> bool {
 }
 
 /// When to look again, though nothing may have changed by then.
-fn next(decision: &Decision, failure: Option<&Problem>, now: Timestamp) -> Next {
+fn next(decision: &Decision, failure: Option<&Problem>, now: Timestamp) -> Requeue {
     let problem = match &decision.action {
         Action::Leave(problem) => Some(problem),
         Action::Settled | Action::Apply(_) => failure,
@@ -173,7 +173,7 @@ fn next(decision: &Decision, failure: Option<&Problem>, now: Timestamp) -> Next 
         .into_iter()
         .flatten()
         .min()
-        .map_or_else(Next::await_change, Next::requeue)
+        .map_or_else(Requeue::await_change, Requeue::requeue)
 }
 
 /// Deployments that carry no label of ours are not watched, so what hinders the first patch is looked at again soon; stores
@@ -195,20 +195,20 @@ async fn rivals(
     binding: &AliasBinding,
     ctx: &Context,
     workload: Option<&Workload>,
-) -> Result<Vec<AliasBinding>, Failure> {
+) -> Result<Vec<AliasBinding>, ReconcileError> {
     let namespace = binding.namespace().unwrap_or_default();
-    let mut rivals = ctx.rivals(&Name::of(binding), binding.workload_name());
+    let mut rivals = ctx.rivals(&ObjectKey::of(binding), binding.workload_name());
     let named = workload
         .and_then(Workload::binding)
         .filter(|named| *named != binding.name_any());
-    if let Some(named) = named
-        .filter(|named| ctx.is_sharded && !ctx.shelves.bindings.has(&Name::new(&namespace, named)))
-    {
+    if let Some(named) = named.filter(|named| {
+        ctx.is_sharded && !ctx.stores.bindings.has(&ObjectKey::new(&namespace, named))
+    }) {
         let api: Api<AliasBinding> = Api::namespaced(ctx.client.clone(), &namespace);
         let found = api
             .get_opt(named)
             .await
-            .map_err(Failure::when("reading a binding of another shard"))?;
+            .map_err(ReconcileError::when("reading a binding of another shard"))?;
         rivals.extend(found.filter(|found| found.workload_name() == binding.workload_name()));
     }
     Ok(rivals)
@@ -217,19 +217,19 @@ async fn rivals(
 async fn observe_workload(
     binding: &AliasBinding,
     ctx: &Context,
-) -> Result<Option<Workload>, Failure> {
+) -> Result<Option<Workload>, ReconcileError> {
     let namespace = binding.namespace().unwrap_or_default();
     if let Some(watched) = ctx
-        .shelves
+        .stores
         .workloads
-        .get(&Name::new(&namespace, binding.workload_name()))
+        .get(&ObjectKey::new(&namespace, binding.workload_name()))
     {
         return Ok(Some(watched));
     }
     let found = api(ctx, &namespace).get_opt(binding.workload_name()).await;
     found
         .map(|found| found.map(Workload::digested))
-        .map_err(Failure::when("reading the Deployment"))
+        .map_err(ReconcileError::when("reading the Deployment"))
 }
 
 fn api(ctx: &Context, namespace: &str) -> Api<Workload> {
@@ -260,7 +260,7 @@ async fn apply(
     ctx: &Context,
     (resolution, decision): (&Resolution, &Decision),
     workload: Option<Workload>,
-) -> Result<(Option<Workload>, Option<Problem>), Failure> {
+) -> Result<(Option<Workload>, Option<Problem>), ReconcileError> {
     let Action::Apply(injection) = &decision.action else {
         return Ok((workload, None));
     };
@@ -295,7 +295,7 @@ async fn apply(
             let message = format!("the API server refused the Deployment: {}", answer.message);
             Ok((workload, Some(Problem::new(reason, message))))
         }
-        Err(error) => Err(Failure::when("writing the Deployment")(error)),
+        Err(error) => Err(ReconcileError::when("writing the Deployment")(error)),
     }
 }
 
@@ -319,8 +319,8 @@ async fn publish(
     mut binding: AliasBinding,
     ctx: &Context,
     new: AliasBindingStatus,
-    place: Place,
-) -> Result<(), Failure> {
+    place: Permit,
+) -> Result<(), ReconcileError> {
     if binding.status.as_ref() == Some(&new) {
         return Ok(());
     }
@@ -328,19 +328,19 @@ async fn publish(
     let goes_ahead = is_acted_on(&old, &new);
     binding.status = Some(new);
     let (turn, (old, binding)) = if goes_ahead {
-        (Telling::ahead(place), (old, binding))
+        (DeferredWrites::ahead(place), (old, binding))
     } else {
-        ctx.rooms
-            .telling
-            .behind(place, &ctx.rooms.bindings, (old, binding))
+        ctx.limits
+            .deferred_writes
+            .behind(place, &ctx.limits.bindings, (old, binding))
             .await?
     };
     if ctx
-        .write_status(&ctx.shelves.bindings, "AliasBinding", &binding)
+        .write_status(&ctx.stores.bindings, "AliasBinding", &binding)
         .await?
     {
         // What was written may be acted on only now: a failure is in the status before anything follows from it.
-        ctx.queues.bindings.wake(Name::of(&binding));
+        ctx.queues.bindings.enqueue(ObjectKey::of(&binding));
     }
     drop(turn);
     let Some(new) = &binding.status else {
@@ -375,12 +375,12 @@ fn wake_registry(binding: &AliasBinding, ctx: &Context) {
         return;
     };
     if ctx
-        .shelves
+        .stores
         .registries
         .get(&registry)
         .is_some_and(|registry| registry.spec.write_back.deployment_tags)
     {
-        ctx.wake_registry_soon(registry);
+        ctx.enqueue_registry_delayed(registry);
     }
 }
 
@@ -411,5 +411,5 @@ fn tell(binding: &AliasBinding, ctx: &Context, notice: &Notice) {
         action: notice.action.clone(),
         secondary: None,
     };
-    ctx.announcer.announce(binding.object_ref(&()), event);
+    ctx.event_recorder.publish(binding.object_ref(&()), event);
 }

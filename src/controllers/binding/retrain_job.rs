@@ -9,8 +9,8 @@ use kube::{Api, ResourceExt};
 use crate::api::rollback::{RetrainOutcome, RetrainState};
 use crate::api::{AliasBinding, Reason};
 use crate::controllers::context::{Context, labelled};
-use crate::kubernetes::failure::Failure;
-use crate::kubernetes::key::Name;
+use crate::kubernetes::failure::ReconcileError;
+use crate::kubernetes::key::ObjectKey;
 use crate::rollout::{Action, Decision, Resolution};
 use crate::targets::{Job, RetrainJob, retrain_job};
 
@@ -20,7 +20,7 @@ pub async fn retrain(
     ctx: &Context,
     resolution: &Resolution,
     decision: &Decision,
-) -> Result<Option<RetrainState>, Failure> {
+) -> Result<Option<RetrainState>, ReconcileError> {
     let known = binding
         .status
         .as_ref()
@@ -51,7 +51,7 @@ async fn begin(
     binding: &AliasBinding,
     ctx: &Context,
     job: RetrainJob,
-) -> Result<RetrainState, Failure> {
+) -> Result<RetrainState, ReconcileError> {
     let jobs: Api<WholeJob> =
         Api::namespaced(ctx.client.clone(), &binding.namespace().unwrap_or_default());
     let state = |outcome, message: String| RetrainState {
@@ -86,13 +86,15 @@ async fn begin(
         Err(kube::Error::Api(answer)) if answer.code < 500 => {
             Ok(state(RetrainOutcome::Refused, answer.message.clone()))
         }
-        Err(error) => Err(Failure::when("making the Job that trains again")(error)),
+        Err(error) => Err(ReconcileError::when("making the Job that trains again")(
+            error,
+        )),
     }
 }
 
 /// What the Job says of itself; what is known, where the Job is gone.
 fn refresh(binding: &AliasBinding, ctx: &Context, known: RetrainState) -> RetrainState {
-    let jobs = labelled(&ctx.shelves.jobs, &Name::of(binding));
+    let jobs = labelled(&ctx.stores.jobs, &ObjectKey::of(binding));
     let Some(job) = jobs.iter().find(|job| job.name_any() == known.job) else {
         return known;
     };

@@ -24,12 +24,12 @@ use crate::api::{
 use crate::controllers::cached::registry_of;
 use crate::controllers::context::{Context, registry_namespace};
 use crate::controllers::registry::interval;
-use crate::controllers::registry::refresh::ask_for;
+use crate::controllers::registry::refresh::request_refresh;
 use crate::controllers::registry::state::RegistryState;
-use crate::kubernetes::failure::Failure;
+use crate::kubernetes::failure::ReconcileError;
 use crate::kubernetes::finalizer::set_finalizer;
-use crate::kubernetes::key::Name;
-use crate::kubernetes::work_queue::{Next, Place};
+use crate::kubernetes::key::ObjectKey;
+use crate::kubernetes::work_queue::{Permit, Requeue};
 use crate::registries::mlflow::{ListedVersion, ModelFacts, Registry};
 
 /// The most aliases that a status mirrors.
@@ -46,33 +46,33 @@ const LEAST_PATIENCE: Duration = Duration::from_secs(5);
 pub async fn reconcile(
     model: Arc<RegisteredModel>,
     ctx: Arc<Context>,
-    _: Place,
-) -> Result<Next, Failure> {
+    _: Permit,
+) -> Result<Requeue, ReconcileError> {
     if model.metadata.deletion_timestamp.is_some() {
         return finalize(&model, &ctx).await;
     }
     if keep_finalizer(&model, &ctx).await? {
         // The write comes back as a change.
-        return Ok(Next::await_change());
+        return Ok(Requeue::await_change());
     }
     let usable = usable_registry(&model, &ctx).await;
     if let Ok((registry, state)) = &usable
         && state.is_unasked(model.model_name())
     {
         // Nobody asked for it yet: it is asked for together with all that are new. The answer wakes it.
-        ask_for(
+        request_refresh(
             &ctx,
-            &Name::of(registry.as_ref()),
+            &ObjectKey::of(registry.as_ref()),
             model.model_name().to_owned(),
         );
-        return Ok(Next::requeue(LEAST_PATIENCE));
+        return Ok(Requeue::requeue(LEAST_PATIENCE));
     }
     let mirrored = match usable {
         Ok((registry, state)) => mirror(&model, &ctx, &registry, &state).await,
         Err(problem) => Err(problem),
     };
     if matches!(&mirrored, Err(problem) if is_left_alone(&model, problem)) {
-        return Ok(Next::await_change());
+        return Ok(Requeue::await_change());
     }
     let retry = retry_after(&mirrored, &model, &ctx);
     publish(&model, &ctx, mirrored).await?;
@@ -80,23 +80,27 @@ pub async fn reconcile(
 }
 
 /// An outage is ended by the registry's own loop, which wakes all its models; other troubles are looked at again soon.
-fn retry_after(mirrored: &Result<Mirror, Problem>, model: &RegisteredModel, ctx: &Context) -> Next {
+fn retry_after(
+    mirrored: &Result<Mirror, Problem>,
+    model: &RegisteredModel,
+    ctx: &Context,
+) -> Requeue {
     let state = ctx.registries.of(&registry_of(model));
     if mirrored.is_err() && state.problem().is_some() {
-        return Next::await_change();
+        return Requeue::await_change();
     }
     match mirrored {
-        Ok(mirror) if is_incomplete(&mirror.status) => Next::requeue(LEAST_PATIENCE * 2),
-        Ok(mirror) if mirror.problem.is_none() => Next::await_change(),
+        Ok(mirror) if is_incomplete(&mirror.status) => Requeue::requeue(LEAST_PATIENCE * 2),
+        Ok(mirror) if mirror.problem.is_none() => Requeue::await_change(),
         Err(problem)
             if matches!(
                 problem.reason,
                 Reason::Pending | Reason::RegistryNotFound | Reason::Suspended
             ) =>
         {
-            Next::await_change()
+            Requeue::await_change()
         }
-        _ => Next::requeue(Duration::from_secs(5)),
+        _ => Requeue::requeue(Duration::from_secs(5)),
     }
 }
 
@@ -230,7 +234,7 @@ async fn mirror(
         .registry()
         .ok_or_else(|| Problem::new(Reason::Pending, "the registry is not connected yet"))?;
     let bindings = ctx.bindings_of_model(&model.namespace().unwrap_or_default(), &model.name_any());
-    let look = Look {
+    let look = Refresh {
         model,
         registry,
         state,
@@ -244,7 +248,7 @@ async fn mirror(
 }
 
 /// One look at one model.
-struct Look<'a> {
+struct Refresh<'a> {
     model: &'a RegisteredModel,
     registry: &'a ModelRegistry,
     state: &'a RegistryState,
@@ -253,7 +257,7 @@ struct Look<'a> {
     bindings: Vec<AliasBinding>,
 }
 
-impl Look<'_> {
+impl Refresh<'_> {
     fn name(&self) -> &str {
         self.model.model_name()
     }
@@ -283,7 +287,7 @@ impl Look<'_> {
     fn is_new_request<K: Resource<DynamicType = ()>>(&self, object: &K) -> bool {
         let request = object.annotations().get(names::REQUESTED_AT_ANNOTATION);
         self.state
-            .is_new_request(K::kind(&()), &Name::of(object), request)
+            .is_new_request(K::kind(&()), &ObjectKey::of(object), request)
     }
 
     fn misses_an_alias(&self, facts: &ModelFacts) -> bool {
@@ -626,7 +630,7 @@ async fn publish(
     model: &RegisteredModel,
     ctx: &Context,
     mirrored: Result<Mirror, Problem>,
-) -> Result<(), Failure> {
+) -> Result<(), ReconcileError> {
     let old = model.status.clone().unwrap_or_default();
     let (mut new, problem) = match mirrored {
         Ok(mirror) => (mirror.status, mirror.problem),
@@ -651,10 +655,10 @@ async fn publish(
     let mut changed = model.clone();
     changed.status = Some(new);
     if ctx
-        .write_status(&ctx.shelves.models, "RegisteredModel", &changed)
+        .write_status(&ctx.stores.models, "RegisteredModel", &changed)
         .await?
     {
-        ctx.wake_bindings_of_model(&Name::of(model));
+        ctx.enqueue_bindings_of_model(&ObjectKey::of(model));
     }
     Ok(())
 }
@@ -679,7 +683,7 @@ fn conditions(problem: Option<&Problem>) -> Vec<Wanted> {
 }
 
 /// Puts the finalizer on where the registered model goes with the object, and takes it off where it stays. True where written.
-async fn keep_finalizer(model: &RegisteredModel, ctx: &Context) -> Result<bool, Failure> {
+async fn keep_finalizer(model: &RegisteredModel, ctx: &Context) -> Result<bool, ReconcileError> {
     let wanted = model.spec.deletion_policy == ModelDeletionPolicy::Delete;
     let present = model
         .finalizers()
@@ -688,7 +692,7 @@ async fn keep_finalizer(model: &RegisteredModel, ctx: &Context) -> Result<bool, 
     if wanted != present {
         set_finalizer(
             &ctx.client,
-            &ctx.shelves.models,
+            &ctx.stores.models,
             model,
             names::MODEL_FINALIZER,
             wanted,
@@ -699,13 +703,13 @@ async fn keep_finalizer(model: &RegisteredModel, ctx: &Context) -> Result<bool, 
 }
 
 /// Deletes the registered model from the registry, where the spec says so, before the object goes.
-async fn finalize(model: &RegisteredModel, ctx: &Context) -> Result<Next, Failure> {
+async fn finalize(model: &RegisteredModel, ctx: &Context) -> Result<Requeue, ReconcileError> {
     if !model
         .finalizers()
         .iter()
         .any(|name| name == names::MODEL_FINALIZER)
     {
-        return Ok(Next::await_change());
+        return Ok(Requeue::await_change());
     }
     if model.spec.deletion_policy == ModelDeletionPolicy::Delete
         && let Err(problem) = delete_in_registry(model, ctx).await
@@ -715,17 +719,17 @@ async fn finalize(model: &RegisteredModel, ctx: &Context) -> Result<Next, Failur
             problem.message
         );
         publish(model, ctx, Err(Problem::new(problem.reason, message))).await?;
-        return Ok(Next::requeue(Duration::from_secs(10)));
+        return Ok(Requeue::requeue(Duration::from_secs(10)));
     }
     set_finalizer(
         &ctx.client,
-        &ctx.shelves.models,
+        &ctx.stores.models,
         model,
         names::MODEL_FINALIZER,
         false,
     )
     .await?;
-    Ok(Next::await_change())
+    Ok(Requeue::await_change())
 }
 
 async fn delete_in_registry(model: &RegisteredModel, ctx: &Context) -> Result<(), Problem> {

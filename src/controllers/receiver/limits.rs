@@ -52,15 +52,9 @@ impl Memory {
     }
 
     /// How many are remembered.
-    #[must_use]
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.known.len()
-    }
-
-    /// Whether none is remembered.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.known.is_empty()
     }
 }
 

@@ -29,9 +29,9 @@ use crate::controllers::http::Readiness;
 use crate::controllers::metrics::Outcome;
 use crate::controllers::receiver::limits::{Bucket, Memory};
 use crate::controllers::receiver::server::{LARGEST_BODY, Unread, read_body};
-use crate::controllers::receiver::signing_keys::Keys;
-use crate::controllers::registry::refresh::hear;
-use crate::kubernetes::key::Name;
+use crate::controllers::receiver::signing_keys::SigningKeys;
+use crate::controllers::registry::refresh::refresh_announced;
+use crate::kubernetes::key::ObjectKey;
 use crate::kubernetes::lease::Leader;
 use crate::kubernetes::lock::lock;
 use crate::registries::mlflow::{
@@ -53,7 +53,7 @@ const HAND_ON: Duration = Duration::from_secs(3);
 
 /// What became of a delivery.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Fate {
+enum DeliveryOutcome {
     Accepted,
     Repeated,
     Forwarded,
@@ -67,7 +67,7 @@ enum Fate {
     NotReady,
 }
 
-impl Fate {
+impl DeliveryOutcome {
     /// The word in metrics.
     fn outcome(self) -> &'static str {
         match self {
@@ -100,7 +100,7 @@ impl Fate {
     }
 }
 
-impl IntoResponse for Fate {
+impl IntoResponse for DeliveryOutcome {
     fn into_response(self) -> Response {
         let status = self.status();
         let again = matches!(
@@ -117,7 +117,7 @@ impl IntoResponse for Fate {
 
 /// Where a delivery came from.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum From {
+enum Origin {
     /// The webhook port.
     Registry,
     /// Another replica, by the health port. Such a delivery is not handed on once more.
@@ -129,20 +129,20 @@ pub struct Receiver {
     ctx: Arc<Context>,
     readiness: Readiness,
     leader: Leader,
-    keys: Keys,
-    gates: Mutex<HashMap<(String, String), Arc<Gate>>>,
+    keys: SigningKeys,
+    gates: Mutex<HashMap<(String, String), Arc<DeliveryLimits>>>,
     http: reqwest::Client,
 }
 
 /// What is known of one registry's deliveries.
-struct Gate {
+struct DeliveryLimits {
     slots: Semaphore,
     memory: Mutex<Memory>,
     genuine: Mutex<Bucket>,
     forged: Mutex<Bucket>,
 }
 
-impl Default for Gate {
+impl Default for DeliveryLimits {
     fn default() -> Self {
         let now = Instant::now();
         Self {
@@ -159,7 +159,7 @@ struct Delivery<'a> {
     namespace: &'a str,
     name: &'a str,
     headers: &'a HeaderMap,
-    from: From,
+    from: Origin,
 }
 
 impl Receiver {
@@ -178,7 +178,7 @@ impl Receiver {
             .timeout(HAND_ON)
             .tls_certs_only([])
             .build()?;
-        let (keys, gates) = (Keys::default(), Mutex::default());
+        let (keys, gates) = (SigningKeys::default(), Mutex::default());
         Ok(Arc::new(Self {
             ctx,
             readiness,
@@ -191,15 +191,15 @@ impl Receiver {
 
     /// The routes of the webhook port.
     pub fn for_registries(self: Arc<Self>) -> Router {
-        self.routes(From::Registry)
+        self.routes(Origin::Registry)
     }
 
     /// The routes that other replicas use.
     pub fn for_replicas(self: Arc<Self>) -> Router {
-        self.routes(From::Replica)
+        self.routes(Origin::Replica)
     }
 
-    fn routes(self: Arc<Self>, from: From) -> Router {
+    fn routes(self: Arc<Self>, from: Origin) -> Router {
         let answer = move |State(receiver): State<Arc<Self>>,
                            Path((namespace, name)): Path<(String, String)>,
                            headers: HeaderMap,
@@ -228,44 +228,51 @@ impl Receiver {
     }
 
     /// What becomes of a delivery. The cheap questions come first, and nothing is remembered of what is refused.
-    async fn take(&self, delivery: &Delivery<'_>, body: Body) -> Result<Fate, Fate> {
+    async fn take(
+        &self,
+        delivery: &Delivery<'_>,
+        body: Body,
+    ) -> Result<DeliveryOutcome, DeliveryOutcome> {
         let secret = self.secret(delivery)?;
         let signed = Signed::read(delivery.headers).map_err(|unsigned| match unsigned {
-            Unsigned::Malformed => Fate::Malformed,
-            Unsigned::NoSignature => Fate::BadSignature,
+            Unsigned::Malformed => DeliveryOutcome::Malformed,
+            Unsigned::NoSignature => DeliveryOutcome::BadSignature,
         })?;
         if !signed.is_timely(Timestamp::now()) {
-            return Err(Fate::Old);
+            return Err(DeliveryOutcome::Old);
         }
         if announced_length(delivery.headers) > LARGEST_BODY {
-            return Err(Fate::TooLarge);
+            return Err(DeliveryOutcome::TooLarge);
         }
         let body = read_body(body).await.map_err(|unread| match unread {
-            Unread::TooLarge => Fate::TooLarge,
-            Unread::Broken => Fate::Malformed,
+            Unread::TooLarge => DeliveryOutcome::TooLarge,
+            Unread::Broken => DeliveryOutcome::Malformed,
         })?;
         // The place is taken when the body is there, so that slow senders take none from others.
         let gate = self.gate(delivery);
-        let _slot = gate.slots.try_acquire().map_err(|_| Fate::TooMany)?;
+        let _slot = gate
+            .slots
+            .try_acquire()
+            .map_err(|_| DeliveryOutcome::TooMany)?;
         self.verify(delivery, &gate, &secret, &signed, &body)
             .await?;
         self.admit(delivery, &gate, &signed, &body).await
     }
 
-    /// The Secret of a registry that wants to hear; any other registry is unknown.
-    fn secret(&self, delivery: &Delivery<'_>) -> Result<WebhookSecretReference, Fate> {
+    /// The Secret of a registry that wants to refresh_announced; any other registry is unknown.
+    fn secret(&self, delivery: &Delivery<'_>) -> Result<WebhookSecretReference, DeliveryOutcome> {
         if !self.readiness.is_ready() {
-            return Err(Fate::NotReady);
+            return Err(DeliveryOutcome::NotReady);
         }
         let registry = self.ctx.registry(delivery.namespace, delivery.name);
         registry
             .as_deref()
             .and_then(wanted_secret)
             .cloned()
-            .ok_or(Fate::UnknownRegistry)
+            .ok_or(DeliveryOutcome::UnknownRegistry)
     }
 
-    fn gate(&self, delivery: &Delivery<'_>) -> Arc<Gate> {
+    fn gate(&self, delivery: &Delivery<'_>) -> Arc<DeliveryLimits> {
         let mut gates = lock(&self.gates);
         let key = (delivery.namespace.to_owned(), delivery.name.to_owned());
         if !gates.contains_key(&key) {
@@ -277,22 +284,28 @@ impl Receiver {
     async fn verify(
         &self,
         delivery: &Delivery<'_>,
-        gate: &Gate,
+        gate: &DeliveryLimits,
         secret: &WebhookSecretReference,
         signed: &Signed,
         body: &Bytes,
-    ) -> Result<(), Fate> {
+    ) -> Result<(), DeliveryOutcome> {
         let client = &self.ctx.client;
         let is_by = |keys: &[Vec<u8>]| signed.is_by(keys.iter().map(Vec::as_slice), body);
         let (keys, may_be_newer) = self.keys.of(client, delivery.namespace, secret).await;
         if is_by(&keys)
-            || (may_be_newer && is_by(&self.keys.anew(client, delivery.namespace, secret).await))
+            || (may_be_newer
+                && is_by(
+                    &self
+                        .keys
+                        .refreshed(client, delivery.namespace, secret)
+                        .await,
+                ))
         {
             return Ok(());
         }
         if keys.is_empty() {
             // The Secret is missing, or cannot be read: MLflow may try again.
-            return Err(Fate::NotReady);
+            return Err(DeliveryOutcome::NotReady);
         }
         // Genuine deliveries never stand behind forged ones; what is bounded is how much is said of these.
         if lock(&gate.forged).take(Instant::now()) {
@@ -307,48 +320,52 @@ impl Receiver {
                 "a delivery was refused: not signed with the Secret of spec.webhook"
             );
         }
-        Err(Fate::BadSignature)
+        Err(DeliveryOutcome::BadSignature)
     }
 
     /// A genuine delivery: once, and not too many at a time.
     async fn admit(
         &self,
         delivery: &Delivery<'_>,
-        gate: &Gate,
+        gate: &DeliveryLimits,
         signed: &Signed,
         body: &Bytes,
-    ) -> Result<Fate, Fate> {
+    ) -> Result<DeliveryOutcome, DeliveryOutcome> {
         if lock(&gate.memory).knows(signed.id()) {
-            return Ok(Fate::Repeated);
+            return Ok(DeliveryOutcome::Repeated);
         }
         if !lock(&gate.genuine).take(Instant::now()) {
-            return Err(Fate::TooMany);
+            return Err(DeliveryOutcome::TooMany);
         }
-        let model = model_named(body).map_err(|_| Fate::Malformed)?;
+        let model = model_named(body).map_err(|_| DeliveryOutcome::Malformed)?;
         let fate = if self.ctx.fence.is_open() {
             if let Some(model) = model {
-                hear(
+                refresh_announced(
                     &self.ctx,
-                    &Name::new(delivery.namespace, delivery.name),
+                    &ObjectKey::new(delivery.namespace, delivery.name),
                     model,
                 );
             }
-            Fate::Accepted
+            DeliveryOutcome::Accepted
         } else {
-            self.hand_on(delivery, body).await?
+            self.forward(delivery, body).await?
         };
         // Not before: a delivery that failed is tried again under the same id.
         lock(&gate.memory).remember(signed.id(), signed.valid_until(), Timestamp::now());
         Ok(fate)
     }
 
-    async fn hand_on(&self, delivery: &Delivery<'_>, body: &Bytes) -> Result<Fate, Fate> {
+    async fn forward(
+        &self,
+        delivery: &Delivery<'_>,
+        body: &Bytes,
+    ) -> Result<DeliveryOutcome, DeliveryOutcome> {
         let leader = self
             .leader
             .address()
-            .filter(|_| delivery.from == From::Registry)
-            .ok_or(Fate::NotForwarded)?;
-        let url = url_of(leader, delivery).ok_or(Fate::NotForwarded)?;
+            .filter(|_| delivery.from == Origin::Registry)
+            .ok_or(DeliveryOutcome::NotForwarded)?;
+        let url = url_of(leader, delivery).ok_or(DeliveryOutcome::NotForwarded)?;
         let mut request = self
             .http
             .post(url)
@@ -360,14 +377,14 @@ impl Receiver {
             }
         }
         match request.send().await {
-            Ok(answer) if answer.status().is_success() => Ok(Fate::Forwarded),
+            Ok(answer) if answer.status().is_success() => Ok(DeliveryOutcome::Forwarded),
             Ok(answer) => {
                 tracing::warn!(%leader, status = answer.status().as_u16(), "the leader did not take a webhook's delivery");
-                Err(Fate::NotForwarded)
+                Err(DeliveryOutcome::NotForwarded)
             }
             Err(error) => {
                 tracing::warn!(%leader, %error, "the leader cannot be reached with a webhook's delivery");
-                Err(Fate::NotForwarded)
+                Err(DeliveryOutcome::NotForwarded)
             }
         }
     }

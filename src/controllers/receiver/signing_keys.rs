@@ -17,27 +17,27 @@ const FRESH: Duration = Duration::from_secs(30);
 /// How soon after it was read a failing signature has it read again.
 const RETRY: Duration = Duration::from_secs(2);
 /// How long reading a Secret may take; deliveries wait for it.
-const PATIENCE: Duration = Duration::from_secs(3);
+const READ_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long the key before the present one is accepted: MLflow's workers go on signing with it for a minute.
 const OVERLAP: Duration = Duration::from_secs(120);
 
 /// The keys of all registries.
 #[derive(Default)]
-pub struct Keys {
-    all: Mutex<HashMap<Place, Arc<Mutex<Entry>>>>,
+pub struct SigningKeys {
+    all: Mutex<HashMap<KeyReference, Arc<Mutex<CachedKey>>>>,
 }
 
 /// Namespace, Secret and key.
-type Place = (String, String, String);
+type KeyReference = (String, String, String);
 
 #[derive(Default)]
-struct Entry {
+struct CachedKey {
     current: Option<Vec<u8>>,
     previous: Option<(Vec<u8>, Instant)>,
     read_at: Option<Instant>,
 }
 
-impl Keys {
+impl SigningKeys {
     /// The keys that sign for a registry now, and whether a signature that none of them made may still be good: true where
     /// the Secret was not read just now.
     pub async fn of(
@@ -51,11 +51,11 @@ impl Keys {
         let was_read = entry
             .read_unless_within(FRESH, client, namespace, secret)
             .await;
-        (entry.usable(), !was_read)
+        (entry.accepted(), !was_read)
     }
 
-    /// The same after a signature failed: read anew, but not more often than now and then.
-    pub async fn anew(
+    /// The same after a signature failed: read refreshed, but not more often than now and then.
+    pub async fn refreshed(
         &self,
         client: &Client,
         namespace: &str,
@@ -66,10 +66,14 @@ impl Keys {
         entry
             .read_unless_within(RETRY, client, namespace, secret)
             .await;
-        entry.usable()
+        entry.accepted()
     }
 
-    async fn entry(&self, namespace: &str, secret: &WebhookSecretReference) -> Arc<Mutex<Entry>> {
+    async fn entry(
+        &self,
+        namespace: &str,
+        secret: &WebhookSecretReference,
+    ) -> Arc<Mutex<CachedKey>> {
         let place = (
             namespace.to_owned(),
             secret.name.clone(),
@@ -79,7 +83,7 @@ impl Keys {
     }
 }
 
-impl Entry {
+impl CachedKey {
     async fn read_unless_within(
         &mut self,
         age: Duration,
@@ -91,7 +95,7 @@ impl Entry {
             return false;
         }
         let api = Api::<Secret>::namespaced(client.clone(), namespace);
-        match tokio::time::timeout(PATIENCE, api.get_opt(&secret.name)).await {
+        match tokio::time::timeout(READ_TIMEOUT, api.get_opt(&secret.name)).await {
             Ok(Ok(found)) => self.take(
                 found.and_then(|found| signing_key(&found, &secret.key)),
                 Instant::now(),
@@ -117,7 +121,7 @@ impl Entry {
         }
     }
 
-    fn usable(&self) -> Vec<Vec<u8>> {
+    fn accepted(&self) -> Vec<Vec<u8>> {
         let previous = self
             .previous
             .iter()
@@ -145,21 +149,21 @@ mod tests {
 
     #[test]
     fn the_key_before_is_good_for_a_while_after_a_change() {
-        let mut entry = Entry::default();
+        let mut entry = CachedKey::default();
         let now = Instant::now();
         entry.take(Some(b"one".to_vec()), now);
-        assert_eq!(entry.usable(), [b"one".to_vec()]);
+        assert_eq!(entry.accepted(), [b"one".to_vec()]);
         entry.take(Some(b"two".to_vec()), now);
-        assert_eq!(entry.usable(), [b"two".to_vec(), b"one".to_vec()]);
+        assert_eq!(entry.accepted(), [b"two".to_vec(), b"one".to_vec()]);
         entry.previous = Some((b"one".to_vec(), now));
-        assert_eq!(entry.usable(), [b"two".to_vec()]);
+        assert_eq!(entry.accepted(), [b"two".to_vec()]);
     }
 
     #[test]
     fn a_secret_that_is_gone_opens_nothing() {
-        let mut entry = Entry::default();
+        let mut entry = CachedKey::default();
         entry.take(Some(b"one".to_vec()), Instant::now());
         entry.take(None, Instant::now());
-        assert!(entry.usable().is_empty());
+        assert!(entry.accepted().is_empty());
     }
 }

@@ -34,7 +34,7 @@ struct Files {
 }
 
 impl Certificate {
-    /// The certificate in this folder, which is read by [`Certificate::follow`].
+    /// The certificate in this folder, which is read by [`Certificate::watch_files`].
     #[must_use]
     pub fn of(folder: PathBuf) -> Self {
         Self {
@@ -59,7 +59,7 @@ impl Certificate {
     }
 
     /// Reads the files, now and whenever they change, for ever.
-    pub async fn follow(self) {
+    pub async fn watch_files(self) {
         let mut last = None;
         loop {
             let read = self.read().await;

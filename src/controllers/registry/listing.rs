@@ -11,18 +11,22 @@ use crate::controllers::cached::of_registered_name;
 use crate::controllers::context::Context;
 use crate::controllers::model::NEWEST;
 use crate::controllers::registry::state::RegistryState;
-use crate::kubernetes::key::Name;
+use crate::kubernetes::key::ObjectKey;
 use crate::registries::mlflow::{ModelFacts, Registry};
 
 /// What the objects of a registered model say of it; one that says nothing yet says that there is nothing.
-pub fn mirrors(ctx: &Context, registry: &Name, facts: &ModelFacts) -> Vec<RegisteredModelStatus> {
+pub fn mirrors(
+    ctx: &Context,
+    registry: &ObjectKey,
+    facts: &ModelFacts,
+) -> Vec<RegisteredModelStatus> {
     let objects = ctx
-        .shelves
+        .stores
         .models
         .names(of_registered_name(registry, &facts.name));
     let models = objects
         .iter()
-        .filter_map(|name| ctx.shelves.models.get(name));
+        .filter_map(|name| ctx.stores.models.get(name));
     let named = models.filter(|model| model.model_name() == facts.name);
     named
         .map(|model| model.status.unwrap_or_default())

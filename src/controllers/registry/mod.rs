@@ -1,4 +1,4 @@
-//! The loop of `ModelRegistry`: connect, look at all watched models with one question, tell the models that changed.
+//! The loop of `ModelRegistry`: connect, poll at all watched models with one question, tell the models that changed.
 //!
 //! Absent: writes to the registry. Those belong to the model that declares them.
 
@@ -25,9 +25,9 @@ use crate::controllers::metrics::Outcome;
 use crate::controllers::registry::listing::{is_moved, is_unlisted, list_together, mirrors};
 use crate::controllers::registry::state::RegistryState;
 use crate::controllers::registry::write_back::write_back;
-use crate::kubernetes::failure::Failure;
-use crate::kubernetes::key::Name;
-use crate::kubernetes::work_queue::{Next, Place};
+use crate::kubernetes::failure::ReconcileError;
+use crate::kubernetes::key::ObjectKey;
+use crate::kubernetes::work_queue::{Permit, Requeue};
 use crate::registries::mlflow::{Connection, Credentials, ModelFacts, Registry};
 
 /// How long a registry that is ill is left alone at most, where its interval is shorter.
@@ -37,15 +37,15 @@ const MOST_BACK_OFF: Duration = Duration::from_secs(300);
 pub async fn reconcile(
     registry: Arc<ModelRegistry>,
     ctx: Arc<Context>,
-    _: Place,
-) -> Result<Next, Failure> {
+    _: Permit,
+) -> Result<Requeue, ReconcileError> {
     if registry.metadata.deletion_timestamp.is_some() {
         return webhook::finalize(&registry, &ctx).await;
     }
-    let own = Name::of(registry.as_ref());
+    let own = ObjectKey::of(registry.as_ref());
     if ctx.keeps(&own) && webhook::keep_finalizer(&registry, &ctx).await? {
         // The write comes back as a change.
-        return Ok(Next::await_change());
+        return Ok(Requeue::await_change());
     }
     let state = ctx.registries.of(&own);
     let watched = state.watched(|| {
@@ -59,13 +59,13 @@ pub async fn reconcile(
         .cloned();
     let interval = interval(&registry);
     if !registry.spec.suspend && state.is_due(registry.metadata.generation, request.as_ref()) {
-        let changed = look(&registry, &ctx, &state, &watched).await;
+        let changed = poll(&registry, &ctx, &state, &watched).await;
         state.looked(
             registry.metadata.generation,
             request,
             until_next(interval, &state),
         );
-        changed.wake(&ctx, &own);
+        changed.enqueue(&ctx, &own);
     }
     write_back(&registry, &ctx);
     if ctx.keeps(&own) {
@@ -73,13 +73,13 @@ pub async fn reconcile(
         publish(&registry, &ctx, &state, watched.len()).await?;
     }
     Ok(if registry.spec.suspend {
-        Next::await_change()
+        Requeue::await_change()
     } else {
-        Next::requeue(state.until_next_look().min(state.webhook.until_due()))
+        Requeue::requeue(state.until_next_look().min(state.webhook.until_due()))
     })
 }
 
-/// How long until the next look: the interval, and longer while the registry is ill, or where it asked for patience.
+/// How long until the next poll: the interval, and longer while the registry is ill, or where it asked for patience.
 fn until_next(interval: Duration, state: &RegistryState) -> Duration {
     let asked = state
         .registry()
@@ -119,32 +119,32 @@ fn jittered(interval: Duration) -> Duration {
     interval.mul_f64(1.0 - 0.1 * f64::from(nanos % 1000) / 1000.0)
 }
 
-/// Which models a look concerns.
-enum Changed {
+/// Which models a poll concerns.
+enum Affected {
     /// All of them, and these first.
     All(BTreeSet<String>),
     /// These.
     Some(BTreeSet<String>),
 }
 
-impl Changed {
+impl Affected {
     /// Wakes the registered models that are concerned.
-    fn wake(&self, ctx: &Context, registry: &Name) {
+    fn enqueue(&self, ctx: &Context, registry: &ObjectKey) {
         let (Self::All(first) | Self::Some(first)) = self;
-        ctx.wake_models_named(registry, first);
+        ctx.enqueue_models_named(registry, first);
         if matches!(self, Self::All(_)) {
-            ctx.wake_models_behind(registry);
+            ctx.enqueue_models_low_priority(registry);
         }
     }
 }
 
-async fn look(
+async fn poll(
     registry: &ModelRegistry,
     ctx: &Context,
     state: &RegistryState,
     watched: &BTreeSet<String>,
-) -> Changed {
-    let answer = ask(registry, ctx, state, watched).await;
+) -> Affected {
+    let answer = request(registry, ctx, state, watched).await;
     let outcome = answer
         .as_ref()
         .map_or_else(|problem| problem.reason, |_| Reason::Reachable);
@@ -154,7 +154,7 @@ async fn look(
             outcome: outcome.as_str(),
         })
         .inc();
-    let Answer {
+    let PollResult {
         connection,
         client,
         mut changed,
@@ -164,10 +164,10 @@ async fn look(
         Ok(answer) => answer,
         Err(problem) => {
             if !state.set_problem(problem.clone()) {
-                return Changed::Some(BTreeSet::new());
+                return Affected::Some(BTreeSet::new());
             }
             tracing::warn!(registry = registry.name_any(), reason = %problem.reason, message = problem.message, "the registry cannot be used");
-            return Changed::All(BTreeSet::new());
+            return Affected::All(BTreeSet::new());
         }
     };
     ctx.metrics.looked(
@@ -185,13 +185,13 @@ async fn look(
     }
     changed.extend(missing);
     if is_news {
-        Changed::All(moved)
+        Affected::All(moved)
     } else {
-        Changed::Some(changed)
+        Affected::Some(changed)
     }
 }
 
-struct Answer {
+struct PollResult {
     connection: Connection,
     client: Registry,
     /// The models of which the answer is news.
@@ -202,12 +202,12 @@ struct Answer {
     missing: BTreeSet<String>,
 }
 
-async fn ask(
+async fn request(
     registry: &ModelRegistry,
     ctx: &Context,
     state: &RegistryState,
     watched: &BTreeSet<String>,
-) -> Result<Answer, Problem> {
+) -> Result<PollResult, Problem> {
     let connection = connection(registry, ctx).await?;
     let client = match state.registry_for(&connection) {
         Some(client) => client,
@@ -217,7 +217,7 @@ async fn ask(
     // Where nothing is watched yet, some question still shows whether the registry answers.
     let probe = BTreeSet::from(["pointsman".to_owned()]);
     let names = if watched.is_empty() { &probe } else { watched };
-    let (asked_at, own, mut missing) = (Instant::now(), Name::of(registry), watched.clone());
+    let (asked_at, own, mut missing) = (Instant::now(), ObjectKey::of(registry), watched.clone());
     let (mut changed, mut moved, mut unlisted) =
         (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     let learn = |model: ModelFacts| {
@@ -232,7 +232,7 @@ async fn ask(
                 moved.insert(model.name.clone());
                 // Its versions are known: it waits for no other page.
                 if !is_new && state.let_ahead(&model.name, &connection, &client) {
-                    ctx.wake_model_named(&own, &model.name);
+                    ctx.enqueue_model_named(&own, &model.name);
                 }
             }
             changed.insert(model.name);
@@ -247,7 +247,7 @@ async fn ask(
         "the registry was looked at"
     );
     list_together(state, &client, &unlisted).await;
-    Ok(Answer {
+    Ok(PollResult {
         connection,
         client,
         changed,
@@ -327,7 +327,7 @@ fn named<K>(
     match found {
         Ok(Some(object)) => Ok(object),
         Ok(None) => Err(missing(format!(
-            "there is no {kind} {name} in namespace {namespace}: create it; it is read again at the next look"
+            "there is no {kind} {name} in namespace {namespace}: create it; it is read again at the next poll"
         ))),
         Err(error) => Err(missing(format!(
             "{kind} {name} in namespace {namespace} cannot be read: {error}"
@@ -339,7 +339,7 @@ pub fn text_of(secret: &Secret, name: &str, key: &str) -> Result<String, Problem
     let missing = |why: &str| {
         Problem::new(
             Reason::CredentialsNotFound,
-            format!("Secret {name} has {why} {key}: add it; it is read again at the next look"),
+            format!("Secret {name} has {why} {key}: add it; it is read again at the next poll"),
         )
     };
     let bytes = secret
@@ -376,7 +376,7 @@ async fn publish(
     ctx: &Context,
     state: &RegistryState,
     watched: usize,
-) -> Result<(), Failure> {
+) -> Result<(), ReconcileError> {
     let old = registry.status.clone().unwrap_or_default();
     let mut conditions = conditions(registry, state);
     conditions.extend(webhook_messages::condition(registry, ctx, state));
@@ -399,7 +399,7 @@ async fn publish(
     }
     let mut changed = registry.clone();
     changed.status = Some(new);
-    ctx.write_status(&ctx.shelves.registries, "ModelRegistry", &changed)
+    ctx.write_status(&ctx.stores.registries, "ModelRegistry", &changed)
         .await
         .map(drop)
 }
@@ -412,7 +412,7 @@ fn asked_again(registry: &ModelRegistry, state: &RegistryState) -> String {
         return "asked again at every interval".to_owned();
     }
     format!(
-        "asked again every {} s while it lasts (spec.interval: {}); to ask at once, set the annotation {}",
+        "asked again every {} s while it lasts (spec.interval: {}); to request at once, set the annotation {}",
         patient.as_secs(),
         registry.spec.interval,
         names::REQUESTED_AT_ANNOTATION

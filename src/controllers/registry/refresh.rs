@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::controllers::cached::of_registered_name;
 use crate::controllers::context::Context;
 use crate::controllers::registry::listing::{is_unlisted, list_together, mirrors};
-use crate::kubernetes::key::Name;
+use crate::kubernetes::key::ObjectKey;
 use crate::kubernetes::lock::lock;
 use crate::registries::mlflow::{ModelFacts, Registry, RegistryError};
 
@@ -24,18 +24,18 @@ const AGAIN: [Duration; 3] = [
 
 /// The names that were heard and not asked for yet, by registry.
 #[derive(Default)]
-pub struct Hearing {
+pub struct RefreshBatcher {
     /// A registry is in here while a task asks for its names.
-    waiting: Mutex<HashMap<Name, Heard>>,
+    waiting: Mutex<HashMap<ObjectKey, PendingRefresh>>,
 }
 
 #[derive(Default)]
-struct Heard {
+struct PendingRefresh {
     models: BTreeSet<String>,
     too_many: bool,
 }
 
-impl Heard {
+impl PendingRefresh {
     fn add(&mut self, model: String) {
         if self.models.len() < MOST {
             self.models.insert(model);
@@ -49,9 +49,9 @@ impl Heard {
     }
 }
 
-impl Hearing {
+impl RefreshBatcher {
     /// Adds a name. True where a task is needed that asks.
-    fn add(&self, registry: &Name, model: String) -> bool {
+    fn add(&self, registry: &ObjectKey, model: String) -> bool {
         let mut waiting = lock(&self.waiting);
         let is_first = !waiting.contains_key(registry);
         waiting.entry(registry.clone()).or_default().add(model);
@@ -59,7 +59,7 @@ impl Hearing {
     }
 
     /// All that waits; where nothing does, the task ends, and the next name begins another.
-    fn take(&self, registry: &Name) -> Option<Heard> {
+    fn take(&self, registry: &ObjectKey) -> Option<PendingRefresh> {
         let mut waiting = lock(&self.waiting);
         let heard = waiting
             .get_mut(registry)
@@ -73,30 +73,30 @@ impl Hearing {
 }
 
 /// A delivery spoke of a model: it is looked at now. `registry` is one that exists.
-pub fn hear(ctx: &Arc<Context>, registry: &Name, model: String) {
+pub fn refresh_announced(ctx: &Arc<Context>, registry: &ObjectKey, model: String) {
     let state = ctx.registries.of(registry);
     if state.webhook.heard(&BTreeSet::from([model.clone()])) {
-        ctx.queues.registries.wake(registry.clone());
+        ctx.queues.registries.enqueue(registry.clone());
     }
-    ask_for(ctx, registry, model);
+    request_refresh(ctx, registry, model);
 }
 
 /// A model is looked at now, together with all others that are asked for in the same moment.
-pub fn ask_for(ctx: &Arc<Context>, registry: &Name, model: String) {
-    if ctx.hearing.add(registry, model) {
-        tokio::spawn(follow(Arc::clone(ctx), registry.clone()));
+pub fn request_refresh(ctx: &Arc<Context>, registry: &ObjectKey, model: String) {
+    if ctx.refresh_batcher.add(registry, model) {
+        tokio::spawn(drain(Arc::clone(ctx), registry.clone()));
     }
 }
 
-async fn follow(ctx: Arc<Context>, registry: Name) {
-    while let Some(heard) = ctx.hearing.take(&registry) {
+async fn drain(ctx: Arc<Context>, registry: ObjectKey) {
+    while let Some(heard) = ctx.refresh_batcher.take(&registry) {
         look(&ctx, &registry, heard).await;
     }
 }
 
-async fn look(ctx: &Context, registry: &Name, heard: Heard) {
+async fn look(ctx: &Context, registry: &ObjectKey, heard: PendingRefresh) {
     let is_asked = ctx
-        .shelves
+        .stores
         .registries
         .get(registry)
         .is_some_and(|registry| !registry.spec.suspend);
@@ -106,7 +106,7 @@ async fn look(ctx: &Context, registry: &Name, heard: Heard) {
     let state = ctx.registries.of(registry);
     // Each by its key: what is heard of costs the same whether fifty models are watched or ten thousand.
     let is_watched = |model: &&String| {
-        !ctx.shelves
+        !ctx.stores
             .models
             .names(of_registered_name(registry, model))
             .is_empty()
@@ -120,16 +120,21 @@ async fn look(ctx: &Context, registry: &Name, heard: Heard) {
     };
     if !answered {
         state.look_soon();
-        ctx.queues.registries.wake(registry.clone());
+        ctx.queues.registries.enqueue(registry.clone());
     }
 }
 
 /// Asks for the models, and wakes those of which there is news. False where the registry did not answer.
-async fn ask(ctx: &Context, registry: &Name, client: &Registry, names: &BTreeSet<String>) -> bool {
+async fn ask(
+    ctx: &Context,
+    registry: &ObjectKey,
+    client: &Registry,
+    names: &BTreeSet<String>,
+) -> bool {
     for wait in AGAIN.into_iter().map(Some).chain([None]) {
         match (changed(ctx, registry, client, names).await, wait) {
             (Ok(changed), _) => {
-                ctx.wake_models_named(registry, &changed);
+                ctx.enqueue_models_named(registry, &changed);
                 return true;
             }
             (Err(error), Some(wait)) => {
@@ -145,7 +150,7 @@ async fn ask(ctx: &Context, registry: &Name, client: &Registry, names: &BTreeSet
 /// The models of which the registry says something new.
 async fn changed(
     ctx: &Context,
-    registry: &Name,
+    registry: &ObjectKey,
     client: &Registry,
     names: &BTreeSet<String>,
 ) -> Result<BTreeSet<String>, RegistryError> {
@@ -179,29 +184,32 @@ mod tests {
 
     #[test]
     fn what_comes_while_a_question_is_put_is_asked_with_the_next_one() {
-        let (hearing, mlflow) = (Hearing::default(), Name::new("ml", "mlflow"));
+        let (refresh_batcher, mlflow) = (RefreshBatcher::default(), ObjectKey::new("ml", "mlflow"));
         assert!(
-            hearing.add(&mlflow, "a".to_owned()),
+            refresh_batcher.add(&mlflow, "a".to_owned()),
             "the first name begins a task"
         );
-        assert!(!hearing.add(&mlflow, "b".to_owned()));
-        assert_eq!(hearing.take(&mlflow).unwrap().models.len(), 2);
+        assert!(!refresh_batcher.add(&mlflow, "b".to_owned()));
+        assert_eq!(refresh_batcher.take(&mlflow).unwrap().models.len(), 2);
         assert!(
-            !hearing.add(&mlflow, "c".to_owned()),
+            !refresh_batcher.add(&mlflow, "c".to_owned()),
             "the task is still there"
         );
-        assert!(hearing.add(&Name::new("ml", "another"), "c".to_owned()));
+        assert!(refresh_batcher.add(&ObjectKey::new("ml", "another"), "c".to_owned()));
         assert_eq!(
-            hearing.take(&mlflow).unwrap().models,
+            refresh_batcher.take(&mlflow).unwrap().models,
             BTreeSet::from(["c".to_owned()])
         );
-        assert!(hearing.take(&mlflow).is_none());
-        assert!(hearing.add(&mlflow, "d".to_owned()), "the task had ended");
+        assert!(refresh_batcher.take(&mlflow).is_none());
+        assert!(
+            refresh_batcher.add(&mlflow, "d".to_owned()),
+            "the task had ended"
+        );
     }
 
     #[test]
     fn more_names_than_fit_have_the_whole_registry_looked_at() {
-        let mut heard = Heard::default();
+        let mut heard = PendingRefresh::default();
         for number in 0..=MOST {
             heard.add(number.to_string());
         }

@@ -8,28 +8,28 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::api::reason::Problem;
-use crate::artifacts::Stores;
+use crate::artifacts::ArtifactStores;
 use crate::controllers::registry::webhook::WebhookState;
 use crate::controllers::registry::write_back::KnownTags;
-use crate::kubernetes::compress::{Packed, Packer, Whole};
-use crate::kubernetes::key::Name;
+use crate::kubernetes::compress::{Compressed, Compressor, Encoded};
+use crate::kubernetes::key::ObjectKey;
 use crate::kubernetes::lock::lock;
 use crate::registries::mlflow::{Connection, ListedVersion, ModelFacts, Registry};
 
 /// The states of all registries.
 #[derive(Default)]
 pub struct RegistryStates {
-    all: Mutex<HashMap<Name, Arc<RegistryState>>>,
+    all: Mutex<HashMap<ObjectKey, Arc<RegistryState>>>,
 }
 
 impl RegistryStates {
     /// The state of a registry, a new one where there is none yet.
-    pub fn of(&self, registry: &Name) -> Arc<RegistryState> {
+    pub fn of(&self, registry: &ObjectKey) -> Arc<RegistryState> {
         Arc::clone(lock(&self.all).entry(registry.clone()).or_default())
     }
 
     /// Forgets a registry that is gone.
-    pub fn forget(&self, registry: &Name) {
+    pub fn forget(&self, registry: &ObjectKey) {
         lock(&self.all).remove(registry);
     }
 }
@@ -41,15 +41,15 @@ pub struct RegistryState {
     pub written: KnownTags,
     /// What is known of the webhook in it.
     pub webhook: WebhookState,
-    inner: Mutex<Inner>,
+    inner: Mutex<RegistryStateInner>,
 }
 
 #[derive(Default)]
-struct Inner {
+struct RegistryStateInner {
     registry: Option<Registry>,
     connection: Option<Connection>,
-    facts: HashMap<String, Seen>,
-    packer: Packer,
+    facts: HashMap<String, AliasSeen>,
+    compressor: Compressor,
     listed: HashMap<String, Vec<ListedVersion>>,
     /// Whether one look at all of them came to its end.
     was_looked_through: bool,
@@ -61,29 +61,29 @@ struct Inner {
     watched: Option<Arc<BTreeSet<String>>>,
     /// How many looks in a row failed.
     failures: u32,
-    stores: Option<(Instant, Arc<Stores>)>,
+    stores: Option<(Instant, Arc<ArtifactStores>)>,
     useless_versions: HashMap<(String, String), Instant>,
     problem: Option<Problem>,
     next_look: Option<Instant>,
     request: Option<String>,
     generation: Option<i64>,
-    requests: HashMap<(Cow<'static, str>, Name), String>,
+    requests: HashMap<(Cow<'static, str>, ObjectKey), String>,
     server_version: Option<String>,
 }
 
 /// What was seen of a model, and when the question was put: an older answer never replaces a newer one.
-struct Seen {
-    /// Packed, for there may be ten thousand of them; `None` where the model was absent.
-    facts: Option<Packed>,
+struct AliasSeen {
+    /// Compressed, for there may be ten thousand of them; `None` where the model was absent.
+    facts: Option<Compressed>,
     asked_at: Instant,
     /// When the answer first was this one.
     changed_at: Instant,
 }
 
-impl Seen {
-    fn is(&self, facts: Option<&Whole>) -> bool {
+impl AliasSeen {
+    fn is(&self, facts: Option<&Encoded>) -> bool {
         match (&self.facts, facts) {
-            (Some(packed), Some(facts)) => packed.is(facts),
+            (Some(compressed), Some(facts)) => compressed.is(facts),
             (known, facts) => known.is_none() && facts.is_none(),
         }
     }
@@ -212,7 +212,7 @@ impl RegistryState {
     }
 
     /// The clients of artifact stores that were made within this time.
-    pub fn stores(&self, within: Duration) -> Option<Arc<Stores>> {
+    pub fn stores(&self, within: Duration) -> Option<Arc<ArtifactStores>> {
         let inner = lock(&self.inner);
         inner
             .stores
@@ -222,17 +222,17 @@ impl RegistryState {
     }
 
     /// Keeps clients of artifact stores.
-    pub fn keep_stores(&self, stores: &Arc<Stores>) {
+    pub fn keep_stores(&self, stores: &Arc<ArtifactStores>) {
         lock(&self.inner).stores = Some((Instant::now(), Arc::clone(stores)));
     }
 
     /// What was seen last of a model: `None` where it was not asked for yet, or was absent.
     pub fn facts(&self, model: &str) -> Option<ModelFacts> {
-        let packed = lock(&self.inner)
+        let compressed = lock(&self.inner)
             .facts
             .get(model)
             .and_then(|seen| seen.facts.clone());
-        packed.and_then(|packed| packed.unpack())
+        compressed.and_then(|compressed| compressed.decompress())
     }
 
     /// When what is known of a model was first seen.
@@ -245,7 +245,7 @@ impl RegistryState {
 
     /// Keeps an answer, unless a newer one is there. True where it differs from the last.
     pub fn learn(&self, model: &str, facts: Option<&ModelFacts>, asked_at: Instant) -> bool {
-        let facts = facts.map(Whole::of);
+        let facts = facts.map(Encoded::of);
         let mut inner = lock(&self.inner);
         if let Some(seen) = inner.facts.get_mut(model) {
             if seen.is(facts.as_ref()) {
@@ -257,10 +257,10 @@ impl RegistryState {
             }
         }
         inner.doubted.remove(model);
-        let facts = facts.map(|facts| inner.packer.pack(&facts));
+        let facts = facts.map(|facts| inner.compressor.compress(&facts));
         inner.facts.insert(
             model.to_owned(),
-            Seen {
+            AliasSeen {
                 facts,
                 asked_at,
                 changed_at: Instant::now(),
@@ -278,8 +278,8 @@ impl RegistryState {
         let is_news = self.learn(model, Some(facts), asked_at);
         let moved_since = before
             .filter(|(_, before)| is_news && *before <= asked_at)
-            .and_then(|(packed, before)| {
-                let known: ModelFacts = packed?.unpack()?;
+            .and_then(|(compressed, before)| {
+                let known: ModelFacts = compressed?.decompress()?;
                 is_moved(&known, facts).then_some(before)
             });
         if let Some(since) = moved_since {
@@ -350,7 +350,7 @@ impl RegistryState {
     pub fn is_new_request(
         &self,
         kind: Cow<'static, str>,
-        object: &Name,
+        object: &ObjectKey,
         request: Option<&String>,
     ) -> bool {
         let Some(request) = request else { return false };

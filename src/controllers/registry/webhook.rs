@@ -18,12 +18,12 @@ use crate::controllers::context::Context;
 use crate::controllers::receiver::signing_keys::signing_key;
 use crate::controllers::registry::state::RegistryState;
 use crate::controllers::registry::webhook_messages::{answered, failed, problem};
-pub use crate::controllers::registry::webhook_state::{Kept, WebhookState};
+pub use crate::controllers::registry::webhook_state::{Registration, WebhookState};
 use crate::controllers::registry::{connection, interval, secret};
-use crate::kubernetes::failure::Failure;
+use crate::kubernetes::failure::ReconcileError;
 use crate::kubernetes::finalizer::set_finalizer;
-use crate::kubernetes::key::Name;
-use crate::kubernetes::work_queue::Next;
+use crate::kubernetes::key::ObjectKey;
+use crate::kubernetes::work_queue::Requeue;
 use crate::registries::mlflow::{Registry, RegistryError, Trial, WantedWebhook, Webhook};
 
 /// How soon what our own cluster did not let us do is tried again.
@@ -66,12 +66,14 @@ pub fn attend(registry: &Arc<ModelRegistry>, ctx: &Arc<Context>, state: &Arc<Reg
         let kept = look_after(&registry, &ctx, &state, &client).await;
         let next = until_next(&kept, interval(&registry));
         state.webhook.end(kept, next);
-        ctx.queues.registries.wake(Name::of(registry.as_ref()));
+        ctx.queues
+            .registries
+            .enqueue(ObjectKey::of(registry.as_ref()));
     });
 }
 
 /// How long until the next look at a webhook.
-fn until_next(kept: &Kept, interval: Duration) -> Duration {
+fn until_next(kept: &Registration, interval: Duration) -> Duration {
     match &kept.problem {
         None => interval.max(SELDOM),
         Some(problem) if problem.reason == Reason::Pending => AT_ONCE,
@@ -85,7 +87,7 @@ async fn look_after(
     ctx: &Context,
     state: &RegistryState,
     client: &Registry,
-) -> Kept {
+) -> Registration {
     let mode = registry.webhook_mode();
     let signing = if mode == WebhookMode::Off {
         None
@@ -93,20 +95,20 @@ async fn look_after(
         Some(key(registry, ctx).await)
     };
     match signing {
-        Some(Err(problem)) => Kept::hindered(problem),
+        Some(Err(problem)) => Registration::hindered(problem),
         Some(Ok(secret)) if mode == WebhookMode::Managed => {
-            Keeping::of(registry, ctx, state, client, secret)
+            RegistrationStep::of(registry, ctx, state, client, secret)
                 .keep()
                 .await
         }
         Some(Ok(_)) | None => match leave(registry, ctx, client).await {
-            Ok(()) => Kept {
+            Ok(()) => Registration {
                 is_gone: true,
-                ..Kept::default()
+                ..Registration::default()
             },
-            Err(problem) => Kept {
+            Err(problem) => Registration {
                 stays: true,
-                ..Kept::hindered(problem)
+                ..Registration::hindered(problem)
             },
         },
     }
@@ -142,7 +144,7 @@ async fn leave(registry: &ModelRegistry, ctx: &Context, client: &Registry) -> Re
         remove(registry, ctx, client).await?;
         let written = set_finalizer(
             &ctx.client,
-            &ctx.shelves.registries,
+            &ctx.stores.registries,
             registry,
             names::WEBHOOK_FINALIZER,
             false,
@@ -154,7 +156,7 @@ async fn leave(registry: &ModelRegistry, ctx: &Context, client: &Registry) -> Re
 }
 
 /// One look at a webhook that is to be kept.
-struct Keeping<'a> {
+struct RegistrationStep<'a> {
     registry: &'a ModelRegistry,
     ctx: &'a Context,
     state: &'a WebhookState,
@@ -164,7 +166,7 @@ struct Keeping<'a> {
     secret: String,
 }
 
-impl<'a> Keeping<'a> {
+impl<'a> RegistrationStep<'a> {
     fn of(
         registry: &'a ModelRegistry,
         ctx: &'a Context,
@@ -192,19 +194,19 @@ impl<'a> Keeping<'a> {
         }
     }
 
-    async fn keep(&self) -> Kept {
+    async fn keep(&self) -> Registration {
         if let Some(left) = self.left_behind()
             && let Err(problem) = self.withdraw(&left.id).await
         {
-            return Kept {
+            return Registration {
                 webhook: Some(left.clone()),
                 problem: Some(problem),
-                ..Kept::default()
+                ..Registration::default()
             };
         }
         let (id, made) = match self.register().await {
             Ok(registered) => registered,
-            Err(problem) => return Kept::hindered(problem),
+            Err(problem) => return Registration::hindered(problem),
         };
         tell_moved_away(self.registry, self.ctx, Some(&id));
         let proven = self.prove(&id, made).await;
@@ -216,10 +218,10 @@ impl<'a> Keeping<'a> {
         };
         let problem = proven.err().or(read_back.err());
         if is_lost(problem.as_ref()) && self.withdraw(&id).await.is_ok() {
-            return Kept {
+            return Registration {
                 is_gone: true,
                 problem,
-                ..Kept::default()
+                ..Registration::default()
             };
         }
         let server = Some(self.registry.spec.mlflow.uri.clone());
@@ -228,11 +230,11 @@ impl<'a> Keeping<'a> {
             url: self.url.clone(),
             server,
         };
-        Kept {
+        Registration {
             webhook: Some(webhook),
             is_new,
             problem,
-            ..Kept::default()
+            ..Registration::default()
         }
     }
 
@@ -449,14 +451,17 @@ fn has_finalizer(registry: &ModelRegistry) -> bool {
 }
 
 /// Puts the finalizer on before a webhook is registered. True where written.
-pub async fn keep_finalizer(registry: &ModelRegistry, ctx: &Context) -> Result<bool, Failure> {
+pub async fn keep_finalizer(
+    registry: &ModelRegistry,
+    ctx: &Context,
+) -> Result<bool, ReconcileError> {
     let is_missing = registry.webhook_mode() == WebhookMode::Managed
         && ctx.hears_webhooks
         && !has_finalizer(registry);
     if is_missing {
         set_finalizer(
             &ctx.client,
-            &ctx.shelves.registries,
+            &ctx.stores.registries,
             registry,
             names::WEBHOOK_FINALIZER,
             true,
@@ -467,7 +472,7 @@ pub async fn keep_finalizer(registry: &ModelRegistry, ctx: &Context) -> Result<b
 }
 
 /// Removes the webhook before the object goes; but no object stays for a registry that cannot be asked.
-pub async fn finalize(registry: &ModelRegistry, ctx: &Context) -> Result<Next, Failure> {
+pub async fn finalize(registry: &ModelRegistry, ctx: &Context) -> Result<Requeue, ReconcileError> {
     let (namespace, name) = (
         registry.namespace().unwrap_or_default(),
         registry.name_any(),
@@ -481,22 +486,22 @@ pub async fn finalize(registry: &ModelRegistry, ctx: &Context) -> Result<Next, F
                     message = problem.message,
                     "the webhook cannot be removed yet"
                 );
-                return Ok(Next::requeue(Duration::from_secs(5)));
+                return Ok(Requeue::requeue(Duration::from_secs(5)));
             }
             tell_left_behind(registry, ctx, &problem.message);
         }
         set_finalizer(
             &ctx.client,
-            &ctx.shelves.registries,
+            &ctx.stores.registries,
             registry,
             names::WEBHOOK_FINALIZER,
             false,
         )
         .await?;
     }
-    ctx.registries.forget(&Name::of(registry));
+    ctx.registries.forget(&ObjectKey::of(registry));
     ctx.metrics.forget(&namespace, &name);
-    Ok(Next::await_change())
+    Ok(Requeue::await_change())
 }
 
 fn waits(registry: &ModelRegistry, now: Timestamp) -> bool {
@@ -509,7 +514,7 @@ fn waits(registry: &ModelRegistry, now: Timestamp) -> bool {
 
 /// By the connection that was used last, for in a namespace that goes the Secret may be gone already.
 async fn remove_last(registry: &ModelRegistry, ctx: &Context) -> Result<(), Problem> {
-    let state = ctx.registries.of(&Name::of(registry));
+    let state = ctx.registries.of(&ObjectKey::of(registry));
     let client = if let Some(client) = state.registry() {
         client
     } else {
@@ -566,7 +571,7 @@ fn tell_left_behind(registry: &ModelRegistry, ctx: &Context, why: &str) {
         action: "RemoveWebhook".to_owned(),
         secondary: None,
     };
-    ctx.announcer.announce(registry.object_ref(&()), event);
+    ctx.event_recorder.publish(registry.object_ref(&()), event);
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::api::model_registry::WebhookMode;
 use crate::api::{ModelRegistry, Reason, reason::Problem};
 use crate::controllers::context::Context;
 use crate::controllers::registry::state::RegistryState;
-use crate::controllers::registry::webhook_state::Kept;
+use crate::controllers::registry::webhook_state::Registration;
 use crate::registries::mlflow::RegistryError;
 
 /// What a refusal means for a webhook.
@@ -90,7 +90,7 @@ pub fn failed(url: &str, words: &str) -> Problem {
 /// The condition that tells of the webhook; none where no webhook is wanted, and none stays.
 pub fn condition(registry: &ModelRegistry, ctx: &Context, state: &RegistryState) -> Option<Wanted> {
     let told = state.webhook.tell();
-    if let Some(Kept {
+    if let Some(Registration {
         problem: Some(problem),
         stays: true,
         ..
@@ -106,7 +106,7 @@ pub fn condition(registry: &ModelRegistry, ctx: &Context, state: &RegistryState)
         return Some(Wanted::no(WEBHOOK_READY, Reason::WebhookNotServed, message));
     }
     Some(match told.kept {
-        Some(Kept {
+        Some(Registration {
             problem: Some(problem),
             ..
         }) => Wanted::no(
@@ -162,7 +162,7 @@ fn silent(model: &str) -> String {
     )
 }
 
-fn well(registry: &ModelRegistry, kept: &Kept) -> String {
+fn well(registry: &ModelRegistry, kept: &Registration) -> String {
     if let Some(webhook) = &kept.webhook {
         return format!("registered, and an example arrived at {}", webhook.url);
     }

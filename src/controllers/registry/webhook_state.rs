@@ -23,7 +23,7 @@ const EXAMPLE: &str = "example_model";
 
 /// What came of a look at a webhook.
 #[derive(Clone, Debug, Default)]
-pub struct Kept {
+pub struct Registration {
     /// What is registered by the operator.
     pub webhook: Option<RegisteredWebhook>,
     /// Whether it was made or changed by this look.
@@ -36,7 +36,7 @@ pub struct Kept {
     pub problem: Option<Problem>,
 }
 
-impl Kept {
+impl Registration {
     /// Nothing could be looked at.
     pub fn hindered(problem: Problem) -> Self {
         Self {
@@ -49,7 +49,7 @@ impl Kept {
 /// What there is to tell.
 pub struct Told {
     /// What came of the last look, where there was one.
-    pub kept: Option<Kept>,
+    pub kept: Option<Registration>,
     /// Whether MLflow's workers may not know the webhook yet.
     pub is_settling: bool,
     /// A model whose move was not announced.
@@ -59,16 +59,16 @@ pub struct Told {
 /// What is known of a webhook.
 #[derive(Default)]
 pub struct WebhookState {
-    inner: Mutex<Inner>,
+    inner: Mutex<WebhookStateInner>,
 }
 
 #[derive(Default)]
-struct Inner {
+struct WebhookStateInner {
     is_busy: bool,
     generation: Option<i64>,
     request: Option<String>,
     next_check: Option<Instant>,
-    kept: Option<Kept>,
+    kept: Option<Registration>,
     /// Id and secret as they are in MLflow, as far as that is known.
     signs: Option<(String, String)>,
     proven: Option<String>,
@@ -84,7 +84,7 @@ impl WebhookState {
     pub fn rest(&self) {
         let mut inner = lock(&self.inner);
         if !inner.is_busy {
-            *inner = Inner::default();
+            *inner = WebhookStateInner::default();
         }
     }
 
@@ -108,7 +108,7 @@ impl WebhookState {
     }
 
     /// Ends a look.
-    pub fn end(&self, kept: Kept, next: Duration) {
+    pub fn end(&self, kept: Registration, next: Duration) {
         let mut inner = lock(&self.inner);
         let now = Instant::now();
         inner.is_busy = false;
@@ -272,10 +272,10 @@ mod tests {
         let state = WebhookState::default();
         assert!(state.begin(Some(1), None));
         assert!(!state.begin(Some(1), None), "under way");
-        state.end(Kept::default(), Duration::from_secs(60));
+        state.end(Registration::default(), Duration::from_secs(60));
         assert!(!state.begin(Some(1), None), "not due");
         assert!(state.begin(Some(2), None), "another spec");
-        state.end(Kept::default(), Duration::from_secs(60));
+        state.end(Registration::default(), Duration::from_secs(60));
         assert!(state.begin(Some(2), Some("now".to_owned())), "a request");
     }
 }

@@ -9,23 +9,23 @@ use kube::ResourceExt;
 
 use crate::api::{ModelRegistry, RegisteredModel};
 use crate::controllers::context::Context;
-use crate::kubernetes::key::Name;
+use crate::kubernetes::key::ObjectKey;
 use crate::kubernetes::lock::lock;
 use crate::registries::mlflow::{Registry, RegistryError};
 use crate::rollout::{binding_of_key, tag_key, tag_values};
 
 /// A tag of a version: model, version, key.
-type Place = (String, String, String);
+type TagKey = (String, String, String);
 
 /// What is known of the tags in a registry.
 #[derive(Default)]
 pub struct KnownTags {
-    inner: Mutex<Inner>,
+    inner: Mutex<KnownTagsInner>,
 }
 
 #[derive(Default)]
-struct Inner {
-    tags: HashMap<Place, String>,
+struct KnownTagsInner {
+    tags: HashMap<TagKey, String>,
     known_models: BTreeSet<String>,
     is_writing: bool,
     /// Something may have changed since the writing that is under way began.
@@ -38,7 +38,7 @@ pub fn write_back(registry: &Arc<ModelRegistry>, ctx: &Arc<Context>) {
     if !registry.spec.write_back.deployment_tags || registry.spec.suspend || !ctx.knows_bindings() {
         return;
     }
-    let own = Name::of(registry.as_ref());
+    let own = ObjectKey::of(registry.as_ref());
     let state = ctx.registries.of(&own);
     let Some(client) = state.registry().filter(|_| state.problem().is_none()) else {
         return;
@@ -56,7 +56,7 @@ pub fn write_back(registry: &Arc<ModelRegistry>, ctx: &Arc<Context>) {
     }
 }
 
-async fn write(ctx: &Context, known: &KnownTags, client: &Registry, registry: &Name) {
+async fn write(ctx: &Context, known: &KnownTags, client: &Registry, registry: &ObjectKey) {
     let mut wanted = BTreeMap::new();
     let mut models = BTreeSet::new();
     for model in ctx.models_of(registry) {
@@ -83,7 +83,7 @@ async fn write(ctx: &Context, known: &KnownTags, client: &Registry, registry: &N
 fn settle(
     known: &KnownTags,
     registry: &str,
-    place: Place,
+    place: TagKey,
     value: Option<String>,
     outcome: Result<(), RegistryError>,
 ) {
@@ -98,7 +98,7 @@ fn settle(
 }
 
 /// The tags that the bindings of a model ask for.
-fn wanted_tags(ctx: &Context, model: &RegisteredModel) -> BTreeMap<Place, String> {
+fn wanted_tags(ctx: &Context, model: &RegisteredModel) -> BTreeMap<TagKey, String> {
     let (namespace, object) = (model.namespace().unwrap_or_default(), model.name_any());
     let mut tags = BTreeMap::new();
     for binding in ctx.bindings_of_model(&namespace, &object) {
@@ -118,7 +118,7 @@ fn is_orphan(ctx: &Context, key: &str) -> bool {
     // A shard does not see the bindings of others.
     !ctx.is_sharded
         && ctx.watches(namespace)
-        && !ctx.shelves.bindings.has(&Name::new(namespace, binding))
+        && !ctx.stores.bindings.has(&ObjectKey::new(namespace, binding))
 }
 
 /// Reads the tags of models that were not read yet, so that a restart writes nothing twice.
@@ -156,9 +156,9 @@ impl KnownTags {
         std::mem::take(&mut inner.is_stale)
     }
 
-    fn missing(&self, wanted: &BTreeMap<Place, String>) -> Vec<(Place, String)> {
+    fn missing(&self, wanted: &BTreeMap<TagKey, String>) -> Vec<(TagKey, String)> {
         let inner = lock(&self.inner);
-        let differs = |(place, value): &(&Place, &String)| inner.tags.get(*place) != Some(*value);
+        let differs = |(place, value): &(&TagKey, &String)| inner.tags.get(*place) != Some(*value);
         wanted
             .iter()
             .filter(differs)
@@ -166,7 +166,7 @@ impl KnownTags {
             .collect()
     }
 
-    fn orphans(&self, is_orphan: impl Fn(&str) -> bool) -> Vec<Place> {
+    fn orphans(&self, is_orphan: impl Fn(&str) -> bool) -> Vec<TagKey> {
         lock(&self.inner)
             .tags
             .keys()
@@ -175,7 +175,7 @@ impl KnownTags {
             .collect()
     }
 
-    fn note(&self, place: Place, value: Option<String>) {
+    fn note(&self, place: TagKey, value: Option<String>) {
         let mut inner = lock(&self.inner);
         match value {
             Some(value) => inner.tags.insert(place, value),

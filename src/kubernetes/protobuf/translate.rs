@@ -199,7 +199,7 @@ mod tests {
     fn an_event_is_the_line_that_kube_reads() {
         let line = event(&frame("ADDED", envelope("Pod", &pod()))).unwrap();
         assert_eq!(String::from_utf8_lossy(&line).lines().count(), 1);
-        let Shown::Added(read) = serde_json::from_slice::<Shown<workload::Pod>>(&line).unwrap()
+        let Shown::Added(read) = serde_json::from_slice::<Shown<targets::Pod>>(&line).unwrap()
         else {
             panic!("{}", String::from_utf8_lossy(&line))
         };
@@ -216,7 +216,7 @@ mod tests {
         let annotations = &mut pod.metadata.as_mut().unwrap().annotations;
         annotations.insert("k8s.io/initial-events-end".to_owned(), "true".to_owned());
         let line = event(&frame("BOOKMARK", envelope("Pod", &pod))).unwrap();
-        let Shown::Bookmark(read) = serde_json::from_slice::<Shown<workload::Pod>>(&line).unwrap()
+        let Shown::Bookmark(read) = serde_json::from_slice::<Shown<targets::Pod>>(&line).unwrap()
         else {
             panic!("{}", String::from_utf8_lossy(&line))
         };
@@ -241,7 +241,7 @@ mod tests {
             ..Status::default()
         };
         let line = event(&frame("ERROR", envelope("Status", &refusal))).unwrap();
-        let read = serde_json::from_slice::<Shown<workload::Pod>>(&line).unwrap();
+        let read = serde_json::from_slice::<Shown<targets::Pod>>(&line).unwrap();
         assert!(
             matches!(read, Shown::Error(status) if status.code == 410 && status.message == "too old")
         );
@@ -265,7 +265,7 @@ mod tests {
             items: vec![pod().encode_to_vec(), pod().encode_to_vec()],
         };
         let json = object(&envelope("PodList", &list)).unwrap();
-        let read: kube::core::ObjectList<workload::Pod> = serde_json::from_slice(&json).unwrap();
+        let read: kube::core::ObjectList<targets::Pod> = serde_json::from_slice(&json).unwrap();
         assert_eq!(
             (read.items.len(), read.metadata.continue_.as_deref()),
             (2, Some("on"))
