@@ -301,7 +301,7 @@ pub fn looks(requests: &[Request], apart: Duration) -> Vec<Look> {
         let to = request.answered.unwrap_or(request.at);
         match looks.last_mut() {
             Some(look) if request.at.saturating_duration_since(look.to) < apart => {
-                look.to = look.to.max(to)
+                look.to = look.to.max(to);
             }
             _ => looks.push(Look {
                 from: request.at,

@@ -1,4 +1,4 @@
-//! ArtifactStores that answer slowly, endlessly, elsewhere, or with what no store answers; and those that must not be asked.
+//! `ArtifactStores` that answer slowly, endlessly, elsewhere, or with what no store answers; and those that must not be asked.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// ArtifactStores with the settings of a Secret and an empty environment.
+/// `ArtifactStores` with the settings of a Secret and an empty environment.
 fn stores(settings: &[(&str, &str)]) -> ArtifactStores {
     _ = rustls::crypto::ring::default_provider().install_default();
     let stores = ArtifactStores::with_environment(None, map(settings), BTreeMap::new(), false);

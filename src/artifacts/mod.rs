@@ -38,7 +38,7 @@ pub struct ArtifactStores {
 }
 
 impl ArtifactStores {
-    /// ArtifactStores with these settings; nothing is asked yet.
+    /// `ArtifactStores` with these settings; nothing is asked yet.
     ///
     /// `registry` is asked for `mlflow-artifacts:`. `settings` are environment variables of S3, GCS and Azure clients
     /// by name, from a Secret; they are laid over this process's own environment. `allow_files` allows `file:` and

@@ -589,11 +589,11 @@ where
 /// How soon a failed pass is tried again: at once where the object only changed meanwhile.
 fn try_again(name: &ObjectKey, failure: &ReconcileError, ctx: &Context) -> Requeue {
     if failure.is_conflict() {
-        return Requeue::requeue(Duration::from_millis(50));
+        return Requeue::after(Duration::from_millis(50));
     }
     ctx.metrics.reconcile_errors.inc();
     tracing::warn!(namespace = name.namespace(), name = name.name(), error = %failure, "a pass failed and is tried again");
-    Requeue::requeue(Duration::from_secs(2))
+    Requeue::after(Duration::from_secs(2))
 }
 
 /// Waits for every store to hold what the cluster holds, and tells `/readyz`; and before that whoever needs only some.

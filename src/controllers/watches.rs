@@ -216,7 +216,7 @@ pub fn registry_changed(ctx: &Arc<Context>, registry: &ModelRegistry, put: Chang
     ctx.queues.registries.enqueue(name);
 }
 
-/// A model changed: its own loop, its registry's count, and the bindings that watch_kind it.
+/// A model changed: its own loop, its registry's count, and the bindings that `watch_kind` it.
 pub fn model_changed(ctx: &Arc<Context>, model: &RegisteredModel, put: Change) {
     let name = ObjectKey::of(model);
     ctx.enqueue_bindings_of_model(&name);

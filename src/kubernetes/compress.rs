@@ -56,6 +56,7 @@ impl Compressor {
 
 impl Compressed {
     /// The value.
+    #[must_use]
     pub fn decompress<T: DeserializeOwned>(&self) -> Option<T> {
         let told = |error: &dyn std::fmt::Display| tracing::error!(%error, "a compressed value cannot be read");
         let whole = self.whole().inspect_err(|error| told(error)).ok()?;
@@ -65,6 +66,7 @@ impl Compressed {
     }
 
     /// Whether it is this value.
+    #[must_use]
     pub fn is(&self, Encoded(value): &Encoded) -> bool {
         self.whole().is_ok_and(|whole| whole == *value)
     }

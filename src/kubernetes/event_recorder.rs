@@ -16,7 +16,8 @@ const REMEMBERED: usize = 100;
 pub struct EventRecorder(UnboundedSender<(ObjectReference, Event)>);
 
 impl EventRecorder {
-    /// An event_recorder, and the task that writes; it ends when every clone of the event_recorder is gone.
+    /// An `event_recorder`, and the task that writes; it ends when every clone of the `event_recorder` is gone.
+    #[must_use]
     pub fn start(client: Client, reporter: Reporter) -> (Self, JoinHandle<()>) {
         let (sender, receiver) = unbounded_channel();
         (

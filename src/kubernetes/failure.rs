@@ -29,6 +29,7 @@ impl ReconcileError {
     }
 
     /// Whether somebody else changed the object meanwhile, so that a fresh look decides.
+    #[must_use]
     pub fn is_conflict(&self) -> bool {
         let Self::Kubernetes { source, .. } = self else {
             return false;

@@ -13,6 +13,7 @@ pub struct ObjectKey(Arc<str>);
 
 impl ObjectKey {
     /// A name within a namespace.
+    #[must_use]
     pub fn new(namespace: &str, name: &str) -> Self {
         Self(format!("{namespace}/{name}").into())
     }
@@ -26,11 +27,13 @@ impl ObjectKey {
     }
 
     /// The namespace.
+    #[must_use]
     pub fn namespace(&self) -> &str {
         self.split().0
     }
 
     /// The name within it.
+    #[must_use]
     pub fn name(&self) -> &str {
         self.split().1
     }
@@ -47,6 +50,7 @@ pub struct IndexKey(u64);
 
 impl IndexKey {
     /// The digest of what is looked for (such as `model`), its namespace and its name.
+    #[must_use]
     pub fn new(what: &str, namespace: &str, name: &str) -> Self {
         let mut hasher = DefaultHasher::new();
         (what, namespace, name).hash(&mut hasher);

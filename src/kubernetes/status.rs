@@ -13,6 +13,9 @@ use crate::kubernetes::store::{Cached, Store};
 
 /// Replaces an object's status, with the resource version that it was read at, so that a stale writer cannot win, and puts the
 /// object as it is then on its store. False where it was deleted meanwhile.
+///
+/// # Errors
+/// The API server's answer, but for "not found".
 pub async fn write<K>(client: &Client, store: &Store<K>, object: &K) -> Result<bool, ReconcileError>
 where
     K: Clone + Debug + Resource<Scope = NamespaceResourceScope> + Cached,

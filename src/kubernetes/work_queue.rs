@@ -34,12 +34,14 @@ pub struct Permit(#[allow(dead_code)] OwnedSemaphorePermit); // held, and not re
 pub struct ConcurrencyLimit(Arc<Semaphore>);
 
 impl ConcurrencyLimit {
-    /// ConcurrencyLimit for so many.
+    /// `ConcurrencyLimit` for so many.
+    #[must_use]
     pub fn for_passes(count: usize) -> Self {
         Self(Arc::new(Semaphore::new(count)))
     }
 
     /// Whether every place is taken, so that others may be waiting for one.
+    #[must_use]
     pub fn is_full(&self) -> bool {
         self.0.available_permits() == 0
     }
@@ -60,12 +62,14 @@ pub struct Requeue(Option<Duration>);
 
 impl Requeue {
     /// Not before something changes.
+    #[must_use]
     pub const fn await_change() -> Self {
         Self(None)
     }
 
     /// After this time, or when something changes before.
-    pub const fn requeue(after: Duration) -> Self {
+    #[must_use]
+    pub const fn after(after: Duration) -> Self {
         Self(Some(after))
     }
 }
@@ -84,6 +88,7 @@ pub struct WorkQueueReceiver {
 }
 
 /// A queue.
+#[must_use]
 pub fn queue() -> (WorkQueue, WorkQueueReceiver) {
     let ((due, is_due), (behind, is_behind)) = (unbounded(), unbounded());
     (
@@ -375,7 +380,7 @@ mod tests {
     async fn a_pass_that_asks_for_another_look_gets_it() {
         let next = |count| {
             if count == 1 {
-                Requeue::requeue(Duration::from_millis(20))
+                Requeue::after(Duration::from_millis(20))
             } else {
                 Requeue::await_change()
             }

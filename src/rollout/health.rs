@@ -50,7 +50,7 @@ pub fn health(examined: &Examined<'_>, rollback: &Rollback, now: Timestamp) -> H
         match of_pod(pod, examined.entry, rollback, now) {
             Health::Fine => {}
             Health::Doubtful(until) => {
-                doubtful = Some(doubtful.map_or(until, |known| known.min(until)))
+                doubtful = Some(doubtful.map_or(until, |known| known.min(until)));
             }
             failing @ Health::Failing(_) => return failing,
         }

@@ -35,6 +35,7 @@ fn binding(more: Value) -> Value {
     object("AliasBinding", "refused", spec)
 }
 
+#[allow(clippy::too_many_lines)] // a table of specs, to be split
 async fn bad_specs_are_refused_with_a_sentence_that_says_what_to_write(world: Arc<World>) -> Told {
     let place = namespace(&world, "refused").await;
     let secret = json!({"secretRef": {"name": "s"}});

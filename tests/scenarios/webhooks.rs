@@ -815,6 +815,7 @@ async fn moves_that_no_delivery_announced_are_told(world: Arc<World>) -> Told {
     end(stage, &server).await
 }
 
+#[allow(clippy::too_many_lines)] // a table of deliveries, to be split
 async fn what_is_not_genuine_is_refused_and_changes_nothing(world: Arc<World>) -> Told {
     let stage = hearing(&world, "forged").await;
     set(&stage, external()).await;

@@ -173,7 +173,7 @@ fn holds_for(answer: &Answer) -> Duration {
     }
 }
 
-/// Keeps the artifact_checks small, until the operator ends.
+/// Keeps the `artifact_checks` small, until the operator ends.
 pub async fn sweep(ctx: Arc<Context>) {
     let mut turns = tokio::time::interval(GOOD_FOR / 2);
     loop {

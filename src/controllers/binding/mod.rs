@@ -110,7 +110,7 @@ async fn conclude(
         // The answer wakes the binding; nothing is worth a write until then.
         return Ok(Conclusion {
             status: None,
-            next: Requeue::requeue(BRIEF),
+            next: Requeue::after(BRIEF),
             questions: decision.questions,
         });
     }
@@ -173,7 +173,7 @@ fn next(decision: &Decision, failure: Option<&Problem>, now: Timestamp) -> Reque
         .into_iter()
         .flatten()
         .min()
-        .map_or_else(Requeue::await_change, Requeue::requeue)
+        .map_or_else(Requeue::await_change, Requeue::after)
 }
 
 /// Deployments that carry no label of ours are not watched, so what hinders the first patch is looked at again soon; stores

@@ -65,7 +65,7 @@ pub async fn reconcile(
             &ObjectKey::of(registry.as_ref()),
             model.model_name().to_owned(),
         );
-        return Ok(Requeue::requeue(LEAST_PATIENCE));
+        return Ok(Requeue::after(LEAST_PATIENCE));
     }
     let mirrored = match usable {
         Ok((registry, state)) => mirror(&model, &ctx, &registry, &state).await,
@@ -90,7 +90,7 @@ fn retry_after(
         return Requeue::await_change();
     }
     match mirrored {
-        Ok(mirror) if is_incomplete(&mirror.status) => Requeue::requeue(LEAST_PATIENCE * 2),
+        Ok(mirror) if is_incomplete(&mirror.status) => Requeue::after(LEAST_PATIENCE * 2),
         Ok(mirror) if mirror.problem.is_none() => Requeue::await_change(),
         Err(problem)
             if matches!(
@@ -100,7 +100,7 @@ fn retry_after(
         {
             Requeue::await_change()
         }
-        _ => Requeue::requeue(Duration::from_secs(5)),
+        _ => Requeue::after(Duration::from_secs(5)),
     }
 }
 
@@ -376,7 +376,7 @@ impl Refresh<'_> {
             {
                 Ok(()) => changed = true,
                 Err(error) if error.is_not_found() => {
-                    problem = Some(self.no_such_version(&alias.name, &alias.version))
+                    problem = Some(self.no_such_version(&alias.name, &alias.version));
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -525,7 +525,7 @@ impl Refresh<'_> {
             match known {
                 // What hindered a version may have been mended since, so it is asked for again now and then.
                 Some(version) if version.problem.is_none() || self.was_asked(&number) => {
-                    versions.push(version.clone())
+                    versions.push(version.clone());
                 }
                 _ => versions.extend(self.version(&number, listed).await?),
             }
@@ -719,7 +719,7 @@ async fn finalize(model: &RegisteredModel, ctx: &Context) -> Result<Requeue, Rec
             problem.message
         );
         publish(model, ctx, Err(Problem::new(problem.reason, message))).await?;
-        return Ok(Requeue::requeue(Duration::from_secs(10)));
+        return Ok(Requeue::after(Duration::from_secs(10)));
     }
     set_finalizer(
         &ctx.client,

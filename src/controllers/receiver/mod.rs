@@ -259,7 +259,7 @@ impl Receiver {
         self.admit(delivery, &gate, &signed, &body).await
     }
 
-    /// The Secret of a registry that wants to refresh_announced; any other registry is unknown.
+    /// The Secret of a registry that wants to `refresh_announced`; any other registry is unknown.
     fn secret(&self, delivery: &Delivery<'_>) -> Result<WebhookSecretReference, DeliveryOutcome> {
         if !self.readiness.is_ready() {
             return Err(DeliveryOutcome::NotReady);

@@ -77,7 +77,7 @@ async fn converse(
         Some(tls) => match tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await {
             Ok(Ok(stream)) => exchange(stream, router).await,
             Ok(Err(error)) => {
-                tracing::debug!(%error, "a TLS handshake with the webhook receiver failed")
+                tracing::debug!(%error, "a TLS handshake with the webhook receiver failed");
             }
             Err(_) => tracing::debug!("a TLS handshake with the webhook receiver took too long"),
         },

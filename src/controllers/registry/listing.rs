@@ -71,7 +71,7 @@ pub async fn list_together(state: &RegistryState, client: &Registry, models: &BT
     match client.newest_versions_of(&names, NEWEST).await {
         Ok(listed) => state.keep_listed(listed),
         Err(error) => {
-            tracing::debug!(%error, "the versions of many models cannot be listed together")
+            tracing::debug!(%error, "the versions of many models cannot be listed together");
         }
     }
 }

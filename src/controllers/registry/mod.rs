@@ -75,7 +75,7 @@ pub async fn reconcile(
     Ok(if registry.spec.suspend {
         Requeue::await_change()
     } else {
-        Requeue::requeue(state.until_next_look().min(state.webhook.until_due()))
+        Requeue::after(state.until_next_look().min(state.webhook.until_due()))
     })
 }
 

@@ -486,7 +486,7 @@ pub async fn finalize(registry: &ModelRegistry, ctx: &Context) -> Result<Requeue
                     message = problem.message,
                     "the webhook cannot be removed yet"
                 );
-                return Ok(Requeue::requeue(Duration::from_secs(5)));
+                return Ok(Requeue::after(Duration::from_secs(5)));
             }
             tell_left_behind(registry, ctx, &problem.message);
         }

@@ -69,6 +69,7 @@ pub(crate) fn node(name: &str) -> Value {
     })
 }
 
+#[allow(clippy::too_many_lines)] // a list of stages, to be split
 fn pod_stages() -> Vec<Value> {
     let ready = &status(
         "Running",

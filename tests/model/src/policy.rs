@@ -50,7 +50,7 @@ impl Policy {
         match broken {
             Broken::NeverGoesBack => altered.spec.rollback.on_failure = false,
             Broken::SwallowsResumes | Broken::SwallowsRetries => {
-                altered.metadata.annotations = None
+                altered.metadata.annotations = None;
             }
             _ => {}
         }

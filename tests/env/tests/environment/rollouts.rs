@@ -76,7 +76,7 @@ async fn becomes_available(shared: Arc<Shared>) {
             PATIENCE,
             &kinds::POD,
             &Which::Labelled("app=web"),
-            |pods| pods.is_empty(),
+            std::collections::BTreeMap::is_empty,
         )
         .await;
     scenario.end().await.unwrap();
