@@ -2,6 +2,8 @@
 //!
 //! Absent: credentials. They are named here, and live in Secrets.
 
+use std::time::Duration;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -310,6 +312,16 @@ pub struct RegisteredWebhook {
 }
 
 impl ModelRegistry {
+    /// The interval between two polls, and 30 s if the spec's cannot be parsed.
+    #[must_use]
+    pub fn interval(&self) -> Duration {
+        let parsed: Option<jiff::SignedDuration> = self.spec.interval.parse().ok();
+        parsed
+            .and_then(|parsed| parsed.try_into().ok())
+            .unwrap_or(Duration::from_secs(30))
+            .max(Duration::from_secs(1))
+    }
+
     /// Who registers a webhook for this registry.
     #[must_use]
     pub fn webhook_mode(&self) -> WebhookMode {

@@ -269,6 +269,15 @@ pub struct CodeLineage {
 }
 
 impl RegisteredModel {
+    /// The namespace of the registry that the spec names.
+    #[must_use]
+    pub fn registry_namespace(&self) -> String {
+        let named = self.spec.registry_ref.namespace.clone();
+        named
+            .or_else(|| self.metadata.namespace.clone())
+            .unwrap_or_default()
+    }
+
     /// The model's name in the registry.
     #[must_use]
     pub fn model_name(&self) -> &str {

@@ -6,7 +6,6 @@ use kube::api::ObjectMeta;
 use kube::{Resource, ResourceExt};
 
 use crate::api::{AliasBinding, ModelRegistry, RegisteredModel, names};
-use crate::controllers::context::registry_namespace;
 use crate::kubernetes::key::{IndexKey, ObjectKey};
 use crate::kubernetes::store::Cached;
 use crate::targets::{Job, Pod, ReplicaSet, Workload};
@@ -41,7 +40,7 @@ pub fn of_binding(namespace: &str, binding: &str) -> IndexKey {
 
 /// The registry that a model names.
 pub fn registry_of(model: &RegisteredModel) -> ObjectKey {
-    ObjectKey::new(&registry_namespace(model), &model.spec.registry_ref.name)
+    ObjectKey::new(&model.registry_namespace(), &model.spec.registry_ref.name)
 }
 
 impl Cached for ModelRegistry {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::NamespaceResourceScope;
-use kube::{Client, Resource, ResourceExt};
+use kube::{Client, Resource};
 
 use crate::api::{AliasBinding, ModelRegistry, RegisteredModel};
 use crate::controllers::binding::artifact_checks::ArtifactChecks;
@@ -15,7 +15,7 @@ use crate::controllers::cached::{
     binding_of, of_binding, of_model, of_registered_name, of_registry, of_workload, registry_of,
 };
 use crate::controllers::metrics::{Kind, Metrics};
-use crate::controllers::registry::refresh::RefreshBatcher;
+use crate::controllers::registry::refresh_batcher::RefreshBatcher;
 use crate::controllers::registry::state::RegistryStates;
 use crate::kubernetes::deferred_writes::DeferredWrites;
 use crate::kubernetes::event_recorder::EventRecorder;
@@ -286,15 +286,4 @@ impl Context {
 pub fn labelled<K: Cached>(store: &Store<K>, binding: &ObjectKey) -> Vec<K> {
     let is_labelled = |object: &K| binding_of(object).as_ref() == Some(binding);
     store.find(of_binding(binding.namespace(), binding.name()), is_labelled)
-}
-
-/// The namespace of the registry that a model names.
-pub fn registry_namespace(model: &RegisteredModel) -> String {
-    model
-        .spec
-        .registry_ref
-        .namespace
-        .clone()
-        .or_else(|| model.namespace())
-        .unwrap_or_default()
 }

@@ -27,7 +27,7 @@ use crate::controllers::metrics::{Kind, Metrics};
 use crate::controllers::receiver::Receiver;
 use crate::controllers::receiver::server;
 use crate::controllers::receiver::tls::Certificate;
-use crate::controllers::registry::refresh::RefreshBatcher;
+use crate::controllers::registry::refresh_batcher::RefreshBatcher;
 use crate::controllers::registry::state::RegistryStates;
 use crate::controllers::watches::{self, watch_kind, watch_labelled};
 use crate::controllers::{binding, model, registry};

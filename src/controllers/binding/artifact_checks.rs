@@ -12,7 +12,7 @@ use crate::api::reason::Problem;
 use crate::artifacts::{ArtifactStores, Verdict};
 use crate::controllers::cached::registry_of;
 use crate::controllers::context::Context;
-use crate::controllers::registry::artifact_settings;
+use crate::controllers::registry::credentials::artifact_settings;
 use crate::kubernetes::key::ObjectKey;
 use crate::kubernetes::lock::lock;
 use crate::registries::mlflow::Registry;

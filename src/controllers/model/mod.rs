@@ -22,8 +22,8 @@ use crate::api::{
     names, reason::Problem,
 };
 use crate::controllers::cached::registry_of;
-use crate::controllers::context::{Context, registry_namespace};
-use crate::controllers::registry::interval;
+use crate::controllers::context::Context;
+use crate::controllers::registry::listing::NEWEST;
 use crate::controllers::registry::refresh::request_refresh;
 use crate::controllers::registry::state::RegistryState;
 use crate::kubernetes::failure::ReconcileError;
@@ -36,9 +36,6 @@ use crate::registries::mlflow::{ListedVersion, ModelFacts, Registry};
 const MOST_ALIASES: usize = 64;
 /// The most versions that a status mirrors.
 const MOST_VERSIONS: usize = 24;
-/// How many of the newest versions are mirrored, aliased or not.
-pub const NEWEST: u32 = 5;
-
 /// How long a version that is absent or has a problem is not asked for again, at least.
 const LEAST_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -144,7 +141,7 @@ async fn usable_registry(
     model: &RegisteredModel,
     ctx: &Context,
 ) -> Result<(Arc<ModelRegistry>, Arc<RegistryState>), Problem> {
-    let (namespace, name) = (registry_namespace(model), &model.spec.registry_ref.name);
+    let (namespace, name) = (model.registry_namespace(), &model.spec.registry_ref.name);
     let Some(registry) = ctx.registry(&namespace, name) else {
         let message = format!(
             "there is no ModelRegistry {name} in namespace {namespace} (or it is not watched): create it, or correct spec.registryRef"
@@ -567,7 +564,7 @@ impl Refresh<'_> {
         self.state.is_useless(
             self.name(),
             number,
-            interval(self.registry).max(LEAST_PATIENCE),
+            self.registry.interval().max(LEAST_PATIENCE),
         )
     }
 }

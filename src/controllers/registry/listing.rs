@@ -9,10 +9,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use crate::api::RegisteredModelStatus;
 use crate::controllers::cached::of_registered_name;
 use crate::controllers::context::Context;
-use crate::controllers::model::NEWEST;
 use crate::controllers::registry::state::RegistryState;
 use crate::kubernetes::key::ObjectKey;
 use crate::registries::mlflow::{ModelFacts, Registry};
+
+/// How many of the newest versions are mirrored, aliased or not.
+pub const NEWEST: u32 = 5;
 
 /// What the objects of a registered model say of it; one that says nothing yet says that there is nothing.
 pub fn mirrors(

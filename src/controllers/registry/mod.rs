@@ -2,33 +2,36 @@
 //!
 //! Absent: writes to the registry. Those belong to the model that declares them.
 
+pub mod credentials;
+pub mod known_tags;
 pub mod listing;
 pub mod refresh;
+pub mod refresh_batcher;
 pub mod state;
 pub mod webhook;
 pub mod webhook_messages;
 pub mod webhook_state;
 pub mod write_back;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::{Api, ResourceExt};
+use kube::ResourceExt;
 
 use crate::api::conditions::{READY, RECONCILING, STALLED, Wanted, transition};
 use crate::api::{ModelRegistry, ModelRegistryStatus, Reason, names, reason::Problem};
 use crate::controllers::context::Context;
 use crate::controllers::metrics::Outcome;
+use crate::controllers::registry::credentials::connection;
 use crate::controllers::registry::listing::{is_moved, is_unlisted, list_together, mirrors};
 use crate::controllers::registry::state::RegistryState;
 use crate::controllers::registry::write_back::write_back;
 use crate::kubernetes::failure::ReconcileError;
 use crate::kubernetes::key::ObjectKey;
 use crate::kubernetes::work_queue::{Permit, Requeue};
-use crate::registries::mlflow::{Connection, Credentials, ModelFacts, Registry};
+use crate::registries::mlflow::{Connection, ModelFacts, Registry};
 
 /// How long a registry that is ill is left alone at most, where its interval is shorter.
 const MOST_BACK_OFF: Duration = Duration::from_secs(300);
@@ -57,7 +60,7 @@ pub async fn reconcile(
         .annotations()
         .get(names::REQUESTED_AT_ANNOTATION)
         .cloned();
-    let interval = interval(&registry);
+    let interval = registry.interval();
     if !registry.spec.suspend && state.is_due(registry.metadata.generation, request.as_ref()) {
         let changed = poll(&registry, &ctx, &state, &watched).await;
         state.looked(
@@ -100,15 +103,6 @@ fn backed_off(interval: Duration, failures: u32) -> Duration {
     interval
         .saturating_mul(1 << failures.saturating_sub(1).min(4))
         .min(most)
-}
-
-/// The interval between two looks: as the spec says, 30 s where it cannot be read.
-pub fn interval(registry: &ModelRegistry) -> Duration {
-    let parsed: Option<jiff::SignedDuration> = registry.spec.interval.parse().ok();
-    parsed
-        .and_then(|parsed| parsed.try_into().ok())
-        .unwrap_or(Duration::from_secs(30))
-        .max(Duration::from_secs(1))
 }
 
 /// Up to a tenth earlier, so that many registries' looks spread out, and never later than the user asked for.
@@ -256,121 +250,6 @@ async fn request(
     })
 }
 
-pub async fn connection(registry: &ModelRegistry, ctx: &Context) -> Result<Connection, Problem> {
-    let mut connection = Connection::new(registry.spec.mlflow.uri.clone());
-    connection
-        .workspace
-        .clone_from(&registry.spec.mlflow.workspace);
-    connection.credentials = credentials(registry, ctx).await?;
-    connection.ca_pem = authority(registry, ctx).await?;
-    Ok(connection)
-}
-
-async fn credentials(registry: &ModelRegistry, ctx: &Context) -> Result<Credentials, Problem> {
-    let Some(auth) = &registry.spec.auth else {
-        return Ok(Credentials::None);
-    };
-    if let Some(basic) = &auth.basic {
-        let secret = secret(registry, ctx, &basic.secret_ref.name).await?;
-        let username = text_of(&secret, &basic.secret_ref.name, "username")?;
-        let password = text_of(&secret, &basic.secret_ref.name, "password")?;
-        return Ok(Credentials::Basic { username, password });
-    }
-    let Some(bearer) = &auth.bearer else {
-        return Ok(Credentials::None);
-    };
-    let secret = secret(registry, ctx, &bearer.secret_ref.name).await?;
-    Ok(Credentials::Bearer(text_of(
-        &secret,
-        &bearer.secret_ref.name,
-        &bearer.secret_ref.key,
-    )?))
-}
-
-/// What the clients of artifact stores need to be let in.
-pub async fn artifact_settings(
-    registry: &ModelRegistry,
-    ctx: &Context,
-) -> Result<BTreeMap<String, String>, Problem> {
-    let Some(artifacts) = &registry.spec.artifacts else {
-        return Ok(BTreeMap::new());
-    };
-    let secret = secret(registry, ctx, &artifacts.secret_ref.name).await?;
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).ok();
-    Ok(secret
-        .data
-        .unwrap_or_default()
-        .into_iter()
-        .filter_map(|(key, bytes)| Some((key, text(bytes.0)?)))
-        .collect())
-}
-
-pub async fn secret(
-    registry: &ModelRegistry,
-    ctx: &Context,
-    name: &str,
-) -> Result<Secret, Problem> {
-    let namespace = registry.namespace().unwrap_or_default();
-    let found = Api::<Secret>::namespaced(ctx.client.clone(), &namespace)
-        .get_opt(name)
-        .await;
-    named("Secret", &namespace, name, found)
-}
-
-fn named<K>(
-    kind: &str,
-    namespace: &str,
-    name: &str,
-    found: Result<Option<K>, kube::Error>,
-) -> Result<K, Problem> {
-    let missing = |why: String| Problem::new(Reason::CredentialsNotFound, why);
-    match found {
-        Ok(Some(object)) => Ok(object),
-        Ok(None) => Err(missing(format!(
-            "there is no {kind} {name} in namespace {namespace}: create it; it is read again at the next poll"
-        ))),
-        Err(error) => Err(missing(format!(
-            "{kind} {name} in namespace {namespace} cannot be read: {error}"
-        ))),
-    }
-}
-
-pub fn text_of(secret: &Secret, name: &str, key: &str) -> Result<String, Problem> {
-    let missing = |why: &str| {
-        Problem::new(
-            Reason::CredentialsNotFound,
-            format!("Secret {name} has {why} {key}: add it; it is read again at the next poll"),
-        )
-    };
-    let bytes = secret
-        .data
-        .as_ref()
-        .and_then(|data| data.get(key))
-        .ok_or_else(|| missing("no key"))?;
-    String::from_utf8(bytes.0.clone()).map_err(|_| missing("no text (UTF-8) under the key"))
-}
-
-async fn authority(registry: &ModelRegistry, ctx: &Context) -> Result<Option<String>, Problem> {
-    let Some(tls) = &registry.spec.tls else {
-        return Ok(None);
-    };
-    let namespace = registry.namespace().unwrap_or_default();
-    let reference = &tls.ca_config_map_ref;
-    let found = Api::<ConfigMap>::namespaced(ctx.client.clone(), &namespace)
-        .get_opt(&reference.name)
-        .await;
-    let found = named("ConfigMap", &namespace, &reference.name, found)?;
-    let pem = found.data.and_then(|mut data| data.remove(&reference.key));
-    let missing = || {
-        let message = format!(
-            "ConfigMap {} has no key {}: add the authority's certificate (PEM) to it",
-            reference.name, reference.key
-        );
-        Problem::new(Reason::CredentialsNotFound, message)
-    };
-    pem.map(Some).ok_or_else(missing)
-}
-
 async fn publish(
     registry: &ModelRegistry,
     ctx: &Context,
@@ -406,7 +285,7 @@ async fn publish(
 
 /// How often an ill registry is asked: never more seldom than is said here.
 fn asked_again(registry: &ModelRegistry, state: &RegistryState) -> String {
-    let interval = interval(registry);
+    let interval = registry.interval();
     let patient = backed_off(interval, state.failures());
     if patient == interval {
         return "asked again at every interval".to_owned();

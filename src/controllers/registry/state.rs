@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use crate::api::reason::Problem;
 use crate::artifacts::ArtifactStores;
-use crate::controllers::registry::webhook::WebhookState;
-use crate::controllers::registry::write_back::KnownTags;
+use crate::controllers::registry::known_tags::KnownTags;
+use crate::controllers::registry::webhook_state::WebhookState;
 use crate::kubernetes::compress::{Compressed, Compressor, Encoded};
 use crate::kubernetes::key::ObjectKey;
 use crate::kubernetes::lock::lock;

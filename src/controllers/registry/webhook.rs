@@ -16,10 +16,10 @@ use crate::api::model_registry::{RegisteredWebhook, WebhookMode};
 use crate::api::{ModelRegistry, Reason, names, reason::Problem};
 use crate::controllers::context::Context;
 use crate::controllers::receiver::signing_keys::signing_key;
+use crate::controllers::registry::credentials::{connection, secret};
 use crate::controllers::registry::state::RegistryState;
 use crate::controllers::registry::webhook_messages::{answered, failed, problem};
-pub use crate::controllers::registry::webhook_state::{Registration, WebhookState};
-use crate::controllers::registry::{connection, interval, secret};
+use crate::controllers::registry::webhook_state::{Registration, WebhookState};
 use crate::kubernetes::failure::ReconcileError;
 use crate::kubernetes::finalizer::set_finalizer;
 use crate::kubernetes::key::ObjectKey;
@@ -64,7 +64,7 @@ pub fn attend(registry: &Arc<ModelRegistry>, ctx: &Arc<Context>, state: &Arc<Reg
     let (registry, ctx, state) = (Arc::clone(registry), Arc::clone(ctx), Arc::clone(state));
     tokio::spawn(async move {
         let kept = look_after(&registry, &ctx, &state, &client).await;
-        let next = until_next(&kept, interval(&registry));
+        let next = until_next(&kept, registry.interval());
         state.webhook.end(kept, next);
         ctx.queues
             .registries

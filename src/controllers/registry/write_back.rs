@@ -2,35 +2,17 @@
 //!
 //! Absent: any effect on what runs. A registry that refuses its tags is told in the log, and asked again later.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use kube::ResourceExt;
 
 use crate::api::{ModelRegistry, RegisteredModel};
 use crate::controllers::context::Context;
+use crate::controllers::registry::known_tags::{KnownTags, TagKey};
 use crate::kubernetes::key::ObjectKey;
-use crate::kubernetes::lock::lock;
 use crate::registries::mlflow::{Registry, RegistryError};
 use crate::rollout::{binding_of_key, tag_key, tag_values};
-
-/// A tag of a version: model, version, key.
-type TagKey = (String, String, String);
-
-/// What is known of the tags in a registry.
-#[derive(Default)]
-pub struct KnownTags {
-    inner: Mutex<KnownTagsInner>,
-}
-
-#[derive(Default)]
-struct KnownTagsInner {
-    tags: HashMap<TagKey, String>,
-    known_models: BTreeSet<String>,
-    is_writing: bool,
-    /// Something may have changed since the writing that is under way began.
-    is_stale: bool,
-}
 
 /// Begins to write what is not written yet, unless that is under way already, or the bindings are not known yet: a tag of a
 /// binding that nobody knows is taken off.
@@ -140,58 +122,4 @@ async fn learn(
         }
     }
     Ok(())
-}
-
-impl KnownTags {
-    fn begin(&self) -> bool {
-        let mut inner = lock(&self.inner);
-        inner.is_stale = inner.is_writing;
-        !std::mem::replace(&mut inner.is_writing, true)
-    }
-
-    /// Ends the writing; true where it must be done once more.
-    fn end(&self) -> bool {
-        let mut inner = lock(&self.inner);
-        inner.is_writing = inner.is_stale;
-        std::mem::take(&mut inner.is_stale)
-    }
-
-    fn missing(&self, wanted: &BTreeMap<TagKey, String>) -> Vec<(TagKey, String)> {
-        let inner = lock(&self.inner);
-        let differs = |(place, value): &(&TagKey, &String)| inner.tags.get(*place) != Some(*value);
-        wanted
-            .iter()
-            .filter(differs)
-            .map(|(place, value)| (place.clone(), value.clone()))
-            .collect()
-    }
-
-    fn orphans(&self, is_orphan: impl Fn(&str) -> bool) -> Vec<TagKey> {
-        lock(&self.inner)
-            .tags
-            .keys()
-            .filter(|place| is_orphan(&place.2))
-            .cloned()
-            .collect()
-    }
-
-    fn note(&self, place: TagKey, value: Option<String>) {
-        let mut inner = lock(&self.inner);
-        match value {
-            Some(value) => inner.tags.insert(place, value),
-            None => inner.tags.remove(&place),
-        };
-    }
-
-    fn unknown(&self, models: BTreeSet<String>) -> BTreeSet<String> {
-        let inner = lock(&self.inner);
-        models
-            .into_iter()
-            .filter(|model| !inner.known_models.contains(model))
-            .collect()
-    }
-
-    fn know(&self, models: BTreeSet<String>) {
-        lock(&self.inner).known_models.extend(models);
-    }
 }
