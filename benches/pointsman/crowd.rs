@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use http_body_util::BodyExt;
 use kube::client::Body;
 use pointsman_env::progress::Task;
-use pointsman_env::{Kind, Scenario as Place};
+use pointsman_env::{Kind, TestNamespace as Place};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -30,12 +30,12 @@ const MOMENT: Duration = Duration::from_secs(1);
 /// The watch; it ends when this is dropped.
 pub struct Crowd {
     what: String,
-    seen: watch::Receiver<Seen>,
+    seen: watch::Receiver<Objects>,
     task: JoinHandle<()>,
 }
 
 #[derive(Default)]
-struct Seen {
+struct Objects {
     all_told: bool,
     /// Of what was told last.
     version: String,
@@ -49,7 +49,7 @@ impl Crowd {
     pub async fn of(place: &Place, kind: &Kind, mark: impl Into<String>) -> Self {
         let mark = mark.into();
         let what = format!("{} with {mark}", kind.plural);
-        let (tell, mut seen) = watch::channel(Seen::default());
+        let (tell, mut seen) = watch::channel(Objects::default());
         let (client, kind, namespace) =
             (place.client(), kind.clone(), place.namespace().to_owned());
         let path = move |from: &str| path_of(&kind, &namespace, from);
@@ -117,7 +117,7 @@ async fn follow(
     client: kube::Client,
     path: impl Fn(&str) -> String,
     mark: String,
-    tell: watch::Sender<Seen>,
+    tell: watch::Sender<Objects>,
 ) {
     let mut beginnings = 0;
     loop {
@@ -130,7 +130,7 @@ async fn follow(
                 beginnings < MOST_BEGINNINGS,
                 "the watch of the measurement ends before it began"
             );
-            tell.send_replace(Seen::default());
+            tell.send_replace(Objects::default());
         }
     }
 }
@@ -157,7 +157,7 @@ async fn asked(client: &kube::Client, path: &str) -> Body {
     }
 }
 
-async fn read(mut body: Body, mark: &str, tell: &watch::Sender<Seen>) {
+async fn read(mut body: Body, mark: &str, tell: &watch::Sender<Objects>) {
     let mut line = Vec::new();
     while let Some(Ok(frame)) = body.frame().await {
         let mut rest: &[u8] = frame.data_ref().map_or(&[], |data| data);
@@ -173,7 +173,7 @@ async fn read(mut body: Body, mark: &str, tell: &watch::Sender<Seen>) {
     }
 }
 
-impl Seen {
+impl Objects {
     fn learn(&mut self, event: &str, mark: &str, now: Instant) {
         assert!(
             !event.starts_with(r#"{"type":"ERROR""#),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use pointsman_env::interceptor::{Interceptor, Method};
 use pointsman_env::progress::Task;
-use pointsman_env::{Operator, OperatorOptions, Scenario as Place, kinds};
+use pointsman_env::{Operator, OperatorOptions, TestNamespace as Place, kinds};
 use serde_json::{Value, json};
 
 use crate::figures::Durations;

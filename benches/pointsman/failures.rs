@@ -9,7 +9,7 @@ use kube::Api;
 use kube::api::DynamicObject;
 use kube::runtime::watcher::{self, Event, watcher};
 use pointsman_env::progress::Task;
-use pointsman_env::{Kind, Operator, PlainDeployment, Scenario as Place, kinds};
+use pointsman_env::{Kind, Operator, PlainDeployment, TestNamespace as Place, kinds};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
@@ -44,7 +44,7 @@ impl Stage {
         let objects = [
             registry(&ground.mlflow.url(), "1h"),
             model(&name),
-            plain.playing("2=crash").manifest(),
+            plain.with_behavior("2=crash").manifest(),
             binding(&name),
         ];
         apply(&place, objects).await;

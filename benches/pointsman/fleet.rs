@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures::{StreamExt, stream};
 use pointsman_env::progress::Task;
-use pointsman_env::{Kind, Operator, Scenario as Place, kinds};
+use pointsman_env::{Kind, Operator, TestNamespace as Place, kinds};
 use serde_json::{Value, json};
 
 use crate::crowd::{Crowd, READY};

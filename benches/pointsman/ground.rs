@@ -15,7 +15,7 @@ use pointsman_env::python::MlflowVersion;
 use pointsman_env::registrar::{Client, Registrar};
 use pointsman_env::{
     ControlPlane, ControlPlaneOptions, Operator, OperatorOptions, PlainDeployment,
-    Scenario as Place, Tools, kinds,
+    TestNamespace as Place, Tools, kinds,
 };
 use serde_json::{Value, json};
 

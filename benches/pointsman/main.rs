@@ -143,7 +143,7 @@ fn numbers(list: &str) -> Vec<usize> {
 }
 
 fn main() {
-    pointsman_env::leash_if_asked();
+    pointsman_env::supervise_if_asked();
     let options = Options::read();
     let whole = !options.quick && options.only.is_empty();
     assert!(

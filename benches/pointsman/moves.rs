@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use kube::api::{Patch, PatchParams};
 use pointsman_env::progress::Task;
-use pointsman_env::{Operator, Scenario as Place, kinds};
+use pointsman_env::{Operator, TestNamespace as Place, kinds};
 use serde_json::json;
 
 use crate::failures::back_goal;

@@ -20,18 +20,18 @@ struct Object {
 }
 
 /// The version of each model, and when it was first seen.
-type Seen = HashMap<String, (String, Instant)>;
+type Objects = HashMap<String, (String, Instant)>;
 
 /// Running timers; they end when this is dropped.
 pub struct Poller {
-    seen: watch::Receiver<Seen>,
+    seen: watch::Receiver<Objects>,
     _timers: JoinSet<()>,
 }
 
 impl Poller {
     /// One timer for each of these models, the first of each within one interval from now.
     pub fn start(registry: &str, models: Vec<String>, interval: Duration) -> Self {
-        let (tell, seen) = watch::channel(Seen::new());
+        let (tell, seen) = watch::channel(Objects::new());
         let client = Client {
             http: reqwest::Client::builder().no_proxy().build().unwrap(),
             url: registry.to_owned(),
@@ -62,7 +62,7 @@ impl Poller {
     /// Waits for that version, and says when it was first seen.
     pub async fn sees(&self, model: String, version: &str) -> Instant {
         let mut seen = self.seen.clone();
-        let named = |seen: &Seen| {
+        let named = |seen: &Objects| {
             seen.get(&model)
                 .filter(|(number, _)| number == version)
                 .map(|(_, since)| *since)
@@ -75,7 +75,7 @@ impl Poller {
     }
 }
 
-async fn follow(client: Client, object: Object, interval: Duration, tell: watch::Sender<Seen>) {
+async fn follow(client: Client, object: Object, interval: Duration, tell: watch::Sender<Objects>) {
     let mut timer = tokio::time::interval_at(tokio::time::Instant::now() + object.phase, interval);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

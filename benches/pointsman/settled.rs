@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pointsman_env::interceptor::{Interceptor, Request};
 use pointsman_env::progress::Task;
-use pointsman_env::{Kind, Operator, Scenario as Place, Which, kinds};
+use pointsman_env::{Kind, Operator, Selection, TestNamespace as Place, kinds};
 
 use crate::figures::megabytes;
 use crate::ground::{Ground, PATIENCE, apply, binding, deployment, is_ready, model, registry};
@@ -70,9 +70,10 @@ impl Stage {
 
     async fn all_ready(&self, kind: &Kind, count: usize) {
         let what = format!("{count} {} are ready", kind.plural);
-        let holds = |seen: &pointsman_env::Seen| seen.len() == count && seen.values().all(is_ready);
+        let holds =
+            |seen: &pointsman_env::Objects| seen.len() == count && seen.values().all(is_ready);
         self.place
-            .eventually_all(&what, PATIENCE * 3, kind, &Which::Labelled(""), holds)
+            .eventually_all(&what, PATIENCE * 3, kind, &Selection::Labelled(""), holds)
             .await;
     }
 

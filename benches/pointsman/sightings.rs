@@ -22,14 +22,14 @@ const PATIENCE: Duration = Duration::from_secs(120);
 type Since = Option<(String, Instant)>;
 
 #[derive(Default)]
-struct Seen {
+struct Objects {
     version: Since,
     tick: Since,
 }
 
 /// The watch; it ends when this is dropped.
 pub struct Sightings {
-    seen: watch::Receiver<Seen>,
+    seen: watch::Receiver<Objects>,
     task: JoinHandle<()>,
 }
 
@@ -37,7 +37,7 @@ impl Sightings {
     pub fn of(client: kube::Client, namespace: &str, name: &str) -> Self {
         let deployments: Api<Deployment> = Api::namespaced(client, namespace);
         let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-        let (tell, seen) = watch::channel(Seen::default());
+        let (tell, seen) = watch::channel(Objects::default());
         let task = tokio::spawn(async move {
             let told = watcher(deployments, config).try_for_each(|event| {
                 if let Event::Apply(deployment) | Event::InitApply(deployment) = event {
@@ -62,8 +62,8 @@ impl Sightings {
         self.when(wanted, |seen| &seen.tick).await
     }
 
-    async fn when(&mut self, wanted: &str, which: fn(&Seen) -> &Since) -> Instant {
-        let holds = |seen: &Seen| {
+    async fn when(&mut self, wanted: &str, which: fn(&Objects) -> &Since) -> Instant {
+        let holds = |seen: &Objects| {
             which(seen)
                 .as_ref()
                 .is_some_and(|(value, _)| value == wanted)
@@ -134,7 +134,7 @@ impl Drop for Sightings {
     }
 }
 
-impl Seen {
+impl Objects {
     fn note(&mut self, deployment: &Deployment, now: Instant) {
         let template = deployment
             .spec

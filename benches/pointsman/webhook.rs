@@ -15,7 +15,7 @@ use pointsman_env::mlflow::{Mlflow, MlflowOptions};
 use pointsman_env::progress::Task;
 use pointsman_env::python::MlflowVersion;
 use pointsman_env::registrar::{Client, Registrar};
-use pointsman_env::{Operator, OperatorOptions, Scenario as Place};
+use pointsman_env::{Operator, OperatorOptions, TestNamespace as Place};
 use ring::hmac;
 use serde_json::{Value, json};
 

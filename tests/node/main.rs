@@ -6,34 +6,34 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test's way to fail
 #![allow(missing_docs, clippy::needless_pass_by_value)]
 
+mod cleanup;
+mod fixture;
 mod moves;
-mod stage;
 mod table;
-mod traces;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use fixture::Environment;
 use libtest_mimic::{Arguments, Failed, Trial};
 use pointsman_env::cache::Cache;
-use pointsman_env::node::{self, Apart, apart};
+use pointsman_env::node::{self, Isolation, isolation};
 use pointsman_env::python::{self, MlflowVersion};
 use pointsman_env::{NodeTools, Tools};
-use stage::World;
 
 fn main() -> ExitCode {
-    pointsman_env::leash_if_asked();
-    if let Some(apart) = apart::apart_if_asked() {
-        return within(apart);
+    pointsman_env::supervise_if_asked();
+    if let Some(isolation) = isolation::isolated_if_asked() {
+        return within(isolation);
     }
-    if traces::asked_to_be_killed() {
-        return apart::run(&[traces::UNTIL_KILLED.into()]).unwrap();
+    if cleanup::asked_to_be_killed() {
+        return isolation::run(&[cleanup::UNTIL_KILLED.into()]).unwrap();
     }
     outside()
 }
 
-/// What runs on the machine itself: building, and the look for traces. The rest runs apart from it.
+/// What runs on the machine itself: building, and the look for cleanup. The rest runs apart from it.
 fn outside() -> ExitCode {
     let arguments = Arguments::from_args();
     if arguments.list || !is_wanted(&arguments) {
@@ -48,8 +48,8 @@ fn outside() -> ExitCode {
         return only_name(&arguments);
     }
     build();
-    let looked = libtest_mimic::run(&arguments, vec![traces::trial()]);
-    let moved = apart::run(&std::env::args_os().skip(1).collect::<Vec<OsString>>()).unwrap();
+    let looked = libtest_mimic::run(&arguments, vec![cleanup::trial()]);
+    let moved = isolation::run(&std::env::args_os().skip(1).collect::<Vec<OsString>>()).unwrap();
     if looked.has_failed() {
         looked.exit_code()
     } else {
@@ -62,7 +62,7 @@ fn only_name(arguments: &Arguments) -> ExitCode {
         .into_iter()
         .map(|name| Trial::test(name, || Ok(())));
     let trials = moves
-        .chain([traces::trial()])
+        .chain([cleanup::trial()])
         .map(|trial| trial.with_ignored_flag(true))
         .collect();
     // `--ignored` would run what cannot be run.
@@ -75,7 +75,7 @@ fn only_name(arguments: &Arguments) -> ExitCode {
 }
 
 fn is_wanted(arguments: &Arguments) -> bool {
-    let names = moves::names().into_iter().chain([traces::NAME]);
+    let names = moves::names().into_iter().chain([cleanup::NAME]);
     let fits = |name: &str| {
         arguments
             .filter
@@ -85,7 +85,7 @@ fn is_wanted(arguments: &Arguments) -> bool {
     names.into_iter().any(fits)
 }
 
-/// Here and not apart, where there is no network to fetch anything from.
+/// Here and not within the isolation, where there is no network to fetch anything from.
 fn build() {
     let cache = Cache::open().unwrap();
     Tools::locate(&cache).unwrap_or_else(|error| panic!("{error}"));
@@ -96,27 +96,29 @@ fn build() {
         .unwrap_or_else(|error| panic!("{error}"));
 }
 
-fn within(apart: Apart) -> ExitCode {
+fn within(isolation: Isolation) -> ExitCode {
     let runtime = Arc::new(tokio::runtime::Runtime::new().unwrap());
-    if apart
+    if isolation
         .arguments()
         .iter()
-        .any(|argument| argument == traces::UNTIL_KILLED)
+        .any(|argument| argument == cleanup::UNTIL_KILLED)
     {
-        runtime.block_on(traces::run_until_killed(apart));
+        runtime.block_on(cleanup::run_until_killed(isolation));
     }
-    let mut arguments = Arguments::from_iter(apart.arguments());
+    let mut arguments = Arguments::from_iter(isolation.arguments());
     // Side by side they would only share two cores, and measure each other.
     arguments.test_threads = Some(1);
-    let world = Arc::new(World::new(apart));
-    let trials = moves::all().into_iter().map(|(name, story)| {
-        let (runtime, world) = (Arc::clone(&runtime), Arc::clone(&world));
+    let environment = Arc::new(Environment::new(isolation));
+    let trials = moves::all().into_iter().map(|(name, scenario)| {
+        let (runtime, environment) = (Arc::clone(&runtime), Arc::clone(&environment));
         Trial::test(name, move || {
-            runtime.block_on(story(world)).map_err(Failed::from)
+            runtime
+                .block_on(scenario(environment))
+                .map_err(Failed::from)
         })
     });
     let conclusion = libtest_mimic::run(&arguments, trials.collect());
-    world.tell();
-    runtime.block_on(world.end());
+    environment.tell();
+    runtime.block_on(environment.end());
     conclusion.exit_code()
 }

@@ -6,9 +6,9 @@ use std::fmt::Write;
 
 use pointsman_env::load::Tally;
 
-/// A story and what came of its requests.
+/// A scenario and what came of its requests.
 pub struct Row {
-    pub story: &'static str,
+    pub scenario: &'static str,
     pub tally: Tally,
     /// What else was measured, in words.
     pub remark: String,
@@ -17,10 +17,10 @@ pub struct Row {
 pub fn table(rows: &[Row]) -> String {
     let mut text = format!(
         "{:<44} {:>8} {:>7} {:>8}  answered by\n",
-        "story", "requests", "failed", "seconds"
+        "scenario", "requests", "failed", "seconds"
     );
     for Row {
-        story,
+        scenario,
         tally,
         remark,
     } in rows
@@ -32,7 +32,7 @@ pub fn table(rows: &[Row]) -> String {
         let versions = versions.collect::<Vec<_>>().join(", ");
         let _ = writeln!(
             text,
-            "{story:<44} {:>8} {:>7} {:>8.1}  {versions}",
+            "{scenario:<44} {:>8} {:>7} {:>8.1}  {versions}",
             tally.sent, tally.failed, tally.seconds
         );
         if !remark.is_empty() {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use pointsman_env::kinds::{ALIAS_BINDING, MODEL_REGISTRY, REGISTERED_MODEL};
 use serde_json::{Value, json};
 
-use crate::stage::{Told, World, merge, namespace, object, scenarios};
+use crate::fixture::{Environment, ScenarioResult, merge, namespace, object, scenarios};
 
 scenarios!(
     bad_specs_are_refused_with_a_sentence_that_says_what_to_write,
@@ -36,8 +36,10 @@ fn binding(more: Value) -> Value {
 }
 
 #[allow(clippy::too_many_lines)] // a table of specs, to be split
-async fn bad_specs_are_refused_with_a_sentence_that_says_what_to_write(world: Arc<World>) -> Told {
-    let place = namespace(&world, "refused").await;
+async fn bad_specs_are_refused_with_a_sentence_that_says_what_to_write(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let namespace = namespace(&environment, "refused").await;
     let secret = json!({"secretRef": {"name": "s"}});
     let long = "x".repeat(64);
     let mut long_named = binding(json!({}));
@@ -124,7 +126,7 @@ async fn bad_specs_are_refused_with_a_sentence_that_says_what_to_write(world: Ar
         (
             &ALIAS_BINDING,
             binding(json!({"stage": "Production"})),
-            "set alias (or, for registries that still use stages, stage)",
+            "set alias (or, for registries that still use stages, fixture)",
         ),
         (
             &ALIAS_BINDING,
@@ -164,7 +166,7 @@ async fn bad_specs_are_refused_with_a_sentence_that_says_what_to_write(world: Ar
         (&ALIAS_BINDING, long_named, "holds 63 characters at most"),
     ];
     for (kind, object, sentence) in rows {
-        let refused = place
+        let refused = namespace
             .create(kind, &object)
             .await
             .expect_err(&format!("{object} was accepted"))
@@ -175,46 +177,48 @@ async fn bad_specs_are_refused_with_a_sentence_that_says_what_to_write(world: Ar
         );
     }
     let mut renamed = model(json!({"modelName": "a"}));
-    place.apply_object(&renamed).await.unwrap();
+    namespace.apply_object(&renamed).await.unwrap();
     renamed["spec"]["modelName"] = json!("b");
-    let refused = place
+    let refused = namespace
         .apply_object(&renamed)
         .await
         .expect_err("a changed modelName was accepted")
         .to_string();
     assert!(refused.contains("modelName cannot be changed"), "{refused}");
-    place.end().await.map_err(|error| error.to_string())
+    namespace.end().await.map_err(|error| error.to_string())
 }
 
-async fn unknown_fields_are_refused_by_kubectl(world: Arc<World>) -> Told {
-    let place = namespace(&world, "unknown fields").await;
+async fn unknown_fields_are_refused_by_kubectl(environment: Arc<Environment>) -> ScenarioResult {
+    let namespace = namespace(&environment, "unknown fields").await;
     for later in [
         json!({"promotion": {"approval": "Manual"}}),
         json!({"rollback": {"maxRestart": 3}}),
         json!({"inject": {"download": {}}}),
     ] {
-        let refused = place
+        let refused = namespace
             .kubectl_apply(binding(later.clone()))
             .await
             .expect_err("an unknown field was accepted")
             .to_string();
         assert!(refused.contains("unknown field"), "{later}: {refused}");
     }
-    place.end().await.map_err(|error| error.to_string())
+    namespace.end().await.map_err(|error| error.to_string())
 }
 
-async fn the_kinds_have_short_names_a_category_and_explanations(world: Arc<World>) -> Told {
-    let place = namespace(&world, "explain").await;
-    place.apply_object(&binding(json!({}))).await.unwrap();
+async fn the_kinds_have_short_names_a_category_and_explanations(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let namespace = namespace(&environment, "explain").await;
+    namespace.apply_object(&binding(json!({}))).await.unwrap();
     for short in ["mreg", "rmodel", "abind", "pointsman"] {
-        place.kubectl(&["get", short]).await.unwrap();
+        namespace.kubectl(&["get", short]).await.unwrap();
     }
-    let all = place
+    let all = namespace
         .kubectl(&["get", "pointsman", "-o", "name"])
         .await
         .unwrap();
     assert!(all.contains("aliasbinding.pointsman.dev/refused"), "{all}");
-    let explained = place
+    let explained = namespace
         .kubectl(&["explain", "aliasbinding.spec.pinnedVersion"])
         .await
         .unwrap();
@@ -222,21 +226,21 @@ async fn the_kinds_have_short_names_a_category_and_explanations(world: Arc<World
         explained.contains("Run this version, whatever the alias says."),
         "{explained}"
     );
-    place.end().await.map_err(|error| error.to_string())
+    namespace.end().await.map_err(|error| error.to_string())
 }
 
-async fn the_examples_are_accepted_as_they_stand(world: Arc<World>) -> Told {
-    let place = namespace(&world, "examples").await;
+async fn the_examples_are_accepted_as_they_stand(environment: Arc<Environment>) -> ScenarioResult {
+    let namespace = namespace(&environment, "examples").await;
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
     let mut count = 0;
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        place
+        namespace
             .kubectl_apply(std::fs::read_to_string(&path).unwrap())
             .await
             .map_err(|error| format!("{}: {error}", path.display()))?;
         count += 1;
     }
     assert!(count >= 5, "{count} examples");
-    place.end().await.map_err(|error| error.to_string())
+    namespace.end().await.map_err(|error| error.to_string())
 }

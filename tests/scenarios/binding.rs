@@ -11,8 +11,9 @@ use pointsman_env::python::MlflowVersion;
 use pointsman_env::registrar::How;
 use serde_json::{Value, json};
 
-use crate::stage::{
-    PATIENCE, Stage, Told, World, env, message, reason, scenarios, template_version,
+use crate::fixture::{
+    Environment, Fixture, PATIENCE, ScenarioResult, env, message, reason, scenarios,
+    template_version,
 };
 
 scenarios!(
@@ -31,35 +32,35 @@ scenarios!(
 );
 
 async fn moving_the_alias_forward_and_back_rolls_the_deployment_and_reuses_the_older_replica_set(
-    world: Arc<World>,
-) -> Told {
-    let stage = Stage::new(&world, "forward and back").await;
-    let one = stage
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let fixture = Fixture::new(&environment, "forward and back").await;
+    let one = fixture
         .client
-        .train_and_register(&stage.model, How::RegisterModel, 0.1)
+        .train_and_register(&fixture.model, How::RegisterModel, 0.1)
         .await
         .unwrap();
-    let two = stage
+    let two = fixture
         .client
-        .train_and_register(&stage.model, How::CreateModelVersion, 0.5)
+        .train_and_register(&fixture.model, How::CreateModelVersion, 0.5)
         .await
         .unwrap();
-    stage.alias(&one.version).await;
-    stage.declare().await;
-    stage.bind(json!({})).await;
-    stage.runs("1").await;
-    let first = stage.deployment().await;
-    assert_eq!(env(&first, 0, "MODEL_NAME"), Some(stage.model.clone()));
+    fixture.alias(&one.version).await;
+    fixture.declare().await;
+    fixture.bind(json!({})).await;
+    fixture.runs("1").await;
+    let first = fixture.deployment().await;
+    assert_eq!(env(&first, 0, "MODEL_NAME"), Some(fixture.model.clone()));
     assert_eq!(env(&first, 0, "MODEL_VERSION").as_deref(), Some("1"));
     assert_eq!(env(&first, 0, "MODEL_ALIAS").as_deref(), Some("champion"));
     assert_eq!(env(&first, 0, "MODEL_RUN_ID"), Some(one.run_id.clone()));
     assert_eq!(
         env(&first, 0, "MLFLOW_MODEL_URI"),
-        Some(format!("models:/{}/1", stage.model))
+        Some(format!("models:/{}/1", fixture.model))
     );
     assert_eq!(
         env(&first, 0, "MLFLOW_TRACKING_URI"),
-        Some(stage.registry.url())
+        Some(fixture.registry.url())
     );
     assert!(
         env(&first, 0, "MODEL_URI")
@@ -68,9 +69,9 @@ async fn moving_the_alias_forward_and_back_rolls_the_deployment_and_reuses_the_o
         "{first}"
     );
 
-    stage.alias(&two.version).await;
-    stage.runs("2").await;
-    let second = stage.deployment().await;
+    fixture.alias(&two.version).await;
+    fixture.runs("2").await;
+    let second = fixture.deployment().await;
     assert_eq!(env(&second, 0, "MODEL_RUN_ID"), Some(two.run_id));
     assert!(
         env(&second, 0, "MODEL_URI")
@@ -78,17 +79,17 @@ async fn moving_the_alias_forward_and_back_rolls_the_deployment_and_reuses_the_o
             .starts_with("mlflow-artifacts:/"),
         "{second}"
     );
-    let sets = stage.replica_sets().await.len();
+    let sets = fixture.replica_sets().await.len();
 
-    stage.alias("1").await;
-    let back = stage.runs("1").await;
+    fixture.alias("1").await;
+    let back = fixture.runs("1").await;
     assert_eq!(
-        stage.deployment().await["spec"]["template"],
+        fixture.deployment().await["spec"]["template"],
         first["spec"]["template"],
         "byte for byte the template of before"
     );
     assert_eq!(
-        stage.replica_sets().await.len(),
+        fixture.replica_sets().await.len(),
         sets,
         "the older ReplicaSet is used again"
     );
@@ -111,18 +112,18 @@ async fn moving_the_alias_forward_and_back_rolls_the_deployment_and_reuses_the_o
         history[1]["finishedAt"].is_string() && history[0]["finishedAt"].is_null(),
         "{history:?}"
     );
-    let rollouts = stage
-        .place
+    let rollouts = fixture
+        .namespace
         .kubectl(&["rollout", "history", "deployment/server"])
         .await
         .unwrap();
     assert!(
-        rollouts.contains(&format!("{} version 2 (champion)", stage.model)),
+        rollouts.contains(&format!("{} version 2 (champion)", fixture.model)),
         "{rollouts}"
     );
-    events_tell_of_both_moves(&stage).await;
-    let columns = stage
-        .place
+    events_tell_of_both_moves(&fixture).await;
+    let columns = fixture
+        .namespace
         .kubectl(&["get", "abind", "binding", "--no-headers"])
         .await
         .unwrap();
@@ -131,11 +132,11 @@ async fn moving_the_alias_forward_and_back_rolls_the_deployment_and_reuses_the_o
         columns,
         ["binding", "model", "champion", "1", "1", "True", "Live"]
     );
-    stage.end().await
+    fixture.end().await
 }
 
-async fn events_tell_of_both_moves(stage: &Stage) {
-    let events = stage.place.events_about("binding").await.unwrap();
+async fn events_tell_of_both_moves(fixture: &Fixture) {
+    let events = fixture.namespace.events_about("binding").await.unwrap();
     let tells = |reason: &str, text: &str| {
         events
             .iter()
@@ -157,38 +158,40 @@ fn template() -> Value {
         {"name": "server", "image": "registry.example/server:1"}]}}}})
 }
 
-async fn a_template_is_made_and_owned_and_goes_with_its_binding(world: Arc<World>) -> Told {
-    let stage = Stage::new(&world, "template").await;
-    stage.register(2).await;
-    stage.alias("1").await;
-    stage.declare().await;
-    stage
+async fn a_template_is_made_and_owned_and_goes_with_its_binding(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let fixture = Fixture::new(&environment, "template").await;
+    fixture.register(2).await;
+    fixture.alias("1").await;
+    fixture.declare().await;
+    fixture
         .declare_binding(json!({"target": null, "template": template()}))
         .await;
-    stage.runs("1").await;
-    let made = stage.place.get(&DEPLOYMENT, "binding").await.unwrap();
+    fixture.runs("1").await;
+    let made = fixture.namespace.get(&DEPLOYMENT, "binding").await.unwrap();
     assert_eq!(made["metadata"]["labels"]["team"], "taxi");
     assert_eq!(
         made["metadata"]["ownerReferences"][0]["kind"],
         "AliasBinding"
     );
-    stage.alias("2").await;
-    stage.runs("2").await;
-    stage.alias("1").await;
-    stage.runs("1").await;
-    assert_eq!(stage.replica_sets().await.len(), 2);
+    fixture.alias("2").await;
+    fixture.runs("2").await;
+    fixture.alias("1").await;
+    fixture.runs("1").await;
+    assert_eq!(fixture.replica_sets().await.len(), 2);
     let mut changed = template();
     changed["spec"]["template"]["spec"]["containers"][0]["image"] =
         json!("registry.example/server:2");
-    stage
+    fixture
         .declare_binding(json!({"target": null, "template": changed}))
         .await;
     let has_image = |deployment: &Value| {
         deployment["spec"]["template"]["spec"]["containers"][0]["image"]
             == "registry.example/server:2"
     };
-    stage
-        .place
+    fixture
+        .namespace
         .eventually(
             "the changed template is applied",
             PATIENCE,
@@ -197,9 +200,13 @@ async fn a_template_is_made_and_owned_and_goes_with_its_binding(world: Arc<World
             has_image,
         )
         .await;
-    stage.place.delete(&ALIAS_BINDING, "binding").await.unwrap();
-    stage
-        .place
+    fixture
+        .namespace
+        .delete(&ALIAS_BINDING, "binding")
+        .await
+        .unwrap();
+    fixture
+        .namespace
         .eventually(
             "the Deployment goes too",
             PATIENCE,
@@ -208,22 +215,26 @@ async fn a_template_is_made_and_owned_and_goes_with_its_binding(world: Arc<World
             Value::is_null,
         )
         .await;
-    stage.end().await
+    fixture.end().await
 }
 
 async fn an_orphaned_deployment_stays_when_its_binding_goes_and_is_taken_up_again(
-    world: Arc<World>,
-) -> Told {
-    let stage = Stage::new(&world, "orphan").await;
-    stage.register(1).await;
-    stage.alias("1").await;
-    stage.declare().await;
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let fixture = Fixture::new(&environment, "orphan").await;
+    fixture.register(1).await;
+    fixture.alias("1").await;
+    fixture.declare().await;
     let orphaning = json!({"target": null, "template": template(), "deletionPolicy": "Orphan"});
-    stage.declare_binding(orphaning.clone()).await;
-    stage.runs("1").await;
-    stage.place.delete(&ALIAS_BINDING, "binding").await.unwrap();
-    stage
-        .place
+    fixture.declare_binding(orphaning.clone()).await;
+    fixture.runs("1").await;
+    fixture
+        .namespace
+        .delete(&ALIAS_BINDING, "binding")
+        .await
+        .unwrap();
+    fixture
+        .namespace
         .eventually(
             "the binding goes",
             PATIENCE,
@@ -235,8 +246,8 @@ async fn an_orphaned_deployment_stays_when_its_binding_goes_and_is_taken_up_agai
     let serves = |deployment: &Value| {
         deployment["spec"]["replicas"] == 1 && deployment["metadata"]["deletionTimestamp"].is_null()
     };
-    stage
-        .place
+    fixture
+        .namespace
         .stays(
             "the Deployment stays",
             Duration::from_secs(3),
@@ -245,18 +256,24 @@ async fn an_orphaned_deployment_stays_when_its_binding_goes_and_is_taken_up_agai
             serves,
         )
         .await;
-    stage.declare_binding(orphaning).await;
-    stage.runs("1").await;
-    stage.end().await
+    fixture.declare_binding(orphaning).await;
+    fixture.runs("1").await;
+    fixture.end().await
 }
 
-async fn deleting_a_binding_leaves_its_target_serving(world: Arc<World>) -> Told {
-    let stage = Stage::new(&world, "deleted binding").await;
-    stage.set().await;
-    let before = stage.workload().await;
-    stage.place.delete(&ALIAS_BINDING, "binding").await.unwrap();
-    stage
-        .place
+async fn deleting_a_binding_leaves_its_target_serving(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let fixture = Fixture::new(&environment, "deleted binding").await;
+    fixture.serve_version_1().await;
+    let before = fixture.workload().await;
+    fixture
+        .namespace
+        .delete(&ALIAS_BINDING, "binding")
+        .await
+        .unwrap();
+    fixture
+        .namespace
         .eventually(
             "the binding goes",
             PATIENCE,
@@ -265,10 +282,10 @@ async fn deleting_a_binding_leaves_its_target_serving(world: Arc<World>) -> Told
             Value::is_null,
         )
         .await;
-    stage.alias("2").await;
+    fixture.alias("2").await;
     let same = |deployment: &Value| deployment["spec"] == before;
-    stage
-        .place
+    fixture
+        .namespace
         .stays(
             "the fields stay as they are",
             Duration::from_secs(3),
@@ -277,128 +294,144 @@ async fn deleting_a_binding_leaves_its_target_serving(world: Arc<World>) -> Told
             same,
         )
         .await;
-    stage.end().await
+    fixture.end().await
 }
 
-async fn mlflow_2_moves_by_alias_and_by_stage(world: Arc<World>) -> Told {
-    let stage = Stage::on(&world, "mlflow two", MlflowVersion::Two).await;
-    let one = stage
+async fn mlflow_2_moves_by_alias_and_by_stage(environment: Arc<Environment>) -> ScenarioResult {
+    let fixture = Fixture::on(&environment, "mlflow two", MlflowVersion::Two).await;
+    let one = fixture
         .client
-        .train_and_register(&stage.model, How::RegisterModel, 0.1)
+        .train_and_register(&fixture.model, How::RegisterModel, 0.1)
         .await
         .unwrap();
-    stage
+    fixture
         .client
-        .train_and_register(&stage.model, How::CreateModelVersion, 0.2)
+        .train_and_register(&fixture.model, How::CreateModelVersion, 0.2)
         .await
         .unwrap();
-    stage.alias(&one.version).await;
-    stage.declare().await;
-    stage.bind(json!({})).await;
-    stage.runs("1").await;
+    fixture.alias(&one.version).await;
+    fixture.declare().await;
+    fixture.bind(json!({})).await;
+    fixture.runs("1").await;
     assert!(
-        env(&stage.deployment().await, 0, "MODEL_URI")
+        env(&fixture.deployment().await, 0, "MODEL_URI")
             .unwrap()
             .ends_with("/artifacts/model")
     );
-    stage.alias("2").await;
-    stage.runs("2").await;
-    stage.alias("1").await;
-    stage.runs("1").await;
-    stage.place.delete(&ALIAS_BINDING, "binding").await.unwrap();
-    stage
-        .declare_binding(json!({"alias": null, "stage": "Production"}))
-        .await;
-    let told = stage.says("StageNotFound").await;
-    assert!(told.contains("transition one to it"), "{told}");
-    stage
-        .client
-        .transition_stage(&stage.model, "2", "Production")
+    fixture.alias("2").await;
+    fixture.runs("2").await;
+    fixture.alias("1").await;
+    fixture.runs("1").await;
+    fixture
+        .namespace
+        .delete(&ALIAS_BINDING, "binding")
         .await
         .unwrap();
-    stage.runs("2").await;
-    stage.end().await
+    fixture
+        .declare_binding(json!({"alias": null, "stage": "Production"}))
+        .await;
+    let told = fixture.reports("StageNotFound").await;
+    assert!(told.contains("transition one to it"), "{told}");
+    fixture
+        .client
+        .transition_stage(&fixture.model, "2", "Production")
+        .await
+        .unwrap();
+    fixture.runs("2").await;
+    fixture.end().await
 }
 
 async fn a_missing_target_is_told_and_taken_up_when_it_comes_and_when_it_comes_again(
-    world: Arc<World>,
-) -> Told {
-    let stage = Stage::new(&world, "missing target").await;
-    stage.register(1).await;
-    stage.alias("1").await;
-    stage.declare().await;
-    stage.declare_binding(json!({})).await;
-    let told = stage.says("TargetNotFound").await;
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let fixture = Fixture::new(&environment, "missing target").await;
+    fixture.register(1).await;
+    fixture.alias("1").await;
+    fixture.declare().await;
+    fixture.declare_binding(json!({})).await;
+    let told = fixture.reports("TargetNotFound").await;
     assert!(
         told.contains("there is no Deployment server in this namespace: create it"),
         "{told}"
     );
-    stage.deploy(&PlainDeployment::named("server")).await;
-    stage.runs("1").await;
-    stage.place.delete(&DEPLOYMENT, "server").await.unwrap();
-    stage.says("TargetNotFound").await;
-    stage.deploy(&PlainDeployment::named("server")).await;
-    stage.runs("1").await;
-    stage.end().await
-}
-
-async fn the_second_binding_on_a_target_is_told_who_holds_it(world: Arc<World>) -> Told {
-    let stage = Stage::new(&world, "two bindings").await;
-    stage.set().await;
-    let spec =
-        json!({"modelRef": {"name": "model"}, "alias": "challenger", "target": {"name": "server"}});
-    stage
-        .client
-        .set_alias(&stage.model, "challenger", "2")
+    fixture.deploy(&PlainDeployment::named("server")).await;
+    fixture.runs("1").await;
+    fixture
+        .namespace
+        .delete(&DEPLOYMENT, "server")
         .await
         .unwrap();
-    stage.apply("AliasBinding", "second", spec).await;
-    let told = stage.says_of("second", "TargetClaimed").await;
+    fixture.reports("TargetNotFound").await;
+    fixture.deploy(&PlainDeployment::named("server")).await;
+    fixture.runs("1").await;
+    fixture.end().await
+}
+
+async fn the_second_binding_on_a_target_is_told_who_holds_it(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let fixture = Fixture::new(&environment, "two bindings").await;
+    fixture.serve_version_1().await;
+    let spec =
+        json!({"modelRef": {"name": "model"}, "alias": "challenger", "target": {"name": "server"}});
+    fixture
+        .client
+        .set_alias(&fixture.model, "challenger", "2")
+        .await
+        .unwrap();
+    fixture.apply("AliasBinding", "second", spec).await;
+    let told = fixture.binding_reports("second", "TargetClaimed").await;
     assert!(
         told.contains("driven by AliasBinding binding already"),
         "{told}"
     );
-    assert_eq!(template_version(&stage.deployment().await), "1");
-    stage.place.delete(&ALIAS_BINDING, "binding").await.unwrap();
-    stage.runs_for("second", "2").await;
-    stage.end().await
+    assert_eq!(template_version(&fixture.deployment().await), "1");
+    fixture
+        .namespace
+        .delete(&ALIAS_BINDING, "binding")
+        .await
+        .unwrap();
+    fixture.binding_runs("second", "2").await;
+    fixture.end().await
 }
 
 async fn a_variable_that_another_manager_set_is_a_conflict_with_its_name(
-    world: Arc<World>,
-) -> Told {
-    let stage = Stage::new(&world, "field conflict").await;
-    stage.register(1).await;
-    stage.alias("1").await;
-    stage.declare().await;
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let fixture = Fixture::new(&environment, "field conflict").await;
+    fixture.register(1).await;
+    fixture.alias("1").await;
+    fixture.declare().await;
     let mut deployment = PlainDeployment::named("server");
     deployment.environment = vec![("MODEL_URI".to_owned(), "s3://mine".to_owned())];
-    stage.deploy(&deployment).await;
-    let before = stage.workload().await;
-    stage.declare_binding(json!({})).await;
-    let told = stage.says("FieldConflict").await;
+    fixture.deploy(&deployment).await;
+    let before = fixture.workload().await;
+    fixture.declare_binding(json!({})).await;
+    let told = fixture.reports("FieldConflict").await;
     assert!(
         told.contains("kubectl-client-side-apply sets MODEL_URI in container server"),
         "{told}"
     );
-    assert_eq!(stage.workload().await, before);
-    stage.deploy(&PlainDeployment::named("server")).await;
-    stage.runs("1").await;
-    stage.end().await
+    assert_eq!(fixture.workload().await, before);
+    fixture.deploy(&PlainDeployment::named("server")).await;
+    fixture.runs("1").await;
+    fixture.end().await
 }
 
-async fn ten_alias_moves_within_a_second_end_at_the_last(world: Arc<World>) -> Told {
-    let stage = Stage::new(&world, "ten moves").await;
-    stage.set().await;
+async fn ten_alias_moves_within_a_second_end_at_the_last(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let fixture = Fixture::new(&environment, "ten moves").await;
+    fixture.serve_version_1().await;
     for _ in 0..5 {
-        stage.alias("1").await;
-        stage.alias("2").await;
+        fixture.alias("1").await;
+        fixture.alias("2").await;
     }
-    stage.looked_twice().await;
-    stage.runs("2").await;
+    fixture.polled_twice().await;
+    fixture.runs("2").await;
     let settled = |deployment: &Value| template_version(deployment) == "2";
-    stage
-        .place
+    fixture
+        .namespace
         .stays(
             "the last move counts",
             Duration::from_secs(4),
@@ -407,26 +440,26 @@ async fn ten_alias_moves_within_a_second_end_at_the_last(world: Arc<World>) -> T
             settled,
         )
         .await;
-    stage.end().await
+    fixture.end().await
 }
 
 async fn what_others_write_into_the_deployment_stays_and_what_they_wipe_is_written_again(
-    world: Arc<World>,
-) -> Told {
-    let stage = Stage::new(&world, "others").await;
-    stage.set().await;
-    stage
-        .place
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let fixture = Fixture::new(&environment, "others").await;
+    fixture.serve_version_1().await;
+    fixture
+        .namespace
         .kubectl(&["scale", "deployment/server", "--replicas=3"])
         .await
         .unwrap();
     let mut deployment = PlainDeployment::named("server");
     deployment.replicas = 3;
     deployment.environment = vec![("PORT".to_owned(), "8080".to_owned())];
-    stage.deploy(&deployment).await;
-    stage.alias("2").await;
-    stage.runs("2").await;
-    let now = stage.deployment().await;
+    fixture.deploy(&deployment).await;
+    fixture.alias("2").await;
+    fixture.runs("2").await;
+    let now = fixture.deployment().await;
     assert_eq!(
         (
             now["spec"]["replicas"].as_i64(),
@@ -436,10 +469,10 @@ async fn what_others_write_into_the_deployment_stays_and_what_they_wipe_is_writt
     );
     // `kubectl replace` takes away all that its manifest does not name.
     let manifest = deployment.manifest().to_string();
-    let plane = stage.place.control_plane();
+    let plane = fixture.namespace.control_plane();
     plane
         .kubectl_with_input(
-            &["-n", stage.place.namespace(), "replace", "-f", "-"],
+            &["-n", fixture.namespace.namespace(), "replace", "-f", "-"],
             &manifest,
         )
         .await
@@ -448,8 +481,8 @@ async fn what_others_write_into_the_deployment_stays_and_what_they_wipe_is_writt
         template_version(deployment) == "2"
             && env(deployment, 0, "MODEL_VERSION").as_deref() == Some("2")
     };
-    stage
-        .place
+    fixture
+        .namespace
         .eventually(
             "the injection is written again",
             PATIENCE,
@@ -458,47 +491,49 @@ async fn what_others_write_into_the_deployment_stays_and_what_they_wipe_is_writt
             injected,
         )
         .await;
-    stage.runs("2").await;
-    stage.end().await
+    fixture.runs("2").await;
+    fixture.end().await
 }
 
 async fn a_rollout_that_does_not_finish_is_told_in_the_deployments_own_words(
-    world: Arc<World>,
-) -> Told {
-    let stage = Stage::new(&world, "stuck rollout").await;
-    stage.register(2).await;
-    stage.alias("1").await;
-    stage.declare().await;
-    let mut deployment = PlainDeployment::named("server").playing("2=never-ready");
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let fixture = Fixture::new(&environment, "stuck rollout").await;
+    fixture.register(2).await;
+    fixture.alias("1").await;
+    fixture.declare().await;
+    let mut deployment = PlainDeployment::named("server").with_behavior("2=never-ready");
     deployment.progress_deadline_seconds = 5;
-    stage.deploy(&deployment).await;
-    stage.declare_binding(json!({})).await;
-    stage.runs("1").await;
-    stage.alias("2").await;
-    stage.says("RollingOut").await;
-    let told = stage.says("ProgressDeadlineExceeded").await;
+    fixture.deploy(&deployment).await;
+    fixture.declare_binding(json!({})).await;
+    fixture.runs("1").await;
+    fixture.alias("2").await;
+    fixture.reports("RollingOut").await;
+    let told = fixture.reports("ProgressDeadlineExceeded").await;
     assert!(told.contains("has timed out progressing"), "{told}");
-    let binding = stage.binding().await;
+    let binding = fixture.binding().await;
     assert_eq!(binding["status"]["lastGood"]["version"], "1");
     assert_eq!(binding["status"]["history"][0]["outcome"], "Failed");
-    stage.alias("1").await;
-    stage.runs("1").await;
-    stage.end().await
+    fixture.alias("1").await;
+    fixture.runs("1").await;
+    fixture.end().await
 }
 
-async fn only_the_chosen_containers_are_written_to(world: Arc<World>) -> Told {
-    let stage = Stage::new(&world, "containers").await;
-    stage.register(1).await;
-    stage.alias("1").await;
-    stage.declare().await;
+async fn only_the_chosen_containers_are_written_to(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let fixture = Fixture::new(&environment, "containers").await;
+    fixture.register(1).await;
+    fixture.alias("1").await;
+    fixture.declare().await;
     let mut deployment = PlainDeployment::named("server");
     deployment.containers = vec!["proxy".to_owned(), "server".to_owned()];
-    stage.deploy(&deployment).await;
-    stage
+    fixture.deploy(&deployment).await;
+    fixture
         .declare_binding(json!({"inject": {"containers": ["sever"]}}))
         .await;
-    let seen = stage
-        .place
+    let seen = fixture
+        .namespace
         .eventually(
             "a misspelt container is told",
             PATIENCE,
@@ -512,11 +547,11 @@ async fn only_the_chosen_containers_are_written_to(world: Arc<World>) -> Told {
         "{}",
         message(&seen)
     );
-    stage
+    fixture
         .declare_binding(json!({"inject": {"containers": ["server"]}}))
         .await;
-    stage.runs("1").await;
-    let now = stage.deployment().await;
+    fixture.runs("1").await;
+    let now = fixture.deployment().await;
     assert_eq!(
         (
             env(&now, 0, "MODEL_VERSION"),
@@ -524,5 +559,5 @@ async fn only_the_chosen_containers_are_written_to(world: Arc<World>) -> Told {
         ),
         (None, Some("1"))
     );
-    stage.end().await
+    fixture.end().await
 }

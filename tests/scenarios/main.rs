@@ -13,6 +13,7 @@
 mod admission;
 mod binding;
 mod failure;
+mod fixture;
 mod model;
 mod outage;
 mod people;
@@ -20,29 +21,28 @@ mod process;
 mod protobuf;
 mod scale;
 mod servers;
-mod stage;
 mod webhooks;
 
 use std::sync::Arc;
 
+use fixture::Environment;
 use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
-use stage::World;
 
 /// How many scenarios run side by side: they mostly wait for the cluster.
 const SIDE_BY_SIDE: usize = 6;
 
 fn main() {
-    pointsman_env::leash_if_asked();
+    pointsman_env::supervise_if_asked();
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(SIDE_BY_SIDE);
     let conclusion = tell_all(&arguments);
     conclusion.exit();
 }
 
-/// The world ends before the process does, so that nothing is left running.
+/// The environment ends before the process does, so that nothing is left running.
 fn tell_all(arguments: &Arguments) -> Conclusion {
     let runtime = Arc::new(tokio::runtime::Runtime::new().unwrap());
-    let world = Arc::new(World::default());
+    let environment = Arc::new(Environment::default());
     let scenarios = [
         admission::scenarios(),
         binding::scenarios(),
@@ -56,18 +56,20 @@ fn tell_all(arguments: &Arguments) -> Conclusion {
         servers::scenarios(),
         webhooks::scenarios(),
     ];
-    let trial = |(name, scenario): stage::Scenario| {
-        let (runtime, world) = (Arc::clone(&runtime), Arc::clone(&world));
+    let trial = |(name, scenario): fixture::Scenario| {
+        let (runtime, environment) = (Arc::clone(&runtime), Arc::clone(&environment));
         Trial::test(name, move || {
-            runtime.block_on(scenario(world)).map_err(Failed::from)
+            runtime
+                .block_on(scenario(environment))
+                .map_err(Failed::from)
         })
     };
     let conclusion = libtest_mimic::run(
         arguments,
         scenarios.into_iter().flatten().map(trial).collect(),
     );
-    runtime.block_on(world.end());
-    drop(world);
+    runtime.block_on(environment.end());
+    drop(environment);
     pointsman_env::process::remove_run_folders();
     conclusion
 }

@@ -10,9 +10,9 @@ use pointsman_env::python::MlflowVersion;
 use pointsman_env::registrar::How;
 use serde_json::{Value, json};
 
-use crate::stage::{
-    PATIENCE, Stage, Told, World, env, message, namespace, object, reason, scenarios,
-    template_version,
+use crate::fixture::{
+    Environment, Fixture, PATIENCE, ScenarioResult, env, message, namespace, object, reason,
+    scenarios, template_version,
 };
 
 scenarios!(
@@ -26,20 +26,22 @@ scenarios!(
     a_registry_of_another_namespace_needs_its_owners_leave,
 );
 
-async fn a_model_is_made_where_there_is_none_and_kept_as_declared(world: Arc<World>) -> Told {
-    let stage = Stage::new(&world, "made model").await;
-    stage.declare_registry(json!({})).await;
-    stage.declare_model(json!({})).await;
-    let told = stage.model_says("ModelNotFound").await;
+async fn a_model_is_made_where_there_is_none_and_kept_as_declared(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let fixture = Fixture::new(&environment, "made model").await;
+    fixture.declare_registry(json!({})).await;
+    fixture.declare_model(json!({})).await;
+    let told = fixture.model_reports("ModelNotFound").await;
     assert!(
         told.contains("register it, or set spec.creationPolicy: Create"),
         "{told}"
     );
-    stage
+    fixture
         .declare_model(json!({"creationPolicy": "Create", "description": "taxi fares", "tags": {"creator": "kamal"}}))
         .await;
-    stage.model_says("Mirrored").await;
-    let made = stage.client.get_model(&stage.model).await.unwrap();
+    fixture.model_reports("Mirrored").await;
+    let made = fixture.client.get_model(&fixture.model).await.unwrap();
     assert_eq!(
         (
             made["description"].as_str(),
@@ -48,49 +50,51 @@ async fn a_model_is_made_where_there_is_none_and_kept_as_declared(world: Arc<Wor
         (Some("taxi fares"), Some("kamal")),
         "{made}"
     );
-    stage
+    fixture
         .client
-        .set_tag(&stage.model, None, "creator", "somebody")
+        .set_tag(&fixture.model, None, "creator", "somebody")
         .await
         .unwrap();
-    until(&stage, "the declared tag is written again", |model| {
+    until(&fixture, "the declared tag is written again", |model| {
         model["tags"]["creator"] == "kamal"
     })
     .await;
-    stage.end().await
+    fixture.end().await
 }
 
 /// MLflow has no watch, so it is asked again and again.
-async fn until(stage: &Stage, what: &str, holds: impl Fn(&Value) -> bool) {
+async fn until(fixture: &Fixture, what: &str, holds: impl Fn(&Value) -> bool) {
     let asking = async {
-        while !holds(&stage.client.get_model(&stage.model).await.unwrap()) {
+        while !holds(&fixture.client.get_model(&fixture.model).await.unwrap()) {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
     if tokio::time::timeout(PATIENCE, asking).await.is_err() {
         panic!(
             "{what}: not within {PATIENCE:?}\n{}\n{}",
-            stage.client.get_model(&stage.model).await.unwrap(),
-            stage.place.account().await
+            fixture.client.get_model(&fixture.model).await.unwrap(),
+            fixture.namespace.report().await
         );
     }
 }
 
-async fn an_existing_model_is_adopted_without_harm(world: Arc<World>) -> Told {
-    let stage = Stage::new(&world, "adopted model").await;
-    stage.register(2).await;
-    stage.alias("2").await;
-    stage
+async fn an_existing_model_is_adopted_without_harm(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let fixture = Fixture::new(&environment, "adopted model").await;
+    fixture.register(2).await;
+    fixture.alias("2").await;
+    fixture
         .client
-        .set_tag(&stage.model, None, "team", "pricing")
+        .set_tag(&fixture.model, None, "team", "pricing")
         .await
         .unwrap();
-    stage.declare_registry(json!({})).await;
-    stage
+    fixture.declare_registry(json!({})).await;
+    fixture
         .declare_model(json!({"creationPolicy": "Create", "tags": {"creator": "kamal"}}))
         .await;
-    stage.model_says("Mirrored").await;
-    let model = stage.client.get_model(&stage.model).await.unwrap();
+    fixture.model_reports("Mirrored").await;
+    let model = fixture.client.get_model(&fixture.model).await.unwrap();
     assert_eq!(
         (
             model["tags"]["team"].as_str(),
@@ -100,61 +104,65 @@ async fn an_existing_model_is_adopted_without_harm(world: Arc<World>) -> Told {
         "{model}"
     );
     assert_eq!(model["aliases"]["champion"], "2", "{model}");
-    stage.end().await
+    fixture.end().await
 }
 
-async fn declared_aliases_are_kept_and_others_left_alone(world: Arc<World>) -> Told {
-    let stage = Stage::new(&world, "declared aliases").await;
-    stage.register(2).await;
-    stage
+async fn declared_aliases_are_kept_and_others_left_alone(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let fixture = Fixture::new(&environment, "declared aliases").await;
+    fixture.register(2).await;
+    fixture
         .client
-        .set_alias(&stage.model, "challenger", "1")
+        .set_alias(&fixture.model, "challenger", "1")
         .await
         .unwrap();
-    stage.declare_registry(json!({})).await;
-    stage
+    fixture.declare_registry(json!({})).await;
+    fixture
         .declare_model(json!({"aliases": [{"name": "champion", "version": "7"}]}))
         .await;
-    let told = stage.model_says("VersionNotFound").await;
+    let told = fixture.model_reports("VersionNotFound").await;
     assert!(told.contains("has no version 7"), "{told}");
-    stage
+    fixture
         .declare_model(json!({"aliases": [{"name": "champion", "version": "2"}]}))
         .await;
-    stage.model_says("Mirrored").await;
-    until(&stage, "the declared alias is set", |model| {
+    fixture.model_reports("Mirrored").await;
+    until(&fixture, "the declared alias is set", |model| {
         model["aliases"]["champion"] == "2"
     })
     .await;
-    stage.alias("1").await;
-    until(&stage, "the declared alias is set back", |model| {
+    fixture.alias("1").await;
+    until(&fixture, "the declared alias is set back", |model| {
         model["aliases"]["champion"] == "2"
     })
     .await;
-    until(&stage, "the other alias is left alone", |model| {
+    until(&fixture, "the other alias is left alone", |model| {
         model["aliases"]["challenger"] == "1"
     })
     .await;
-    stage.end().await
+    fixture.end().await
 }
 
-async fn a_model_goes_only_where_its_deletion_policy_says_so(world: Arc<World>) -> Told {
-    let stage = Stage::new(&world, "deleted object").await;
-    stage.register(1).await;
-    stage.declare().await;
-    stage.model_says("Mirrored").await;
-    gone(&stage).await;
-    stage
+async fn a_model_goes_only_where_its_deletion_policy_says_so(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let fixture = Fixture::new(&environment, "deleted object").await;
+    fixture.register(1).await;
+    fixture.declare().await;
+    fixture.model_reports("Mirrored").await;
+    gone(&fixture).await;
+    fixture
         .client
-        .get_model(&stage.model)
+        .get_model(&fixture.model)
         .await
         .expect("Retain keeps the registered model");
-    stage
+    fixture
         .declare_model(json!({"deletionPolicy": "Delete"}))
         .await;
     let guarded =
         |model: &Value| model["metadata"]["finalizers"].is_array() && reason(model) == "Mirrored";
-    stage
-        .place
+    fixture
+        .namespace
         .eventually(
             "the object is guarded",
             PATIENCE,
@@ -163,25 +171,25 @@ async fn a_model_goes_only_where_its_deletion_policy_says_so(world: Arc<World>) 
             guarded,
         )
         .await;
-    gone(&stage).await;
-    let error = stage
+    gone(&fixture).await;
+    let error = fixture
         .client
-        .get_model(&stage.model)
+        .get_model(&fixture.model)
         .await
         .expect_err("Delete deletes the registered model")
         .to_string();
     assert!(error.contains("not found"), "{error}");
-    stage.end().await
+    fixture.end().await
 }
 
-async fn gone(stage: &Stage) {
-    stage
-        .place
+async fn gone(fixture: &Fixture) {
+    fixture
+        .namespace
         .delete(&REGISTERED_MODEL, "model")
         .await
         .unwrap();
-    stage
-        .place
+    fixture
+        .namespace
         .eventually(
             "the object goes",
             PATIENCE,
@@ -192,18 +200,20 @@ async fn gone(stage: &Stage) {
         .await;
 }
 
-async fn the_mirror_tells_what_decides_about_a_version(world: Arc<World>) -> Told {
-    let stage = Stage::new(&world, "mirror").await;
-    let trained = stage
+async fn the_mirror_tells_what_decides_about_a_version(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let fixture = Fixture::new(&environment, "mirror").await;
+    let trained = fixture
         .client
-        .train_and_register(&stage.model, How::RegisterModel, 0.25)
+        .train_and_register(&fixture.model, How::RegisterModel, 0.25)
         .await
         .unwrap();
-    stage.alias(&trained.version).await;
-    stage.declare().await;
+    fixture.alias(&trained.version).await;
+    fixture.declare().await;
     let told = |model: &Value| model["status"]["versions"][0]["artifactURI"].is_string();
-    let seen = stage
-        .place
+    let seen = fixture
+        .namespace
         .eventually(
             "the version is mirrored",
             PATIENCE,
@@ -223,12 +233,12 @@ async fn the_mirror_tells_what_decides_about_a_version(world: Arc<World>) -> Tol
     assert!(version["createdAt"].is_string(), "{version}");
     assert_eq!(seen["status"]["latestVersion"], "1");
     assert_eq!(seen["status"]["aliases"][0]["name"], "champion");
-    stage.end().await
+    fixture.end().await
 }
 
-async fn strange_names_are_served_like_any_other(world: Arc<World>) -> Told {
-    let stage = Stage::new(&world, "strange names").await;
-    stage.declare_registry(json!({})).await;
+async fn strange_names_are_served_like_any_other(environment: Arc<Environment>) -> ScenarioResult {
+    let fixture = Fixture::new(&environment, "strange names").await;
+    fixture.declare_registry(json!({})).await;
     let names = [
         "it's 100% \"fair\"",
         "modèle.v2 prix",
@@ -237,29 +247,33 @@ async fn strange_names_are_served_like_any_other(world: Arc<World>) -> Told {
         "名前",
     ];
     for (index, name) in names.iter().enumerate() {
-        let name = format!("{name} {}", stage.place.namespace());
-        stage.client.create_registered_model(&name).await.unwrap();
-        stage
+        let name = format!("{name} {}", fixture.namespace.namespace());
+        fixture.client.create_registered_model(&name).await.unwrap();
+        fixture
             .client
             .create_model_version(&name, &format!("s3://models/strange/{index}"))
             .await
             .unwrap();
-        stage.client.set_alias(&name, "Café-_1", "1").await.unwrap();
+        fixture
+            .client
+            .set_alias(&name, "Café-_1", "1")
+            .await
+            .unwrap();
         let (object_name, server) = (format!("model-{index}"), format!("server-{index}"));
-        stage
+        fixture
             .apply(
                 "RegisteredModel",
                 &object_name,
                 json!({"registryRef": {"name": "mlflow"}, "modelName": name}),
             )
             .await;
-        stage
+        fixture
             .deploy(&pointsman_env::PlainDeployment::named(&server))
             .await;
         let spec = json!({"modelRef": {"name": object_name}, "alias": "Café-_1", "target": {"name": server}});
-        stage.apply("AliasBinding", &object_name, spec).await;
-        stage.runs_for(&object_name, "1").await;
-        let deployment = stage.place.get(&DEPLOYMENT, &server).await.unwrap();
+        fixture.apply("AliasBinding", &object_name, spec).await;
+        fixture.binding_runs(&object_name, "1").await;
+        let deployment = fixture.namespace.get(&DEPLOYMENT, &server).await.unwrap();
         assert_eq!(env(&deployment, 0, "MODEL_NAME"), Some(name.clone()));
         assert_eq!(
             env(&deployment, 0, "MODEL_ALIAS").as_deref(),
@@ -267,48 +281,50 @@ async fn strange_names_are_served_like_any_other(world: Arc<World>) -> Told {
         );
     }
     // And a move is seen by the look at all of them together.
-    let moved = format!("{} {}", names[0], stage.place.namespace());
-    stage
+    let moved = format!("{} {}", names[0], fixture.namespace.namespace());
+    fixture
         .client
         .create_model_version(&moved, "s3://models/strange/new")
         .await
         .unwrap();
-    stage
+    fixture
         .client
         .set_alias(&moved, "Café-_1", "2")
         .await
         .unwrap();
-    stage.runs_for("model-0", "2").await;
-    stage.end().await
+    fixture.binding_runs("model-0", "2").await;
+    fixture.end().await
 }
 
-async fn a_model_deleted_and_made_again_is_another_model(world: Arc<World>) -> Told {
-    let stage = Stage::new(&world, "made again").await;
-    stage.set().await;
-    let before = env(&stage.deployment().await, 0, "MODEL_URI").unwrap();
-    stage.client.delete_model(&stage.model).await.unwrap();
-    stage.says("ModelNotFound").await;
+async fn a_model_deleted_and_made_again_is_another_model(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let fixture = Fixture::new(&environment, "made again").await;
+    fixture.serve_version_1().await;
+    let before = env(&fixture.deployment().await, 0, "MODEL_URI").unwrap();
+    fixture.client.delete_model(&fixture.model).await.unwrap();
+    fixture.reports("ModelNotFound").await;
     assert_eq!(
-        env(&stage.deployment().await, 0, "MODEL_URI"),
+        env(&fixture.deployment().await, 0, "MODEL_URI"),
         Some(before.clone()),
         "the workload is left alone"
     );
-    stage
+    fixture
         .client
-        .create_registered_model(&stage.model)
+        .create_registered_model(&fixture.model)
         .await
         .unwrap();
-    stage
+    fixture
         .client
-        .create_model_version(&stage.model, "s3://models/another/1")
+        .create_model_version(&fixture.model, "s3://models/another/1")
         .await
         .unwrap();
-    stage.alias("1").await;
+    fixture.alias("1").await;
     let another = |deployment: &Value| {
         env(deployment, 0, "MODEL_URI").as_deref() == Some("s3://models/another/1")
     };
-    stage
-        .place
+    fixture
+        .namespace
         .eventually(
             "the new version 1 is deployed",
             PATIENCE,
@@ -317,8 +333,8 @@ async fn a_model_deleted_and_made_again_is_another_model(world: Arc<World>) -> T
             another,
         )
         .await;
-    let binding = stage.runs("1").await;
-    assert_eq!(template_version(&stage.deployment().await), "1");
+    let binding = fixture.runs("1").await;
+    assert_eq!(template_version(&fixture.deployment().await), "1");
     let uris: Vec<_> = binding["status"]["history"]
         .as_array()
         .unwrap()
@@ -326,32 +342,44 @@ async fn a_model_deleted_and_made_again_is_another_model(world: Arc<World>) -> T
         .map(|entry| entry["artifactURI"].clone())
         .collect();
     assert_eq!(uris, [json!("s3://models/another/1"), json!(before)]);
-    stage.end().await
+    fixture.end().await
 }
 
-async fn a_registry_of_another_namespace_needs_its_owners_leave(world: Arc<World>) -> Told {
-    let owner = namespace(&world, "registry owner").await;
-    let place = namespace(&world, "registry guest").await;
-    let namespaces = [owner.namespace().to_owned(), place.namespace().to_owned()];
-    let url = world.mlflow(MlflowVersion::Three).await;
+async fn a_registry_of_another_namespace_needs_its_owners_leave(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let owner = namespace(&environment, "registry owner").await;
+    let namespace = namespace(&environment, "registry guest").await;
+    let namespaces = [
+        owner.namespace().to_owned(),
+        namespace.namespace().to_owned(),
+    ];
+    let url = environment.mlflow(MlflowVersion::Three).await;
     let watched: Vec<&str> = namespaces.iter().map(String::as_str).collect();
-    let stage = Stage::watching(&world, place, MlflowVersion::Three, &url, &watched).await;
+    let fixture = Fixture::watching(
+        &environment,
+        namespace,
+        MlflowVersion::Three,
+        &url,
+        &watched,
+    )
+    .await;
     let registry = |allowed: Value| {
         object(
             "ModelRegistry",
             "shared",
-            json!({"mlflow": {"uri": stage.registry.url()}, "interval": "1s", "allowedNamespaces": allowed}),
+            json!({"mlflow": {"uri": fixture.registry.url()}, "interval": "1s", "allowedNamespaces": allowed}),
         )
     };
-    stage.register(1).await;
+    fixture.register(1).await;
     owner
         .apply_object(&registry(json!({"from": "Same"})))
         .await
         .unwrap();
-    stage
+    fixture
         .declare_model(json!({"registryRef": {"name": "shared", "namespace": namespaces[0]}}))
         .await;
-    let told = stage.model_says("RegistryNotAllowed").await;
+    let told = fixture.model_reports("RegistryNotAllowed").await;
     assert!(
         told.contains("its owner can, with spec.allowedNamespaces"),
         "{told}"
@@ -362,27 +390,31 @@ async fn a_registry_of_another_namespace_needs_its_owners_leave(world: Arc<World
         .apply_object(&registry(selector("false")))
         .await
         .unwrap();
-    stage.model_says("RegistryNotAllowed").await;
+    fixture.model_reports("RegistryNotAllowed").await;
     owner
         .apply_object(&registry(selector("true")))
         .await
         .unwrap();
-    stage.model_says("Mirrored").await;
+    fixture.model_reports("Mirrored").await;
     owner
         .apply_object(&registry(json!({"from": "Same"})))
         .await
         .unwrap();
-    stage.model_says("RegistryNotAllowed").await;
+    fixture.model_reports("RegistryNotAllowed").await;
     owner
         .apply_object(&registry(json!({"from": "All"})))
         .await
         .unwrap();
-    stage.model_says("Mirrored").await;
-    let seen = stage.place.get(&REGISTERED_MODEL, "model").await.unwrap();
+    fixture.model_reports("Mirrored").await;
+    let seen = fixture
+        .namespace
+        .get(&REGISTERED_MODEL, "model")
+        .await
+        .unwrap();
     assert_eq!(
         message(&seen),
         "aliases and versions are as the registry named them last"
     );
     owner.end().await.map_err(|error| error.to_string())?;
-    stage.end().await
+    fixture.end().await
 }

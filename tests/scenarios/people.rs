@@ -8,8 +8,9 @@ use std::time::Duration;
 use pointsman_env::kinds::{ALIAS_BINDING, DEPLOYMENT};
 use serde_json::{Value, json};
 
-use crate::stage::{
-    PATIENCE, Stage, Told, World, condition, ready, reason, scenarios, template_version,
+use crate::fixture::{
+    Environment, Fixture, PATIENCE, ScenarioResult, condition, ready, reason, scenarios,
+    template_version,
 };
 
 scenarios!(
@@ -21,18 +22,18 @@ scenarios!(
     a_suspended_binding_touches_nothing_and_is_well,
 );
 
-async fn undo(stage: &Stage) {
-    stage
-        .place
+async fn undo(fixture: &Fixture) {
+    fixture
+        .namespace
         .kubectl(&["rollout", "undo", "deployment/server"])
         .await
         .unwrap();
 }
 
-async fn holds_version(stage: &Stage, version: &'static str) {
+async fn holds_version(fixture: &Fixture, version: &'static str) {
     let held = move |deployment: &Value| template_version(deployment) == version;
-    stage
-        .place
+    fixture
+        .namespace
         .stays(
             "the person's choice stays",
             Duration::from_secs(4),
@@ -43,26 +44,28 @@ async fn holds_version(stage: &Stage, version: &'static str) {
         .await;
 }
 
-async fn a_persons_rollout_undo_is_held_until_the_alias_moves(world: Arc<World>) -> Told {
-    let stage = Stage::new(&world, "undo").await;
-    stage.set().await;
-    stage
+async fn a_persons_rollout_undo_is_held_until_the_alias_moves(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let fixture = Fixture::new(&environment, "undo").await;
+    fixture.serve_version_1().await;
+    fixture
         .client
-        .create_model_version(&stage.model, "s3://models/undo/3")
+        .create_model_version(&fixture.model, "s3://models/undo/3")
         .await
         .unwrap();
-    stage.alias("2").await;
-    stage.runs("2").await;
-    undo(&stage).await;
-    let told = stage.says("Held").await;
+    fixture.alias("2").await;
+    fixture.runs("2").await;
+    undo(&fixture).await;
+    let told = fixture.reports("Held").await;
     assert!(
         told.contains("changed the workload to version 1 by hand while version 2 was wanted"),
         "{told}"
     );
-    holds_version(&stage, "1").await;
+    holds_version(&fixture, "1").await;
     let well = |binding: &Value| ready(binding) == "True" && reason(binding) == "Held";
-    let held = stage
-        .place
+    let held = fixture
+        .namespace
         .eventually(
             "a held binding is well",
             PATIENCE,
@@ -79,21 +82,23 @@ async fn a_persons_rollout_undo_is_held_until_the_alias_moves(world: Arc<World>)
         (Some("2"), Some("1"))
     );
     assert_eq!(held["status"]["history"][0]["trigger"], "Person");
-    stage.alias("3").await;
-    let now = stage.runs("3").await;
+    fixture.alias("3").await;
+    let now = fixture.runs("3").await;
     assert!(now["status"]["hold"].is_null());
-    stage.end().await
+    fixture.end().await
 }
 
-async fn a_held_binding_goes_on_when_a_person_resumes_it(world: Arc<World>) -> Told {
-    let stage = Stage::new(&world, "resume").await;
-    stage.set().await;
-    stage.alias("2").await;
-    stage.runs("2").await;
-    undo(&stage).await;
-    stage.says("Held").await;
-    stage
-        .place
+async fn a_held_binding_goes_on_when_a_person_resumes_it(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let fixture = Fixture::new(&environment, "resume").await;
+    fixture.serve_version_1().await;
+    fixture.alias("2").await;
+    fixture.runs("2").await;
+    undo(&fixture).await;
+    fixture.reports("Held").await;
+    fixture
+        .namespace
         .kubectl(&[
             "annotate",
             "abind",
@@ -102,50 +107,56 @@ async fn a_held_binding_goes_on_when_a_person_resumes_it(world: Arc<World>) -> T
         ])
         .await
         .unwrap();
-    stage.runs("2").await;
-    undo(&stage).await;
-    stage.says("Held").await;
-    holds_version(&stage, "1").await;
-    stage.end().await
+    fixture.runs("2").await;
+    undo(&fixture).await;
+    fixture.reports("Held").await;
+    holds_version(&fixture, "1").await;
+    fixture.end().await
 }
 
-async fn an_undo_to_before_the_first_version_is_held_too(world: Arc<World>) -> Told {
-    let stage = Stage::new(&world, "undo to before").await;
-    stage.register(1).await;
-    stage.alias("1").await;
-    stage.declare().await;
-    stage.bind(json!({})).await;
-    stage.runs("1").await;
-    undo(&stage).await;
-    stage.says("Held").await;
-    holds_version(&stage, "").await;
-    stage.end().await
+async fn an_undo_to_before_the_first_version_is_held_too(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let fixture = Fixture::new(&environment, "undo to before").await;
+    fixture.register(1).await;
+    fixture.alias("1").await;
+    fixture.declare().await;
+    fixture.bind(json!({})).await;
+    fixture.runs("1").await;
+    undo(&fixture).await;
+    fixture.reports("Held").await;
+    holds_version(&fixture, "").await;
+    fixture.end().await
 }
 
-async fn an_undo_made_while_the_operator_was_down_is_held(world: Arc<World>) -> Told {
-    let mut stage = Stage::new(&world, "undo unseen").await;
-    stage.set().await;
-    stage.alias("2").await;
-    stage.runs("2").await;
-    stage.operator.kill().unwrap();
-    undo(&stage).await;
-    stage.operator.start_again().await.unwrap();
-    stage.says("Held").await;
-    holds_version(&stage, "1").await;
-    stage.end().await
+async fn an_undo_made_while_the_operator_was_down_is_held(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let mut fixture = Fixture::new(&environment, "undo unseen").await;
+    fixture.serve_version_1().await;
+    fixture.alias("2").await;
+    fixture.runs("2").await;
+    fixture.operator.kill().unwrap();
+    undo(&fixture).await;
+    fixture.operator.start_again().await.unwrap();
+    fixture.reports("Held").await;
+    holds_version(&fixture, "1").await;
+    fixture.end().await
 }
 
-async fn a_pinned_version_runs_whatever_the_alias_says(world: Arc<World>) -> Told {
-    let stage = Stage::new(&world, "pin").await;
-    stage.set().await;
-    stage.declare_binding(json!({"pinnedVersion": "9"})).await;
-    let told = stage.says("VersionNotFound").await;
+async fn a_pinned_version_runs_whatever_the_alias_says(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let fixture = Fixture::new(&environment, "pin").await;
+    fixture.serve_version_1().await;
+    fixture.declare_binding(json!({"pinnedVersion": "9"})).await;
+    let told = fixture.reports("VersionNotFound").await;
     assert!(
         told.contains("has no version 9: correct spec.pinnedVersion"),
         "{told}"
     );
-    stage.declare_binding(json!({"pinnedVersion": "2"})).await;
-    let pinned = stage.runs("2").await;
+    fixture.declare_binding(json!({"pinnedVersion": "2"})).await;
+    let pinned = fixture.runs("2").await;
     assert_eq!(
         (
             reason(&pinned),
@@ -157,28 +168,30 @@ async fn a_pinned_version_runs_whatever_the_alias_says(world: Arc<World>) -> Tol
     // The pin is taken out again.
     let mut binding = json!({"spec": {"pinnedVersion": null}});
     binding["spec"]["pinnedVersion"] = Value::Null;
-    stage
-        .place
+    fixture
+        .namespace
         .patch(&ALIAS_BINDING, "binding", &binding)
         .await
         .unwrap();
-    stage.runs("1").await;
-    stage.end().await
+    fixture.runs("1").await;
+    fixture.end().await
 }
 
-async fn a_suspended_binding_touches_nothing_and_is_well(world: Arc<World>) -> Told {
-    let stage = Stage::new(&world, "suspend").await;
-    stage.set().await;
-    stage.declare_binding(json!({"suspend": true})).await;
-    stage.says("Suspended").await;
-    stage.alias("2").await;
+async fn a_suspended_binding_touches_nothing_and_is_well(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let fixture = Fixture::new(&environment, "suspend").await;
+    fixture.serve_version_1().await;
+    fixture.declare_binding(json!({"suspend": true})).await;
+    fixture.reports("Suspended").await;
+    fixture.alias("2").await;
     let is_well = |binding: &Value| {
         ready(binding) == "True"
             && binding["status"]["wanted"] == "2"
             && condition(binding, "Reconciling").is_null()
     };
-    let seen = stage
-        .place
+    let seen = fixture
+        .namespace
         .eventually(
             "a suspended binding sees and is well",
             PATIENCE,
@@ -191,8 +204,8 @@ async fn a_suspended_binding_touches_nothing_and_is_well(world: Arc<World>) -> T
         seen["status"]["observedGeneration"],
         seen["metadata"]["generation"]
     );
-    holds_version(&stage, "1").await;
-    stage.declare_binding(json!({"suspend": false})).await;
-    stage.runs("2").await;
-    stage.end().await
+    holds_version(&fixture, "1").await;
+    fixture.declare_binding(json!({"suspend": false})).await;
+    fixture.runs("2").await;
+    fixture.end().await
 }

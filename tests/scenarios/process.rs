@@ -10,7 +10,9 @@ use pointsman_env::kinds::{ALIAS_BINDING, DEPLOYMENT, LEASE, REGISTERED_MODEL};
 use pointsman_env::{Operator, OperatorOptions};
 use serde_json::{Value, json};
 
-use crate::stage::{PATIENCE, Stage, Told, World, binary, namespace, scenarios, template_version};
+use crate::fixture::{
+    Environment, Fixture, PATIENCE, ScenarioResult, binary, namespace, scenarios, template_version,
+};
 
 scenarios!(
     killed_at_each_step_it_goes_on_where_it_was,
@@ -26,21 +28,21 @@ scenarios!(
 
 const LEASE_SECONDS: u64 = 4;
 
-/// Two replicas of which the first leads; the stage's own operator has ended.
-async fn two_replicas(stage: &mut Stage, world: &World) -> (Operator, Operator) {
+/// Two replicas of which the first leads; the fixture's own operator has ended.
+async fn two_replicas(fixture: &mut Fixture, environment: &Environment) -> (Operator, Operator) {
     let values = json!({"replicas": 2, "leaseSeconds": LEASE_SECONDS});
-    let mut replicas = stage.replicas(world, 2, values).await;
+    let mut replicas = fixture.replicas(environment, 2, values).await;
     let second = replicas.pop().unwrap();
-    leads(stage, 1).await;
+    leads(fixture, 1).await;
     (replicas.pop().unwrap(), second)
 }
 
-async fn leads(stage: &Stage, replica: u32) {
-    let identity = format!("{}-{replica}", stage.place.namespace());
+async fn leads(fixture: &Fixture, replica: u32) {
+    let identity = format!("{}-{replica}", fixture.namespace.namespace());
     let is_held = |lease: &Value| lease["spec"]["holderIdentity"] == identity.as_str();
-    let name = stage.place.namespace();
-    stage
-        .place
+    let name = fixture.namespace.namespace();
+    fixture
+        .namespace
         .eventually(
             &format!("{identity} leads"),
             PATIENCE,
@@ -52,22 +54,22 @@ async fn leads(stage: &Stage, replica: u32) {
 }
 
 async fn another_replica_takes_over_when_the_leader_is_killed_with_a_move_pending(
-    world: Arc<World>,
-) -> Told {
-    let mut stage = Stage::new(&world, "takeover").await;
-    stage.set().await;
-    let (mut first, second) = two_replicas(&mut stage, &world).await;
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let mut fixture = Fixture::new(&environment, "takeover").await;
+    fixture.serve_version_1().await;
+    let (mut first, second) = two_replicas(&mut fixture, &environment).await;
     assert!(
         second.is_ready().await,
         "a replica that waits has its caches filled"
     );
     first.freeze().unwrap();
-    stage.alias("2").await;
+    fixture.alias("2").await;
     first.kill().unwrap();
     let killed = std::time::Instant::now();
     let is_two = |deployment: &Value| template_version(deployment) == "2";
-    stage
-        .place
+    fixture
+        .namespace
         .eventually(
             "the move is carried out",
             PATIENCE,
@@ -82,25 +84,25 @@ async fn another_replica_takes_over_when_the_leader_is_killed_with_a_move_pendin
         "{:?} after the leader was killed",
         killed.elapsed()
     );
-    leads(&stage, 2).await;
-    let binding = stage.runs("2").await;
+    leads(&fixture, 2).await;
+    let binding = fixture.runs("2").await;
     let history = binding["status"]["history"].as_array().unwrap();
     assert_eq!(history.len(), 2, "nothing was applied twice: {history:?}");
-    stage.operator = second;
-    stage.end().await
+    fixture.operator = second;
+    fixture.end().await
 }
 
 async fn a_leader_that_was_paused_past_its_lease_writes_nothing_and_ends(
-    world: Arc<World>,
-) -> Told {
-    let mut stage = Stage::new(&world, "paused leader").await;
-    stage.set().await;
-    let (mut first, second) = two_replicas(&mut stage, &world).await;
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let mut fixture = Fixture::new(&environment, "paused leader").await;
+    fixture.serve_version_1().await;
+    let (mut first, second) = two_replicas(&mut fixture, &environment).await;
     first.freeze().unwrap();
-    leads(&stage, 2).await;
-    stage.alias("2").await;
-    let before = stage.runs("2").await;
-    let generation = stage.deployment().await["metadata"]["generation"].clone();
+    leads(&fixture, 2).await;
+    fixture.alias("2").await;
+    let before = fixture.runs("2").await;
+    let generation = fixture.deployment().await["metadata"]["generation"].clone();
     first.thaw().unwrap();
     let ended = async {
         while first.is_running() {
@@ -116,20 +118,22 @@ async fn a_leader_that_was_paused_past_its_lease_writes_nothing_and_ends(
         first.log_tail(20)
     );
     assert_eq!(
-        stage.deployment().await["metadata"]["generation"],
+        fixture.deployment().await["metadata"]["generation"],
         generation
     );
     assert_eq!(
-        stage.binding().await["status"]["history"],
+        fixture.binding().await["status"]["history"],
         before["status"]["history"]
     );
-    stage.operator = second;
-    stage.end().await
+    fixture.operator = second;
+    fixture.end().await
 }
 
-async fn killed_at_each_step_it_goes_on_where_it_was(world: Arc<World>) -> Told {
-    let mut stage = Stage::new(&world, "killed").await;
-    stage.set().await;
+async fn killed_at_each_step_it_goes_on_where_it_was(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let mut fixture = Fixture::new(&environment, "killed").await;
+    fixture.serve_version_1().await;
     let steps = [
         "registeredmodels/model/status",
         "deployments/server",
@@ -139,18 +143,18 @@ async fn killed_at_each_step_it_goes_on_where_it_was(world: Arc<World>) -> Told 
     for step in steps {
         for when in [When::Before, When::After] {
             version = 3 - version;
-            let mut pause = stage.api.pause(matching::write(step), when);
-            stage.alias(&version.to_string()).await;
+            let mut pause = fixture.api.pause(matching::write(step), when);
+            fixture.alias(&version.to_string()).await;
             let reached = tokio::time::timeout(PATIENCE, pause.reached()).await;
             assert!(
                 reached.is_ok(),
                 "{when:?} {step} was not reached\n{}",
-                stage.place.account().await
+                fixture.namespace.report().await
             );
-            stage.operator.kill().unwrap();
+            fixture.operator.kill().unwrap();
             pause.release();
-            stage.operator.start_again().await.unwrap();
-            let binding = stage.runs(&version.to_string()).await;
+            fixture.operator.start_again().await.unwrap();
+            let binding = fixture.runs(&version.to_string()).await;
             let history = binding["status"]["history"].as_array().unwrap();
             let versions: Vec<_> = history
                 .iter()
@@ -163,21 +167,23 @@ async fn killed_at_each_step_it_goes_on_where_it_was(world: Arc<World>) -> Told 
         }
     }
     assert_eq!(
-        stage.replica_sets().await.len(),
+        fixture.replica_sets().await.len(),
         3,
         "the Deployment's own, version 1's and version 2's"
     );
-    stage.end().await
+    fixture.end().await
 }
 
-async fn a_settled_cluster_sees_no_writes_and_one_question_an_interval(world: Arc<World>) -> Told {
-    let stage = Stage::new(&world, "settled").await;
-    stage.set().await;
-    stage.says("Live").await;
+async fn a_settled_cluster_sees_no_writes_and_one_question_an_interval(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let fixture = Fixture::new(&environment, "settled").await;
+    fixture.serve_version_1().await;
+    fixture.reports("Live").await;
     // A pass may still be on its way when the status already says Live.
     let quiet = |binding: &Value| binding["status"]["lastGood"]["version"] == "1";
-    stage
-        .place
+    fixture
+        .namespace
         .eventually(
             "the last good version is known",
             PATIENCE,
@@ -187,31 +193,33 @@ async fn a_settled_cluster_sees_no_writes_and_one_question_an_interval(world: Ar
         )
         .await;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let (api, registry) = (stage.api.mark(), stage.registry.mark());
+    let (api, registry) = (fixture.api.mark(), fixture.registry.mark());
     let interval = Duration::from_secs(1);
     tokio::time::sleep(interval * 10).await;
-    let writes = stage.api.writes_since(api);
+    let writes = fixture.api.writes_since(api);
     assert!(writes.is_empty(), "{writes:?}");
-    let asked = stage.registry.since(registry).len();
+    let asked = fixture.registry.since(registry).len();
     assert!(
         (8..=13).contains(&asked),
         "{asked} questions in ten intervals"
     );
-    stage.end().await
+    fixture.end().await
 }
 
-async fn a_move_costs_four_writes_beside_its_events(world: Arc<World>) -> Told {
-    let stage = Stage::new(&world, "four writes").await;
-    stage.set().await;
-    stage.says("Live").await;
-    stage.looked_twice().await;
-    let mark = stage.api.mark();
-    stage.alias("2").await;
-    stage.runs("2").await;
-    stage.looked_twice().await;
+async fn a_move_costs_four_writes_beside_its_events(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let fixture = Fixture::new(&environment, "four writes").await;
+    fixture.serve_version_1().await;
+    fixture.reports("Live").await;
+    fixture.polled_twice().await;
+    let mark = fixture.api.mark();
+    fixture.alias("2").await;
+    fixture.runs("2").await;
+    fixture.polled_twice().await;
     // What meets a write of a controller's, such as of the Deployment's status, is refused (409), changes nothing, and is made again.
     let is_made = |write: &Request| write.status != Some(409) && !write.path.contains("/events");
-    let made = stage.api.writes_since(mark).into_iter().filter(is_made);
+    let made = fixture.api.writes_since(mark).into_iter().filter(is_made);
     let mut written: Vec<String> = made.map(|write| write.path).collect();
     written.sort();
     let ends = [
@@ -232,26 +240,32 @@ async fn a_move_costs_four_writes_beside_its_events(world: Arc<World>) -> Told {
                 .all(|(path, end)| path.ends_with(end)),
         "{written:?}"
     );
-    stage.end().await
+    fixture.end().await
 }
 
-async fn a_request_to_look_now_is_answered_at_once(world: Arc<World>) -> Told {
-    let stage = Stage::new(&world, "look now").await;
-    stage.set().await;
-    stage.declare_registry(json!({"interval": "1h"})).await;
-    stage.registry_says("Reachable").await;
+async fn a_request_to_look_now_is_answered_at_once(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let fixture = Fixture::new(&environment, "look now").await;
+    fixture.serve_version_1().await;
+    fixture.declare_registry(json!({"interval": "1h"})).await;
+    fixture.registry_reports("Reachable").await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     for (kind, name, version) in [
         (&REGISTERED_MODEL, "model", "2"),
         (&ALIAS_BINDING, "binding", "1"),
     ] {
-        stage.alias(version).await;
+        fixture.alias(version).await;
         let annotation =
             json!({"metadata": {"annotations": {"pointsman.dev/requested-at": version}}});
-        stage.place.patch(kind, name, &annotation).await.unwrap();
+        fixture
+            .namespace
+            .patch(kind, name, &annotation)
+            .await
+            .unwrap();
         let follows = |deployment: &Value| template_version(deployment) == version;
-        stage
-            .place
+        fixture
+            .namespace
             .eventually(
                 "the alias is followed",
                 Duration::from_secs(20),
@@ -261,21 +275,23 @@ async fn a_request_to_look_now_is_answered_at_once(world: Arc<World>) -> Told {
             )
             .await;
     }
-    stage.end().await
+    fixture.end().await
 }
 
-async fn it_is_ready_only_when_its_caches_are_filled_and_stops_in_peace(world: Arc<World>) -> Told {
-    let mut stage = Stage::new(&world, "health").await;
-    stage.set().await;
+async fn it_is_ready_only_when_its_caches_are_filled_and_stops_in_peace(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let mut fixture = Fixture::new(&environment, "health").await;
+    fixture.serve_version_1().await;
     // What a status came to is counted when it is written, which others may see a moment before.
-    let metrics = told_of(&stage, "pointsman_rollout_seconds_count 1").await;
+    let metrics = told_of(&fixture, "pointsman_rollout_seconds_count 1").await;
     assert!(
         metrics.contains("pointsman_workload_patches_total 1"),
         "{metrics}"
     );
     let named: Vec<_> = metrics
         .lines()
-        .filter(|line| line.contains(stage.place.namespace()))
+        .filter(|line| line.contains(fixture.namespace.namespace()))
         .collect();
     let may_name = |line: &&str| {
         ["pointsman_binding_info{", "pointsman_registry_last_success"]
@@ -308,15 +324,15 @@ async fn it_is_ready_only_when_its_caches_are_filled_and_stops_in_peace(world: A
         "{metrics}"
     );
     assert!(
-        stage.operator.stop().unwrap().success(),
+        fixture.operator.stop().unwrap().success(),
         "{}",
-        stage.operator.log_tail(20)
+        fixture.operator.log_tail(20)
     );
     // With the watch of bindings held up, the caches cannot be filled.
-    let mut pause = stage
+    let mut pause = fixture
         .api
         .pause(matching::path_contains("/aliasbindings?"), When::Before);
-    let starting = stage.operator.start_again();
+    let starting = fixture.operator.start_again();
     let held = async {
         pause.reached().await;
         tokio::time::sleep(Duration::from_millis(500)).await;
@@ -324,38 +340,40 @@ async fn it_is_ready_only_when_its_caches_are_filled_and_stops_in_peace(world: A
     };
     let (started, ()) = tokio::join!(starting, held);
     started.unwrap();
-    stage.end().await
+    fixture.end().await
 }
 
-async fn an_api_server_that_streams_no_lists_is_read_in_pages(world: Arc<World>) -> Told {
-    let mut stage = Stage::new(&world, "paged lists").await;
-    stage.set().await;
-    stage.runs("1").await;
+async fn an_api_server_that_streams_no_lists_is_read_in_pages(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let mut fixture = Fixture::new(&environment, "paged lists").await;
+    fixture.serve_version_1().await;
+    fixture.runs("1").await;
     assert!(
-        stage.operator.stop().unwrap().success(),
+        fixture.operator.stop().unwrap().success(),
         "{}",
-        stage.operator.log_tail(20)
+        fixture.operator.log_tail(20)
     );
     // As one answers that is older, or has the feature switched off.
     let message = "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled";
     let refusal = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": "Invalid",
         "code": 422, "message": message});
-    stage.api.inject(
+    fixture.api.inject(
         matching::watch("sendInitialEvents"),
         Fault::json(422, refusal.to_string()),
         None,
     );
-    stage.alias("2").await;
-    stage.operator.start_again().await.unwrap();
-    stage.runs("2").await;
-    stage.end().await
+    fixture.alias("2").await;
+    fixture.operator.start_again().await.unwrap();
+    fixture.runs("2").await;
+    fixture.end().await
 }
 
 /// The metrics when they hold a line.
-async fn told_of(stage: &Stage, line: &str) -> String {
+async fn told_of(fixture: &Fixture, line: &str) -> String {
     let holds = async {
         loop {
-            let metrics = stage.operator.metrics().await.unwrap();
+            let metrics = fixture.operator.metrics().await.unwrap();
             if metrics.contains(line) {
                 return metrics;
             }
@@ -367,14 +385,15 @@ async fn told_of(stage: &Stage, line: &str) -> String {
         .unwrap_or_else(|_| panic!("no {line} in /metrics"))
 }
 
-async fn without_its_roles_it_cannot_read(world: Arc<World>) -> Told {
+async fn without_its_roles_it_cannot_read(environment: Arc<Environment>) -> ScenarioResult {
     // The other scenarios are worth their name only if the operator has no rights but the chart's.
-    let place = namespace(&world, "no rights").await;
-    let grounds = world.grounds().await;
-    let mut options = OperatorOptions::watching(binary(), place.namespace(), &[place.namespace()]);
-    options.namespace = place.namespace().to_owned();
+    let namespace = namespace(&environment, "no rights").await;
+    let cluster = environment.cluster().await;
+    let mut options =
+        OperatorOptions::watching(binary(), namespace.namespace(), &[namespace.namespace()]);
+    options.namespace = namespace.namespace().to_owned();
     options.values = json!({"rbac": {"create": false}});
-    let mut operator = Operator::start_unready(&grounds.control_plane, &grounds.tools, &options)
+    let mut operator = Operator::start_unready(&cluster.control_plane, &cluster.tools, &options)
         .await
         .unwrap();
     let told = async {
@@ -394,5 +413,5 @@ async fn without_its_roles_it_cannot_read(world: Arc<World>) -> Told {
         "{}",
         operator.log_tail(20)
     );
-    place.end().await.map_err(|error| error.to_string())
+    namespace.end().await.map_err(|error| error.to_string())
 }

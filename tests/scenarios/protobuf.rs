@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tower::util::{MapRequestLayer, MapResponseLayer};
 
-use crate::stage::{PATIENCE, Told, World, namespace, scenarios};
+use crate::fixture::{Environment, PATIENCE, ScenarioResult, namespace, scenarios};
 
 scenarios!(
     what_is_read_as_protobuf_is_what_is_read_as_json,
@@ -32,9 +32,10 @@ scenarios!(
 type Forms = Arc<Mutex<Vec<String>>>;
 
 /// A client that reads as the operator does; and in which forms it was answered.
-async fn protobuf_client(world: &World) -> (Client, Forms) {
+async fn protobuf_client(environment: &Environment) -> (Client, Forms) {
     let kubeconfig =
-        Kubeconfig::read_from(world.grounds().await.control_plane.admin_kubeconfig()).unwrap();
+        Kubeconfig::read_from(environment.cluster().await.control_plane.admin_kubeconfig())
+            .unwrap();
     let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
         .await
         .unwrap();
@@ -208,14 +209,16 @@ fn worn_out() -> Value {
             status("idle", json!({"running": {"startedAt": at(5)}}), json!({}))]}})
 }
 
-async fn what_is_read_as_protobuf_is_what_is_read_as_json(world: Arc<World>) -> Told {
-    let place = namespace(&world, "protobuf").await;
-    let own = place.namespace().to_owned();
-    let json = world.grounds().await.control_plane.admin_client();
-    let (protobuf, forms) = protobuf_client(&world).await;
-    place.create(&DEPLOYMENT, &deployment()).await.unwrap();
+async fn what_is_read_as_protobuf_is_what_is_read_as_json(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let namespace = namespace(&environment, "protobuf").await;
+    let own = namespace.namespace().to_owned();
+    let json = environment.cluster().await.control_plane.admin_client();
+    let (protobuf, forms) = protobuf_client(&environment).await;
+    namespace.create(&DEPLOYMENT, &deployment()).await.unwrap();
     let is_well = |deployment: &Value| deployment["status"]["availableReplicas"] == 2;
-    place
+    namespace
         .eventually(
             "the pods are available",
             PATIENCE,
@@ -224,7 +227,7 @@ async fn what_is_read_as_protobuf_is_what_is_read_as_json(world: Arc<World>) -> 
             is_well,
         )
         .await;
-    place.create(&POD, &pod()).await.unwrap();
+    namespace.create(&POD, &pod()).await.unwrap();
     let pods: Api<Pod> = Api::namespaced(json.clone(), &own);
     pods.patch_status("worn", &PatchParams::default(), &Patch::Merge(worn_out()))
         .await
@@ -267,25 +270,27 @@ async fn what_is_read_as_protobuf_is_what_is_read_as_json(world: Arc<World>) -> 
         "{forms:?}"
     );
     for (kind, name) in [(&DEPLOYMENT, "server"), (&POD, "worn")] {
-        place
+        namespace
             .patch(kind, name, &json!({"metadata": {"finalizers": null}}))
             .await
             .unwrap();
     }
-    assert!(!place.list(&REPLICA_SET, "").await.unwrap().is_empty());
-    place.end().await.map_err(|error| error.to_string())
+    assert!(!namespace.list(&REPLICA_SET, "").await.unwrap().is_empty());
+    namespace.end().await.map_err(|error| error.to_string())
 }
 
-async fn a_refusal_in_protobuf_says_what_it_says_in_json(world: Arc<World>) -> Told {
-    let place = namespace(&world, "refused").await;
+async fn a_refusal_in_protobuf_says_what_it_says_in_json(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let namespace = namespace(&environment, "refused").await;
     let json: Api<Workload> = Api::namespaced(
-        world.grounds().await.control_plane.admin_client(),
-        place.namespace(),
+        environment.cluster().await.control_plane.admin_client(),
+        namespace.namespace(),
     );
-    let (client, forms) = protobuf_client(&world).await;
-    let protobuf: Api<Workload> = Api::namespaced(client, place.namespace());
+    let (client, forms) = protobuf_client(&environment).await;
+    let protobuf: Api<Workload> = Api::namespaced(client, namespace.namespace());
     assert!(protobuf.get_opt("missing").await.unwrap().is_none());
-    place.create(&DEPLOYMENT, &deployment()).await.unwrap();
+    namespace.create(&DEPLOYMENT, &deployment()).await.unwrap();
     let broken = Patch::Merge(json!({"spec": {"replicas": -1}, "metadata": {"finalizers": null}}));
     let refusal = |refused: Result<Workload, kube::Error>| match refused {
         Err(kube::Error::Api(status)) => (
@@ -319,7 +324,7 @@ async fn a_refusal_in_protobuf_says_what_it_says_in_json(world: Arc<World>) -> T
             .any(|form| form.starts_with("application/vnd.kubernetes.protobuf")),
         "{forms:?}"
     );
-    place
+    namespace
         .patch(
             &DEPLOYMENT,
             "server",
@@ -327,5 +332,5 @@ async fn a_refusal_in_protobuf_says_what_it_says_in_json(world: Arc<World>) -> T
         )
         .await
         .unwrap();
-    place.end().await.map_err(|error| error.to_string())
+    namespace.end().await.map_err(|error| error.to_string())
 }

@@ -12,7 +12,9 @@ use pointsman_env::python::MlflowVersion;
 use pointsman_env::{Operator, PlainDeployment};
 use serde_json::{Value, json};
 
-use crate::stage::{PATIENCE, Stage, Told, World, condition, reason, scenarios, template_version};
+use crate::fixture::{
+    Environment, Fixture, PATIENCE, ScenarioResult, condition, reason, scenarios, template_version,
+};
 
 scenarios!(
     each_shard_drives_its_own_bindings_and_takes_over_one_that_comes_to_it,
@@ -21,12 +23,14 @@ scenarios!(
     models_that_come_together_are_asked_for_together_and_after_a_restart_not_at_all,
 );
 
-/// A second operator beside the stage's own, which has ended: the first drives what has no shard, the second shard `b`.
-async fn two_shards(stage: &mut Stage, world: &World) -> (Operator, Operator) {
-    let first = stage.shard(world, 1, "!pointsman.dev/shard").await;
-    let second = stage.shard(world, 2, "pointsman.dev/shard=b").await;
+/// A second operator beside the fixture's own, which has ended: the first drives what has no shard, the second shard `b`.
+async fn two_shards(fixture: &mut Fixture, environment: &Environment) -> (Operator, Operator) {
+    let first = fixture.shard(environment, 1, "!pointsman.dev/shard").await;
+    let second = fixture.shard(environment, 2, "pointsman.dev/shard=b").await;
     for operator in [&first, &second] {
-        stage.place.report_log(Path::new(&operator.log_file()));
+        fixture
+            .namespace
+            .report_log(Path::new(&operator.log_file()));
     }
     (first, second)
 }
@@ -45,32 +49,32 @@ async fn patched(operator: &Operator) -> u64 {
 }
 
 async fn each_shard_drives_its_own_bindings_and_takes_over_one_that_comes_to_it(
-    world: Arc<World>,
-) -> Told {
-    let mut stage = Stage::new(&world, "shards").await;
-    stage.register(3).await;
-    stage.alias("1").await;
-    let (first, second) = two_shards(&mut stage, &world).await;
-    stage.declare().await;
-    stage.bind(json!({})).await;
-    stage.runs("1").await;
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let mut fixture = Fixture::new(&environment, "shards").await;
+    fixture.register(3).await;
+    fixture.alias("1").await;
+    let (first, second) = two_shards(&mut fixture, &environment).await;
+    fixture.declare().await;
+    fixture.bind(json!({})).await;
+    fixture.runs("1").await;
     assert_eq!((patched(&first).await, patched(&second).await), (1, 0));
     // The keeper of the registry is the shard that the registry belongs to.
-    stage.registry_says("Reachable").await;
+    fixture.registry_reports("Reachable").await;
 
     for (kind, name) in [(&REGISTERED_MODEL, "model"), (&ALIAS_BINDING, "binding")] {
-        stage
-            .place
+        fixture
+            .namespace
             .patch(kind, name, &labelled(&json!("b")))
             .await
             .unwrap();
     }
-    stage.alias("2").await;
-    stage.runs("2").await;
+    fixture.alias("2").await;
+    fixture.runs("2").await;
     assert_eq!((patched(&first).await, patched(&second).await), (1, 1));
     let has_none = |registry: &Value| registry["status"]["watchedModels"] == 0;
-    stage
-        .place
+    fixture
+        .namespace
         .eventually(
             "the keeper tells of its own models",
             PATIENCE,
@@ -83,33 +87,35 @@ async fn each_shard_drives_its_own_bindings_and_takes_over_one_that_comes_to_it(
     // A binding of the first shard for the same Deployment finds it driven.
     let rival =
         json!({"modelRef": {"name": "model"}, "alias": "champion", "target": {"name": "server"}});
-    stage.apply("AliasBinding", "rival", rival).await;
-    stage.says_of("rival", "TargetClaimed").await;
-    stage.alias("3").await;
-    stage.runs("3").await;
+    fixture.apply("AliasBinding", "rival", rival).await;
+    fixture.binding_reports("rival", "TargetClaimed").await;
+    fixture.alias("3").await;
+    fixture.runs("3").await;
     assert_eq!((patched(&first).await, patched(&second).await), (1, 2));
-    stage.operator = first;
+    fixture.operator = first;
     drop(second);
-    stage.end().await
+    fixture.end().await
 }
 
-async fn a_registry_that_asks_for_patience_is_left_alone_for_as_long(world: Arc<World>) -> Told {
-    let stage = Stage::new(&world, "patience").await;
-    stage.set().await;
-    stage.deploy(&PlainDeployment::named("other")).await;
-    stage
+async fn a_registry_that_asks_for_patience_is_left_alone_for_as_long(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let fixture = Fixture::new(&environment, "patience").await;
+    fixture.serve_version_1().await;
+    fixture.deploy(&PlainDeployment::named("other")).await;
+    fixture
         .registry
         .inject(matching::everything(), Fault::Busy(6), Some(1));
-    let told = stage.registry_says("RegistryUnreachable").await;
+    let told = fixture.registry_reports("RegistryUnreachable").await;
     assert!(
         told.contains("asks for patience (429)") && told.contains("after 6 s"),
         "{told}"
     );
-    let (asked, mark) = (Instant::now(), stage.registry.mark());
-    stage.alias("2").await;
+    let (asked, mark) = (Instant::now(), fixture.registry.mark());
+    fixture.alias("2").await;
     let follows = |deployment: &Value| template_version(deployment) == "2";
-    stage
-        .place
+    fixture
+        .namespace
         .eventually(
             "the alias is followed",
             PATIENCE,
@@ -118,7 +124,7 @@ async fn a_registry_that_asks_for_patience_is_left_alone_for_as_long(world: Arc<
             follows,
         )
         .await;
-    let first = stage
+    let first = fixture
         .registry
         .since(mark)
         .into_iter()
@@ -129,15 +135,17 @@ async fn a_registry_that_asks_for_patience_is_left_alone_for_as_long(world: Arc<
         waited >= Duration::from_secs(5),
         "asked again after {waited:?}"
     );
-    stage.says("Live").await;
-    stage.end().await
+    fixture.reports("Live").await;
+    fixture.end().await
 }
 
-async fn an_ill_registry_is_asked_more_and_more_seldom_and_says_so(world: Arc<World>) -> Told {
-    let stage = Stage::new(&world, "back off").await;
-    stage.set().await;
-    let mark = stage.registry.mark();
-    stage.registry.inject(
+async fn an_ill_registry_is_asked_more_and_more_seldom_and_says_so(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let fixture = Fixture::new(&environment, "back off").await;
+    fixture.serve_version_1().await;
+    let mark = fixture.registry.mark();
+    fixture.registry.inject(
         matching::everything(),
         Fault::json(500, r#"{"message": "disk full"}"#),
         None,
@@ -148,8 +156,8 @@ async fn an_ill_registry_is_asked_more_and_more_seldom_and_says_so(world: Arc<Wo
             .unwrap_or_default();
         message.starts_with("asked again every 8 s while it lasts (spec.interval: 1s)")
     };
-    stage
-        .place
+    fixture
+        .namespace
         .eventually(
             "it says how often it is asked",
             PATIENCE,
@@ -158,7 +166,7 @@ async fn an_ill_registry_is_asked_more_and_more_seldom_and_says_so(world: Arc<Wo
             says_so,
         )
         .await;
-    let looks: Vec<Request> = stage
+    let looks: Vec<Request> = fixture
         .registry
         .since(mark)
         .into_iter()
@@ -171,43 +179,47 @@ async fn an_ill_registry_is_asked_more_and_more_seldom_and_says_so(world: Arc<Wo
     // Within a look, a page that failed is asked for once more.
     gaps.retain(|gap| *gap >= 0.5);
     assert!(gaps.last().is_some_and(|last| *last >= 3.5), "{gaps:?}");
-    assert_eq!(reason(&stage.binding().await), "RegistryUnreachable");
+    assert_eq!(reason(&fixture.binding().await), "RegistryUnreachable");
     // It is well again, and is asked at once by a person.
-    stage.registry.clear();
-    stage.alias("2").await;
+    fixture.registry.clear();
+    fixture.alias("2").await;
     let now = json!({"metadata": {"annotations": {"pointsman.dev/requested-at": "now"}}});
-    stage
-        .place
+    fixture
+        .namespace
         .patch(&MODEL_REGISTRY, "mlflow", &now)
         .await
         .unwrap();
-    stage.runs("2").await;
-    stage.registry_says("Reachable").await;
-    stage.end().await
+    fixture.runs("2").await;
+    fixture.registry_reports("Reachable").await;
+    fixture.end().await
 }
 
 async fn models_that_come_together_are_asked_for_together_and_after_a_restart_not_at_all(
-    world: Arc<World>,
-) -> Told {
+    environment: Arc<Environment>,
+) -> ScenarioResult {
     const MODELS: usize = 40;
-    let mut stage = Stage::new(&world, "together").await;
-    let prefix = stage.place.namespace().to_owned();
-    let database = world.database(MlflowVersion::Three).await;
-    stage.client.seed(&database, &prefix, MODELS).await.unwrap();
+    let mut fixture = Fixture::new(&environment, "together").await;
+    let prefix = fixture.namespace.namespace().to_owned();
+    let database = environment.database(MlflowVersion::Three).await;
+    fixture
+        .client
+        .seed(&database, &prefix, MODELS)
+        .await
+        .unwrap();
     for number in 0..MODELS {
         let spec = json!({"registryRef": {"name": "mlflow"}, "modelName": format!("{prefix}-{number:05}")});
-        stage
+        fixture
             .apply("RegisteredModel", &format!("model-{number}"), spec)
             .await;
     }
-    let mark = stage.registry.mark();
-    stage.declare_registry(json!({"interval": "1h"})).await;
+    let mark = fixture.registry.mark();
+    fixture.declare_registry(json!({"interval": "1h"})).await;
     let last = format!("model-{}", MODELS - 1);
     for name in (0..MODELS).map(|number| format!("model-{number}")) {
         let is_mirrored =
             |model: &Value| reason(model) == "Mirrored" && model["status"]["versions"].is_array();
-        stage
-            .place
+        fixture
+            .namespace
             .eventually(
                 "it is mirrored",
                 PATIENCE,
@@ -217,13 +229,17 @@ async fn models_that_come_together_are_asked_for_together_and_after_a_restart_no
             )
             .await;
     }
-    let model = stage.place.get(&REGISTERED_MODEL, &last).await.unwrap();
+    let model = fixture
+        .namespace
+        .get(&REGISTERED_MODEL, &last)
+        .await
+        .unwrap();
     assert_eq!(
         model["status"]["versions"].as_array().map(Vec::len),
         Some(2),
         "{model}"
     );
-    let asked: Vec<String> = stage
+    let asked: Vec<String> = fixture
         .registry
         .since(mark)
         .into_iter()
@@ -245,11 +261,11 @@ async fn models_that_come_together_are_asked_for_together_and_after_a_restart_no
         MODELS * 2
     );
 
-    stage.operator.stop().unwrap();
-    let (registry, api) = (stage.registry.mark(), stage.api.mark());
-    stage.operator.start_again().await.unwrap();
+    fixture.operator.stop().unwrap();
+    let (registry, api) = (fixture.registry.mark(), fixture.api.mark());
+    fixture.operator.start_again().await.unwrap();
     let looked = async {
-        while stage
+        while fixture
             .registry
             .since(registry)
             .iter()
@@ -262,7 +278,7 @@ async fn models_that_come_together_are_asked_for_together_and_after_a_restart_no
         .await
         .expect("the registry is looked at after a start");
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let asked: Vec<String> = stage
+    let asked: Vec<String> = fixture
         .registry
         .since(registry)
         .into_iter()
@@ -272,9 +288,9 @@ async fn models_that_come_together_are_asked_for_together_and_after_a_restart_no
         |path: &String| path.ends_with("registered-models/search") || path.ends_with("/version");
     assert!(asked.iter().all(is_known) && asked.len() <= 2, "{asked:?}");
     assert!(
-        stage.api.writes_since(api).is_empty(),
+        fixture.api.writes_since(api).is_empty(),
         "{:?}",
-        stage.api.writes_since(api)
+        fixture.api.writes_since(api)
     );
-    stage.end().await
+    fixture.end().await
 }

@@ -18,9 +18,9 @@ use reqwest::{Method, StatusCode};
 use ring::hmac;
 use serde_json::{Value, json};
 
-use crate::stage::{
-    PATIENCE, Stage, Told, World, condition, namespace, ready, scenarios, template_version,
-    with_webhooks,
+use crate::fixture::{
+    Environment, Fixture, PATIENCE, ScenarioResult, condition, namespace, ready, scenarios,
+    template_version, with_webhooks,
 };
 
 scenarios!(
@@ -48,48 +48,48 @@ scenarios!(
 
 const SIGNING: &str = "a-secret-of-the-scenarios-0123456789";
 
-/// A stage whose operator listens to webhooks, on a registry that delivers them.
-async fn hearing(world: &Arc<World>, name: &str) -> Stage {
-    let url = world.mlflow_with_webhooks().await;
-    hearing_at(world, name, &url).await
+/// A fixture whose operator listens to webhooks, on a registry that delivers them.
+async fn hearing(environment: &Arc<Environment>, name: &str) -> Fixture {
+    let url = environment.mlflow_with_webhooks().await;
+    hearing_at(environment, name, &url).await
 }
 
-async fn hearing_at(world: &Arc<World>, name: &str, url: &str) -> Stage {
-    hearing_with(world, name, url, |_| ()).await
+async fn hearing_at(environment: &Arc<Environment>, name: &str, url: &str) -> Fixture {
+    hearing_with(environment, name, url, |_| ()).await
 }
 
 async fn hearing_with(
-    world: &Arc<World>,
+    environment: &Arc<Environment>,
     name: &str,
     url: &str,
     set_up: impl FnOnce(&mut OperatorOptions),
-) -> Stage {
-    let place = namespace(world, name).await;
-    let watched = place.namespace().to_owned();
+) -> Fixture {
+    let namespace = namespace(environment, name).await;
+    let watched = namespace.namespace().to_owned();
     let listens = |options: &mut OperatorOptions| {
         options.values["webhook"] = json!({"enabled": true});
         set_up(options);
     };
-    let stage = Stage::with(
-        world,
-        place,
+    let fixture = Fixture::with(
+        environment,
+        namespace,
         MlflowVersion::Three,
         url,
         &[&watched],
         listens,
     )
     .await;
-    sign_with(&stage, SIGNING).await;
-    stage
+    sign_with(&fixture, SIGNING).await;
+    fixture
 }
 
-async fn sign_with(stage: &Stage, secret: &str) {
+async fn sign_with(fixture: &Fixture, secret: &str) {
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "webhook"}, "stringData": {"secret": secret}});
-    stage.place.apply_object(&secret).await.unwrap();
+    fixture.namespace.apply_object(&secret).await.unwrap();
 }
 
-fn managed(stage: &Stage) -> Value {
-    let url = format!("http://{}", stage.operator.webhook_address().unwrap());
+fn managed(fixture: &Fixture) -> Value {
+    let url = format!("http://{}", fixture.operator.webhook_address().unwrap());
     json!({"interval": "1h", "webhook": {"mode": "Managed", "url": url, "secretRef": {"name": "webhook"}}})
 }
 
@@ -98,21 +98,21 @@ fn external() -> Value {
 }
 
 /// Version 1 of two runs, by a registry that is declared so.
-async fn set(stage: &Stage, registry: Value) {
-    stage.register(2).await;
-    stage.alias("1").await;
-    stage.declare_registry(registry).await;
-    stage.declare_model(json!({})).await;
-    stage.bind(json!({})).await;
-    stage.runs("1").await;
+async fn set(fixture: &Fixture, registry: Value) {
+    fixture.register(2).await;
+    fixture.alias("1").await;
+    fixture.declare_registry(registry).await;
+    fixture.declare_model(json!({})).await;
+    fixture.bind(json!({})).await;
+    fixture.runs("1").await;
 }
 
 /// Waits until the condition `WebhookReady` gives this reason, and returns the registry.
-async fn tells(stage: &Stage, wanted: &str) -> Value {
+async fn tells(fixture: &Fixture, wanted: &str) -> Value {
     let holds = |registry: &Value| condition(registry, "WebhookReady")["reason"] == wanted;
     let what = format!("the webhook's condition says {wanted}");
-    stage
-        .place
+    fixture
+        .namespace
         .eventually(&what, PATIENCE, &MODEL_REGISTRY, "mlflow", holds)
         .await
 }
@@ -124,21 +124,21 @@ fn sentence(registry: &Value) -> String {
         .to_owned()
 }
 
-async fn look_now(stage: &Stage) {
+async fn look_now(fixture: &Fixture) {
     let now = Timestamp::now().to_string();
     let request = json!({"metadata": {"annotations": {"pointsman.dev/requested-at": now}}});
-    stage
-        .place
+    fixture
+        .namespace
         .patch(&MODEL_REGISTRY, "mlflow", &request)
         .await
         .unwrap();
 }
 
-async fn follows(stage: &Stage, version: &str) {
+async fn follows(fixture: &Fixture, version: &str) {
     let holds = |deployment: &Value| template_version(deployment) == version;
     let what = format!("the Deployment holds version {version}");
-    stage
-        .place
+    fixture
+        .namespace
         .eventually(&what, Duration::from_secs(20), &DEPLOYMENT, "server", holds)
         .await;
 }
@@ -152,8 +152,8 @@ fn http() -> reqwest::Client {
         .unwrap()
 }
 
-/// The webhooks that a server has for this stage's namespace.
-async fn registered(stage: &Stage, server: &str) -> Vec<Value> {
+/// The webhooks that a server has for this fixture's namespace.
+async fn registered(fixture: &Fixture, server: &str) -> Vec<Value> {
     let answer = http()
         .get(format!("{server}/api/2.0/mlflow/webhooks"))
         .send()
@@ -164,7 +164,7 @@ async fn registered(stage: &Stage, server: &str) -> Vec<Value> {
         webhook["url"]
             .as_str()
             .unwrap()
-            .contains(stage.place.namespace())
+            .contains(fixture.namespace.namespace())
     };
     all["webhooks"]
         .as_array()
@@ -188,10 +188,10 @@ async fn delete_by_hand(server: &str, id: &str) {
 }
 
 /// Waits until the finalizer lets the registry go.
-async fn is_gone(stage: &Stage) {
+async fn is_gone(fixture: &Fixture) {
     let gone = async {
-        while stage
-            .place
+        while fixture
+            .namespace
             .find(&MODEL_REGISTRY, "mlflow")
             .await
             .unwrap()
@@ -206,15 +206,19 @@ async fn is_gone(stage: &Stage) {
 }
 
 /// The registry is deleted, and its webhook with it.
-async fn end(stage: Stage, server: &str) -> Told {
-    stage.place.delete(&MODEL_REGISTRY, "mlflow").await.unwrap();
-    is_gone(&stage).await;
+async fn end(fixture: Fixture, server: &str) -> ScenarioResult {
+    fixture
+        .namespace
+        .delete(&MODEL_REGISTRY, "mlflow")
+        .await
+        .unwrap();
+    is_gone(&fixture).await;
     assert_eq!(
-        registered(&stage, server).await,
+        registered(&fixture, server).await,
         Vec::<Value>::new(),
         "the webhook went with its ModelRegistry"
     );
-    stage.end().await
+    fixture.end().await
 }
 
 /// A delivery as MLflow makes it.
@@ -229,12 +233,12 @@ struct Delivery {
 }
 
 impl Delivery {
-    fn to(stage: &Stage, operator: &Operator) -> Self {
-        let data = json!({"name": stage.model, "alias": "champion", "version": "2"});
+    fn to(fixture: &Fixture, operator: &Operator) -> Self {
+        let data = json!({"name": fixture.model, "alias": "champion", "version": "2"});
         let body = json!({"entity": "model_version_alias", "action": "created", "timestamp": "", "data": data});
         Self {
             address: format!("http://{}", operator.webhook_address().unwrap()),
-            path: format!("/webhooks/{}/mlflow", stage.place.namespace()),
+            path: format!("/webhooks/{}/mlflow", fixture.namespace.namespace()),
             id: fresh_id(),
             at: Timestamp::now().as_second(),
             secret: SIGNING.to_owned(),
@@ -296,22 +300,24 @@ async fn counted(operator: &Operator, outcome: &str) -> u64 {
         .map_or(0, |count| count.parse().unwrap())
 }
 
-async fn a_moved_alias_is_deployed_by_the_managed_webhook_alone(world: Arc<World>) -> Told {
+async fn a_moved_alias_is_deployed_by_the_managed_webhook_alone(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
     // Of its own: a server tries unreachable receivers, which other scenarios register, for seconds, and the rest waits behind them.
     let mut own = Mlflow::start(MlflowVersion::Three, with_webhooks(1))
         .await
         .unwrap();
     let server = own.url();
-    let stage = hearing_at(&world, "webhook", &server).await;
-    set(&stage, managed(&stage)).await;
-    let registry = tells(&stage, "WebhookSettling").await;
+    let fixture = hearing_at(&environment, "webhook", &server).await;
+    set(&fixture, managed(&fixture)).await;
+    let registry = tells(&fixture, "WebhookSettling").await;
     assert!(
         sentence(&registry).contains("60 s"),
         "the first minute's silence is told: {}",
         sentence(&registry)
     );
     assert_eq!(ready(&registry), "True");
-    let webhooks = registered(&stage, &server).await;
+    let webhooks = registered(&fixture, &server).await;
     assert_eq!(webhooks.len(), 1, "{webhooks:?}");
     assert_eq!(
         registry["status"]["webhook"]["id"],
@@ -320,37 +326,37 @@ async fn a_moved_alias_is_deployed_by_the_managed_webhook_alone(world: Arc<World
     assert_eq!(registry["status"]["webhook"]["url"], webhooks[0]["url"]);
     // The server's list of webhooks is a second old at most.
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let before = stage.registry.mark();
-    stage.alias("2").await;
-    stage.runs("2").await;
-    stage.alias("1").await;
-    stage.runs("1").await;
-    let looks = stage.registry.since(before);
+    let before = fixture.registry.mark();
+    fixture.alias("2").await;
+    fixture.runs("2").await;
+    fixture.alias("1").await;
+    fixture.runs("1").await;
+    let looks = fixture.registry.since(before);
     let looks = looks
         .iter()
         .filter(|request| request.path.ends_with("registered-models/search"))
         .count();
     assert!(looks <= 4, "{looks} questions for two moves");
-    assert!(counted(&stage.operator, "accepted").await >= 2);
+    assert!(counted(&fixture.operator, "accepted").await >= 2);
     let account = format!(
         "{registry}{}{}",
-        stage.operator.log(),
-        stage.operator.metrics().await.unwrap()
+        fixture.operator.log(),
+        fixture.operator.metrics().await.unwrap()
     );
     assert!(
         !account.contains(SIGNING),
         "the secret is nowhere to be read"
     );
-    let told = end(stage, &server).await;
+    let told = end(fixture, &server).await;
     own.stop().await;
     told
 }
 
-async fn a_webhook_registered_by_hand_is_heard(world: Arc<World>) -> Told {
-    let server = world.mlflow_with_webhooks().await;
-    let stage = hearing(&world, "by hand").await;
-    set(&stage, external()).await;
-    let told = tells(&stage, "WebhookReady").await;
+async fn a_webhook_registered_by_hand_is_heard(environment: Arc<Environment>) -> ScenarioResult {
+    let server = environment.mlflow_with_webhooks().await;
+    let fixture = hearing(&environment, "by hand").await;
+    set(&fixture, external()).await;
+    let told = tells(&fixture, "WebhookReady").await;
     assert!(
         sentence(&told).contains("are accepted"),
         "{}",
@@ -358,8 +364,8 @@ async fn a_webhook_registered_by_hand_is_heard(world: Arc<World>) -> Told {
     );
     let url = format!(
         "http://{}/webhooks/{}/mlflow",
-        stage.operator.webhook_address().unwrap(),
-        stage.place.namespace()
+        fixture.operator.webhook_address().unwrap(),
+        fixture.namespace.namespace()
     );
     let body = json!({"name": "by-hand", "url": url, "secret": SIGNING, "events": [{"entity": "MODEL_VERSION_ALIAS", "action": "CREATED"}]});
     let made = http()
@@ -370,30 +376,36 @@ async fn a_webhook_registered_by_hand_is_heard(world: Arc<World>) -> Told {
         .unwrap();
     let made: Value = made.error_for_status().unwrap().json().await.unwrap();
     tokio::time::sleep(Duration::from_secs(2)).await;
-    stage.alias("2").await;
-    stage.runs("2").await;
-    let registry = stage.place.get(&MODEL_REGISTRY, "mlflow").await.unwrap();
+    fixture.alias("2").await;
+    fixture.runs("2").await;
+    let registry = fixture
+        .namespace
+        .get(&MODEL_REGISTRY, "mlflow")
+        .await
+        .unwrap();
     assert_eq!(registry["status"]["webhook"], Value::Null, "it is not ours");
     assert_eq!(registry["metadata"]["finalizers"], Value::Null);
     let id = made["webhook"]["webhook_id"].as_str().unwrap();
     delete_by_hand(&server, id).await;
-    end(stage, &server).await
+    end(fixture, &server).await
 }
 
-async fn a_webhook_that_somebody_deleted_is_registered_again(world: Arc<World>) -> Told {
-    let server = world.mlflow_with_webhooks().await;
-    let stage = hearing(&world, "healed").await;
-    set(&stage, managed(&stage)).await;
-    let registry = tells(&stage, "WebhookSettling").await;
+async fn a_webhook_that_somebody_deleted_is_registered_again(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let server = environment.mlflow_with_webhooks().await;
+    let fixture = hearing(&environment, "healed").await;
+    set(&fixture, managed(&fixture)).await;
+    let registry = tells(&fixture, "WebhookSettling").await;
     let id = registry["status"]["webhook"]["id"].as_str().unwrap();
     let at = format!("{server}/api/2.0/mlflow/webhooks");
     delete_by_hand(&server, id).await;
-    look_now(&stage).await;
+    look_now(&fixture).await;
     let is_another = |registry: &Value| {
         !registry["status"]["webhook"]["id"].is_null() && registry["status"]["webhook"]["id"] != id
     };
-    let registry = stage
-        .place
+    let registry = fixture
+        .namespace
         .eventually(
             "it is registered anew",
             PATIENCE,
@@ -410,7 +422,7 @@ async fn a_webhook_that_somebody_deleted_is_registered_again(world: Arc<World>) 
         .send()
         .await;
     off.unwrap().error_for_status().unwrap();
-    let mut double = registered(&stage, &server).await.remove(0);
+    let mut double = registered(&fixture, &server).await.remove(0);
     double["secret"] = json!("another");
     http()
         .post(&at)
@@ -420,10 +432,10 @@ async fn a_webhook_that_somebody_deleted_is_registered_again(world: Arc<World>) 
         .unwrap()
         .error_for_status()
         .unwrap();
-    look_now(&stage).await;
+    look_now(&fixture).await;
     let healed = async {
         loop {
-            let webhooks = registered(&stage, &server).await;
+            let webhooks = registered(&fixture, &server).await;
             if webhooks.len() == 1 && webhooks[0]["status"] == "ACTIVE" {
                 return webhooks;
             }
@@ -438,25 +450,31 @@ async fn a_webhook_that_somebody_deleted_is_registered_again(world: Arc<World>) 
         "the one that the status names"
     );
     tokio::time::sleep(Duration::from_secs(2)).await;
-    stage.alias("2").await;
-    stage.runs("2").await;
-    end(stage, &server).await
+    fixture.alias("2").await;
+    fixture.runs("2").await;
+    end(fixture, &server).await
 }
 
-async fn a_changed_secret_is_taken_over_by_mlflow_and_the_receiver(world: Arc<World>) -> Told {
-    let server = world.mlflow_with_webhooks().await;
-    let mut stage = hearing(&world, "rotated").await;
-    set(&stage, managed(&stage)).await;
-    tells(&stage, "WebhookSettling").await;
-    let id = stage.place.get(&MODEL_REGISTRY, "mlflow").await.unwrap()["status"]["webhook"]["id"]
+async fn a_changed_secret_is_taken_over_by_mlflow_and_the_receiver(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let server = environment.mlflow_with_webhooks().await;
+    let mut fixture = hearing(&environment, "rotated").await;
+    set(&fixture, managed(&fixture)).await;
+    tells(&fixture, "WebhookSettling").await;
+    let id = fixture
+        .namespace
+        .get(&MODEL_REGISTRY, "mlflow")
+        .await
+        .unwrap()["status"]["webhook"]["id"]
         .clone();
     // While the operator is away, so that it cannot remember the secret before; it learns of it by MLflow's own test.
-    stage.operator.stop().unwrap();
-    sign_with(&stage, "another-secret-of-the-scenarios").await;
-    stage.operator.start_again().await.unwrap();
-    tells(&stage, "WebhookSettling").await;
+    fixture.operator.stop().unwrap();
+    sign_with(&fixture, "another-secret-of-the-scenarios").await;
+    fixture.operator.start_again().await.unwrap();
+    tells(&fixture, "WebhookSettling").await;
     let told = async {
-        while counted(&stage.operator, "accepted").await == 0 {
+        while counted(&fixture.operator, "accepted").await == 0 {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
@@ -464,14 +482,14 @@ async fn a_changed_secret_is_taken_over_by_mlflow_and_the_receiver(world: Arc<Wo
         .await
         .expect("an example arrives that is signed with the new secret");
     tokio::time::sleep(Duration::from_secs(2)).await;
-    stage.alias("2").await;
-    stage.runs("2").await;
+    fixture.alias("2").await;
+    fixture.runs("2").await;
     // And while it runs.
-    sign_with(&stage, "a-third-secret-of-the-scenarios").await;
-    look_now(&stage).await;
-    let accepted = counted(&stage.operator, "accepted").await;
+    sign_with(&fixture, "a-third-secret-of-the-scenarios").await;
+    look_now(&fixture).await;
+    let accepted = counted(&fixture.operator, "accepted").await;
     let told = async {
-        while counted(&stage.operator, "accepted").await == accepted {
+        while counted(&fixture.operator, "accepted").await == accepted {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
@@ -479,42 +497,48 @@ async fn a_changed_secret_is_taken_over_by_mlflow_and_the_receiver(world: Arc<Wo
         .await
         .expect("the third secret is proven, too");
     tokio::time::sleep(Duration::from_secs(2)).await;
-    stage.alias("1").await;
-    stage.runs("1").await;
-    let registry = stage.place.get(&MODEL_REGISTRY, "mlflow").await.unwrap();
+    fixture.alias("1").await;
+    fixture.runs("1").await;
+    let registry = fixture
+        .namespace
+        .get(&MODEL_REGISTRY, "mlflow")
+        .await
+        .unwrap();
     assert_eq!(
         registry["status"]["webhook"]["id"], id,
         "it is still the same webhook"
     );
-    end(stage, &server).await
+    end(fixture, &server).await
 }
 
-async fn a_webhook_that_is_no_longer_wanted_is_removed(world: Arc<World>) -> Told {
-    let server = world.mlflow_with_webhooks().await;
-    let stage = hearing(&world, "off").await;
-    set(&stage, managed(&stage)).await;
-    tells(&stage, "WebhookSettling").await;
-    stage
+async fn a_webhook_that_is_no_longer_wanted_is_removed(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let server = environment.mlflow_with_webhooks().await;
+    let fixture = hearing(&environment, "off").await;
+    set(&fixture, managed(&fixture)).await;
+    tells(&fixture, "WebhookSettling").await;
+    fixture
         .declare_registry(json!({"interval": "1h", "webhook": {"mode": "Off"}}))
         .await;
-    nothing_is_left(&stage).await;
-    assert_eq!(registered(&stage, &server).await, Vec::<Value>::new());
+    nothing_is_left(&fixture).await;
+    assert_eq!(registered(&fixture, &server).await, Vec::<Value>::new());
     assert_eq!(
-        Delivery::to(&stage, &stage.operator).send().await,
+        Delivery::to(&fixture, &fixture.operator).send().await,
         StatusCode::NOT_FOUND
     );
-    end(stage, &server).await
+    end(fixture, &server).await
 }
 
 /// Waits until neither the status nor the finalizers tell of a webhook.
-async fn nothing_is_left(stage: &Stage) {
+async fn nothing_is_left(fixture: &Fixture) {
     let is_clean = |registry: &Value| {
         registry["status"]["webhook"].is_null()
             && registry["metadata"]["finalizers"].is_null()
             && condition(registry, "WebhookReady").is_null()
     };
-    stage
-        .place
+    fixture
+        .namespace
         .eventually(
             "nothing is left of it",
             PATIENCE,
@@ -526,20 +550,20 @@ async fn nothing_is_left(stage: &Stage) {
 }
 
 async fn a_webhook_that_cannot_be_removed_is_told_and_removed_when_it_can_be(
-    world: Arc<World>,
-) -> Told {
-    let server = world.mlflow_with_webhooks().await;
-    let stage = hearing(&world, "stays").await;
-    stage.declare_registry(managed(&stage)).await;
-    tells(&stage, "WebhookSettling").await;
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let server = environment.mlflow_with_webhooks().await;
+    let fixture = hearing(&environment, "stays").await;
+    fixture.declare_registry(managed(&fixture)).await;
+    tells(&fixture, "WebhookSettling").await;
     let deletions = matching::request(Method::DELETE, "mlflow/webhooks");
-    let ill = stage
+    let ill = fixture
         .registry
         .inject(deletions, Fault::json(503, "{}"), None);
-    stage
+    fixture
         .declare_registry(json!({"interval": "1h", "webhook": {"mode": "Off"}}))
         .await;
-    let registry = tells(&stage, "RegistryUnreachable").await;
+    let registry = tells(&fixture, "RegistryUnreachable").await;
     assert!(
         sentence(&registry).contains("no longer wanted"),
         "{}",
@@ -550,24 +574,31 @@ async fn a_webhook_that_cannot_be_removed_is_told_and_removed_when_it_can_be(
         Value::Null,
         "what stays is on record"
     );
-    assert_eq!(registered(&stage, &server).await.len(), 1);
+    assert_eq!(registered(&fixture, &server).await.len(), 1);
     // The finalizer meets somebody else's write: that waits for no interval.
     let conflict = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Conflict", "code": 409, "message": "changed"});
     let writes = matching::request(Method::PATCH, "modelregistries/mlflow");
-    stage
+    fixture
         .api
         .inject(writes, Fault::json(409, conflict.to_string()), Some(1));
-    stage.registry.remove(ill);
-    look_now(&stage).await;
-    nothing_is_left(&stage).await;
-    end(stage, &server).await
+    fixture.registry.remove(ill);
+    look_now(&fixture).await;
+    nothing_is_left(&fixture).await;
+    end(fixture, &server).await
 }
 
-async fn a_private_address_that_mlflow_refuses_is_told_with_the_remedy(world: Arc<World>) -> Told {
+async fn a_private_address_that_mlflow_refuses_is_told_with_the_remedy(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
     // The server that most scenarios share is started as MLflow's own defaults have it.
-    let stage = hearing_at(&world, "private", &world.mlflow(MlflowVersion::Three).await).await;
-    set(&stage, managed(&stage)).await;
-    let registry = tells(&stage, "WebhookAddressRefused").await;
+    let fixture = hearing_at(
+        &environment,
+        "private",
+        &environment.mlflow(MlflowVersion::Three).await,
+    )
+    .await;
+    set(&fixture, managed(&fixture)).await;
+    let registry = tells(&fixture, "WebhookAddressRefused").await;
     let told = sentence(&registry);
     assert!(
         told.contains("MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS=true"),
@@ -578,19 +609,21 @@ async fn a_private_address_that_mlflow_refuses_is_told_with_the_remedy(world: Ar
         "{told}"
     );
     assert_eq!(ready(&registry), "True", "polling goes on");
-    let server = world.mlflow(MlflowVersion::Three).await;
-    end(stage, &server).await
+    let server = environment.mlflow(MlflowVersion::Three).await;
+    end(fixture, &server).await
 }
 
-async fn a_server_without_a_key_is_told_and_left_as_it_was(world: Arc<World>) -> Told {
+async fn a_server_without_a_key_is_told_and_left_as_it_was(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
     let mut options = with_webhooks(3);
     options
         .extra_env
         .retain(|(name, _)| name != "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY");
     let mut server = Mlflow::start(MlflowVersion::Three, options).await.unwrap();
-    let stage = hearing_at(&world, "no key", &server.url()).await;
-    set(&stage, managed(&stage)).await;
-    let registry = tells(&stage, "WebhookKeyMissing").await;
+    let fixture = hearing_at(&environment, "no key", &server.url()).await;
+    set(&fixture, managed(&fixture)).await;
+    let registry = tells(&fixture, "WebhookKeyMissing").await;
     let told = sentence(&registry);
     assert!(
         told.contains("MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY"),
@@ -600,15 +633,18 @@ async fn a_server_without_a_key_is_told_and_left_as_it_was(world: Arc<World>) ->
     // Left there, it would silence the webhooks of others, too.
     assert_eq!(registry["status"]["webhook"], Value::Null);
     for _ in 0..6 {
-        assert_eq!(registered(&stage, &server.url()).await, Vec::<Value>::new());
+        assert_eq!(
+            registered(&fixture, &server.url()).await,
+            Vec::<Value>::new()
+        );
     }
     let url = server.url();
-    let told = end(stage, &url).await;
+    let told = end(fixture, &url).await;
     server.stop().await;
     told
 }
 
-async fn a_user_who_may_not_register_is_told_so(world: Arc<World>) -> Told {
+async fn a_user_who_may_not_register_is_told_so(environment: Arc<Environment>) -> ScenarioResult {
     let (admin, password) = ("admin", "a-password-of-the-scenarios");
     let options = MlflowOptions {
         basic_auth: Some((admin.to_owned(), password.to_owned())),
@@ -624,31 +660,31 @@ async fn a_user_who_may_not_register_is_told_so(world: Arc<World>) -> Told {
         .unwrap()
         .error_for_status()
         .unwrap();
-    let stage = hearing_at(&world, "no admin", &server.url()).await;
+    let fixture = hearing_at(&environment, "no admin", &server.url()).await;
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "mlflow"}, "stringData": user});
-    stage.place.create(&SECRET, &secret).await.unwrap();
-    let mut registry = managed(&stage);
+    fixture.namespace.create(&SECRET, &secret).await.unwrap();
+    let mut registry = managed(&fixture);
     registry["auth"] = json!({"basic": {"secretRef": {"name": "mlflow"}}});
-    stage.declare_registry(registry).await;
-    let registry = tells(&stage, "WebhookRefused").await;
+    fixture.declare_registry(registry).await;
+    let registry = tells(&fixture, "WebhookRefused").await;
     assert!(
         sentence(&registry).contains("administrator of MLflow"),
         "{}",
         sentence(&registry)
     );
     assert_eq!(ready(&registry), "True", "polling goes on");
-    let told = stage.end().await;
+    let told = fixture.end().await;
     server.stop().await;
     told
 }
 
-async fn a_receiver_that_is_not_there_is_told(world: Arc<World>) -> Told {
-    let server = world.mlflow_with_webhooks().await;
-    let stage = hearing(&world, "nowhere").await;
-    let mut registry = managed(&stage);
+async fn a_receiver_that_is_not_there_is_told(environment: Arc<Environment>) -> ScenarioResult {
+    let server = environment.mlflow_with_webhooks().await;
+    let fixture = hearing(&environment, "nowhere").await;
+    let mut registry = managed(&fixture);
     registry["webhook"]["url"] = json!("http://127.0.0.1:9");
-    set(&stage, registry).await;
-    let registry = tells(&stage, "WebhookUnreachable").await;
+    set(&fixture, registry).await;
+    let registry = tells(&fixture, "WebhookUnreachable").await;
     assert!(
         sentence(&registry).contains("MLflow cannot deliver to http://127.0.0.1:9/webhooks/"),
         "{}",
@@ -657,30 +693,30 @@ async fn a_receiver_that_is_not_there_is_told(world: Arc<World>) -> Told {
     assert_eq!(ready(&registry), "True", "polling goes on");
     // Corrected, it is registered at the right address, under the same id.
     let id = registry["status"]["webhook"]["id"].clone();
-    stage.declare_registry(managed(&stage)).await;
-    let registry = tells(&stage, "WebhookSettling").await;
+    fixture.declare_registry(managed(&fixture)).await;
+    let registry = tells(&fixture, "WebhookSettling").await;
     assert_eq!(registry["status"]["webhook"]["id"], id);
-    end(stage, &server).await
+    end(fixture, &server).await
 }
 
-async fn a_server_without_webhooks_is_told(world: Arc<World>) -> Told {
-    let url = world.mlflow(MlflowVersion::Two).await;
-    let place = namespace(&world, "mlflow two").await;
-    let watched = place.namespace().to_owned();
+async fn a_server_without_webhooks_is_told(environment: Arc<Environment>) -> ScenarioResult {
+    let url = environment.mlflow(MlflowVersion::Two).await;
+    let namespace = namespace(&environment, "mlflow two").await;
+    let watched = namespace.namespace().to_owned();
     let listens =
         |options: &mut OperatorOptions| options.values["webhook"] = json!({"enabled": true});
-    let stage = Stage::with(
-        &world,
-        place,
+    let fixture = Fixture::with(
+        &environment,
+        namespace,
         MlflowVersion::Two,
         &url,
         &[&watched],
         listens,
     )
     .await;
-    sign_with(&stage, SIGNING).await;
-    set(&stage, managed(&stage)).await;
-    let registry = tells(&stage, "WebhookUnsupported").await;
+    sign_with(&fixture, SIGNING).await;
+    set(&fixture, managed(&fixture)).await;
+    let registry = tells(&fixture, "WebhookUnsupported").await;
     assert!(
         sentence(&registry).contains("from 3.3 on"),
         "{}",
@@ -688,90 +724,102 @@ async fn a_server_without_webhooks_is_told(world: Arc<World>) -> Told {
     );
     assert_eq!(ready(&registry), "True", "polling goes on");
     // Nothing is there that could be removed, and that is no reason to stay.
-    stage.place.delete(&MODEL_REGISTRY, "mlflow").await.unwrap();
-    is_gone(&stage).await;
-    stage.end().await
+    fixture
+        .namespace
+        .delete(&MODEL_REGISTRY, "mlflow")
+        .await
+        .unwrap();
+    is_gone(&fixture).await;
+    fixture.end().await
 }
 
-async fn an_operator_that_does_not_listen_says_so(world: Arc<World>) -> Told {
-    let url = world.mlflow_with_webhooks().await;
-    let stage = Stage::at(&world, "deaf", MlflowVersion::Three, &url).await;
-    sign_with(&stage, SIGNING).await;
+async fn an_operator_that_does_not_listen_says_so(environment: Arc<Environment>) -> ScenarioResult {
+    let url = environment.mlflow_with_webhooks().await;
+    let fixture = Fixture::at(&environment, "deaf", MlflowVersion::Three, &url).await;
+    sign_with(&fixture, SIGNING).await;
     let webhook =
         json!({"mode": "Managed", "url": "http://127.0.0.1:9", "secretRef": {"name": "webhook"}});
-    set(&stage, json!({"interval": "1h", "webhook": webhook})).await;
-    let registry = tells(&stage, "WebhookNotServed").await;
+    set(&fixture, json!({"interval": "1h", "webhook": webhook})).await;
+    let registry = tells(&fixture, "WebhookNotServed").await;
     assert!(
         sentence(&registry).contains("webhook.enabled in the chart"),
         "{}",
         sentence(&registry)
     );
     assert_eq!(ready(&registry), "True", "polling goes on");
-    end(stage, &url).await
+    end(fixture, &url).await
 }
 
 async fn a_registry_that_cannot_be_asked_any_more_holds_up_its_object_for_a_minute_only(
-    world: Arc<World>,
-) -> Told {
-    let stage = hearing(&world, "left behind").await;
-    set(&stage, managed(&stage)).await;
-    let registry = tells(&stage, "WebhookSettling").await;
-    stage.registry.refuse().await;
-    stage.place.delete(&MODEL_REGISTRY, "mlflow").await.unwrap();
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let fixture = hearing(&environment, "left behind").await;
+    set(&fixture, managed(&fixture)).await;
+    let registry = tells(&fixture, "WebhookSettling").await;
+    fixture.registry.refuse().await;
+    fixture
+        .namespace
+        .delete(&MODEL_REGISTRY, "mlflow")
+        .await
+        .unwrap();
     let deleted = std::time::Instant::now();
-    is_gone(&stage).await;
+    is_gone(&fixture).await;
     assert!(
         deleted.elapsed() > Duration::from_secs(50),
         "gone after {:?}",
         deleted.elapsed()
     );
-    let events = stage.place.events_about("mlflow").await.unwrap();
+    let events = fixture.namespace.events_about("mlflow").await.unwrap();
     let id = registry["status"]["webhook"]["id"].as_str().unwrap();
     let is_named =
         |(_, note): &(String, String)| note.contains("stays behind") && note.contains(id);
     assert!(events.iter().any(is_named), "{events:?}");
     assert_eq!(
-        template_version(&stage.deployment().await),
+        template_version(&fixture.deployment().await),
         "1",
         "what runs is left alone"
     );
-    delete_by_hand(&world.mlflow_with_webhooks().await, id).await;
-    stage.end().await
+    delete_by_hand(&environment.mlflow_with_webhooks().await, id).await;
+    fixture.end().await
 }
 
-async fn a_webhook_that_stays_in_a_server_of_before_is_told(world: Arc<World>) -> Told {
-    let before = world.mlflow_with_webhooks().await;
+async fn a_webhook_that_stays_in_a_server_of_before_is_told(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let before = environment.mlflow_with_webhooks().await;
     let mut own = Mlflow::start(MlflowVersion::Three, with_webhooks(1))
         .await
         .unwrap();
     let now = own.url();
-    let stage = hearing(&world, "moved").await;
-    stage.declare_registry(managed(&stage)).await;
-    let registry = tells(&stage, "WebhookSettling").await;
+    let fixture = hearing(&environment, "moved").await;
+    fixture.declare_registry(managed(&fixture)).await;
+    let registry = tells(&fixture, "WebhookSettling").await;
     assert_eq!(
         registry["status"]["webhook"]["server"],
-        stage.registry.url()
+        fixture.registry.url()
     );
     let left = registry["status"]["webhook"]["id"].as_str().unwrap();
-    let mut elsewhere = managed(&stage);
+    let mut elsewhere = managed(&fixture);
     elsewhere["mlflow"] = json!({"uri": now});
-    stage.declare_registry(elsewhere).await;
+    fixture.declare_registry(elsewhere).await;
     let is_there = |registry: &Value| registry["status"]["webhook"]["server"] == now.as_str();
     let what = "it is registered in the server of now";
-    let registry = stage
-        .place
+    let registry = fixture
+        .namespace
         .eventually(what, PATIENCE, &MODEL_REGISTRY, "mlflow", is_there)
         .await;
     assert_eq!(
         registry["status"]["webhook"]["id"],
-        registered(&stage, &now).await[0]["webhook_id"]
+        registered(&fixture, &now).await[0]["webhook_id"]
     );
     let is_named = |(reason, note): &(String, String)| {
-        reason == "WebhookLeftBehind" && note.contains(left) && note.contains(&stage.registry.url())
+        reason == "WebhookLeftBehind"
+            && note.contains(left)
+            && note.contains(&fixture.registry.url())
     };
     let told = async {
-        while !stage
-            .place
+        while !fixture
+            .namespace
             .events_about("mlflow")
             .await
             .unwrap()
@@ -785,21 +833,23 @@ async fn a_webhook_that_stays_in_a_server_of_before_is_told(world: Arc<World>) -
         .await
         .expect("an Event names the webhook that stays, and where");
     delete_by_hand(&before, left).await;
-    let told = end(stage, &now).await;
+    let told = end(fixture, &now).await;
     own.stop().await;
     told
 }
 
-async fn moves_that_no_delivery_announced_are_told(world: Arc<World>) -> Told {
-    let stage = hearing(&world, "silent").await;
+async fn moves_that_no_delivery_announced_are_told(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let fixture = hearing(&environment, "silent").await;
     let mut registry = external();
     registry["interval"] = json!("1s");
-    set(&stage, registry).await;
-    tells(&stage, "WebhookReady").await;
-    stage.looked_twice().await;
-    stage.alias("2").await;
-    stage.runs("2").await;
-    let registry = tells(&stage, "WebhookSilent").await;
+    set(&fixture, registry).await;
+    tells(&fixture, "WebhookReady").await;
+    fixture.polled_twice().await;
+    fixture.alias("2").await;
+    fixture.runs("2").await;
+    let registry = tells(&fixture, "WebhookSilent").await;
     assert!(
         sentence(&registry).contains("Failed to deliver webhook"),
         "{}",
@@ -807,22 +857,24 @@ async fn moves_that_no_delivery_announced_are_told(world: Arc<World>) -> Told {
     );
     assert_eq!(ready(&registry), "True");
     assert_eq!(
-        Delivery::to(&stage, &stage.operator).send().await,
+        Delivery::to(&fixture, &fixture.operator).send().await,
         StatusCode::OK
     );
-    tells(&stage, "WebhookReady").await;
-    let server = world.mlflow_with_webhooks().await;
-    end(stage, &server).await
+    tells(&fixture, "WebhookReady").await;
+    let server = environment.mlflow_with_webhooks().await;
+    end(fixture, &server).await
 }
 
 #[allow(clippy::too_many_lines)] // a table of deliveries, to be split
-async fn what_is_not_genuine_is_refused_and_changes_nothing(world: Arc<World>) -> Told {
-    let stage = hearing(&world, "forged").await;
-    set(&stage, external()).await;
-    tells(&stage, "WebhookReady").await;
-    stage.alias("2").await;
-    let genuine = Delivery::to(&stage, &stage.operator);
-    let asked = stage.registry.mark();
+async fn what_is_not_genuine_is_refused_and_changes_nothing(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let fixture = hearing(&environment, "forged").await;
+    set(&fixture, external()).await;
+    tells(&fixture, "WebhookReady").await;
+    fixture.alias("2").await;
+    let genuine = Delivery::to(&fixture, &fixture.operator);
+    let asked = fixture.registry.mark();
     let other = |change: fn(&mut Delivery)| {
         let mut delivery = Delivery {
             id: fresh_id(),
@@ -874,10 +926,10 @@ async fn what_is_not_genuine_is_refused_and_changes_nothing(world: Arc<World>) -
         ),
     ];
     for (outcome, status, delivery) in rows {
-        let before = counted(&stage.operator, outcome).await;
+        let before = counted(&fixture.operator, outcome).await;
         assert_eq!(delivery.send().await, status, "{outcome}");
         assert_eq!(
-            counted(&stage.operator, outcome).await,
+            counted(&fixture.operator, outcome).await,
             before + 1,
             "{outcome}"
         );
@@ -908,43 +960,45 @@ async fn what_is_not_genuine_is_refused_and_changes_nothing(world: Arc<World>) -
         altered.send_signed(&signature).await,
         StatusCode::UNAUTHORIZED
     );
-    let questions = stage.registry.since(asked);
+    let questions = fixture.registry.since(asked);
     assert!(
         questions.is_empty(),
         "nothing was asked of the registry: {questions:?}"
     );
-    assert_eq!(template_version(&stage.deployment().await), "1");
+    assert_eq!(template_version(&fixture.deployment().await), "1");
     // The genuine one, once.
     assert_eq!(genuine.send().await, StatusCode::OK);
-    stage.runs("2").await;
-    let asked = stage.registry.mark();
+    fixture.runs("2").await;
+    let asked = fixture.registry.mark();
     assert_eq!(
         genuine.send().await,
         StatusCode::OK,
         "MLflow repeats what was accepted where the answer was lost"
     );
-    assert_eq!(counted(&stage.operator, "repeated").await, 1);
-    assert_eq!(counted(&stage.operator, "accepted").await, 1);
+    assert_eq!(counted(&fixture.operator, "repeated").await, 1);
+    assert_eq!(counted(&fixture.operator, "accepted").await, 1);
     tokio::time::sleep(Duration::from_millis(500)).await;
-    let questions = stage.registry.since(asked);
+    let questions = fixture.registry.since(asked);
     assert!(
         questions.is_empty(),
         "a repetition is not acted on: {questions:?}"
     );
-    let log = stage.operator.log();
+    let log = fixture.operator.log();
     assert!(
         log.contains("a delivery was refused") && !log.contains(SIGNING),
         "{log}"
     );
-    let server = world.mlflow_with_webhooks().await;
-    end(stage, &server).await
+    let server = environment.mlflow_with_webhooks().await;
+    end(fixture, &server).await
 }
 
-async fn late_and_doubled_events_end_in_what_the_registry_says_now(world: Arc<World>) -> Told {
-    let stage = hearing(&world, "late").await;
-    set(&stage, external()).await;
-    stage.alias("2").await;
-    let first = Delivery::to(&stage, &stage.operator);
+async fn late_and_doubled_events_end_in_what_the_registry_says_now(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let fixture = hearing(&environment, "late").await;
+    set(&fixture, external()).await;
+    fixture.alias("2").await;
+    let first = Delivery::to(&fixture, &fixture.operator);
     let late = Delivery {
         id: fresh_id(),
         body: first.body.replace("\"2\"", "\"1\""),
@@ -971,8 +1025,8 @@ async fn late_and_doubled_events_end_in_what_the_registry_says_now(world: Arc<Wo
     ] {
         assert_eq!(delivery.send().await, StatusCode::OK);
     }
-    stage.runs("2").await;
-    let binding = stage.binding().await;
+    fixture.runs("2").await;
+    let binding = fixture.binding().await;
     let history: Vec<_> = binding["status"]["history"]
         .as_array()
         .unwrap()
@@ -981,32 +1035,32 @@ async fn late_and_doubled_events_end_in_what_the_registry_says_now(world: Arc<Wo
         .collect();
     assert_eq!(history.len(), 2, "{history:?}");
     // An event about a model that nobody watches, and an example of MLflow's, wake nothing.
-    let asked = stage.registry.mark();
+    let asked = fixture.registry.mark();
     for name in ["example_model", "another"] {
-        let mut example = Delivery::to(&stage, &stage.operator);
-        example.body = example.body.replace(&stage.model, name);
+        let mut example = Delivery::to(&fixture, &fixture.operator);
+        example.body = example.body.replace(&fixture.model, name);
         assert_eq!(example.send().await, StatusCode::OK);
     }
     tokio::time::sleep(Duration::from_millis(500)).await;
-    assert!(stage.registry.since(asked).is_empty());
-    let server = world.mlflow_with_webhooks().await;
-    end(stage, &server).await
+    assert!(fixture.registry.since(asked).is_empty());
+    let server = environment.mlflow_with_webhooks().await;
+    end(fixture, &server).await
 }
 
 async fn a_burst_of_genuine_deliveries_costs_the_registry_a_few_questions(
-    world: Arc<World>,
-) -> Told {
+    environment: Arc<Environment>,
+) -> ScenarioResult {
     const BURST: usize = 1000;
-    let stage = hearing(&world, "burst").await;
-    set(&stage, external()).await;
-    stage.alias("2").await;
-    let asked = stage.registry.mark();
+    let fixture = hearing(&environment, "burst").await;
+    set(&fixture, external()).await;
+    fixture.alias("2").await;
+    let asked = fixture.registry.mark();
     let http = reqwest::Client::builder()
         .no_proxy()
         .timeout(PATIENCE)
         .build()
         .unwrap();
-    let deliveries = (0..BURST).map(|_| Delivery::to(&stage, &stage.operator));
+    let deliveries = (0..BURST).map(|_| Delivery::to(&fixture, &fixture.operator));
     let sent = futures::stream::StreamExt::buffer_unordered(
         futures::stream::iter(deliveries.map(|delivery| {
             let http = http.clone();
@@ -1027,32 +1081,34 @@ async fn a_burst_of_genuine_deliveries_costs_the_registry_a_few_questions(
             .iter()
             .find(|answer| !matches!(answer, Ok(StatusCode::OK)))
     );
-    stage.runs("2").await;
-    let questions = stage.registry.since(asked).len();
+    fixture.runs("2").await;
+    let questions = fixture.registry.since(asked).len();
     assert!(
         questions < BURST / 4,
         "{questions} questions for {BURST} deliveries"
     );
-    let server = world.mlflow_with_webhooks().await;
-    end(stage, &server).await
+    let server = environment.mlflow_with_webhooks().await;
+    end(fixture, &server).await
 }
 
-async fn the_certificate_is_read_from_files_and_again_when_they_change(world: Arc<World>) -> Told {
-    let folder = world
-        .grounds()
+async fn the_certificate_is_read_from_files_and_again_when_they_change(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let folder = environment
+        .cluster()
         .await
         .control_plane
         .folder()
         .join("webhook-tls");
     std::fs::create_dir_all(&folder).unwrap();
-    let url = world.mlflow_with_webhooks().await;
-    let stage = hearing_with(&world, "tls", &url, |options| {
+    let url = environment.mlflow_with_webhooks().await;
+    let fixture = hearing_with(&environment, "tls", &url, |options| {
         options.values["webhook"] = json!({"enabled": true, "tls": {"secretName": "webhook-tls"}});
         options.webhook_tls_folder = Some(folder.clone());
     })
     .await;
-    set(&stage, external()).await;
-    let mut delivery = Delivery::to(&stage, &stage.operator);
+    set(&fixture, external()).await;
+    let mut delivery = Delivery::to(&fixture, &fixture.operator);
     delivery.address = delivery.address.replace("http://", "https://");
     let (first, second) = (
         OwnCertificate::create().unwrap(),
@@ -1100,7 +1156,7 @@ async fn the_certificate_is_read_from_files_and_again_when_they_change(world: Ar
     // What cannot be used is told, and the one before stays.
     std::fs::write(folder.join("tls.key"), &first.key).unwrap();
     let told = async {
-        while !stage
+        while !fixture
             .operator
             .log()
             .contains("certificate cannot be used; one that was read before stays in use")
@@ -1121,21 +1177,21 @@ async fn the_certificate_is_read_from_files_and_again_when_they_change(world: Ar
             .unwrap(),
         StatusCode::OK
     );
-    end(stage, &url).await
+    end(fixture, &url).await
 }
 
 async fn a_delivery_to_a_replica_that_does_not_lead_is_acted_on_by_the_leader(
-    world: Arc<World>,
-) -> Told {
-    let mut stage = hearing(&world, "by the leader").await;
-    set(&stage, external()).await;
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let mut fixture = hearing(&environment, "by the leader").await;
+    set(&fixture, external()).await;
     let values = json!({"replicas": 2, "leaseSeconds": 5, "webhook": {"enabled": true}});
-    let mut replicas = stage.replicas(&world, 2, values).await;
+    let mut replicas = fixture.replicas(&environment, 2, values).await;
     let (follower, mut leader) = (replicas.pop().unwrap(), replicas.pop().unwrap());
-    let name = stage.place.namespace().to_owned();
+    let name = fixture.namespace.namespace().to_owned();
     let is_held = |lease: &Value| lease["spec"]["holderIdentity"] == format!("{name}-1");
-    let lease = stage
-        .place
+    let lease = fixture
+        .namespace
         .eventually("the first leads", PATIENCE, &LEASE, &name, is_held)
         .await;
     let address = leader.health_address();
@@ -1143,8 +1199,8 @@ async fn a_delivery_to_a_replica_that_does_not_lead_is_acted_on_by_the_leader(
         lease["metadata"]["annotations"]["pointsman.dev/address"],
         address
     );
-    stage.alias("2").await;
-    let delivery = Delivery::to(&stage, &follower);
+    fixture.alias("2").await;
+    let delivery = Delivery::to(&fixture, &follower);
     let handed_on = async {
         // The follower may not have seen the Lease yet; MLflow would try again, too.
         while delivery.send().await == StatusCode::SERVICE_UNAVAILABLE {
@@ -1154,24 +1210,24 @@ async fn a_delivery_to_a_replica_that_does_not_lead_is_acted_on_by_the_leader(
     tokio::time::timeout(PATIENCE, handed_on)
         .await
         .expect("the delivery is handed on");
-    follows(&stage, "2").await;
+    follows(&fixture, "2").await;
     assert_eq!(counted(&follower, "forwarded").await, 1);
     assert_eq!(counted(&leader, "accepted").await, 1);
     // Handed on once more, it would be a loop: what comes by the health port is not.
-    let mut looped = Delivery::to(&stage, &follower);
+    let mut looped = Delivery::to(&fixture, &follower);
     looped.address = format!("http://{}", follower.health_address());
     assert_eq!(looped.send().await, StatusCode::SERVICE_UNAVAILABLE);
     // And there, too, only what is signed is believed.
-    let mut forged = Delivery::to(&stage, &leader);
+    let mut forged = Delivery::to(&fixture, &leader);
     forged.address = format!("http://{}", leader.health_address());
     "forged".clone_into(&mut forged.secret);
     assert_eq!(forged.send().await, StatusCode::UNAUTHORIZED);
     // With nobody to hand on to, MLflow is to try again.
     leader.freeze().unwrap();
-    let unheard = Delivery::to(&stage, &follower);
+    let unheard = Delivery::to(&fixture, &follower);
     assert_eq!(unheard.send().await, StatusCode::SERVICE_UNAVAILABLE);
     leader.kill().unwrap();
-    stage.alias("1").await;
+    fixture.alias("1").await;
     let heard = async {
         while unheard.send().await != StatusCode::OK {
             tokio::time::sleep(Duration::from_millis(200)).await;
@@ -1180,8 +1236,8 @@ async fn a_delivery_to_a_replica_that_does_not_lead_is_acted_on_by_the_leader(
     tokio::time::timeout(PATIENCE, heard)
         .await
         .expect("the same delivery is heard once the other leads");
-    follows(&stage, "1").await;
-    stage.operator = follower;
-    let server = world.mlflow_with_webhooks().await;
-    end(stage, &server).await
+    follows(&fixture, "1").await;
+    fixture.operator = follower;
+    let server = environment.mlflow_with_webhooks().await;
+    end(fixture, &server).await
 }

@@ -28,7 +28,7 @@ use crate::tools::Tools;
 const PATIENCE: Duration = Duration::from_secs(90);
 const NODES: [&str; 2] = ["kwok-0", "kwok-1"];
 /// What Deployments, Jobs, owner references and namespaces need, and no more: every controller costs watches and memory.
-const CONTROLLERS: &str = "deployment-controller,replicaset-controller,statefulset-controller,job-controller,\
+const CONTROLLERS: &str = "deployment-controller,replicaset-controller,statefulset-controller,daemonset-controller,job-controller,\
 ttl-after-finished-controller,namespace-controller,serviceaccount-controller,garbage-collector-controller,\
 node-lifecycle-controller,taint-eviction-controller,pod-garbage-collector-controller,clusterrole-aggregation-controller";
 /// What clients of pods need besides: pods that kwok plays have no clients.

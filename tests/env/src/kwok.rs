@@ -1,10 +1,10 @@
-//! How nodes and pods behave where there is no kubelet: a pod does what its *play* says.
-//! Nothing here runs, probes or serves: a play is only the status that a kubelet would have written.
+//! How nodes and pods behave where there is no kubelet: a pod does what its *behavior* says.
+//! Nothing here runs, probes or serves: a behavior is only the status that a kubelet would have written.
 //!
-//! The play of a pod is chosen by its annotation [`PLAY_ANNOTATION`]: entries `<model version>=<play>`, where `*` is any
+//! The behavior of a pod is chosen by its annotation [`BEHAVIOR_ANNOTATION`]: entries `<model version>=<behavior>`, where `*` is any
 //! version, the first that fits counts. Without one the pod plays `ready`:
 //!
-//! | play | what the pod does |
+//! | behavior | what the pod does |
 //! |---|---|
 //! | `ready` | runs and is ready at once; a Job's pod completes |
 //! | `slow` | runs at once, is ready after three seconds |
@@ -16,14 +16,14 @@
 //! | `lose-readiness` | is ready, and after three seconds not any more |
 //! | `fail` | ends as Failed: for a Job |
 //!
-//! Annotating a living pod with another play changes what it does from then on.
+//! Annotating a living pod with another behavior changes what it does from then on.
 
 use std::fmt::Write;
 
 use serde_json::{Value, json};
 
 /// The annotation of a pod, and so of a pod template, that says how the pod behaves.
-pub const PLAY_ANNOTATION: &str = "kwok.test/play";
+pub const BEHAVIOR_ANNOTATION: &str = "kwok.test/behavior";
 
 const VERSION_ANNOTATION: &str = "pointsman.dev/model-version";
 
@@ -240,7 +240,7 @@ fn stage(
 
 fn play_of_pod() -> String {
     format!(
-        r#"(.metadata.annotations // {{}}) as $a | ($a["{VERSION_ANNOTATION}"] // "") as $v | [($a["{PLAY_ANNOTATION}"] // "") | split(",")[] | split("=") | select(.[0] == $v or .[0] == "*") | .[1]] | first // "ready""#
+        r#"(.metadata.annotations // {{}}) as $a | ($a["{VERSION_ANNOTATION}"] // "") as $v | [($a["{BEHAVIOR_ANNOTATION}"] // "") | split(",")[] | split("=") | select(.[0] == $v or .[0] == "*") | .[1]] | first // "ready""#
     )
 }
 

@@ -15,12 +15,11 @@ pub mod cache;
 pub mod certificates;
 pub mod chart;
 pub mod control_plane;
-mod dump;
 pub mod error;
+mod failure_report;
 pub mod interceptor;
 pub mod kinds;
 pub mod kwok;
-mod leash;
 pub mod load;
 pub mod manifests;
 pub mod mlflow;
@@ -35,18 +34,19 @@ pub mod process;
 pub mod progress;
 pub mod python;
 pub mod registrar;
-pub mod scenario;
+mod supervisor;
+pub mod test_namespace;
 pub mod tools;
 pub mod usage;
 
 pub use control_plane::{ControlPlane, ControlPlaneOptions};
 pub use error::{Error, Result};
 pub use kinds::Kind;
-pub use leash::{descendants, leash_if_asked};
-pub use observe::{Seen, Which};
+pub use observe::{Objects, Selection};
 pub use operator::{Operator, OperatorOptions};
 pub use peer::Peer;
-pub use scenario::{PlainDeployment, Scenario};
+pub use supervisor::{descendants, supervise_if_asked};
+pub use test_namespace::{PlainDeployment, TestNamespace};
 pub use tools::{NodeTools, Tools};
 
 /// Where the files beside this crate's sources are: Go modules and Python requirements.

@@ -13,7 +13,7 @@ use clap::{Parser, Subcommand};
 use pointsman_env::cache::Cache;
 use pointsman_env::mlflow::{Mlflow, MlflowOptions};
 use pointsman_env::operator::install_definitions;
-use pointsman_env::prerequisites::{self, Need};
+use pointsman_env::prerequisites::{self, Prerequisite};
 use pointsman_env::progress::Task;
 use pointsman_env::python::{self, MlflowVersion};
 use pointsman_env::{ControlPlane, ControlPlaneOptions, Error, Result, Tools};
@@ -69,7 +69,7 @@ enum Subcommands {
 }
 
 fn main() -> ExitCode {
-    pointsman_env::leash_if_asked();
+    pointsman_env::supervise_if_asked();
     let done = match Arguments::parse().command {
         Subcommands::Setup => within_runtime(setup()),
         Subcommands::Up {
@@ -107,10 +107,14 @@ fn version(major: u8) -> MlflowVersion {
 
 async fn setup() -> Result<()> {
     let cache = Cache::open()?;
-    let needs: &[Need] = if Tools::need_building(&cache)? {
-        &[Need::Go, Need::Python, Need::Compiler]
+    let needs: &[Prerequisite] = if Tools::must_build(&cache)? {
+        &[
+            Prerequisite::Go,
+            Prerequisite::Python,
+            Prerequisite::Compiler,
+        ]
     } else {
-        &[Need::Python, Need::Compiler]
+        &[Prerequisite::Python, Prerequisite::Compiler]
     };
     prerequisites::check(needs)?;
     // One after the other: each alone uses all cores.

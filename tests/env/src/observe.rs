@@ -10,11 +10,11 @@ use kube::runtime::watcher::{self, Event, watcher};
 use serde_json::Value;
 
 /// Objects by name, as the watch last told.
-pub type Seen = BTreeMap<String, Value>;
+pub type Objects = BTreeMap<String, Value>;
 
 /// Which objects of a kind are looked at.
 #[derive(Debug, Clone)]
-pub enum Which<'a> {
+pub enum Selection<'a> {
     /// The one of that name.
     Named(&'a str),
     /// Those with these labels, in the syntax of `kubectl -l`; all where it is empty.
@@ -24,20 +24,20 @@ pub enum Which<'a> {
 /// Whether something came to hold in time, and what was seen last.
 pub(crate) struct Observed {
     pub(crate) held: bool,
-    pub(crate) seen: Seen,
+    pub(crate) seen: Objects,
     pub(crate) trouble: Option<String>,
 }
 
 /// Follows the objects until `holds`, or until the time is over.
 pub(crate) async fn until(
     api: Api<DynamicObject>,
-    which: &Which<'_>,
+    which: &Selection<'_>,
     timeout: Duration,
-    holds: impl Fn(&Seen) -> bool,
+    holds: impl Fn(&Objects) -> bool,
 ) -> Observed {
     let mut observed = Observed {
         held: false,
-        seen: Seen::new(),
+        seen: Objects::new(),
         trouble: None,
     };
     let following = follow(api, which, &mut observed, holds);
@@ -48,13 +48,13 @@ pub(crate) async fn until(
 
 async fn follow(
     api: Api<DynamicObject>,
-    which: &Which<'_>,
+    which: &Selection<'_>,
     observed: &mut Observed,
-    holds: impl Fn(&Seen) -> bool,
+    holds: impl Fn(&Objects) -> bool,
 ) {
     let mut stream = watcher(api, configuration(which)).boxed();
     let mut listed = false;
-    let mut listing = Seen::new();
+    let mut listing = Objects::new();
     while let Some(event) = stream.next().await {
         match event {
             Ok(Event::Init) => listing.clear(),
@@ -78,14 +78,16 @@ async fn follow(
     }
 }
 
-fn configuration(which: &Which<'_>) -> watcher::Config {
+fn configuration(which: &Selection<'_>) -> watcher::Config {
     match which {
-        Which::Named(name) => watcher::Config::default().fields(&format!("metadata.name={name}")),
-        Which::Labelled(labels) => watcher::Config::default().labels(labels),
+        Selection::Named(name) => {
+            watcher::Config::default().fields(&format!("metadata.name={name}"))
+        }
+        Selection::Labelled(labels) => watcher::Config::default().labels(labels),
     }
 }
 
-fn insert(seen: &mut Seen, object: &DynamicObject) -> Option<Value> {
+fn insert(seen: &mut Objects, object: &DynamicObject) -> Option<Value> {
     seen.insert(
         name(object),
         serde_json::to_value(object).unwrap_or_default(),

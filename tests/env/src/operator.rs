@@ -250,7 +250,7 @@ impl Operator {
         tail(self.child.log(), usize::MAX)
     }
 
-    /// The file that it logs to; hand it to `Scenario::report_log`.
+    /// The file that it logs to; hand it to `TestNamespace::report_log`.
     pub fn log_file(&self) -> PathBuf {
         self.child.log().to_owned()
     }

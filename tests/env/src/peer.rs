@@ -16,7 +16,7 @@ use crate::manifests::{self, text};
 use crate::operator::define;
 use crate::ports::free_port;
 use crate::process::{Child, Program, RunFolder};
-use crate::scenario::Scenario;
+use crate::test_namespace::TestNamespace;
 use crate::tools::{self, PeerTools};
 
 const MANAGER: &str = "pointsman-env";
@@ -36,7 +36,7 @@ pub struct Peer {
 
 impl Peer {
     /// Flux's source-controller with every right, watching the namespace of the scenario.
-    pub async fn source_controller(place: &Scenario) -> Result<Self> {
+    pub async fn source_controller(namespace: &TestNamespace) -> Result<Self> {
         let (folder, [storage, metrics, health]) = (RunFolder::create("peer")?, loopback()?);
         let program = |tools: &PeerTools| {
             Program::new("source-controller", &tools.program)
@@ -60,10 +60,10 @@ impl Peer {
                     &health,
                 ])
                 .args(["--storage-path".as_ref(), folder.path().as_os_str()])
-                .env("RUNTIME_NAMESPACE", place.namespace())
+                .env("RUNTIME_NAMESPACE", namespace.namespace())
         };
         let (child, api, version) =
-            started(place, tools::source_controller, program, &folder).await?;
+            started(namespace, tools::source_controller, program, &folder).await?;
         Ok(Self {
             child,
             api,
@@ -73,23 +73,23 @@ impl Peer {
     }
 
     /// Argo's controller of Rollouts with every right, for the namespace of the scenario alone.
-    pub async fn rollouts(place: &Scenario) -> Result<Self> {
+    pub async fn rollouts(namespace: &TestNamespace) -> Result<Self> {
         let folder = RunFolder::create("peer")?;
         let program = |tools: &PeerTools| {
             Program::new("rollouts-controller", &tools.program)
                 .args([
                     "--namespaced",
                     "--namespace",
-                    place.namespace(),
+                    namespace.namespace(),
                     "--leader-elect=false",
                 ])
                 .args(["--qps", QUERIES_A_SECOND, "--burst", QUERIES_A_SECOND])
                 // It would listen on every address of the machine; without a port to be had it goes on.
                 .args(["--metricsport=-1", "--healthzPort=-1"])
-                .env("POD_NAMESPACE", place.namespace())
+                .env("POD_NAMESPACE", namespace.namespace())
         };
         let (child, api, version) =
-            started(place, tools::rollouts_controller, program, &folder).await?;
+            started(namespace, tools::rollouts_controller, program, &folder).await?;
         Ok(Self {
             child,
             api,
@@ -138,7 +138,7 @@ impl Peer {
 
 /// Builds it, has the API server serve its kinds, and starts it, its log in `folder`.
 async fn started(
-    place: &Scenario,
+    namespace: &TestNamespace,
     locate: fn(&Cache) -> Result<PeerTools>,
     program: impl FnOnce(&PeerTools) -> Program,
     folder: &RunFolder,
@@ -146,15 +146,15 @@ async fn started(
     let tools = tokio::task::spawn_blocking(move || locate(&Cache::open()?))
         .await
         .context("building a peer")??;
-    define(&place.client(), &definitions(&tools.definitions)?).await?;
-    let token = token(place).await?;
-    let api = proxy(place, &token).await?;
-    let kubeconfig = format!("{}.kubeconfig", place.namespace());
+    define(&namespace.client(), &definitions(&tools.definitions)?).await?;
+    let token = token(namespace).await?;
+    let api = proxy(namespace, &token).await?;
+    let kubeconfig = format!("{}.kubeconfig", namespace.namespace());
     let program = program(&tools)
         .only_this_environment()
         .env(
             "KUBECONFIG",
-            place
+            namespace
                 .control_plane()
                 .kubeconfig_with_token(&kubeconfig, &api.url(), &token)?,
         )
@@ -164,10 +164,10 @@ async fn started(
 }
 
 /// Go's client sends no token over plain HTTP, whatever its kubeconfig says: the proxy does it.
-async fn proxy(place: &Scenario, token: &str) -> Result<Interceptor> {
+async fn proxy(namespace: &TestNamespace, token: &str) -> Result<Interceptor> {
     let (what, server) = (
         "placing a proxy before the API server",
-        place.control_plane(),
+        namespace.control_plane(),
     );
     let bearer = HeaderValue::from_str(&format!("Bearer {token}")).context(what)?;
     let added = HeaderMap::from_iter([(AUTHORIZATION, bearer)]);
@@ -194,14 +194,14 @@ fn definitions(folder: &Path) -> Result<Vec<Value>> {
 }
 
 /// A token with every right.
-async fn token(place: &Scenario) -> Result<String> {
-    let namespace = place.namespace();
-    for object in rights(namespace) {
-        manifests::apply(&place.client(), namespace, MANAGER, &object).await?;
+async fn token(namespace: &TestNamespace) -> Result<String> {
+    let name = namespace.namespace();
+    for object in rights(name) {
+        manifests::apply(&namespace.client(), name, MANAGER, &object).await?;
     }
-    place
+    namespace
         .control_plane()
-        .service_account_token(namespace, ACCOUNT)
+        .service_account_token(name, ACCOUNT)
         .await
 }
 

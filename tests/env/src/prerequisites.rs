@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 
 /// A program that building the environment needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Need {
+pub enum Prerequisite {
     /// The Go toolchain, for the control plane.
     Go,
     /// Python with its `venv` module, for `MLflow`.
@@ -18,7 +18,7 @@ pub enum Need {
 }
 
 /// Fails with the whole list of what is missing, so that nobody learns of it one by one.
-pub fn check(needs: &[Need]) -> Result<()> {
+pub fn check(needs: &[Prerequisite]) -> Result<()> {
     let missing: Vec<String> = needs.iter().filter_map(|need| need.missing()).collect();
     if missing.is_empty() {
         return Ok(());
@@ -29,7 +29,7 @@ pub fn check(needs: &[Need]) -> Result<()> {
     )
 }
 
-impl Need {
+impl Prerequisite {
     fn missing(self) -> Option<String> {
         match self {
             Self::Go => missing_go(),

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::error::{Context, Error, Result};
-use crate::leash;
+use crate::supervisor;
 
 /// What to start, and how.
 #[derive(Debug, Clone)]
@@ -102,12 +102,12 @@ impl Program {
 
     /// Starts it on a leash, its output in `folder/<name>.log`.
     pub fn start(&self, folder: &Path) -> Result<Child> {
-        if !leash::available() {
+        if !supervisor::available() {
             return Err(Error::new(
                 format_args!("starting {}", self.name),
                 "this executable cannot hold what it starts",
             )
-            .remedy("call pointsman_env::leash_if_asked() first in main (a test target needs harness = false)"));
+            .remedy("call pointsman_env::supervise_if_asked() first in main (a test target needs harness = false)"));
         }
         let log = folder.join(format!("{}.log", self.name));
         let pid_file = folder.join(format!("{}.pid", self.name));
@@ -146,7 +146,7 @@ impl Program {
             command.env_clear();
         }
         command
-            .arg(leash::MARKER)
+            .arg(supervisor::MARKER)
             .arg(self.grace.as_millis().to_string())
             .arg(if self.spoken_to { "relay" } else { "closed" })
             .arg(pid_file)

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::cache::{Cache, Entry};
 use crate::error::{Context, Error, Result};
-use crate::prerequisites::{self, Need};
+use crate::prerequisites::{self, Prerequisite};
 use crate::process::Program;
 use crate::progress::Task;
 
@@ -100,7 +100,7 @@ fn base_python() -> PathBuf {
 
 fn version_of(python: &Path) -> Result<String> {
     if python == OsStr::new("python3") {
-        prerequisites::check(&[Need::Python])?;
+        prerequisites::check(&[Prerequisite::Python])?;
     }
     let what = format!("asking {} for its version", python.display());
     let script = "import sys; print('%d.%d.%d' % sys.version_info[:3])";

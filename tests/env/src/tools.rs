@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::cache::{Cache, Entry};
 use crate::error::{Context, Error, Result};
-use crate::prerequisites::{self, Need, find_on_path, is_executable};
+use crate::prerequisites::{self, Prerequisite, find_on_path, is_executable};
 use crate::process::{Child, Program};
 use crate::progress::Task;
 
@@ -44,7 +44,7 @@ impl Tools {
     pub fn locate(cache: &Cache) -> Result<Self> {
         let plan = Plan::new();
         if !plan.unbuilt(cache)?.is_empty() {
-            prerequisites::check(&[Need::Go])?;
+            prerequisites::check(&[Prerequisite::Go])?;
         }
         let kubernetes = plan.kubernetes_folder(cache)?;
         let in_kubernetes = |name: &str| kubernetes.as_ref().map(|folder| folder.join(name));
@@ -80,7 +80,7 @@ impl Tools {
     }
 
     /// Whether [`Tools::locate`] would have to build something.
-    pub fn need_building(cache: &Cache) -> Result<bool> {
+    pub fn must_build(cache: &Cache) -> Result<bool> {
         Ok(!Plan::new().unbuilt(cache)?.is_empty())
     }
 }
@@ -108,7 +108,7 @@ impl NodeTools {
             .collect::<Result<Vec<_>>>()?
             .contains(&true)
         {
-            prerequisites::check(&[Need::Go])?;
+            prerequisites::check(&[Prerequisite::Go])?;
         }
         let images = MODEL_SERVER.build(cache)?;
         Ok(Self {
@@ -412,7 +412,7 @@ struct Downloaded {
 impl Family {
     /// The only program of this family, with what its module brings beside it.
     fn peer(&self, cache: &Cache, module: &str, definitions: &str) -> Result<PeerTools> {
-        prerequisites::check(&[Need::Go])?;
+        prerequisites::check(&[Prerequisite::Go])?;
         let program = self.build(cache)?.join(self.packages[0].1);
         let Downloaded { dir, version } = self.downloaded(module)?;
         Ok(PeerTools {
@@ -472,7 +472,7 @@ impl Family {
     /// [`Family::build`], where nobody has looked for Go yet.
     fn build_alone(&self, cache: &Cache) -> Result<PathBuf> {
         if is_unbuilt(self, cache)? {
-            prerequisites::check(&[Need::Go])?;
+            prerequisites::check(&[Prerequisite::Go])?;
         }
         self.build(cache)
     }

@@ -6,7 +6,7 @@ use std::fs;
 use std::time::Duration;
 
 use crate::error::{Context, Error, Result};
-use crate::leash::descendants;
+use crate::supervisor::descendants;
 
 /// Linux counts processor time for user space in hundredths of a second, on every architecture (`USER_HZ`).
 const TICK: Duration = Duration::from_millis(10);

@@ -10,7 +10,7 @@ mod story;
 use std::time::Duration;
 
 use pointsman_env::cache::Cache;
-use pointsman_env::prerequisites::{self, Need};
+use pointsman_env::prerequisites::{self, Prerequisite};
 use pointsman_env::python::{self, MlflowVersion};
 use pointsman_env::{Error, Result, Tools};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -22,7 +22,7 @@ const CLEANING: Duration = Duration::from_secs(120);
 
 /// Runs the demo on a throw-away control plane, or on the cluster of a context of the user's kubeconfig.
 pub async fn demo(context: Option<String>) -> Result<()> {
-    prerequisites::check(&[Need::Python, Need::Compiler])?;
+    prerequisites::check(&[Prerequisite::Python, Prerequisite::Compiler])?;
     // What is built here is built once and may take minutes: until it is there, a signal simply ends this process.
     let tools = tokio::task::block_in_place(|| Tools::locate(&Cache::open()?))?;
     python::environment(MlflowVersion::Three).await?;

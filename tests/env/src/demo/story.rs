@@ -39,8 +39,8 @@ spec:
         command: [sh, -c, '[ \"$MODEL_VERSION\" != 3 ] && exec sleep 86400']
 ";
 /// Pods of the throw-away control plane are played: this has them do what the command says.
-const PLAYED: &str =
-    "    metadata: {labels: {app: nyc-taxi}, annotations: {kwok.test/play: '3=crash'}}\n";
+const WITH_BEHAVIOR: &str =
+    "    metadata: {labels: {app: nyc-taxi}, annotations: {kwok.test/behavior: '3=crash'}}\n";
 
 /// Starts MLflow and the operator, tells the story, and gives an account where it does not go as told.
 pub async fn tell(cluster: &Cluster, tools: &Tools) -> Result<()> {
@@ -119,7 +119,7 @@ impl Story<'_> {
         let deployment = if self.cluster.is_theirs() {
             DEPLOYMENT.to_owned()
         } else {
-            DEPLOYMENT.replace(plain, PLAYED)
+            DEPLOYMENT.replace(plain, WITH_BEHAVIOR)
         };
         self.apply(&deployment).await?;
         self.live

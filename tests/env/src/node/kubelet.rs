@@ -5,8 +5,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::apart::NODE_ADDRESS;
-use super::{Apart, NAME, containerd, write_json};
+use super::isolation::NODE_ADDRESS;
+use super::{Isolation, NAME, containerd, write_json};
 use crate::error::Result;
 use crate::process::{Child, Program};
 use crate::tools::NodeTools;
@@ -15,11 +15,11 @@ use crate::tools::NodeTools;
 pub(super) fn start(
     tools: &NodeTools,
     folder: &Path,
-    apart: &Apart,
+    isolation: &Isolation,
     kubeconfig: &Path,
 ) -> Result<Child> {
     let configuration = folder.join("kubelet.json");
-    write_json(&configuration, &settings(folder, apart))?;
+    write_json(&configuration, &settings(folder, isolation))?;
     let flag = |name: &str, path: &Path| format!("--{name}={}", path.display());
     Program::new("kubelet", &tools.kubelet)
         .args([
@@ -37,7 +37,7 @@ pub(super) fn start(
         .start(folder)
 }
 
-fn settings(folder: &Path, apart: &Apart) -> Value {
+fn settings(folder: &Path, isolation: &Isolation) -> Value {
     json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
@@ -46,7 +46,7 @@ fn settings(folder: &Path, apart: &Apart) -> Value {
         "authentication": {"anonymous": {"enabled": true}, "webhook": {"enabled": false}},
         "authorization": {"mode": "AlwaysAllow"},
         "cgroupDriver": "cgroupfs",
-        "cgroupRoot": apart.cgroup(),
+        "cgroupRoot": isolation.cgroup(),
         "failCgroupV1": false,
         "failSwapOn": false,
         "enforceNodeAllocatable": [],

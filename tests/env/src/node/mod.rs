@@ -1,12 +1,12 @@
 //! A real node beside a control plane: kubelet, containerd, runc and a bridge, so that pods really run, crash, probe and serve.
 //! Absent: registries (the images are made here), DNS and kube-proxy (pods are reached by their addresses), and any trace of it afterwards.
 
-pub mod apart;
 mod cgroup;
 mod containerd;
 pub mod image;
+pub mod isolation;
 mod kubelet;
-mod needs;
+mod requirements;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::Node as NodeObject;
 use kube::api::Api;
 
-pub use apart::Apart;
-pub use needs::missing;
+pub use isolation::Isolation;
+pub use requirements::missing;
 
 use crate::control_plane::{ControlPlane, is_schedulable};
 use crate::error::{Context, Error, Result};
@@ -39,9 +39,9 @@ impl Node {
     pub async fn start(
         control_plane: &ControlPlane,
         tools: &NodeTools,
-        apart: &Apart,
+        isolation: &Isolation,
     ) -> Result<Self> {
-        let folder = apart.folder().join("node");
+        let folder = isolation.folder().join("node");
         fs::create_dir_all(&folder).context(format_args!("creating {}", folder.display()))?;
         let mut containerd = containerd::start(tools, &folder).await?;
         for image in image::all(tools) {
@@ -49,7 +49,7 @@ impl Node {
             containerd::import(tools, &folder, &file).await?;
         }
         containerd.still_running()?;
-        let kubelet = kubelet::start(tools, &folder, apart, &control_plane.admin_kubeconfig())?;
+        let kubelet = kubelet::start(tools, &folder, isolation, &control_plane.admin_kubeconfig())?;
         let mut node = Self {
             kubelet,
             containerd,
@@ -58,7 +58,7 @@ impl Node {
         Ok(node)
     }
 
-    /// The kubelet's log and containerd's; hand them to `Scenario::report_log`.
+    /// The kubelet's log and containerd's; hand them to `TestNamespace::report_log`.
     pub fn logs(&self) -> [PathBuf; 2] {
         [&self.kubelet, &self.containerd].map(|child| child.log().to_owned())
     }

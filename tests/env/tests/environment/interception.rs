@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
 use pointsman_env::interceptor::{Fault, Interceptor, Method, When, matching};
-use pointsman_env::{ControlPlane, Scenario, kinds};
+use pointsman_env::{ControlPlane, TestNamespace, kinds};
 use serde_json::json;
 
 use crate::Shared;
@@ -25,7 +25,7 @@ pub(crate) fn trials(shared: &Arc<Shared>) -> Vec<Trial> {
 }
 
 struct Setting {
-    scenario: Scenario,
+    scenario: TestNamespace,
     interceptor: Interceptor,
     token: String,
     http: reqwest::Client,
@@ -34,7 +34,7 @@ struct Setting {
 impl Setting {
     async fn new(shared: &Shared, name: &str) -> Self {
         let control_plane = shared.control_plane().await;
-        let scenario = Scenario::start(&control_plane, name).await.unwrap();
+        let scenario = TestNamespace::start(&control_plane, name).await.unwrap();
         let interceptor =
             Interceptor::start(control_plane.apiserver_url(), Some(control_plane.ca_pem()))
                 .await
@@ -76,7 +76,7 @@ impl Setting {
     }
 }
 
-async fn editor_token(control_plane: &ControlPlane, scenario: &Scenario) -> String {
+async fn editor_token(control_plane: &ControlPlane, scenario: &TestNamespace) -> String {
     let namespace = scenario.namespace();
     let grant = format!("--serviceaccount={namespace}:editor");
     scenario

@@ -4,8 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // A test that panics has failed, and says why.
 
 mod interception;
-mod leashes;
 mod rollouts;
+mod supervision;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -16,15 +16,15 @@ use pointsman_env::{ControlPlane, ControlPlaneOptions, Tools};
 use tokio::sync::OnceCell;
 
 fn main() -> ExitCode {
-    pointsman_env::leash_if_asked();
-    leashes::become_a_parent_if_asked();
+    pointsman_env::supervise_if_asked();
+    supervision::become_a_parent_if_asked();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let shared = Arc::new(Shared {
         handle: runtime.handle().clone(),
         control_plane: OnceCell::new(),
     });
     let mut trials = Vec::new();
-    trials.extend(leashes::trials());
+    trials.extend(supervision::trials());
     trials.extend(interception::trials(&shared));
     trials.extend(rollouts::trials(&shared));
     let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);

@@ -1,11 +1,11 @@
-//! The control plane rolls Deployments out, and pods play what they are told.
+//! The control plane rolls Deployments out, and pods behavior what they are told.
 //! Absent: the operator; what is rolled out here is applied by kubectl.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
-use pointsman_env::{PlainDeployment, Scenario, Which, kinds};
+use pointsman_env::{PlainDeployment, Selection, TestNamespace, kinds};
 use serde_json::{Value, json};
 
 use crate::Shared;
@@ -22,8 +22,8 @@ pub(crate) fn trials(shared: &Arc<Shared>) -> Vec<Trial> {
     ]
 }
 
-async fn scenario(shared: &Shared, name: &str) -> Scenario {
-    Scenario::start(&shared.control_plane().await, name)
+async fn scenario(shared: &Shared, name: &str) -> TestNamespace {
+    TestNamespace::start(&shared.control_plane().await, name)
         .await
         .unwrap()
 }
@@ -75,7 +75,7 @@ async fn becomes_available(shared: Arc<Shared>) {
             "its pods are collected",
             PATIENCE,
             &kinds::POD,
-            &Which::Labelled("app=web"),
+            &Selection::Labelled("app=web"),
             std::collections::BTreeMap::is_empty,
         )
         .await;
@@ -84,7 +84,7 @@ async fn becomes_available(shared: Arc<Shared>) {
 
 async fn plays_by_version(shared: Arc<Shared>) {
     let scenario = scenario(&shared, "plays").await;
-    let deployment = PlainDeployment::named("web").playing("2=crash,3=image-pull");
+    let deployment = PlainDeployment::named("web").with_behavior("2=crash,3=image-pull");
     scenario.kubectl_apply(deployment.manifest()).await.unwrap();
     scenario
         .eventually(
@@ -105,7 +105,7 @@ async fn plays_by_version(shared: Arc<Shared>) {
             "version 2 crashes",
             PATIENCE,
             &kinds::POD,
-            &Which::Labelled("app=web"),
+            &Selection::Labelled("app=web"),
             |pods| pods.values().any(crashing),
         )
         .await;
@@ -118,7 +118,7 @@ async fn plays_by_version(shared: Arc<Shared>) {
             "version 3 has no image",
             PATIENCE,
             &kinds::POD,
-            &Which::Labelled("app=web"),
+            &Selection::Labelled("app=web"),
             |pods| pods.values().any(|pod| state(pod) == "ImagePullBackOff"),
         )
         .await;
@@ -164,7 +164,7 @@ async fn broken_alive(shared: Arc<Shared>) {
             "pods",
             "-l",
             "app=web",
-            "kwok.test/play=*=never-ready",
+            "kwok.test/behavior=*=never-ready",
         ])
         .await
         .unwrap();
@@ -182,8 +182,9 @@ async fn broken_alive(shared: Arc<Shared>) {
 
 async fn jobs(shared: Arc<Shared>) {
     let scenario = scenario(&shared, "jobs").await;
-    for (name, play, outcome) in [("good", "*=ready", "Complete"), ("bad", "*=fail", "Failed")] {
-        scenario.apply_object(&job(name, play)).await.unwrap();
+    for (name, behavior, outcome) in [("good", "*=ready", "Complete"), ("bad", "*=fail", "Failed")]
+    {
+        scenario.apply_object(&job(name, behavior)).await.unwrap();
         let ended = |job: &Value| {
             let conditions = job.pointer("/status/conditions").and_then(Value::as_array);
             conditions.is_some_and(|all| {
@@ -197,9 +198,9 @@ async fn jobs(shared: Arc<Shared>) {
     }
 }
 
-fn job(name: &str, play: &str) -> Value {
+fn job(name: &str, behavior: &str) -> Value {
     let containers = json!([{"name": "train", "image": "registry.example/train:1"}]);
-    let pod = json!({"metadata": {"annotations": {"kwok.test/play": play}}, "spec": {"restartPolicy": "Never", "containers": containers}});
+    let pod = json!({"metadata": {"annotations": {"kwok.test/behavior": behavior}}, "spec": {"restartPolicy": "Never", "containers": containers}});
     json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "spec": {"backoffLimit": 0, "template": pod}})
 }
 
@@ -208,7 +209,7 @@ async fn explains_itself(shared: Arc<Shared>) {
     scenario
         .kubectl_apply(
             PlainDeployment::named("web")
-                .playing("*=never-ready")
+                .with_behavior("*=never-ready")
                 .manifest(),
         )
         .await

@@ -18,7 +18,7 @@ use serde_json::json;
 const MODEL: &str = "house prices é";
 
 fn main() -> ExitCode {
-    pointsman_env::leash_if_asked();
+    pointsman_env::supervise_if_asked();
     let arguments = Arguments::from_args();
     let both = |name: &str, test: fn(MlflowVersion) -> BoxedTest| {
         [MlflowVersion::Three, MlflowVersion::Two]

@@ -1,5 +1,5 @@
-// A model server without a model: /predict answers the version that it was told to serve, /ready whether it would.
-// What it does wrong is told by PLAY, "<version>=<play>,…": crash, never-ready, lose-readiness.
+// A model server without a model: /predict returns the version in MODEL_VERSION, /ready whether the server is ready.
+// The failure to simulate is given by BEHAVIOR, "<version>=<behavior>,…": crash, never-ready, lose-readiness.
 // Absent: models, and the download of any.
 package main
 
@@ -17,21 +17,21 @@ import (
 )
 
 const (
-	// Loading a model takes a moment, and a broken one fails in it.
+	// The time that loading a model takes; a crash happens at its end.
 	loading = 300 * time.Millisecond
-	// How long a version that loses its readiness has it.
+	// How long a pod of a lose-readiness version stays ready.
 	wellFor = 5 * time.Second
-	// Who has not yet heard that this pod ends is served so long.
+	// How long requests are still served after SIGTERM: clients learn of the removed endpoint later.
 	draining = 3 * time.Second
 )
 
 func main() {
 	version := os.Getenv("MODEL_VERSION")
-	play := playOf(os.Getenv("PLAY"), version)
-	log.Printf("version %q plays %q", version, play)
+	behavior := behaviorOf(os.Getenv("BEHAVIOR"), version)
+	log.Printf("version %q behaves as %q", version, behavior)
 	ready := &atomic.Bool{}
 	server := &http.Server{Addr: ":8080", Handler: handler(version, ready)}
-	go perform(play, ready)
+	go perform(behavior, ready)
 	go func() { log.Fatal(server.ListenAndServe()) }()
 	end := make(chan os.Signal, 1)
 	signal.Notify(end, syscall.SIGTERM, syscall.SIGINT)
@@ -52,9 +52,9 @@ func handler(version string, ready *atomic.Bool) http.Handler {
 	return handler
 }
 
-func perform(play string, ready *atomic.Bool) {
+func perform(behavior string, ready *atomic.Bool) {
 	time.Sleep(loading)
-	switch play {
+	switch behavior {
 	case "crash":
 		log.Fatal("this version cannot be loaded")
 	case "never-ready":
@@ -77,11 +77,11 @@ func drain(server *http.Server, ready *atomic.Bool) {
 	}
 }
 
-// The play of this version: the first entry that names it.
-func playOf(plays, version string) string {
-	for _, entry := range strings.Split(plays, ",") {
-		if of, play, found := strings.Cut(entry, "="); found && of == version {
-			return play
+// behaviorOf returns the behavior of this version: the first entry that names it.
+func behaviorOf(behaviors, version string) string {
+	for _, entry := range strings.Split(behaviors, ",") {
+		if of, behavior, found := strings.Cut(entry, "="); found && of == version {
+			return behavior
 		}
 	}
 	return "ready"

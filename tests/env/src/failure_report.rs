@@ -1,4 +1,4 @@
-//! The account of a namespace that a failed scenario ends with: the operator's objects in full, the workload's in a line each, Events and logs.
+//! The report of a namespace that a failed scenario ends with: the operator's objects in full, the workload's in a line each, Events and logs.
 //! Nothing here fails: what cannot be read is left out, for the failure is what matters.
 
 use std::fmt::Write;
@@ -9,10 +9,10 @@ use serde_json::Value;
 use crate::kinds::{self, Kind};
 use crate::manifests::{readable, text};
 use crate::process::tail;
-use crate::scenario::Scenario;
+use crate::test_namespace::TestNamespace;
 
 /// What belongs to the state of the world; Events are told apart, for they are only about it.
-pub(crate) const LOOKED_AT: [&Kind; 6] = [
+pub(crate) const REPORTED_KINDS: [&Kind; 6] = [
     &kinds::MODEL_REGISTRY,
     &kinds::REGISTERED_MODEL,
     &kinds::ALIAS_BINDING,
@@ -22,31 +22,31 @@ pub(crate) const LOOKED_AT: [&Kind; 6] = [
 ];
 
 /// Everything in the namespace that may explain a failure.
-pub(crate) async fn account(scenario: &Scenario, logs: &[PathBuf]) -> String {
-    let mut account = String::new();
-    for kind in LOOKED_AT {
+pub(crate) async fn report(scenario: &TestNamespace, logs: &[PathBuf]) -> String {
+    let mut report = String::new();
+    for kind in REPORTED_KINDS {
         let objects = scenario.list(kind, "").await.unwrap_or_default();
-        section(&mut account, kind, &objects);
+        section(&mut report, kind, &objects);
     }
-    account.push_str("===== Events\n");
+    report.push_str("===== Events\n");
     for event in scenario.list(&kinds::EVENT, "").await.unwrap_or_default() {
-        account.push_str(&event_line(&event));
+        report.push_str(&event_line(&event));
     }
     for log in logs {
-        let _ = write!(account, "===== {}\n{}\n", log.display(), tail(log, 60));
+        let _ = write!(report, "===== {}\n{}\n", log.display(), tail(log, 60));
     }
-    account
+    report
 }
 
-fn section(account: &mut String, kind: &Kind, objects: &[Value]) {
-    let _ = writeln!(account, "===== {}: {}", kind.kind, objects.len());
+fn section(report: &mut String, kind: &Kind, objects: &[Value]) {
+    let _ = writeln!(report, "===== {}: {}", kind.kind, objects.len());
     for object in objects {
         match kind.kind {
-            "Deployment" => account.push_str(&deployment_lines(object)),
-            "ReplicaSet" => account.push_str(&replica_set_line(object)),
-            "Pod" => account.push_str(&pod_line(object)),
+            "Deployment" => report.push_str(&deployment_lines(object)),
+            "ReplicaSet" => report.push_str(&replica_set_line(object)),
+            "Pod" => report.push_str(&pod_line(object)),
             _ => {
-                let _ = writeln!(account, "---\n{}", readable(object));
+                let _ = writeln!(report, "---\n{}", readable(object));
             }
         }
     }

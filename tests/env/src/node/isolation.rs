@@ -37,13 +37,13 @@ const KERNEL_SETTINGS: [&str; 6] = [
 
 /// Namespaces of one's own, as seen from within.
 #[derive(Debug, Clone)]
-pub struct Apart {
+pub struct Isolation {
     folder: PathBuf,
     cgroup: String,
     arguments: Vec<OsString>,
 }
 
-impl Apart {
+impl Isolation {
     /// The folder for everything that is written; it goes with the namespaces.
     pub fn folder(&self) -> &Path {
         &self.folder
@@ -66,7 +66,7 @@ impl Apart {
 /// Whether this process runs apart; the keeper never returns from here.
 ///
 /// Every `main` that calls [`run`] calls it first.
-pub fn apart_if_asked() -> Option<Apart> {
+pub fn isolated_if_asked() -> Option<Isolation> {
     let mut arguments = std::env::args_os().skip(1);
     let first = arguments.next()?;
     if first == KEEPER {
@@ -80,16 +80,16 @@ pub fn apart_if_asked() -> Option<Apart> {
         return None;
     }
     let (folder, cgroup) = (arguments.next()?, arguments.next()?);
-    let apart = Apart {
+    let isolation = Isolation {
         folder: folder.into(),
         cgroup: cgroup.into_string().ok()?,
         arguments: arguments.collect(),
     };
-    furnish(&apart.folder).unwrap_or_else(|error| panic!("{error}"));
-    Some(apart)
+    furnish(&isolation.folder).unwrap_or_else(|error| panic!("{error}"));
+    Some(isolation)
 }
 
-/// Runs this executable again with these arguments, apart, and returns what it ended with.
+/// Runs this executable again with these arguments, isolation, and returns what it ended with.
 pub fn run(arguments: &[OsString]) -> Result<ExitCode> {
     let mut keeper = keeper(arguments)?;
     // Waiting would close it, and the keeper would take us for gone.

@@ -1,6 +1,6 @@
-//! What the stories stand on: one node for all, and a namespace with operator, model server and requests for each.
+//! What the scenarios stand on: one node for all, and a namespace with operator, model server and requests for each.
 //!
-//! Absent: expectations. Those are the stories' own.
+//! Absent: expectations. Those are the scenarios' own.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -10,13 +10,13 @@ use pointsman_env::cache::Cache;
 use pointsman_env::kinds::{ALIAS_BINDING, DEPLOYMENT, POD};
 use pointsman_env::load::{Load, LoadOptions, Tally};
 use pointsman_env::mlflow::{Mlflow, MlflowOptions};
-use pointsman_env::node::{Apart, Node, image};
+use pointsman_env::node::{Isolation, Node, image};
 use pointsman_env::operator::install_definitions;
 use pointsman_env::python::MlflowVersion;
 use pointsman_env::registrar::{Client, Registrar};
 use pointsman_env::{
-    ControlPlane, ControlPlaneOptions, NodeTools, Operator, OperatorOptions, Scenario as Place,
-    Seen, Tools, Which,
+    ControlPlane, ControlPlaneOptions, NodeTools, Objects, Operator, OperatorOptions, Selection,
+    TestNamespace, Tools,
 };
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
@@ -28,40 +28,40 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 pub const REPLICAS: usize = 2;
 pub const SERVER: &str = "server";
 pub const MAX_RESTARTS: u64 = 3;
-/// Shorter than usual, for each story waits for it.
+/// Shorter than usual, for each scenario waits for it.
 const BAKE_SECONDS: u32 = 5;
 
-pub type Told = Result<(), String>;
+pub type ScenarioResult = Result<(), String>;
 
-/// What all stories share, started when the first one needs it.
-pub struct World {
-    apart: Apart,
-    grounds: OnceCell<Grounds>,
+/// What all scenarios share, started when the first one needs it.
+pub struct Environment {
+    isolation: Isolation,
+    cluster: OnceCell<Cluster>,
     mlflow: OnceCell<tokio::sync::Mutex<Mlflow>>,
     rows: Mutex<Vec<Row>>,
 }
 
 /// Tools, node and control plane.
-pub struct Grounds {
+pub struct Cluster {
     pub tools: Tools,
     /// Ends before the control plane does.
     pub node: Node,
     pub control_plane: Arc<ControlPlane>,
 }
 
-impl World {
-    pub fn new(apart: Apart) -> Self {
+impl Environment {
+    pub fn new(isolation: Isolation) -> Self {
         Self {
-            apart,
-            grounds: OnceCell::new(),
+            isolation,
+            cluster: OnceCell::new(),
             mlflow: OnceCell::new(),
             rows: Mutex::default(),
         }
     }
 
-    pub async fn grounds(&self) -> &Grounds {
-        self.grounds
-            .get_or_init(|| Grounds::start(&self.apart))
+    pub async fn cluster(&self) -> &Cluster {
+        self.cluster
+            .get_or_init(|| Cluster::start(&self.isolation))
             .await
     }
 
@@ -95,8 +95,8 @@ impl World {
     }
 }
 
-impl Grounds {
-    pub async fn start(apart: &Apart) -> Self {
+impl Cluster {
+    pub async fn start(isolation: &Isolation) -> Self {
         say("starting a control plane and a node");
         let cache = Cache::open().unwrap();
         let (tools, node_tools) = (
@@ -107,7 +107,7 @@ impl Grounds {
             .await
             .unwrap();
         install_definitions(&control_plane, &tools).await.unwrap();
-        let node = Node::start(&control_plane, &node_tools, apart)
+        let node = Node::start(&control_plane, &node_tools, isolation)
             .await
             .unwrap_or_else(|error| panic!("{error}"));
         Self {
@@ -118,65 +118,69 @@ impl Grounds {
     }
 }
 
-/// One story's namespace, operator and model server.
-pub struct Stage {
-    pub place: Place,
+/// One scenario's namespace, operator and model server.
+pub struct Fixture {
+    pub namespace: TestNamespace,
     operator: Operator,
     client: Client,
-    story: &'static str,
+    scenario: &'static str,
     model: String,
-    world: Arc<World>,
+    environment: Arc<Environment>,
 }
 
-impl Stage {
+impl Fixture {
     /// A model of three versions, and a binding of this Deployment with these fields of `rollback` in place of the usual ones;
     /// returns when the version serves and has been well for long enough to be gone back to.
-    pub async fn set(
-        world: &Arc<World>,
-        story: &'static str,
+    pub async fn serving(
+        environment: &Arc<Environment>,
+        scenario: &'static str,
         version: &str,
         deployment: Value,
         rollback: Value,
     ) -> Self {
-        let stage = Self::new(world, story).await;
-        stage.register(version).await;
-        stage.declare(world, deployment, rollback).await;
-        stage.only_runs(version).await;
-        stage.says(version, "Live").await;
-        say(&format!("{story}: {REPLICAS} pods serve version {version}"));
-        stage
+        let fixture = Self::new(environment, scenario).await;
+        fixture.register(version).await;
+        fixture.declare(environment, deployment, rollback).await;
+        fixture.only_runs(version).await;
+        fixture.reports(version, "Live").await;
+        say(&format!(
+            "{scenario}: {REPLICAS} pods serve version {version}"
+        ));
+        fixture
     }
 
-    async fn new(world: &Arc<World>, story: &'static str) -> Self {
-        let grounds = world.grounds().await;
-        let place = Place::start(&grounds.control_plane, story).await.unwrap();
-        let release = place.namespace().to_owned();
+    async fn new(environment: &Arc<Environment>, scenario: &'static str) -> Self {
+        let cluster = environment.cluster().await;
+        let namespace = TestNamespace::start(&cluster.control_plane, scenario)
+            .await
+            .unwrap();
+        let release = namespace.namespace().to_owned();
         let mut options = OperatorOptions::watching(
             PathBuf::from(env!("CARGO_BIN_EXE_pointsman")),
             &release,
             &[&release],
         );
         options.namespace.clone_from(&release);
-        let operator = Operator::start(&grounds.control_plane, &grounds.tools, &options)
+        let operator = Operator::start(&cluster.control_plane, &cluster.tools, &options)
             .await
             .unwrap();
-        place.report_log(&operator.log_file());
-        grounds
+        namespace.report_log(&operator.log_file());
+        cluster
             .node
             .logs()
             .iter()
-            .for_each(|log| place.report_log(log));
+            .for_each(|log| namespace.report_log(log));
         let client = Registrar::shared(MlflowVersion::Three)
             .await
             .unwrap()
-            .at(&world.mlflow().await);
+            .at(&environment.mlflow().await);
         Self {
-            place,
+            namespace,
             operator,
             client,
-            story,
+            scenario,
             model: release,
-            world: Arc::clone(world),
+            environment: Arc::clone(environment),
         }
     }
 
@@ -201,7 +205,7 @@ impl Stage {
     pub async fn alias(&self, version: &str) {
         say(&format!(
             "{}: the alias moves to version {version}",
-            self.story
+            self.scenario
         ));
         self.client
             .set_alias(&self.model, "champion", version)
@@ -209,11 +213,11 @@ impl Stage {
             .unwrap();
     }
 
-    async fn declare(&self, world: &World, deployment: Value, rollback: Value) {
+    async fn declare(&self, environment: &Environment, deployment: Value, rollback: Value) {
         for object in [deployment, service()] {
-            self.place.kubectl_apply(object).await.unwrap();
+            self.namespace.kubectl_apply(object).await.unwrap();
         }
-        let registry = json!({"mlflow": {"uri": world.mlflow().await}, "interval": "1s"});
+        let registry = json!({"mlflow": {"uri": environment.mlflow().await}, "interval": "1s"});
         let model = json!({"registryRef": {"name": "mlflow"}, "modelName": self.model, "creationPolicy": "Observe"});
         let mut binding = json!({
             "modelRef": {"name": "model"},
@@ -231,15 +235,20 @@ impl Stage {
             ("AliasBinding", "binding", binding),
         ] {
             let object = json!({"apiVersion": "pointsman.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec});
-            self.place.apply_object(&object).await.unwrap();
+            self.namespace.apply_object(&object).await.unwrap();
         }
     }
 
     /// Begins to send requests to the Service.
     pub async fn load(&self, options: LoadOptions) -> Load {
-        Load::start(self.place.client(), self.place.namespace(), SERVER, options)
-            .await
-            .unwrap()
+        Load::start(
+            self.namespace.client(),
+            self.namespace.namespace(),
+            SERVER,
+            options,
+        )
+        .await
+        .unwrap()
     }
 
     /// Ends the requests, notes what came of them, and fails where one did.
@@ -247,10 +256,10 @@ impl Stage {
         let tally = load.end().await.unwrap();
         say(&format!(
             "{}: {} requests, {} failed",
-            self.story, tally.sent, tally.failed
+            self.scenario, tally.sent, tally.failed
         ));
-        self.world.note(Row {
-            story: self.story,
+        self.environment.note(Row {
+            scenario: self.scenario,
             tally: tally.clone(),
             remark,
         });
@@ -260,7 +269,7 @@ impl Stage {
     /// Waits until the Deployment is told to run this version.
     pub async fn is_told(&self, version: &str) {
         let is_told = |deployment: &Value| template_version(deployment) == version;
-        self.place
+        self.namespace
             .eventually(
                 "the Deployment has the version",
                 PATIENCE,
@@ -274,30 +283,30 @@ impl Stage {
     /// Waits until this version runs in every pod, each is ready, and there are no others, not even ending ones.
     pub async fn only_runs(&self, version: &str) {
         self.is_told(version).await;
-        let all_fit = |pods: &Seen| {
+        let all_fit = |pods: &Objects| {
             pods.len() == REPLICAS
                 && pods
                     .values()
                     .all(|pod| pod_version(pod) == version && is_ready(pod))
         };
-        self.place
+        self.namespace
             .eventually_all(
                 &format!("only version {version} runs"),
                 PATIENCE,
                 &POD,
-                &Which::Labelled("app=server"),
+                &Selection::Labelled("app=server"),
                 all_fit,
             )
             .await;
     }
 
     /// Waits until the binding says that this version runs, and gives this reason in the condition Ready.
-    pub async fn says(&self, version: &str, reason: &str) -> Value {
+    pub async fn reports(&self, version: &str, reason: &str) -> Value {
         let holds = |binding: &Value| {
             binding["status"]["running"]["version"] == version
                 && condition(binding, "Ready")["reason"] == reason
         };
-        self.place
+        self.namespace
             .eventually(
                 &format!("the binding says {reason}"),
                 PATIENCE,
@@ -310,19 +319,19 @@ impl Stage {
 
     /// Waits until a container of this version has ended by itself, and says when, as the kubelet wrote it.
     pub async fn first_crash(&self, version: &str) -> jiff::Timestamp {
-        let ended = |pods: &Seen| {
+        let ended = |pods: &Objects| {
             pods.values()
                 .filter(|pod| pod_version(pod) == version)
                 .filter_map(end_of)
                 .min()
         };
         let pods = self
-            .place
+            .namespace
             .eventually_all(
                 "a container crashes",
                 PATIENCE,
                 &POD,
-                &Which::Labelled("app=server"),
+                &Selection::Labelled("app=server"),
                 |pods| ended(pods).is_some(),
             )
             .await;
@@ -337,20 +346,20 @@ impl Stage {
             let runs = container["state"]["running"].is_object();
             pod_version(pod) == version && !runs && container["restartCount"] == restarts
         };
-        let one_has = |pods: &Seen| pods.values().any(has_ended);
-        self.place
+        let one_has = |pods: &Objects| pods.values().any(has_ended);
+        self.namespace
             .eventually_all(
                 "the last crash",
                 PATIENCE,
                 &POD,
-                &Which::Labelled("app=server"),
+                &Selection::Labelled("app=server"),
                 one_has,
             )
             .await;
     }
 
-    /// The story went well: its namespace goes.
-    pub async fn end(mut self) -> Told {
+    /// The scenario went well: its namespace goes.
+    pub async fn end(mut self) -> ScenarioResult {
         let status = self.operator.stop().map_err(|error| error.to_string())?;
         if !status.success() {
             return Err(format!(
@@ -358,7 +367,10 @@ impl Stage {
                 self.operator.log_tail(40)
             ));
         }
-        self.place.end().await.map_err(|error| error.to_string())
+        self.namespace
+            .end()
+            .await
+            .map_err(|error| error.to_string())
     }
 }
 
@@ -368,12 +380,12 @@ pub fn say(text: &str) {
 }
 
 /// What a user writes who wants no request to fail: a probe, time to end in, and never a pod too few.
-pub fn deployment(play: &str) -> Value {
+pub fn deployment(behavior: &str) -> Value {
     let container = json!({
         "name": "server",
         "image": image::MODEL_SERVER,
         "imagePullPolicy": "Never",
-        "env": [{"name": "PLAY", "value": play}],
+        "env": [{"name": "BEHAVIOR", "value": behavior}],
         "ports": [{"containerPort": 8080}],
         "readinessProbe": {"httpGet": {"path": "/ready", "port": 8080}, "periodSeconds": 1},
     });

@@ -1,4 +1,4 @@
-//! What scenarios stand on: one world for all, and a stage of its own (namespace, operator, proxies) for each.
+//! What scenarios stand on: one environment for all, and a fixture of its own (namespace, operator, proxies) for each.
 //!
 //! Absent: expectations. Those are the scenarios' own.
 
@@ -18,8 +18,8 @@ use pointsman_env::operator::install_definitions;
 use pointsman_env::python::MlflowVersion;
 use pointsman_env::registrar::{Client, Registrar};
 use pointsman_env::{
-    ControlPlane, ControlPlaneOptions, Operator, OperatorOptions, PlainDeployment,
-    Scenario as Place, Tools,
+    ControlPlane, ControlPlaneOptions, Operator, OperatorOptions, PlainDeployment, TestNamespace,
+    Tools,
 };
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
@@ -27,17 +27,17 @@ use tokio::sync::{Mutex, MutexGuard, OnceCell};
 /// How long anything may take on a loaded machine of two cores.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-pub type Told = Result<(), String>;
+pub type ScenarioResult = Result<(), String>;
 pub type Scenario = (
     &'static str,
-    fn(Arc<World>) -> Pin<Box<dyn Future<Output = Told> + Send>>,
+    fn(Arc<Environment>) -> Pin<Box<dyn Future<Output = ScenarioResult> + Send>>,
 );
 
 /// Names scenarios by their functions.
 macro_rules! scenarios {
     ($($name:ident),+ $(,)?) => {
-        pub fn scenarios() -> Vec<$crate::stage::Scenario> {
-            vec![$((stringify!($name), |world| Box::pin($name(world)))),+]
+        pub fn scenarios() -> Vec<$crate::fixture::Scenario> {
+            vec![$((stringify!($name), |environment| Box::pin($name(environment)))),+]
         }
     };
 }
@@ -45,22 +45,22 @@ pub(crate) use scenarios;
 
 /// What all scenarios share, started when the first one needs it.
 #[derive(Default)]
-pub struct World {
-    grounds: OnceCell<Grounds>,
+pub struct Environment {
+    cluster: OnceCell<Cluster>,
     three: OnceCell<Mutex<Mlflow>>,
     webhooks: OnceCell<Mutex<Mlflow>>,
     two: OnceCell<Mutex<Mlflow>>,
 }
 
 /// Tools and control plane.
-pub struct Grounds {
+pub struct Cluster {
     pub tools: Tools,
     pub control_plane: Arc<ControlPlane>,
 }
 
-impl World {
-    pub async fn grounds(&self) -> &Grounds {
-        self.grounds.get_or_init(Grounds::start).await
+impl Environment {
+    pub async fn cluster(&self) -> &Cluster {
+        self.cluster.get_or_init(Cluster::start).await
     }
 
     /// The shared MLflow server of a version.
@@ -117,7 +117,7 @@ impl World {
     }
 }
 
-impl Grounds {
+impl Cluster {
     async fn start() -> Self {
         let tools = Tools::locate(&Cache::open().unwrap()).unwrap();
         let control_plane = ControlPlane::start(&tools, ControlPlaneOptions::default())
@@ -132,8 +132,8 @@ impl Grounds {
 }
 
 /// One scenario's namespace, operator and proxies.
-pub struct Stage {
-    pub place: Place,
+pub struct Fixture {
+    pub namespace: TestNamespace,
     pub operator: Operator,
     /// In front of MLflow.
     pub registry: Interceptor,
@@ -148,67 +148,72 @@ pub fn binary() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_pointsman"))
 }
 
-pub async fn namespace(world: &World, name: &str) -> Place {
-    Place::start(&world.grounds().await.control_plane, name)
+pub async fn namespace(environment: &Environment, name: &str) -> TestNamespace {
+    TestNamespace::start(&environment.cluster().await.control_plane, name)
         .await
         .unwrap()
 }
 
-impl Stage {
-    /// A stage on the shared MLflow 3.
-    pub async fn new(world: &Arc<World>, name: &str) -> Self {
-        Self::on(world, name, MlflowVersion::Three).await
+impl Fixture {
+    /// A fixture on the shared MLflow 3.
+    pub async fn new(environment: &Arc<Environment>, name: &str) -> Self {
+        Self::on(environment, name, MlflowVersion::Three).await
     }
 
-    /// A stage on the shared MLflow of a version.
-    pub async fn on(world: &Arc<World>, name: &str, version: MlflowVersion) -> Self {
-        let url = world.mlflow(version).await;
-        Self::at(world, name, version, &url).await
+    /// A fixture on the shared MLflow of a version.
+    pub async fn on(environment: &Arc<Environment>, name: &str, version: MlflowVersion) -> Self {
+        let url = environment.mlflow(version).await;
+        Self::at(environment, name, version, &url).await
     }
 
-    /// A stage on a given MLflow server.
-    pub async fn at(world: &Arc<World>, name: &str, version: MlflowVersion, url: &str) -> Self {
-        let place = namespace(world, name).await;
-        let watched = place.namespace().to_owned();
-        Self::watching(world, place, version, url, &[&watched]).await
+    /// A fixture on a given MLflow server.
+    pub async fn at(
+        environment: &Arc<Environment>,
+        name: &str,
+        version: MlflowVersion,
+        url: &str,
+    ) -> Self {
+        let namespace = namespace(environment, name).await;
+        let watched = namespace.namespace().to_owned();
+        Self::watching(environment, namespace, version, url, &[&watched]).await
     }
 
-    /// A stage whose operator watches these namespaces.
+    /// A fixture whose operator watches these namespaces.
     pub async fn watching(
-        world: &Arc<World>,
-        place: Place,
+        environment: &Arc<Environment>,
+        namespace: TestNamespace,
         version: MlflowVersion,
         url: &str,
         namespaces: &[&str],
     ) -> Self {
-        Self::with(world, place, version, url, namespaces, |_| ()).await
+        Self::with(environment, namespace, version, url, namespaces, |_| ()).await
     }
 
     /// The same with an operator that is set up otherwise.
     pub async fn with(
-        world: &Arc<World>,
-        place: Place,
+        environment: &Arc<Environment>,
+        namespace: TestNamespace,
         version: MlflowVersion,
         url: &str,
         namespaces: &[&str],
         set_up: impl FnOnce(&mut OperatorOptions),
     ) -> Self {
-        let grounds = world.grounds().await;
-        let plane = &grounds.control_plane;
+        let cluster = environment.cluster().await;
+        let plane = &cluster.control_plane;
         let api = Interceptor::start(plane.apiserver_url(), Some(plane.ca_pem()))
             .await
             .unwrap();
         let registry = Interceptor::start(url, None).await.unwrap();
-        let mut options = options(&place, namespaces, &api);
+        let mut options = options(&namespace, namespaces, &api);
         set_up(&mut options);
-        let operator = Operator::start(plane, &grounds.tools, &options)
+        let operator = Operator::start(plane, &cluster.tools, &options)
             .await
             .unwrap();
-        place.report_log(Path::new(&operator.log_file()));
+        namespace.report_log(Path::new(&operator.log_file()));
         let client = Registrar::shared(version).await.unwrap().at(url);
-        let model = place.namespace().to_owned();
+        let model = namespace.namespace().to_owned();
         Self {
-            place,
+            namespace,
             operator,
             registry,
             api,
@@ -217,41 +222,51 @@ impl Stage {
         }
     }
 
-    /// Further replicas of the stage's release, with these values of the chart, in the place of its operator.
-    pub async fn replicas(&mut self, world: &World, count: u32, values: Value) -> Vec<Operator> {
+    /// Further replicas of the fixture's release, with these values of the chart, in the place of its operator.
+    pub async fn replicas(
+        &mut self,
+        environment: &Environment,
+        count: u32,
+        values: Value,
+    ) -> Vec<Operator> {
         self.operator.stop().unwrap();
-        let grounds = world.grounds().await;
+        let cluster = environment.cluster().await;
         let mut replicas = Vec::new();
         for replica in 1..=count {
-            let watched = self.place.namespace().to_owned();
-            let mut options = options(&self.place, &[&watched], &self.api);
+            let watched = self.namespace.namespace().to_owned();
+            let mut options = options(&self.namespace, &[&watched], &self.api);
             merge(&mut options.values, values.clone());
             options.replica = replica;
-            let operator = Operator::start(&grounds.control_plane, &grounds.tools, &options)
+            let operator = Operator::start(&cluster.control_plane, &cluster.tools, &options)
                 .await
                 .unwrap();
-            self.place.report_log(Path::new(&operator.log_file()));
+            self.namespace.report_log(Path::new(&operator.log_file()));
             replicas.push(operator);
         }
         replicas
     }
 
-    /// An operator of a release of its own that drives one shard, beside others; the first takes the place of the stage's.
-    pub async fn shard(&mut self, world: &World, number: u32, selector: &str) -> Operator {
+    /// An operator of a release of its own that drives one shard, beside others; the first takes the place of the fixture's.
+    pub async fn shard(
+        &mut self,
+        environment: &Environment,
+        number: u32,
+        selector: &str,
+    ) -> Operator {
         if number == 1 {
             self.operator.stop().unwrap();
         }
-        let grounds = world.grounds().await;
-        let watched = self.place.namespace().to_owned();
-        let mut options = options(&self.place, &[&watched], &self.api);
+        let cluster = environment.cluster().await;
+        let watched = self.namespace.namespace().to_owned();
+        let mut options = options(&self.namespace, &[&watched], &self.api);
         options.release = format!("{watched}-{number}");
         merge(&mut options.values, json!({"shard": selector}));
-        Operator::start(&grounds.control_plane, &grounds.tools, &options)
+        Operator::start(&cluster.control_plane, &cluster.tools, &options)
             .await
             .unwrap()
     }
 
-    /// Registers so many versions of the stage's model, from sources that need no training.
+    /// Registers so many versions of the fixture's model, from sources that need no training.
     pub async fn register(&self, versions: u32) {
         self.register_as(&self.model, versions).await;
     }
@@ -262,7 +277,7 @@ impl Stage {
             self.client
                 .create_model_version(
                     model,
-                    &format!("s3://models/{}/{number}", self.place.namespace()),
+                    &format!("s3://models/{}/{number}", self.namespace.namespace()),
                 )
                 .await
                 .unwrap();
@@ -301,7 +316,7 @@ impl Stage {
     }
 
     pub async fn deploy(&self, deployment: &PlainDeployment) {
-        self.place
+        self.namespace
             .kubectl_apply(deployment.manifest())
             .await
             .unwrap();
@@ -319,11 +334,11 @@ impl Stage {
             spec["rollback"] = json!({"bakeSeconds": 0});
         }
         let object = object(kind, name, spec);
-        self.place.apply_object(&object).await.unwrap()
+        self.namespace.apply_object(&object).await.unwrap()
     }
 
-    /// The stage with a registered model of two versions, champion on 1, bound to the Deployment `server` and running.
-    pub async fn set(&self) {
+    /// The fixture with a registered model of two versions, champion on 1, bound to the Deployment `server` and running.
+    pub async fn serve_version_1(&self) {
         self.register(2).await;
         self.alias("1").await;
         self.declare().await;
@@ -332,7 +347,7 @@ impl Stage {
     }
 
     /// Waits until the registry was looked at twice from now: what was asked before is then answered and forgotten.
-    pub async fn looked_twice(&self) {
+    pub async fn polled_twice(&self) {
         let mark = self.registry.mark();
         let is_look = |request: &Request| {
             request.path.ends_with("registered-models/search") && request.status.is_some()
@@ -356,14 +371,14 @@ impl Stage {
 
     /// Waits until the binding says that this version runs and is well.
     pub async fn runs(&self, version: &str) -> Value {
-        self.runs_for("binding", version).await
+        self.binding_runs("binding", version).await
     }
 
-    pub async fn runs_for(&self, binding: &str, version: &str) -> Value {
+    pub async fn binding_runs(&self, binding: &str, version: &str) -> Value {
         let holds = |binding: &Value| {
             binding["status"]["running"]["version"] == version && ready(binding) == "True"
         };
-        self.place
+        self.namespace
             .eventually(
                 &format!("version {version} runs"),
                 PATIENCE,
@@ -375,14 +390,14 @@ impl Stage {
     }
 
     /// Waits until the binding gives this reason in the condition Ready, and returns its message.
-    pub async fn says(&self, reason: &str) -> String {
-        self.says_of("binding", reason).await
+    pub async fn reports(&self, reason: &str) -> String {
+        self.binding_reports("binding", reason).await
     }
 
-    pub async fn says_of(&self, binding: &str, wanted: &str) -> String {
+    pub async fn binding_reports(&self, binding: &str, wanted: &str) -> String {
         let holds = |binding: &Value| reason(binding) == wanted;
         let seen = self
-            .place
+            .namespace
             .eventually(
                 &format!("the binding says {wanted}"),
                 PATIENCE,
@@ -394,10 +409,10 @@ impl Stage {
         message(&seen)
     }
 
-    pub async fn model_says(&self, wanted: &str) -> String {
+    pub async fn model_reports(&self, wanted: &str) -> String {
         let holds = |model: &Value| reason(model) == wanted;
         let seen = self
-            .place
+            .namespace
             .eventually(
                 &format!("the model says {wanted}"),
                 PATIENCE,
@@ -409,10 +424,10 @@ impl Stage {
         message(&seen)
     }
 
-    pub async fn registry_says(&self, wanted: &str) -> String {
+    pub async fn registry_reports(&self, wanted: &str) -> String {
         let holds = |registry: &Value| reason(registry) == wanted;
         let seen = self
-            .place
+            .namespace
             .eventually(
                 &format!("the registry says {wanted}"),
                 PATIENCE,
@@ -425,11 +440,11 @@ impl Stage {
     }
 
     pub async fn binding(&self) -> Value {
-        self.place.get(&ALIAS_BINDING, "binding").await.unwrap()
+        self.namespace.get(&ALIAS_BINDING, "binding").await.unwrap()
     }
 
     pub async fn deployment(&self) -> Value {
-        self.place.get(&DEPLOYMENT, "server").await.unwrap()
+        self.namespace.get(&DEPLOYMENT, "server").await.unwrap()
     }
 
     /// The Deployment's spec, which must not change while something is wrong elsewhere.
@@ -438,11 +453,11 @@ impl Stage {
     }
 
     pub async fn replica_sets(&self) -> Vec<Value> {
-        self.place.list(&REPLICA_SET, "").await.unwrap()
+        self.namespace.list(&REPLICA_SET, "").await.unwrap()
     }
 
     /// The scenario went well: its namespace goes.
-    pub async fn end(mut self) -> Told {
+    pub async fn end(mut self) -> ScenarioResult {
         let status = self.operator.stop().map_err(|error| error.to_string())?;
         if !status.success() {
             return Err(format!(
@@ -450,12 +465,15 @@ impl Stage {
                 self.operator.log_tail(40)
             ));
         }
-        self.place.end().await.map_err(|error| error.to_string())
+        self.namespace
+            .end()
+            .await
+            .map_err(|error| error.to_string())
     }
 }
 
-fn options(place: &Place, namespaces: &[&str], api: &Interceptor) -> OperatorOptions {
-    let release = place.namespace();
+fn options(namespace: &TestNamespace, namespaces: &[&str], api: &Interceptor) -> OperatorOptions {
+    let release = namespace.namespace();
     let mut options = OperatorOptions::watching(binary(), release, namespaces);
     release.clone_into(&mut options.namespace);
     options.kube_api = Some(api.url());

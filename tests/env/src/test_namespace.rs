@@ -12,24 +12,24 @@ use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams
 use serde_json::{Value, json};
 
 use crate::control_plane::ControlPlane;
-use crate::dump;
 use crate::error::{Context, Error, Result};
+use crate::failure_report;
 use crate::kinds::{self, Kind};
 use crate::manifests;
-use crate::observe::{self, Observed, Seen, Which};
+use crate::observe::{self, Objects, Observed, Selection};
 
 /// The field manager of what a scenario applies in the place of a GitOps tool.
 const MANAGER: &str = "scenario";
 
 /// One story in a namespace of its own.
-pub struct Scenario {
+pub struct TestNamespace {
     control_plane: Arc<ControlPlane>,
     name: String,
     namespace: String,
     logs: Mutex<Vec<PathBuf>>,
 }
 
-impl Scenario {
+impl TestNamespace {
     /// Makes the namespace `t-<name>-<number>`.
     pub async fn start(control_plane: &Arc<ControlPlane>, name: &str) -> Result<Self> {
         let namespace = namespace_for(name);
@@ -200,7 +200,7 @@ impl Scenario {
     /// The resource versions of everything that a scenario looks at: equal ones mean that nothing was written in between.
     pub async fn resource_versions(&self) -> Result<BTreeMap<String, String>> {
         let mut versions = BTreeMap::new();
-        for kind in dump::LOOKED_AT {
+        for kind in failure_report::REPORTED_KINDS {
             for object in self.list(kind, "").await.unwrap_or_default() {
                 let key = format!(
                     "{}/{}",
@@ -227,8 +227,8 @@ impl Scenario {
         name: &str,
         holds: impl Fn(&Value) -> bool,
     ) -> Value {
-        let one = |seen: &Seen| seen.get(name).cloned().unwrap_or_default();
-        let observed = observe::until(self.api(kind), &Which::Named(name), timeout, |seen| {
+        let one = |seen: &Objects| seen.get(name).cloned().unwrap_or_default();
+        let observed = observe::until(self.api(kind), &Selection::Named(name), timeout, |seen| {
             holds(&one(seen))
         })
         .await;
@@ -251,9 +251,9 @@ impl Scenario {
         description: &str,
         timeout: Duration,
         kind: &Kind,
-        which: &Which<'_>,
-        holds: impl Fn(&Seen) -> bool,
-    ) -> Seen {
+        which: &Selection<'_>,
+        holds: impl Fn(&Objects) -> bool,
+    ) -> Objects {
         let observed = observe::until(self.api(kind), which, timeout, holds).await;
         if !observed.held {
             self.fail(
@@ -274,7 +274,7 @@ impl Scenario {
         name: &str,
         holds: impl Fn(&Value) -> bool,
     ) {
-        let observed = observe::until(self.api(kind), &Which::Named(name), duration, |seen| {
+        let observed = observe::until(self.api(kind), &Selection::Named(name), duration, |seen| {
             !holds(&seen.get(name).cloned().unwrap_or_default())
         })
         .await;
@@ -298,14 +298,14 @@ impl Scenario {
             "{}: {what}{trouble}\n===== last seen\n{}\n{}",
             self.name,
             seen.join("---\n"),
-            self.account().await
+            self.report().await
         )
     }
 
     /// Everything in the namespace that may explain a failure.
-    pub async fn account(&self) -> String {
+    pub async fn report(&self) -> String {
         let logs = self.logs.lock().unwrap().clone();
-        dump::account(self, &logs).await
+        failure_report::report(self, &logs).await
     }
 }
 
@@ -339,7 +339,7 @@ pub struct PlainDeployment {
     /// How many pods.
     pub replicas: u32,
     /// What its pods do, see [`crate::kwok`].
-    pub play: Option<String>,
+    pub behavior: Option<String>,
     /// The names of its containers.
     pub containers: Vec<String>,
     /// Environment of the first container.
@@ -354,17 +354,17 @@ impl PlainDeployment {
         Self {
             name: name.to_owned(),
             replicas: 2,
-            play: None,
+            behavior: None,
             containers: vec!["server".to_owned()],
             environment: Vec::new(),
             progress_deadline_seconds: 600,
         }
     }
 
-    /// With pods that do this: `<version>=<play>,…`, see [`crate::kwok`].
+    /// With pods that do this: `<version>=<behavior>,…`, see [`crate::kwok`].
     #[must_use]
-    pub fn playing(mut self, play: &str) -> Self {
-        self.play = Some(play.to_owned());
+    pub fn with_behavior(mut self, behavior: &str) -> Self {
+        self.behavior = Some(behavior.to_owned());
         self
     }
 
@@ -384,8 +384,9 @@ impl PlainDeployment {
         }
         let mut template =
             json!({"metadata": {"labels": {"app": self.name}}, "spec": {"containers": containers}});
-        if let Some(play) = &self.play {
-            template["metadata"]["annotations"] = json!({crate::kwok::PLAY_ANNOTATION: play});
+        if let Some(behavior) = &self.behavior {
+            template["metadata"]["annotations"] =
+                json!({crate::kwok::BEHAVIOR_ANNOTATION: behavior});
         }
         json!({
             "apiVersion": "apps/v1",

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
 use pointsman_env::kinds::POD;
-use pointsman_env::node::Apart;
-use pointsman_env::{Scenario as Place, Seen, Which, descendants};
+use pointsman_env::node::Isolation;
+use pointsman_env::{Objects, Selection, TestNamespace, descendants};
 
-use crate::stage::{Grounds, PATIENCE, REPLICAS, deployment, is_ready, say};
+use crate::fixture::{Cluster, PATIENCE, REPLICAS, deployment, is_ready, say};
 
 pub const NAME: &str = "a_test_that_is_killed_leaves_nothing_of_its_node_behind";
 /// The argument of a process that is to be killed when its pods run.
@@ -43,17 +43,17 @@ pub fn asked_to_be_killed() -> bool {
 }
 
 /// A node with pods, and nothing to end it.
-pub async fn run_until_killed(apart: Apart) -> ! {
-    let grounds = Grounds::start(&apart).await;
-    let place = Place::start(&grounds.control_plane, "killed")
+pub async fn run_until_killed(isolation: Isolation) -> ! {
+    let cluster = Cluster::start(&isolation).await;
+    let namespace = TestNamespace::start(&cluster.control_plane, "killed")
         .await
         .unwrap();
-    place.kubectl_apply(deployment("")).await.unwrap();
-    let all_ready = |pods: &Seen| pods.values().filter(|pod| is_ready(pod)).count() == REPLICAS;
-    place
-        .eventually_all(RUNNING, PATIENCE, &POD, &Which::Labelled(""), all_ready)
+    namespace.kubectl_apply(deployment("")).await.unwrap();
+    let all_ready = |pods: &Objects| pods.values().filter(|pod| is_ready(pod)).count() == REPLICAS;
+    namespace
+        .eventually_all(RUNNING, PATIENCE, &POD, &Selection::Labelled(""), all_ready)
         .await;
-    println!("{RUNNING} in {}", apart.folder().display());
+    println!("{RUNNING} in {}", isolation.folder().display());
     std::future::pending().await
 }
 

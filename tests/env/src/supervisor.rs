@@ -13,14 +13,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 /// The first argument by which a process knows that it was started to be a leash.
-pub(crate) const MARKER: &str = "--pointsman-leash";
+pub(crate) const MARKER: &str = "--pointsman-supervisor";
 /// Set once this process has shown that it can become a leash.
 static READY: std::sync::OnceLock<()> = std::sync::OnceLock::new();
 
 /// Becomes a leash if this process was started as one, and never returns then.
 ///
 /// Every `main` that starts programs through this crate calls it first: a leash is that same executable, started again.
-pub fn leash_if_asked() {
+pub fn supervise_if_asked() {
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next().is_some_and(|first| first == MARKER) {
         let order = Order::read(arguments).expect("a leash is only started by this crate");
@@ -33,7 +33,7 @@ pub fn leash_if_asked() {
     let _ = READY.set(());
 }
 
-/// Whether this executable's `main` called [`leash_if_asked`].
+/// Whether this executable's `main` called [`supervise_if_asked`].
 pub(crate) fn available() -> bool {
     READY.get().is_some()
 }
