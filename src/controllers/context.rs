@@ -17,18 +17,14 @@ use crate::controllers::cached::{
 use crate::controllers::metrics::{Kind, Metrics};
 use crate::controllers::registry::refresh_batcher::RefreshBatcher;
 use crate::controllers::registry::state::RegistryStates;
-use crate::kubernetes::deferred_writes::DeferredWrites;
 use crate::kubernetes::event_recorder::EventRecorder;
 use crate::kubernetes::failure::ReconcileError;
 use crate::kubernetes::key::ObjectKey;
 use crate::kubernetes::lease::Fence;
 use crate::kubernetes::status;
 use crate::kubernetes::store::{Cached, Store};
-use crate::kubernetes::work_queue::{ConcurrencyLimit, WorkQueue};
+use crate::kubernetes::work_queue::WorkQueue;
 use crate::targets::{Job, Pod, ReplicaSet, Workload};
-
-/// How many passes of one kind are under way at the same time; of bindings until their Deployments are written.
-const PASSES: usize = 16;
 
 /// What every loop shares.
 #[allow(clippy::struct_excessive_bools)] // each is a switch of its own, that whoever installs the operator sets
@@ -47,8 +43,6 @@ pub struct Context {
     pub registries: RegistryStates,
     /// What registries and stores answered of versions.
     pub artifact_checks: ArtifactChecks,
-    /// How many passes are under way at the same time.
-    pub limits: ConcurrencyLimits,
     /// This cluster's name in the registry's tags.
     pub cluster_name: String,
     /// Whether `file:` artifacts are looked for in this process's own file system.
@@ -96,29 +90,6 @@ pub struct WorkQueues {
     pub models: WorkQueue,
     /// Bindings.
     pub bindings: WorkQueue,
-}
-
-/// How many passes of each kind are under way at the same time.
-pub struct ConcurrencyLimits {
-    /// Registries.
-    pub registries: ConcurrencyLimit,
-    /// Registered models.
-    pub models: ConcurrencyLimit,
-    /// Bindings, until their Deployments are written.
-    pub bindings: ConcurrencyLimit,
-    /// Bindings, from there on.
-    pub deferred_writes: DeferredWrites,
-}
-
-impl Default for ConcurrencyLimits {
-    fn default() -> Self {
-        Self {
-            registries: ConcurrencyLimit::for_passes(PASSES),
-            models: ConcurrencyLimit::for_passes(PASSES),
-            bindings: ConcurrencyLimit::for_passes(PASSES),
-            deferred_writes: DeferredWrites::default(),
-        }
-    }
 }
 
 impl Context {

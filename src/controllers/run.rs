@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 
 use crate::api::{AliasBinding, ModelRegistry, names};
 use crate::controllers::binding::artifact_checks::{self, ArtifactChecks};
-use crate::controllers::context::{ConcurrencyLimits, Context, Stores, WorkQueues};
+use crate::controllers::context::{Context, Stores, WorkQueues};
 use crate::controllers::http::{Readiness, serve};
 use crate::controllers::metrics::{Kind, Metrics};
 use crate::controllers::receiver::Receiver;
@@ -37,12 +37,13 @@ use crate::kubernetes::key::ObjectKey;
 use crate::kubernetes::lease::{Election, Fence, Leader, LeaderElector};
 use crate::kubernetes::pruned::Pruned;
 use crate::kubernetes::store::{Cached, Store};
-use crate::kubernetes::work_queue::{
-    ConcurrencyLimit, Permit, Requeue, WorkQueue, WorkQueueReceiver, queue, turn,
-};
+use crate::kubernetes::work_queue::{self, Requeue, WorkQueue, WorkQueueReceiver, work_queue};
 
 /// How long Events that are still to be written may take when the operator ends.
 const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(3);
+
+/// How many objects of one kind are reconciled at the same time.
+const CONCURRENT_RECONCILES: usize = 16;
 
 /// How the operator is to run.
 #[derive(Clone, Debug)]
@@ -223,9 +224,9 @@ async fn check_shard(client: &Client, settings: &Settings) -> Result<(), RunErro
 }
 
 fn all_queues() -> (WorkQueues, QueueReceivers) {
-    let (registries, registries_queued) = queue();
-    let (models, models_queued) = queue();
-    let (bindings, bindings_queued) = queue();
+    let (registries, registries_queued) = work_queue();
+    let (models, models_queued) = work_queue();
+    let (bindings, bindings_queued) = work_queue();
     let queued = QueueReceivers {
         registries: registries_queued,
         models: models_queued,
@@ -256,7 +257,6 @@ fn context(
         queues,
         registries: RegistryStates::default(),
         artifact_checks: ArtifactChecks::default(),
-        limits: ConcurrencyLimits::default(),
         cluster_name: settings.cluster_name.clone(),
         allow_file_artifacts: settings.allow_file_artifacts,
         binding_info_metric: settings.binding_info_metric,
@@ -504,7 +504,7 @@ fn spawn_loops(
     names: QueueReceivers,
     signals: &Signals,
 ) {
-    let Context { queues, limits, .. } = ctx.as_ref();
+    let queues = &ctx.queues;
     let Signals {
         stopping,
         started: StartedSignal { looking, acting },
@@ -512,7 +512,6 @@ fn spawn_loops(
     let way = Controller {
         kind: "ModelRegistry",
         store: |ctx| &ctx.stores.registries,
-        room: limits.registries.clone(),
     };
     let (ends, signals) = (
         (queues.registries.clone(), names.registries),
@@ -522,7 +521,6 @@ fn spawn_loops(
     let way = Controller {
         kind: "RegisteredModel",
         store: |ctx| &ctx.stores.models,
-        room: limits.models.clone(),
     };
     let (ends, signals) = (
         (queues.models.clone(), names.models),
@@ -532,7 +530,6 @@ fn spawn_loops(
     let way = Controller {
         kind: "AliasBinding",
         store: |ctx| &ctx.stores.bindings,
-        room: limits.bindings.clone(),
     };
     let (ends, signals) = (
         (queues.bindings.clone(), names.bindings),
@@ -541,19 +538,18 @@ fn spawn_loops(
     tasks.spawn(looped(way, ctx, ends, binding::reconcile, signals));
 }
 
-/// What a loop is for, where its objects lie, and how many passes it makes at the same time.
+/// The kind that a loop reconciles, and the store of its objects.
 struct Controller<K> {
     kind: &'static str,
     store: fn(&Context) -> &Store<K>,
-    room: ConcurrencyLimit,
 }
 
 /// One loop: every name that comes out of the queue is reconciled, if it is still there.
 fn looped<K, Pass>(
-    Controller { kind, store, room }: Controller<K>,
+    Controller { kind, store }: Controller<K>,
     ctx: &Arc<Context>,
     ends: (WorkQueue, WorkQueueReceiver),
-    reconcile: fn(Arc<K>, Arc<Context>, Permit) -> Pass,
+    reconcile: fn(Arc<K>, Arc<Context>) -> Pass,
     (mut started, stopping): (signal::Receiver<bool>, signal::Receiver<bool>),
 ) -> impl Future<Output = ()> + Send + use<K, Pass>
 where
@@ -571,18 +567,26 @@ where
             .queue_depth
             .get_or_create(&Kind { kind })
             .clone();
-        let pass = |name: ObjectKey, place: Permit| {
+        let pass = |name: ObjectKey| {
             let ctx = Arc::clone(&ctx);
             async move {
                 let Some(object) = store(&ctx).get(&name) else {
                     return Requeue::await_change();
                 };
                 ctx.metrics.passes.get_or_create(&Kind { kind }).inc();
-                let outcome = reconcile(Arc::new(object), Arc::clone(&ctx), place).await;
+                let outcome = reconcile(Arc::new(object), Arc::clone(&ctx)).await;
                 outcome.unwrap_or_else(|failure| try_again(&name, &failure, &ctx))
             }
         };
-        turn(ends, beginning, depth, room, pass, stopping).await;
+        work_queue::run(
+            ends,
+            beginning,
+            CONCURRENT_RECONCILES,
+            depth,
+            pass,
+            stopping,
+        )
+        .await;
     }
 }
 

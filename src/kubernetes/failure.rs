@@ -14,9 +14,6 @@ pub enum ReconcileError {
         #[source]
         source: Box<kube::Error>,
     },
-    /// What was compressed while it waited cannot be read again.
-    #[error("what was to be written could not be kept while it waited")]
-    Unreadable,
 }
 
 impl ReconcileError {
@@ -31,9 +28,7 @@ impl ReconcileError {
     /// Whether somebody else changed the object meanwhile, so that a fresh look decides.
     #[must_use]
     pub fn is_conflict(&self) -> bool {
-        let Self::Kubernetes { source, .. } = self else {
-            return false;
-        };
+        let Self::Kubernetes { source, .. } = self;
         matches!(source.as_ref(), kube::Error::Api(status) if status.code == 409)
     }
 }

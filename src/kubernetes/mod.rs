@@ -3,7 +3,6 @@
 //! Absent: our own kinds, and any decision.
 
 pub mod compress;
-pub mod deferred_writes;
 pub mod event_recorder;
 pub mod failure;
 pub mod finalizer;

@@ -1,12 +1,13 @@
-//! The queue of a loop, and the loop itself: each name that is woken is reconciled, by one pass at a time, and only so many passes
-//! are under way at once. What there is news of goes before what is merely to be looked through.
+//! A work queue with two priorities, and the loop that reconciles the objects in it.
 //!
-//! Absent: what a pass does, and any memory of why a name was woken.
+//! An object is reconciled by at most one task at a time, and a limited number of objects at the same time. Changed objects run
+//! before those of the initial list.
+//!
+//! Absent: the reconcile itself, and the reason why an object was enqueued.
 
 use std::collections::{HashSet, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
@@ -14,165 +15,259 @@ use futures::{FutureExt, StreamExt};
 use kube::runtime::scheduler::{ScheduleRequest, Scheduler, scheduler};
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::watch::Receiver;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 use crate::kubernetes::key::ObjectKey;
 
-/// How many names the lists of a loop have room for that has nothing to do.
-const FEW: usize = 64;
-/// One pass of so many is for a name of the backlog, so that all of them have theirs whatever else comes.
-const SHARE_OF_BACKLOG: usize = 16;
+/// The capacity that an idle queue keeps.
+const IDLE_CAPACITY: usize = 64;
+/// One reconcile in so many takes an object of low priority, so that those are never starved by changes.
+const LOW_PRIORITY_SHARE: usize = 16;
 
-/// A pass's place among those under way. Who gives it up before the pass ends lets a pass over another name begin.
-#[must_use]
-pub struct Permit(#[allow(dead_code)] OwnedSemaphorePermit); // held, and not read
-
-/// How many passes of a loop are under way at the same time.
-#[derive(Clone)]
-pub struct ConcurrencyLimit(Arc<Semaphore>);
-
-impl ConcurrencyLimit {
-    /// `ConcurrencyLimit` for so many.
-    #[must_use]
-    pub fn for_passes(count: usize) -> Self {
-        Self(Arc::new(Semaphore::new(count)))
-    }
-
-    /// Whether every place is taken, so that others may be waiting for one.
-    #[must_use]
-    pub fn is_full(&self) -> bool {
-        self.0.available_permits() == 0
-    }
-
-    /// A place, when there is one.
-    pub async fn place(&self) -> Permit {
-        match Arc::clone(&self.0).acquire_owned().await {
-            Ok(permit) => Permit(permit),
-            // Nobody closes it.
-            Err(_) => std::future::pending().await,
-        }
-    }
-}
-
-/// When a name is looked at again, though nothing may have changed by then.
+/// When an object is reconciled again if it does not change before.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Requeue(Option<Duration>);
 
 impl Requeue {
-    /// Not before something changes.
+    /// Only when something changes.
     #[must_use]
     pub const fn await_change() -> Self {
         Self(None)
     }
 
-    /// After this time, or when something changes before.
+    /// After this time.
     #[must_use]
     pub const fn after(after: Duration) -> Self {
         Self(Some(after))
     }
 }
 
-/// The end of a queue at which names are put in.
+/// The sending end of a work queue.
 #[derive(Clone)]
 pub struct WorkQueue {
-    due: UnboundedSender<ScheduleRequest<ObjectKey>>,
-    behind: UnboundedSender<ObjectKey>,
+    changed: UnboundedSender<ScheduleRequest<ObjectKey>>,
+    low_priority: UnboundedSender<ObjectKey>,
 }
 
-/// The end of a queue at which names come out.
+/// The receiving end of a work queue.
 pub struct WorkQueueReceiver {
-    due: UnboundedReceiver<ScheduleRequest<ObjectKey>>,
-    behind: UnboundedReceiver<ObjectKey>,
+    changed: UnboundedReceiver<ScheduleRequest<ObjectKey>>,
+    low_priority: UnboundedReceiver<ObjectKey>,
 }
 
-/// A queue.
+/// Makes a work queue.
 #[must_use]
-pub fn queue() -> (WorkQueue, WorkQueueReceiver) {
-    let ((due, is_due), (behind, is_behind)) = (unbounded(), unbounded());
-    (
-        WorkQueue { due, behind },
-        WorkQueueReceiver {
-            due: is_due,
-            behind: is_behind,
-        },
-    )
+pub fn work_queue() -> (WorkQueue, WorkQueueReceiver) {
+    let (changed, changed_receiver) = unbounded();
+    let (low_priority, low_priority_receiver) = unbounded();
+    let queue = WorkQueue {
+        changed,
+        low_priority,
+    };
+    let receiver = WorkQueueReceiver {
+        changed: changed_receiver,
+        low_priority: low_priority_receiver,
+    };
+    (queue, receiver)
 }
 
 impl WorkQueue {
-    /// Has a name looked at as soon as may be.
-    pub fn enqueue(&self, name: ObjectKey) {
-        self.enqueue_after(name, Duration::ZERO);
+    /// Enqueues an object at high priority.
+    pub fn enqueue(&self, object: ObjectKey) {
+        self.enqueue_after(object, Duration::ZERO);
     }
 
-    /// Has each of some names looked at as soon as may be.
-    pub fn enqueue_all(&self, names: Vec<ObjectKey>) {
-        for name in names {
-            self.enqueue(name);
+    /// Enqueues some objects at high priority.
+    pub fn enqueue_all(&self, objects: Vec<ObjectKey>) {
+        for object in objects {
+            self.enqueue(object);
         }
     }
 
-    /// Has a name looked at after this time, if nothing wakes it before.
-    pub fn enqueue_after(&self, message: ObjectKey, time: Duration) {
-        // A closed queue means that the operator is stopping.
-        let _ = self.due.unbounded_send(ScheduleRequest {
-            message,
-            run_at: Instant::now() + time,
+    /// Enqueues an object after this time, unless it is enqueued before.
+    pub fn enqueue_after(&self, object: ObjectKey, delay: Duration) {
+        // Sending fails only after the loop has ended, when the operator stops.
+        let _ = self.changed.unbounded_send(ScheduleRequest {
+            message: object,
+            run_at: Instant::now() + delay,
         });
     }
 
-    /// Has each of some names looked at behind all of which there is news: they are many, and most of them are well.
-    pub fn enqueue_low_priority(&self, names: Vec<ObjectKey>) {
-        for name in names {
-            let _ = self.behind.unbounded_send(name);
+    /// Enqueues some objects at low priority: a resync of many of which most need nothing.
+    pub fn enqueue_low_priority(&self, objects: Vec<ObjectKey>) {
+        for object in objects {
+            let _ = self.low_priority.unbounded_send(object);
         }
     }
 }
 
-/// Where a loop's names stand.
-struct QueueState {
-    /// Names of which there is news.
-    ready: PendingKeys,
-    /// Names that are looked through: when the loop begins, all that there are. Each is in one of the two lines at most, and
-    /// none that has a pass under way is in this one.
-    backlog: PendingKeys,
-    /// Names with a pass under way.
-    busy: HashSet<ObjectKey>,
-    passes: JoinSet<(ObjectKey, Requeue)>,
-    begun: usize,
+/// Runs reconciles until `stopping` becomes true, then waits for those in progress: first the objects of `initial` at low
+/// priority, from then on those that are enqueued. Nothing runs before `initial` is there.
+///
+/// # Panics
+/// If a reconcile panics.
+pub async fn run<Running>(
+    (queue, receiver): (WorkQueue, WorkQueueReceiver),
+    initial: impl Future<Output = Vec<ObjectKey>>,
+    limit: usize,
     depth: Gauge,
+    reconcile: impl Fn(ObjectKey) -> Running,
+    mut stopping: Receiver<bool>,
+) where
+    Running: Future<Output = Requeue> + Send + 'static,
+{
+    let mut low_priority = receiver.low_priority;
+    let mut changed = Box::pin(scheduler(receiver.changed));
+    let mut initial = std::pin::pin!(initial);
+    let mut is_started = false;
+    let mut state = QueueState::default();
+    loop {
+        if is_started {
+            while state.in_progress.len() < limit && state.start_next(&reconcile) {}
+            depth.set(i64::try_from(state.len()).unwrap_or(i64::MAX));
+            state.shrink_if_idle();
+        }
+        tokio::select! {
+            biased;
+            _ = stopping.wait_for(|stop| *stop) => break,
+            Some(ended) = state.tasks.join_next() => state.finish(ended, &queue),
+            object = next_due(changed.as_mut(), &state.in_progress) => match object {
+                Some(object) => state.push(object),
+                None => break,
+            },
+            Some(object) = low_priority.next() => state.push_low_priority(object, &queue),
+            objects = &mut initial, if !is_started => {
+                is_started = true;
+                for object in objects {
+                    state.push_low_priority(object, &queue);
+                }
+            }
+        }
+    }
+    while state.tasks.join_next().await.is_some() {}
 }
 
-/// Names in the order in which they came, each of them once.
+/// The next object that is due and not being reconciled.
+async fn next_due<S>(
+    changed: Pin<&mut Scheduler<ObjectKey, S>>,
+    in_progress: &HashSet<ObjectKey>,
+) -> Option<ObjectKey>
+where
+    S: futures::Stream<Item = ScheduleRequest<ObjectKey>>,
+{
+    changed
+        .hold_unless(|object| !in_progress.contains(object))
+        .next()
+        .await
+}
+
+/// The objects that wait, and those that are being reconciled. An object waits at one priority at most, and at low priority only
+/// while it is not being reconciled.
+#[derive(Default)]
+struct QueueState {
+    high: PendingKeys,
+    low: PendingKeys,
+    in_progress: HashSet<ObjectKey>,
+    tasks: JoinSet<(ObjectKey, Requeue)>,
+    started: usize,
+}
+
+impl QueueState {
+    /// Queues an object at high priority, also if it waits at low priority already.
+    fn push(&mut self, object: ObjectKey) {
+        self.low.remove(&object);
+        self.high.push(object);
+    }
+
+    /// Queues an object at low priority, unless it waits already. If it is being reconciled, it is enqueued when that ends.
+    fn push_low_priority(&mut self, object: ObjectKey, queue: &WorkQueue) {
+        if self.in_progress.contains(&object) {
+            queue.enqueue(object);
+        } else if !self.high.contains(&object) {
+            self.low.push(object);
+        }
+    }
+
+    fn pop(&mut self) -> Option<ObjectKey> {
+        self.started = self.started.wrapping_add(1);
+        let (first, second) = if self.started.is_multiple_of(LOW_PRIORITY_SHARE) {
+            (&mut self.low, &mut self.high)
+        } else {
+            (&mut self.high, &mut self.low)
+        };
+        first.pop().or_else(|| second.pop())
+    }
+
+    fn len(&self) -> usize {
+        self.high.len() + self.low.len()
+    }
+
+    /// Starts to reconcile the next object. False if none waits.
+    fn start_next<Running>(&mut self, reconcile: impl Fn(ObjectKey) -> Running) -> bool
+    where
+        Running: Future<Output = Requeue> + Send + 'static,
+    {
+        let Some(object) = self.pop() else {
+            return false;
+        };
+        self.in_progress.insert(object.clone());
+        let running = reconcile(object.clone());
+        self.tasks.spawn(running.map(|requeue| (object, requeue)));
+        true
+    }
+
+    fn finish(&mut self, ended: Result<(ObjectKey, Requeue), JoinError>, queue: &WorkQueue) {
+        match ended {
+            Ok((object, Requeue(after))) => {
+                self.in_progress.remove(&object);
+                if let Some(after) = after {
+                    queue.enqueue_after(object, after);
+                }
+            }
+            // Nothing aborts a reconcile, so it is a panic, which ends the operator as anywhere else.
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+
+    /// Frees the memory that a burst took.
+    fn shrink_if_idle(&mut self) {
+        if self.len() == 0 {
+            self.high.shrink();
+            self.low.shrink();
+            self.in_progress.shrink_to(IDLE_CAPACITY);
+        }
+    }
+}
+
+/// Objects of one priority, first in, first out, each of them once.
 #[derive(Default)]
 struct PendingKeys {
+    /// May hold objects that were removed since.
     order: VecDeque<ObjectKey>,
-    /// Those of them that still wait.
     waiting: HashSet<ObjectKey>,
 }
 
 impl PendingKeys {
-    fn join(&mut self, name: ObjectKey) {
-        if self.waiting.insert(name.clone()) {
-            self.order.push_back(name);
+    fn push(&mut self, object: ObjectKey) {
+        if self.waiting.insert(object.clone()) {
+            self.order.push_back(object);
         }
     }
 
-    fn leave(&mut self, name: &ObjectKey) {
-        self.waiting.remove(name);
+    fn remove(&mut self, object: &ObjectKey) {
+        self.waiting.remove(object);
     }
 
-    fn has(&self, name: &ObjectKey) -> bool {
-        self.waiting.contains(name)
+    fn contains(&self, object: &ObjectKey) -> bool {
+        self.waiting.contains(object)
     }
 
-    /// The one that waits longest.
-    fn first(&mut self) -> Option<ObjectKey> {
+    fn pop(&mut self) -> Option<ObjectKey> {
         loop {
-            let name = self.order.pop_front()?;
-            if self.waiting.remove(&name) {
-                return Some(name);
+            let object = self.order.pop_front()?;
+            if self.waiting.remove(&object) {
+                return Some(object);
             }
         }
     }
@@ -181,467 +276,301 @@ impl PendingKeys {
         self.waiting.len()
     }
 
-    /// What a burst took up is given back, when nobody waits.
     fn shrink(&mut self) {
         self.order.clear();
-        self.order.shrink_to(FEW);
-        self.waiting.shrink_to(FEW);
+        self.order.shrink_to(IDLE_CAPACITY);
+        self.waiting.shrink_to(IDLE_CAPACITY);
     }
-}
-
-impl QueueState {
-    fn new(depth: Gauge) -> Self {
-        let (ready, backlog) = (PendingKeys::default(), PendingKeys::default());
-        Self {
-            ready,
-            backlog,
-            busy: HashSet::new(),
-            passes: JoinSet::new(),
-            begun: 0,
-            depth,
-        }
-    }
-
-    /// Takes up a name that is due; one that waits already waits on, and one of the backlog does not wait with it any more.
-    fn take_up(&mut self, name: ObjectKey) {
-        self.backlog.leave(&name);
-        self.ready.join(name);
-    }
-
-    /// Has a name looked through, unless it waits already; one with a pass under way is due when that ends.
-    fn put_behind(&mut self, name: ObjectKey, queue: &WorkQueue) {
-        if self.busy.contains(&name) {
-            queue.enqueue(name);
-        } else if !self.ready.has(&name) {
-            self.backlog.join(name);
-        }
-    }
-
-    fn waiting(&self) -> usize {
-        self.ready.len() + self.backlog.len()
-    }
-
-    fn first(&mut self) -> Option<ObjectKey> {
-        self.begun = self.begun.wrapping_add(1);
-        if self.begun.is_multiple_of(SHARE_OF_BACKLOG) {
-            self.backlog.first().or_else(|| self.ready.first())
-        } else {
-            self.ready.first().or_else(|| self.backlog.first())
-        }
-    }
-
-    /// Begins a pass over the name whose turn it is.
-    fn begin<Pass>(&mut self, place: Permit, pass: impl Fn(ObjectKey, Permit) -> Pass)
-    where
-        Pass: Future<Output = Requeue> + Send + 'static,
-    {
-        let Some(name) = self.first() else { return };
-        self.busy.insert(name.clone());
-        let next = pass(name.clone(), place);
-        self.passes.spawn(next.map(|next| (name, next)));
-    }
-
-    fn note_depth(&mut self) {
-        self.depth
-            .set(i64::try_from(self.waiting()).unwrap_or(i64::MAX));
-        if self.waiting() == 0 {
-            self.ready.shrink();
-            self.backlog.shrink();
-            self.busy.shrink_to(FEW);
-        }
-    }
-
-    fn end(
-        &mut self,
-        ended: Result<(ObjectKey, Requeue), tokio::task::JoinError>,
-        queue: &WorkQueue,
-    ) {
-        match ended {
-            Ok((name, Requeue(after))) => {
-                self.busy.remove(&name);
-                if let Some(after) = after {
-                    queue.enqueue_after(name, after);
-                }
-            }
-            // Nothing aborts a pass, so it is a panic, which ends the operator as anywhere else.
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        }
-    }
-}
-
-/// Runs passes over all names that `beginning` answers, and from then on over those that come out of a queue, until `stopping`
-/// comes true; and brings those under way to their end. What comes out before is taken up, and waits.
-pub async fn turn<Pass>(
-    (queue, WorkQueueReceiver { due, mut behind }): (WorkQueue, WorkQueueReceiver),
-    beginning: impl Future<Output = Vec<ObjectKey>>,
-    depth: Gauge,
-    room: ConcurrencyLimit,
-    pass: impl Fn(ObjectKey, Permit) -> Pass,
-    mut stopping: Receiver<bool>,
-) where
-    Pass: Future<Output = Requeue> + Send + 'static,
-{
-    let mut due: Pin<Box<Scheduler<ObjectKey, _>>> = Box::pin(scheduler(due));
-    let (mut beginning, mut has_begun) = (std::pin::pin!(beginning), false);
-    let mut desk = QueueState::new(depth);
-    loop {
-        tokio::select! {
-            biased;
-            _ = stopping.wait_for(|stop| *stop) => break,
-            Some(ended) = desk.passes.join_next() => desk.end(ended, &queue),
-            name = next_due(due.as_mut(), &desk.busy) => match name {
-                Some(name) => desk.take_up(name),
-                None => break,
-            },
-            Some(name) = behind.next() => desk.put_behind(name, &queue),
-            all = &mut beginning, if !has_begun => {
-                has_begun = true;
-                for name in all {
-                    desk.put_behind(name, &queue);
-                }
-            }
-            place = room.place(), if has_begun && desk.waiting() > 0 => desk.begin(place, &pass),
-        }
-        if has_begun {
-            desk.note_depth();
-        }
-    }
-    while desk.passes.join_next().await.is_some() {}
-}
-
-/// The next name that is due and has no pass under way.
-async fn next_due<S>(
-    due: Pin<&mut Scheduler<ObjectKey, S>>,
-    busy: &HashSet<ObjectKey>,
-) -> Option<ObjectKey>
-where
-    S: futures::Stream<Item = ScheduleRequest<ObjectKey>>,
-{
-    due.hold_unless(|name| !busy.contains(name)).next().await
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::sync::{Arc, Mutex};
+    use std::sync::{Arc, Mutex, MutexGuard};
 
-    use tokio::sync::watch::channel;
+    use tokio::sync::Semaphore;
+    use tokio::sync::watch::{Sender, channel};
 
     use super::*;
 
-    fn name(word: &str) -> ObjectKey {
-        ObjectKey::new("ml", word)
+    fn key(name: &str) -> ObjectKey {
+        ObjectKey::new("ml", name)
     }
 
-    /// A loop that begins with nothing.
-    fn at_once() -> impl Future<Output = Vec<ObjectKey>> {
-        std::future::ready(Vec::new())
+    fn numbered(count: usize) -> Vec<ObjectKey> {
+        (0..count).map(|number| key(&number.to_string())).collect()
     }
 
-    /// Runs a loop whose passes say what `answer` says, until they were `enough`; answers the names in the order of their passes.
-    async fn told(woken: &[&str], enough: usize, answer: fn(usize) -> Requeue) -> Vec<String> {
-        let (queue, queued) = queue();
-        for each in woken {
-            queue.enqueue(name(each));
+    /// The objects in the order of their reconciles; stops the loop after `enough` of them.
+    #[derive(Clone)]
+    struct Recorded {
+        names: Arc<Mutex<Vec<String>>>,
+        enough: usize,
+        stop: Arc<Sender<bool>>,
+    }
+
+    impl Recorded {
+        fn until(enough: usize) -> (Self, Receiver<bool>) {
+            let (stop, stopping) = channel(false);
+            let recorded = Self {
+                names: Arc::default(),
+                enough,
+                stop: Arc::new(stop),
+            };
+            (recorded, stopping)
         }
-        let (stop, stopping) = channel(false);
-        let told = Arc::new(Mutex::new(Vec::new()));
-        let (stop, seen) = (Arc::new(stop), Arc::clone(&told));
-        let pass = move |name: ObjectKey, _: Permit| {
-            let mut seen = seen.lock().expect("no pass panics");
-            seen.push(name.name().to_owned());
-            if seen.len() == enough {
-                stop.send_replace(true);
+
+        /// Records one, and returns how many there are.
+        fn record(&self, object: &ObjectKey) -> usize {
+            let mut names = self.names();
+            names.push(object.name().to_owned());
+            if names.len() == self.enough {
+                self.stop.send_replace(true);
             }
-            std::future::ready(answer(seen.len()))
-        };
-        turn(
-            (queue, queued),
-            at_once(),
+            names.len()
+        }
+
+        fn names(&self) -> MutexGuard<'_, Vec<String>> {
+            self.names.lock().expect("no reconcile panics")
+        }
+    }
+
+    /// Reconciles these objects, with `requeue` of the number of reconciles so far, until there were `enough`.
+    async fn reconciled(
+        objects: Vec<ObjectKey>,
+        enough: usize,
+        requeue: fn(usize) -> Requeue,
+    ) -> Vec<String> {
+        let (queue, receiver) = work_queue();
+        queue.enqueue_all(objects);
+        let (recorded, stopping) = Recorded::until(enough);
+        let reconcile = |object: ObjectKey| std::future::ready(requeue(recorded.record(&object)));
+        let initial = std::future::ready(Vec::new());
+        run(
+            (queue, receiver),
+            initial,
+            8,
             Gauge::default(),
-            ConcurrencyLimit::for_passes(8),
-            pass,
+            reconcile,
             stopping,
         )
         .await;
-        Arc::try_unwrap(told)
-            .map(|told| told.into_inner().expect("no pass panics"))
-            .unwrap_or_default()
+        recorded.names().clone()
     }
 
     #[tokio::test]
-    async fn a_name_that_is_woken_thrice_before_its_pass_has_one_pass() {
-        let mut told = told(&["a", "a", "a", "b"], 2, |_| Requeue::await_change()).await;
-        told.sort();
-        assert_eq!(told, ["a", "b"]);
+    async fn an_object_that_is_enqueued_three_times_is_reconciled_once() {
+        let objects = ["a", "a", "a", "b"].map(key).to_vec();
+        let mut names = reconciled(objects, 2, |_| Requeue::await_change()).await;
+        names.sort();
+        assert_eq!(names, ["a", "b"]);
     }
 
     #[tokio::test]
-    async fn a_pass_that_asks_for_another_look_gets_it() {
-        let next = |count| {
-            if count == 1 {
-                Requeue::after(Duration::from_millis(20))
-            } else {
-                Requeue::await_change()
-            }
+    async fn an_object_is_reconciled_again_after_its_requeue_time() {
+        let requeue = |count| match count {
+            1 => Requeue::after(Duration::from_millis(20)),
+            _ => Requeue::await_change(),
         };
-        assert_eq!(told(&["a"], 2, next).await, ["a", "a"]);
+        assert_eq!(reconciled(vec![key("a")], 2, requeue).await, ["a", "a"]);
     }
 
     #[tokio::test]
-    async fn two_passes_over_one_name_never_overlap_and_no_wake_is_lost() {
-        let (queue, queued) = queue();
-        let (stop, stopping) = channel(false);
-        let under_way = Arc::new(AtomicUsize::new(0));
-        let passes = Arc::new(AtomicUsize::new(0));
-        let (stop, waker) = (Arc::new(stop), queue.clone());
-        queue.enqueue(name("a"));
-        let pass = move |name: ObjectKey, place: Permit| {
-            let (under_way, passes, stop, waker) = (
-                Arc::clone(&under_way),
-                Arc::clone(&passes),
-                Arc::clone(&stop),
-                waker.clone(),
-            );
+    async fn reconciles_of_one_object_never_overlap_and_no_enqueue_is_lost() {
+        let (queue, receiver) = work_queue();
+        queue.enqueue(key("a"));
+        let (recorded, stopping) = Recorded::until(10);
+        let in_progress = Arc::new(AtomicUsize::new(0));
+        let own_queue = queue.clone();
+        let reconcile = move |object: ObjectKey| {
+            let (queue, recorded) = (own_queue.clone(), recorded.clone());
+            let in_progress = Arc::clone(&in_progress);
             async move {
-                // Who gives up its place is still the only pass over its name.
-                drop(place);
-                assert_eq!(under_way.fetch_add(1, Ordering::SeqCst), 0);
-                // Woken while its own pass is under way: the enqueue-up must lead to another pass.
-                waker.enqueue(name);
+                assert_eq!(in_progress.fetch_add(1, Ordering::SeqCst), 0);
+                // Enqueued while it is being reconciled, so it must be reconciled once more.
+                queue.enqueue(object.clone());
                 tokio::task::yield_now().await;
-                under_way.fetch_sub(1, Ordering::SeqCst);
-                if passes.fetch_add(1, Ordering::SeqCst) == 9 {
-                    stop.send_replace(true);
-                }
+                in_progress.fetch_sub(1, Ordering::SeqCst);
+                recorded.record(&object);
                 Requeue::await_change()
             }
         };
-        let turning = turn(
-            (queue, queued),
-            at_once(),
+        let initial = std::future::ready(Vec::new());
+        let running = run(
+            (queue, receiver),
+            initial,
+            8,
             Gauge::default(),
-            ConcurrencyLimit::for_passes(8),
-            pass,
+            reconcile,
             stopping,
         );
-        tokio::time::timeout(Duration::from_secs(10), turning)
+        tokio::time::timeout(Duration::from_secs(10), running)
             .await
-            .expect("ten passes come to an end");
+            .expect("there are ten reconciles");
     }
 
-    fn numbers(count: usize) -> Vec<ObjectKey> {
-        (0..count).map(|number| name(&number.to_string())).collect()
-    }
-
-    /// Runs a loop that begins with a hundred names until each of so many had its pass; `woken` is told with the first of them.
-    async fn order_with(woken: fn(&WorkQueue), enough: usize) -> Vec<String> {
-        let (queue, queued) = queue();
-        let (stop, stopping) = channel(false);
-        let (seen, stop, waker) = (
-            Arc::new(Mutex::new(Vec::new())),
-            Arc::new(stop),
-            queue.clone(),
-        );
-        let told = Arc::clone(&seen);
-        let pass = move |each: ObjectKey, place: Permit| {
-            let mut seen = seen.lock().expect("no pass panics");
-            seen.push(each.name().to_owned());
-            match seen.len() {
-                1 => woken(&waker),
-                all if all == enough => _ = stop.send_replace(true),
-                _ => {}
+    /// Reconciles an initial list of a hundred objects, one at a time, until there were `enough`; `enqueue` is called in the first
+    /// reconcile.
+    async fn order_with(enqueue: fn(&WorkQueue), enough: usize) -> Vec<String> {
+        let (queue, receiver) = work_queue();
+        let (recorded, stopping) = Recorded::until(enough);
+        let own_queue = queue.clone();
+        let reconcile = |object: ObjectKey| {
+            if recorded.record(&object) == 1 {
+                enqueue(&own_queue);
             }
-            async move {
-                // A pass takes a moment, and another one begins after it.
+            async {
                 tokio::time::sleep(Duration::from_millis(1)).await;
-                drop(place);
                 Requeue::await_change()
             }
         };
-        let beginning = std::future::ready(numbers(100));
-        turn(
-            (queue, queued),
-            beginning,
+        let initial = std::future::ready(numbered(100));
+        run(
+            (queue, receiver),
+            initial,
+            1,
             Gauge::default(),
-            ConcurrencyLimit::for_passes(1),
-            pass,
+            reconcile,
             stopping,
         )
         .await;
-        Arc::try_unwrap(told)
-            .map(|told| told.into_inner().expect("no pass panics"))
-            .unwrap_or_default()
+        recorded.names().clone()
     }
 
     #[tokio::test]
-    async fn what_is_woken_while_a_loop_works_off_its_backlog_does_not_wait_for_it() {
-        let told = order_with(|queue| queue.enqueue(name("news")), 101).await;
-        let news = told
-            .iter()
-            .position(|each| each == "news")
-            .expect("it had its pass");
+    async fn a_changed_object_does_not_wait_for_the_initial_list() {
+        let names = order_with(|queue| queue.enqueue(key("changed")), 101).await;
+        let position = names.iter().position(|name| name == "changed");
+        assert_eq!(names.len(), 101);
         assert!(
-            told.len() == 101 && news < 50,
-            "pass {news} of {}",
-            told.len()
+            position.is_some_and(|position| position < 50),
+            "{position:?}"
         );
     }
 
     #[tokio::test]
-    async fn what_is_woken_behind_has_one_pass_after_all_that_waits_and_one_more_where_its_own_is_under_way()
-     {
-        let told = order_with(
-            |queue| queue.enqueue_low_priority(vec![name("0"), name("99"), name("old")]),
-            102,
-        )
-        .await;
-        assert_eq!(
-            told.iter().filter(|each| *each == "0").count(),
-            2,
-            "its pass was under way"
-        );
-        assert_eq!(
-            told.iter().filter(|each| *each == "99").count(),
-            1,
-            "it was waiting"
-        );
-        assert_eq!(told.last().map(String::as_str), Some("old"));
+    async fn a_low_priority_object_runs_last_and_again_if_it_was_in_progress() {
+        let enqueue = |queue: &WorkQueue| {
+            queue.enqueue_low_priority(["0", "99", "old"].map(key).to_vec());
+        };
+        let names = order_with(enqueue, 102).await;
+        let count = |name: &str| names.iter().filter(|each| *each == name).count();
+        assert_eq!(count("0"), 2, "it was being reconciled");
+        assert_eq!(count("99"), 1, "it was waiting");
+        assert_eq!(names.last().map(String::as_str), Some("old"));
     }
 
     #[tokio::test]
-    async fn what_is_woken_before_a_loop_begins_waits_for_its_beginning_and_goes_before_its_backlog()
-     {
-        let (queue, queued) = queue();
-        queue.enqueue(name("news"));
-        let (stop, stopping) = channel(false);
-        let (begin, mut word) = channel(false);
-        let (told, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(stop));
-        let seen = Arc::clone(&told);
-        let pass = move |each: ObjectKey, _: Permit| {
-            let mut seen = seen.lock().expect("no pass panics");
-            seen.push(each.name().to_owned());
-            if seen.len() == 3 {
-                stop.send_replace(true);
-            }
+    async fn an_object_enqueued_before_the_start_waits_for_it_and_runs_first() {
+        let (queue, receiver) = work_queue();
+        queue.enqueue(key("changed"));
+        let (recorded, stopping) = Recorded::until(3);
+        let (start, mut started) = channel(false);
+        let reconcile = |object: ObjectKey| {
+            recorded.record(&object);
             std::future::ready(Requeue::await_change())
         };
-        let beginning = async move {
-            let _ = word.wait_for(|word| *word).await;
-            numbers(2)
+        let initial = async move {
+            let _ = started.wait_for(|started| *started).await;
+            numbered(2)
         };
-        let turning = turn(
-            (queue, queued),
-            beginning,
+        let running = run(
+            (queue, receiver),
+            initial,
+            1,
             Gauge::default(),
-            ConcurrencyLimit::for_passes(1),
-            pass,
+            reconcile,
             stopping,
         );
         let before = async {
             tokio::time::sleep(Duration::from_millis(50)).await;
-            let before = told.lock().expect("no pass panics").clone();
-            begin.send_replace(true);
+            let before = recorded.names().clone();
+            start.send_replace(true);
             before
         };
-        let ((), before) = tokio::join!(turning, before);
+        let ((), before) = tokio::join!(running, before);
         assert_eq!(before, Vec::<String>::new());
-        assert_eq!(*told.lock().expect("no pass panics"), ["news", "0", "1"]);
+        assert_eq!(*recorded.names(), ["changed", "0", "1"]);
     }
 
-    /// A desk with a backlog of so many names, `"0"` and so on, and these taken up after them.
-    fn desk(backlog: usize, taken_up: &[&str]) -> QueueState {
-        let mut desk = QueueState::new(Gauge::default());
-        for name in numbers(backlog) {
-            desk.backlog.join(name);
+    /// The order in which so many objects of low priority, `"0"` and so on, and these of high priority are taken.
+    fn order(low: usize, high: &[String]) -> Vec<String> {
+        let mut state = QueueState::default();
+        for object in numbered(low) {
+            state.low.push(object);
         }
-        for each in taken_up {
-            desk.take_up(name(each));
+        for name in high {
+            state.push(key(name));
         }
-        desk
-    }
-
-    fn order(mut desk: QueueState) -> Vec<String> {
-        std::iter::from_fn(|| desk.first())
-            .map(|name| name.name().to_owned())
+        std::iter::from_fn(|| state.pop())
+            .map(|object| object.name().to_owned())
             .collect()
     }
 
     #[test]
-    fn what_there_is_news_of_goes_before_what_is_looked_through() {
-        assert_eq!(order(desk(3, &["news", "2"])), ["news", "2", "0", "1"]);
+    fn changed_objects_run_before_those_of_low_priority() {
+        let changed = ["changed", "2"].map(str::to_owned);
+        assert_eq!(order(3, &changed), ["changed", "2", "0", "1"]);
     }
 
     #[test]
-    fn what_is_looked_through_has_its_turn_whatever_comes() {
-        let news: Vec<String> = (0..SHARE_OF_BACKLOG * 3)
-            .map(|number| format!("news {number}"))
+    fn objects_of_low_priority_are_not_starved_by_changes() {
+        let changed: Vec<String> = (0..LOW_PRIORITY_SHARE * 3)
+            .map(|number| format!("changed {number}"))
             .collect();
-        let news: Vec<&str> = news.iter().map(String::as_str).collect();
-        let order = order(desk(2, &news));
-        let turns: Vec<usize> = ["0", "1"]
-            .iter()
-            .filter_map(|each| order.iter().position(|name| name == each))
-            .collect();
-        assert_eq!(turns, [SHARE_OF_BACKLOG - 1, SHARE_OF_BACKLOG * 2 - 1]);
+        let order = order(2, &changed);
+        let position = |name: &str| order.iter().position(|each| each == name);
+        assert_eq!(position("0"), Some(LOW_PRIORITY_SHARE - 1));
+        assert_eq!(position("1"), Some(LOW_PRIORITY_SHARE * 2 - 1));
     }
 
     #[tokio::test]
-    async fn all_that_was_woken_before_a_loop_begins_has_one_pass_each() {
-        let names: Vec<String> = (0..1000).map(|number| number.to_string()).collect();
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let mut told = told(&names, names.len(), |_| Requeue::await_change()).await;
-        told.sort_by_key(|name| name.parse::<usize>().unwrap_or_default());
-        assert_eq!(told, names);
+    async fn each_of_a_thousand_enqueued_objects_is_reconciled_once() {
+        let objects = numbered(1000);
+        let mut names = reconciled(objects.clone(), 1000, |_| Requeue::await_change()).await;
+        names.sort_by_key(|name| name.parse::<usize>().unwrap_or_default());
+        let expected: Vec<&str> = objects.iter().map(ObjectKey::name).collect();
+        assert_eq!(names, expected);
     }
 
-    /// How many of four passes are under way when no more of them begin, where there is room for two.
-    async fn under_way(keeps_its_place: bool) -> usize {
-        let (queue, queued) = queue();
-        for each in ["a", "b", "c", "d"] {
-            queue.enqueue(name(each));
-        }
-        let (stop, stopping) = channel(false);
-        let begun = Arc::new(AtomicUsize::new(0));
-        let (seen, go_on) = (Arc::clone(&begun), Arc::new(Semaphore::new(0)));
-        let gate = Arc::clone(&go_on);
-        let pass = move |_: ObjectKey, place: Permit| {
-            seen.fetch_add(1, Ordering::SeqCst);
-            let (place, gate) = (keeps_its_place.then_some(place), Arc::clone(&gate));
+    #[tokio::test]
+    async fn no_more_objects_are_reconciled_at_the_same_time_than_the_limit() {
+        let (queue, receiver) = work_queue();
+        queue.enqueue_all(numbered(4));
+        let (recorded, stopping) = Recorded::until(usize::MAX);
+        let gate = Arc::new(Semaphore::new(0));
+        let (seen, own_gate) = (recorded.clone(), Arc::clone(&gate));
+        let reconcile = move |object: ObjectKey| {
+            seen.record(&object);
+            let gate = Arc::clone(&own_gate);
             async move {
-                let _ = gate.acquire().await;
-                drop(place);
+                if let Ok(permit) = gate.acquire().await {
+                    permit.forget();
+                }
                 Requeue::await_change()
             }
         };
-        let room = ConcurrencyLimit::for_passes(2);
-        let turning = tokio::spawn(turn(
-            (queue, queued),
-            at_once(),
+        let initial = std::future::ready(Vec::new());
+        let running = tokio::spawn(run(
+            (queue, receiver),
+            initial,
+            2,
             Gauge::default(),
-            room.clone(),
-            pass,
+            reconcile,
             stopping,
         ));
-        let mut count = usize::MAX;
-        while count != begun.load(Ordering::SeqCst) || count == 0 {
-            count = begun.load(Ordering::SeqCst);
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        assert_eq!(room.is_full(), keeps_its_place);
-        go_on.add_permits(4);
-        stop.send_replace(true);
-        turning.await.expect("the loop ends");
-        count
-    }
-
-    #[tokio::test]
-    async fn only_so_many_passes_are_under_way_as_there_is_room_for() {
-        assert_eq!(under_way(true).await, 2);
-    }
-
-    #[tokio::test]
-    async fn a_pass_that_gives_up_its_place_lets_another_begin() {
-        assert_eq!(under_way(false).await, 4);
+        let settle = || tokio::time::sleep(Duration::from_millis(50));
+        settle().await;
+        assert_eq!(recorded.names().len(), 2);
+        gate.add_permits(1);
+        settle().await;
+        assert_eq!(
+            recorded.names().len(),
+            3,
+            "one that ends lets another start"
+        );
+        gate.add_permits(3);
+        recorded.stop.send_replace(true);
+        running.await.expect("the loop ends");
     }
 }

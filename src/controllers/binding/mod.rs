@@ -21,10 +21,9 @@ use crate::controllers::binding::retrain_job::retrain;
 use crate::controllers::cached::registry_of;
 use crate::controllers::context::{Context, labelled};
 use crate::controllers::metrics::Transition;
-use crate::kubernetes::deferred_writes::DeferredWrites;
 use crate::kubernetes::failure::ReconcileError;
 use crate::kubernetes::key::ObjectKey;
-use crate::kubernetes::work_queue::{Permit, Requeue};
+use crate::kubernetes::work_queue::Requeue;
 use crate::rollout::{
     self, Action, Applied, Decision, Notice, Observed, Pass, Question, Resolution, decide,
     ledger_changes, notices, resolve, summarize,
@@ -50,7 +49,6 @@ struct Conclusion {
 pub async fn reconcile(
     binding: Arc<AliasBinding>,
     ctx: Arc<Context>,
-    place: Permit,
 ) -> Result<Requeue, ReconcileError> {
     if binding.metadata.deletion_timestamp.is_some() {
         // Rule 9: a target's fields stay as they are, and an owned Deployment goes with its owner, by the cluster's own hand.
@@ -60,14 +58,13 @@ pub async fn reconcile(
         ObjectKey::of(binding.as_ref()),
         binding.spec.model_ref.name.clone(),
     );
-    // On the heap, to be gone with all that was looked at before the status waits for its turn.
     let Conclusion {
         status,
         next,
         questions,
-    } = Box::pin(conclude(&binding, &own, &ctx)).await?;
+    } = conclude(&binding, &own, &ctx).await?;
     if let Some(status) = status {
-        publish(Arc::unwrap_or_clone(binding), &ctx, status, place).await?;
+        publish(Arc::unwrap_or_clone(binding), &ctx, status).await?;
     }
     ask(&ctx, &own, &model, questions);
     Ok(next)
@@ -319,22 +316,12 @@ async fn publish(
     mut binding: AliasBinding,
     ctx: &Context,
     new: AliasBindingStatus,
-    place: Permit,
 ) -> Result<(), ReconcileError> {
     if binding.status.as_ref() == Some(&new) {
         return Ok(());
     }
     let old = binding.status.take().unwrap_or_default();
-    let goes_ahead = is_acted_on(&old, &new);
     binding.status = Some(new);
-    let (turn, (old, binding)) = if goes_ahead {
-        (DeferredWrites::ahead(place), (old, binding))
-    } else {
-        ctx.limits
-            .deferred_writes
-            .behind(place, &ctx.limits.bindings, (old, binding))
-            .await?
-    };
     if ctx
         .write_status(&ctx.stores.bindings, "AliasBinding", &binding)
         .await?
@@ -342,7 +329,6 @@ async fn publish(
         // What was written may be acted on only now: a failure is in the status before anything follows from it.
         ctx.queues.bindings.enqueue(ObjectKey::of(&binding));
     }
-    drop(turn);
     let Some(new) = &binding.status else {
         return Ok(());
     };
@@ -358,11 +344,6 @@ async fn publish(
         tell(&binding, ctx, &notice);
     }
     Ok(())
-}
-
-/// Whether the status holds what the next pass acts on: a failure is written before it is gone back from.
-fn is_acted_on(old: &AliasBindingStatus, new: &AliasBindingStatus) -> bool {
-    old.held_back != new.held_back || old.hold != new.hold || old.lost != new.lost
 }
 
 /// A registry that keeps tags of what is deployed writes them when the ledger changes.

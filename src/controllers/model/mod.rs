@@ -29,7 +29,7 @@ use crate::controllers::registry::state::RegistryState;
 use crate::kubernetes::failure::ReconcileError;
 use crate::kubernetes::finalizer::set_finalizer;
 use crate::kubernetes::key::ObjectKey;
-use crate::kubernetes::work_queue::{Permit, Requeue};
+use crate::kubernetes::work_queue::Requeue;
 use crate::registries::mlflow::{ListedVersion, ModelFacts, Registry};
 
 /// The most aliases that a status mirrors.
@@ -43,7 +43,6 @@ const LEAST_PATIENCE: Duration = Duration::from_secs(5);
 pub async fn reconcile(
     model: Arc<RegisteredModel>,
     ctx: Arc<Context>,
-    _: Permit,
 ) -> Result<Requeue, ReconcileError> {
     if model.metadata.deletion_timestamp.is_some() {
         return finalize(&model, &ctx).await;

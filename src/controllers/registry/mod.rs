@@ -30,7 +30,7 @@ use crate::controllers::registry::state::RegistryState;
 use crate::controllers::registry::write_back::write_back;
 use crate::kubernetes::failure::ReconcileError;
 use crate::kubernetes::key::ObjectKey;
-use crate::kubernetes::work_queue::{Permit, Requeue};
+use crate::kubernetes::work_queue::Requeue;
 use crate::registries::mlflow::{Connection, ModelFacts, Registry};
 
 /// How long a registry that is ill is left alone at most, where its interval is shorter.
@@ -40,7 +40,6 @@ const MOST_BACK_OFF: Duration = Duration::from_secs(300);
 pub async fn reconcile(
     registry: Arc<ModelRegistry>,
     ctx: Arc<Context>,
-    _: Permit,
 ) -> Result<Requeue, ReconcileError> {
     if registry.metadata.deletion_timestamp.is_some() {
         return webhook::finalize(&registry, &ctx).await;
