@@ -127,7 +127,7 @@ pub fn model(name: &str) -> Value {
 
 /// Binds `champion` of the model to the Deployment of the same name, and has no version bake.
 pub fn binding(name: &str) -> Value {
-    let spec = json!({"modelRef": {"name": name}, "alias": "champion", "target": {"name": name}, "rollback": {"bakeSeconds": 0}});
+    let spec = json!({"modelRef": {"name": name}, "alias": "champion", "targetRef": {"name": name}, "rollback": {"bakeSeconds": 0}});
     object("AliasBinding", name, &spec)
 }
 

@@ -35,15 +35,16 @@ use super::{Reason, names, schema};
     printcolumn(name = "Running", type_ = "string", json_path = ".status.running.version"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
+    printcolumn(name = "Target", type_ = "string", json_path = ".spec.targetRef.name", priority = 1),
     printcolumn(name = "Held-Back", type_ = "string", json_path = ".status.heldBack.versions[*].version", priority = 1),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].message", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[x_kube(validation = Rule::new("has(self.alias) != has(self.stage)").message("a binding follows one thing: set alias (or, for registries that still use stages, stage), not both and not none"))]
-#[x_kube(validation = Rule::new("has(self.target) != has(self.template)").message("a binding drives one Deployment: set target to name one that exists, or template to have one made, not both and not none"))]
-#[x_kube(validation = Rule::new("has(self.template) == has(oldSelf.template)").message("a binding cannot change between target and template: delete it and make another (the workload keeps serving with target, or with deletionPolicy: Orphan)"))]
-#[x_kube(validation = Rule::new("!has(self.target) || self.deletionPolicy == 'Delete'").message("deletionPolicy is for a template's Deployment: a target is never deleted, so leave deletionPolicy out"))]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = Rule::new("has(self.targetRef) != has(self.template)").message("a binding drives one Deployment: set targetRef to name one that exists, or template to have one made, not both and not none"))]
+#[x_kube(validation = Rule::new("has(self.template) == has(oldSelf.template)").message("a binding cannot change between targetRef and template: delete it and make another (the workload keeps serving with targetRef, or with deletionPolicy: Orphan)"))]
+#[x_kube(validation = Rule::new("!has(self.targetRef) || self.deletionPolicy == 'Delete'").message("deletionPolicy is for a template's Deployment: the Deployment in targetRef is never deleted, so leave deletionPolicy out"))]
+#[serde(rename_all = "camelCase")]
 pub struct AliasBindingSpec {
     /// The RegisteredModel of this namespace.
     pub model_ref: ModelReference,
@@ -59,8 +60,8 @@ pub struct AliasBindingSpec {
     pub stage: Option<String>,
     /// A Deployment of this namespace that exists: only the injected fields of it are touched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("self == oldSelf").message("target cannot be changed: delete this binding (its Deployment keeps serving) and make another"))]
-    pub target: Option<Target>,
+    #[x_kube(validation = Rule::new("self == oldSelf").message("targetRef cannot be changed: delete this binding (its Deployment keeps serving) and make another"))]
+    pub target_ref: Option<TargetReference>,
     /// A Deployment to make and own, named after the binding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<DeploymentTemplate>,
@@ -95,7 +96,7 @@ fn default_history_limit() -> i32 {
 
 /// A `RegisteredModel` of this namespace.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct ModelReference {
     /// Its name.
     #[schemars(length(min = 1, max = 253))]
@@ -104,8 +105,8 @@ pub struct ModelReference {
 
 /// A Deployment of this namespace.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Target {
+#[serde(rename_all = "camelCase")]
+pub struct TargetReference {
     /// apps/v1.
     #[serde(default)]
     pub api_version: TargetApiVersion,
@@ -136,7 +137,7 @@ pub enum TargetKind {
 
 /// A Deployment to make.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct DeploymentTemplate {
     /// The Deployment's labels and annotations.
     #[serde(default)]
@@ -148,7 +149,7 @@ pub struct DeploymentTemplate {
 
 /// Labels and annotations.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct TemplateMetadata {
     /// Labels.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -160,7 +161,7 @@ pub struct TemplateMetadata {
 
 /// Where the version is written to.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Inject {
     /// The containers that get the environment variables; the first container where this is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -437,7 +438,7 @@ impl AliasBinding {
     pub fn workload_name(&self) -> &str {
         let own = || self.metadata.name.as_deref().unwrap_or_default();
         self.spec
-            .target
+            .target_ref
             .as_ref()
             .map_or_else(own, |target| target.name.as_str())
     }

@@ -18,7 +18,11 @@ pub use registered_model::{
     ModelVersion, RegisteredModel, RegisteredModelSpec, RegisteredModelStatus,
 };
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use std::collections::BTreeMap;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
 use kube::CustomResourceExt;
 
 /// The API group of every kind here.
@@ -27,11 +31,34 @@ pub const GROUP: &str = "pointsman.dev";
 /// The definitions of all three kinds, in the order in which a reader meets them.
 #[must_use]
 pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
-    vec![
+    let mut definitions = vec![
         ModelRegistry::crd(),
         RegisteredModel::crd(),
         AliasBinding::crd(),
-    ]
+    ];
+    for definition in &mut definitions {
+        for version in &mut definition.spec.versions {
+            let validation = version.schema.as_mut();
+            if let Some(root) = validation.and_then(|all| all.open_api_v3_schema.as_mut()) {
+                forbid_null(root);
+            }
+        }
+    }
+    definitions
+}
+
+/// Removes `nullable`, which schemars gives every optional field: an absent field is left out, never null.
+fn forbid_null(schema: &mut JSONSchemaProps) {
+    schema.nullable = None;
+    for property in schema.properties.iter_mut().flat_map(BTreeMap::values_mut) {
+        forbid_null(property);
+    }
+    if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
+        forbid_null(items);
+    }
+    if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
+        forbid_null(values);
+    }
 }
 
 /// A definition as YAML, as it stands in crds/.
@@ -40,4 +67,17 @@ pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
 /// Where the definition cannot be written as YAML, which would be a fault of its schema.
 pub fn to_yaml(definition: &CustomResourceDefinition) -> Result<String, serde_saphyr::ser::Error> {
     serde_saphyr::to_string(definition)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_field_may_be_null() {
+        for definition in custom_resource_definitions() {
+            let yaml = to_yaml(&definition).expect("as YAML");
+            assert!(!yaml.contains("nullable"), "{}", definition.spec.names.kind);
+        }
+    }
 }

@@ -48,7 +48,7 @@ use super::schema;
         json_path = ".metadata.creationTimestamp"
     )
 )]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct ModelRegistrySpec {
     /// The MLflow server.
     pub mlflow: MlflowServer,
@@ -66,10 +66,11 @@ pub struct ModelRegistrySpec {
     /// What Pointsman writes into the registry.
     #[serde(default)]
     pub write_back: WriteBack,
-    /// How often to look at the registry, as a number with the unit ms, s, m or h: 30s, 5m. At least 1s.
+    /// The time between two polls of the registry, as a duration in h, m, s and ms, such as 30s or 1m30s. From 1s to 24h;
+    /// default: 30s.
     #[serde(default = "default_interval")]
-    #[schemars(regex(pattern = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"))]
-    #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('24h')").message("interval must lie between 1s and 24h, such as 30s"))]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = Rule::new("self.matches('^([0-9]{1,5}(h|m|s|ms)){1,4}$') && duration(self) >= duration('1s') && duration(self) <= duration('24h')").message("interval must lie between 1s and 24h, written in h, m, s and ms without fractions, such as 30s or 1m30s"))]
     pub interval: String,
     /// True: do not ask the registry anything. What was resolved stays in force.
     #[serde(default)]
@@ -77,7 +78,7 @@ pub struct ModelRegistrySpec {
     /// How the registry's webhooks announce moves, so that they are seen at once; polling goes on in any case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("self.mode != 'Managed' || has(self.url)").message("webhook.mode Managed needs webhook.url: the receiver's base address as MLflow reaches it, such as http://pointsman-webhook.pointsman.svc:8443"))]
-    #[x_kube(validation = Rule::new("self.mode == 'Off' || has(self.secretRef)").message("webhook.mode Managed and External need webhook.secretRef: the Secret that deliveries are signed with, such as {name: mlflow-webhook}"))]
+    #[x_kube(validation = Rule::new("self.mode == 'Disabled' || has(self.secretRef)").message("webhook.mode Managed and External need webhook.secretRef: the Secret that deliveries are signed with, such as {name: mlflow-webhook}"))]
     pub webhook: Option<Webhook>,
     /// Which namespaces' RegisteredModels may use this registry.
     #[serde(default)]
@@ -85,13 +86,16 @@ pub struct ModelRegistrySpec {
     pub allowed_namespaces: AllowedNamespaces,
 }
 
+/// The time between two polls if the spec names none, or none that can be read.
+const DEFAULT_INTERVAL: Duration = Duration::from_secs(30);
+
 fn default_interval() -> String {
     "30s".to_owned()
 }
 
 /// An MLflow server's address.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct MlflowServer {
     /// Its base address, such as http://mlflow.mlflow.svc:5000.
     #[schemars(length(max = 2048))]
@@ -107,7 +111,7 @@ pub struct MlflowServer {
 
 /// What Pointsman writes into the registry.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct WriteBack {
     /// True: each version that a binding's history tells of carries a tag pointsman.dev/<cluster>/<namespace>/<binding> with
     /// its outcome and the time, so that MLflow's own UI shows where a version runs and where it failed.
@@ -117,7 +121,7 @@ pub struct WriteBack {
 
 /// What the stores of artifacts are asked with.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Artifacts {
     /// A Secret of the registry's namespace whose keys are the environment variables that S3, GCS and Azure clients read, such as AWS_ACCESS_KEY_ID, GOOGLE_SERVICE_ACCOUNT_KEY or AZURE_STORAGE_CONNECTION_STRING; used only to ask whether artifacts can be read.
     pub secret_ref: NameReference,
@@ -125,7 +129,7 @@ pub struct Artifacts {
 
 /// One way of signing in.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Auth {
     /// User name and password.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -137,7 +141,7 @@ pub struct Auth {
 
 /// User name and password from a Secret.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct BasicAuth {
     /// A Secret of this namespace with the keys `username` and `password`.
     pub secret_ref: NameReference,
@@ -145,7 +149,7 @@ pub struct BasicAuth {
 
 /// A bearer token from a Secret.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct BearerAuth {
     /// A Secret of this namespace and the key that holds the token.
     pub secret_ref: SecretKeyReference,
@@ -153,7 +157,7 @@ pub struct BearerAuth {
 
 /// An object of this namespace.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct NameReference {
     /// Its name.
     #[schemars(length(min = 1, max = 253))]
@@ -162,7 +166,7 @@ pub struct NameReference {
 
 /// A key of a Secret of this namespace.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct SecretKeyReference {
     /// The Secret's name.
     #[schemars(length(min = 1, max = 253))]
@@ -179,7 +183,7 @@ fn default_token_key() -> String {
 
 /// Whom to trust on https.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Tls {
     /// A ConfigMap of this namespace with the authority's certificates (PEM), trusted instead of the well-known ones.
     pub ca_config_map_ref: ConfigMapKeyReference,
@@ -187,7 +191,7 @@ pub struct Tls {
 
 /// A key of a `ConfigMap` of this namespace.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct ConfigMapKeyReference {
     /// The ConfigMap's name.
     #[schemars(length(min = 1, max = 253))]
@@ -204,9 +208,9 @@ fn default_ca_key() -> String {
 
 /// How a registry's webhooks are listened to.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Webhook {
-    /// Managed: Pointsman registers the webhook in MLflow and keeps it. External: it is registered by hand, and deliveries are accepted. Off: neither.
+    /// Managed: Pointsman registers the webhook in MLflow and keeps it. External: it is registered by hand, and deliveries are accepted. Disabled: neither.
     #[serde(default)]
     pub mode: WebhookMode,
     /// With Managed: the receiver's base address as MLflow reaches it, such as http://pointsman-webhook.pointsman.svc:8443; the path /webhooks/<namespace>/<name> is added.
@@ -230,12 +234,12 @@ pub enum WebhookMode {
     External,
     /// Nothing is registered, and no delivery is accepted.
     #[default]
-    Off,
+    Disabled,
 }
 
 /// A key of a Secret of this namespace.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct WebhookSecretReference {
     /// The Secret's name.
     #[schemars(length(min = 1, max = 253))]
@@ -252,7 +256,7 @@ fn default_secret_key() -> String {
 
 /// Which namespaces may use a registry, as in Gateway API's allowedRoutes.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct AllowedNamespaces {
     /// Same: this namespace only. All: every namespace. Selector: those whose labels match `selector`.
     #[serde(default)]
@@ -312,13 +316,11 @@ pub struct RegisteredWebhook {
 }
 
 impl ModelRegistry {
-    /// The interval between two polls, and 30 s if the spec's cannot be parsed.
+    /// The time between two polls, at least one second; 30 seconds if the text is no duration, which admission refuses.
     #[must_use]
     pub fn interval(&self) -> Duration {
-        let parsed: Option<jiff::SignedDuration> = self.spec.interval.parse().ok();
-        parsed
-            .and_then(|parsed| parsed.try_into().ok())
-            .unwrap_or(Duration::from_secs(30))
+        parse_duration(&self.spec.interval)
+            .unwrap_or(DEFAULT_INTERVAL)
             .max(Duration::from_secs(1))
     }
 
@@ -330,5 +332,112 @@ impl ModelRegistry {
             .as_ref()
             .map(|webhook| webhook.mode)
             .unwrap_or_default()
+    }
+}
+
+/// A Kubernetes duration (GEP-2257), such as 1h30m. kube's parser panics on numbers that overflow, so no more than five
+/// digits in a row are given to it.
+fn parse_duration(text: &str) -> Option<Duration> {
+    let is_short = |digits: &str| digits.len() <= 5;
+    if !text.split(|c: char| !c.is_ascii_digit()).all(is_short) {
+        return None;
+    }
+    let parsed: kube::core::Duration = text.parse().ok()?;
+    let duration = Duration::from(parsed);
+    (!parsed.is_negative() && !duration.is_zero()).then_some(duration)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn registry(interval: &str) -> ModelRegistry {
+        with(json!({"interval": interval}))
+    }
+
+    fn with(more: Value) -> ModelRegistry {
+        let mut spec = json!({"mlflow": {"uri": "http://mlflow:5000"}});
+        for (key, value) in more.as_object().expect("an object") {
+            spec[key] = value.clone();
+        }
+        serde_json::from_value(json!({
+            "apiVersion": "pointsman.dev/v1alpha1", "kind": "ModelRegistry", "metadata": {"name": "mlflow"}, "spec": spec}))
+        .expect("a registry")
+    }
+
+    #[test]
+    fn every_interval_that_admission_accepts_is_parsed_as_kubernetes_does() {
+        for (text, seconds) in [
+            ("30s", 30.0),
+            ("30s1m", 90.0),
+            ("1m30s", 90.0),
+            ("1500ms", 1.5),
+            ("1h30m", 5400.0),
+            ("24h", 86400.0),
+            ("1s1s1s1s", 4.0),
+        ] {
+            assert!(registry(text).validate_cel().is_ok(), "{text} was refused");
+            assert_eq!(
+                registry(text).interval(),
+                Duration::from_secs_f64(seconds),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_interval_that_is_no_duration_or_out_of_range_is_refused() {
+        for text in [
+            "",
+            "0",
+            "30",
+            "s",
+            "1d",
+            "1.5m",
+            "-30s",
+            "+30s",
+            "30s ",
+            "1us",
+            "500ms",
+            "25h",
+            "100000s",
+            "1s1s1s1s1s",
+            "99999h99999h",
+            "thirty seconds",
+        ] {
+            assert!(
+                registry(text).validate_cel().is_err(),
+                "{text} was accepted"
+            );
+        }
+    }
+
+    #[test]
+    fn an_interval_that_cannot_be_read_means_thirty_seconds() {
+        for text in [
+            "",
+            "soon",
+            "-5s",
+            "99999999999999999999999h",
+            "1e400h",
+            "nans",
+        ] {
+            assert_eq!(
+                registry(text).interval(),
+                Duration::from_secs(30),
+                "{text:?}"
+            );
+        }
+        assert_eq!(registry("1ms").interval(), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_spec_with_a_field_of_another_release_is_still_read() {
+        let later = with(
+            json!({"freeze": "quarter end", "mlflow": {"uri": "http://mlflow:5000", "podURI": "x"}}),
+        );
+        assert_eq!(later.interval(), DEFAULT_INTERVAL);
     }
 }

@@ -49,7 +49,7 @@ use super::schema;
     )
 )]
 #[x_kube(validation = Rule::new("has(self.modelName) == has(oldSelf.modelName) && (!has(self.modelName) || self.modelName == oldSelf.modelName)").message("modelName cannot be changed: delete this RegisteredModel and make another for the other model"))]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct RegisteredModelSpec {
     /// The registry that holds the model.
     pub registry_ref: RegistryReference,
@@ -80,7 +80,7 @@ pub struct RegisteredModelSpec {
 
 /// A `ModelRegistry`.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct RegistryReference {
     /// Its name.
     #[schemars(length(min = 1, max = 253))]
@@ -113,7 +113,7 @@ pub enum ModelDeletionPolicy {
 
 /// An alias that is kept at a version.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct DeclaredAlias {
     /// The alias: letters, digits, _ and -.
     #[schemars(length(min = 1, max = 255))]
@@ -140,7 +140,11 @@ pub struct RegisteredModelStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_at: Option<MicroTime>,
     /// The address that pods reach the registry at.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        rename = "trackingURI",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub tracking_uri: Option<String>,
     /// The newest version's number.
     #[serde(default, skip_serializing_if = "Option::is_none")]

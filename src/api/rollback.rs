@@ -16,11 +16,12 @@ use super::{Reason, schema};
 
 /// What is done about a version that fails.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Rollback {
-    /// Go back to the newest earlier version that was good, still exists, and can be read. False: report the failure only.
-    #[serde(default = "yes")]
-    pub on_failure: bool,
+    /// Rollback: run the newest earlier version that was good, still exists and can be read. Report: change nothing, and
+    /// report the failure in the status. Default: Rollback.
+    #[serde(default)]
+    pub on_failure: OnFailure,
     /// How often a container of the new version may restart, from 0 to 100. One that is in CrashLoopBackOff after so many
     /// restarts, or restarts once more, has failed.
     #[serde(default = "default_max_restarts")]
@@ -36,15 +37,11 @@ pub struct Rollback {
 impl Default for Rollback {
     fn default() -> Self {
         Self {
-            on_failure: yes(),
+            on_failure: OnFailure::default(),
             max_restarts: default_max_restarts(),
             bake_seconds: default_bake_seconds(),
         }
     }
-}
-
-fn yes() -> bool {
-    true
 }
 
 fn default_max_restarts() -> i32 {
@@ -55,9 +52,19 @@ fn default_bake_seconds() -> i32 {
     60
 }
 
+/// The reaction to a version that fails.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum OnFailure {
+    /// Roll back to an earlier good version.
+    #[default]
+    Rollback,
+    /// Change nothing; report the failure in the status.
+    Report,
+}
+
 /// How a version is trained again where nothing is left to go back to.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Retrain {
     /// A Job, made once for each version that is lost and owned by the binding. Its containers get what MLflow recorded of
     /// the lost version's training as environment variables, RETRAIN_MODEL_NAME, RETRAIN_MODEL_VERSION, RETRAIN_RUN_ID,
@@ -68,7 +75,7 @@ pub struct Retrain {
 
 /// A Job to make.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct JobTemplate {
     /// The Job's labels and annotations.
     #[serde(default)]

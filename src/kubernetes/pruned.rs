@@ -126,7 +126,7 @@ mod tests {
                 "creationTimestamp": "2026-11-23T08:00:00Z", "deletionTimestamp": "2026-11-24T08:00:00Z",
                 "labels": {"a": "b"}, "annotations": {"c": "d"}, "finalizers": ["e"],
                 "ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "f", "uid": "g"}]},
-            "spec": {"modelRef": {"name": "taxi"}, "alias": "champion", "target": {"name": "server"}},
+            "spec": {"modelRef": {"name": "taxi"}, "alias": "champion", "targetRef": {"name": "server"}},
             "status": {"running": {"version": "5", "artifactURI": "s3://m/5", "since": "2026-11-23T08:00:00Z"}}});
         let whole: AliasBinding = serde_json::from_value(shown.clone()).unwrap();
         shown["metadata"]["managedFields"] =

@@ -77,7 +77,7 @@ mod tests {
         serde_json::from_value(json!({
             "apiVersion": "pointsman.dev/v1alpha1", "kind": "AliasBinding",
             "metadata": {"name": name, "creationTimestamp": created},
-            "spec": {"modelRef": {"name": "m"}, "alias": "champion", "target": {"name": "server"}}}))
+            "spec": {"modelRef": {"name": "m"}, "alias": "champion", "targetRef": {"name": "server"}}}))
         .expect("a binding")
     }
 

@@ -15,7 +15,7 @@ fn now() -> Timestamp {
 }
 
 fn binding(spec: Value, status: Value) -> AliasBinding {
-    let mut whole = json!({"modelRef": {"name": "nyc-taxi"}, "alias": "champion", "target": {"name": "server"}});
+    let mut whole = json!({"modelRef": {"name": "nyc-taxi"}, "alias": "champion", "targetRef": {"name": "server"}});
     for (key, value) in spec.as_object().expect("an object") {
         whole[key] = value.clone();
     }
@@ -39,7 +39,7 @@ fn model(champion: Option<&str>, ready: (&str, &str)) -> RegisteredModel {
         "apiVersion": "pointsman.dev/v1alpha1", "kind": "RegisteredModel", "metadata": {"name": "nyc-taxi"},
         "spec": {"registryRef": {"name": "mlflow"}},
         "status": {"aliases": aliases, "versions": [version("1"), version("2"), {"version": "3", "problem": "its run is gone"}],
-            "trackingUri": "http://mlflow", "conditions": [{"type": "Ready", "status": ready.0, "reason": ready.1,
+            "trackingURI": "http://mlflow", "conditions": [{"type": "Ready", "status": ready.0, "reason": ready.1,
             "message": "told", "lastTransitionTime": NOW}]}}))
     .expect("a model")
 }
@@ -556,7 +556,7 @@ fn a_missing_target_is_told_and_a_missing_template_is_made() {
         left(&decision(&plain(), &mirrored("2"), None)),
         Some(Reason::TargetNotFound)
     );
-    let template = json!({"target": null, "template": {"spec": {"template": {"spec": {"containers": [{"name": "server"}]}}}}});
+    let template = json!({"targetRef": null, "template": {"spec": {"template": {"spec": {"containers": [{"name": "server"}]}}}}});
     assert_eq!(
         applied(&decision(
             &binding(template, json!({})),
@@ -684,7 +684,10 @@ fn rule_5_with_nowhere_to_go_back_to_it_stays_and_names_the_code() {
 #[test]
 fn rule_5_without_on_failure_the_failure_is_told_and_nothing_else() {
     let pod = crash_loop();
-    let binding = binding(json!({"rollback": {"onFailure": false}}), two_after_one());
+    let binding = binding(
+        json!({"rollback": {"onFailure": "Report"}}),
+        two_after_one(),
+    );
     let decision = decision_with(
         &binding,
         &mirrored("2"),

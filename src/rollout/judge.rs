@@ -11,7 +11,7 @@ use super::decide::Observed;
 use super::health::{Examined, Health, health};
 use crate::api::alias_binding::{HeldVersion, HistoryEntry, Outcome};
 use crate::api::reason::Problem;
-use crate::api::rollback::{FailedVersion, HeldBack};
+use crate::api::rollback::{FailedVersion, HeldBack, OnFailure};
 use crate::api::{AliasBinding, names};
 use crate::targets::{Wanted, Workload, fnv1a};
 
@@ -66,7 +66,7 @@ fn failing(
     problem: Problem,
     now: Timestamp,
 ) -> Judgement {
-    if !binding.spec.rollback.on_failure {
+    if binding.spec.rollback.on_failure == OnFailure::Report {
         return Judgement {
             failure: Some(problem),
             ..Judgement::default()
@@ -149,8 +149,10 @@ fn standing(binding: &AliasBinding, observed: &Observed<'_>) -> Option<HeldBack>
         .is_ok_and(|wanted| identity(wanted) != held_back.wanted);
     let changed = observed.workload.is_some()
         && spec_digest(binding, observed.workload) != held_back.spec_digest;
-    let kept =
-        binding.spec.rollback.on_failure && !moved && !changed && !binding.has_new_retry_request();
+    let kept = binding.spec.rollback.on_failure == OnFailure::Rollback
+        && !moved
+        && !changed
+        && !binding.has_new_retry_request();
     kept.then(|| held_back.clone())
 }
 

@@ -79,7 +79,7 @@ mod tests {
         };
         let binding: AliasBinding = serde_json::from_value(json!({
             "apiVersion": "pointsman.dev/v1alpha1", "kind": "AliasBinding", "metadata": {"name": "taxi"},
-            "spec": {"modelRef": {"name": "m"}, "alias": "champion", "target": {"name": "server"}},
+            "spec": {"modelRef": {"name": "m"}, "alias": "champion", "targetRef": {"name": "server"}},
             "status": {"history": [entry("1", "Live", "Live"), entry("2", "RolledBack", "CrashLoop"), entry("1", "Superseded", "Live")]}}))
         .expect("a binding");
         let values = tag_values(&binding);

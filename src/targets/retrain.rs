@@ -149,7 +149,7 @@ mod tests {
         serde_json::from_value(json!({
             "apiVersion": "pointsman.dev/v1alpha1", "kind": "AliasBinding",
             "metadata": {"name": "taxi", "namespace": "ml", "uid": "u"},
-            "spec": {"modelRef": {"name": "m"}, "alias": "champion", "target": {"name": "server"},
+            "spec": {"modelRef": {"name": "m"}, "alias": "champion", "targetRef": {"name": "server"},
                 "retrain": {"jobTemplate": {"spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [
                     {"name": "train", "image": "a", "env": [{"name": "MLFLOW_TRACKING_URI", "value": "mine"}]}]}}}}}}}))
         .expect("a binding")

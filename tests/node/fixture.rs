@@ -222,8 +222,8 @@ impl Fixture {
         let mut binding = json!({
             "modelRef": {"name": "model"},
             "alias": "champion",
-            "target": {"name": SERVER},
-            "rollback": {"onFailure": true, "maxRestarts": MAX_RESTARTS, "bakeSeconds": BAKE_SECONDS},
+            "targetRef": {"name": SERVER},
+            "rollback": {"onFailure": "Rollback", "maxRestarts": MAX_RESTARTS, "bakeSeconds": BAKE_SECONDS},
         });
         binding["rollback"]
             .as_object_mut()

@@ -82,7 +82,7 @@ async fn a_crashing_version_fails_no_request_and_moving_the_alias_back_heals(
         "to a crashing 3, and back by hand to 2",
         "2",
         plain(),
-        json!({"onFailure": false}),
+        json!({"onFailure": "Report"}),
     )
     .await;
     let load = fixture.load(LoadOptions::default()).await;

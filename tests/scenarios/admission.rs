@@ -30,7 +30,7 @@ fn model(more: Value) -> Value {
 
 fn binding(more: Value) -> Value {
     let mut spec =
-        json!({"modelRef": {"name": "m"}, "alias": "champion", "target": {"name": "server"}});
+        json!({"modelRef": {"name": "m"}, "alias": "champion", "targetRef": {"name": "server"}});
     merge(&mut spec, more);
     object("AliasBinding", "refused", spec)
 }
@@ -145,13 +145,13 @@ async fn bad_specs_are_refused_with_a_sentence_that_says_what_to_write(
         ),
         (
             &ALIAS_BINDING,
-            binding(json!({"target": null})),
-            "set target to name one that exists, or template",
+            binding(json!({"targetRef": null})),
+            "set targetRef to name one that exists, or template",
         ),
         (
             &ALIAS_BINDING,
             binding(json!({"deletionPolicy": "Orphan"})),
-            "a target is never deleted",
+            "targetRef is never deleted",
         ),
         (
             &ALIAS_BINDING,

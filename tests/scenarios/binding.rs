@@ -166,7 +166,7 @@ async fn a_template_is_made_and_owned_and_goes_with_its_binding(
     fixture.alias("1").await;
     fixture.declare().await;
     fixture
-        .declare_binding(json!({"target": null, "template": template()}))
+        .declare_binding(json!({"targetRef": null, "template": template()}))
         .await;
     fixture.runs("1").await;
     let made = fixture.namespace.get(&DEPLOYMENT, "binding").await.unwrap();
@@ -184,7 +184,7 @@ async fn a_template_is_made_and_owned_and_goes_with_its_binding(
     changed["spec"]["template"]["spec"]["containers"][0]["image"] =
         json!("registry.example/server:2");
     fixture
-        .declare_binding(json!({"target": null, "template": changed}))
+        .declare_binding(json!({"targetRef": null, "template": changed}))
         .await;
     let has_image = |deployment: &Value| {
         deployment["spec"]["template"]["spec"]["containers"][0]["image"]
@@ -225,7 +225,7 @@ async fn an_orphaned_deployment_stays_when_its_binding_goes_and_is_taken_up_agai
     fixture.register(1).await;
     fixture.alias("1").await;
     fixture.declare().await;
-    let orphaning = json!({"target": null, "template": template(), "deletionPolicy": "Orphan"});
+    let orphaning = json!({"targetRef": null, "template": template(), "deletionPolicy": "Orphan"});
     fixture.declare_binding(orphaning.clone()).await;
     fixture.runs("1").await;
     fixture
@@ -372,8 +372,7 @@ async fn the_second_binding_on_a_target_is_told_who_holds_it(
 ) -> ScenarioResult {
     let fixture = Fixture::new(&environment, "two bindings").await;
     fixture.serve_version_1().await;
-    let spec =
-        json!({"modelRef": {"name": "model"}, "alias": "challenger", "target": {"name": "server"}});
+    let spec = json!({"modelRef": {"name": "model"}, "alias": "challenger", "targetRef": {"name": "server"}});
     fixture
         .client
         .set_alias(&fixture.model, "challenger", "2")

@@ -699,7 +699,7 @@ async fn a_failed_first_version_stays_and_says_that_there_is_nothing_before_it(
 async fn without_on_failure_a_failure_is_told_and_nothing_is_changed(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
-    let tell = json!({"rollback": {"onFailure": false, "bakeSeconds": 0}});
+    let tell = json!({"rollback": {"onFailure": "Report", "bakeSeconds": 0}});
     let fixture = stage_where_two(&environment, "tell only", "crash", tell).await;
     fixture.alias("2").await;
     let told = fixture.reports("CrashLoop").await;

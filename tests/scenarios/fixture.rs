@@ -323,7 +323,7 @@ impl Fixture {
     }
 
     pub async fn declare_binding(&self, more: Value) {
-        let mut spec = json!({"modelRef": {"name": "model"}, "alias": "champion", "target": {"name": "server"}});
+        let mut spec = json!({"modelRef": {"name": "model"}, "alias": "champion", "targetRef": {"name": "server"}});
         merge(&mut spec, more);
         self.apply("AliasBinding", "binding", spec).await;
     }

@@ -270,7 +270,7 @@ async fn strange_names_are_served_like_any_other(environment: Arc<Environment>) 
         fixture
             .deploy(&pointsman_env::PlainDeployment::named(&server))
             .await;
-        let spec = json!({"modelRef": {"name": object_name}, "alias": "Café-_1", "target": {"name": server}});
+        let spec = json!({"modelRef": {"name": object_name}, "alias": "Café-_1", "targetRef": {"name": server}});
         fixture.apply("AliasBinding", &object_name, spec).await;
         fixture.binding_runs(&object_name, "1").await;
         let deployment = fixture.namespace.get(&DEPLOYMENT, &server).await.unwrap();

@@ -85,8 +85,7 @@ async fn each_shard_drives_its_own_bindings_and_takes_over_one_that_comes_to_it(
         .await;
 
     // A binding of the first shard for the same Deployment finds it driven.
-    let rival =
-        json!({"modelRef": {"name": "model"}, "alias": "champion", "target": {"name": "server"}});
+    let rival = json!({"modelRef": {"name": "model"}, "alias": "champion", "targetRef": {"name": "server"}});
     fixture.apply("AliasBinding", "rival", rival).await;
     fixture.binding_reports("rival", "TargetClaimed").await;
     fixture.alias("3").await;

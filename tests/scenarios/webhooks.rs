@@ -519,7 +519,7 @@ async fn a_webhook_that_is_no_longer_wanted_is_removed(
     set(&fixture, managed(&fixture)).await;
     tells(&fixture, "WebhookSettling").await;
     fixture
-        .declare_registry(json!({"interval": "1h", "webhook": {"mode": "Off"}}))
+        .declare_registry(json!({"interval": "1h", "webhook": {"mode": "Disabled"}}))
         .await;
     nothing_is_left(&fixture).await;
     assert_eq!(registered(&fixture, &server).await, Vec::<Value>::new());
@@ -561,7 +561,7 @@ async fn a_webhook_that_cannot_be_removed_is_told_and_removed_when_it_can_be(
         .registry
         .inject(deletions, Fault::json(503, "{}"), None);
     fixture
-        .declare_registry(json!({"interval": "1h", "webhook": {"mode": "Off"}}))
+        .declare_registry(json!({"interval": "1h", "webhook": {"mode": "Disabled"}}))
         .await;
     let registry = tells(&fixture, "RegistryUnreachable").await;
     assert!(

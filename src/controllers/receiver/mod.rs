@@ -404,7 +404,7 @@ fn wanted_secret(registry: &ModelRegistry) -> Option<&WebhookSecretReference> {
         .spec
         .webhook
         .as_ref()
-        .filter(|webhook| webhook.mode != WebhookMode::Off)?;
+        .filter(|webhook| webhook.mode != WebhookMode::Disabled)?;
     webhook
         .secret_ref
         .as_ref()

@@ -45,10 +45,10 @@ const LONGEST_NAME: usize = 63;
 /// Looks after the webhook, where that is due, in a task of its own.
 pub fn attend(registry: &Arc<ModelRegistry>, ctx: &Arc<Context>, state: &Arc<RegistryState>) {
     let mode = registry.webhook_mode();
-    if mode == WebhookMode::Off && !has_finalizer(registry) {
+    if mode == WebhookMode::Disabled && !has_finalizer(registry) {
         return state.webhook.rest();
     }
-    if registry.spec.suspend || (mode != WebhookMode::Off && !ctx.hears_webhooks) {
+    if registry.spec.suspend || (mode != WebhookMode::Disabled && !ctx.hears_webhooks) {
         return state.webhook.wait();
     }
     let Some(client) = state.registry().filter(|_| state.problem().is_none()) else {
@@ -89,7 +89,7 @@ async fn look_after(
     client: &Registry,
 ) -> Registration {
     let mode = registry.webhook_mode();
-    let signing = if mode == WebhookMode::Off {
+    let signing = if mode == WebhookMode::Disabled {
         None
     } else {
         Some(key(registry, ctx).await)

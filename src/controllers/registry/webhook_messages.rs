@@ -23,7 +23,7 @@ pub fn problem(error: RegistryError) -> Problem {
             status: 404 | 405, ..
         } => (
             Reason::WebhookUnsupported,
-            "MLflow has webhooks from 3.3 on: upgrade the server, or set spec.webhook.mode: Off",
+            "MLflow has webhooks from 3.3 on: upgrade the server, or set spec.webhook.mode: Disabled",
         ),
         RegistryError::Unwell {
             status: 500,
@@ -39,7 +39,7 @@ pub fn problem(error: RegistryError) -> Problem {
             ..
         } => (
             Reason::WebhookUnsupported,
-            "an MLflow server that keeps its registry in files has no webhooks: give it a database (--backend-store-uri), or set spec.webhook.mode: Off",
+            "an MLflow server that keeps its registry in files has no webhooks: give it a database (--backend-store-uri), or set spec.webhook.mode: Disabled",
         ),
         RegistryError::Refused {
             status: 400, words, ..
@@ -98,7 +98,7 @@ pub fn condition(registry: &ModelRegistry, ctx: &Context, state: &RegistryState)
     {
         return Some(stays(problem));
     }
-    if registry.webhook_mode() == WebhookMode::Off {
+    if registry.webhook_mode() == WebhookMode::Disabled {
         return None;
     }
     if !ctx.hears_webhooks {

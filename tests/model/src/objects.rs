@@ -32,7 +32,7 @@ pub fn time(text: &str) -> Timestamp {
 
 pub fn binding(history_limit: u8) -> AliasBinding {
     let spec = json!({
-        "modelRef": {"name": MODEL}, "alias": "champion", "target": {"name": "server"},
+        "modelRef": {"name": MODEL}, "alias": "champion", "targetRef": {"name": "server"},
         "inject": {"containers": CONTAINERS}, "historyLimit": history_limit,
     });
     let metadata =
@@ -80,7 +80,7 @@ pub fn model(mirror: Mirror) -> RegisteredModel {
     let whole = json!({
         "apiVersion": "pointsman.dev/v1alpha1", "kind": "RegisteredModel", "metadata": {"name": MODEL, "namespace": "ml"},
         "spec": {"registryRef": {"name": "mlflow"}},
-        "status": {"aliases": aliases, "versions": versions, "trackingUri": TRACKING_URI, "conditions": [ready]}});
+        "status": {"aliases": aliases, "versions": versions, "trackingURI": TRACKING_URI, "conditions": [ready]}});
     serde_json::from_value(whole).unwrap()
 }
 

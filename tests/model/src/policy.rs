@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use pointsman::api::alias_binding::Outcome;
 use pointsman::api::reason::Problem;
+use pointsman::api::rollback::OnFailure;
 use pointsman::api::{AliasBinding, AliasBindingStatus, Reason};
 use pointsman::rollout::{Action, Answer, Decision, Evidence, Observed, Pass, decide, summarize};
 use pointsman::targets::Workload;
@@ -48,7 +49,7 @@ impl Policy {
             alter_status(broken, status);
         }
         match broken {
-            Broken::NeverGoesBack => altered.spec.rollback.on_failure = false,
+            Broken::NeverGoesBack => altered.spec.rollback.on_failure = OnFailure::Report,
             Broken::SwallowsResumes | Broken::SwallowsRetries => {
                 altered.metadata.annotations = None;
             }

@@ -319,7 +319,7 @@ metadata: {{name: {MODEL}}}
 spec:
   modelRef: {{name: {MODEL}}}
   alias: champion
-  target: {{name: {MODEL}}}
+  targetRef: {{name: {MODEL}}}
   rollback: {{maxRestarts: 1, bakeSeconds: 2}}
 "
     )
