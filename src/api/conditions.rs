@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::Reason;
+use super::reason::{Class, Problem};
 
 /// The object does what its spec asks. Reasons where True: `Live`, `Pinned`, `Held`, `Suspended`,
 /// `RegistryUnreachable` (what was resolved last still runs), `Reachable`, `Mirrored`. Any other: False.
@@ -30,7 +31,7 @@ const LONGEST_MESSAGE: usize = 1024;
 
 /// A condition as it should be, less the moment of its last change.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Wanted {
+pub struct ConditionUpdate {
     /// One of the types above.
     pub type_: &'static str,
     /// True, False or (`None`) Unknown.
@@ -41,7 +42,7 @@ pub struct Wanted {
     pub message: String,
 }
 
-impl Wanted {
+impl ConditionUpdate {
     /// A condition that is True.
     pub fn yes(type_: &'static str, reason: Reason, message: impl Into<String>) -> Self {
         Self {
@@ -73,23 +74,64 @@ impl Wanted {
     }
 }
 
-/// The wanted conditions, each with the time of its last change of status: the old one's where the status is the same.
+/// The conditions for a problem: Ready is False, and Reconciling or Stalled is True by the class of its reason.
+#[must_use]
+pub fn not_ready(problem: &Problem) -> Vec<ConditionUpdate> {
+    match problem.reason.class() {
+        Class::Well | Class::Progressing | Class::Recovering(_) => reconciling(problem),
+        Class::NeedsPerson(_) => stalled(problem),
+    }
+}
+
+/// The conditions for a problem that ends without a person: Ready is False, Reconciling is True.
+#[must_use]
+pub fn reconciling(problem: &Problem) -> Vec<ConditionUpdate> {
+    ready_false_and(RECONCILING, problem)
+}
+
+/// The conditions for a problem that needs a person: Ready is False, Stalled is True.
+#[must_use]
+pub fn stalled(problem: &Problem) -> Vec<ConditionUpdate> {
+    ready_false_and(STALLED, problem)
+}
+
+fn ready_false_and(type_: &'static str, problem: &Problem) -> Vec<ConditionUpdate> {
+    vec![
+        ConditionUpdate::no(READY, problem.reason, &problem.message),
+        ConditionUpdate::yes(type_, problem.reason, &problem.message),
+    ]
+}
+
+/// The condition types that Pointsman writes. Conditions of any other type belong to other controllers.
+const OWN_TYPES: [&str; 6] = [
+    READY,
+    RECONCILING,
+    STALLED,
+    RESOLVED,
+    ARTIFACT_AVAILABLE,
+    WEBHOOK_READY,
+];
+
+/// The wanted conditions, each with the time of its last change of status, and the conditions of other controllers as they are.
 #[must_use]
 pub fn transition(
     old: &[Condition],
-    wanted: Vec<Wanted>,
+    wanted: &[ConditionUpdate],
     generation: Option<i64>,
     now: Timestamp,
 ) -> Vec<Condition> {
-    wanted
-        .into_iter()
-        .map(|condition| settle(old, &condition, generation, now))
-        .collect()
+    let own = wanted
+        .iter()
+        .map(|condition| settle(old, condition, generation, now));
+    let foreign = old
+        .iter()
+        .filter(|condition| !OWN_TYPES.contains(&condition.type_.as_str()));
+    own.chain(foreign.cloned()).collect()
 }
 
 fn settle(
     old: &[Condition],
-    wanted: &Wanted,
+    wanted: &ConditionUpdate,
     generation: Option<i64>,
     now: Timestamp,
 ) -> Condition {
@@ -143,13 +185,13 @@ mod tests {
     fn a_condition_whose_status_stays_keeps_its_time() {
         let first = transition(
             &[],
-            vec![Wanted::yes(READY, Reason::Live, "a")],
+            &[ConditionUpdate::yes(READY, Reason::Live, "a")],
             Some(1),
             at(1),
         );
         let second = transition(
             &first,
-            vec![Wanted::yes(READY, Reason::Pinned, "b")],
+            &[ConditionUpdate::yes(READY, Reason::Pinned, "b")],
             Some(2),
             at(9),
         );
@@ -162,17 +204,36 @@ mod tests {
     fn a_condition_whose_status_changes_takes_the_new_time() {
         let first = transition(
             &[],
-            vec![Wanted::yes(READY, Reason::Live, "a")],
+            &[ConditionUpdate::yes(READY, Reason::Live, "a")],
             Some(1),
             at(1),
         );
         let second = transition(
             &first,
-            vec![Wanted::no(READY, Reason::RollingOut, "b")],
+            &[ConditionUpdate::no(READY, Reason::RollingOut, "b")],
             Some(1),
             at(9),
         );
         assert_eq!(second[0].last_transition_time, Time(at(9)));
+    }
+
+    #[test]
+    fn conditions_of_other_controllers_are_kept() {
+        let mut old = transition(
+            &[],
+            &[ConditionUpdate::yes(READY, Reason::Live, "a")],
+            None,
+            at(1),
+        );
+        old[0].type_ = "example.com/Audited".to_owned();
+        let new = transition(
+            &old,
+            &[ConditionUpdate::yes(READY, Reason::Live, "a")],
+            None,
+            at(2),
+        );
+        assert_eq!(new.len(), 2);
+        assert_eq!(new[1], old[0]);
     }
 
     #[test]

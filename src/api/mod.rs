@@ -3,6 +3,7 @@
 //! Absent: any client, clock or decision. These types only describe.
 
 pub mod alias_binding;
+pub mod availability;
 pub mod conditions;
 pub mod model_registry;
 pub mod names;
@@ -10,13 +11,18 @@ pub mod reason;
 pub mod registered_model;
 pub mod rollback;
 mod schema;
+pub mod version;
+pub mod word;
 
 pub use alias_binding::{AliasBinding, AliasBindingSpec, AliasBindingStatus};
+pub use availability::Availability;
 pub use model_registry::{ModelRegistry, ModelRegistrySpec, ModelRegistryStatus};
 pub use reason::Reason;
 pub use registered_model::{
     ModelVersion, RegisteredModel, RegisteredModelSpec, RegisteredModelStatus,
 };
+pub use version::{VersionId, VersionRef};
+pub use word::Word;
 
 use std::collections::BTreeMap;
 

@@ -1,161 +1,219 @@
-//! The one list of reasons, shared by conditions, Events and metric labels.
+//! The one table of reasons, shared by conditions, Events and metric labels.
 //!
-//! Absent: free-form reasons. A new situation is a new member here, with its sentence.
+//! Absent: free-form reasons. A new situation is a new row here, and everything else follows from its class.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::time::Duration;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Why something is as it is, as one word that people and alerts can rely on.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
-pub enum Reason {
+/// How soon an object is reconciled again while its workload is in the way: a workload without our label is not watched.
+const TARGET_RETRY: Option<Duration> = Some(Duration::from_secs(5));
+/// How soon an artifact check that failed is repeated: stores are not watched.
+const STORE_RETRY: Option<Duration> = Some(Duration::from_secs(30));
+
+/// The meaning of a reason for conditions, Events and requeues.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Class {
+    /// Ready is True; the Event is Normal.
+    Well,
+    /// Ready is False and Reconciling True; the rollout has an Event of its own.
+    Progressing,
+    /// Ready is False and Reconciling True, with a Warning; retried after this time, if one is given.
+    Recovering(Option<Duration>),
+    /// Ready is False and Stalled True, with a Warning; retried after this time, if one is given.
+    NeedsPerson(Option<Duration>),
+}
+
+impl Class {
+    /// How soon the object is reconciled again, although nothing may have changed by then.
+    #[must_use]
+    pub const fn retry(self) -> Option<Duration> {
+        match self {
+            Self::Well | Self::Progressing => None,
+            Self::Recovering(retry) | Self::NeedsPerson(retry) => retry,
+        }
+    }
+}
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $name:ident = $class:expr,)+) => {
+        /// Why something is as it is, as one word for people and alerts.
+        #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+        pub enum Reason {
+            $($(#[doc = $doc])+ $name,)+
+        }
+
+        impl Reason {
+            /// All reasons, in the order of the table.
+            pub const ALL: &[Self] = &[$(Self::$name,)+];
+
+            /// The word in conditions, Events and metric labels.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => stringify!($name),)+
+                }
+            }
+
+            /// The meaning, for docs/reasons.md.
+            #[must_use]
+            pub const fn description(self) -> &'static str {
+                match self {
+                    $(Self::$name => concat!($($doc),+),)+
+                }
+            }
+
+            /// Its class.
+            #[must_use]
+            pub const fn class(self) -> Class {
+                use Class::{NeedsPerson, Progressing, Recovering, Well};
+                match self {
+                    $(Self::$name => $class,)+
+                }
+            }
+        }
+    };
+}
+
+reasons! {
     /// The wanted version runs and is available.
-    Live,
+    Live = Well,
     /// A version is being rolled out.
-    RollingOut,
-    /// The Deployment's own controller gave up waiting for the new version's pods.
-    ProgressDeadlineExceeded,
-    /// The version runs whole, and is watched for the time of `rollback.bakeSeconds`.
-    Baking,
+    RollingOut = Progressing,
+    /// The new version's pods were not ready when the progress deadline was over.
+    ProgressDeadlineExceeded = NeedsPerson(None),
+    /// All replicas run the version and are available; it is observed for `rollback.bakeSeconds`.
+    Baking = Progressing,
     /// The wanted version failed; a good one runs in its place, and the failed one is held back.
-    RolledBack,
-    /// The version failed, and there is no earlier good one that still exists and can be read.
-    NoRollbackTarget,
+    RolledBack = NeedsPerson(None),
+    /// The version failed, and no earlier good version still exists and can be read.
+    NoRollbackTarget = NeedsPerson(STORE_RETRY),
     /// A container of the new version restarted more often than `rollback.maxRestarts` allows.
-    CrashLoop,
+    CrashLoop = NeedsPerson(None),
     /// An init container of the new version restarted more often than `rollback.maxRestarts` allows.
-    InitFailed,
+    InitFailed = NeedsPerson(None),
     /// An image of the new version cannot be pulled.
-    ImageUnavailable,
-    /// A container of the new version cannot be made: its configuration or its Secrets are wrong.
-    ContainerNotCreated,
-    /// A pod of the new version was ready, and is not any more.
-    ReadinessLost,
-    /// A person changed the workload back by hand; it is left alone until the alias moves or a person resumes.
-    Held,
+    ImageUnavailable = NeedsPerson(None),
+    /// A container of the new version cannot be created: its configuration or its Secrets are wrong.
+    ContainerNotCreated = NeedsPerson(None),
+    /// A pod of the new version was ready and lost its readiness.
+    ReadinessLost = NeedsPerson(None),
+    /// A person changed the workload by hand; it is left alone until the alias moves or a person resumes.
+    Held = Well,
     /// `spec.pinnedVersion` decides, whatever the alias says.
-    Pinned,
-    /// `spec.suspend` is true: nothing is touched.
-    Suspended,
+    Pinned = Well,
+    /// `spec.suspend` is true: nothing is changed.
+    Suspended = Well,
     /// The registered model has no such alias.
-    AliasNotFound,
+    AliasNotFound = NeedsPerson(None),
     /// No version of the model is in the stage that the binding follows.
-    StageNotFound,
+    StageNotFound = NeedsPerson(None),
     /// The registry has no such registered model.
-    ModelNotFound,
+    ModelNotFound = NeedsPerson(None),
     /// The registry has no such version of the model.
-    VersionNotFound,
-    /// The registry did not answer, or answered that it is ill.
-    RegistryUnreachable,
-    /// The registry answered, and refused.
-    RegistryRefused,
-    /// Something answered that is not an MLflow registry, or not in words that can be trusted.
-    RegistryAnswerInvalid,
-    /// There is no such `ModelRegistry`, or it lies in a namespace that does not allow this one.
-    RegistryNotFound,
-    /// The `ModelRegistry` lies in another namespace, and its owner does not allow this one.
-    RegistryNotAllowed,
-    /// A Secret or `ConfigMap` that is named, or a key in it, is missing.
-    CredentialsNotFound,
-    /// The version's source leads to no artifact, or the artifact cannot be read.
-    ArtifactUnavailable,
-    /// The Deployment that the binding drives does not exist.
-    TargetNotFound,
-    /// Another binding, or another owner, drives that Deployment already.
-    TargetClaimed,
+    VersionNotFound = NeedsPerson(None),
+    /// The registry did not answer, or answered with a server error.
+    RegistryUnreachable = Recovering(None),
+    /// The registry answered with a refusal, for instance because of missing permissions.
+    RegistryRefused = NeedsPerson(None),
+    /// The answer is not that of a model registry, or cannot be trusted.
+    RegistryAnswerInvalid = NeedsPerson(None),
+    /// There is no such `ModelRegistry`, or its owner does not allow this namespace.
+    RegistryNotFound = NeedsPerson(None),
+    /// The `ModelRegistry` is in another namespace, and its owner does not allow this one.
+    RegistryNotAllowed = NeedsPerson(None),
+    /// A Secret or `ConfigMap` that the spec names, or a key in it, is missing.
+    CredentialsNotFound = NeedsPerson(None),
+    /// The version has no usable artifact URI, or its artifact cannot be read.
+    ArtifactUnavailable = NeedsPerson(STORE_RETRY),
+    /// The workload that the binding drives does not exist.
+    TargetNotFound = NeedsPerson(TARGET_RETRY),
+    /// Another binding, or another owner, drives the workload already.
+    TargetClaimed = NeedsPerson(TARGET_RETRY),
     /// A field that the binding would set belongs to another manager.
-    FieldConflict,
+    FieldConflict = NeedsPerson(TARGET_RETRY),
     /// The API server refused the change.
-    ApplyRefused,
-    /// What the spec asks for cannot be done as written.
-    InvalidSpec,
+    ApplyRefused = Recovering(TARGET_RETRY),
+    /// The spec cannot be carried out as it is written.
+    InvalidSpec = NeedsPerson(TARGET_RETRY),
     /// The registry answers (on a `ModelRegistry`).
-    Reachable,
-    /// Aliases and versions are those that the registry named last (on a `RegisteredModel`).
-    Mirrored,
+    Reachable = Well,
+    /// Aliases and versions are those of the registry's last answer (on a `RegisteredModel`).
+    Mirrored = Well,
     /// The alias resolved to a version with an artifact URI.
-    Resolved,
-    /// Deliveries of the registry's webhook are accepted; with mode Managed it is registered and was seen to arrive.
-    WebhookReady,
-    /// The webhook was registered less than a minute ago; until MLflow's own list of webhooks is renewed, only polling sees moves.
-    WebhookSettling,
-    /// `spec.webhook` asks for webhooks, and this operator was started without a receiver.
-    WebhookNotServed,
+    Resolved = Well,
+    /// Deliveries of the registry's webhook are accepted; with mode Managed the webhook is registered and a delivery has arrived.
+    WebhookReady = Well,
+    /// The webhook was registered less than a minute ago; until MLflow reloads its list of webhooks, moves are seen by polling only.
+    WebhookSettling = Progressing,
+    /// `spec.webhook` asks for webhooks, but this operator runs without a receiver.
+    WebhookNotServed = NeedsPerson(None),
     /// MLflow refuses the receiver's address: a private one, or one that is not https.
-    WebhookAddressRefused,
+    WebhookAddressRefused = NeedsPerson(None),
     /// MLflow's own test of the webhook did not reach the receiver, or the receiver refused it.
-    WebhookUnreachable,
-    /// The MLflow server has no key of its own to keep webhook secrets with, and so loses most deliveries.
-    WebhookKeyMissing,
-    /// MLflow does not let Pointsman register webhooks: that takes an administrator where sign-in is on.
-    WebhookRefused,
+    WebhookUnreachable = NeedsPerson(None),
+    /// The MLflow server has no encryption key for webhook secrets, so it loses most deliveries.
+    WebhookKeyMissing = NeedsPerson(None),
+    /// MLflow does not let Pointsman register webhooks: with sign-in on, that takes an administrator.
+    WebhookRefused = NeedsPerson(None),
     /// The MLflow server has no webhooks: it is older than 3.3, or keeps the registry in files.
-    WebhookUnsupported,
+    WebhookUnsupported = NeedsPerson(None),
     /// Polling found moves that no delivery had announced.
-    WebhookSilent,
-    /// A webhook stays in an MLflow server that could not be asked to delete it, or that the spec does not name any more; told by an Event.
-    WebhookLeftBehind,
-    /// Nothing has been decided yet: the first look is under way.
-    Pending,
+    WebhookSilent = NeedsPerson(None),
+    /// A webhook remains in an MLflow server that could not delete it, or that the spec no longer names; an Event says so.
+    WebhookLeftBehind = NeedsPerson(None),
+    /// Nothing has been decided yet: the first poll or an artifact check is under way.
+    Pending = Progressing,
 }
 
 impl Reason {
-    /// The word as it stands in conditions, Events and metric labels.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Live => "Live",
-            Self::RollingOut => "RollingOut",
-            Self::ProgressDeadlineExceeded => "ProgressDeadlineExceeded",
-            Self::Baking => "Baking",
-            Self::RolledBack => "RolledBack",
-            Self::NoRollbackTarget => "NoRollbackTarget",
-            Self::CrashLoop => "CrashLoop",
-            Self::InitFailed => "InitFailed",
-            Self::ImageUnavailable => "ImageUnavailable",
-            Self::ContainerNotCreated => "ContainerNotCreated",
-            Self::ReadinessLost => "ReadinessLost",
-            Self::Held => "Held",
-            Self::Pinned => "Pinned",
-            Self::Suspended => "Suspended",
-            Self::AliasNotFound => "AliasNotFound",
-            Self::StageNotFound => "StageNotFound",
-            Self::ModelNotFound => "ModelNotFound",
-            Self::VersionNotFound => "VersionNotFound",
-            Self::RegistryUnreachable => "RegistryUnreachable",
-            Self::RegistryRefused => "RegistryRefused",
-            Self::RegistryAnswerInvalid => "RegistryAnswerInvalid",
-            Self::RegistryNotFound => "RegistryNotFound",
-            Self::RegistryNotAllowed => "RegistryNotAllowed",
-            Self::CredentialsNotFound => "CredentialsNotFound",
-            Self::ArtifactUnavailable => "ArtifactUnavailable",
-            Self::TargetNotFound => "TargetNotFound",
-            Self::TargetClaimed => "TargetClaimed",
-            Self::FieldConflict => "FieldConflict",
-            Self::ApplyRefused => "ApplyRefused",
-            Self::InvalidSpec => "InvalidSpec",
-            Self::Reachable => "Reachable",
-            Self::Mirrored => "Mirrored",
-            Self::Resolved => "Resolved",
-            Self::WebhookReady => "WebhookReady",
-            Self::WebhookSettling => "WebhookSettling",
-            Self::WebhookNotServed => "WebhookNotServed",
-            Self::WebhookAddressRefused => "WebhookAddressRefused",
-            Self::WebhookUnreachable => "WebhookUnreachable",
-            Self::WebhookKeyMissing => "WebhookKeyMissing",
-            Self::WebhookRefused => "WebhookRefused",
-            Self::WebhookUnsupported => "WebhookUnsupported",
-            Self::WebhookSilent => "WebhookSilent",
-            Self::WebhookLeftBehind => "WebhookLeftBehind",
-            Self::Pending => "Pending",
-        }
-    }
-
-    /// The reason that a word in a condition stands for; `None` for a word of another release.
+    /// The reason for a word in a condition; `None` for a word of another release.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
-        serde_json::from_value(serde_json::Value::String(word.to_owned())).ok()
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|reason| reason.as_str() == word)
+    }
+
+    /// Whether the registry's answers cannot be had or trusted now. A workload that runs the version of the last good answer
+    /// stays Ready (`fail_static`).
+    #[must_use]
+    pub const fn is_registry_outage(self) -> bool {
+        matches!(
+            self,
+            Self::RegistryUnreachable | Self::RegistryRefused | Self::RegistryAnswerInvalid
+        )
+    }
+}
+
+impl Serialize for Reason {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for Reason {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let word = String::deserialize(deserializer)?;
+        Self::parse(&word).ok_or_else(|| serde::de::Error::custom(format!("no reason {word}")))
+    }
+}
+
+impl JsonSchema for Reason {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Reason".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "pattern": "^[A-Z][A-Za-z0-9]*$", "maxLength": 64})
     }
 }
 
@@ -165,7 +223,7 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Something that stands in the way: the reason as one word, the cause and the remedy as a sentence.
+/// Something that hinders the object: the reason as one word, the cause and the remedy as a sentence.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Problem {
     /// The word.

@@ -15,7 +15,7 @@ use crate::api::alias_binding::{
     AliasState, HandledRequest, HistoryEntry, Outcome, Trigger, VersionState,
 };
 use crate::api::conditions::{
-    ARTIFACT_AVAILABLE, READY, RECONCILING, RESOLVED, STALLED, Wanted, find, transition,
+    ARTIFACT_AVAILABLE, ConditionUpdate, READY, RECONCILING, RESOLVED, STALLED, find, transition,
 };
 use crate::api::rollback::{GoodVersion, RetrainState};
 use crate::api::{AliasBinding, AliasBindingStatus, ModelVersion, Reason, names, reason::Problem};
@@ -108,7 +108,7 @@ pub fn summarize(binding: &AliasBinding, pass: &Pass<'_>, now: Timestamp) -> Ali
         last_handled_retry,
         conditions: transition(
             &old.conditions,
-            conditions,
+            &conditions,
             binding.metadata.generation,
             now,
         ),
@@ -316,34 +316,34 @@ fn conditions(
     pass: &Pass<'_>,
     old: &[Condition],
     seen: Seen<'_>,
-) -> Vec<Wanted> {
+) -> Vec<ConditionUpdate> {
     let mut conditions = readiness(binding, pass, seen);
     conditions.push(resolved(pass.resolution));
     conditions.extend(artifact(pass, old));
     conditions
 }
 
-fn resolved(resolution: &Resolution) -> Wanted {
+fn resolved(resolution: &Resolution) -> ConditionUpdate {
     match (&resolution.stale, &resolution.wanted) {
-        (Some(problem), _) => Wanted::no(RESOLVED, problem.reason, &problem.message),
+        (Some(problem), _) => ConditionUpdate::no(RESOLVED, problem.reason, &problem.message),
         (None, Err(problem)) if problem.reason != Reason::ArtifactUnavailable => {
-            Wanted::no(RESOLVED, problem.reason, &problem.message)
+            ConditionUpdate::no(RESOLVED, problem.reason, &problem.message)
         }
-        (None, Ok(wanted)) => Wanted::yes(
+        (None, Ok(wanted)) => ConditionUpdate::yes(
             RESOLVED,
             Reason::Resolved,
             format!("version {}", wanted.version),
         ),
-        (None, Err(_)) => Wanted::yes(RESOLVED, Reason::Resolved, "the version is known"),
+        (None, Err(_)) => ConditionUpdate::yes(RESOLVED, Reason::Resolved, "the version is known"),
     }
 }
 
 /// What the store answered; where it was not asked of late, what the condition said of the same artifact before.
-fn artifact(pass: &Pass<'_>, old: &[Condition]) -> Option<Wanted> {
+fn artifact(pass: &Pass<'_>, old: &[Condition]) -> Option<ConditionUpdate> {
     let wanted = match &pass.resolution.wanted {
         Ok(wanted) => wanted,
         Err(problem) if problem.reason == Reason::ArtifactUnavailable => {
-            return Some(Wanted::no(
+            return Some(ConditionUpdate::no(
                 ARTIFACT_AVAILABLE,
                 problem.reason,
                 &problem.message,
@@ -354,16 +354,16 @@ fn artifact(pass: &Pass<'_>, old: &[Condition]) -> Option<Wanted> {
     let told = |why: &str| of_artifact(&wanted.artifact_uri, why);
     Some(match pass.evidence.get(&forward_question(wanted)) {
         Some(Answer::Readable) => {
-            Wanted::yes(ARTIFACT_AVAILABLE, Reason::Resolved, told("can be read"))
+            ConditionUpdate::yes(ARTIFACT_AVAILABLE, Reason::Resolved, told("can be read"))
         }
         Some(Answer::Gone(why) | Answer::Silent(why)) => {
-            Wanted::no(ARTIFACT_AVAILABLE, Reason::ArtifactUnavailable, told(why))
+            ConditionUpdate::no(ARTIFACT_AVAILABLE, Reason::ArtifactUnavailable, told(why))
         }
         Some(Answer::Unchecked(why)) => {
-            Wanted::unknown(ARTIFACT_AVAILABLE, Reason::Resolved, told(why))
+            ConditionUpdate::unknown(ARTIFACT_AVAILABLE, Reason::Resolved, told(why))
         }
         None => as_before(old, &wanted.artifact_uri).unwrap_or_else(|| {
-            Wanted::unknown(ARTIFACT_AVAILABLE, Reason::Pending, told("not asked yet"))
+            ConditionUpdate::unknown(ARTIFACT_AVAILABLE, Reason::Pending, told("not asked yet"))
         }),
     })
 }
@@ -376,7 +376,7 @@ fn of_artifact(uri: &str, why: &str) -> String {
     }
 }
 
-fn as_before(old: &[Condition], uri: &str) -> Option<Wanted> {
+fn as_before(old: &[Condition], uri: &str) -> Option<ConditionUpdate> {
     let speaks_of_it = |message: &str| {
         message
             .strip_prefix(uri)
@@ -388,7 +388,7 @@ fn as_before(old: &[Condition], uri: &str) -> Option<Wanted> {
         "False" => Some(false),
         _ => None,
     };
-    Some(Wanted {
+    Some(ConditionUpdate {
         type_: ARTIFACT_AVAILABLE,
         status,
         reason: Reason::parse(&old.reason)?,
@@ -396,7 +396,7 @@ fn as_before(old: &[Condition], uri: &str) -> Option<Wanted> {
     })
 }
 
-fn readiness(binding: &AliasBinding, pass: &Pass<'_>, seen: Seen<'_>) -> Vec<Wanted> {
+fn readiness(binding: &AliasBinding, pass: &Pass<'_>, seen: Seen<'_>) -> Vec<ConditionUpdate> {
     if let Some(failure) = &pass.applied.failure {
         return not_ready(failure, false);
     }
@@ -410,11 +410,15 @@ fn readiness(binding: &AliasBinding, pass: &Pass<'_>, seen: Seen<'_>) -> Vec<Wan
 }
 
 /// What is left alone is well where it serves and nobody need do anything about it.
-fn left(problem: &Problem, pass: &Pass<'_>, seen: Seen<'_>) -> Vec<Wanted> {
+fn left(problem: &Problem, pass: &Pass<'_>, seen: Seen<'_>) -> Vec<ConditionUpdate> {
     let serves = matches!(seen.progress, Some(Progress::Complete));
     let chosen = matches!(problem.reason, Reason::Held | Reason::Suspended);
     if chosen && (serves || seen.workload.is_none()) {
-        return vec![Wanted::yes(READY, problem.reason, &problem.message)];
+        return vec![ConditionUpdate::yes(
+            READY,
+            problem.reason,
+            &problem.message,
+        )];
     }
     if chosen {
         return rolled_with(problem.reason, &problem.message, seen.progress);
@@ -448,7 +452,7 @@ fn holds_what_is_wanted(resolution: &Resolution, workload: Option<&Workload>) ->
     wanted.is_some() && workload.and_then(Workload::version) == wanted
 }
 
-fn outage_but_serving(resolution: &Resolution, problem: &Problem) -> Wanted {
+fn outage_but_serving(resolution: &Resolution, problem: &Problem) -> ConditionUpdate {
     let version = resolution
         .wanted
         .as_ref()
@@ -458,11 +462,11 @@ fn outage_but_serving(resolution: &Resolution, problem: &Problem) -> Wanted {
         "version {version} keeps running, as the registry named it last; {}",
         problem.message
     );
-    Wanted::yes(READY, problem.reason, message)
+    ConditionUpdate::yes(READY, problem.reason, message)
 }
 
 /// Whether work goes on by itself, or a person is needed.
-fn not_ready(problem: &Problem, goes_on: bool) -> Vec<Wanted> {
+fn not_ready(problem: &Problem, goes_on: bool) -> Vec<ConditionUpdate> {
     let heals_by_itself = is_outage(problem.reason)
         || matches!(problem.reason, Reason::Pending | Reason::ApplyRefused);
     let beside = if goes_on || heals_by_itself {
@@ -471,12 +475,12 @@ fn not_ready(problem: &Problem, goes_on: bool) -> Vec<Wanted> {
         STALLED
     };
     vec![
-        Wanted::no(READY, problem.reason, &problem.message),
-        Wanted::yes(beside, problem.reason, &problem.message),
+        ConditionUpdate::no(READY, problem.reason, &problem.message),
+        ConditionUpdate::yes(beside, problem.reason, &problem.message),
     ]
 }
 
-fn rolled(binding: &AliasBinding, resolution: &Resolution, seen: Seen<'_>) -> Vec<Wanted> {
+fn rolled(binding: &AliasBinding, resolution: &Resolution, seen: Seen<'_>) -> Vec<ConditionUpdate> {
     let version = resolution
         .wanted
         .as_ref()
@@ -513,27 +517,27 @@ fn rolled(binding: &AliasBinding, resolution: &Resolution, seen: Seen<'_>) -> Ve
     rolled_with(reason, &message, seen.progress)
 }
 
-fn baking(binding: &AliasBinding, entry: &HistoryEntry) -> Vec<Wanted> {
+fn baking(binding: &AliasBinding, entry: &HistoryEntry) -> Vec<ConditionUpdate> {
     let until =
         baked_at(binding, entry).map_or_else(String::new, |until| format!(" until {until}"));
     let message = format!("version {} runs and is watched{until}", entry.version);
     vec![
-        Wanted::no(READY, Reason::Baking, &message),
-        Wanted::yes(RECONCILING, Reason::Baking, &message),
+        ConditionUpdate::no(READY, Reason::Baking, &message),
+        ConditionUpdate::yes(RECONCILING, Reason::Baking, &message),
     ]
 }
 
-fn rolled_with(reason: Reason, message: &str, progress: Option<&Progress>) -> Vec<Wanted> {
+fn rolled_with(reason: Reason, message: &str, progress: Option<&Progress>) -> Vec<ConditionUpdate> {
     match progress {
-        Some(Progress::Complete) => vec![Wanted::yes(READY, reason, message)],
+        Some(Progress::Complete) => vec![ConditionUpdate::yes(READY, reason, message)],
         Some(Progress::DeadlineExceeded(words)) => not_ready(
             &Problem::new(Reason::ProgressDeadlineExceeded, deadline_message(words)),
             false,
         ),
         Some(Progress::Going(how_far)) => {
             vec![
-                Wanted::no(READY, Reason::RollingOut, how_far),
-                Wanted::yes(RECONCILING, Reason::RollingOut, how_far),
+                ConditionUpdate::no(READY, Reason::RollingOut, how_far),
+                ConditionUpdate::yes(RECONCILING, Reason::RollingOut, how_far),
             ]
         }
         None => not_ready(

@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, MicroTime, T
 use kube::core::SelectorExt;
 use kube::{Api, Resource, ResourceExt};
 
-use crate::api::conditions::{READY, RECONCILING, STALLED, Wanted, transition};
+use crate::api::conditions::{ConditionUpdate, READY, RECONCILING, STALLED, transition};
 use crate::api::model_registry::AllowedFrom;
 use crate::api::registered_model::{
     CreationPolicy, MirroredAlias, MirroredStage, ModelDeletionPolicy,
@@ -641,7 +641,7 @@ async fn publish(
     };
     new.conditions = transition(
         &old.conditions,
-        conditions(problem.as_ref()),
+        &conditions(problem.as_ref()),
         model.metadata.generation,
         Timestamp::now(),
     );
@@ -659,9 +659,9 @@ async fn publish(
     Ok(())
 }
 
-fn conditions(problem: Option<&Problem>) -> Vec<Wanted> {
+fn conditions(problem: Option<&Problem>) -> Vec<ConditionUpdate> {
     let Some(problem) = problem else {
-        return vec![Wanted::yes(
+        return vec![ConditionUpdate::yes(
             READY,
             Reason::Mirrored,
             "aliases and versions are as the registry named them last",
@@ -673,8 +673,8 @@ fn conditions(problem: Option<&Problem>) -> Vec<Wanted> {
     );
     let beside = if heals { RECONCILING } else { STALLED };
     vec![
-        Wanted::no(READY, problem.reason, &problem.message),
-        Wanted::yes(beside, problem.reason, &problem.message),
+        ConditionUpdate::no(READY, problem.reason, &problem.message),
+        ConditionUpdate::yes(beside, problem.reason, &problem.message),
     ]
 }
 

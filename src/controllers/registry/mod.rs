@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use crate::api::conditions::{READY, RECONCILING, STALLED, Wanted, transition};
+use crate::api::conditions::{ConditionUpdate, READY, RECONCILING, STALLED, transition};
 use crate::api::{ModelRegistry, ModelRegistryStatus, Reason, names, reason::Problem};
 use crate::controllers::context::Context;
 use crate::controllers::metrics::Outcome;
@@ -267,7 +267,7 @@ async fn publish(
         webhook: webhook::registered(registry, state),
         conditions: transition(
             &old.conditions,
-            conditions,
+            &conditions,
             registry.metadata.generation,
             Timestamp::now(),
         ),
@@ -297,14 +297,14 @@ fn asked_again(registry: &ModelRegistry, state: &RegistryState) -> String {
     )
 }
 
-fn conditions(registry: &ModelRegistry, state: &RegistryState) -> Vec<Wanted> {
+fn conditions(registry: &ModelRegistry, state: &RegistryState) -> Vec<ConditionUpdate> {
     if registry.spec.suspend {
         let message =
             "spec.suspend is true: the registry is not asked; what was resolved stays in force";
-        return vec![Wanted::yes(READY, Reason::Suspended, message)];
+        return vec![ConditionUpdate::yes(READY, Reason::Suspended, message)];
     }
     match state.problem() {
-        None => vec![Wanted::yes(
+        None => vec![ConditionUpdate::yes(
             READY,
             Reason::Reachable,
             "the registry answers",
@@ -313,8 +313,8 @@ fn conditions(registry: &ModelRegistry, state: &RegistryState) -> Vec<Wanted> {
             let heals = matches!(problem.reason, Reason::RegistryUnreachable);
             let beside = if heals { RECONCILING } else { STALLED };
             vec![
-                Wanted::no(READY, problem.reason, &problem.message),
-                Wanted::yes(beside, problem.reason, asked_again(registry, state)),
+                ConditionUpdate::no(READY, problem.reason, &problem.message),
+                ConditionUpdate::yes(beside, problem.reason, asked_again(registry, state)),
             ]
         }
     }

@@ -4,7 +4,7 @@
 
 use kube::ResourceExt;
 
-use crate::api::conditions::{WEBHOOK_READY, Wanted, find};
+use crate::api::conditions::{ConditionUpdate, WEBHOOK_READY, find};
 use crate::api::model_registry::WebhookMode;
 use crate::api::{ModelRegistry, Reason, reason::Problem};
 use crate::controllers::context::Context;
@@ -88,7 +88,11 @@ pub fn failed(url: &str, words: &str) -> Problem {
 }
 
 /// The condition that tells of the webhook; none where no webhook is wanted, and none stays.
-pub fn condition(registry: &ModelRegistry, ctx: &Context, state: &RegistryState) -> Option<Wanted> {
+pub fn condition(
+    registry: &ModelRegistry,
+    ctx: &Context,
+    state: &RegistryState,
+) -> Option<ConditionUpdate> {
     let told = state.webhook.tell();
     if let Some(Registration {
         problem: Some(problem),
@@ -103,41 +107,49 @@ pub fn condition(registry: &ModelRegistry, ctx: &Context, state: &RegistryState)
     }
     if !ctx.hears_webhooks {
         let message = "this operator was started without --webhook-address: set webhook.enabled in the chart; polling goes on";
-        return Some(Wanted::no(WEBHOOK_READY, Reason::WebhookNotServed, message));
+        return Some(ConditionUpdate::no(
+            WEBHOOK_READY,
+            Reason::WebhookNotServed,
+            message,
+        ));
     }
     Some(match told.kept {
         Some(Registration {
             problem: Some(problem),
             ..
-        }) => Wanted::no(
+        }) => ConditionUpdate::no(
             WEBHOOK_READY,
             problem.reason,
             format!("{}; polling goes on", problem.message),
         ),
         None => as_before(registry)
-            .unwrap_or_else(|| Wanted::unknown(WEBHOOK_READY, Reason::Pending, PENDING)),
+            .unwrap_or_else(|| ConditionUpdate::unknown(WEBHOOK_READY, Reason::Pending, PENDING)),
         Some(_) if told.is_settling => {
-            Wanted::unknown(WEBHOOK_READY, Reason::WebhookSettling, SETTLING)
+            ConditionUpdate::unknown(WEBHOOK_READY, Reason::WebhookSettling, SETTLING)
         }
         Some(kept) => match told.silent {
-            Some(model) => Wanted::no(WEBHOOK_READY, Reason::WebhookSilent, silent(&model)),
-            None => Wanted::yes(WEBHOOK_READY, Reason::WebhookReady, well(registry, &kept)),
+            Some(model) => {
+                ConditionUpdate::no(WEBHOOK_READY, Reason::WebhookSilent, silent(&model))
+            }
+            None => {
+                ConditionUpdate::yes(WEBHOOK_READY, Reason::WebhookReady, well(registry, &kept))
+            }
         },
     })
 }
 
-fn stays(problem: &Problem) -> Wanted {
+fn stays(problem: &Problem) -> ConditionUpdate {
     let message = format!(
         "the operator's webhook is no longer wanted, and not removed yet; it is tried again: {}",
         problem.message
     );
-    Wanted::no(WEBHOOK_READY, problem.reason, message)
+    ConditionUpdate::no(WEBHOOK_READY, problem.reason, message)
 }
 
 const PENDING: &str = "the webhook is looked at when the registry answers";
 
 /// What was told of the same spec before this process began, so that a restart by itself is no news.
-fn as_before(registry: &ModelRegistry) -> Option<Wanted> {
+fn as_before(registry: &ModelRegistry) -> Option<ConditionUpdate> {
     let before = find(&registry.status.as_ref()?.conditions, WEBHOOK_READY)?;
     let status = match before.status.as_str() {
         "True" => Some(true),
@@ -146,7 +158,7 @@ fn as_before(registry: &ModelRegistry) -> Option<Wanted> {
     };
     let reason = Reason::parse(&before.reason)?;
     let is_same = before.observed_generation == registry.metadata.generation;
-    is_same.then(|| Wanted {
+    is_same.then(|| ConditionUpdate {
         type_: WEBHOOK_READY,
         status,
         reason,

@@ -1,0 +1,103 @@
+//! What tells one version of a model from another.
+//!
+//! Absent: what is only known of some versions, such as metrics and lineage.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The identity of a version: the number alone is not enough, because a model that is deleted and made again starts at 1.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VersionId {
+    /// The registered model's name in the registry.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub model: String,
+    /// The version's number.
+    pub version: String,
+    /// When it was registered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_at: Option<Time>,
+    /// What it was registered from, as the registry keeps it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+}
+
+impl VersionId {
+    /// A short digest of the identity, for the pod template: 16 hexadecimal digits.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        let created = self
+            .created_at
+            .as_ref()
+            .map_or_else(String::new, |at| at.0.to_string());
+        let source = self.source.as_deref().unwrap_or_default();
+        let text = format!("{}\n{}\n{created}\n{source}", self.model, self.version);
+        format!("{:016x}", fnv1a(text.as_bytes()))
+    }
+}
+
+/// A version with the attributes that go into the pod template. They may change without making it another version.
+#[derive(Clone, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VersionRef {
+    /// Which version.
+    #[serde(flatten)]
+    pub id: VersionId,
+    /// The URI of its files.
+    #[serde(
+        default,
+        rename = "artifactURI",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub artifact_uri: Option<String>,
+    /// The run that logged it.
+    #[serde(default, rename = "runID", skip_serializing_if = "Option::is_none")]
+    pub run_id: Option<String>,
+}
+
+/// A stable 64-bit digest: it is stored, so it must be the same in every release.
+#[must_use]
+pub fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_number_of_a_model_made_again_is_another_version() {
+        let old = VersionId {
+            model: "taxi".into(),
+            version: "1".into(),
+            created_at: Some(Time(jiff::Timestamp::from_second(1).unwrap())),
+            source: Some("s3://m/1".into()),
+        };
+        let new = VersionId {
+            created_at: Some(Time(jiff::Timestamp::from_second(2).unwrap())),
+            ..old.clone()
+        };
+        assert_ne!(old, new);
+        assert_ne!(old.digest(), new.digest());
+        assert_eq!(old.digest(), old.clone().digest());
+    }
+
+    #[test]
+    fn a_reference_is_written_flat() {
+        let written = serde_json::to_value(VersionRef {
+            id: VersionId {
+                version: "5".into(),
+                ..VersionId::default()
+            },
+            artifact_uri: Some("s3://m/5".into()),
+            run_id: None,
+        });
+        assert_eq!(
+            written.unwrap(),
+            serde_json::json!({"version": "5", "artifactURI": "s3://m/5"})
+        );
+    }
+}
