@@ -1,163 +1,152 @@
-//! Two replicas, and the one that leads is killed while a move of the alias waits for it.
+//! Two replicas; the leader is killed while a move of the alias is pending.
 //!
-//! Absent: orderly ends. A leader that is asked to stop gives the Lease back, and is followed at once.
+//! Absent: orderly ends. A leader that is asked to stop releases the Lease, and the other replica takes over at once.
 
 use std::time::{Duration, Instant};
 
 use pointsman_env::interceptor::{Interceptor, Method};
 use pointsman_env::progress::Task;
-use pointsman_env::{Operator, OperatorOptions, TestNamespace as Place, kinds};
+use pointsman_env::{Operator, OperatorOptions, TestNamespace, kinds};
 use serde_json::{Value, json};
 
-use crate::figures::Durations;
-use crate::ground::{
-    Ground, PATIENCE, apply, binding, deployment, model, registry, release_build, runs,
+use crate::durations::{Durations, Unit};
+use crate::environment::{
+    Environment, TIMEOUT, apply, binding, deployment, model, registry, release_build,
+    wait_until_runs,
 };
-use crate::report::Goal;
-use crate::sightings::Sightings;
+use crate::moves::alternating_version;
+use crate::observers::DeploymentObserver;
+use crate::report::Measurement;
 
 const PREFIX: &str = "failover";
-/// What is left beside the Lease's time.
+/// What the goal allows beyond the duration of the Lease.
 const SLACK: Duration = Duration::from_secs(2);
-/// A short Lease, so that there can be several rounds; and the chart's own.
-const SHORT: u64 = 5;
-const DEFAULT: u64 = 15;
+/// A short Lease for several rounds, and the default of the chart.
+const SHORT_LEASE: u64 = 5;
+const DEFAULT_LEASE: u64 = 15;
 
-struct Stage<'ground> {
-    ground: &'ground Ground,
-    place: Place,
+struct FailoverFixture<'environment> {
+    environment: &'environment Environment,
+    namespace: TestNamespace,
     name: String,
     replicas: Vec<Operator>,
-    /// In front of the API server, for both replicas.
+    /// Between both replicas and the API server.
     api: Interceptor,
-    lease: Duration,
-    deployments: Sightings,
+    deployment: DeploymentObserver,
 }
 
-/// What one kill came to.
+/// The effects of one kill.
 struct Round {
-    taken: Duration,
-    /// How often the Deployment was patched.
+    duration: Duration,
+    /// Patches of the Deployment.
     patches: usize,
-    /// How often that changed it.
+    /// Increases of its generation.
     generations: i64,
 }
 
-/// So many kills with a short Lease, and one with the default.
-pub async fn measured(ground: &Ground, rounds: usize) -> Vec<Goal> {
-    let mut goals = of_lease(ground, SHORT, rounds).await;
-    goals.extend(of_lease(ground, DEFAULT, 1).await);
-    goals
+/// This many kills with a short Lease, and one with the default.
+pub async fn measure(environment: &Environment, rounds: usize) -> Vec<Measurement> {
+    let mut measurements = measure_lease(environment, SHORT_LEASE, rounds).await;
+    measurements.extend(measure_lease(environment, DEFAULT_LEASE, 1).await);
+    measurements
 }
 
-async fn of_lease(ground: &Ground, seconds: u64, rounds: usize) -> Vec<Goal> {
-    let mut stage = Stage::start(ground, seconds).await;
-    let task = Task::start(
-        &format!("{rounds} leaders killed, leases of {seconds} s"),
-        rounds as u64,
-    );
+async fn measure_lease(environment: &Environment, lease: u64, rounds: usize) -> Vec<Measurement> {
+    let mut fixture = FailoverFixture::start(environment, lease).await;
+    let what = format!("{rounds} leaders killed, leases of {lease} s");
+    let task = Task::start(&what, rounds as u64);
     let mut all = Vec::new();
     for number in 0..rounds {
-        all.push(
-            stage
-                .killed(if number.is_multiple_of(2) { "2" } else { "1" })
-                .await,
-        );
+        all.push(fixture.kill_leader(alternating_version(number)).await);
         task.advance();
     }
     task.done();
-    let goals = goals(stage.lease, &all);
-    stage.end().await;
-    goals
+    fixture.end().await;
+    measurements(Duration::from_secs(lease), &all)
 }
 
-impl<'ground> Stage<'ground> {
-    async fn start(ground: &'ground Ground, seconds: u64) -> Self {
-        let prefix = format!("{PREFIX}{seconds}");
-        ground.register(&prefix, 1).await;
-        let place = ground.namespace(&prefix).await;
-        let server = &ground.control_plane;
+impl<'environment> FailoverFixture<'environment> {
+    async fn start(environment: &'environment Environment, lease: u64) -> Self {
+        let prefix = format!("{PREFIX}{lease}");
+        environment.register(&prefix, 1).await;
+        let namespace = environment.namespace(&prefix).await;
+        let server = &environment.control_plane;
         let api = Interceptor::start(server.apiserver_url(), Some(server.ca_pem()))
             .await
             .unwrap();
         let mut replicas = Vec::new();
         for replica in 1..=2 {
-            let options = options(&place, &prefix, &api, seconds, replica);
+            let options = replica_options(&namespace, &prefix, &api, lease, replica);
             replicas.push(
-                Operator::start(server, &ground.tools, &options)
+                Operator::start(server, &environment.tools, &options)
                     .await
                     .unwrap(),
             );
         }
         let name = format!("{prefix}-00000");
-        // Only who begins to lead looks at the registry: nobody finds the move by polling.
+        // With this interval only a new leader polls, so that no poll finds the move.
         let objects = [
-            registry(&ground.mlflow.url(), "1h"),
+            registry(&environment.mlflow.url(), "1h"),
             model(&name),
             deployment(&name),
             binding(&name),
         ];
-        apply(&place, objects).await;
-        runs(&place, &name, "1").await;
-        let deployments = Sightings::of(place.client(), place.namespace(), &name);
+        apply(&namespace, objects).await;
+        wait_until_runs(&namespace, &name, "1").await;
+        let deployment = DeploymentObserver::new(&namespace, &name);
         Self {
-            ground,
-            place,
+            environment,
+            namespace,
             name,
             replicas,
             api,
-            lease: Duration::from_secs(seconds),
-            deployments,
+            deployment,
         }
     }
 
-    /// Moves the alias, kills the leader, and waits until the other has patched the Deployment; then the killed one comes back.
-    async fn killed(&mut self, version: &str) -> Round {
+    /// Moves the alias, kills the leader, waits until the other replica has patched, and restarts the killed one.
+    async fn kill_leader(&mut self, version: &str) -> Round {
         let leader = self.leader().await;
-        let (before, mark) = (self.generation().await, self.api.mark());
-        self.ground
-            .registrar
+        let (generation, mark) = (self.generation().await, self.api.mark());
+        let registrar = &self.environment.registrar;
+        registrar
             .set_alias(&self.name, "champion", version)
             .await
             .unwrap();
         let killed = Instant::now();
         self.replicas[leader].kill().unwrap();
-        let done = self.deployments.version(version).await;
-        runs(&self.place, &self.name, version).await;
+        let patched_at = self.deployment.wait_for_version(version).await;
+        wait_until_runs(&self.namespace, &self.name, version).await;
         let patches = self.patches_since(mark);
         self.replicas[leader].start_again().await.unwrap();
         Round {
-            taken: done - killed,
+            duration: patched_at - killed,
             patches,
-            generations: self.generation().await - before,
+            generations: self.generation().await - generation,
         }
     }
 
-    /// The replica that the Lease names; each is named after its number.
+    /// The index of the replica that holds the Lease; identities end with the number of the replica.
     async fn leader(&self) -> usize {
-        let held = |lease: &Value| {
+        let is_held = |lease: &Value| {
             lease["spec"]["holderIdentity"]
                 .as_str()
                 .is_some_and(|holder| !holder.is_empty())
         };
-        let (namespace, name) = (self.place.namespace(), release(&self.place));
+        let name = release(&self.namespace);
         let lease = self
-            .place
-            .eventually("somebody leads", PATIENCE, &kinds::LEASE, &name, held)
+            .namespace
+            .eventually("a replica leads", TIMEOUT, &kinds::LEASE, &name, is_held)
             .await;
-        let holder = lease["spec"]["holderIdentity"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned();
-        let number =
-            (0..self.replicas.len()).find(|number| holder.ends_with(&format!("-{}", number + 1)));
-        number
-            .unwrap_or_else(|| panic!("{holder} leads in {namespace}, and is none of the replicas"))
+        let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default();
+        (0..self.replicas.len())
+            .find(|index| holder.ends_with(&format!("-{}", index + 1)))
+            .unwrap_or_else(|| panic!("{holder} leads, and is none of the replicas"))
     }
 
     async fn generation(&self) -> i64 {
         let deployment = self
-            .place
+            .namespace
             .get(&kinds::DEPLOYMENT, &self.name)
             .await
             .unwrap();
@@ -168,64 +157,62 @@ impl<'ground> Stage<'ground> {
 
     fn patches_since(&self, mark: usize) -> usize {
         let path = format!("/deployments/{}", self.name);
-        let all = self.api.writes_since(mark);
-        all.iter()
-            .filter(|write| write.method == Method::PATCH && write.path.ends_with(&path))
-            .count()
+        let writes = self.api.writes_since(mark);
+        let patches = writes
+            .iter()
+            .filter(|write| write.method == Method::PATCH && write.path.ends_with(&path));
+        patches.count()
     }
 
     async fn end(mut self) {
         for replica in &mut self.replicas {
             replica.stop().unwrap();
         }
-        self.place.end().await.unwrap();
+        self.namespace.end().await.unwrap();
     }
 }
 
-/// In the namespace that it watches, so that its Lease is there too.
-fn options(
-    place: &Place,
+/// A replica in the namespace that it watches, so that its Lease is there too.
+fn replica_options(
+    namespace: &TestNamespace,
     prefix: &str,
     api: &Interceptor,
-    seconds: u64,
+    lease: u64,
     replica: u32,
 ) -> OperatorOptions {
-    let mut options =
-        OperatorOptions::watching(release_build(), &release(place), &[place.namespace()]);
-    place.namespace().clone_into(&mut options.namespace);
+    let namespaces = [namespace.namespace()];
+    let mut options = OperatorOptions::watching(release_build(), &release(namespace), &namespaces);
+    namespace.namespace().clone_into(&mut options.namespace);
     options.kube_api = Some(api.url());
-    options.values = json!({"replicas": 2, "leaseSeconds": seconds, "clusterName": prefix});
+    options.values = json!({"replicas": 2, "leaseSeconds": lease, "clusterName": prefix});
     options.replica = replica;
     options
 }
 
-fn release(place: &Place) -> String {
-    place.namespace().to_owned()
+fn release(namespace: &TestNamespace) -> String {
+    namespace.namespace().to_owned()
 }
 
-fn goals(lease: Duration, rounds: &[Round]) -> Vec<Goal> {
-    let taken = Durations::of(rounds.iter().map(|round| round.taken).collect());
-    let seconds = lease.as_secs();
+fn measurements(lease: Duration, rounds: &[Round]) -> Vec<Measurement> {
+    let times = Durations::of(rounds.iter().map(|round| round.duration).collect());
+    let (seconds, goal) = (lease.as_secs(), lease + SLACK);
+    let killed = format!("leader killed with a move pending, lease of {seconds} s");
     let patches: Vec<usize> = rounds.iter().map(|round| round.patches).collect();
     let generations: Vec<i64> = rounds.iter().map(|round| round.generations).collect();
     let once = patches.iter().all(|patches| *patches == 1)
         && generations.iter().all(|generations| *generations == 1);
     vec![
-        Goal::checked(
-            format!("leader killed with a move pending → patched, lease of {seconds} s"),
-            &format!("≤ {} s", (lease + SLACK).as_secs()),
-            taken.in_seconds(),
-            taken.max() <= lease + SLACK,
+        Measurement::new(
+            format!("{killed} → Deployment patched"),
+            times.max_figure(Unit::Seconds),
         )
-        .of_runs(taken.count()),
-        Goal::checked(
-            format!(
-                "the same: patches of the Deployment, and changes of its spec, lease of {seconds} s"
-            ),
-            "1 and 1 each time",
+        .with_goal(&format!("≤ {} s", goal.as_secs()), times.max() <= goal)
+        .of_runs(times.count()),
+        Measurement::new(
+            format!("{killed}: patches of the Deployment, and changes of its spec"),
             format!("{patches:?} and {generations:?}"),
-            once,
         )
-        .of_runs(taken.count()),
+        .with_goal("1 and 1 each time", once)
+        .of_runs(times.count()),
     ]
 }

@@ -1,275 +1,288 @@
-//! How cost grows with the number of bindings: a table of the largest number with its goals, and drawings of all of them.
+//! Growth of the cost with the number of bindings: goals for each number, and plots of all of them.
 //!
-//! Absent: how each figure is come by; see `settled_at_scale`.
+//! Absent: how a figure is measured; that is in scale.rs.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::figures::{Durations, megabytes, milliseconds};
-use crate::moves_at_once::kind_of;
+use crate::burst::kind_of;
+use crate::durations::{Durations, Figure, Unit, megabytes};
 use crate::plot::{self, Point, Series};
-use crate::report::Goal;
-use crate::settled_at_scale::{Cost, Look, Rest, Start, measured as cost_of};
+use crate::report::{Measurement, docs};
+use crate::scale::{self, IdlePeriod, Memory, Poll, ScaleResult};
 
-/// The interval between two looks; the default of `spec.interval`.
+/// The default of `spec.interval`.
 const INTERVAL: Duration = Duration::from_secs(30);
-/// How long a number is looked at that is not the largest.
+/// How long bindings are observed at most, except for the largest number of them.
 const SHORT: Duration = Duration::from_secs(90);
 const WRITES_GOAL: Duration = Duration::from_secs(300);
 const START_GOAL: Duration = Duration::from_secs(10);
-const BETWEEN_GOAL: f64 = 0.02;
-/// How many models are asked for by one request.
-const MODELS_A_REQUEST: usize = 1000;
-/// Up to how many bindings a process may have how much memory.
+const IDLE_SHARE_GOAL: f64 = 0.02;
+const MODELS_PER_REQUEST: usize = 1000;
+/// Bindings, and the most bytes for them.
 const MEMORY_GOALS: [(usize, u64); 3] =
     [(0, 12_000_000), (1_000, 25_000_000), (10_000, 90_000_000)];
 
-/// Every number in turn, the largest for the whole time.
-pub async fn measured(sizes: &[usize], time: Duration, draw: bool) -> Vec<Goal> {
-    let mut costs = Vec::new();
+/// Measures every number; the largest is observed for the whole time.
+pub async fn measure(sizes: &[usize], idle: Duration, draw: bool) -> Vec<Measurement> {
+    let mut results = Vec::new();
     for (index, count) in sizes.iter().enumerate() {
-        let time = if index + 1 == sizes.len() {
-            time
-        } else {
-            time.min(SHORT)
-        };
-        // A time too short for five looks has more of them.
-        let interval = INTERVAL.min(time / 5).max(Duration::from_secs(5));
-        costs.push(cost_of(*count, time, interval).await);
+        let is_largest = index + 1 == sizes.len();
+        let idle = if is_largest { idle } else { idle.min(SHORT) };
+        // There are at least five polls in the time.
+        let interval = INTERVAL.min(idle / 5).max(Duration::from_secs(5));
+        results.push(scale::measure(*count, idle, interval).await);
     }
     if draw {
-        drawn(&costs);
+        draw_plots(&results);
     }
-    let mut goals: Vec<Goal> = costs
-        .first()
-        .map(|cost| memory_goal(0, "", &[cost.empty]))
-        .into_iter()
-        .collect();
-    goals.extend(costs.iter().flat_map(goals_of));
-    goals
+    let memory: Vec<Memory> = results.iter().map(|result| result.memory.clone()).collect();
+    let mut measurements = memory_measurements(&memory);
+    measurements.extend(results.iter().flat_map(measurements_of));
+    measurements
 }
 
-fn goals_of(cost: &Cost) -> Vec<Goal> {
-    let count = cost.count;
-    let restarted: Vec<u64> = cost.starts.iter().map(|start| start.memory).collect();
-    let mut goals = vec![
-        memory_goal(count, ", after rolling all out", &[cost.rolled_out]),
-        memory_goal(count, ", after a restart", &restarted),
-        start_goal(count, &cost.starts),
-        burst(cost),
-        Goal::noted(
-            format!("{count} bindings made, rolled out and ready"),
-            format!("{:.0} s", cost.made.as_secs_f64()),
-        ),
-    ];
-    goals.extend(goals_at_rest(count, &cost.rest));
-    goals
+/// Measures only the memory of every number.
+pub async fn measure_memory(sizes: &[usize]) -> Vec<Measurement> {
+    let mut memory = Vec::new();
+    for count in sizes {
+        memory.push(scale::measure_memory(*count, INTERVAL).await);
+    }
+    memory_measurements(&memory)
 }
 
-fn memory_goal(count: usize, when: &str, bytes: &[u64]) -> Goal {
+fn memory_measurements(memory: &[Memory]) -> Vec<Measurement> {
+    let empty: Vec<u64> = memory.iter().map(|memory| memory.empty).collect();
+    let mut measurements = vec![memory_measurement(0, "", &empty)];
+    for memory in memory {
+        let rolled_out = [memory.rolled_out];
+        measurements.push(memory_measurement(
+            memory.count,
+            ", after rolling all out",
+            &rolled_out,
+        ));
+        measurements.push(memory_measurement(
+            memory.count,
+            ", after a restart",
+            &memory.restarted,
+        ));
+    }
+    measurements
+}
+
+fn memory_measurement(count: usize, when: &str, bytes: &[u64]) -> Measurement {
     let most = bytes.iter().copied().max().unwrap_or_default();
     let least = bytes.iter().copied().min().unwrap_or_default();
-    let figure = if least == most {
-        megabytes(most)
+    let spread = if bytes.len() == 1 {
+        "-".to_owned()
     } else {
         format!("{} to {}", megabytes(least), megabytes(most))
     };
-    let what = format!("resident memory, {count} bindings{when}");
-    let goal = MEMORY_GOALS.iter().find(|(bindings, _)| *bindings == count);
-    let goal = goal.map_or_else(
-        || Goal::noted(what.clone(), figure.clone()),
-        |(_, goal)| {
-            Goal::checked(
-                what.clone(),
-                &format!("≤ {}", megabytes(*goal)),
-                figure.clone(),
-                most <= *goal,
-            )
-        },
+    let value = megabytes(most);
+    let measurement = Measurement::new(
+        format!("resident memory, {count} bindings{when}"),
+        Figure { value, spread },
     );
-    goal.of_runs(bytes.len())
+    let measurement = measurement.of_runs(bytes.len());
+    match MEMORY_GOALS.iter().find(|(bindings, _)| *bindings == count) {
+        Some((_, goal)) => {
+            measurement.with_goal(&format!("≤ {} MB", goal / 1_000_000), most <= *goal)
+        }
+        None => measurement,
+    }
 }
 
-fn start_goal(count: usize, starts: &[Start]) -> Goal {
+fn measurements_of(result: &ScaleResult) -> Vec<Measurement> {
+    let mut measurements = Vec::from(start_measurements(result));
+    measurements.push(burst_measurement(result));
+    measurements.push(Measurement::new(
+        format!(
+            "{} bindings with a template created and ready",
+            result.count
+        ),
+        format!("{:.0} s", result.created.as_secs_f64()),
+    ));
+    measurements.extend(idle_measurements(result.count, &result.idle));
+    measurements
+}
+
+fn start_measurements(result: &ScaleResult) -> [Measurement; 2] {
+    let (count, starts) = (result.count, &result.starts);
     let ready = Durations::of(starts.iter().map(|start| start.ready).collect());
     let patched = Durations::of(starts.iter().map(|start| start.patched).collect());
-    let figure = format!(
-        "ready: {}; last patched: {}",
-        ready.in_seconds(),
-        patched.in_seconds()
-    );
-    let what =
-        format!("start to ready and converged, {count} bindings, 1 % of aliases moved meanwhile");
-    let met = ready.max().max(patched.max()) <= START_GOAL;
-    Goal::checked(what, "≤ 10 s", figure, met).of_runs(starts.len())
+    let measurement = |what: &str, times: &Durations| {
+        let name = format!("start with {count} bindings, 1 % of aliases moved meanwhile → {what}");
+        Measurement::new(name, times.max_figure(Unit::Seconds))
+            .with_goal("≤ 10 s", times.max() <= START_GOAL)
+            .of_runs(times.count())
+    };
+    [
+        measurement("ready", &ready),
+        measurement("last Deployment patched", &patched),
+    ]
 }
 
-fn burst(cost: &Cost) -> Goal {
-    let taken = Durations::of(cost.bursts.clone());
-    let what = format!(
+fn burst_measurement(result: &ScaleResult) -> Measurement {
+    let times = Durations::of(result.bursts.clone());
+    let name = format!(
         "{} of {} aliases moved at once → last Deployment patched",
-        cost.count / 10,
-        cost.count
+        result.count / 10,
+        result.count
     );
-    Goal::noted(what, taken.in_seconds()).of_runs(taken.count())
+    Measurement::new(name, times.median_figure(Unit::Seconds)).of_runs(times.count())
 }
 
-fn goals_at_rest(count: usize, rest: &Rest) -> Vec<Goal> {
+fn idle_measurements(count: usize, idle: &IdlePeriod) -> Vec<Measurement> {
     let bindings = format!("{count} settled bindings");
-    let mut goals = vec![
-        requests(count, rest),
-        writes(&bindings, rest),
-        between(&bindings, rest),
+    let mut measurements = vec![
+        requests_measurement(count, idle),
+        writes_measurement(&bindings, idle),
+        share_measurement(&bindings, idle),
     ];
-    if !rest.looks.is_empty() {
-        let took = Durations::of(rest.looks.iter().map(Look::took).collect());
-        let used = format!("{} of a processor", milliseconds(rest.each_look));
-        goals.push(
-            Goal::noted(format!("a look, {bindings}: the operator's work"), used)
-                .of_runs(took.count()),
-        );
-        goals.push(
-            Goal::noted(
-                format!("a look, {bindings}: asked to answered by MLflow"),
-                took.in_seconds(),
-            )
-            .of_runs(took.count()),
-        );
+    if idle.polls.is_empty() {
+        return measurements;
     }
-    goals
+    let durations = Durations::of(idle.polls.iter().map(Poll::duration).collect());
+    let processor_time = Unit::Milliseconds.format(idle.processor_time_per_poll);
+    measurements.push(
+        Measurement::new(
+            format!("one poll, {bindings}: processor time"),
+            processor_time,
+        )
+        .of_runs(durations.count()),
+    );
+    let name = format!("one poll, {bindings}: first request to last response of MLflow");
+    measurements.push(
+        Measurement::new(name, durations.median_figure(Unit::Seconds)).of_runs(durations.count()),
+    );
+    measurements
 }
 
-fn requests(count: usize, rest: &Rest) -> Goal {
-    let (looks, wished) = (rest.looks.len(), count.div_ceil(MODELS_A_REQUEST));
-    let figure = format!(
-        "{} in {looks} looks ({} s)",
-        rest.requests,
-        rest.time.as_secs()
-    );
-    let what = format!(
-        "requests to the registry, {count} models, interval {} s",
-        rest.interval.as_secs()
-    );
-    Goal::checked(
-        what,
-        &format!("{wished} per interval"),
-        figure,
-        looks > 0 && rest.requests <= looks * wished,
+fn requests_measurement(count: usize, idle: &IdlePeriod) -> Measurement {
+    let (polls, wanted) = (idle.polls.len(), count.div_ceil(MODELS_PER_REQUEST));
+    let (seconds, interval) = (idle.duration.as_secs(), idle.interval.as_secs());
+    let met = polls > 0 && idle.requests <= polls * wanted;
+    Measurement::new(
+        format!("requests to the registry, {count} models, interval {interval} s"),
+        format!("{} in {polls} polls ({seconds} s)", idle.requests),
     )
+    .with_goal(&format!("{wanted} per interval"), met)
 }
 
-fn writes(bindings: &str, rest: &Rest) -> Goal {
-    let mut kinds: Vec<String> = rest
+fn writes_measurement(bindings: &str, idle: &IdlePeriod) -> Measurement {
+    let mut kinds: Vec<String> = idle
         .writes
         .iter()
         .map(|write| kind_of(&write.path))
         .collect();
     kinds.sort_unstable();
     kinds.dedup();
-    let figure = format!(
-        "{} in {} s {}",
-        rest.writes.len(),
-        rest.time.as_secs(),
-        kinds.join(", ")
-    );
-    let (what, figure) = (
+    let (writes, seconds) = (idle.writes.len(), idle.duration.as_secs());
+    let figure = format!("{writes} in {seconds} s {}", kinds.join(", "));
+    let measurement = Measurement::new(
         format!("writes to the API, {bindings}"),
         figure.trim_end().to_owned(),
     );
-    // A shorter look can miss the goal, and cannot meet it.
-    if rest.writes.is_empty() && rest.time < WRITES_GOAL {
-        return Goal::noted(what, figure).against("0 in 5 minutes");
+    // A shorter time can only miss the goal.
+    if idle.writes.is_empty() && idle.duration < WRITES_GOAL {
+        return measurement.with_undecided_goal("0 in 5 minutes");
     }
-    Goal::checked(what, "0 in 5 minutes", figure, rest.writes.is_empty())
+    measurement.with_goal("0 in 5 minutes", idle.writes.is_empty())
 }
 
-fn between(bindings: &str, rest: &Rest) -> Goal {
-    let figure = format!("{:.2} %", rest.between * 100.0);
-    let what = format!("share of a core between looks, {bindings}");
-    Goal::checked(what, "< 2 %", figure, rest.between < BETWEEN_GOAL)
+fn share_measurement(bindings: &str, idle: &IdlePeriod) -> Measurement {
+    let figure = format!("{:.2} %", idle.share_outside_polls * 100.0);
+    Measurement::new(format!("share of a core between polls, {bindings}"), figure)
+        .with_goal("< 2 %", idle.share_outside_polls < IDLE_SHARE_GOAL)
 }
 
-fn drawn(costs: &[Cost]) {
-    memory_drawn(costs);
-    requests_drawn(costs);
-    looks_drawn(costs);
-    starts_drawn(costs);
-    bursts_drawn(costs);
+fn draw_plots(results: &[ScaleResult]) {
+    draw_memory(results);
+    draw_requests(results);
+    draw_polls(results);
+    draw_starts(results);
+    draw_bursts(results);
 }
 
-fn memory_drawn(costs: &[Cost]) {
-    let rolled_out = each(costs, |cost| vec![in_megabytes(cost.rolled_out)]);
-    let restarted = each(costs, |cost| {
-        cost.starts
+fn draw_memory(results: &[ScaleResult]) {
+    let rolled_out = points(results, |result| {
+        vec![in_megabytes(result.memory.rolled_out)]
+    });
+    let restarted = points(results, |result| {
+        result
+            .memory
+            .restarted
             .iter()
-            .map(|start| in_megabytes(start.memory))
+            .copied()
+            .map(in_megabytes)
             .collect()
     });
     let series = [
         Series::new("after rolling all out", rolled_out),
         Series::new("after a restart", restarted),
     ];
-    let goals = MEMORY_GOALS.iter().filter(|(count, _)| *count > 0);
-    let goals: Vec<(usize, f64)> = goals
+    let with_bindings = MEMORY_GOALS.iter().filter(|(count, _)| *count > 0);
+    let goals: Vec<(usize, f64)> = with_bindings
         .map(|(count, bytes)| (*count, in_megabytes(*bytes)))
         .collect();
-    plot::growth(
-        "Resident memory",
-        "bindings",
-        "MB",
-        &series,
-        &goals,
-        &drawing("growth-memory.svg"),
-    );
+    let file = plot_file("growth-memory.svg");
+    plot::growth("Resident memory", "bindings", "MB", &series, &goals, &file);
 }
 
-fn requests_drawn(costs: &[Cost]) {
-    let requests = each(costs, |cost| {
-        vec![ratio(cost.rest.requests, cost.rest.looks.len())]
+fn draw_requests(results: &[ScaleResult]) {
+    let requests = points(results, |result| {
+        vec![ratio(result.idle.requests, result.idle.polls.len())]
     });
     let series = [Series::new("requests", requests)];
+    let file = plot_file("growth-requests.svg");
     plot::growth(
-        "Questions of one look",
+        "Requests of one poll",
         "models",
         "requests",
         &series,
         &[],
-        &drawing("growth-requests.svg"),
+        &file,
     );
 }
 
-fn looks_drawn(costs: &[Cost]) {
-    let work = each(costs, |cost| vec![in_milliseconds(cost.rest.each_look)]);
-    let took = each(costs, |cost| {
-        cost.rest
-            .looks
+fn draw_polls(results: &[ScaleResult]) {
+    let processor_time = points(results, |result| {
+        vec![in_milliseconds(result.idle.processor_time_per_poll)]
+    });
+    let duration = points(results, |result| {
+        result
+            .idle
+            .polls
             .iter()
-            .map(|look| in_milliseconds(look.took()))
+            .map(|poll| in_milliseconds(poll.duration()))
             .collect()
     });
     let series = [
-        Series::new("the operator's processor time", work),
-        Series::new("asked to answered by MLflow", took),
+        Series::new("the operator's processor time", processor_time),
+        Series::new("first request to last response", duration),
     ];
+    let file = plot_file("growth-poll.svg");
     plot::growth(
-        "One look that finds nothing new",
+        "One poll that finds nothing new",
         "models",
         "ms",
         &series,
         &[],
-        &drawing("growth-look.svg"),
+        &file,
     );
 }
 
-fn starts_drawn(costs: &[Cost]) {
-    let ready = each(costs, |cost| {
-        cost.starts
+fn draw_starts(results: &[ScaleResult]) {
+    let ready = points(results, |result| {
+        result
+            .starts
             .iter()
             .map(|start| start.ready.as_secs_f64())
             .collect()
     });
-    let patched = each(costs, |cost| {
-        cost.starts
+    let patched = points(results, |result| {
+        result
+            .starts
             .iter()
             .map(|start| start.patched.as_secs_f64())
             .collect()
@@ -278,23 +291,21 @@ fn starts_drawn(costs: &[Cost]) {
         Series::new("ready", ready),
         Series::new("last of 1 % patched", patched),
     ];
-    let (title, goal) = (
-        "Start, 1 % of aliases moved meanwhile",
-        [(10_000, START_GOAL.as_secs_f64())],
-    );
+    let goal = [(10_000, START_GOAL.as_secs_f64())];
+    let title = "Start, 1 % of aliases moved meanwhile";
     plot::growth(
         title,
         "bindings",
         "s",
         &series,
         &goal,
-        &drawing("growth-start.svg"),
+        &plot_file("growth-start.svg"),
     );
 }
 
-fn bursts_drawn(costs: &[Cost]) {
-    let bursts = each(costs, |cost| {
-        cost.bursts.iter().map(Duration::as_secs_f64).collect()
+fn draw_bursts(results: &[ScaleResult]) {
+    let bursts = points(results, |result| {
+        result.bursts.iter().map(Duration::as_secs_f64).collect()
     });
     let series = [Series::new("last Deployment patched", bursts)];
     let title = "A tenth of all aliases moved at once";
@@ -304,35 +315,36 @@ fn bursts_drawn(costs: &[Cost]) {
         "s",
         &series,
         &[],
-        &drawing("growth-burst.svg"),
+        &plot_file("growth-burst.svg"),
     );
 }
 
-/// One point for each number of bindings; those without a figure are left out.
-fn each(costs: &[Cost], of: impl Fn(&Cost) -> Vec<f64>) -> Vec<Point> {
-    let points = costs.iter().map(|cost| (cost.count, of(cost)));
+/// One point for each number of bindings that has a figure.
+fn points(results: &[ScaleResult], runs_of: impl Fn(&ScaleResult) -> Vec<f64>) -> Vec<Point> {
+    let mut points = Vec::new();
+    for result in results {
+        let runs = runs_of(result);
+        if !runs.is_empty() {
+            points.push(Point::of(result.count, runs));
+        }
+    }
     points
-        .filter(|(_, runs)| !runs.is_empty())
-        .map(|(count, runs)| Point::of(count, runs))
-        .collect()
 }
 
-fn drawing(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("docs")
-        .join(name)
+fn plot_file(name: &str) -> PathBuf {
+    docs().join(name)
 }
 
 fn in_milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
 }
 
-#[allow(clippy::cast_precision_loss)] // a few requests
-fn ratio(requests: usize, looks: usize) -> f64 {
-    requests as f64 / looks.max(1) as f64
+#[allow(clippy::cast_precision_loss)] // there are a few requests
+fn ratio(requests: usize, polls: usize) -> f64 {
+    requests as f64 / polls.max(1) as f64
 }
 
-#[allow(clippy::cast_precision_loss)] // far from 2^52 bytes
+#[allow(clippy::cast_precision_loss)] // resident memory is far below 2^52 bytes
 fn in_megabytes(bytes: u64) -> f64 {
     bytes as f64 / 1_000_000.0
 }

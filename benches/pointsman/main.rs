@@ -1,248 +1,175 @@
-//! Measures what the performance goals are about: the release build, on a real control plane and a real MLflow.
+//! Measures the release build against its performance goals, on a real control plane and a real MLflow.
 //!
-//! Absent: a verdict that fails a build. A machine that is busy with something else misses goals too.
+//! Absent: an exit code for a missed goal. A busy machine misses goals too.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)] // a measurement that cannot be made ends with a panic that says why
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a measurement that fails ends with a panic that names the cause
 #![allow(missing_docs)]
 
-mod controllers;
-mod costs;
-mod crowd;
+mod burst;
+mod created;
+mod durations;
+mod environment;
 mod failover;
 mod failures;
-mod figures;
-mod fleet;
-mod ground;
+mod few_of_many;
 mod growth;
+mod idle_cost;
 mod moves;
-mod moves_at_once;
+mod object_counter;
+mod object_set;
+mod observers;
+mod options;
+mod other_controllers;
 mod peers;
+mod per_model_timers;
+mod plain_client;
 mod plot;
-mod poller;
 mod report;
+mod scale;
 mod settled;
-mod settled_at_scale;
-mod sightings;
-mod watched_of_many;
 mod webhook;
 
-use std::time::Duration;
+use environment::Environment;
+use options::{Options, Part};
+use report::{Machine, Measurement, Report};
 
-use ground::Ground;
-use report::{Conditions, Goal, Report};
-
-/// What was asked for: `cargo bench --profile dev --bench pointsman -- [--quick] [--write] [--only moves,scale] [--settled 300]
-/// [--sizes 100,1000,10000]`.
-struct Options {
-    /// Fewer moves, fewer objects and a shorter look at the settled cluster: for trying the measurement itself.
-    quick: bool,
-    /// Rewrites docs/performance.md, or in it what was measured, and draws docs/growth-*.svg.
-    write: bool,
-    /// Draws docs/growth-*.svg, also where only a part is measured.
-    draw: bool,
-    /// Some parts of the measurement; all where it is empty.
-    only: Vec<String>,
-    /// How many seconds the settled cluster is looked at.
-    settled: Duration,
-    /// Numbers of bindings whose cost is compared, in ascending order.
-    sizes: Vec<usize>,
-}
-
-/// Parts by name; `scale` stands for those that take thousands of objects.
-const PARTS: [&str; 10] = [
-    "moves",
-    "failures",
-    "settled",
-    "failover",
-    "webhook",
-    "moves_at_once",
-    "watched_of_many",
-    "peers",
-    "growth",
-    "scale",
+/// Parts that share one control plane.
+const FEW_OBJECTS: [Part; 5] = [
+    Part::Moves,
+    Part::Webhook,
+    Part::Failures,
+    Part::Failover,
+    Part::Settled,
 ];
-const FEW: [&str; 5] = ["moves", "failures", "settled", "failover", "webhook"];
-const AT_SCALE: [&str; 4] = ["moves_at_once", "watched_of_many", "peers", "growth"];
-
-impl Options {
-    fn read() -> Self {
-        let given: Vec<String> = std::env::args().skip(1).collect();
-        let after = |flag: &str| {
-            given
-                .iter()
-                .position(|each| each == flag)
-                .and_then(|at| given.get(at + 1))
-                .cloned()
-        };
-        let has = |flag: &str| given.iter().any(|each| each == flag);
-        let quick = has("--quick");
-        let settled = after("--settled").map(|seconds| {
-            seconds
-                .parse()
-                .expect("--settled takes a number of seconds")
-        });
-        let settled = Duration::from_secs(settled.unwrap_or(if quick { 30 } else { 300 }));
-        let sizes = after("--sizes")
-            .unwrap_or_else(|| if quick { "20,60" } else { "100,1000,10000" }.to_owned());
-        let write = has("--write");
-        let draw = write || has("--draw");
-        Self {
-            quick,
-            write,
-            draw,
-            only: parts(after("--only").as_deref()),
-            settled,
-            sizes: numbers(&sizes),
-        }
-    }
-
-    fn includes(&self, part: &str) -> bool {
-        let asked = |only: &String| only == part || (only == "scale" && AT_SCALE.contains(&part));
-        self.only.is_empty() || self.only.iter().any(asked)
-    }
-
-    fn largest(&self) -> usize {
-        self.sizes[self.sizes.len() - 1]
-    }
-
-    /// The one where it is tried, the other where it is measured.
-    fn of<T>(&self, quick: T, whole: T) -> T {
-        if self.quick { quick } else { whole }
-    }
-}
-
-fn parts(only: Option<&str>) -> Vec<String> {
-    let parts: Vec<String> = only
-        .into_iter()
-        .flat_map(|only| only.split(','))
-        .map(str::to_owned)
-        .collect();
-    for part in &parts {
-        assert!(
-            PARTS.contains(&part.as_str()),
-            "--only {part}: write some of {}",
-            PARTS.join(",")
-        );
-    }
-    parts
-}
-
-fn numbers(list: &str) -> Vec<usize> {
-    let number = |word: &str| {
-        word.trim()
-            .parse()
-            .expect("--sizes takes numbers such as 100,1000,10000")
-    };
-    let mut numbers: Vec<usize> = list.split(',').map(number).collect();
-    numbers.sort_unstable();
-    assert!(
-        numbers.first().is_some_and(|smallest| *smallest >= 10),
-        "--sizes begin at 10: a tenth of them is moved"
-    );
-    numbers
-}
 
 fn main() {
     pointsman_env::supervise_if_asked();
-    let options = Options::read();
-    let whole = !options.quick && options.only.is_empty();
-    assert!(
-        !options.write || !options.quick,
-        "--write goes without --quick"
-    );
-    let report = tokio::runtime::Runtime::new()
-        .unwrap()
-        .block_on(measure(&options));
+    let options = Options::from_command_line();
+    environment::release_build();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let report = runtime.block_on(measure(&options));
     pointsman_env::process::remove_run_folders();
     println!("{}", report.table());
     if options.write {
-        report.write(whole);
+        report.write(options.is_complete());
     }
 }
 
 async fn measure(options: &Options) -> Report {
-    let mut conditions = Conditions::read();
-    let mut goals = if FEW.iter().any(|part| options.includes(part)) {
-        few_objects(options).await
-    } else {
-        Vec::new()
-    };
-    goals.extend(many_objects(options).await);
-    conditions.ended();
-    Report { conditions, goals }
+    let mut machine = Machine::read();
+    let mut measurements = Vec::new();
+    if options.includes_any(&FEW_OBJECTS) {
+        measurements.extend(measure_few_objects(options).await);
+    }
+    measurements.extend(measure_many_objects(options).await);
+    measurements.extend(measure_growth(options).await);
+    machine.run_ended();
+    Report {
+        machine,
+        measurements,
+    }
 }
 
-/// At once, for who waits; and so that nothing is lost if a later part cannot be measured.
-fn told(goals: Vec<Goal>) -> Vec<Goal> {
-    for goal in &goals {
-        eprintln!("  {goal}");
+/// Shows figures as soon as there are some, so that an interrupted run does not lose them.
+fn print(measurements: Vec<Measurement>) -> Vec<Measurement> {
+    for measurement in &measurements {
+        eprintln!("  {measurement}");
     }
-    goals
+    measurements
 }
 
-/// What a few objects do. One after the other: a hundred rollouts on the same cores delay a move by seconds.
-async fn few_objects(options: &Options) -> Vec<Goal> {
-    let mut goals = Vec::new();
-    let ground = Ground::start().await;
-    if options.includes("moves") {
-        goals.extend(told(moves::requested(&ground, options.of(10, 50)).await));
-        goals.extend(told(moves::polled(&ground, options.of(4, 20)).await));
-    }
-    if options.includes("webhook") {
-        goals.extend(told(
-            webhook::measured(&ground, options.of(20, 200), options.of(4, 20)).await,
+/// One part after the other: a hundred rollouts on the same cores would delay a move by seconds.
+async fn measure_few_objects(options: &Options) -> Vec<Measurement> {
+    let mut all = Vec::new();
+    let environment = Environment::start().await;
+    if options.includes(Part::Moves) {
+        all.extend(print(
+            moves::measure_requested(&environment, options.quick_or(10, 50)).await,
+        ));
+        all.extend(print(
+            moves::measure_polled(&environment, options.quick_or(4, 20)).await,
         ));
     }
-    if options.includes("failures") {
-        goals.extend(told(failures::measured(&ground, options.of(3, 20)).await));
+    if options.includes(Part::Webhook) {
+        let (own, real) = (options.quick_or(20, 200), options.quick_or(4, 20));
+        all.extend(print(webhook::measure(&environment, own, real).await));
     }
-    if options.includes("failover") {
-        goals.extend(told(failover::measured(&ground, options.of(2, 5)).await));
+    if options.includes(Part::Failures) {
+        all.extend(print(
+            failures::measure(&environment, options.quick_or(3, 20)).await,
+        ));
     }
-    if options.includes("settled") {
-        goals.extend(told(settled::measured(&ground, options.settled).await));
+    if options.includes(Part::Failover) {
+        all.extend(print(
+            failover::measure(&environment, options.quick_or(2, 5)).await,
+        ));
     }
-    ground.end().await;
-    goals
+    if options.includes(Part::Settled) {
+        all.extend(print(
+            settled::measure(&environment, options.settled()).await,
+        ));
+    }
+    environment.end().await;
+    all
 }
 
-/// What thousands do, each on a ground of its own: what one leaves behind is not the next one's load.
-async fn many_objects(options: &Options) -> Vec<Goal> {
-    let mut goals = Vec::new();
-    if options.includes("moves_at_once") {
-        let ground = Ground::at_scale().await;
-        let count = options.largest().min(moves_at_once::MOVES);
-        goals.extend(told(
-            moves_at_once::measured(&ground, count, options.of(2, 3)).await,
+/// Each part has an environment of its own, so that the objects of one are no load for the next.
+async fn measure_many_objects(options: &Options) -> Vec<Measurement> {
+    let mut all = Vec::new();
+    if options.includes(Part::Burst) {
+        let environment = Environment::at_scale().await;
+        let count = options.count_or(60, burst::MOVES);
+        all.extend(print(
+            burst::measure(&environment, count, options.rounds()).await,
         ));
-        ground.end().await;
+        environment.end().await;
     }
-    if options.includes("watched_of_many") {
-        let ground = Ground::start().await;
-        goals.extend(told(
-            watched_of_many::measured(&ground, &options.sizes, options.of(10, 60)).await,
-        ));
-        ground.end().await;
-    }
-    if options.includes("peers") {
-        goals.extend(told(
-            beside_peers(&options.of(peers::Plan::quick(), peers::Plan::whole())).await,
+    let count = options.count_or(60, created::OBJECTS);
+    if options.includes(Part::Created) {
+        all.extend(print(
+            created::measure(created::Deployments::Existing, count).await,
         ));
     }
-    if options.includes("growth") {
-        goals.extend(told(
-            growth::measured(&options.sizes, options.settled, options.draw).await,
+    if options.includes(Part::CreatedFromTemplates) {
+        all.extend(print(
+            created::measure(created::Deployments::FromTemplates, count).await,
         ));
     }
-    goals
+    if options.includes(Part::FewOfMany) {
+        let environment = Environment::start().await;
+        let polls = options.quick_or(10, 60);
+        all.extend(print(
+            few_of_many::measure(&environment, &options.sizes(), polls).await,
+        ));
+        environment.end().await;
+    }
+    if options.includes(Part::Peers) {
+        let plan = options.quick_or(peers::Plan::quick(), peers::Plan::full());
+        all.extend(print(measure_peers(&plan).await));
+    }
+    all
 }
 
-async fn beside_peers(plan: &peers::Plan) -> Vec<Goal> {
-    let ground = Ground::at_scale().await;
-    let controllers = controllers::measured(&ground, plan).await;
-    ground.end().await;
-    let ground = Ground::at_scale().await;
-    let goals = peers::measured(&ground, plan, &controllers).await;
-    ground.end().await;
-    goals
+async fn measure_growth(options: &Options) -> Vec<Measurement> {
+    let mut all = Vec::new();
+    if options.includes(Part::Growth) {
+        let settled = options.settled();
+        all.extend(print(
+            growth::measure(&options.sizes(), settled, options.write).await,
+        ));
+    }
+    if options.includes(Part::Memory) {
+        all.extend(print(growth::measure_memory(&options.sizes()).await));
+    }
+    all
+}
+
+async fn measure_peers(plan: &peers::Plan) -> Vec<Measurement> {
+    let environment = Environment::at_scale().await;
+    let controllers = other_controllers::measure(&environment, plan).await;
+    environment.end().await;
+    let environment = Environment::at_scale().await;
+    let measurements = peers::measure(&environment, plan, &controllers).await;
+    environment.end().await;
+    measurements
 }

@@ -1,222 +1,225 @@
-//! From the move of an alias to the Deployment patched: found by polling, and asked for.
+//! One alias moved → Deployment patched: found by polling, and on request.
 //!
-//! Absent: the rollout itself. How long pods take is not the operator's doing.
+//! Absent: the rollout itself. How long pods take does not depend on the operator.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
 use kube::api::{Patch, PatchParams};
 use pointsman_env::progress::Task;
-use pointsman_env::{Operator, TestNamespace as Place, kinds};
+use pointsman_env::{Operator, TestNamespace, kinds};
 use serde_json::json;
 
-use crate::failures::back_goal;
-use crate::figures::Durations;
-use crate::ground::{Ground, apply, binding, deployment, model, registry, runs};
-use crate::report::Goal;
-use crate::sightings::{Mirror, Sightings, TICK};
+use crate::durations::{Durations, Unit};
+use crate::environment::{
+    Environment, apply, binding, deployment, model, registry, wait_until_runs,
+};
+use crate::observers::{DeploymentObserver, MARKER, ValueObserver};
+use crate::report::Measurement;
 
 const INTERVAL: Duration = Duration::from_secs(5);
 const SLACK: Duration = Duration::from_secs(1);
-const ASKED_GOAL: Duration = Duration::from_millis(100);
-/// Between two measurements, so that one does not meet the other's tail.
+const REQUESTED_GOAL: Duration = Duration::from_millis(100);
+const ROLLBACK_GOAL: Duration = Duration::from_millis(100);
+/// Between two measurements, so that they do not overlap.
 pub const PAUSE: Duration = Duration::from_millis(200);
 
-/// One bound model, settled on version 1, and a watch of its Deployment.
-struct Stage {
-    place: Place,
+/// One bound model, settled on version 1, and observers of it and its Deployment.
+struct MoveFixture {
+    namespace: TestNamespace,
     operator: Operator,
-    sightings: Sightings,
-    mirror: Mirror,
+    deployment: DeploymentObserver,
+    alias: ValueObserver,
     name: String,
 }
 
-impl Stage {
-    async fn start(ground: &Ground, prefix: &str, interval: &str) -> Self {
-        ground.register(prefix, 1).await;
-        let place = ground.namespace(prefix).await;
-        let operator = ground.operator(&place, prefix, None).await;
+impl MoveFixture {
+    async fn start(environment: &Environment, prefix: &str, interval: &str) -> Self {
+        environment.register(prefix, 1).await;
+        let namespace = environment.namespace(prefix).await;
+        let operator = environment.operator(&namespace, prefix, None).await;
         let name = format!("{prefix}-00000");
         let objects = [
-            registry(&ground.mlflow.url(), interval),
+            registry(&environment.mlflow.url(), interval),
             model(&name),
             deployment(&name),
             binding(&name),
         ];
-        apply(&place, objects).await;
-        runs(&place, &name, "1").await;
-        let sightings = Sightings::of(place.client(), place.namespace(), &name);
-        let mirror = Mirror::of(place.client(), place.namespace(), &name);
+        apply(&namespace, objects).await;
+        wait_until_runs(&namespace, &name, "1").await;
+        let deployment = DeploymentObserver::new(&namespace, &name);
+        let alias = ValueObserver::of_alias(&namespace, &name);
         Self {
-            place,
+            namespace,
             operator,
-            sightings,
-            mirror,
+            deployment,
+            alias,
             name,
         }
     }
 
-    async fn alias(&self, ground: &Ground, version: &str) {
-        ground
+    async fn move_alias(&self, environment: &Environment, version: &str) {
+        environment
             .registrar
             .set_alias(&self.name, "champion", version)
             .await
             .unwrap();
     }
 
-    /// From the sending of the annotation to the sight of the patched Deployment.
-    async fn asked(&mut self, version: &str, request: usize) -> Duration {
-        let annotation = json!({"metadata": {"annotations": {"pointsman.dev/requested-at": request.to_string()}}});
+    /// From sending the annotation to the Deployment seen patched.
+    async fn request_poll(&mut self, version: &str, request: usize) -> Duration {
+        let annotations = json!({"pointsman.dev/requested-at": request.to_string()});
+        let patch = json!({"metadata": {"annotations": annotations}});
         let sent = Instant::now();
-        self.place
-            .patch(&kinds::REGISTERED_MODEL, &self.name, &annotation)
+        self.namespace
+            .patch(&kinds::REGISTERED_MODEL, &self.name, &patch)
             .await
             .unwrap();
-        self.sightings.version(version).await - sent
+        self.deployment.wait_for_version(version).await - sent
     }
 
     async fn end(mut self) {
         self.operator.stop().unwrap();
-        self.place.end().await.unwrap();
+        self.namespace.end().await.unwrap();
     }
 }
 
-/// From the sending of a plain client's own patch of a Deployment to the sight of it.
-pub async fn bare(place: &Place, name: &str, sightings: &mut Sightings, tick: usize) -> Duration {
-    let tick = tick.to_string();
-    let annotations = json!({"name": name, "annotations": {TICK: tick}});
-    let patch = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": annotations});
-    let deployments = place.api(&kinds::DEPLOYMENT);
+/// From sending a plain client's own patch of a Deployment to the change seen.
+pub async fn bare_patch(
+    namespace: &TestNamespace,
+    name: &str,
+    deployment: &mut DeploymentObserver,
+    number: usize,
+) -> Duration {
+    let marker = number.to_string();
+    let metadata = json!({"name": name, "annotations": {MARKER: marker}});
+    let patch = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata});
+    let deployments = namespace.api(&kinds::DEPLOYMENT);
+    let parameters = PatchParams::apply("bench").force();
     let sent = Instant::now();
     deployments
-        .patch(
-            name,
-            &PatchParams::apply("bench").force(),
-            &Patch::Apply(patch),
-        )
+        .patch(name, &parameters, &Patch::Apply(patch))
         .await
         .unwrap();
-    sightings.tick(&tick).await - sent
+    deployment.wait_for_marker(&marker).await - sent
 }
 
-/// Moves at random moments, found by the registry's loop.
-pub async fn polled(ground: &Ground, moves: usize) -> Vec<Goal> {
-    let mut stage = Stage::start(ground, "polled", "5s").await;
+/// Moves at random moments, found by the registry's poll.
+pub async fn measure_polled(environment: &Environment, moves: usize) -> Vec<Measurement> {
+    let mut fixture = MoveFixture::start(environment, "polled", "5s").await;
     let task = Task::start(&format!("{moves} moves found by polling"), moves as u64);
-    let mut taken = Vec::new();
+    let mut times = Vec::new();
     for number in 0..moves {
-        tokio::time::sleep(some_of(INTERVAL)).await;
-        let version = version_of(number);
+        tokio::time::sleep(random_part_of(INTERVAL)).await;
+        let version = alternating_version(number);
         let started = Instant::now();
-        stage.alias(ground, version).await;
-        taken.push(stage.sightings.version(version).await - started);
+        fixture.move_alias(environment, version).await;
+        times.push(fixture.deployment.wait_for_version(version).await - started);
         task.advance();
     }
     task.done();
-    stage.end().await;
-    let taken = Durations::of(taken);
+    fixture.end().await;
+    let times = Durations::of(times);
+    let name = "alias moved → Deployment patched, interval 5 s";
     vec![
-        Goal::checked(
-            "alias moved → Deployment patched, interval 5 s",
-            "max ≤ 6 s",
-            taken.in_seconds(),
-            taken.max() <= INTERVAL + SLACK,
-        )
-        .of_runs(taken.count()),
+        Measurement::new(name, times.max_figure(Unit::Seconds))
+            .with_goal("max ≤ 6 s", times.max() <= INTERVAL + SLACK)
+            .of_runs(times.count()),
     ]
 }
 
-/// Moves that are asked for; between them the same is done with nothing in between, and the registry is asked directly.
-pub async fn requested(ground: &Ground, moves: usize) -> Vec<Goal> {
-    let mut stage = Stage::start(ground, "asked", "1h").await;
-    let task = Task::start(&format!("{moves} moves asked for"), moves as u64);
-    let (mut taken, mut seen, mut bare_patches, mut registry) =
-        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+/// Moves with a requested poll; in between a plain client patches the Deployment and reads the model from MLflow.
+pub async fn measure_requested(environment: &Environment, moves: usize) -> Vec<Measurement> {
+    let mut fixture = MoveFixture::start(environment, "requested", "1h").await;
+    let task = Task::start(
+        &format!("{moves} moves with a requested poll"),
+        moves as u64,
+    );
+    let (mut requested, mut rollbacks) = (Vec::new(), Vec::new());
+    let (mut patches, mut responses) = (Vec::new(), Vec::new());
     for number in 0..moves {
-        let version = version_of(number);
-        stage.alias(ground, version).await;
+        let version = alternating_version(number);
+        fixture.move_alias(environment, version).await;
         tokio::time::sleep(PAUSE).await;
-        taken.push(stage.asked(version, number).await);
+        requested.push(fixture.request_poll(version, number).await);
         if version == "1" {
-            seen.push(
-                stage
-                    .sightings
-                    .version(version)
-                    .await
-                    .saturating_duration_since(stage.mirror.alias(version).await),
-            );
+            let mirrored_at = fixture.alias.wait_for(version).await;
+            let patched_at = fixture.deployment.wait_for_version(version).await;
+            rollbacks.push(patched_at.saturating_duration_since(mirrored_at));
         }
-        runs(&stage.place, &stage.name, version).await;
+        wait_until_runs(&fixture.namespace, &fixture.name, version).await;
         tokio::time::sleep(PAUSE).await;
-        bare_patches.push(bare(&stage.place, &stage.name, &mut stage.sightings, number).await);
-        registry.push(answered(ground, &stage.name).await);
+        let (namespace, name) = (&fixture.namespace, &fixture.name);
+        patches.push(bare_patch(namespace, name, &mut fixture.deployment, number).await);
+        responses.push(read_model(environment, name).await);
         task.advance();
     }
     task.done();
-    stage.end().await;
-    let mut goals = goals_of(
-        &Durations::of(taken),
-        &Durations::of(bare_patches),
-        &Durations::of(registry),
+    fixture.end().await;
+    let mut measurements = requested_measurements(
+        &Durations::of(requested),
+        &Durations::of(patches),
+        &Durations::of(responses),
     );
-    goals.push(back_goal(&Durations::of(seen)));
-    goals
+    measurements.push(rollback_measurement(&Durations::of(rollbacks)));
+    measurements
 }
 
-fn goals_of(taken: &Durations, bare: &Durations, registry: &Durations) -> Vec<Goal> {
-    let ratio = taken.percentile(50).as_secs_f64() / bare.percentile(50).as_secs_f64();
+fn requested_measurements(
+    requested: &Durations,
+    patches: &Durations,
+    responses: &Durations,
+) -> Vec<Measurement> {
+    let measurement = |name: &str, times: &Durations| {
+        Measurement::new(name, times.median_figure(Unit::Milliseconds)).of_runs(times.count())
+    };
     vec![
-        Goal::checked(
-            "look asked for → Deployment patched",
-            "p50 < 100 ms",
-            taken.in_milliseconds(),
-            taken.percentile(50) < ASKED_GOAL,
-        )
-        .of_runs(taken.count()),
-        Goal::noted(
+        measurement("poll requested → Deployment patched", requested)
+            .with_goal("p50 < 100 ms", requested.percentile(50) < REQUESTED_GOAL),
+        measurement(
             "floor: a plain client's own patch of that Deployment",
-            bare.in_milliseconds(),
+            patches,
         )
-        .of_runs(bare.count()),
-        Goal::noted(
-            "floor: MLflow's answer to registered-models/get",
-            registry.in_milliseconds(),
+        .without_goal(),
+        measurement(
+            "floor: MLflow's response to registered-models/get",
+            responses,
         )
-        .of_runs(registry.count()),
-        Goal::noted(
-            "look asked for, as a multiple of the bare patch (p50)",
-            format!("{ratio:.1}"),
-        )
-        .of_runs(taken.count()),
+        .without_goal(),
     ]
 }
 
-/// What the registry takes to answer about one model, without the operator.
-async fn answered(ground: &Ground, model: &str) -> Duration {
+/// From the model's status that names a good version again to the Deployment patched.
+fn rollback_measurement(times: &Durations) -> Measurement {
+    let name = "alias mirrored on a version that was good → Deployment patched";
+    Measurement::new(name, times.median_figure(Unit::Milliseconds))
+        .with_goal("p50 < 100 ms", times.percentile(50) < ROLLBACK_GOAL)
+        .of_runs(times.count())
+}
+
+/// The time of MLflow's response about one model.
+async fn read_model(environment: &Environment, model: &str) -> Duration {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let url = format!(
-        "{}/api/2.0/mlflow/registered-models/get?name={model}",
-        ground.mlflow.url()
-    );
+    let registry = environment.mlflow.url();
+    let url = format!("{registry}/api/2.0/mlflow/registered-models/get?name={model}");
     let sent = Instant::now();
-    let answer = client
+    let response = client
         .get(url)
         .send()
         .await
         .unwrap()
         .error_for_status()
         .unwrap();
-    answer.bytes().await.unwrap();
+    response.bytes().await.unwrap();
     sent.elapsed()
 }
 
-/// 2, 1, 2, 1: forward, and back.
-pub fn version_of(number: usize) -> &'static str {
+/// 2, 1, 2, 1 and so on: forward and back.
+pub fn alternating_version(number: usize) -> &'static str {
     if number.is_multiple_of(2) { "2" } else { "1" }
 }
 
-/// A random part of this time.
-fn some_of(time: Duration) -> Duration {
+fn random_part_of(time: Duration) -> Duration {
     let random = RandomState::new().hash_one(());
     #[allow(clippy::cast_possible_truncation)] // the remainder is below 2^32
     let thousandths = (random % 1000) as u32;

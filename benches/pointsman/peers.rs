@@ -1,7 +1,7 @@
-//! Pointsman beside its peers, with the same number of objects: what an idle operator
-//! costs itself, the API server and the registry, and how late it sees that an alias moved.
+//! Pointsman beside other ways of following a registry, with the same number of objects: the cost of an idle operator for itself,
+//! the API server and the registry, and how late it sees a move of an alias.
 //!
-//! Absent: other projects' programs (`controllers.rs` has them), and how costs are counted (`costs.rs`).
+//! Absent: the programs of other projects (`other_controllers.rs`), and how a cost is measured (`idle_cost.rs`).
 
 use std::time::{Duration, Instant};
 
@@ -11,14 +11,14 @@ use pointsman_env::progress::Task;
 use pointsman_env::{Operator, kinds};
 use serde_json::json;
 
-use crate::controllers::{Beside, Controller};
-use crate::costs::{Cost, Idle, comes_to_rest, times};
-use crate::figures::Durations;
-use crate::fleet::Fleet;
-use crate::ground::{Ground, PATIENCE, binding, deployment};
-use crate::poller::Poller;
-use crate::report::Goal;
-use crate::sightings::Mirror;
+use crate::durations::{Durations, Unit};
+use crate::environment::{Environment, TIMEOUT, binding, deployment};
+use crate::idle_cost::{IdleCost, RegistryCost, ratio, wait_until_quiet};
+use crate::object_set::ObjectSet;
+use crate::observers::ValueObserver;
+use crate::other_controllers::{Controller, OwnCost};
+use crate::per_model_timers::PerModelTimers;
+use crate::report::Measurement;
 
 pub const PREFIX: &str = "peers";
 const MINUTE: Duration = Duration::from_secs(60);
@@ -26,34 +26,32 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// How much is measured.
 pub struct Plan {
     pub objects: usize,
-    /// The peers'.
+    /// The interval of the peers.
     pub interval: Duration,
-    /// What Pointsman can afford instead.
-    often: Duration,
+    /// The interval that Pointsman can afford instead.
+    short_interval: Duration,
     pub window: Duration,
-    /// An odd number, for the distances to be different.
+    /// An odd number, so that the delays differ.
     moves: usize,
 }
 
 impl Plan {
-    pub fn whole() -> Self {
-        let interval = MINUTE;
+    pub fn full() -> Self {
         Self {
             objects: 1000,
-            interval,
-            often: Duration::from_secs(5),
+            interval: MINUTE,
+            short_interval: Duration::from_secs(5),
             window: 2 * MINUTE,
             moves: 11,
         }
     }
 
-    /// To try the measurement itself.
     pub fn quick() -> Self {
         let interval = Duration::from_secs(10);
         Self {
             objects: 50,
             interval,
-            often: Duration::from_secs(2),
+            short_interval: Duration::from_secs(2),
             window: 2 * interval,
             moves: 3,
         }
@@ -63,13 +61,13 @@ impl Plan {
         (0..self.objects).map(name).collect()
     }
 
-    /// The models whose aliases are moved, from all over; the last first. Timers ring in the order of the models, and a move before
-    /// each of them would be seen at once: so their distances from the moves are all different.
-    fn moved(&self) -> Vec<String> {
-        (0..self.moves)
+    /// The models whose aliases are moved: evenly distributed, the last one first. Timers tick in the order of the models; moves
+    /// in the same order would all have the same delay.
+    fn moved_models(&self) -> Vec<String> {
+        let numbers = (0..self.moves)
             .rev()
-            .map(|number| name(number * self.objects / self.moves))
-            .collect()
+            .map(|number| number * self.objects / self.moves);
+        numbers.map(name).collect()
     }
 }
 
@@ -77,90 +75,92 @@ fn name(number: usize) -> String {
     format!("{PREFIX}-{number:05}")
 }
 
-/// Pointsman behind two proxies that count.
-struct Stage {
-    fleet: Fleet,
+/// Pointsman behind two counting proxies.
+struct PointsmanFixture {
+    objects: ObjectSet,
     operator: Operator,
     api: Interceptor,
     registry: Interceptor,
 }
 
-impl Stage {
-    /// As many models and bindings as the plan says, each with a Deployment that runs the version its alias names.
-    async fn start(ground: &Ground, plan: &Plan) -> Self {
-        let server = &ground.control_plane;
+impl PointsmanFixture {
+    /// Models, bindings and Deployments that run the version of their alias.
+    async fn start(environment: &Environment, plan: &Plan) -> Self {
+        let server = &environment.control_plane;
         let api = Interceptor::start(server.apiserver_url(), Some(server.ca_pem()))
             .await
             .unwrap();
-        let registry = Interceptor::start(ground.mlflow.url(), None).await.unwrap();
-        let fleet = Fleet::new(ground, PREFIX, plan.objects).await;
-        let operator = ground.operator(&fleet.place, PREFIX, Some(api.url())).await;
-        fleet
-            .declare(&registry.url(), &in_seconds(plan.interval))
+        let registry = Interceptor::start(environment.mlflow.url(), None)
+            .await
+            .unwrap();
+        let objects = ObjectSet::new(environment, PREFIX, plan.objects).await;
+        let operator = environment
+            .operator(&objects.namespace, PREFIX, Some(api.url()))
             .await;
-        fleet
+        objects
+            .mirror_models(&registry.url(), &in_seconds(plan.interval))
+            .await;
+        objects
             .create("Deployments", &kinds::DEPLOYMENT, |name| deployment(&name))
             .await;
-        fleet
+        objects
             .create("bindings", &kinds::ALIAS_BINDING, |name| binding(&name))
             .await;
-        fleet
-            .await_ready("bindings rolling out", &kinds::ALIAS_BINDING)
+        objects
+            .wait_until_ready("bindings ready", &kinds::ALIAS_BINDING)
             .await;
-        let stage = Self {
-            fleet,
+        let fixture = Self {
+            objects,
             operator,
             api,
             registry,
         };
-        comes_to_rest(&stage.api).await;
-        stage
+        wait_until_quiet(&fixture.api).await;
+        fixture
     }
 
-    /// What it costs the registry, and what it costs besides.
-    async fn measured(&self, ground: &Ground, window: Duration) -> (Cost, Idle) {
+    async fn measure_cost(
+        &self,
+        environment: &Environment,
+        window: Duration,
+    ) -> (RegistryCost, IdleCost) {
         let pid = self.operator.pid().unwrap();
         tokio::join!(
-            Cost::of(ground, &self.registry, window),
-            Idle::of(pid, &self.api, &self.registry, window)
+            RegistryCost::measure(environment, &self.registry, window),
+            IdleCost::measure(pid, &self.api, &self.registry, window)
         )
     }
 
-    /// How late the mirror names what aliases are moved to.
-    async fn late(
+    /// From the moves of aliases to the models' statuses.
+    async fn measure_delays(
         &self,
-        ground: &Ground,
+        environment: &Environment,
         plan: &Plan,
         interval: Duration,
         version: &str,
     ) -> Durations {
-        let place = &self.fleet.place;
+        let namespace = &self.objects.namespace;
         let mirrored = |model: String| {
-            let mut mirror = Mirror::of(place.client(), place.namespace(), &model);
-            async move { mirror.alias(version).await }
+            let mut alias = ValueObserver::of_alias(namespace, &model);
+            async move { alias.wait_for(version).await }
         };
-        late(
-            plan,
-            interval,
-            |model| move_alias(ground, model, version),
-            mirrored,
-        )
-        .await
+        let change = |model| move_alias(environment, model, version);
+        measure_delays(plan, interval, change, mirrored).await
     }
 
-    async fn asks_every(&self, interval: Duration) {
+    async fn set_interval(&self, interval: Duration) {
         let patch = json!({"spec": {"interval": in_seconds(interval)}});
-        self.fleet
-            .place
+        let namespace = &self.objects.namespace;
+        namespace
             .patch(&kinds::MODEL_REGISTRY, "mlflow", &patch)
             .await
             .unwrap();
-        comes_to_rest(&self.api).await;
+        wait_until_quiet(&self.api).await;
     }
 
     async fn end(mut self) {
         self.operator.stop().unwrap();
-        self.fleet.place.end().await.unwrap();
+        self.objects.namespace.end().await.unwrap();
     }
 }
 
@@ -168,150 +168,158 @@ pub fn in_seconds(interval: Duration) -> String {
     format!("{}s", interval.as_secs())
 }
 
-async fn move_alias(ground: &Ground, model: String, version: &str) {
-    ground
+async fn move_alias(environment: &Environment, model: String, version: &str) {
+    environment
         .registrar
         .set_alias(&model, "champion", version)
         .await
         .unwrap();
 }
 
-/// Moves aliases or tags one after the other, all within one interval, and says how long after each the new version was seen.
-pub async fn late<M: Future<Output = ()>, F: Future<Output = Instant>>(
+/// Changes aliases or tags one after the other within one interval; returns how long after each change it was seen.
+pub async fn measure_delays<C: Future<Output = ()>, S: Future<Output = Instant>>(
     plan: &Plan,
     interval: Duration,
-    change: impl Fn(String) -> M,
-    seen: impl Fn(String) -> F,
+    change: impl Fn(String) -> C,
+    seen: impl Fn(String) -> S,
 ) -> Durations {
     let mut delays = Vec::new();
-    for model in plan.moved() {
+    for model in plan.moved_models() {
         let seen = seen(model.clone());
-        let moved = Instant::now();
+        let changed = Instant::now();
         change(model).await;
         delays.push(async move {
-            let seen = tokio::time::timeout(PATIENCE, seen).await;
-            seen.expect("the move was not seen in time")
-                .saturating_duration_since(moved)
+            let seen = tokio::time::timeout(TIMEOUT, seen).await;
+            seen.expect("the change is seen in time")
+                .saturating_duration_since(changed)
         });
         tokio::time::sleep(interval / u32::try_from(plan.moves).unwrap()).await;
     }
     Durations::of(join_all(delays).await)
 }
 
-/// One way of following at one interval.
-struct Way {
-    what: String,
-    cost: Cost,
-    late: Durations,
+/// The figures of one way of following at one interval.
+struct Follower {
+    name: String,
+    cost: RegistryCost,
+    delays: Durations,
 }
 
-impl Way {
-    fn goals(&self, objects: usize) -> [Goal; 2] {
-        let late = &self.late;
+impl Follower {
+    fn measurements(&self, objects: usize) -> [Measurement; 2] {
+        let what = format!("{objects} models, {}", self.name);
+        let delays = self.delays.median_figure(Unit::Seconds);
         [
-            Goal::noted(
-                format!("{objects} models, {}: cost to the registry", self.what),
-                self.cost.told(),
+            Measurement::new(
+                format!("{what}: cost to the registry"),
+                self.cost.description(),
             ),
-            Goal::noted(
-                format!("{objects} models, {}: alias moved → seen", self.what),
-                late.in_seconds(),
-            )
-            .of_runs(late.count()),
+            Measurement::new(format!("{what}: alias moved → seen"), delays)
+                .of_runs(self.delays.count()),
         ]
     }
 
-    /// How many times as much the peer costs, what the server uses by itself left out, and how many times as late it is.
-    fn ratios(&self, peer: &Self, floor: &Cost) -> Goal {
-        let own =
-            |cost: &Cost| cost.registry_seconds_a_minute() - floor.registry_seconds_a_minute();
-        let figure = format!(
-            "requests {}, registry's processor {}, delay (p50) {}",
-            times(peer.cost.requests_a_minute(), self.cost.requests_a_minute()),
-            times(own(&peer.cost), own(&self.cost)),
-            times(
-                peer.late.percentile(50).as_secs_f64(),
-                self.late.percentile(50).as_secs_f64()
-            ),
+    /// How many times as expensive and as late the peer is; the server's own processor time is subtracted from both.
+    fn ratios(&self, peer: &Self, unused: &RegistryCost) -> Measurement {
+        let processor = |cost: &RegistryCost| {
+            cost.processor_seconds_per_minute() - unused.processor_seconds_per_minute()
+        };
+        let median = |delays: &Durations| delays.percentile(50).as_secs_f64();
+        let requests = ratio(
+            peer.cost.requests_per_minute(),
+            self.cost.requests_per_minute(),
         );
-        Goal::noted(format!("ratios: {} ÷ {}", peer.what, self.what), figure)
+        let processor = ratio(processor(&peer.cost), processor(&self.cost));
+        let delay = ratio(median(&peer.delays), median(&self.delays));
+        let figure =
+            format!("requests {requests}, registry's processor {processor}, delay (p50) {delay}");
+        Measurement::new(format!("ratios: {} ÷ {}", peer.name, self.name), figure).without_goal()
     }
 }
 
-/// The timers first, then Pointsman, each with the registry for itself; and how it stands beside the controllers.
-pub async fn measured(ground: &Ground, plan: &Plan, controllers: &[Controller]) -> Vec<Goal> {
-    ground.register(PREFIX, plan.objects).await;
-    let (floor, peer) = polled(ground, plan).await;
-    let stage = Stage::start(ground, plan).await;
-    let (same, idle) = followed(ground, plan, &stage, plan.interval, "1").await;
-    stage.asks_every(plan.often).await;
-    let (often, _) = followed(ground, plan, &stage, plan.often, "2").await;
-    stage.end().await;
-    let own = Beside {
-        idle: &idle,
-        late: &same.late,
-    };
-    let beside = controllers
-        .iter()
-        .flat_map(|each| each.goals(plan, &own))
-        .collect::<Vec<_>>();
-    goals(plan, &floor, &peer, &[same, often], &idle)
-        .into_iter()
-        .chain(beside)
-        .collect()
-}
-
-/// What the registry costs that nobody asks, and what a timer for each object costs it.
-async fn polled(ground: &Ground, plan: &Plan) -> (Cost, Way) {
-    let proxy = Interceptor::start(ground.mlflow.url(), None).await.unwrap();
-    let task = Task::start("MLflow asked by nobody, counting", 0);
-    let floor = Cost::of(ground, &proxy, plan.window).await;
-    task.done();
-    let what = format!("a timer for each, every {} s", plan.interval.as_secs());
-    let task = Task::start(&format!("{what}: counting, then moving aliases"), 0);
-    let mut poller = Poller::start(&proxy.url(), plan.names(), plan.interval);
-    poller.knows(plan.objects).await;
-    let cost = Cost::of(ground, &proxy, plan.window).await;
-    let seen = |model: String| poller.sees(model, "2");
-    let late = late(
-        plan,
-        plan.interval,
-        |model| move_alias(ground, model, "2"),
-        seen,
-    )
-    .await;
-    task.done();
-    (floor, Way { what, cost, late })
-}
-
-async fn followed(
-    ground: &Ground,
+/// The timers first, then Pointsman, each alone with the registry; and the comparison with the other controllers.
+pub async fn measure(
+    environment: &Environment,
     plan: &Plan,
-    stage: &Stage,
+    controllers: &[Controller],
+) -> Vec<Measurement> {
+    environment.register(PREFIX, plan.objects).await;
+    let (unused, timers) = measure_timers(environment, plan).await;
+    let fixture = PointsmanFixture::start(environment, plan).await;
+    let (long, idle) = measure_pointsman(environment, plan, &fixture, plan.interval, "1").await;
+    let short_interval = plan.short_interval;
+    fixture.set_interval(short_interval).await;
+    let (short, _) = measure_pointsman(environment, plan, &fixture, short_interval, "2").await;
+    fixture.end().await;
+    let own = OwnCost {
+        idle: &idle,
+        delays: &long.delays,
+    };
+    let compared: Vec<Measurement> = controllers
+        .iter()
+        .flat_map(|controller| controller.measurements(plan, &own))
+        .collect();
+    let mut measurements = measurements(plan, &unused, &timers, &[long, short], &idle);
+    measurements.extend(compared);
+    measurements
+}
+
+/// The cost of a registry without requests, and with a timer for each model.
+async fn measure_timers(environment: &Environment, plan: &Plan) -> (RegistryCost, Follower) {
+    let proxy = Interceptor::start(environment.mlflow.url(), None)
+        .await
+        .unwrap();
+    let task = Task::start("MLflow without requests, counting", 0);
+    let unused = RegistryCost::measure(environment, &proxy, plan.window).await;
+    task.done();
+    let name = format!("a timer for each, every {} s", plan.interval.as_secs());
+    let task = Task::start(&format!("{name}: counting, then moving aliases"), 0);
+    let mut timers = PerModelTimers::start(&proxy.url(), plan.names(), plan.interval);
+    timers.wait_for_models(plan.objects).await;
+    let cost = RegistryCost::measure(environment, &proxy, plan.window).await;
+    let seen = |model: String| timers.wait_for_version(model, "2");
+    let change = |model| move_alias(environment, model, "2");
+    let delays = measure_delays(plan, plan.interval, change, seen).await;
+    task.done();
+    (unused, Follower { name, cost, delays })
+}
+
+async fn measure_pointsman(
+    environment: &Environment,
+    plan: &Plan,
+    fixture: &PointsmanFixture,
     interval: Duration,
     version: &str,
-) -> (Way, Idle) {
-    let what = format!("Pointsman, every {} s", interval.as_secs());
-    let task = Task::start(&format!("{what}: counting, then moving aliases"), 0);
-    let (cost, idle) = stage.measured(ground, plan.window).await;
-    let late = stage.late(ground, plan, interval, version).await;
-    comes_to_rest(&stage.api).await;
+) -> (Follower, IdleCost) {
+    let name = format!("Pointsman, every {} s", interval.as_secs());
+    let task = Task::start(&format!("{name}: counting, then moving aliases"), 0);
+    let (cost, idle) = fixture.measure_cost(environment, plan.window).await;
+    let delays = fixture
+        .measure_delays(environment, plan, interval, version)
+        .await;
+    wait_until_quiet(&fixture.api).await;
     task.done();
-    (Way { what, cost, late }, idle)
+    (Follower { name, cost, delays }, idle)
 }
 
-fn goals(plan: &Plan, floor: &Cost, peer: &Way, own: &[Way], idle: &Idle) -> Vec<Goal> {
-    let mut goals = vec![Goal::noted(
-        "floor: cost to the registry that nobody asks",
-        floor.told(),
+fn measurements(
+    plan: &Plan,
+    unused: &RegistryCost,
+    timers: &Follower,
+    own: &[Follower],
+    idle: &IdleCost,
+) -> Vec<Measurement> {
+    let mut measurements = vec![Measurement::new(
+        "cost of a registry without requests",
+        unused.description(),
     )];
-    goals.extend(
-        [peer]
-            .into_iter()
-            .chain(own)
-            .flat_map(|way| way.goals(plan.objects)),
+    measurements.extend(timers.measurements(plan.objects));
+    measurements.extend(
+        own.iter()
+            .flat_map(|follower| follower.measurements(plan.objects)),
     );
-    goals.extend(own.iter().map(|own| own.ratios(peer, floor)));
-    goals.extend(idle.goals(&format!("Pointsman, {} models and bindings", plan.objects)));
-    goals
+    measurements.extend(own.iter().map(|follower| follower.ratios(timers, unused)));
+    let name = format!("Pointsman, {} models and bindings", plan.objects);
+    measurements.extend(idle.measurements(&name));
+    measurements
 }

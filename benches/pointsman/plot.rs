@@ -14,7 +14,7 @@ const SIZE: (u32, u32) = (760, 460);
 const INK: RGBColor = RGBColor(40, 44, 52);
 const GRID: RGBColor = RGBColor(222, 225, 230);
 const GOAL: RGBColor = RGBColor(176, 32, 48);
-/// Told apart also by who does not see red and green apart.
+/// Distinguishable with a red-green colour deficiency too.
 const COLOURS: [RGBColor; 5] = [
     RGBColor(0, 95, 165),
     RGBColor(200, 105, 0),
@@ -22,10 +22,10 @@ const COLOURS: [RGBColor; 5] = [
     RGBColor(130, 70, 150),
     RGBColor(90, 90, 90),
 ];
-/// Where nothing was measured above zero.
+/// The extent of the axis if no value is above zero.
 const SMALLEST: f64 = 1.0;
 
-/// What was measured at one number of objects.
+/// The figure at one number of objects.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Point {
     count: usize,
@@ -35,7 +35,7 @@ pub struct Point {
 }
 
 impl Point {
-    /// The median of these runs and their spread; there is at least one run.
+    /// The median and the spread of these runs; there is at least one.
     pub fn of(count: usize, runs: impl IntoIterator<Item = f64>) -> Self {
         let mut runs: Vec<f64> = runs.into_iter().collect();
         assert!(!runs.is_empty(), "nothing was measured at {count}");
@@ -49,7 +49,7 @@ impl Point {
     }
 }
 
-/// What grows: a name for the legend, and points in any order.
+/// A growing figure: its name in the legend, and its points.
 #[derive(Debug, Clone)]
 pub struct Series {
     name: String,
@@ -67,8 +67,8 @@ impl Series {
     }
 }
 
-/// Writes the drawing of these series against their number of `objects`. A goal is given as (number of objects, value): none where
-/// there is no goal, one point where it is the same for every number.
+/// Writes a plot of these series against their number of `objects`. A goal is a list of (number of objects, value): empty without a
+/// goal, one point if it is the same for every number.
 pub fn growth(
     title: &str,
     objects: &str,
@@ -91,9 +91,9 @@ pub fn growth(
             goal,
         )
         .expect("an SVG in memory can be drawn");
-    fs::create_dir_all(path.parent().expect("a drawing is in a folder"))
+    fs::create_dir_all(path.parent().expect("a plot is in a folder"))
         .expect("its folder can be made");
-    fs::write(path, drawing).expect("the drawing can be written");
+    fs::write(path, drawing).expect("the plot can be written");
     eprintln!("written: {}", path.display());
 }
 
@@ -107,7 +107,7 @@ type Drawn<'a> = Result<(), DrawingAreaErrorKind<<SVGBackend<'a> as DrawingBacke
 type LogAxis = WithKeyPoints<LogCoord<f64>>;
 type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<LogAxis, LogAxis>>;
 
-/// How far the axes reach, and where they are marked.
+/// The extents of the axes and their marks.
 struct Frame {
     counts: Vec<f64>,
     lowest: f64,
@@ -124,7 +124,7 @@ impl Frame {
             .flat_map(|point| [point.least, point.most])
             .chain(goal.iter().map(|(_, value)| *value));
         let (least, most) = extent(values.filter(|value| *value > 0.0));
-        // Room for what is written beside the points, and for the legend above them.
+        // Space for the labels of the points, and for the legend above them.
         let legend = series.len() + usize::from(!goal.is_empty());
         Self {
             counts: counts.into_iter().map(number).collect(),
@@ -138,8 +138,8 @@ impl Frame {
         least / 1.5..most * 2.0
     }
 
-    /// Zero has no place on a logarithmic axis: it is drawn on the edge, and its label says what it is.
-    fn place(&self, value: f64) -> f64 {
+    /// A logarithmic axis has no zero: it is drawn on the edge, with its value as the label.
+    fn clamped(&self, value: f64) -> f64 {
         value.max(self.lowest)
     }
 }
@@ -209,15 +209,15 @@ impl Frame {
             return Ok(());
         };
         let edges = self.horizontal();
-        // One goal for every number of objects is a level line.
+        // One goal for every number of objects is a horizontal line.
         let mut line: Vec<(f64, f64)> = goal
             .iter()
-            .map(|(count, value)| (number(*count), self.place(*value)))
+            .map(|(count, value)| (number(*count), self.clamped(*value)))
             .collect();
         if goal.len() == 1 {
             line = vec![
-                (edges.start, self.place(first.1)),
-                (edges.end, self.place(last.1)),
+                (edges.start, self.clamped(first.1)),
+                (edges.end, self.clamped(last.1)),
             ];
         }
         let style = GOAL.stroke_width(2);
@@ -237,7 +237,7 @@ impl Frame {
         let places = series
             .points
             .iter()
-            .map(|point| (number(point.count), self.place(point.middle)));
+            .map(|point| (number(point.count), self.clamped(point.middle)));
         chart
             .draw_series(LineSeries::new(places, colour.stroke_width(2)))?
             .label(series.name.clone())
@@ -247,12 +247,12 @@ impl Frame {
                     + Circle::new((9, 0), 4, colour.filled())
             });
         chart.draw_series(series.points.iter().map(|point| self.spread(point, colour)))?;
-        // Above and left of its point, where a line that rises does not cross it.
+        // Above and left of its point, so that a rising line does not cross it.
         let label = text(13)
             .color(&colour)
             .pos(Pos::new(HPos::Right, VPos::Bottom));
         chart.draw_series(series.points.iter().map(|point| {
-            EmptyElement::at((number(point.count), self.place(point.middle)))
+            EmptyElement::at((number(point.count), self.clamped(point.middle)))
                 + Circle::new((0, 0), 4, colour.filled())
                 + Text::new(written(point.middle), (-7, -6), label.clone())
         }))?;
@@ -263,8 +263,8 @@ impl Frame {
         let count = number(point.count);
         PathElement::new(
             [
-                (count, self.place(point.least)),
-                (count, self.place(point.most)),
+                (count, self.clamped(point.least)),
+                (count, self.clamped(point.most)),
             ],
             colour.stroke_width(5),
         )
@@ -275,7 +275,7 @@ fn text(size: u32) -> TextStyle<'static> {
     ("sans-serif", size).into_text_style(&SIZE).color(&INK)
 }
 
-/// The least and the greatest; where there are none, something that can be drawn.
+/// The least and the greatest value; a default if there are none.
 fn extent(values: impl IntoIterator<Item = f64>) -> (f64, f64) {
     let wider = |found: Option<(f64, f64)>, value: f64| match found {
         None => Some((value, value)),
@@ -287,13 +287,13 @@ fn extent(values: impl IntoIterator<Item = f64>) -> (f64, f64) {
         .unwrap_or((SMALLEST, SMALLEST))
 }
 
-/// By what factor the axis goes beyond the greatest value, so that the lines of the legend hide none.
+/// The factor by which the axis exceeds the greatest value, so that the legend hides no point.
 fn headroom(least: f64, most: f64, lines: usize) -> f64 {
     let share = (number(lines) * 0.08).min(0.4);
     (2.0 * most / least).powf(share / (1.0 - share)) * 1.5
 }
 
-/// Powers of ten; with 2 and 5 times them where fewer than three would be seen.
+/// Powers of ten; also 2 and 5 times these if fewer than three fit.
 fn marks(lowest: f64, highest: f64) -> Vec<f64> {
     let powers = |steps: &'static [f64]| {
         let exponents = -12..13;
@@ -310,7 +310,7 @@ fn marks(lowest: f64, highest: f64) -> Vec<f64> {
     }
 }
 
-/// Three digits that count, with thousands told apart.
+/// Three significant digits, with separated thousands.
 fn written(value: f64) -> String {
     if value.abs() >= 100.0 {
         return in_thousands(&format!("{value:.0}"));

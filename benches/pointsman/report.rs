@@ -1,80 +1,111 @@
-//! Goals and figures as a table, for the terminal and for docs/performance.md.
+//! Measurements as a table, for the terminal and for docs/performance.md.
 //!
-//! Absent: causes. They are written by hand below the mark in that file, which is kept.
+//! Absent: explanations. A figure that needs one has a name that says too little.
 
+use std::fmt;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-/// What stands below it in docs/performance.md is kept.
+use crate::durations::Figure;
+
+/// Text below this line of docs/performance.md is written by hand, and kept.
 const MARK: &str = "<!-- Written by make bench up to here. -->";
 
-/// What is wished, what was measured, and whether the one meets the other.
-pub struct Goal {
-    what: String,
-    wished: String,
-    figure: String,
-    /// How many times it was measured; the figure tells the spread of several.
-    runs: usize,
-    met: Option<bool>,
+/// What a measurement is good for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Role {
+    /// It is compared with a goal. `met` is `None` if the run was too short to decide.
+    Goal { wanted: String, met: Option<bool> },
+    /// It explains a goal: a floor that the goal is a multiple of, or a comparison.
+    Reference,
+    /// For the terminal only.
+    Detail,
 }
 
-impl Goal {
-    pub fn checked(what: impl Into<String>, goal: &str, figure: String, met: bool) -> Self {
+/// One row of the table.
+#[derive(Debug, Clone)]
+pub struct Measurement {
+    name: String,
+    figure: Figure,
+    runs: usize,
+    role: Role,
+}
+
+impl Measurement {
+    /// A figure without a goal, shown on the terminal only.
+    pub fn new(name: impl Into<String>, figure: impl Into<Figure>) -> Self {
         Self {
-            what: what.into(),
-            wished: goal.to_owned(),
-            figure,
+            name: name.into(),
+            figure: figure.into(),
             runs: 1,
+            role: Role::Detail,
+        }
+    }
+
+    pub fn with_goal(self, goal: &str, met: bool) -> Self {
+        let role = Role::Goal {
+            wanted: goal.to_owned(),
             met: Some(met),
-        }
+        };
+        Self { role, ..self }
     }
 
-    /// A figure that has no goal, and explains the others.
-    pub fn noted(what: impl Into<String>, figure: String) -> Self {
-        Self {
-            what: what.into(),
-            wished: "-".to_owned(),
-            figure,
-            runs: 1,
+    /// A goal that this run was too short to prove.
+    pub fn with_undecided_goal(self, goal: &str) -> Self {
+        let role = Role::Goal {
+            wanted: goal.to_owned(),
             met: None,
-        }
+        };
+        Self { role, ..self }
     }
 
-    /// A figure of so many runs, or of so many moves within one.
-    pub fn of_runs(self, runs: usize) -> Self {
-        Self { runs, ..self }
-    }
-
-    /// The goal of a figure that does not tell whether it is met.
-    pub fn against(self, goal: &str) -> Self {
+    /// A figure without a goal that is kept in docs/performance.md, as it explains others.
+    pub fn without_goal(self) -> Self {
         Self {
-            wished: goal.to_owned(),
+            role: Role::Reference,
             ..self
         }
     }
 
+    /// The number of runs, or of moves within one run, that the figure was taken from.
+    pub fn of_runs(self, runs: usize) -> Self {
+        Self { runs, ..self }
+    }
+
     fn cells(&self) -> [String; COLUMNS] {
-        let met = self.met.map_or("-", |met| if met { "yes" } else { "NO" });
+        let (goal, met) = match &self.role {
+            Role::Goal {
+                wanted,
+                met: Some(true),
+            } => (wanted.as_str(), "yes"),
+            Role::Goal {
+                wanted,
+                met: Some(false),
+            } => (wanted.as_str(), "NO"),
+            Role::Goal { wanted, met: None } => (wanted.as_str(), "-"),
+            Role::Reference | Role::Detail => ("-", "-"),
+        };
         [
-            self.what.clone(),
-            self.wished.clone(),
-            self.figure.clone(),
+            self.name.clone(),
+            goal.to_owned(),
+            self.figure.value.clone(),
+            self.figure.spread.clone(),
             self.runs.to_string(),
             met.to_owned(),
         ]
     }
 }
 
-impl std::fmt::Display for Goal {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Measurement {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.cells().join(" | "))
     }
 }
 
-/// The machine and the moment.
-pub struct Conditions {
+/// The machine, and how busy it was.
+pub struct Machine {
     started: Timestamp,
     processor: String,
     cores: usize,
@@ -84,13 +115,12 @@ pub struct Conditions {
     load_after: String,
 }
 
-impl Conditions {
+impl Machine {
     pub fn read() -> Self {
-        let cores = std::thread::available_parallelism().map_or(0, usize::from);
         Self {
             started: Timestamp::now(),
             processor: field("/proc/cpuinfo", "model name"),
-            cores,
+            cores: std::thread::available_parallelism().map_or(0, usize::from),
             memory: field("/proc/meminfo", "MemTotal"),
             kernel: line("/proc/sys/kernel/osrelease"),
             load_before: load(),
@@ -98,26 +128,26 @@ impl Conditions {
         }
     }
 
-    pub fn ended(&mut self) {
+    pub fn run_ended(&mut self) {
         self.load_after = load();
     }
 
-    fn lines(&self) -> Vec<String> {
-        vec![
-            format!(
-                "{} cores of {}, {} of memory, Linux {}",
-                self.cores, self.processor, self.memory, self.kernel
-            ),
-            format!(
-                "last run {}, each figure of as many runs as stand beside it; load average {} before and {} after it; figures of the same moment are of one run",
-                self.moment(),
-                self.load_before,
-                self.load_after
-            ),
-        ]
+    fn description(&self) -> String {
+        format!(
+            "Machine: {} cores of {}, {} of memory, Linux {}.",
+            self.cores, self.processor, self.memory, self.kernel
+        )
     }
 
-    /// When the run began, in UTC.
+    fn last_run(&self) -> String {
+        format!(
+            "Last run: {} UTC; load average {} before it, {} after it.",
+            self.moment(),
+            self.load_before,
+            self.load_after
+        )
+    }
+
     fn moment(&self) -> String {
         self.started.strftime("%Y-%m-%d %H:%M").to_string()
     }
@@ -141,122 +171,129 @@ fn field(file: &str, name: &str) -> String {
     )
 }
 
-/// The average of the last minute.
+/// The load average of the last minute.
 fn load() -> String {
     line("/proc/loadavg")
         .split(' ')
         .next()
-        .unwrap_or_default()
+        .unwrap_or("unknown")
         .to_owned()
 }
 
+/// All measurements of a run.
 pub struct Report {
-    pub conditions: Conditions,
-    pub goals: Vec<Goal>,
+    pub machine: Machine,
+    pub measurements: Vec<Measurement>,
 }
 
 impl Report {
-    /// Columns under each other, without marks.
+    /// Everything, for the terminal.
     pub fn table(&self) -> String {
-        let width = |column: usize| {
-            self.goals
-                .iter()
-                .map(|goal| goal.cells()[column].chars().count())
-                .max()
-                .unwrap_or(0)
-        };
-        let widths: [usize; COLUMNS] =
-            std::array::from_fn(|column| width(column).max(HEADER[column].len()));
-        let row = |cells: [String; COLUMNS]| {
-            let padded = cells
-                .iter()
-                .zip(widths)
-                .map(|(cell, width)| format!("{cell:<width$}"));
-            padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-        };
-        let rows = self.goals.iter().map(|goal| row(goal.cells()));
-        let all: Vec<String> = self
-            .conditions
-            .lines()
-            .into_iter()
-            .chain([String::new(), row(header())])
-            .chain(rows)
-            .collect();
-        all.join("\n")
+        let mut lines = vec![
+            self.machine.description(),
+            self.machine.last_run(),
+            String::new(),
+        ];
+        lines.push(row(&HEADER.map(str::to_owned)));
+        lines.extend(self.measurements.iter().map(|each| row(&each.cells())));
+        lines.join("\n")
     }
 
-    /// Rewrites docs/performance.md down to the mark: all of it after a run of the whole, else the rows that were measured.
-    pub fn write(&self, whole: bool) {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/performance.md");
+    /// Rewrites docs/performance.md above the mark: the whole table if everything was measured, else only the rows that were.
+    pub fn write(&self, is_complete: bool) {
+        let file = docs().join("performance.md");
         let before = fs::read_to_string(&file).unwrap_or_default();
-        let (table, kept) = before.split_once(MARK).unwrap_or(("", "\n"));
-        let rows = if whole {
-            self.rows()
+        let (table, below) = before.split_once(MARK).unwrap_or(("", "\n"));
+        let rows = if is_complete {
+            self.documented_rows()
         } else {
-            merged(table, self.rows())
+            merged(table, self.documented_rows())
         };
-        let folder = file.parent().expect("docs is a folder");
-        fs::create_dir_all(folder).expect("docs can be made");
-        fs::write(&file, format!("{}\n{MARK}{kept}", self.markdown(&rows)))
+        fs::create_dir_all(docs()).expect("the folder docs can be created");
+        fs::write(&file, format!("{}\n{MARK}{below}", self.markdown(&rows)))
             .expect("docs/performance.md can be written");
         eprintln!("written: docs/performance.md");
     }
 
-    fn rows(&self) -> Vec<String> {
-        let moment = self.conditions.moment();
-        self.goals
+    fn documented_rows(&self) -> Vec<String> {
+        let moment = self.machine.moment();
+        let documented = self
+            .measurements
             .iter()
-            .map(|goal| format!("| {} | {moment} |", goal.cells().join(" | ")))
+            .filter(|each| each.role != Role::Detail);
+        documented
+            .map(|each| format!("| {} | {moment} |", each.cells().join(" | ")))
             .collect()
     }
 
     fn markdown(&self, rows: &[String]) -> String {
-        let conditions = self.conditions.lines().join("\n- ");
-        let (header, marks) = (header().join(" | "), " --- |".repeat(COLUMNS + 1));
+        let (header, rule) = (HEADER.join(" | "), " --- |".repeat(COLUMNS + 1));
+        let (machine, last_run) = (self.machine.description(), self.machine.last_run());
+        let rows = rows.join("\n");
+        let plots = plots();
         format!(
-            "{INTRODUCTION}\n- {conditions}\n\n| {header} | measured |\n|{marks}\n{}\n",
-            rows.join("\n")
+            "{INTRODUCTION}\n{machine} {last_run}\n{plots}\n| {header} | measured |\n|{rule}\n{rows}\n"
         )
     }
 }
 
-/// The rows of a table, those measured anew in the place of the old ones, and what is new at its end.
+/// The rows of the old table, each replaced if it was measured again, then the new ones.
 fn merged(table: &str, mut new: Vec<String>) -> Vec<String> {
     let is_row = |line: &&str| line.starts_with("| ") && !line.starts_with("| ---");
-    let old = table.lines().filter(is_row).skip(1).map(str::to_owned);
-    let mut rows: Vec<String> = old
-        .map(
-            |row| match new.iter().position(|each| what_of(each) == what_of(&row)) {
-                Some(at) => new.remove(at),
-                None => row,
-            },
-        )
-        .collect();
+    let mut rows = Vec::new();
+    for old in table.lines().filter(is_row).skip(1) {
+        match new.iter().position(|row| name_of(row) == name_of(old)) {
+            Some(index) => rows.push(new.remove(index)),
+            None => rows.push(old.to_owned()),
+        }
+    }
     rows.extend(new);
     rows
 }
 
-fn what_of(row: &str) -> Option<&str> {
+fn name_of(row: &str) -> Option<&str> {
     row.split(" | ").next()
 }
 
-const COLUMNS: usize = 5;
-const HEADER: [&str; COLUMNS] = ["what", "goal", "figure", "runs", "met"];
-
-fn header() -> [String; COLUMNS] {
-    HEADER.map(str::to_owned)
+fn row(cells: &[String]) -> String {
+    cells.join(" | ")
 }
+
+/// The folder of docs/performance.md and of the plots.
+pub fn docs() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("docs")
+}
+
+/// Plots by file name, with the text of the link.
+pub const PLOTS: [(&str, &str); 5] = [
+    ("growth-memory.svg", "memory"),
+    ("growth-requests.svg", "requests of one poll"),
+    ("growth-poll.svg", "duration of one poll"),
+    ("growth-start.svg", "start"),
+    ("growth-burst.svg", "a tenth of all aliases moved at once"),
+];
+
+/// Links to the plots that there are.
+fn plots() -> String {
+    let existing = PLOTS.iter().filter(|(file, _)| docs().join(file).exists());
+    let links: Vec<String> = existing
+        .map(|(file, text)| format!("[{text}]({file})"))
+        .collect();
+    if links.is_empty() {
+        return String::new();
+    }
+    format!(
+        "\nGrowth with the number of bindings: {}.\n",
+        links.join(", ")
+    )
+}
+
+const COLUMNS: usize = 6;
+const HEADER: [&str; COLUMNS] = ["measurement", "goal", "figure", "spread", "runs", "met"];
 
 const INTRODUCTION: &str = "# Performance
 
-Measured by `make bench`: the release build, under the roles of the rendered chart, on a real control plane (kube-apiserver,
-etcd, controllers, scheduler; pods played by kwok) and a real MLflow 3 server with SQLite, all on the one machine below.
-*Patched* is the moment when a plain watch sees `pointsman.dev/model-version` change in the pod template. Times begin before
-the alias is moved, or before the annotation `pointsman.dev/requested-at` or the webhook is sent. Requests and writes are counted
-by reverse proxies that only the operator goes through; where time or memory is measured at scale, it speaks to the API server
-itself. Processor time is that of `/proc/<pid>/stat`, in steps of 10 ms. *Runs* is how often a figure was measured, and the figure
-tells the spread of several.
-
-How cost grows with the number of bindings: [memory](growth-memory.svg), [requests to the registry](growth-requests.svg),
-[a look](growth-look.svg), [a start](growth-start.svg), [a tenth of all aliases moved at once](growth-burst.svg).
+The release build, under the RBAC of the chart, on a real control plane (kube-apiserver, etcd, controller manager, scheduler; kwok
+plays the pods) and a real MLflow 3 server with SQLite, all on one machine. A Deployment counts as patched when a plain watch sees
+`pointsman.dev/model-version` change in its pod template. A *floor* is the same work done by a plain client without the operator.
 ";

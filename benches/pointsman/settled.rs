@@ -1,17 +1,20 @@
-//! What an operator costs that has nothing to do: writes, questions to the registry, memory.
+//! An operator with nothing to do: writes, requests to the registry, memory.
 //!
 //! Absent: moves.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 use pointsman_env::interceptor::{Interceptor, Request};
 use pointsman_env::progress::Task;
-use pointsman_env::{Kind, Operator, Selection, TestNamespace as Place, kinds};
+use pointsman_env::{Kind, Operator, Selection, TestNamespace, kinds};
 
-use crate::figures::megabytes;
-use crate::ground::{Ground, PATIENCE, apply, binding, deployment, is_ready, model, registry};
-use crate::report::Goal;
+use crate::durations::megabytes;
+use crate::environment::{
+    Environment, TIMEOUT, apply, binding, deployment, is_ready, model, registry,
+};
+use crate::report::Measurement;
 
 const PREFIX: &str = "settled";
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -19,77 +22,84 @@ const MEMORY_GOAL: u64 = 30_000_000;
 const WRITES_GOAL: Duration = Duration::from_secs(300);
 const BINDINGS: usize = 100;
 const MODELS: usize = 1000;
-/// How long nothing is counted after something was declared.
+/// Nothing is counted for this time after objects were created.
 const SETTLING: Duration = Duration::from_secs(10);
-/// Requests that are closer together than this belong to one look.
-const ONE_LOOK: Duration = Duration::from_secs(3);
+/// Requests that are closer together belong to one poll.
+const POLL_GAP: Duration = Duration::from_secs(3);
 
-/// One operator behind two proxies that count.
-struct Stage {
-    place: Place,
+/// One operator behind two counting proxies.
+struct SettledFixture {
+    namespace: TestNamespace,
     operator: Operator,
-    /// In front of the API server, for the operator only.
+    /// Before the API server, for the operator only.
     api: Interceptor,
-    /// In front of MLflow.
+    /// Before MLflow.
     registry: Interceptor,
 }
 
-impl Stage {
-    async fn start(ground: &Ground) -> Self {
-        let server = &ground.control_plane;
+impl SettledFixture {
+    async fn start(environment: &Environment) -> Self {
+        let server = &environment.control_plane;
         let api = Interceptor::start(server.apiserver_url(), Some(server.ca_pem()))
             .await
             .unwrap();
-        let registry = Interceptor::start(ground.mlflow.url(), None).await.unwrap();
-        let place = ground.namespace(PREFIX).await;
-        let operator = ground.operator(&place, PREFIX, Some(api.url())).await;
+        let registry = Interceptor::start(environment.mlflow.url(), None)
+            .await
+            .unwrap();
+        let namespace = environment.namespace(PREFIX).await;
+        let operator = environment
+            .operator(&namespace, PREFIX, Some(api.url()))
+            .await;
         Self {
-            place,
+            namespace,
             operator,
             api,
             registry,
         }
     }
 
-    /// Declares these models, and waits until each has been mirrored.
-    async fn watch(&self, numbers: std::ops::Range<usize>) {
-        let expected = numbers.end;
-        apply(&self.place, numbers.map(|number| model(&name(number)))).await;
-        self.all_ready(&kinds::REGISTERED_MODEL, expected).await;
+    /// Creates these models and waits until all so far are mirrored.
+    async fn create_models(&self, numbers: Range<usize>) {
+        let total = numbers.end;
+        apply(&self.namespace, numbers.map(|number| model(&name(number)))).await;
+        self.wait_until_ready(&kinds::REGISTERED_MODEL, total).await;
     }
 
-    async fn bind(&self, count: usize) {
-        apply(
-            &self.place,
-            (0..count).map(|number| deployment(&name(number))),
-        )
-        .await;
-        apply(&self.place, (0..count).map(|number| binding(&name(number)))).await;
-        self.all_ready(&kinds::ALIAS_BINDING, count).await;
+    async fn create_bindings(&self, count: usize) {
+        let names: Vec<String> = (0..count).map(name).collect();
+        apply(&self.namespace, names.iter().map(|name| deployment(name))).await;
+        apply(&self.namespace, names.iter().map(|name| binding(name))).await;
+        self.wait_until_ready(&kinds::ALIAS_BINDING, count).await;
     }
 
-    async fn all_ready(&self, kind: &Kind, count: usize) {
+    async fn wait_until_ready(&self, kind: &Kind, count: usize) {
         let what = format!("{count} {} are ready", kind.plural);
-        let holds =
+        let all_ready =
             |seen: &pointsman_env::Objects| seen.len() == count && seen.values().all(is_ready);
-        self.place
-            .eventually_all(&what, PATIENCE * 3, kind, &Selection::Labelled(""), holds)
+        self.namespace
+            .eventually_all(
+                &what,
+                TIMEOUT * 3,
+                kind,
+                &Selection::Labelled(""),
+                all_ready,
+            )
             .await;
     }
 
-    /// Counts for so long what an operator does that has nothing to do.
-    async fn counted(&self, models: usize, time: Duration) -> Count {
+    /// Counts writes and requests for this time.
+    async fn count(&self, models: usize, duration: Duration) -> Counted {
         tokio::time::sleep(SETTLING).await;
-        let (api, registry) = (self.api.mark(), self.registry.mark());
-        tokio::time::sleep(time).await;
-        let count = Count {
+        let (api_mark, registry_mark) = (self.api.mark(), self.registry.mark());
+        tokio::time::sleep(duration).await;
+        let counted = Counted {
             models,
-            time,
-            writes: self.api.writes_since(api),
-            questions: self.registry.since(registry),
+            duration,
+            writes: self.api.writes_since(api_mark),
+            requests: self.registry.since(registry_mark),
         };
-        count.tell();
-        count
+        counted.print();
+        counted
     }
 }
 
@@ -97,142 +107,125 @@ fn name(number: usize) -> String {
     format!("{PREFIX}-{number:05}")
 }
 
-/// What went through the proxies.
-struct Count {
+/// Writes and requests that went through the proxies.
+struct Counted {
     models: usize,
-    time: Duration,
+    duration: Duration,
     writes: Vec<Request>,
-    questions: Vec<Request>,
+    requests: Vec<Request>,
 }
 
-impl Count {
-    /// How many looks the questions belong to.
-    fn looks(&self) -> usize {
+impl Counted {
+    fn polls(&self) -> usize {
         let gaps = self
-            .questions
+            .requests
             .windows(2)
-            .filter(|pair| pair[1].at - pair[0].at > ONE_LOOK)
-            .count();
-        gaps + usize::from(!self.questions.is_empty())
+            .filter(|pair| pair[1].at - pair[0].at > POLL_GAP);
+        gaps.count() + usize::from(!self.requests.is_empty())
     }
 
-    /// Which requests these were, for whoever looks for a cause.
-    fn tell(&self) {
-        for (what, requests) in [("written", &self.writes), ("asked", &self.questions)] {
-            let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
+    /// Lists the requests, to find the cause of a missed goal.
+    fn print(&self) {
+        for (what, requests) in [("written", &self.writes), ("requested", &self.requests)] {
+            let mut counts: BTreeMap<String, usize> = BTreeMap::new();
             for request in requests {
-                *kinds
+                *counts
                     .entry(format!("{} {}", request.method, request.path))
                     .or_default() += 1;
             }
-            for (request, times) in kinds {
-                eprintln!("  {} models, {what} {times} times: {request}", self.models);
+            for (request, count) in counts {
+                eprintln!("  {} models, {what} {count} times: {request}", self.models);
             }
         }
     }
 
-    fn writes(&self) -> Goal {
-        let figure = format!("{} in {} s", self.writes.len(), self.time.as_secs());
-        let what = "writes to the API, 100 settled bindings";
-        // A shorter look can miss the goal, and cannot meet it.
-        if self.writes.is_empty() && self.time < WRITES_GOAL {
-            return Goal::noted(what, figure).against("0 in 5 minutes");
+    fn writes_measurement(&self) -> Measurement {
+        let figure = format!("{} in {} s", self.writes.len(), self.duration.as_secs());
+        let measurement = Measurement::new("writes to the API, 100 settled bindings", figure);
+        // A shorter time can only miss the goal.
+        if self.writes.is_empty() && self.duration < WRITES_GOAL {
+            return measurement.with_undecided_goal("0 in 5 minutes");
         }
-        Goal::checked(what, "0 in 5 minutes", figure, self.writes.is_empty())
+        measurement.with_goal("0 in 5 minutes", self.writes.is_empty())
     }
 
-    fn questions(&self) -> Goal {
-        let (asked, looks) = (self.questions.len(), self.looks());
-        let figure = format!("{asked} in {looks} looks ({} s)", self.time.as_secs());
-        let what = format!(
-            "requests to the registry, {} models, interval {} s",
-            self.models,
-            INTERVAL.as_secs()
-        );
-        Goal::checked(what, "1 per interval", figure, looks > 0 && asked == looks)
+    fn requests_measurement(&self) -> Measurement {
+        let (requests, polls) = (self.requests.len(), self.polls());
+        let (models, interval) = (self.models, INTERVAL.as_secs());
+        Measurement::new(
+            format!("requests to the registry, {models} models, interval {interval} s"),
+            format!(
+                "{requests} in {polls} polls ({} s)",
+                self.duration.as_secs()
+            ),
+        )
+        .with_goal("1 per interval", polls > 0 && requests == polls)
     }
 }
 
-/// The whole of it, in the order in which a cluster grows.
-pub async fn measured(ground: &Ground, time: Duration) -> Vec<Goal> {
-    let short = time.min(INTERVAL * 4);
-    ground.register(PREFIX, MODELS).await;
-    let mut stage = Stage::start(ground).await;
-    tokio::time::sleep(Duration::from_secs(5)).await;
-    let empty = stage.operator.resident_bytes().unwrap();
+/// Measures while the cluster grows from nothing to 100 bindings and 1,000 models.
+pub async fn measure(environment: &Environment, duration: Duration) -> Vec<Measurement> {
+    let short = duration.min(INTERVAL * 4);
+    environment.register(PREFIX, MODELS).await;
+    let mut fixture = SettledFixture::start(environment).await;
+    let interval = format!("{}s", INTERVAL.as_secs());
     apply(
-        &stage.place,
-        [registry(
-            &stage.registry.url(),
-            &format!("{}s", INTERVAL.as_secs()),
-        )],
+        &fixture.namespace,
+        [registry(&fixture.registry.url(), &interval)],
     )
     .await;
 
     let task = Task::start("1 model, counting", 0);
-    stage.watch(0..1).await;
-    let one = stage.counted(1, short).await;
+    fixture.create_models(0..1).await;
+    let one = fixture.count(1, short).await;
     task.done();
 
     let task = Task::start("100 bindings, rolling out and then counting", 0);
-    stage.watch(1..BINDINGS).await;
-    stage.bind(BINDINGS).await;
-    let hundred = stage.counted(BINDINGS, time).await;
-    let bound = stage.operator.resident_bytes().unwrap();
+    fixture.create_models(1..BINDINGS).await;
+    fixture.create_bindings(BINDINGS).await;
+    let hundred = fixture.count(BINDINGS, duration).await;
+    let rolled_out = fixture.operator.resident_bytes().unwrap();
     task.done();
-    let (direct_empty, direct_bound) = restarted(ground, &stage.place).await;
+    let restarted = memory_of_restarted(environment, &fixture.namespace).await;
 
     let task = Task::start("1000 models, counting", 0);
-    stage.watch(BINDINGS..MODELS).await;
-    let thousand = stage.counted(MODELS, short).await;
-    let full = stage.operator.resident_bytes().unwrap();
+    fixture.create_models(BINDINGS..MODELS).await;
+    let thousand = fixture.count(MODELS, short).await;
+    let with_models = fixture.operator.resident_bytes().unwrap();
     task.done();
 
-    stage.operator.stop().unwrap();
-    stage.place.end().await.unwrap();
-    let mut goals = vec![hundred.writes()];
-    goals.extend([one, hundred, thousand].iter().map(Count::questions));
-    goals.extend(memory(&[empty, bound, full, direct_empty, direct_bound]));
-    goals
+    fixture.operator.stop().unwrap();
+    fixture.namespace.end().await.unwrap();
+    let mut measurements = vec![hundred.writes_measurement()];
+    measurements.extend(
+        [one, hundred, thousand]
+            .iter()
+            .map(Counted::requests_measurement),
+    );
+    measurements.extend(memory_measurements(rolled_out, restarted, with_models));
+    measurements
 }
 
-/// The memory of a fresh operator that speaks TLS to the API server itself: with nothing to watch, and with all that is there.
-async fn restarted(ground: &Ground, place: &Place) -> (u64, u64) {
+/// The memory of a new operator that speaks TLS to the API server directly, with all objects that there are.
+async fn memory_of_restarted(environment: &Environment, namespace: &TestNamespace) -> u64 {
     let task = Task::start("memory after a start, without proxies", 0);
-    let nothing = ground.namespace("empty").await;
-    let mut memory = Vec::new();
-    for (place, release) in [(&nothing, "empty"), (place, "restarted")] {
-        let mut operator = ground.operator(place, release, None).await;
-        tokio::time::sleep(SETTLING).await;
-        memory.push(operator.resident_bytes().unwrap());
-        operator.stop().unwrap();
-    }
-    nothing.end().await.unwrap();
+    let mut operator = environment.operator(namespace, "restarted", None).await;
+    tokio::time::sleep(SETTLING).await;
+    let memory = operator.resident_bytes().unwrap();
+    operator.stop().unwrap();
     task.done();
-    (memory[0], memory[1])
+    memory
 }
 
-fn memory(measured: &[u64; 5]) -> Vec<Goal> {
-    let [empty, bound, full, direct_empty, direct_bound] = *measured;
-    let goal = |what: &str, bytes: u64| {
-        Goal::checked(what, "< 30 MB", megabytes(bytes), bytes < MEMORY_GOAL)
+fn memory_measurements(rolled_out: u64, restarted: u64, with_models: u64) -> [Measurement; 3] {
+    let measurement = |what: &str, bytes: u64| {
+        Measurement::new(format!("resident memory, {what}"), megabytes(bytes))
     };
-    vec![
-        Goal::noted(
-            "resident memory, nothing declared",
-            megabytes(direct_empty.max(empty)),
-        ),
-        goal(
-            "resident memory, 100 bindings, after rolling all out",
-            bound,
-        ),
-        goal(
-            "resident memory, 100 bindings, after a restart",
-            direct_bound,
-        ),
-        Goal::noted(
-            "resident memory, 100 bindings and 1000 models",
-            megabytes(full),
-        ),
+    let with_goal =
+        |what: &str, bytes: u64| measurement(what, bytes).with_goal("< 30 MB", bytes < MEMORY_GOAL);
+    [
+        with_goal("100 bindings, after rolling all out", rolled_out),
+        with_goal("100 bindings, after a restart", restarted),
+        measurement("100 bindings and 1000 models", with_models),
     ]
 }

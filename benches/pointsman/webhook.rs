@@ -1,10 +1,10 @@
-//! From a webhook received to the Deployment patched, with nothing else to do.
+//! Webhook received → Deployment patched, with nothing else to do.
 //!
-//! First the measurement plays MLflow's sender: it moves the alias, and delivers a signed event when it likes. What the registry
-//! takes to answer the look that follows is taken off, by the record of the proxy between operator and MLflow. Then MLflow
-//! delivers by itself, and nothing is taken off.
+//! First the benchmark sends the deliveries: it moves the alias and delivers a signed event later. The time in which a request of
+//! the poll that follows was open is subtracted, as recorded by a proxy between operator and MLflow. Then MLflow delivers by
+//! itself, and nothing is subtracted.
 //!
-//! Absent: polling. The registry is looked at once an hour.
+//! Absent: polls by interval. It is an hour.
 
 use std::time::{Duration, Instant};
 
@@ -15,156 +15,155 @@ use pointsman_env::mlflow::{Mlflow, MlflowOptions};
 use pointsman_env::progress::Task;
 use pointsman_env::python::MlflowVersion;
 use pointsman_env::registrar::{Client, Registrar};
-use pointsman_env::{Operator, OperatorOptions, TestNamespace as Place};
+use pointsman_env::{Operator, OperatorOptions, TestNamespace};
 use ring::hmac;
 use serde_json::{Value, json};
 
-use crate::figures::Durations;
-use crate::ground::{Ground, apply, binding, deployment, model, registry, release_build, runs};
-use crate::moves::{PAUSE, bare, version_of};
-use crate::report::Goal;
-use crate::sightings::Sightings;
+use crate::durations::{Durations, Unit};
+use crate::environment::{
+    Environment, apply, binding, deployment, model, registry, release_build, wait_until_runs,
+};
+use crate::moves::{PAUSE, alternating_version, bare_patch};
+use crate::observers::DeploymentObserver;
+use crate::report::Measurement;
 
 const PREFIX: &str = "webhook";
 const P50_GOAL: Duration = Duration::from_millis(20);
 const P99_GOAL: Duration = Duration::from_millis(80);
-/// What deliveries are signed with.
-const KEY: &str = "only-for-measurements";
-/// MLflow reads its list of webhooks anew after a minute.
-const SILENCE: Duration = Duration::from_secs(90);
+const SIGNING_KEY: &str = "only-for-measurements";
+/// MLflow caches its list of webhooks for a minute.
+const SUBSCRIPTION_TIMEOUT: Duration = Duration::from_secs(90);
 /// A delivery takes far less.
-const HEARD: Duration = Duration::from_secs(3);
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(3);
 
-struct Stage {
+struct WebhookFixture {
     mlflow: Mlflow,
     registrar: Client,
-    place: Place,
+    namespace: TestNamespace,
     operator: Operator,
     /// Between operator and MLflow.
     registry: Interceptor,
-    sightings: Sightings,
+    deployment: DeploymentObserver,
     http: reqwest::Client,
     name: String,
 }
 
-/// One delivery.
-struct Taken {
-    whole: Duration,
-    /// How much of it the registry was being asked.
+/// The times of one delivery.
+struct Delivery {
+    total: Duration,
+    /// How long a request to the registry was open.
     registry: Duration,
 }
 
-/// So many deliveries of our own, and so many of MLflow's.
-pub async fn measured(ground: &Ground, own: usize, real: usize) -> Vec<Goal> {
-    let mut stage = Stage::start(ground).await;
-    let mut goals = stage.played(own).await;
-    goals.push(stage.delivered(real).await);
-    stage.end().await;
-    goals
+/// This many deliveries of the benchmark, and this many of MLflow.
+pub async fn measure(environment: &Environment, own: usize, real: usize) -> Vec<Measurement> {
+    let mut fixture = WebhookFixture::start(environment).await;
+    let mut measurements = fixture.measure_own_deliveries(own).await;
+    measurements.push(fixture.measure_real_deliveries(real).await);
+    fixture.end().await;
+    measurements
 }
 
-impl Stage {
-    async fn start(ground: &Ground) -> Self {
-        let mlflow = Mlflow::start(MlflowVersion::Three, willing_to_deliver())
+impl WebhookFixture {
+    async fn start(environment: &Environment) -> Self {
+        let task = Task::start("MLflow with webhooks and an operator", 0);
+        let version = MlflowVersion::Three;
+        let mlflow = Mlflow::start(version, with_deliveries_to_loopback())
             .await
             .unwrap();
-        let registrar = Registrar::shared(MlflowVersion::Three)
-            .await
-            .unwrap()
-            .at(&mlflow.url());
+        let registrar = Registrar::shared(version).await.unwrap().at(&mlflow.url());
         registrar.seed(&mlflow.database(), PREFIX, 1).await.unwrap();
         let proxy = Interceptor::start(mlflow.url(), None).await.unwrap();
-        let place = ground.namespace(PREFIX).await;
-        let mut options = OperatorOptions::watching(release_build(), PREFIX, &[place.namespace()]);
+        let namespace = environment.namespace(PREFIX).await;
+        let namespaces = [namespace.namespace()];
+        let mut options = OperatorOptions::watching(release_build(), PREFIX, &namespaces);
         options.values = json!({"webhook": {"enabled": true}});
-        let operator = Operator::start(&ground.control_plane, &ground.tools, &options)
+        let operator = Operator::start(&environment.control_plane, &environment.tools, &options)
             .await
             .unwrap();
         let name = format!("{PREFIX}-00000");
         let objects = [
             secret(),
-            listening(&proxy.url()),
+            registry_with_webhook(&proxy.url()),
             model(&name),
             deployment(&name),
             binding(&name),
         ];
-        apply(&place, objects).await;
-        runs(&place, &name, "1").await;
-        let sightings = Sightings::of(place.client(), place.namespace(), &name);
+        apply(&namespace, objects).await;
+        wait_until_runs(&namespace, &name, "1").await;
+        task.done();
+        let deployment = DeploymentObserver::new(&namespace, &name);
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         Self {
             mlflow,
             registrar,
-            place,
+            namespace,
             operator,
             registry: proxy,
-            sightings,
+            deployment,
             http,
             name,
         }
     }
 
-    /// Moves that the measurement itself announces, and in between the same Deployment patched by a plain client.
-    async fn played(&mut self, times: usize) -> Vec<Goal> {
-        let task = Task::start(&format!("{times} webhooks delivered"), times as u64);
-        let (mut taken, mut floor) = (Vec::new(), Vec::new());
-        for number in 0..times {
-            let version = version_of(number);
+    /// Moves that the benchmark announces; in between a plain client patches the same Deployment.
+    async fn measure_own_deliveries(&mut self, moves: usize) -> Vec<Measurement> {
+        let task = Task::start(&format!("{moves} webhooks delivered"), moves as u64);
+        let (mut deliveries, mut patches) = (Vec::new(), Vec::new());
+        for number in 0..moves {
+            let version = alternating_version(number);
             self.registrar
                 .set_alias(&self.name, "champion", version)
                 .await
                 .unwrap();
             tokio::time::sleep(PAUSE).await;
-            taken.push(self.announced(number, version).await);
-            runs(&self.place, &self.name, version).await;
+            deliveries.push(self.deliver(number, version).await);
+            wait_until_runs(&self.namespace, &self.name, version).await;
             tokio::time::sleep(PAUSE).await;
-            floor.push(bare(&self.place, &self.name, &mut self.sightings, number).await);
+            let (namespace, name) = (&self.namespace, &self.name);
+            patches.push(bare_patch(namespace, name, &mut self.deployment, number).await);
             tokio::time::sleep(PAUSE).await;
             task.advance();
         }
         task.done();
-        goals(&taken, &Durations::of(floor))
+        measurements(&deliveries, &Durations::of(patches))
     }
 
-    /// From the sending of a delivery to the sight of the patched Deployment.
-    async fn announced(&mut self, number: usize, version: &str) -> Taken {
-        let delivery = self.delivery(number, version);
+    /// From sending a delivery to the Deployment seen patched.
+    async fn deliver(&mut self, number: usize, version: &str) -> Delivery {
+        let delivery = self.signed_delivery(number, version);
         let mark = self.registry.mark();
         let sent = Instant::now();
-        let answer = self.http.execute(delivery).await.unwrap();
-        assert!(
-            answer.status().is_success(),
-            "the delivery is answered {}",
-            answer.status()
-        );
-        let patched = self.sightings.version(version).await;
-        Taken {
-            whole: patched - sent,
-            registry: asked_until(patched, &self.registry.since(mark)),
+        let response = self.http.execute(delivery).await.unwrap();
+        let status = response.status();
+        assert!(status.is_success(), "the delivery failed with {status}");
+        let patched = self.deployment.wait_for_version(version).await;
+        Delivery {
+            total: patched - sent,
+            registry: open_until(patched, &self.registry.since(mark)),
         }
     }
 
-    /// As MLflow sends it.
-    fn delivery(&self, number: usize, version: &str) -> reqwest::Request {
+    /// A delivery as MLflow sends it.
+    fn signed_delivery(&self, number: usize, version: &str) -> reqwest::Request {
         let now = jiff::Timestamp::now();
-        let data = json!({"name": self.name, "alias": "champion", "version": version});
-        let event = json!({"entity": "model_version_alias", "action": "created", "timestamp": now.to_string(), "data": data});
-        let (id, at, body) = (
-            format!("delivery-{number}"),
-            now.as_second().to_string(),
-            event.to_string(),
-        );
-        let key = hmac::Key::new(hmac::HMAC_SHA256, KEY.as_bytes());
-        let signature = STANDARD.encode(hmac::sign(&key, format!("{id}.{at}.{body}").as_bytes()));
-        let request = self
-            .http
+        let event = json!({
+            "entity": "model_version_alias",
+            "action": "created",
+            "timestamp": now.to_string(),
+            "data": {"name": self.name, "alias": "champion", "version": version},
+        });
+        let (id, timestamp) = (format!("delivery-{number}"), now.as_second().to_string());
+        let body = event.to_string();
+        let key = hmac::Key::new(hmac::HMAC_SHA256, SIGNING_KEY.as_bytes());
+        let signature = hmac::sign(&key, format!("{id}.{timestamp}.{body}").as_bytes());
+        let signature = format!("v1,{}", STANDARD.encode(signature));
+        self.http
             .post(self.receiver())
-            .header("content-type", "application/json");
-        let request = request
+            .header("content-type", "application/json")
             .header("x-mlflow-delivery-id", id)
-            .header("x-mlflow-timestamp", at);
-        request
-            .header("x-mlflow-signature", format!("v1,{signature}"))
+            .header("x-mlflow-timestamp", timestamp)
+            .header("x-mlflow-signature", signature)
             .body(body)
             .build()
             .unwrap()
@@ -175,53 +174,49 @@ impl Stage {
             .operator
             .webhook_address()
             .expect("the chart enables webhooks");
-        format!(
-            "http://{address}/webhooks/{}/mlflow",
-            self.place.namespace()
-        )
+        let namespace = self.namespace.namespace();
+        format!("http://{address}/webhooks/{namespace}/mlflow")
     }
 
-    /// Moves that MLflow announces by itself.
-    async fn delivered(&mut self, times: usize) -> Goal {
+    /// Moves that MLflow announces.
+    async fn measure_real_deliveries(&mut self, moves: usize) -> Measurement {
         self.subscribe().await;
-        let task = Task::start(
-            &format!("{times} webhooks delivered by MLflow"),
-            times as u64,
-        );
-        let mut taken = Vec::new();
-        for number in 0..times {
-            let version = version_of(number);
+        let what = format!("{moves} webhooks delivered by MLflow");
+        let task = Task::start(&what, moves as u64);
+        let mut times = Vec::new();
+        for number in 0..moves {
+            let version = alternating_version(number);
             let began = Instant::now();
             self.set_alias(version).await;
-            taken.push(self.sightings.version(version).await - began);
-            runs(&self.place, &self.name, version).await;
+            times.push(self.deployment.wait_for_version(version).await - began);
+            wait_until_runs(&self.namespace, &self.name, version).await;
             tokio::time::sleep(PAUSE).await;
             task.advance();
         }
         task.done();
-        let taken = Durations::of(taken);
-        let what = "alias set in MLflow → Deployment patched, by MLflow's own webhook";
-        Goal::noted(what, taken.in_milliseconds()).of_runs(taken.count())
+        let times = Durations::of(times);
+        let name = "alias set in MLflow → Deployment patched, by MLflow's own webhook";
+        Measurement::new(name, times.median_figure(Unit::Milliseconds))
+            .without_goal()
+            .of_runs(times.count())
     }
 
-    /// Registers the webhook, and moves the alias until that is heard; ends on version 1.
+    /// Registers the webhook, and moves the alias until a delivery arrives; ends on version 1.
     async fn subscribe(&mut self) {
-        let task = Task::start(
-            "a webhook registered in MLflow, waiting until it is heard",
-            0,
-        );
+        let task = Task::start("webhook registered in MLflow, waiting for a delivery", 0);
         let events = json!([{"entity": "MODEL_VERSION_ALIAS", "action": "CREATED"}]);
-        let webhook =
-            json!({"name": "bench", "url": self.receiver(), "events": events, "secret": KEY});
-        self.ask(reqwest::Method::POST, "webhooks", &webhook).await;
+        let url = self.receiver();
+        let webhook = json!({"name": "bench", "url": url, "events": events, "secret": SIGNING_KEY});
+        self.post("webhooks", &webhook).await;
         let began = Instant::now();
         loop {
             assert!(
-                began.elapsed() < SILENCE,
-                "no delivery of MLflow's was heard within {SILENCE:?}"
+                began.elapsed() < SUBSCRIPTION_TIMEOUT,
+                "MLflow delivered nothing within {SUBSCRIPTION_TIMEOUT:?}"
             );
             self.set_alias("2").await;
-            if tokio::time::timeout(HEARD, self.sightings.version("2"))
+            let patched = self.deployment.wait_for_version("2");
+            if tokio::time::timeout(DELIVERY_TIMEOUT, patched)
                 .await
                 .is_ok()
             {
@@ -229,43 +224,33 @@ impl Stage {
             }
         }
         self.set_alias("1").await;
-        runs(&self.place, &self.name, "1").await;
+        wait_until_runs(&self.namespace, &self.name, "1").await;
         task.done();
     }
 
-    /// By one request, without what MLflow's own client does beside it.
+    /// One request, without those that MLflow's own client sends beside it.
     async fn set_alias(&self, version: &str) {
         let alias = json!({"name": self.name, "alias": "champion", "version": version});
-        self.ask(reqwest::Method::POST, "registered-models/alias", &alias)
-            .await;
+        self.post("registered-models/alias", &alias).await;
     }
 
-    async fn ask(&self, method: reqwest::Method, what: &str, body: &Value) {
-        let url = format!("{}/api/2.0/mlflow/{what}", self.mlflow.url());
-        let answer = self
-            .http
-            .request(method, url)
-            .json(body)
-            .send()
-            .await
-            .unwrap();
-        let status = answer.status();
-        assert!(
-            status.is_success(),
-            "{what} is answered {status}: {}",
-            answer.text().await.unwrap_or_default()
-        );
+    async fn post(&self, route: &str, body: &Value) {
+        let url = format!("{}/api/2.0/mlflow/{route}", self.mlflow.url());
+        let response = self.http.post(url).json(body).send().await.unwrap();
+        let status = response.status();
+        let text = response.text().await.unwrap_or_default();
+        assert!(status.is_success(), "{route} failed with {status}: {text}");
     }
 
     async fn end(mut self) {
         self.operator.stop().unwrap();
-        self.place.end().await.unwrap();
+        self.namespace.end().await.unwrap();
         self.mlflow.stop().await;
     }
 }
 
-/// A server that delivers to loopback, and keeps secrets with a key that outlives its workers.
-fn willing_to_deliver() -> MlflowOptions {
+/// A server that delivers to loopback, with a key for secrets that all its workers share.
+fn with_deliveries_to_loopback() -> MlflowOptions {
     let variables = [
         ("MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS", "true".to_owned()),
         ("MLFLOW_WEBHOOK_ALLOWED_SCHEMES", "http,https".to_owned()),
@@ -283,45 +268,60 @@ fn willing_to_deliver() -> MlflowOptions {
 }
 
 fn secret() -> Value {
-    json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "webhook"}, "stringData": {"secret": KEY}})
+    json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "webhook"},
+        "stringData": {"secret": SIGNING_KEY},
+    })
 }
 
-fn listening(url: &str) -> Value {
+fn registry_with_webhook(url: &str) -> Value {
     let mut registry = registry(url, "1h");
     registry["spec"]["webhook"] =
         json!({"mode": "External", "secretRef": {"name": "webhook", "key": "secret"}});
     registry
 }
 
-/// For how long until then at least one question was unanswered. Questions come in the order in which they began.
-fn asked_until(end: Instant, questions: &[Request]) -> Duration {
-    let (mut sum, mut counted) = (Duration::ZERO, None);
-    for question in questions.iter().filter(|question| question.at < end) {
-        let answered = question.answered.unwrap_or(end).min(end);
-        let from = counted.map_or(question.at, |counted| question.at.max(counted));
+/// How long at least one of these requests was open until then; they are sorted by their beginning.
+fn open_until(end: Instant, requests: &[Request]) -> Duration {
+    let mut sum = Duration::ZERO;
+    let mut counted_until: Option<Instant> = None;
+    for request in requests.iter().filter(|request| request.at < end) {
+        let answered = request.answered.unwrap_or(end).min(end);
+        let from = counted_until.map_or(request.at, |until| until.max(request.at));
         sum += answered.saturating_duration_since(from);
-        counted = Some(counted.map_or(answered, |counted| answered.max(counted)));
+        counted_until = Some(counted_until.map_or(answered, |until| until.max(answered)));
     }
     sum
 }
 
-fn goals(taken: &[Taken], floor: &Durations) -> Vec<Goal> {
-    let of = |part: fn(&Taken) -> Duration| Durations::of(taken.iter().map(part).collect());
-    let (whole, registry) = (of(|taken| taken.whole), of(|taken| taken.registry));
-    let own = of(|taken| taken.whole.saturating_sub(taken.registry));
+fn measurements(deliveries: &[Delivery], patches: &Durations) -> Vec<Measurement> {
+    let durations =
+        |part: fn(&Delivery) -> Duration| Durations::of(deliveries.iter().map(part).collect());
+    let own = durations(|delivery| delivery.total.saturating_sub(delivery.registry));
     let met = own.percentile(50) <= P50_GOAL && own.percentile(99) <= P99_GOAL;
-    let what = "webhook received → Deployment patched, less the registry's answering time";
-    let noted = |what: &str, times: &Durations| {
-        Goal::noted(what, times.in_milliseconds()).of_runs(times.count())
+    let measurement = |name: &str, times: &Durations| {
+        Measurement::new(name, times.median_figure(Unit::Milliseconds)).of_runs(times.count())
     };
     vec![
-        Goal::checked(what, "p50 ≤ 20 ms, p99 ≤ 80 ms", own.in_milliseconds(), met)
-            .of_runs(own.count()),
-        noted("the same with the registry's answering time", &whole),
-        noted("the registry's answering time in it", &registry),
-        noted(
-            "floor: a plain client's own patch of that Deployment, between webhooks",
-            floor,
+        measurement(
+            "webhook received → Deployment patched, without the registry's time",
+            &own,
+        )
+        .with_goal("p50 ≤ 20 ms, p99 ≤ 80 ms", met),
+        measurement(
+            "webhook received → Deployment patched",
+            &durations(|delivery| delivery.total),
         ),
+        measurement(
+            "the registry's time in it",
+            &durations(|delivery| delivery.registry),
+        ),
+        measurement(
+            "floor: a plain client's own patch, between webhooks",
+            patches,
+        )
+        .without_goal(),
     ]
 }

@@ -27,6 +27,7 @@ from sklearn.metrics import mean_squared_error, r2_score  # noqa: E402
 MAJOR = int(mlflow.__version__.split(".")[0])
 EXPERIMENT = "prices"
 BULK_THREADS = 8
+BULK_SOURCE = "s3://models/{name}/{version}"
 
 
 def train_and_register(client, command):
@@ -153,7 +154,7 @@ def seed(_client, command):
     now = int(time.time() * 1000)
     with transaction(command) as connection:
         insert(connection, "registered_models", [model_row(name, now) for name in names])
-        insert(connection, "model_versions", [version_row(name, number, now) for name in names for number in numbers])
+        insert(connection, "model_versions", [version_row(command, name, number, now) for name in names for number in numbers])
         aliases = [{"name": name, "alias": "champion", "version": 1} for name in names]
         insert(connection, "registered_model_aliases", aliases)
 
@@ -182,7 +183,8 @@ def model_row(name, now):
     return {"name": name, "creation_time": now, "last_updated_time": now, "description": ""}
 
 
-def version_row(name, number, now):
+def version_row(command, name, number, now):
+    source = bulk_source(name, number, command.get("source", BULK_SOURCE))
     return {
         "name": name,
         "version": number,
@@ -190,8 +192,8 @@ def version_row(name, number, now):
         "last_updated_time": now,
         "description": "",
         "current_stage": "None",
-        "source": bulk_source(name, number),
-        "storage_location": bulk_source(name, number),
+        "source": source,
+        "storage_location": source,
         "status": "READY",
     }
 
@@ -212,8 +214,8 @@ def bulk_name(command, index):
     return f"{command['prefix']}-{index:05}"
 
 
-def bulk_source(name, number):
-    return f"s3://models/{name}/{number}"
+def bulk_source(name, number, template=BULK_SOURCE):
+    return template.format(name=name, version=number)
 
 
 OPERATIONS = {

@@ -401,6 +401,19 @@ impl Client {
         self.ask("seed", with(numbers, database, prefix)).await
     }
 
+    /// The same with this source for each version, in which `{name}` and `{version}` are replaced.
+    pub async fn seed_versions_from(
+        &self,
+        database: &Path,
+        prefix: &str,
+        numbers: Range<usize>,
+        versions: usize,
+        source: &str,
+    ) -> Result<(), ClientError> {
+        let seed = json!({"from": numbers.start, "count": numbers.len(), "versions": versions, "source": source});
+        self.ask("seed", with(seed, database, prefix)).await
+    }
+
     /// Points `champion` of all these models at a version in one transaction of the database, between two requests to the server.
     pub async fn move_champions(
         &self,
