@@ -19,6 +19,7 @@
 // the docs become `kubectl explain`, which shows backticks as they are
 pub mod api;
 pub mod artifacts;
+#[allow(clippy::doc_markdown)] // the docs become --help
 pub mod cli;
 pub mod controllers;
 pub mod kubernetes;

@@ -8,7 +8,7 @@ use kube::client::Body;
 use pointsman_env::{Kind, TestNamespace, kinds};
 use serde_json::{Value, json};
 
-/// As many reconciles as the operator runs at the same time (`PASSES` in src/controllers/context.rs).
+/// As many reconciles as the operator runs at the same time (`CONCURRENT_RECONCILES` in src/controllers/loops.rs).
 pub const CONCURRENCY: usize = 16;
 /// Annotation of a pod template: a new value rolls out new pods.
 const MARKER: &str = "bench.pointsman.dev/marker";

@@ -1,6 +1,6 @@
-//! The kinds that are kept: what each is found by, and what of it is never read.
+//! The cached kinds: the index keys of each, and its fields that are never read.
 //!
-//! Absent: fields that the types themselves leave out; see `workload`.
+//! Absent: fields that the types themselves leave out; see `targets`.
 
 use kube::api::ObjectMeta;
 use kube::{Resource, ResourceExt};
@@ -10,51 +10,51 @@ use crate::kubernetes::key::{IndexKey, ObjectKey};
 use crate::kubernetes::store::Cached;
 use crate::targets::{Job, Pod, ReplicaSet, Workload};
 
-/// What `kubectl apply` keeps of an object: the whole of it once more.
+/// A copy of the whole object, which `kubectl apply` writes.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-/// The key of the registered models that name a registry.
+/// The index key of the registered models that reference a registry.
 pub fn of_registry(registry: &ObjectKey) -> IndexKey {
     IndexKey::new("registry", registry.namespace(), registry.name())
 }
 
-/// The key of the registered models of this name in the registry that they name.
+/// The index key of the registered models that reference a registry and have this name in it.
 pub fn of_registered_name(registry: &ObjectKey, model_name: &str) -> IndexKey {
     IndexKey::new(model_name, registry.namespace(), registry.name())
 }
 
-/// The key of the bindings that follow a registered model.
+/// The index key of the bindings that follow a registered model.
 pub fn of_model(namespace: &str, model: &str) -> IndexKey {
     IndexKey::new("model", namespace, model)
 }
 
-/// The key of the bindings that drive, or would drive, a Deployment.
+/// The index key of the bindings that drive, or want to drive, a workload.
 pub fn of_workload(namespace: &str, workload: &str) -> IndexKey {
     IndexKey::new("workload", namespace, workload)
 }
 
-/// The key of what a binding's name labels.
+/// The index key of the objects whose label names a binding.
 pub fn of_binding(namespace: &str, binding: &str) -> IndexKey {
     IndexKey::new("binding", namespace, binding)
 }
 
-/// The registry that a model names.
+/// The registry that a model references.
 pub fn registry_of(model: &RegisteredModel) -> ObjectKey {
     ObjectKey::new(&model.registry_namespace(), &model.spec.registry_ref.name)
 }
 
 impl Cached for ModelRegistry {
-    fn keys(&self) -> Vec<IndexKey> {
+    fn index_keys(&self) -> Vec<IndexKey> {
         Vec::new()
     }
 
     fn prune(&mut self) {
-        without_bookkeeping(self.meta_mut());
+        prune_metadata(self.meta_mut());
     }
 }
 
 impl Cached for RegisteredModel {
-    fn keys(&self) -> Vec<IndexKey> {
+    fn index_keys(&self) -> Vec<IndexKey> {
         let registry = registry_of(self);
         vec![
             of_registry(&registry),
@@ -63,12 +63,12 @@ impl Cached for RegisteredModel {
     }
 
     fn prune(&mut self) {
-        without_bookkeeping(self.meta_mut());
+        prune_metadata(self.meta_mut());
     }
 }
 
 impl Cached for AliasBinding {
-    fn keys(&self) -> Vec<IndexKey> {
+    fn index_keys(&self) -> Vec<IndexKey> {
         let namespace = self.namespace().unwrap_or_default();
         vec![
             of_model(&namespace, &self.spec.model_ref.name),
@@ -77,26 +77,26 @@ impl Cached for AliasBinding {
     }
 
     fn prune(&mut self) {
-        without_bookkeeping(self.meta_mut());
+        prune_metadata(self.meta_mut());
     }
 }
 
 impl Cached for Workload {
-    fn keys(&self) -> Vec<IndexKey> {
+    fn index_keys(&self) -> Vec<IndexKey> {
         Vec::new()
     }
 
     fn prune(&mut self) {
-        // Once: what was read of the managed fields would be lost with a second reading of none.
+        // Only once: a second digest, of no managed fields, would say that nobody owns a field.
         if self.metadata.managed_fields.is_some() {
             *self = std::mem::take(self).digested();
         }
-        without_bookkeeping(self.meta_mut());
+        prune_metadata(self.meta_mut());
     }
 }
 
 impl Cached for Pod {
-    fn keys(&self) -> Vec<IndexKey> {
+    fn index_keys(&self) -> Vec<IndexKey> {
         labelled(self).into_iter().collect()
     }
 
@@ -106,7 +106,7 @@ impl Cached for Pod {
 }
 
 impl Cached for ReplicaSet {
-    fn keys(&self) -> Vec<IndexKey> {
+    fn index_keys(&self) -> Vec<IndexKey> {
         labelled(self).into_iter().collect()
     }
 
@@ -116,7 +116,7 @@ impl Cached for ReplicaSet {
 }
 
 impl Cached for Job {
-    fn keys(&self) -> Vec<IndexKey> {
+    fn index_keys(&self) -> Vec<IndexKey> {
         labelled(self).into_iter().collect()
     }
 
@@ -125,7 +125,7 @@ impl Cached for Job {
     }
 }
 
-/// The binding that an object's label names.
+/// The binding that the label of an object names.
 pub fn binding_of<K: Resource>(object: &K) -> Option<ObjectKey> {
     let binding = object.labels().get(names::BINDING_LABEL)?;
     Some(ObjectKey::new(&object.namespace()?, binding))
@@ -136,21 +136,21 @@ fn labelled<K: Resource>(object: &K) -> Option<IndexKey> {
     Some(of_binding(binding.namespace(), binding.name()))
 }
 
-fn without_bookkeeping(metadata: &mut ObjectMeta) {
+fn prune_metadata(metadata: &mut ObjectMeta) {
     metadata.managed_fields = None;
     if let Some(annotations) = &mut metadata.annotations {
         annotations.remove(LAST_APPLIED);
     }
 }
 
-/// What speaks of a binding's pods is found by its label, and known by its owner. It is never written.
-fn keep_annotations(metadata: &mut ObjectMeta, read: &[&str]) {
+/// Prunes an object that is never written: it is found by its label and recognized by its owner.
+fn keep_annotations(metadata: &mut ObjectMeta, annotations_read: &[&str]) {
     metadata.managed_fields = None;
     metadata.resource_version = None;
     metadata.generation = None;
     metadata.finalizers = None;
     if let Some(annotations) = &mut metadata.annotations {
-        annotations.retain(|key, _| read.contains(&key.as_str()));
+        annotations.retain(|key, _| annotations_read.contains(&key.as_str()));
     }
     if let Some(labels) = &mut metadata.labels {
         labels.retain(|key, _| key == names::BINDING_LABEL);
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_off_the_shelf_is_what_was_put_there_less_what_is_never_read() {
+    fn a_stored_object_lacks_only_the_fields_that_are_never_read() {
         let store = Store::default();
         let mut kept = binding("7", "m");
         assert_eq!(store.put(0, &mut kept), Change::Added);
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_is_found_by_its_newest_keys_only() {
+    fn an_object_is_found_by_its_newest_index_keys_only() {
         let store = Store::default();
         store.put(0, &mut binding("7", "m"));
         assert_eq!(store.put(0, &mut binding("8", "m")), Change::Status);
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_object_asks_for_is_told_from_what_it_says_of_itself() {
+    fn changes_of_status_metadata_and_spec_are_distinguished() {
         let store = Store::default();
         let changed = |version: &str, change: fn(&mut AliasBinding)| {
             let mut binding = binding(version, "m");
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replica_set_whose_numbers_change_is_the_same_to_us() {
+    fn a_replica_set_that_is_scaled_has_not_changed() {
         let store = Store::default();
         let set = |version: &str, revision: &str, replicas: u32| -> ReplicaSet {
             serde_json::from_value(
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_stands_until_the_watch_shows_something_newer() {
+    fn an_own_write_stays_until_the_watch_shows_something_newer() {
         let store = Store::default();
         let shown = |store: &Store<AliasBinding>| {
             store
@@ -269,7 +269,7 @@ mod tests {
         assert_eq!(
             store.put_own(&mut binding("8", "m")),
             Change::None,
-            "what is gone stays gone"
+            "a deleted object stays deleted"
         );
         store.put(0, &mut binding("7", "m"));
         store.put_own(&mut binding("8", "m"));
@@ -281,20 +281,20 @@ mod tests {
         assert_eq!(
             store.put_own(&mut binding("9", "m")),
             Change::None,
-            "the answer came after what somebody else wrote on top"
+            "the response came after a later write of somebody else"
         );
         assert_eq!(shown(&store).as_deref(), Some("10"));
     }
 
     #[test]
-    fn what_a_second_listing_does_not_name_is_gone_and_told() {
+    fn an_object_that_a_new_list_lacks_is_removed_and_returned() {
         let store = Store::default();
         store.put(0, &mut binding("7", "m"));
         assert!(
             store
                 .retain(1, &std::collections::HashSet::default())
                 .is_empty(),
-            "another watch's"
+            "another watch showed it"
         );
         let gone = store.retain(0, &std::collections::HashSet::default());
         assert_eq!(

@@ -1,6 +1,6 @@
 //! `/healthz`, `/readyz` and `/metrics`.
 //!
-//! Absent: anything that a caller could change.
+//! Absent: anything that changes state.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,19 +12,21 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 
 use crate::controllers::context::Context;
-use crate::controllers::metrics;
 
-/// Whether the caches are filled.
+/// The content type of metrics.
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Whether the stores are synced.
 #[derive(Clone, Default)]
 pub struct Readiness(Arc<AtomicBool>);
 
 impl Readiness {
-    /// The caches are filled.
+    /// Whether the stores are synced.
     pub fn is_ready(&self) -> bool {
         self.0.load(Ordering::Acquire)
     }
 
-    /// Says whether the caches are filled.
+    /// Sets whether the stores are synced.
     pub fn set(&self, ready: bool) {
         self.0.store(ready, Ordering::Release);
     }
@@ -38,31 +40,31 @@ pub async fn serve(
     more: Router,
 ) -> std::io::Result<()> {
     let listener = TcpListener::bind(address).await?;
-    tracing::info!(address = %listener.local_addr()?, "health and metrics are served");
+    tracing::info!(address = %listener.local_addr()?, "serving health and metrics");
     axum::serve(listener, router(readiness, ctx).merge(more)).await
 }
 
 fn router(readiness: Readiness, ctx: Arc<Context>) -> Router {
     let ready = move || {
-        let answer = if readiness.is_ready() {
+        let response = if readiness.is_ready() {
             (StatusCode::OK, "ok\n")
         } else {
-            (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the caches are not filled yet\n",
-            )
+            let message = "the caches are not synced yet\n";
+            (StatusCode::SERVICE_UNAVAILABLE, message)
         };
-        std::future::ready(answer)
+        std::future::ready(response)
     };
-    let content_type = [(
-        "content-type",
-        "application/openmetrics-text; version=1.0.0; charset=utf-8",
-    )];
+    let metrics = move || std::future::ready(([("content-type", OPEN_METRICS)], metrics(&ctx)));
     Router::new()
         .route("/healthz", get(|| std::future::ready("ok\n")))
         .route("/readyz", get(ready))
-        .route(
-            "/metrics",
-            get(move || std::future::ready((content_type, metrics::text(&ctx)))),
-        )
+        .route("/metrics", get(metrics))
+}
+
+fn metrics(ctx: &Context) -> String {
+    if ctx.settings.binding_info_metric {
+        ctx.metrics.text(ctx.stores.bindings.all())
+    } else {
+        ctx.metrics.text(std::iter::empty())
+    }
 }

@@ -1,23 +1,23 @@
-//! What is counted and timed, in the text format of Prometheus.
+//! The metrics of the operator, in the text format of Prometheus.
 //!
-//! Absent: object names in labels, but in `binding_info` (which can be switched off) and of registries, which are few.
+//! Absent: object names in labels, except for registries, which are few, and `binding_info`, which can be switched off.
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
-use kube::ResourceExt;
+use kube::{Resource, ResourceExt};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Metric, Registry};
 
 use crate::api::alias_binding::{HistoryEntry, Trigger};
 use crate::api::conditions::READY;
 use crate::api::{AliasBinding, AliasBindingStatus};
-use crate::controllers::context::Context;
 use crate::registries::mlflow::Requests;
 use crate::targets::Injection;
 
@@ -30,47 +30,61 @@ const ROLLOUT_BUCKETS: [f64; 12] = [
     1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 3600.0,
 ];
 
-/// The counters, gauges and histograms.
-#[derive(Clone)]
+/// The counters, gauges and histograms. Each is made and registered by one line of [`Metrics::default`].
 pub struct Metrics {
-    /// Passes that the Kubernetes API cut short.
+    registry: Registry,
+    /// Reconciles, by kind.
+    pub reconciles: Family<Kind, Counter>,
+    /// Reconciles that failed at the Kubernetes API.
     pub reconcile_errors: Counter,
-    /// Passes, by kind.
-    pub passes: Family<Kind, Counter>,
-    /// Names that wait for a pass, by kind.
+    /// Objects that wait to be reconciled, by kind.
     pub queue_depth: Family<Kind, Gauge>,
-    /// Looks at registries, by outcome.
-    pub looks: Family<Outcome, Counter>,
-    /// When a registry last answered a look, in seconds since 1970.
-    pub last_look: Family<RegistryName, Gauge>,
+    /// Objects that could not be decoded, each time that a watch showed one, by kind.
+    pub unreadable_objects: Family<Kind, Counter>,
+    /// Polls of registries, by outcome.
+    pub registry_polls: Family<Outcome, Counter>,
+    /// The time of the last successful poll of each registry, in seconds since 1970.
+    pub last_poll: Family<RegistryName, Gauge>,
     /// Requests to registries, by operation and outcome.
     pub requests: Requests,
-    /// Versions written into Deployments.
-    pub deployments: Counter,
-    /// From the moment when a moved alias was seen to the Deployment patched.
+    /// Versions written into workloads.
+    pub workload_patches: Counter,
+    /// Seconds between the poll or webhook that showed a moved alias and the patch of the workload.
     pub alias_to_patch: Histogram,
-    /// From the Deployment patched to all replicas running the version and available.
+    /// Seconds between the patch and the moment when all replicas run the version and are available.
     pub rollout: Histogram,
-    /// Entries of the ledger that came to an outcome.
+    /// History entries that got an outcome, by outcome and trigger.
     pub rollouts: Family<Rollout, Counter>,
     /// Statuses written, by kind.
     pub status_writes: Family<Kind, Counter>,
-    /// Transitions of bindings, by reason.
+    /// Changes of the condition Ready of bindings, by the new reason.
     pub transitions: Family<Transition, Counter>,
-    /// Deliveries of webhooks, by what became of them.
+    /// Webhook deliveries, by outcome.
     pub webhook_deliveries: Family<Outcome, Counter>,
-    /// 1 where this replica acts, being alone or the leader.
+    /// 1 if this replica leads or is the only one.
     pub leader: Gauge,
+    /// One for each binding, filled when metrics are read.
+    bindings: Family<BindingInfo, Gauge>,
 }
 
-/// The kind that a pass is for.
+/// The kind of an object.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 pub struct Kind {
     /// The kind.
     pub kind: &'static str,
 }
 
-/// How a look went.
+impl Kind {
+    /// The label of a kind.
+    pub fn of<K: Resource<DynamicType = ()>>() -> Self {
+        match K::kind(&()) {
+            Cow::Borrowed(kind) => Self { kind },
+            Cow::Owned(_) => Self { kind: "unknown" },
+        }
+    }
+}
+
+/// The outcome of a poll or delivery.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 pub struct Outcome {
     /// `Reachable`, or the reason why not.
@@ -86,23 +100,23 @@ pub struct RegistryName {
     pub registry: String,
 }
 
-/// What a version's time in a workload came to.
+/// The end of a rollout.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 pub struct Rollout {
-    /// The outcome, as in the ledger.
+    /// The outcome, as in the history.
     pub outcome: String,
-    /// What changed the workload to it.
+    /// The trigger, as in the history.
     pub trigger: String,
 }
 
-/// What a binding became.
+/// A change of a binding's condition Ready.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 pub struct Transition {
-    /// The reason of its condition Ready.
+    /// The new reason.
     pub reason: &'static str,
 }
 
-/// What a binding is now: always 1, for its labels are what it tells.
+/// The state of a binding, as labels; the value is always 1.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct BindingInfo {
     namespace: String,
@@ -117,28 +131,99 @@ struct BindingInfo {
 
 impl Default for Metrics {
     fn default() -> Self {
+        let mut all = Registry::with_prefix("pointsman");
+        let requests = Requests::default();
+        requests.register(&mut all);
+        let patch = || Histogram::new(PATCH_BUCKETS);
+        let rollout = || Histogram::new(ROLLOUT_BUCKETS);
         Self {
-            reconcile_errors: Counter::default(),
-            passes: Family::default(),
-            queue_depth: Family::default(),
-            looks: Family::default(),
-            last_look: Family::default(),
-            requests: Requests::default(),
-            deployments: Counter::default(),
-            alias_to_patch: Histogram::new(PATCH_BUCKETS),
-            rollout: Histogram::new(ROLLOUT_BUCKETS),
-            rollouts: Family::default(),
-            status_writes: Family::default(),
-            transitions: Family::default(),
-            webhook_deliveries: Family::default(),
-            leader: Gauge::default(),
+            reconciles: add(&mut all, "reconciles", "Reconciles, by kind"),
+            reconcile_errors: add(
+                &mut all,
+                "reconcile_errors",
+                "Reconciles that failed at the Kubernetes API",
+            ),
+            queue_depth: add(
+                &mut all,
+                "queue_depth",
+                "Objects that wait to be reconciled, by kind",
+            ),
+            unreadable_objects: add(
+                &mut all,
+                "unreadable_objects",
+                "Objects that could not be decoded and were skipped, by kind",
+            ),
+            registry_polls: add(
+                &mut all,
+                "registry_polls",
+                "Polls of registries, by outcome",
+            ),
+            last_poll: add(
+                &mut all,
+                "registry_last_success_timestamp_seconds",
+                "The time of the last successful poll, in seconds since 1970",
+            ),
+            workload_patches: add(
+                &mut all,
+                "workload_patches",
+                "Versions written into workloads",
+            ),
+            alias_to_patch: add_as(
+                &mut all,
+                "alias_to_patch_seconds",
+                "From the poll or webhook that showed a moved alias to the patched workload",
+                patch(),
+            ),
+            rollout: add_as(
+                &mut all,
+                "rollout_seconds",
+                "From the patched workload to all replicas running the version and available",
+                rollout(),
+            ),
+            rollouts: add(
+                &mut all,
+                "rollouts",
+                "History entries that got an outcome, by outcome and trigger",
+            ),
+            status_writes: add(&mut all, "status_writes", "Statuses written, by kind"),
+            transitions: add(
+                &mut all,
+                "binding_transitions",
+                "Changes of the condition Ready of bindings, by the new reason",
+            ),
+            webhook_deliveries: add(
+                &mut all,
+                "webhook_deliveries",
+                "Webhook deliveries, by outcome",
+            ),
+            leader: add(
+                &mut all,
+                "leader",
+                "1 if this replica leads or is the only one",
+            ),
+            bindings: add(
+                &mut all,
+                "binding_info",
+                "1 for each binding: its model, alias, wanted and running version, and condition Ready",
+            ),
+            requests,
+            registry: all,
         }
     }
 }
 
+fn add<M: Clone + Default + Metric>(registry: &mut Registry, name: &str, help: &str) -> M {
+    add_as(registry, name, help, M::default())
+}
+
+fn add_as<M: Clone + Metric>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
+    registry.register(name, help, metric.clone());
+    metric
+}
+
 impl Metrics {
-    /// Times a version that was written because the alias was moved to it; `seen` is when a look first showed the move. A
-    /// move that had to wait for something is known by the status, to the second.
+    /// Records how long the patch for a moved alias took; `seen` is when a poll or webhook first showed the move. If the move had to
+    /// wait for something, the time is that of the status, to the second.
     pub fn count_patch(
         &self,
         binding: &AliasBinding,
@@ -169,7 +254,7 @@ impl Metrics {
         }
     }
 
-    /// Counts what an entry of the ledger came to, and times it where it became available.
+    /// Counts a history entry that got an outcome, and records how long it took to become available.
     pub fn count_entry(&self, old: &AliasBindingStatus, entry: &HistoryEntry) {
         let is_same = |known: &&HistoryEntry| {
             known.started_at == entry.started_at && known.version == entry.version
@@ -191,112 +276,37 @@ impl Metrics {
         }
     }
 
-    /// Notes that a registry answered a look.
-    pub fn looked(&self, namespace: &str, registry: &str) {
+    /// Records a successful poll.
+    pub fn record_poll(&self, namespace: &str, registry: &str) {
         let name = RegistryName {
             namespace: namespace.to_owned(),
             registry: registry.to_owned(),
         };
-        self.last_look
+        self.last_poll
             .get_or_create(&name)
             .set(Timestamp::now().as_second());
     }
 
-    /// Forgets a registry that is gone.
+    /// Removes the labels of a registry that is gone.
     pub fn forget(&self, namespace: &str, registry: &str) {
-        self.last_look.remove(&RegistryName {
+        self.last_poll.remove(&RegistryName {
             namespace: namespace.to_owned(),
             registry: registry.to_owned(),
         });
     }
 
-    fn registered(&self) -> Registry {
-        let mut registry = Registry::with_prefix("pointsman");
-        registry.register(
-            "reconcile_errors",
-            "Passes that the Kubernetes API cut short",
-            self.reconcile_errors.clone(),
-        );
-        registry.register("passes", "Passes, by kind", self.passes.clone());
-        registry.register(
-            "queue_depth",
-            "Objects that wait for a pass, by kind",
-            self.queue_depth.clone(),
-        );
-        registry.register(
-            "registry_looks",
-            "Looks at registries, by outcome",
-            self.looks.clone(),
-        );
-        registry.register(
-            "registry_last_success_timestamp_seconds",
-            "When a registry last answered a look, in seconds since 1970",
-            self.last_look.clone(),
-        );
-        self.requests.register(&mut registry);
-        registry.register(
-            "workload_patches",
-            "Versions written into Deployments",
-            self.deployments.clone(),
-        );
-        registry.register(
-            "alias_to_patch_seconds",
-            "From the moment when a moved alias was seen to the Deployment patched",
-            self.alias_to_patch.clone(),
-        );
-        registry.register(
-            "rollout_seconds",
-            "From the Deployment patched to all replicas running the version and available",
-            self.rollout.clone(),
-        );
-        registry.register(
-            "rollouts",
-            "Entries of the ledger, by outcome and trigger",
-            self.rollouts.clone(),
-        );
-        registry.register(
-            "status_writes",
-            "Statuses written, by kind",
-            self.status_writes.clone(),
-        );
-        registry.register(
-            "binding_transitions",
-            "Transitions of bindings, by reason",
-            self.transitions.clone(),
-        );
-        let deliveries = self.webhook_deliveries.clone();
-        registry.register(
-            "webhook_deliveries",
-            "Deliveries of webhooks, by what became of them",
-            deliveries,
-        );
-        registry.register(
-            "leader",
-            "1 where this replica acts, being alone or the leader",
-            self.leader.clone(),
-        );
-        registry
-    }
-}
-
-/// All metrics as text.
-pub fn text(ctx: &Context) -> String {
-    let mut registry = ctx.metrics.registered();
-    if ctx.binding_info_metric {
-        let infos = Family::<BindingInfo, Gauge>::default();
-        for binding in ctx.stores.bindings.all() {
-            infos.get_or_create(&info(&binding)).set(1);
+    /// All metrics as text, with a `binding_info` for each of these bindings.
+    pub fn text(&self, bindings: impl Iterator<Item = AliasBinding>) -> String {
+        self.bindings.clear();
+        for binding in bindings {
+            self.bindings.get_or_create(&info(&binding)).set(1);
         }
-        registry.register(
-            "binding_info",
-            "1 for each binding: what is wanted, what runs, is it well, why not",
-            infos,
-        );
+        let mut text = String::new();
+        // Writing into a String cannot fail.
+        let _ = encode(&mut text, &self.registry);
+        self.bindings.clear();
+        text
     }
-    let mut text = String::new();
-    // Writing into a String cannot fail.
-    let _ = encode(&mut text, &registry);
-    text
 }
 
 fn info(binding: &AliasBinding) -> BindingInfo {

@@ -1,16 +1,20 @@
-//! The controllers that join registry, decision and workload: observe → decide → build → apply → summarize → publish.
+//! The controllers of registries, models and bindings: observe → decide → build → apply → summarize → publish.
 //!
-//! Absent: decisions. They are in `rollout`; here is only IO, and the order of it.
+//! Absent: decisions. Those are in `rollout`; here is only IO and its order.
 
 mod binding;
 mod cached;
 mod context;
 mod http;
+mod leadership;
+mod loops;
 mod metrics;
 mod model;
 mod receiver;
 mod registry;
 mod run;
+mod settings;
 mod watches;
 
-pub use run::{Settings, WebhookSettings, run};
+pub use run::run;
+pub use settings::{Settings, WebhookSettings};

@@ -1,6 +1,6 @@
-//! Writes Events, one after the other and beside the passes.
+//! Writes Events in the background, one after the other.
 //!
-//! Absent: what is told; see `rollout::events`. An Event that cannot be written is logged, and holds nothing up.
+//! Absent: the content of an Event. One that cannot be written is logged and delays nothing.
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
@@ -8,15 +8,15 @@ use kube::runtime::events::{Event, Recorder, Reporter};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 
-/// After how many Events the recorder, which remembers each for minutes to count repetitions, is exchanged for a new one.
-const REMEMBERED: usize = 100;
+/// kube's recorder keeps each Event for minutes to count repetitions. After so many Events it is replaced, to bound its memory.
+const EVENTS_PER_RECORDER: usize = 100;
 
-/// The end at which Events are put in.
+/// The sending end of the background task.
 #[derive(Clone)]
 pub struct EventRecorder(UnboundedSender<(ObjectReference, Event)>);
 
 impl EventRecorder {
-    /// An `event_recorder`, and the task that writes; it ends when every clone of the `event_recorder` is gone.
+    /// Starts the background task. It ends when every clone of the recorder is dropped.
     #[must_use]
     pub fn start(client: Client, reporter: Reporter) -> (Self, JoinHandle<()>) {
         let (sender, receiver) = unbounded_channel();
@@ -26,9 +26,9 @@ impl EventRecorder {
         )
     }
 
-    /// Has an Event written.
+    /// Queues an Event about an object.
     pub fn publish(&self, about: ObjectReference, event: Event) {
-        // The writing task ends after all who could publish.
+        // Sending fails only after the task has ended, when the operator stops.
         let _ = self.0.send((about, event));
     }
 }
@@ -39,12 +39,12 @@ async fn write(
     mut events: UnboundedReceiver<(ObjectReference, Event)>,
 ) {
     let mut recorder = Recorder::new(client.clone(), reporter.clone());
-    let mut remembered = 0;
+    let mut written = 0;
     while let Some((about, event)) = events.recv().await {
-        if remembered == REMEMBERED {
-            (recorder, remembered) = (Recorder::new(client.clone(), reporter.clone()), 0);
+        if written == EVENTS_PER_RECORDER {
+            (recorder, written) = (Recorder::new(client.clone(), reporter.clone()), 0);
         }
-        remembered += 1;
+        written += 1;
         if let Err(error) = recorder.publish(&event, &about).await {
             tracing::warn!(object = about.name, %error, "an Event could not be written");
         }

@@ -1,8 +1,8 @@
-//! Why a pass could not be brought to its end, and how soon it is tried again.
+//! The error of a reconcile that could not be completed.
 //!
-//! Absent: the registry's failures. Those are values that flow into the status.
+//! Absent: the errors of a registry. Those are values that reach the status.
 
-/// A pass that could not be brought to its end.
+/// A reconcile that could not be completed; it is retried.
 #[derive(Debug, thiserror::Error)]
 pub enum ReconcileError {
     /// Reading or writing an object failed.
@@ -10,14 +10,14 @@ pub enum ReconcileError {
     Kubernetes {
         /// What was being done.
         doing: &'static str,
-        /// The API server's answer.
+        /// The API server's error.
         #[source]
         source: Box<kube::Error>,
     },
 }
 
 impl ReconcileError {
-    /// Says what was being done when the API failed.
+    /// Makes an error from that of the client; `doing` says what failed, such as `writing a status`.
     pub fn when(doing: &'static str) -> impl FnOnce(kube::Error) -> Self {
         move |source| Self::Kubernetes {
             doing,
@@ -25,7 +25,7 @@ impl ReconcileError {
         }
     }
 
-    /// Whether somebody else changed the object meanwhile, so that a fresh look decides.
+    /// Whether the object was changed since it was read, so that it has to be reconciled again at once.
     #[must_use]
     pub fn is_conflict(&self) -> bool {
         let Self::Kubernetes { source, .. } = self;

@@ -1,6 +1,6 @@
-//! Puts our finalizers on objects, and takes them off.
+//! Adds a finalizer to an object, or removes it.
 //!
-//! Absent: when; see `model` and `webhook`.
+//! Absent: the reason.
 
 use std::fmt::Debug;
 
@@ -13,10 +13,10 @@ use crate::kubernetes::failure::ReconcileError;
 use crate::kubernetes::key::ObjectKey;
 use crate::kubernetes::store::{Cached, Store};
 
-/// Puts a finalizer on an object, or takes it off, beside those of others. An object that is gone needs none.
+/// Adds a finalizer to an object, or removes it; other finalizers stay. Succeeds if the object is gone.
 ///
 /// # Errors
-/// Where the API server does not do it; a conflict where others changed the finalizers meanwhile.
+/// The API server's error; a conflict if the finalizers were changed since the object was read.
 pub async fn set_finalizer<K>(
     client: &Client,
     store: &Store<K>,
@@ -27,22 +27,16 @@ pub async fn set_finalizer<K>(
 where
     K: Clone + Debug + Resource<Scope = NamespaceResourceScope> + Cached,
 {
-    let others = object
-        .finalizers()
-        .iter()
-        .filter(|name| *name != finalizer)
-        .cloned();
-    let finalizers: Vec<String> = others
-        .chain(present.then(|| finalizer.to_owned()))
-        .collect();
-    // A status that was written meanwhile is no reason to begin anew; other finalizers are, and come with a newer version.
-    let newest = store
-        .get(&ObjectKey::of(object))
-        .filter(|newest| newest.finalizers() == object.finalizers());
-    let version = newest.map_or_else(
-        || object.resource_version(),
-        |newest| newest.resource_version(),
-    );
+    let mut finalizers = object.finalizers().to_vec();
+    finalizers.retain(|name| name != finalizer);
+    if present {
+        finalizers.push(finalizer.to_owned());
+    }
+    // A status that was written since is no conflict, so the newest version is named if it has the same finalizers.
+    let version = match store.get(&ObjectKey::of(object)) {
+        Some(newest) if newest.finalizers() == object.finalizers() => newest.resource_version(),
+        _ => object.resource_version(),
+    };
     let patch = json!({"metadata": {"finalizers": finalizers, "resourceVersion": version}});
     let api: Api<K> = Api::namespaced(client.clone(), &object.namespace().unwrap_or_default());
     match api
@@ -53,7 +47,7 @@ where
         )
         .await
     {
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
         written => written
             .map(drop)
             .map_err(ReconcileError::when("writing a finalizer")),

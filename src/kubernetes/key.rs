@@ -1,24 +1,25 @@
-//! An object's namespace and name as one shared word, and the keys by which objects are found.
+//! The namespaced name of an object, and the keys of indexes.
 //!
-//! Absent: kinds. Each store and each queue knows its own.
+//! Absent: kinds. Each store and each queue has one.
 
+use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use kube::{Resource, ResourceExt};
 
-/// `namespace/name`; neither holds a slash. A clone is a pointer.
+/// `namespace/name`; neither contains a slash. A clone shares the text.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct ObjectKey(Arc<str>);
 
 impl ObjectKey {
-    /// A name within a namespace.
+    /// The key of an object with this name.
     #[must_use]
     pub fn new(namespace: &str, name: &str) -> Self {
         Self(format!("{namespace}/{name}").into())
     }
 
-    /// An object's own.
+    /// The key of this object.
     pub fn of<K: Resource>(object: &K) -> Self {
         Self::new(
             object.meta().namespace.as_deref().unwrap_or_default(),
@@ -43,17 +44,23 @@ impl ObjectKey {
     }
 }
 
-/// What objects are found by, beside their names: a digest, for ten thousand words of it would cost more than the objects.
-/// Whoever finds by a key looks at what was found.
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// A key of an index: a digest, because the text of ten thousand keys would take more memory than the objects. Two keys may have
+/// the same digest, so a reader checks what it found.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct IndexKey(u64);
 
 impl IndexKey {
-    /// The digest of what is looked for (such as `model`), its namespace and its name.
+    /// The digest of the index (such as `model`), a namespace and a name.
     #[must_use]
-    pub fn new(what: &str, namespace: &str, name: &str) -> Self {
+    pub fn new(index: &str, namespace: &str, name: &str) -> Self {
         let mut hasher = DefaultHasher::new();
-        (what, namespace, name).hash(&mut hasher);
+        (index, namespace, name).hash(&mut hasher);
         Self(hasher.finish())
     }
 }
@@ -63,13 +70,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_taken_apart_as_it_was_put_together() {
+    fn an_object_key_has_the_namespace_and_the_name_of_the_object() {
         let name = ObjectKey::new("ml", "nyc-taxi.v2");
         assert_eq!((name.namespace(), name.name()), ("ml", "nyc-taxi.v2"));
     }
 
     #[test]
-    fn keys_of_different_things_differ() {
+    fn different_index_keys_differ() {
         assert_ne!(
             IndexKey::new("model", "a", "bc"),
             IndexKey::new("model", "ab", "c")

@@ -1,6 +1,8 @@
-//! One leader among several replicas: a Lease that the leader renews, and that another takes when it is renewed no more.
+//! Leader election by a Lease, and the fence that closes when leadership ends.
 //!
-//! Absent: clocks that must agree. Each replica reckons by its own, from the moment when it saw the Lease change.
+//! The leader renews the Lease; another replica takes it when it was not renewed for its duration.
+//!
+//! Absent: clocks that must agree. Each replica measures by its own clock how long ago it saw the Lease change.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,58 +15,55 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 
-use crate::api::names;
 use crate::kubernetes::lock::lock;
 
-/// How a replica takes part.
+/// How a replica takes part in the election.
 #[derive(Clone, Debug)]
 pub struct Election {
     /// The Lease's namespace.
     pub namespace: String,
     /// The Lease's name.
     pub name: String,
-    /// This replica's name, unlike any other's.
+    /// The name of this replica, which no other has.
     pub identity: String,
-    /// For how long the Lease holds after it was renewed.
+    /// How long the Lease is valid after a renewal.
     pub duration: Duration,
-    /// Where this replica takes what others heard, while it leads.
+    /// The address at which other replicas reach this one while it leads.
     pub address: Option<SocketAddr>,
+    /// The Lease's annotation with the leader's address.
+    pub address_annotation: &'static str,
 }
 
-/// Where the leader takes what other replicas heard, as the Lease said when it was seen last.
+/// The address of the leader, as the Lease said when it was read last.
 #[derive(Clone, Default)]
 pub struct Leader(Arc<Mutex<Option<SocketAddr>>>);
 
 impl Leader {
-    /// The leader's address; `None` where nobody leads, or does not say.
+    /// The address; `None` if there is no leader, or it has none.
     #[must_use]
     pub fn address(&self) -> Option<SocketAddr> {
         *lock(&self.0)
     }
 
-    fn see(&self, lease: &Lease) {
-        let is_held = holder_of(lease).is_some();
-        let written = lease
-            .metadata
-            .annotations
-            .as_ref()
-            .and_then(|all| all.get(names::ADDRESS_ANNOTATION));
-        *lock(&self.0) = written
-            .filter(|_| is_held)
-            .and_then(|address| address.parse().ok());
+    fn update(&self, lease: &Lease, annotation: &str) {
+        *lock(&self.0) = address_of(lease, annotation);
     }
 }
 
-fn holder_of(lease: &Lease) -> Option<&str> {
-    lease
-        .spec
-        .as_ref()?
-        .holder_identity
-        .as_deref()
-        .filter(|holder| !holder.is_empty())
+fn address_of(lease: &Lease, annotation: &str) -> Option<SocketAddr> {
+    holder_of(lease)?;
+    let annotations = lease.metadata.annotations.as_ref()?;
+    annotations.get(annotation)?.parse().ok()
 }
 
-/// Until when this process may write. Every write to the API server asks it; see [`Fence::admits`].
+fn holder_of(lease: &Lease) -> Option<&str> {
+    match lease.spec.as_ref()?.holder_identity.as_deref() {
+        Some("") | None => None,
+        holder => holder,
+    }
+}
+
+/// The time until which this process may write. The client asks it before each request; see [`Fence::admits`].
 #[derive(Clone)]
 pub struct Fence {
     started: Instant,
@@ -73,7 +72,7 @@ pub struct Fence {
 }
 
 impl Fence {
-    /// A fence that is open for ever: for a process that is alone.
+    /// A fence that is always open, for a single replica.
     #[must_use]
     pub fn open() -> Self {
         Self {
@@ -82,7 +81,7 @@ impl Fence {
         }
     }
 
-    /// A fence that is closed until leadership opens it.
+    /// A fence that is closed until this replica leads.
     #[must_use]
     pub fn closed() -> Self {
         Self {
@@ -91,16 +90,16 @@ impl Fence {
         }
     }
 
-    /// Whether a request may leave: reading always, writing only before the fence closes, the Lease itself always.
+    /// Whether a request may be sent: reads and requests for the Lease always, other writes only while the fence is open.
     ///
-    /// A leader that was paused past its Lease finds the fence closed when it goes on, before it can write anything.
+    /// A leader that was paused for longer than the Lease finds the fence closed when it resumes, before it can write anything.
     #[must_use]
     pub fn admits(&self, method: &http::Method, path: &str) -> bool {
         let reads = method == http::Method::GET;
         reads || path.starts_with("/apis/coordination.k8s.io/") || self.is_open()
     }
 
-    /// Whether writes may leave now.
+    /// Whether writes may be sent now.
     #[must_use]
     pub fn is_open(&self) -> bool {
         milliseconds(self.started.elapsed()) < self.until.load(Ordering::Acquire)
@@ -122,18 +121,18 @@ fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A replica's part in an election.
+/// Takes part in the election for one replica.
 pub struct LeaderElector {
     leases: Api<Lease>,
     election: Election,
     fence: Fence,
     leader: Leader,
-    /// The Lease as it was seen last, and since when it has been so.
-    seen: Option<(Lease, Instant)>,
+    /// The Lease as it was read last, and the time when it was first read so.
+    observed: Option<(Lease, Instant)>,
 }
 
 impl LeaderElector {
-    /// A candidate that opens `fence` while it leads.
+    /// A replica that opens `fence` while it leads.
     #[must_use]
     pub fn new(client: Client, election: Election, fence: Fence) -> Self {
         let leases = Api::namespaced(client, &election.namespace);
@@ -142,11 +141,11 @@ impl LeaderElector {
             election,
             fence,
             leader: Leader::default(),
-            seen: None,
+            observed: None,
         }
     }
 
-    /// Where the leader is, kept up to date by this candidate.
+    /// The address of the leader, which this elector keeps up to date.
     #[must_use]
     pub fn leader(&self) -> Leader {
         self.leader.clone()
@@ -160,11 +159,11 @@ impl LeaderElector {
         tracing::info!(
             lease = self.election.name,
             identity = self.election.identity,
-            "leads"
+            "became the leader"
         );
     }
 
-    /// Renews the Lease until that fails for too long, or somebody else has it.
+    /// Renews the Lease, until that has failed for its whole duration or another replica holds it.
     pub async fn keep(&mut self) {
         let mut renewed = Instant::now();
         loop {
@@ -183,47 +182,44 @@ impl LeaderElector {
         }
     }
 
-    /// Gives the Lease back, so that another need not wait for its end.
+    /// Releases the Lease, so that another replica can take it at once.
     pub async fn release(&mut self) {
         self.fence.close();
-        let Some((mut lease, _)) = self.seen.take() else {
+        let Some((mut lease, _)) = self.observed.take() else {
             return;
         };
-        if let Some(spec) = lease
-            .spec
-            .as_mut()
-            .filter(|spec| spec.holder_identity.as_ref() == Some(&self.election.identity))
-        {
-            spec.holder_identity = None;
-            spec.lease_duration_seconds = Some(1);
-            if let Err(error) = self
-                .leases
-                .replace(&self.election.name, &PostParams::default(), &lease)
-                .await
-            {
-                tracing::warn!(%error, "the Lease could not be given back; another replica waits for its end");
-            }
+        if holder_of(&lease) != Some(self.election.identity.as_str()) {
+            return;
+        }
+        let spec = lease.spec.get_or_insert_default();
+        spec.holder_identity = None;
+        spec.lease_duration_seconds = Some(1);
+        let released = self
+            .leases
+            .replace(&self.election.name, &PostParams::default(), &lease)
+            .await;
+        if let Err(error) = released {
+            tracing::warn!(%error, "the Lease could not be released; another replica takes it when it expires");
         }
     }
 
     fn holder(&self) -> Option<&str> {
-        holder_of(&self.seen.as_ref()?.0)
+        holder_of(&self.observed.as_ref()?.0)
     }
 
-    /// Takes or renews the Lease, where that may be. True where this replica holds it now.
+    /// Takes or renews the Lease if possible. True if this replica holds it now.
     async fn attempt(&mut self) -> bool {
-        let asked_at = Instant::now();
-        match self.try_once(asked_at).await {
+        let started_at = Instant::now();
+        match self.try_once(started_at).await {
             Ok(held) => {
                 if held {
-                    self.fence.open_until(asked_at + self.election.duration);
+                    self.fence.open_until(started_at + self.election.duration);
                 }
                 held
             }
             Err(error) => {
-                let conflict = matches!(&error, kube::Error::Api(answer) if answer.code == 409);
-                if !conflict {
-                    tracing::warn!(%error, lease = self.election.name, "the Lease cannot be read or written");
+                if !matches!(&error, kube::Error::Api(status) if status.is_conflict()) {
+                    tracing::warn!(%error, lease = self.election.name, "the Lease cannot be read or written; retrying");
                 }
                 false
             }
@@ -233,15 +229,15 @@ impl LeaderElector {
     async fn try_once(&mut self, now: Instant) -> Result<bool, kube::Error> {
         let found = self.leases.get_opt(&self.election.name).await?;
         let Some(lease) = found else {
-            let made = self
+            let created = self
                 .leases
                 .create(&PostParams::default(), &self.claim(None))
                 .await?;
-            self.seen = Some((made, now));
+            self.observed = Some((created, now));
             return Ok(true);
         };
-        self.see(lease, now);
-        let Some((lease, since)) = &self.seen else {
+        self.observe(lease, now);
+        let Some((lease, since)) = &self.observed else {
             return Ok(false);
         };
         if !may_take(
@@ -251,7 +247,7 @@ impl LeaderElector {
         ) {
             return Ok(false);
         }
-        // The resource version that was read goes along: of several that try, one succeeds.
+        // The request carries the resource version that was read, so of several replicas one succeeds.
         let taken = self
             .leases
             .replace(
@@ -260,23 +256,20 @@ impl LeaderElector {
                 &self.claim(Some(lease)),
             )
             .await?;
-        self.seen = Some((taken, now));
+        self.observed = Some((taken, now));
         Ok(true)
     }
 
-    fn see(&mut self, lease: Lease, now: Instant) {
-        self.leader.see(&lease);
-        let version = |lease: &Lease| lease.metadata.resource_version.clone();
-        let is_same = self
-            .seen
-            .as_ref()
-            .is_some_and(|(seen, _)| version(seen) == version(&lease));
-        if !is_same {
-            self.seen = Some((lease, now));
+    fn observe(&mut self, lease: Lease, now: Instant) {
+        self.leader.update(&lease, self.election.address_annotation);
+        let version = &lease.metadata.resource_version;
+        match &self.observed {
+            Some((observed, _)) if observed.metadata.resource_version == *version => {}
+            _ => self.observed = Some((lease, now)),
         }
     }
 
-    /// The Lease as it is when this replica holds it.
+    /// The Lease with this replica as its holder.
     fn claim(&self, old: Option<&Lease>) -> Lease {
         let now = MicroTime(Timestamp::now());
         let spec = old.and_then(|old| old.spec.clone()).unwrap_or_default();
@@ -308,18 +301,17 @@ impl LeaderElector {
         let mut metadata = old.map(|old| old.metadata.clone()).unwrap_or_default();
         metadata.managed_fields = None;
         metadata.name = Some(self.election.name.clone());
+        let annotation = self.election.address_annotation;
         let annotations = metadata.annotations.get_or_insert_default();
         match self.election.address {
-            Some(address) => {
-                annotations.insert(names::ADDRESS_ANNOTATION.to_owned(), address.to_string())
-            }
-            None => annotations.remove(names::ADDRESS_ANNOTATION),
+            Some(address) => annotations.insert(annotation.to_owned(), address.to_string()),
+            None => annotations.remove(annotation),
         };
         metadata
     }
 }
 
-/// Whether a Lease that has not changed for this long is one's own, nobody's, or over.
+/// Whether a replica may take a Lease that has not changed for this long: its own, a released one, or an expired one.
 fn may_take(lease: &Lease, identity: &str, unchanged_for: Duration) -> bool {
     let spec = lease.spec.as_ref();
     let holder = spec
@@ -349,39 +341,34 @@ mod tests {
     }
 
     #[test]
-    fn anothers_lease_is_taken_only_when_it_was_not_renewed_for_its_whole_time() {
+    fn the_lease_of_another_replica_is_taken_only_when_it_expired() {
         assert!(!may_take(&held_by("a"), "b", Duration::from_secs(14)));
         assert!(may_take(&held_by("a"), "b", Duration::from_secs(15)));
     }
 
     #[test]
-    fn the_leaders_address_is_known_while_somebody_leads() {
+    fn the_address_of_the_leader_is_known_while_there_is_one() {
         let leader = Leader::default();
         let mut lease = held_by("a");
-        lease.metadata.annotations = Some(
-            [(
-                names::ADDRESS_ANNOTATION.to_owned(),
-                "[fd00::1]:8080".to_owned(),
-            )]
-            .into(),
-        );
-        leader.see(&lease);
+        let address = ("address".to_owned(), "[fd00::1]:8080".to_owned());
+        lease.metadata.annotations = Some([address].into());
+        leader.update(&lease, "address");
         assert_eq!(leader.address(), "[fd00::1]:8080".parse().ok());
         lease.spec.as_mut().unwrap().holder_identity = None;
-        leader.see(&lease);
+        leader.update(&lease, "address");
         assert_eq!(leader.address(), None);
-        leader.see(&held_by("b"));
+        leader.update(&held_by("b"), "address");
         assert_eq!(leader.address(), None);
     }
 
     #[test]
-    fn a_lease_of_ones_own_or_of_nobody_is_taken_at_once() {
+    fn an_own_or_a_released_lease_is_taken_at_once() {
         assert!(may_take(&held_by("a"), "a", Duration::ZERO));
         assert!(may_take(&held_by(""), "b", Duration::ZERO));
     }
 
     #[test]
-    fn a_closed_fence_lets_reads_and_the_lease_pass_and_nothing_else() {
+    fn a_closed_fence_admits_only_reads_and_requests_for_the_lease() {
         let fence = Fence::closed();
         let path = "/apis/apps/v1/namespaces/ml/deployments/server";
         assert!(fence.admits(&http::Method::GET, path));

@@ -1,10 +1,10 @@
-//! The one way in which this process's own maps are locked.
+//! Locks a mutex.
 //!
-//! Absent: waiting for anything but another short look at the same map.
+//! Absent: locks that are held across an await.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Locks. A poisoned lock only means that another task panicked while holding it; every map here is still whole then.
+/// Locks a mutex, also if a task panicked while it held it: the maps behind our locks are consistent at each moment.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

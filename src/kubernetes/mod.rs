@@ -2,6 +2,7 @@
 //!
 //! Absent: our own kinds, and any decision.
 
+pub mod client;
 pub mod compress;
 pub mod event_recorder;
 pub mod failure;
@@ -9,8 +10,7 @@ pub mod finalizer;
 pub mod key;
 pub mod lease;
 pub mod lock;
-pub mod protobuf;
-pub mod pruned;
 pub mod status;
 pub mod store;
+pub mod watch;
 pub mod work_queue;

@@ -1,6 +1,6 @@
-//! Objects of one kind as the cluster showed them last, each compressed into a few bytes until somebody looks at it.
+//! A cache of the objects of one kind, with indexes. Objects are held as compressed JSON and decoded when they are read.
 //!
-//! Absent: watching, and what is never read of an object; see `watch` and [`Cached::prune`].
+//! Absent: watching, and the fields that are never read; see `watch` and [`Cached::prune`].
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -13,25 +13,27 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
-use crate::kubernetes::compress::{Compressed, Compressor, Encoded};
+use crate::kubernetes::compress::{CompressError, Compressed};
 use crate::kubernetes::key::{IndexKey, ObjectKey};
 use crate::kubernetes::lock::lock;
 
-/// A kind that is kept on a store.
+/// A kind that can be held in a store.
 pub trait Cached: DeserializeOwned + Resource<DynamicType = ()> + Serialize + Sized {
-    /// What it is found by beside its name.
-    fn keys(&self) -> Vec<IndexKey>;
+    /// The keys by which an object is found, besides its name.
+    fn index_keys(&self) -> Vec<IndexKey>;
 
-    /// Drops what is never read. Where that is the resource version too, a change of nothing else is none.
+    /// Drops the fields that are never read. If the resource version is among them, an update that changes only dropped fields
+    /// counts as no change.
     fn prune(&mut self);
 }
 
-/// The objects of one kind, brought by one watch or several.
+/// The objects of one kind, filled by one watch or several (one a namespace).
 ///
-/// They lie compressed, for a typed object of this API takes five to ten times the room of its bytes.
+/// A typed object takes five to ten times the memory of its JSON, so only the bytes are held.
 pub struct Store<K> {
     inner: Mutex<StoreInner>,
-    filled: watch::Sender<HashSet<usize>>,
+    /// The numbers of the watches whose initial list is complete.
+    synced: watch::Sender<HashSet<u16>>,
     kind: PhantomData<fn() -> K>,
 }
 
@@ -39,10 +41,11 @@ pub struct Store<K> {
 struct StoreInner {
     objects: HashMap<ObjectKey, StoredObject>,
     index: HashMap<IndexKey, IndexEntry>,
-    compressor: Compressor,
+    /// Objects that exist and cannot be decoded.
+    unreadable: HashSet<ObjectKey>,
 }
 
-/// The names with one key: mostly one, and for that one no list is made.
+/// The objects with one index key. Mostly it is one, which needs no list.
 enum IndexEntry {
     One(ObjectKey),
     Many(Vec<ObjectKey>),
@@ -51,27 +54,27 @@ enum IndexEntry {
 impl IndexEntry {
     fn as_slice(&self) -> &[ObjectKey] {
         match self {
-            Self::One(name) => std::slice::from_ref(name),
-            Self::Many(names) => names,
+            Self::One(key) => std::slice::from_ref(key),
+            Self::Many(keys) => keys,
         }
     }
 
-    fn with(self, name: ObjectKey) -> Self {
+    fn with(self, key: ObjectKey) -> Self {
         match self {
-            Self::One(first) => Self::Many(vec![first, name]),
-            Self::Many(mut names) => {
-                names.push(name);
-                Self::Many(names)
+            Self::One(first) => Self::Many(vec![first, key]),
+            Self::Many(mut keys) => {
+                keys.push(key);
+                Self::Many(keys)
             }
         }
     }
 
-    fn without(self, name: &ObjectKey) -> Option<Self> {
+    fn without(self, key: &ObjectKey) -> Option<Self> {
         match self {
-            Self::One(only) => (only != *name).then_some(Self::One(only)),
-            Self::Many(mut names) => {
-                names.retain(|each| each != name);
-                (!names.is_empty()).then_some(Self::Many(names))
+            Self::One(only) => (only != *key).then_some(Self::One(only)),
+            Self::Many(mut keys) => {
+                keys.retain(|each| each != key);
+                (!keys.is_empty()).then_some(Self::Many(keys))
             }
         }
     }
@@ -79,31 +82,32 @@ impl IndexEntry {
 
 struct StoredObject {
     compressed: Compressed,
-    keys: Box<[IndexKey]>,
-    /// Counted by the API server: another spec, or being deleted, is another generation.
+    index_keys: Box<[IndexKey]>,
+    /// Incremented by the API server when the spec changes or the object is being deleted.
     generation: Option<i64>,
-    /// A digest of its labels, annotations and finalizers.
-    marks: u64,
-    /// The number of the watch that brought it: a new listing of one watch says nothing of the others.
+    /// A digest of uid, labels, annotations and finalizers.
+    metadata: u64,
+    /// The number of the watch that showed it: a new list of one watch says nothing about the objects of others.
     watch: u16,
-    /// The resource version.
-    version: u64,
-    /// Whether it is an answer to a write of our own, which the watch may not have shown yet.
-    is_own: bool,
+    resource_version: u64,
+    /// Whether it is the response to a write of our own, which the watch may not have shown yet.
+    is_own_write: bool,
+    /// A digest of the last status that was sent for this resource version and changed nothing; 0 if none was.
+    ineffective_status: u64,
 }
 
-/// What putting an object on the store came to.
+/// The difference between an object and its predecessor in the store.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Change {
-    /// It lay there already, or a newer one did, or it differs in nothing that is ever read.
+    /// The same version, an older one, or one that differs only in fields that are never read.
     None,
-    /// It says another thing of itself, and asks for the same.
+    /// Only its status.
     Status,
-    /// A label, an annotation or a finalizer changed.
+    /// A label, an annotation or a finalizer.
     Metadata,
-    /// It asks for another thing: its spec is another one, or it is being deleted. It is found by the same keys.
+    /// Its spec, or it is being deleted. Its index keys are the same.
     Spec,
-    /// It is new, or found by other keys than before.
+    /// It is new or gone, or its index keys changed.
     Added,
 }
 
@@ -111,43 +115,67 @@ impl<K> Default for Store<K> {
     fn default() -> Self {
         Self {
             inner: Mutex::default(),
-            filled: watch::Sender::default(),
+            synced: watch::Sender::default(),
             kind: PhantomData,
         }
     }
 }
 
 impl<K: Cached> Store<K> {
+    /// An object by its name. One that cannot be decoded is reported in the log.
+    pub fn get(&self, key: &ObjectKey) -> Option<K> {
+        match self.try_get(key) {
+            Ok(object) => object,
+            Err(error) => {
+                tracing::error!(kind = %K::kind(&()), %key, %error, "a cached object cannot be decoded");
+                None
+            }
+        }
+    }
+
     /// An object by its name.
-    pub fn get(&self, name: &ObjectKey) -> Option<K> {
-        let compressed = lock(&self.inner)
+    ///
+    /// # Errors
+    /// If it is there and cannot be decoded.
+    pub fn try_get(&self, key: &ObjectKey) -> Result<Option<K>, CompressError> {
+        let stored = lock(&self.inner)
             .objects
-            .get(name)
-            .map(|kept| kept.compressed.clone())?;
-        compressed.decompress()
+            .get(key)
+            .map(|stored| stored.compressed.clone());
+        match stored {
+            Some(compressed) => compressed.decompress().map(Some),
+            None => Ok(None),
+        }
     }
 
     /// Whether there is an object of this name.
-    pub fn has(&self, name: &ObjectKey) -> bool {
-        lock(&self.inner).objects.contains_key(name)
+    pub fn has(&self, key: &ObjectKey) -> bool {
+        lock(&self.inner).objects.contains_key(key)
     }
 
-    /// The names of the objects with this key. One that merely has the same digest is possible, and as good as never seen.
+    /// Whether there is an object of this name that could not be decoded when it was shown last.
+    pub fn is_unreadable(&self, key: &ObjectKey) -> bool {
+        lock(&self.inner).unreadable.contains(key)
+    }
+
+    /// The names of the objects with this index key. Keys are digests, so an object that is not meant may be among them.
     pub fn names(&self, key: IndexKey) -> Vec<ObjectKey> {
-        lock(&self.inner)
-            .index
-            .get(&key)
-            .map(|found| found.as_slice().to_vec())
-            .unwrap_or_default()
+        match lock(&self.inner).index.get(&key) {
+            Some(entry) => entry.as_slice().to_vec(),
+            None => Vec::new(),
+        }
     }
 
-    /// The objects with this key that are what is looked for.
+    /// The objects with this index key for which `is_meant` is true.
     pub fn find(&self, key: IndexKey, is_meant: impl Fn(&K) -> bool) -> Vec<K> {
-        self.names(key)
-            .iter()
-            .filter_map(|name| self.get(name))
-            .filter(is_meant)
-            .collect()
+        let mut found = Vec::new();
+        for name in self.names(key) {
+            match self.get(&name) {
+                Some(object) if is_meant(&object) => found.push(object),
+                _ => {}
+            }
+        }
+        found
     }
 
     /// The names of all objects.
@@ -155,119 +183,134 @@ impl<K: Cached> Store<K> {
         lock(&self.inner).objects.keys().cloned().collect()
     }
 
-    /// Every object, one unpacked at a time.
+    /// All objects, decoded one at a time.
     pub fn all(&self) -> impl Iterator<Item = K> + '_ {
         self.all_names()
             .into_iter()
             .filter_map(|name| self.get(&name))
     }
 
-    /// Puts what a watch showed on the store, less what is never read.
+    /// Stores an object that a watch showed, and prunes it.
     pub fn put(&self, watch: u16, object: &mut K) -> Change {
-        self.lay(Some(watch), object)
+        self.store(Some(watch), object)
     }
 
-    /// Puts the answer to a write of our own on the store, ahead of the watch; not where the object is gone.
+    /// Stores the response to a write of our own before the watch shows it, unless the object is gone.
     pub fn put_own(&self, object: &mut K) -> Change {
-        self.lay(None, object)
+        self.store(None, object)
     }
 
-    fn lay(&self, watch: Option<u16>, object: &mut K) -> Change {
-        let (name, version) = (ObjectKey::of(object), resource_version(object));
+    fn store(&self, watch: Option<u16>, object: &mut K) -> Change {
+        let (key, resource_version) = (ObjectKey::of(object), resource_version(object));
         object.prune();
-        let keys: Box<[IndexKey]> = object.keys().into();
-        let (generation, marks) = (object.meta().generation, marks(object.meta()));
         let mut inner = lock(&self.inner);
-        let old = inner.objects.get(&name);
-        // A watch shows versions in their order, and an answer to a write may come late: the newer of the two stands.
-        let is_late = |old: &StoredObject| old.version > version && (old.is_own || watch.is_none());
-        if old.is_some_and(|old| old.version == version || is_late(old)) {
-            return Change::None;
-        }
-        let (watch, is_own) = match (watch, old) {
+        inner.unreadable.remove(&key);
+        let old = inner.objects.get(&key);
+        let (watch, is_own_write) = match (watch, old) {
             (Some(watch), _) => (watch, false),
             (None, Some(old)) => (old.watch, true),
             (None, None) => return Change::None,
         };
-        let whole = Encoded::of(object);
-        let put = match old {
-            Some(old) if old.keys != keys => Change::Added,
-            Some(old) if old.generation != generation => Change::Spec,
-            Some(old) if old.marks != marks => Change::Metadata,
-            Some(old) if old.compressed.is(&whole) => Change::None,
-            Some(_) => Change::Status,
-            None => Change::Added,
+        if old.is_some_and(|old| old.supersedes(resource_version, is_own_write)) {
+            return Change::None;
+        }
+        let new = StoredObject {
+            compressed: Compressed::of(object),
+            index_keys: object.index_keys().into(),
+            generation: object.meta().generation,
+            metadata: metadata_digest(object.meta()),
+            watch,
+            resource_version,
+            is_own_write,
+            ineffective_status: 0,
         };
-        if put == Change::Added {
-            inner.unindex(&name);
-            for key in &keys {
-                inner.index(*key, name.clone());
+        let change = new.change_from(old);
+        if change == Change::Added {
+            inner.unindex(&key);
+            for index_key in &new.index_keys {
+                inner.index(*index_key, key.clone());
             }
         }
-        let compressed = inner.compressor.compress(&whole);
-        inner.objects.insert(
-            name,
-            StoredObject {
-                compressed,
-                keys,
-                generation,
-                marks,
-                watch,
-                version,
-                is_own,
-            },
-        );
-        put
+        inner.objects.insert(key, new);
+        change
     }
 
-    /// Takes an object off the store.
-    pub fn remove(&self, name: &ObjectKey) {
-        lock(&self.inner).remove(name);
+    /// Removes an object.
+    pub fn remove(&self, key: &ObjectKey) {
+        let mut inner = lock(&self.inner);
+        inner.unreadable.remove(key);
+        inner.remove(key);
     }
 
-    /// Takes off what a watch brought and its new listing does not name; answers those objects.
+    /// Notes that an object exists and cannot be decoded. Its last readable version stays.
+    pub fn mark_unreadable(&self, key: ObjectKey) {
+        lock(&self.inner).unreadable.insert(key);
+    }
+
+    /// Removes the objects that a watch showed and its new list does not name, and returns those objects.
     pub fn retain(&self, watch: u16, listed: &HashSet<ObjectKey>) -> Vec<K> {
         let mut inner = lock(&self.inner);
-        let is_gone = |(name, kept): &(&ObjectKey, &StoredObject)| {
-            kept.watch == watch && !listed.contains(*name)
-        };
-        let gone: Vec<ObjectKey> = inner
-            .objects
-            .iter()
-            .filter(is_gone)
-            .map(|(name, _)| name.clone())
-            .collect();
-        gone.iter()
-            .filter_map(|name| inner.remove(name))
-            .filter_map(|kept| kept.compressed.decompress())
-            .collect()
+        let mut gone = Vec::new();
+        for (key, stored) in &inner.objects {
+            if stored.watch == watch && !listed.contains(key) {
+                gone.push(key.clone());
+            }
+        }
+        let mut removed = Vec::new();
+        for key in &gone {
+            if let Some(stored) = inner.remove(key)
+                && let Ok(object) = stored.compressed.decompress()
+            {
+                removed.push(object);
+            }
+        }
+        removed
     }
 
-    /// Notes that all is there that a watch lists.
-    pub fn is_filled_by(&self, watch: u16) {
-        self.filled.send_modify(|filled| {
-            filled.insert(usize::from(watch));
+    /// Notes that the initial list of a watch is complete.
+    pub fn mark_synced(&self, watch: u16) {
+        self.synced.send_modify(|synced| {
+            synced.insert(watch);
         });
     }
 
-    /// Whether all is there that so many watches list.
-    pub fn is_filled(&self, watches: usize) -> bool {
-        self.filled.borrow().len() >= watches
+    /// Whether the initial lists of so many watches are complete.
+    pub fn is_synced(&self, watches: usize) -> bool {
+        self.synced.borrow().len() >= watches
     }
 
-    /// Whether all is there that this watch lists.
-    pub fn was_filled_by(&self, watch: u16) -> bool {
-        self.filled.borrow().contains(&usize::from(watch))
+    /// Whether the initial list of this watch is complete.
+    pub fn is_synced_by(&self, watch: u16) -> bool {
+        self.synced.borrow().contains(&watch)
     }
 
-    /// Waits until all is there that so many watches list.
-    pub async fn wait_until_filled(&self, watches: usize) {
-        // It ends only with the store itself.
+    /// Waits until the initial lists of so many watches are complete.
+    pub async fn wait_until_synced(&self, watches: usize) {
+        // It fails only if the store is dropped.
         let _ = self
-            .filled
+            .synced
             .subscribe()
-            .wait_for(|filled| filled.len() >= watches)
+            .wait_for(|synced| synced.len() >= watches)
             .await;
+    }
+
+    /// Notes that sending the status of this object changed nothing on the server.
+    pub fn mark_status_ineffective(&self, object: &K) {
+        let digest = object_digest(object);
+        if let Some(stored) = lock(&self.inner).objects.get_mut(&ObjectKey::of(object))
+            && stored.resource_version == resource_version(object)
+        {
+            stored.ineffective_status = digest;
+        }
+    }
+
+    /// Whether the same status was sent for the same resource version before, and changed nothing.
+    pub fn is_status_ineffective(&self, object: &K) -> bool {
+        let digest = object_digest(object);
+        lock(&self.inner)
+            .objects
+            .get(&ObjectKey::of(object))
+            .is_some_and(|stored| stored.ineffective_status == digest)
     }
 
     /// How many objects there are.
@@ -277,34 +320,56 @@ impl<K: Cached> Store<K> {
     }
 }
 
+impl StoredObject {
+    /// Whether this object is newer than another version of it, or the same. A watch shows versions in their order, but the
+    /// response to a write may arrive after it.
+    fn supersedes(&self, version: u64, is_own_write: bool) -> bool {
+        let is_out_of_order = self.is_own_write || is_own_write;
+        self.resource_version == version || (is_out_of_order && self.resource_version > version)
+    }
+
+    fn change_from(&self, old: Option<&Self>) -> Change {
+        match old {
+            None => Change::Added,
+            Some(old) if old.index_keys != self.index_keys => Change::Added,
+            Some(old) if old.generation != self.generation => Change::Spec,
+            Some(old) if old.metadata != self.metadata => Change::Metadata,
+            Some(old) if old.compressed == self.compressed => Change::None,
+            Some(_) => Change::Status,
+        }
+    }
+}
+
 impl StoreInner {
-    fn remove(&mut self, name: &ObjectKey) -> Option<StoredObject> {
-        self.unindex(name);
-        self.objects.remove(name)
+    fn remove(&mut self, key: &ObjectKey) -> Option<StoredObject> {
+        self.unindex(key);
+        self.objects.remove(key)
     }
 
-    fn index(&mut self, key: IndexKey, name: ObjectKey) {
-        let found = match self.index.remove(&key) {
-            Some(found) => found.with(name),
-            None => IndexEntry::One(name),
+    fn index(&mut self, index_key: IndexKey, key: ObjectKey) {
+        let entry = match self.index.remove(&index_key) {
+            Some(entry) => entry.with(key),
+            None => IndexEntry::One(key),
         };
-        self.index.insert(key, found);
+        self.index.insert(index_key, entry);
     }
 
-    fn unindex(&mut self, name: &ObjectKey) {
-        let Some(kept) = self.objects.get(name) else {
+    fn unindex(&mut self, key: &ObjectKey) {
+        let Some(stored) = self.objects.get(key) else {
             return;
         };
-        for key in &kept.keys {
-            if let Some(found) = self.index.remove(key).and_then(|found| found.without(name)) {
-                self.index.insert(*key, found);
+        for index_key in &stored.index_keys {
+            let Some(entry) = self.index.remove(index_key) else {
+                continue;
+            };
+            if let Some(entry) = entry.without(key) {
+                self.index.insert(*index_key, entry);
             }
         }
     }
 }
 
-/// A digest of what people and other programs write on an object beside its spec.
-fn marks(metadata: &ObjectMeta) -> u64 {
+fn metadata_digest(metadata: &ObjectMeta) -> u64 {
     let mut hasher = DefaultHasher::new();
     (
         &metadata.uid,
@@ -316,10 +381,22 @@ fn marks(metadata: &ObjectMeta) -> u64 {
     hasher.finish()
 }
 
-/// The resource version as a number, which the API server's are; a digest of it where it is none.
+fn object_digest<K: Serialize>(object: &K) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    // An object that cannot be serialized was never sent.
+    serde_json::to_vec(object)
+        .unwrap_or_default()
+        .hash(&mut hasher);
+    hasher.finish()
+}
+
+/// The resource version as a number, which it is for every kind that an API server of its own does not serve; otherwise a digest.
 fn resource_version<K: Resource>(object: &K) -> u64 {
     let version = object.resource_version().unwrap_or_default();
-    version
-        .parse()
-        .unwrap_or_else(|_| crate::targets::fnv1a(version.as_bytes()))
+    if let Ok(number) = version.parse() {
+        return number;
+    }
+    let mut hasher = DefaultHasher::new();
+    version.hash(&mut hasher);
+    hasher.finish()
 }

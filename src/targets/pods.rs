@@ -2,6 +2,9 @@
 //!
 //! Absent: judgement. Whether a version failed is decided in `rollout`.
 
+use std::borrow::Cow;
+
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::ReplicaSet as WholeReplicaSet;
 use k8s_openapi::api::core::v1::{ContainerState, Pod as WholePod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -60,12 +63,45 @@ pub struct ContainerStatus {
 }
 
 /// A ReplicaSet, as far as it matters here: which Deployment's revision it is.
-#[derive(Clone, Debug, Default, Deserialize, Resource, Serialize)]
-#[resource(inherit = "WholeReplicaSet")]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct ReplicaSet {
     /// Name, annotations, owners.
     #[serde(deserialize_with = "without_managed_fields")]
     pub metadata: ObjectMeta,
+}
+
+/// As for a ReplicaSet, but only its metadata is requested.
+impl Resource for ReplicaSet {
+    type DynamicType = ();
+    type Scope = NamespaceResourceScope;
+
+    fn kind((): &()) -> Cow<'_, str> {
+        WholeReplicaSet::kind(&())
+    }
+
+    fn group((): &()) -> Cow<'_, str> {
+        WholeReplicaSet::group(&())
+    }
+
+    fn version((): &()) -> Cow<'_, str> {
+        WholeReplicaSet::version(&())
+    }
+
+    fn plural((): &()) -> Cow<'_, str> {
+        WholeReplicaSet::plural(&())
+    }
+
+    fn metadata_api() -> bool {
+        true
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
 }
 
 /// The pods of a Deployment's newest template; none where its controller has not seen that template yet.

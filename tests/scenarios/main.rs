@@ -18,7 +18,6 @@ mod model;
 mod outage;
 mod people;
 mod process;
-mod protobuf;
 mod scale;
 mod servers;
 mod webhooks;
@@ -51,7 +50,6 @@ fn tell_all(arguments: &Arguments) -> Conclusion {
         outage::scenarios(),
         people::scenarios(),
         process::scenarios(),
-        protobuf::scenarios(),
         scale::scenarios(),
         servers::scenarios(),
         webhooks::scenarios(),

@@ -208,7 +208,7 @@ pub fn ask(ctx: &Arc<Context>, binding: &ObjectKey, model: &str, questions: Vec<
 }
 
 async fn answer(ctx: &Context, namespace: &str, model: &str, question: &Question) -> Answer {
-    let model = ctx.model(namespace, model);
+    let model = ctx.stores.model(namespace, model);
     let registry = model.as_ref().map(registry_of);
     let state = registry.as_ref().map(|name| ctx.registries.of(name));
     let client = state.as_ref().and_then(|state| state.registry());
@@ -247,7 +247,7 @@ async fn stores(
     let stores = Arc::new(ArtifactStores::new(
         client,
         settings,
-        ctx.allow_file_artifacts,
+        ctx.settings.allow_file_artifacts,
     ));
     if let Some(name) = name.filter(|_| is_connected && registry.is_some()) {
         ctx.registries.of(name).keep_stores(&stores);

@@ -23,6 +23,7 @@ use crate::controllers::context::{Context, labelled};
 use crate::controllers::metrics::Transition;
 use crate::kubernetes::failure::ReconcileError;
 use crate::kubernetes::key::ObjectKey;
+use crate::kubernetes::status::StatusWrite;
 use crate::kubernetes::work_queue::Requeue;
 use crate::rollout::{
     self, Action, Applied, Decision, Notice, Observed, Pass, Question, Resolution, decide,
@@ -77,7 +78,8 @@ async fn conclude(
 ) -> Result<Conclusion, ReconcileError> {
     let resolution = resolve(
         binding,
-        ctx.model(own.namespace(), &binding.spec.model_ref.name)
+        ctx.stores
+            .model(own.namespace(), &binding.spec.model_ref.name)
             .as_ref(),
     );
     let workload = observe_workload(binding, ctx).await?;
@@ -194,12 +196,14 @@ async fn rivals(
     workload: Option<&Workload>,
 ) -> Result<Vec<AliasBinding>, ReconcileError> {
     let namespace = binding.namespace().unwrap_or_default();
-    let mut rivals = ctx.rivals(&ObjectKey::of(binding), binding.workload_name());
+    let mut rivals = ctx
+        .stores
+        .rivals(&ObjectKey::of(binding), binding.workload_name());
     let named = workload
         .and_then(Workload::binding)
         .filter(|named| *named != binding.name_any());
     if let Some(named) = named.filter(|named| {
-        ctx.is_sharded && !ctx.stores.bindings.has(&ObjectKey::new(&namespace, named))
+        ctx.settings.is_sharded() && !ctx.stores.bindings.has(&ObjectKey::new(&namespace, named))
     }) {
         let api: Api<AliasBinding> = Api::namespaced(ctx.client.clone(), &namespace);
         let found = api
@@ -270,7 +274,7 @@ async fn apply(
         .await;
     match written {
         Ok(written) => {
-            ctx.metrics.deployments.inc();
+            ctx.metrics.workload_patches.inc();
             if resolution.alias.as_deref() == Some(injection.version.as_str()) {
                 ctx.metrics
                     .count_patch(binding, injection, seen(binding, ctx));
@@ -298,7 +302,9 @@ async fn apply(
 
 /// When a look first showed what the registry says of the binding's model now.
 fn seen(binding: &AliasBinding, ctx: &Context) -> Option<Instant> {
-    let model = ctx.model(&binding.namespace()?, &binding.spec.model_ref.name)?;
+    let model = ctx
+        .stores
+        .model(&binding.namespace()?, &binding.spec.model_ref.name)?;
     let registry = registry_of(&model);
     ctx.registries.of(&registry).changed_at(model.model_name())
 }
@@ -322,12 +328,11 @@ async fn publish(
     }
     let old = binding.status.take().unwrap_or_default();
     binding.status = Some(new);
-    if ctx
-        .write_status(&ctx.stores.bindings, "AliasBinding", &binding)
-        .await?
-    {
-        // What was written may be acted on only now: a failure is in the status before anything follows from it.
-        ctx.queues.bindings.enqueue(ObjectKey::of(&binding));
+    match ctx.write_status(&ctx.stores.bindings, &binding).await? {
+        // The next reconcile acts on the written status: a failure is recorded before the rollback.
+        StatusWrite::Changed => ctx.queues.bindings.enqueue(ObjectKey::of(&binding)),
+        StatusWrite::Unchanged => return Ok(()),
+        StatusWrite::Gone => {}
     }
     let Some(new) = &binding.status else {
         return Ok(());
@@ -348,7 +353,7 @@ async fn publish(
 
 /// A registry that keeps tags of what is deployed writes them when the ledger changes.
 fn wake_registry(binding: &AliasBinding, ctx: &Context) {
-    let model = ctx.model(
+    let model = ctx.stores.model(
         &binding.namespace().unwrap_or_default(),
         &binding.spec.model_ref.name,
     );

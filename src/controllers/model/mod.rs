@@ -29,6 +29,7 @@ use crate::controllers::registry::state::RegistryState;
 use crate::kubernetes::failure::ReconcileError;
 use crate::kubernetes::finalizer::set_finalizer;
 use crate::kubernetes::key::ObjectKey;
+use crate::kubernetes::status::StatusWrite;
 use crate::kubernetes::work_queue::Requeue;
 use crate::registries::mlflow::{ListedVersion, ModelFacts, Registry};
 
@@ -141,7 +142,7 @@ async fn usable_registry(
     ctx: &Context,
 ) -> Result<(Arc<ModelRegistry>, Arc<RegistryState>), Problem> {
     let (namespace, name) = (model.registry_namespace(), &model.spec.registry_ref.name);
-    let Some(registry) = ctx.registry(&namespace, name) else {
+    let Some(registry) = ctx.stores.registry(&namespace, name) else {
         let message = format!(
             "there is no ModelRegistry {name} in namespace {namespace} (or it is not watched): create it, or correct spec.registryRef"
         );
@@ -229,7 +230,9 @@ async fn mirror(
     let client = state
         .registry()
         .ok_or_else(|| Problem::new(Reason::Pending, "the registry is not connected yet"))?;
-    let bindings = ctx.bindings_of_model(&model.namespace().unwrap_or_default(), &model.name_any());
+    let bindings = ctx
+        .stores
+        .bindings_of_model(&model.namespace().unwrap_or_default(), &model.name_any());
     let look = Refresh {
         model,
         registry,
@@ -650,10 +653,8 @@ async fn publish(
     }
     let mut changed = model.clone();
     changed.status = Some(new);
-    if ctx
-        .write_status(&ctx.stores.models, "RegisteredModel", &changed)
-        .await?
-    {
+    let written = ctx.write_status(&ctx.stores.models, &changed).await?;
+    if written == StatusWrite::Changed {
         ctx.enqueue_bindings_of_model(&ObjectKey::of(model));
     }
     Ok(())

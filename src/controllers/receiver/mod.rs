@@ -264,7 +264,7 @@ impl Receiver {
         if !self.readiness.is_ready() {
             return Err(DeliveryOutcome::NotReady);
         }
-        let registry = self.ctx.registry(delivery.namespace, delivery.name);
+        let registry = self.ctx.stores.registry(delivery.namespace, delivery.name);
         registry
             .as_deref()
             .and_then(wanted_secret)
@@ -276,7 +276,8 @@ impl Receiver {
         let mut gates = lock(&self.gates);
         let key = (delivery.namespace.to_owned(), delivery.name.to_owned());
         if !gates.contains_key(&key) {
-            gates.retain(|(namespace, name), _| self.ctx.registry(namespace, name).is_some());
+            gates
+                .retain(|(namespace, name), _| self.ctx.stores.registry(namespace, name).is_some());
         }
         Arc::clone(gates.entry(key).or_default())
     }

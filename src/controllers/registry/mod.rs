@@ -51,7 +51,8 @@ pub async fn reconcile(
     }
     let state = ctx.registries.of(&own);
     let watched = state.watched(|| {
-        ctx.models_of(&own)
+        ctx.stores
+            .models_of(&own)
             .map(|model| model.model_name().to_owned())
             .collect()
     });
@@ -142,7 +143,7 @@ async fn poll(
         .as_ref()
         .map_or_else(|problem| problem.reason, |_| Reason::Reachable);
     ctx.metrics
-        .looks
+        .registry_polls
         .get_or_create(&Outcome {
             outcome: outcome.as_str(),
         })
@@ -163,7 +164,7 @@ async fn poll(
             return Affected::All(BTreeSet::new());
         }
     };
-    ctx.metrics.looked(
+    ctx.metrics.record_poll(
         &registry.namespace().unwrap_or_default(),
         &registry.name_any(),
     );
@@ -277,7 +278,7 @@ async fn publish(
     }
     let mut changed = registry.clone();
     changed.status = Some(new);
-    ctx.write_status(&ctx.stores.registries, "ModelRegistry", &changed)
+    ctx.write_status(&ctx.stores.registries, &changed)
         .await
         .map(drop)
 }

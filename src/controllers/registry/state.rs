@@ -11,7 +11,7 @@ use crate::api::reason::Problem;
 use crate::artifacts::ArtifactStores;
 use crate::controllers::registry::known_tags::KnownTags;
 use crate::controllers::registry::webhook_state::WebhookState;
-use crate::kubernetes::compress::{Compressed, Compressor, Encoded};
+use crate::kubernetes::compress::Compressed;
 use crate::kubernetes::key::ObjectKey;
 use crate::kubernetes::lock::lock;
 use crate::registries::mlflow::{Connection, ListedVersion, ModelFacts, Registry};
@@ -49,7 +49,6 @@ struct RegistryStateInner {
     registry: Option<Registry>,
     connection: Option<Connection>,
     facts: HashMap<String, AliasSeen>,
-    compressor: Compressor,
     listed: HashMap<String, Vec<ListedVersion>>,
     /// Whether one look at all of them came to its end.
     was_looked_through: bool,
@@ -81,9 +80,9 @@ struct AliasSeen {
 }
 
 impl AliasSeen {
-    fn is(&self, facts: Option<&Encoded>) -> bool {
+    fn is(&self, facts: Option<&Compressed>) -> bool {
         match (&self.facts, facts) {
-            (Some(compressed), Some(facts)) => compressed.is(facts),
+            (Some(compressed), Some(facts)) => compressed == facts,
             (known, facts) => known.is_none() && facts.is_none(),
         }
     }
@@ -232,7 +231,7 @@ impl RegistryState {
             .facts
             .get(model)
             .and_then(|seen| seen.facts.clone());
-        compressed.and_then(|compressed| compressed.decompress())
+        compressed.and_then(|compressed| compressed.decompress().ok())
     }
 
     /// When what is known of a model was first seen.
@@ -245,7 +244,7 @@ impl RegistryState {
 
     /// Keeps an answer, unless a newer one is there. True where it differs from the last.
     pub fn learn(&self, model: &str, facts: Option<&ModelFacts>, asked_at: Instant) -> bool {
-        let facts = facts.map(Encoded::of);
+        let facts = facts.map(Compressed::of);
         let mut inner = lock(&self.inner);
         if let Some(seen) = inner.facts.get_mut(model) {
             if seen.is(facts.as_ref()) {
@@ -257,7 +256,6 @@ impl RegistryState {
             }
         }
         inner.doubted.remove(model);
-        let facts = facts.map(|facts| inner.compressor.compress(&facts));
         inner.facts.insert(
             model.to_owned(),
             AliasSeen {
@@ -279,7 +277,7 @@ impl RegistryState {
         let moved_since = before
             .filter(|(_, before)| is_news && *before <= asked_at)
             .and_then(|(compressed, before)| {
-                let known: ModelFacts = compressed?.decompress()?;
+                let known: ModelFacts = compressed?.decompress().ok()?;
                 is_moved(&known, facts).then_some(before)
             });
         if let Some(since) = moved_since {

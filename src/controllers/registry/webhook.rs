@@ -48,7 +48,8 @@ pub fn attend(registry: &Arc<ModelRegistry>, ctx: &Arc<Context>, state: &Arc<Reg
     if mode == WebhookMode::Disabled && !has_finalizer(registry) {
         return state.webhook.rest();
     }
-    if registry.spec.suspend || (mode != WebhookMode::Disabled && !ctx.hears_webhooks) {
+    if registry.spec.suspend || (mode != WebhookMode::Disabled && !ctx.settings.receives_webhooks())
+    {
         return state.webhook.wait();
     }
     let Some(client) = state.registry().filter(|_| state.problem().is_none()) else {
@@ -174,7 +175,10 @@ impl<'a> RegistrationStep<'a> {
         client: &'a Registry,
         secret: String,
     ) -> Self {
-        let (name, url) = (name_of(registry, &ctx.cluster_name), url_of(registry));
+        let (name, url) = (
+            name_of(registry, &ctx.settings.cluster_name),
+            url_of(registry),
+        );
         Self {
             registry,
             ctx,
@@ -375,7 +379,7 @@ fn ours(
 /// Deletes what is registered for a registry.
 async fn remove(registry: &ModelRegistry, ctx: &Context, client: &Registry) -> Result<(), Problem> {
     let before = on_record(registry);
-    let name = name_of(registry, &ctx.cluster_name);
+    let name = name_of(registry, &ctx.settings.cluster_name);
     let url = before.map_or_else(|| url_of(registry), |before| before.url.clone());
     let listed = match client.webhooks().await.map_err(problem) {
         // A server that has no webhooks, or never let us register one, has none of ours; an id in the status says otherwise.
@@ -456,7 +460,7 @@ pub async fn keep_finalizer(
     ctx: &Context,
 ) -> Result<bool, ReconcileError> {
     let is_missing = registry.webhook_mode() == WebhookMode::Managed
-        && ctx.hears_webhooks
+        && ctx.settings.receives_webhooks()
         && !has_finalizer(registry);
     if is_missing {
         set_finalizer(
@@ -554,7 +558,7 @@ fn tell_left_behind(registry: &ModelRegistry, ctx: &Context, why: &str) {
     let server = webhook
         .and_then(|webhook| webhook.server.as_ref())
         .unwrap_or(&registry.spec.mlflow.uri);
-    let name = name_of(registry, &ctx.cluster_name);
+    let name = name_of(registry, &ctx.settings.cluster_name);
     let note = format!(
         "the webhook {name} ({id}) stays behind in MLflow at {server}: delete it there; it was not removed: {why}"
     );

@@ -105,7 +105,7 @@ pub fn condition(
     if registry.webhook_mode() == WebhookMode::Disabled {
         return None;
     }
-    if !ctx.hears_webhooks {
+    if !ctx.settings.receives_webhooks() {
         let message = "this operator was started without --webhook-address: set webhook.enabled in the chart; polling goes on";
         return Some(ConditionUpdate::no(
             WEBHOOK_READY,

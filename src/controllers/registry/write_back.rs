@@ -41,7 +41,7 @@ pub fn write_back(registry: &Arc<ModelRegistry>, ctx: &Arc<Context>) {
 async fn write(ctx: &Context, known: &KnownTags, client: &Registry, registry: &ObjectKey) {
     let mut wanted = BTreeMap::new();
     let mut models = BTreeSet::new();
-    for model in ctx.models_of(registry) {
+    for model in ctx.stores.models_of(registry) {
         wanted.extend(wanted_tags(ctx, &model));
         models.insert(model.model_name().to_owned());
     }
@@ -83,8 +83,8 @@ fn settle(
 fn wanted_tags(ctx: &Context, model: &RegisteredModel) -> BTreeMap<TagKey, String> {
     let (namespace, object) = (model.namespace().unwrap_or_default(), model.name_any());
     let mut tags = BTreeMap::new();
-    for binding in ctx.bindings_of_model(&namespace, &object) {
-        let key = tag_key(&ctx.cluster_name, &namespace, &binding.name_any());
+    for binding in ctx.stores.bindings_of_model(&namespace, &object) {
+        let key = tag_key(&ctx.settings.cluster_name, &namespace, &binding.name_any());
         for (version, value) in tag_values(&binding) {
             tags.insert((model.model_name().to_owned(), version, key.clone()), value);
         }
@@ -94,12 +94,12 @@ fn wanted_tags(ctx: &Context, model: &RegisteredModel) -> BTreeMap<TagKey, Strin
 
 /// Whether a tag is of a binding in a watched namespace that is not there any more.
 fn is_orphan(ctx: &Context, key: &str) -> bool {
-    let Some((namespace, binding)) = binding_of_key(&ctx.cluster_name, key) else {
+    let Some((namespace, binding)) = binding_of_key(&ctx.settings.cluster_name, key) else {
         return false;
     };
     // A shard does not see the bindings of others.
-    !ctx.is_sharded
-        && ctx.watches(namespace)
+    !ctx.settings.is_sharded()
+        && ctx.settings.watches(namespace)
         && !ctx.stores.bindings.has(&ObjectKey::new(namespace, binding))
 }
 

@@ -1,0 +1,149 @@
+//! The reconcile loop of each kind.
+//!
+//! Absent: the reconciles.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::controllers::context::{Context, Stores, WorkQueues};
+use crate::controllers::leadership::Started;
+use crate::controllers::metrics::Kind;
+use crate::controllers::{binding, model, registry};
+use crate::kubernetes::compress::CompressError;
+use crate::kubernetes::failure::ReconcileError;
+use crate::kubernetes::key::ObjectKey;
+use crate::kubernetes::store::{Cached, Store};
+use crate::kubernetes::work_queue::{self, Requeue, WorkQueue, WorkQueueReceiver, work_queue};
+
+/// How many objects of one kind are reconciled at the same time.
+const CONCURRENT_RECONCILES: usize = 16;
+/// The delay before an object is reconciled again that changed while it was reconciled.
+const CONFLICT_DELAY: Duration = Duration::from_millis(50);
+/// The delay after any other error of the Kubernetes API. The client has retried before.
+const ERROR_DELAY: Duration = Duration::from_secs(2);
+
+/// The receiving ends of the work queues.
+pub struct QueueReceivers {
+    registries: WorkQueueReceiver,
+    models: WorkQueueReceiver,
+    bindings: WorkQueueReceiver,
+}
+
+/// Makes the work queues.
+pub fn work_queues() -> (WorkQueues, QueueReceivers) {
+    let (registries, registries_receiver) = work_queue();
+    let (models, models_receiver) = work_queue();
+    let (bindings, bindings_receiver) = work_queue();
+    let queues = WorkQueues {
+        registries,
+        models,
+        bindings,
+    };
+    let receivers = QueueReceivers {
+        registries: registries_receiver,
+        models: models_receiver,
+        bindings: bindings_receiver,
+    };
+    (queues, receivers)
+}
+
+/// Spawns the loops. They start when `started` says so, and end when `stopping` becomes true.
+pub fn spawn(
+    tasks: &mut JoinSet<()>,
+    ctx: &Arc<Context>,
+    receivers: QueueReceivers,
+    started: &Started,
+    stopping: &watch::Receiver<bool>,
+) {
+    let registries = ReconcileLoop {
+        store: |stores| &stores.registries,
+        queue: (ctx.queues.registries.clone(), receivers.registries),
+        started: started.polling.clone(),
+        reconcile: registry::reconcile,
+    };
+    tasks.spawn(registries.run(Arc::clone(ctx), stopping.clone()));
+    let models = ReconcileLoop {
+        store: |stores| &stores.models,
+        queue: (ctx.queues.models.clone(), receivers.models),
+        started: started.acting.clone(),
+        reconcile: model::reconcile,
+    };
+    tasks.spawn(models.run(Arc::clone(ctx), stopping.clone()));
+    let bindings = ReconcileLoop {
+        store: |stores| &stores.bindings,
+        queue: (ctx.queues.bindings.clone(), receivers.bindings),
+        started: started.acting.clone(),
+        reconcile: binding::reconcile,
+    };
+    tasks.spawn(bindings.run(Arc::clone(ctx), stopping.clone()));
+}
+
+/// The loop of one kind: reconciles each object that leaves the queue, if it still exists.
+struct ReconcileLoop<K, Reconcile> {
+    store: fn(&Stores) -> &Store<K>,
+    queue: (WorkQueue, WorkQueueReceiver),
+    started: watch::Receiver<bool>,
+    reconcile: Reconcile,
+}
+
+impl<K, Running, Reconcile> ReconcileLoop<K, Reconcile>
+where
+    K: Cached + Send + Sync + 'static,
+    Running: Future<Output = Result<Requeue, ReconcileError>> + Send + 'static,
+    Reconcile: Fn(Arc<K>, Arc<Context>) -> Running + Copy + Send + 'static,
+{
+    async fn run(mut self, ctx: Arc<Context>, stopping: watch::Receiver<bool>) {
+        let (store, reconcile) = (self.store, self.reconcile);
+        let initial = async {
+            let _ = self.started.wait_for(|started| *started).await;
+            store(&ctx.stores).all_names()
+        };
+        let depth = ctx
+            .metrics
+            .queue_depth
+            .get_or_create_owned(&Kind::of::<K>());
+        let run_one = |key: ObjectKey| {
+            let ctx = Arc::clone(&ctx);
+            async move {
+                let object = match store(&ctx.stores).try_get(&key) {
+                    Ok(Some(object)) => Arc::new(object),
+                    Ok(None) => return Requeue::await_change(),
+                    Err(error) => return report_undecodable::<K>(&ctx, &key, &error),
+                };
+                let reconciles = &ctx.metrics.reconciles;
+                reconciles.get_or_create(&Kind::of::<K>()).inc();
+                match reconcile(object, Arc::clone(&ctx)).await {
+                    Ok(requeue) => requeue,
+                    Err(error) => retry(&ctx, &key, &error),
+                }
+            }
+        };
+        work_queue::run(
+            self.queue,
+            initial,
+            CONCURRENT_RECONCILES,
+            depth,
+            run_one,
+            stopping,
+        )
+        .await;
+    }
+}
+
+fn report_undecodable<K: Cached>(ctx: &Context, key: &ObjectKey, error: &CompressError) -> Requeue {
+    ctx.metrics.reconcile_errors.inc();
+    tracing::error!(kind = %K::kind(&()), %key, %error, "a cached object cannot be decoded; it is reconciled when it changes");
+    Requeue::await_change()
+}
+
+fn retry(ctx: &Context, key: &ObjectKey, error: &ReconcileError) -> Requeue {
+    if error.is_conflict() {
+        return Requeue::after(CONFLICT_DELAY);
+    }
+    ctx.metrics.reconcile_errors.inc();
+    tracing::warn!(namespace = key.namespace(), name = key.name(), %error, "a reconcile failed and is retried");
+    Requeue::after(ERROR_DELAY)
+}

@@ -1,0 +1,73 @@
+//! How the operator is to run.
+//!
+//! Absent: where settings come from; see `cli`.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::kubernetes::lease::Election;
+
+/// How the operator is to run.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The address of health and metrics.
+    pub health_address: SocketAddr,
+    /// How to receive webhooks; `None` if registries are only polled.
+    pub webhook: Option<WebhookSettings>,
+    /// The namespaces to watch; all if it is empty.
+    pub watch_namespaces: BTreeSet<String>,
+    /// This process's name in Events.
+    pub instance: Option<String>,
+    /// This cluster's name in the registry's tags.
+    pub cluster_name: String,
+    /// Whether `file:` artifacts are checked in this process's own file system.
+    pub allow_file_artifacts: bool,
+    /// A label selector for the registered models and bindings of this process; `None` for all.
+    pub shard: Option<String>,
+    /// Whether there is a metric for each binding.
+    pub binding_info_metric: bool,
+    /// How to take part in the leader election; `None` for a single replica.
+    pub election: Option<Election>,
+}
+
+/// How to receive webhooks.
+#[derive(Clone, Debug)]
+pub struct WebhookSettings {
+    /// The address to listen at.
+    pub address: SocketAddr,
+    /// A folder with `tls.crt` and `tls.key`, for https.
+    pub tls_folder: Option<PathBuf>,
+}
+
+impl Settings {
+    /// Whether a namespace is watched.
+    #[must_use]
+    pub fn watches(&self, namespace: &str) -> bool {
+        self.watch_namespaces.is_empty() || self.watch_namespaces.contains(namespace)
+    }
+
+    /// The scope of each watch of a kind, in the order of their numbers: one for each namespace, or `None` for all of them at once.
+    #[must_use]
+    pub fn scopes(&self) -> Vec<Option<&str>> {
+        if self.watch_namespaces.is_empty() {
+            return vec![None];
+        }
+        self.watch_namespaces
+            .iter()
+            .map(|namespace| Some(namespace.as_str()))
+            .collect()
+    }
+
+    /// Whether other processes reconcile other shards of the same cluster.
+    #[must_use]
+    pub fn is_sharded(&self) -> bool {
+        self.shard.is_some()
+    }
+
+    /// Whether this process receives webhooks.
+    #[must_use]
+    pub fn receives_webhooks(&self) -> bool {
+        self.webhook.is_some()
+    }
+}

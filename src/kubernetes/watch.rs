@@ -1,0 +1,393 @@
+//! Watches one kind: keeps its store up to date, and calls a handler for each change.
+//!
+//! Absent: our own kinds, and the consequences of a change; those are the handler's.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::fmt::Debug;
+use std::pin::pin;
+
+use futures::{Stream, StreamExt};
+use kube::api::ObjectMeta;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Resource};
+use serde::de::{DeserializeOwned, Error};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use crate::kubernetes::key::ObjectKey;
+use crate::kubernetes::store::{Cached, Change, Store};
+
+/// How many objects a page of a list holds, if lists come in pages. Memory that a larger page takes is rarely used again.
+const PAGE_SIZE: u32 = 100;
+
+/// An object that a watch showed, or the reason why it cannot be decoded: one broken object must not stop the watch of its kind.
+///
+/// kube's `DeserializeGuard` does the same at the price of a tree of values for each object.
+#[derive(Clone, Debug)]
+pub struct Shown<K>(pub Result<K, UnreadableObject>);
+
+/// An object that cannot be decoded.
+#[derive(Clone, Debug)]
+pub struct UnreadableObject {
+    /// Its metadata.
+    pub metadata: ObjectMeta,
+    /// Which field does not fit.
+    pub error: String,
+}
+
+#[derive(Deserialize)]
+struct MetadataOnly {
+    metadata: ObjectMeta,
+}
+
+impl<'de, K: DeserializeOwned> Deserialize<'de> for Shown<K> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let json = Box::<RawValue>::deserialize(deserializer)?;
+        let error = match serde_json::from_str(json.get()) {
+            Ok(object) => return Ok(Self(Ok(object))),
+            Err(error) => error.to_string(),
+        };
+        let MetadataOnly { metadata } =
+            serde_json::from_str(json.get()).map_err(D::Error::custom)?;
+        Ok(Self(Err(UnreadableObject { metadata, error })))
+    }
+}
+
+impl<K: Resource> Resource for Shown<K> {
+    type DynamicType = K::DynamicType;
+    type Scope = K::Scope;
+
+    fn kind(kind: &K::DynamicType) -> Cow<'_, str> {
+        K::kind(kind)
+    }
+
+    fn group(kind: &K::DynamicType) -> Cow<'_, str> {
+        K::group(kind)
+    }
+
+    fn version(kind: &K::DynamicType) -> Cow<'_, str> {
+        K::version(kind)
+    }
+
+    fn plural(kind: &K::DynamicType) -> Cow<'_, str> {
+        K::plural(kind)
+    }
+
+    fn metadata_api() -> bool {
+        K::metadata_api()
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        match &self.0 {
+            Ok(object) => object.meta(),
+            Err(unreadable) => &unreadable.metadata,
+        }
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        match &mut self.0 {
+            Ok(object) => object.meta_mut(),
+            Err(unreadable) => &mut unreadable.metadata,
+        }
+    }
+}
+
+/// The consequences of the objects that a watch shows.
+pub trait Handler<K> {
+    /// Whether an object is stored. One that is not counts as gone.
+    fn accepts(&self, object: &K) -> bool;
+
+    /// An object changed, after the initial list. [`Change::Added`] also stands for one that is gone.
+    fn changed(&self, object: &K, change: Change);
+
+    /// An object cannot be decoded. Its last readable version stays in the store.
+    fn unreadable(&self, object: &ObjectKey);
+}
+
+/// One watch of a kind, which fills a store.
+pub struct Watch<'a, K, H> {
+    /// Its number among the watches of the same store.
+    pub number: u16,
+    /// The store.
+    pub store: &'a Store<K>,
+    /// The consequences.
+    pub handler: H,
+}
+
+impl<K, H> Watch<'_, K, H>
+where
+    K: Cached,
+    H: Handler<K>,
+{
+    /// Watches the objects that have these labels (all if `None`), and never ends.
+    pub async fn run(&self, api: Api<Shown<K>>, labels: Option<&str>)
+    where
+        K: Clone + Debug + Send + 'static,
+    {
+        let config = watcher::Config {
+            label_selector: labels.map(str::to_owned),
+            ..watcher::Config::default()
+        };
+        // A streamed list comes from the API server's cache; pages of a custom resource are read from etcd, at three times the cost.
+        let streamed = watcher(api.clone(), config.clone().streaming_lists());
+        self.follow(pin!(streamed.default_backoff())).await;
+        let paged = watcher(api, config.page_size(PAGE_SIZE));
+        self.follow(pin!(paged.default_backoff())).await;
+    }
+
+    /// Applies events until they end, or the API server refuses to stream lists.
+    async fn follow(
+        &self,
+        mut events: impl Stream<Item = Result<Event<Shown<K>>, watcher::Error>> + Unpin,
+    ) {
+        let mut listed = HashSet::new();
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(Event::Init) => listed.clear(),
+                Ok(Event::InitApply(shown)) => {
+                    listed.insert(ObjectKey::of(&shown));
+                    self.apply(shown);
+                }
+                Ok(Event::InitDone) => self.finish_list(&std::mem::take(&mut listed)),
+                Ok(Event::Apply(shown)) => self.apply(shown),
+                Ok(Event::Delete(shown)) => self.delete(shown),
+                Err(error) if refuses_to_stream(&error) => {
+                    tracing::debug!(kind = %K::kind(&()), %error, "the API server does not stream lists; they are read in pages");
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!(kind = %K::kind(&()), %error, "a watch failed and is restarted");
+                }
+            }
+        }
+    }
+
+    fn apply(&self, shown: Shown<K>) {
+        let key = ObjectKey::of(&shown);
+        let mut object = match shown.0 {
+            Ok(object) => object,
+            Err(UnreadableObject { error, .. }) => {
+                tracing::error!(kind = %K::kind(&()), %key, error, "an object cannot be read and is skipped; correct the field that the error names");
+                self.store.mark_unreadable(key.clone());
+                return self.handler.unreadable(&key);
+            }
+        };
+        if !self.handler.accepts(&object) {
+            return self.store.remove(&key);
+        }
+        let change = self.store.put(self.number, &mut object);
+        if change != Change::None && self.store.is_synced_by(self.number) {
+            self.handler.changed(&object, change);
+        }
+    }
+
+    fn delete(&self, shown: Shown<K>) {
+        let key = ObjectKey::of(&shown);
+        let last = match shown.0 {
+            Ok(object) => Some(object),
+            Err(_) => self.store.get(&key),
+        };
+        self.store.remove(&key);
+        if let Some(object) = last {
+            self.handler.changed(&object, Change::Added);
+        }
+    }
+
+    fn finish_list(&self, listed: &HashSet<ObjectKey>) {
+        tracing::debug!(kind = %K::kind(&()), objects = listed.len(), "listed");
+        for object in &self.store.retain(self.number, listed) {
+            self.handler.changed(object, Change::Added);
+        }
+        self.store.mark_synced(self.number);
+    }
+}
+
+/// Whether the API server does not know streamed lists (before Kubernetes 1.32), or has them switched off.
+fn refuses_to_stream(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::WatchStartFailed(kube::Error::Api(status)) => {
+            matches!(status.code, 400 | 422)
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use kube::ResourceExt;
+    use kube::core::{ObjectList, WatchEvent};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::kubernetes::key::IndexKey;
+
+    impl Cached for ConfigMap {
+        fn index_keys(&self) -> Vec<IndexKey> {
+            let binding = self.labels().get("binding").cloned();
+            vec![IndexKey::new("binding", "ml", &binding.unwrap_or_default())]
+        }
+
+        fn prune(&mut self) {
+            self.metadata.managed_fields = None;
+        }
+    }
+
+    /// The names of changed and of unreadable objects.
+    #[derive(Default)]
+    struct Recorder {
+        changed: RefCell<Vec<String>>,
+        unreadable: RefCell<Vec<String>>,
+    }
+
+    impl Handler<ConfigMap> for &Recorder {
+        fn accepts(&self, _: &ConfigMap) -> bool {
+            true
+        }
+
+        fn changed(&self, object: &ConfigMap, _: Change) {
+            self.changed.borrow_mut().push(object.name_any());
+        }
+
+        fn unreadable(&self, object: &ObjectKey) {
+            self.unreadable.borrow_mut().push(object.name().to_owned());
+        }
+    }
+
+    fn json(name: &str, binding: &str) -> Value {
+        json!({"metadata": {"name": name, "namespace": "ml", "resourceVersion": "1", "labels": {"binding": binding}}})
+    }
+
+    fn object(name: &str, binding: &str) -> Shown<ConfigMap> {
+        serde_json::from_value(json(name, binding)).expect("an object")
+    }
+
+    fn unreadable(name: &str) -> Shown<ConfigMap> {
+        let mut broken = json(name, "one");
+        broken["data"] = json!("a word");
+        serde_json::from_value(broken).expect("its metadata can be read")
+    }
+
+    async fn after(recorder: &Recorder, events: Vec<Event<Shown<ConfigMap>>>) -> Store<ConfigMap> {
+        let store = Store::default();
+        let watch = Watch {
+            number: 0,
+            store: &store,
+            handler: recorder,
+        };
+        watch
+            .follow(futures::stream::iter(events.into_iter().map(Ok)))
+            .await;
+        store
+    }
+
+    fn names(store: &Store<ConfigMap>, binding: &str) -> Vec<String> {
+        let found = store.find(IndexKey::new("binding", "ml", binding), |_| true);
+        let mut names: Vec<_> = found.iter().map(ResourceExt::name_any).collect();
+        names.sort();
+        names
+    }
+
+    #[tokio::test]
+    async fn objects_are_found_by_their_index_key_until_they_are_deleted() {
+        let store = after(
+            &Recorder::default(),
+            vec![
+                Event::Init,
+                Event::InitApply(object("a", "one")),
+                Event::InitApply(object("b", "two")),
+                Event::InitDone,
+                Event::Apply(object("c", "one")),
+                Event::Delete(object("b", "two")),
+            ],
+        )
+        .await;
+        assert_eq!(names(&store, "one"), ["a", "c"]);
+        assert!(names(&store, "two").is_empty());
+    }
+
+    #[tokio::test]
+    async fn only_a_second_list_reports_changes_and_only_of_new_and_gone_objects() {
+        let recorder = Recorder::default();
+        let store = after(
+            &recorder,
+            vec![
+                Event::Init,
+                Event::InitApply(object("a", "one")),
+                Event::InitApply(object("unchanged", "one")),
+                Event::InitDone,
+                Event::Init,
+                Event::InitApply(object("b", "one")),
+                Event::InitApply(object("unchanged", "one")),
+                Event::InitDone,
+            ],
+        )
+        .await;
+        assert_eq!(names(&store, "one"), ["b", "unchanged"]);
+        assert_eq!(*recorder.changed.borrow(), ["b", "a"]);
+    }
+
+    #[tokio::test]
+    async fn an_unreadable_object_is_reported_and_neither_blocks_nor_removes_others() {
+        let recorder = Recorder::default();
+        let store = after(
+            &recorder,
+            vec![
+                Event::Init,
+                Event::InitApply(unreadable("a")),
+                Event::InitApply(object("b", "one")),
+                Event::InitDone,
+            ],
+        )
+        .await;
+        assert_eq!(names(&store, "one"), ["b"]);
+        assert_eq!(*recorder.unreadable.borrow(), ["a"]);
+        assert!(store.is_unreadable(&ObjectKey::new("ml", "a")));
+        assert!(store.is_synced(1));
+    }
+
+    #[tokio::test]
+    async fn an_object_that_becomes_unreadable_keeps_its_last_readable_version() {
+        let recorder = Recorder::default();
+        let events = || {
+            vec![
+                Event::Init,
+                Event::InitApply(object("a", "one")),
+                Event::InitDone,
+                Event::Apply(unreadable("a")),
+                Event::Init,
+                Event::InitApply(unreadable("a")),
+                Event::InitDone,
+            ]
+        };
+        let store = after(&recorder, events()).await;
+        assert_eq!(names(&store, "one"), ["a"]);
+        let mut deleted = events();
+        deleted.push(Event::Delete(unreadable("a")));
+        let store = after(&recorder, deleted).await;
+        assert!(names(&store, "one").is_empty());
+        assert!(!store.is_unreadable(&ObjectKey::new("ml", "a")));
+        assert_eq!(*recorder.changed.borrow(), ["a"], "its deletion");
+    }
+
+    #[test]
+    fn objects_are_decoded_within_lists_and_events() {
+        let mut broken = json("b", "one");
+        broken["data"] = json!("a word");
+        let list = json!({"apiVersion": "v1", "kind": "ConfigMapList", "metadata": {"resourceVersion": "1"},
+            "items": [json("a", "one"), broken]});
+        let list: ObjectList<Shown<ConfigMap>> = serde_json::from_str(&list.to_string()).unwrap();
+        assert!(list.items[0].0.is_ok() && list.items[1].0.is_err());
+        let event = format!(r#"{{"type": "ADDED", "object": {broken}}}"#);
+        let event: WatchEvent<Shown<ConfigMap>> = serde_json::from_str(&event).unwrap();
+        let WatchEvent::Added(Shown(Err(unreadable))) = event else {
+            panic!("{event:?}");
+        };
+        assert_eq!(unreadable.metadata.name.as_deref(), Some("b"));
+        assert!(unreadable.error.contains("a word"), "{}", unreadable.error);
+    }
+}
