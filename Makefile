@@ -36,8 +36,8 @@ demo: prerequisites ## Move an alias forward and back, and watch. CONTEXT=kind-x
 	$(ENVIRONMENT) demo $(if $(CONTEXT),--context '$(CONTEXT)')
 
 # What is measured is the release build. What measures is not: it would cost a second one, and replace the first.
-bench: setup ## Measure the release build against its goals. OPTIONS=--write rewrites docs/performance.md.
-	$(CARGO) build --release
+bench: setup ## Measure the release build against its goals. OPTIONS=--help explains parts and options.
+	$(if $(filter --help -h,$(OPTIONS)),,$(CARGO) build --release)
 	$(CARGO) bench --profile dev --bench pointsman -- $(OPTIONS)
 
 crds: prerequisites ## Generate the custom resource definitions from src/api.

@@ -65,14 +65,14 @@ pub async fn measure(deployments: Deployments, count: usize) -> Vec<Measurement>
             format!("{created} → last binding ready"),
             rolled_out.median_figure(Unit::Seconds),
         )
-        .without_goal(),
+        .documented(),
         Measurement::new(
             format!(
                 "floor: a plain client's {created}, with the variables → last Deployment available"
             ),
             floor.median_figure(Unit::Seconds),
         )
-        .without_goal(),
+        .documented(),
         Measurement::new(
             format!("{created}, as a multiple of the floor"),
             figure.value,

@@ -38,7 +38,17 @@ pub async fn measure(sizes: &[usize], idle: Duration, draw: bool) -> Vec<Measure
     }
     let memory: Vec<Memory> = results.iter().map(|result| result.memory.clone()).collect();
     let mut measurements = memory_measurements(&memory);
-    measurements.extend(results.iter().flat_map(measurements_of));
+    for (index, result) in results.iter().enumerate() {
+        let is_largest = index + 1 == results.len();
+        let of_result = measurements_of(result).into_iter();
+        measurements.extend(of_result.map(|each| {
+            if is_largest {
+                each
+            } else {
+                each.undocumented()
+            }
+        }));
+    }
     measurements
 }
 

@@ -180,12 +180,12 @@ fn requested_measurements(
             "floor: a plain client's own patch of that Deployment",
             patches,
         )
-        .without_goal(),
+        .documented(),
         measurement(
             "floor: MLflow's response to registered-models/get",
             responses,
         )
-        .without_goal(),
+        .documented(),
     ]
 }
 

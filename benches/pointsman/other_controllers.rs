@@ -77,7 +77,7 @@ impl Controller {
         }
         let interval = plan.interval.as_secs();
         let name = format!("ratios: {} ÷ Pointsman, every {interval} s", self.name);
-        measurements.push(Measurement::new(name, ratios).without_goal());
+        measurements.push(Measurement::new(name, ratios).documented());
         measurements
     }
 }

@@ -13,15 +13,11 @@ use crate::durations::Figure;
 /// Text below this line of docs/performance.md is written by hand, and kept.
 const MARK: &str = "<!-- Written by make bench up to here. -->";
 
-/// What a measurement is good for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Role {
-    /// It is compared with a goal. `met` is `None` if the run was too short to decide.
-    Goal { wanted: String, met: Option<bool> },
-    /// It explains a goal: a floor that the goal is a multiple of, or a comparison.
-    Reference,
-    /// For the terminal only.
-    Detail,
+/// A wanted figure. `met` is `None` if the run was too short to decide.
+#[derive(Debug, Clone)]
+struct Goal {
+    wanted: String,
+    met: Option<bool>,
 }
 
 /// One row of the table.
@@ -30,41 +26,54 @@ pub struct Measurement {
     name: String,
     figure: Figure,
     runs: usize,
-    role: Role,
+    goal: Option<Goal>,
+    /// Whether docs/performance.md has the row; the terminal shows all.
+    is_documented: bool,
 }
 
 impl Measurement {
-    /// A figure without a goal, shown on the terminal only.
+    /// A figure without a goal, for the terminal only.
     pub fn new(name: impl Into<String>, figure: impl Into<Figure>) -> Self {
+        let (name, figure) = (name.into(), figure.into());
         Self {
-            name: name.into(),
-            figure: figure.into(),
+            name,
+            figure,
             runs: 1,
-            role: Role::Detail,
+            goal: None,
+            is_documented: false,
         }
     }
 
     pub fn with_goal(self, goal: &str, met: bool) -> Self {
-        let role = Role::Goal {
-            wanted: goal.to_owned(),
-            met: Some(met),
-        };
-        Self { role, ..self }
+        self.compared_with(goal, Some(met))
     }
 
     /// A goal that this run was too short to prove.
     pub fn with_undecided_goal(self, goal: &str) -> Self {
-        let role = Role::Goal {
-            wanted: goal.to_owned(),
-            met: None,
-        };
-        Self { role, ..self }
+        self.compared_with(goal, None)
     }
 
-    /// A figure without a goal that is kept in docs/performance.md, as it explains others.
-    pub fn without_goal(self) -> Self {
+    fn compared_with(self, goal: &str, met: Option<bool>) -> Self {
+        let wanted = goal.to_owned();
         Self {
-            role: Role::Reference,
+            goal: Some(Goal { wanted, met }),
+            is_documented: true,
+            ..self
+        }
+    }
+
+    /// For docs/performance.md too, without a goal: a floor or a comparison that explains others.
+    pub fn documented(self) -> Self {
+        Self {
+            is_documented: true,
+            ..self
+        }
+    }
+
+    /// Not for docs/performance.md: a row of more objects stands for it.
+    pub fn undocumented(self) -> Self {
+        Self {
+            is_documented: false,
             ..self
         }
     }
@@ -75,21 +84,15 @@ impl Measurement {
     }
 
     fn cells(&self) -> [String; COLUMNS] {
-        let (goal, met) = match &self.role {
-            Role::Goal {
-                wanted,
-                met: Some(true),
-            } => (wanted.as_str(), "yes"),
-            Role::Goal {
-                wanted,
-                met: Some(false),
-            } => (wanted.as_str(), "NO"),
-            Role::Goal { wanted, met: None } => (wanted.as_str(), "-"),
-            Role::Reference | Role::Detail => ("-", "-"),
+        let wanted = self.goal.as_ref().map_or("-", |goal| &goal.wanted);
+        let met = match self.goal.as_ref().and_then(|goal| goal.met) {
+            Some(true) => "yes",
+            Some(false) => "NO",
+            None => "-",
         };
         [
             self.name.clone(),
-            goal.to_owned(),
+            wanted.to_owned(),
             self.figure.value.clone(),
             self.figure.spread.clone(),
             self.runs.to_string(),
@@ -217,10 +220,7 @@ impl Report {
 
     fn documented_rows(&self) -> Vec<String> {
         let moment = self.machine.moment();
-        let documented = self
-            .measurements
-            .iter()
-            .filter(|each| each.role != Role::Detail);
+        let documented = self.measurements.iter().filter(|each| each.is_documented);
         documented
             .map(|each| format!("| {} | {moment} |", each.cells().join(" | ")))
             .collect()

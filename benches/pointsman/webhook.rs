@@ -197,7 +197,7 @@ impl WebhookFixture {
         let times = Durations::of(times);
         let name = "alias set in MLflow → Deployment patched, by MLflow's own webhook";
         Measurement::new(name, times.median_figure(Unit::Milliseconds))
-            .without_goal()
+            .documented()
             .of_runs(times.count())
     }
 
@@ -322,6 +322,6 @@ fn measurements(deliveries: &[Delivery], patches: &Durations) -> Vec<Measurement
             "floor: a plain client's own patch, between webhooks",
             patches,
         )
-        .without_goal(),
+        .documented(),
     ]
 }
