@@ -14,8 +14,8 @@ use pointsman_env::progress::Task;
 use pointsman_env::python::MlflowVersion;
 use pointsman_env::registrar::{Client, Registrar};
 use pointsman_env::{
-    ControlPlane, ControlPlaneOptions, Operator, OperatorOptions, PlainDeployment, TestNamespace,
-    Tools, kinds,
+    ControlPlane, ControlPlaneOptions, Operator, OperatorOptions, TestNamespace, Tools, Workload,
+    kinds,
 };
 use serde_json::{Value, json};
 
@@ -150,9 +150,9 @@ pub fn owning_binding(name: &str) -> Value {
 
 /// A Deployment with one pod.
 pub fn deployment(name: &str) -> Value {
-    PlainDeployment {
+    Workload {
         replicas: 1,
-        ..PlainDeployment::named(name)
+        ..Workload::deployment(name)
     }
     .manifest()
 }

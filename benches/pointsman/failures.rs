@@ -3,7 +3,7 @@
 //! Absent: real crashes, and the kubelet's back-off between them; tests/node has them.
 
 use pointsman_env::progress::Task;
-use pointsman_env::{Operator, PlainDeployment, TestNamespace, kinds};
+use pointsman_env::{Operator, TestNamespace, Workload, kinds};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -32,9 +32,9 @@ impl FailureFixture {
         let namespace = environment.namespace("failing").await;
         let operator = environment.operator(&namespace, "failing", None).await;
         let name = "failing-00000".to_owned();
-        let plain = PlainDeployment {
+        let plain = Workload {
             replicas: 1,
-            ..PlainDeployment::named(&name)
+            ..Workload::deployment(&name)
         };
         let objects = [
             registry(&environment.mlflow.url(), "1h"),

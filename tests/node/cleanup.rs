@@ -1,6 +1,6 @@
-//! Nothing stays on the machine of a node whose test is killed: no process, mount, control group, link or folder.
+//! A killed test leaves nothing of its node on the machine: no process, mount, control group, link or folder.
 //!
-//! Absent: the ordinary end, which leaves by the same door.
+//! Absent: the ordinary end, which uses the same cleanup.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,13 +14,13 @@ use pointsman_env::kinds::POD;
 use pointsman_env::node::Isolation;
 use pointsman_env::{Objects, Selection, TestNamespace, descendants};
 
-use crate::fixture::{Cluster, PATIENCE, REPLICAS, deployment, is_ready, say};
+use crate::fixture::{Cluster, PATIENCE, REPLICAS, deployment, is_ready, progress};
 
-pub const NAME: &str = "a_test_that_is_killed_leaves_nothing_of_its_node_behind";
-/// The argument of a process that is to be killed when its pods run.
+pub const NAME: &str = "a_killed_test_leaves_nothing_of_its_node_behind";
+/// The argument of a process that is killed when its pods run.
 pub const UNTIL_KILLED: &str = "--until-killed";
 const RUNNING: &str = "the pods run";
-/// What must be seen running before the kill, or the test shows nothing.
+/// The programs that must run before the kill, or the test proves nothing.
 const PROGRAMS: [&str; 5] = [
     "kube-apiserver",
     "kubelet",
@@ -42,7 +42,7 @@ pub fn asked_to_be_killed() -> bool {
         .is_some_and(|first| first == UNTIL_KILLED)
 }
 
-/// A node with pods, and nothing to end it.
+/// Runs a node with pods until it is killed.
 pub async fn run_until_killed(isolation: Isolation) -> ! {
     let cluster = Cluster::start(&isolation).await;
     let namespace = TestNamespace::start(&cluster.control_plane, "killed")
@@ -69,7 +69,7 @@ fn killed() {
         !control_groups(group).is_empty(),
         "the pods have no control group"
     );
-    say(&format!(
+    progress(&format!(
         "killing a test whose node has {} processes",
         family.len()
     ));
@@ -97,12 +97,12 @@ fn start() -> Child {
         .unwrap()
 }
 
-/// Waits for the line that says where the pods run.
+/// Waits for the line with the folder of the running pods.
 fn await_pods(parent: &mut Child) -> String {
     let output = BufReader::new(parent.stdout.take().unwrap());
     let folder = |line: String| Some(line.strip_prefix(RUNNING)?.strip_prefix(" in ")?.to_owned());
-    let told = output.lines().map_while(Result::ok).find_map(folder);
-    told.unwrap_or_else(|| panic!("the node did not come up: {:?}", parent.wait()))
+    let found = output.lines().map_while(Result::ok).find_map(folder);
+    found.unwrap_or_else(|| panic!("the node did not come up: {:?}", parent.wait()))
 }
 
 fn assert_complete(family: &[u32]) {
@@ -123,11 +123,11 @@ fn name_of(pid: u32) -> String {
 }
 
 fn is_alive(pid: u32) -> bool {
-    // A zombie is dead; who reaps it is not our concern.
+    // A zombie has ended; it is reaped by its parent.
     fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }
 
-/// Every control group of that name or below one.
+/// Every control group of that name, and those below it.
 fn control_groups(name: &str) -> Vec<String> {
     let found = Command::new("find")
         .args([
@@ -144,7 +144,7 @@ fn control_groups(name: &str) -> Vec<String> {
         .collect()
 }
 
-/// The names of the machine's own network links.
+/// The names of the machine's network links.
 fn links() -> BTreeSet<String> {
     let links = fs::read_to_string("/proc/net/dev").unwrap();
     links

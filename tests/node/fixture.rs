@@ -1,6 +1,6 @@
-//! What the scenarios stand on: one node for all, and a namespace with operator, model server and requests for each.
+//! The fixtures of the scenarios: one node for all, and for each a namespace with operator, model server and requests.
 //!
-//! Absent: expectations. Those are the scenarios' own.
+//! Absent: assertions. They are the scenarios' own.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -14,6 +14,7 @@ use pointsman_env::node::{Isolation, Node, image};
 use pointsman_env::operator::install_definitions;
 use pointsman_env::python::MlflowVersion;
 use pointsman_env::registrar::{Client, Registrar};
+use pointsman_env::resources::{self, merge, with_spec};
 use pointsman_env::{
     ControlPlane, ControlPlaneOptions, NodeTools, Objects, Operator, OperatorOptions, Selection,
     TestNamespace, Tools,
@@ -23,17 +24,17 @@ use tokio::sync::OnceCell;
 
 use crate::table::{Row, table};
 
-/// How long anything may take on a loaded machine of two cores.
+/// The time limit of every wait, for a loaded machine of two cores.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 pub const REPLICAS: usize = 2;
 pub const SERVER: &str = "server";
 pub const MAX_RESTARTS: u64 = 3;
-/// Shorter than usual, for each scenario waits for it.
+/// Shorter than usual, because each scenario waits for it.
 const BAKE_SECONDS: u32 = 5;
 
 pub type ScenarioResult = Result<(), String>;
 
-/// What all scenarios share, started when the first one needs it.
+/// The servers that all scenarios share, each started on first use.
 pub struct Environment {
     isolation: Isolation,
     cluster: OnceCell<Cluster>,
@@ -44,7 +45,7 @@ pub struct Environment {
 /// Tools, node and control plane.
 pub struct Cluster {
     pub tools: Tools,
-    /// Ends before the control plane does.
+    /// Dropped before the control plane.
     pub node: Node,
     pub control_plane: Arc<ControlPlane>,
 }
@@ -69,8 +70,8 @@ impl Environment {
         self.rows.lock().unwrap().push(row);
     }
 
-    /// Prints what was counted.
-    pub fn tell(&self) {
+    /// Prints the table of results.
+    pub fn print_results(&self) {
         let rows = self.rows.lock().unwrap();
         if !rows.is_empty() {
             println!("{}", table(&rows));
@@ -97,7 +98,7 @@ impl Environment {
 
 impl Cluster {
     pub async fn start(isolation: &Isolation) -> Self {
-        say("starting a control plane and a node");
+        progress("starting a control plane and a node");
         let cache = Cache::open().unwrap();
         let (tools, node_tools) = (
             Tools::locate(&cache).unwrap(),
@@ -129,8 +130,8 @@ pub struct Fixture {
 }
 
 impl Fixture {
-    /// A model of three versions, and a binding of this Deployment with these fields of `rollback` in place of the usual ones;
-    /// returns when the version serves and has been well for long enough to be gone back to.
+    /// Registers a model of three versions and binds it to this Deployment, with these fields of `rollback` changed.
+    /// Returns when the version is live, so that a rollback to it is possible.
     pub async fn serving(
         environment: &Arc<Environment>,
         scenario: &'static str,
@@ -143,7 +144,7 @@ impl Fixture {
         fixture.declare(environment, deployment, rollback).await;
         fixture.only_runs(version).await;
         fixture.reports(version, "Live").await;
-        say(&format!(
+        progress(&format!(
             "{scenario}: {REPLICAS} pods serve version {version}"
         ));
         fixture
@@ -203,7 +204,7 @@ impl Fixture {
     }
 
     pub async fn alias(&self, version: &str) {
-        say(&format!(
+        progress(&format!(
             "{}: the alias moves to version {version}",
             self.scenario
         ));
@@ -217,29 +218,19 @@ impl Fixture {
         for object in [deployment, service()] {
             self.namespace.kubectl_apply(object).await.unwrap();
         }
-        let registry = json!({"mlflow": {"uri": environment.mlflow().await}, "interval": "1s"});
-        let model = json!({"registryRef": {"name": "mlflow"}, "modelName": self.model, "creationPolicy": "Observe"});
-        let mut binding = json!({
-            "modelRef": {"name": "model"},
-            "alias": "champion",
-            "targetRef": {"name": SERVER},
-            "rollback": {"onFailure": "Rollback", "maxRestarts": MAX_RESTARTS, "bakeSeconds": BAKE_SECONDS},
-        });
-        binding["rollback"]
-            .as_object_mut()
-            .unwrap()
-            .extend(rollback.as_object().cloned().unwrap_or_default());
-        for (kind, name, spec) in [
-            ("ModelRegistry", "mlflow", registry),
-            ("RegisteredModel", "model", model),
-            ("AliasBinding", "binding", binding),
+        let mut settings = json!({"maxRestarts": MAX_RESTARTS, "bakeSeconds": BAKE_SECONDS});
+        merge(&mut settings, rollback);
+        let binding = resources::alias_binding("binding", "model", SERVER);
+        for object in [
+            resources::model_registry(&environment.mlflow().await),
+            resources::registered_model("model", &self.model),
+            with_spec(binding, json!({"rollback": settings})),
         ] {
-            let object = json!({"apiVersion": "pointsman.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec});
             self.namespace.apply_object(&object).await.unwrap();
         }
     }
 
-    /// Begins to send requests to the Service.
+    /// Starts to send requests to the Service.
     pub async fn load(&self, options: LoadOptions) -> Load {
         Load::start(
             self.namespace.client(),
@@ -251,10 +242,10 @@ impl Fixture {
         .unwrap()
     }
 
-    /// Ends the requests, notes what came of them, and fails where one did.
+    /// Stops the requests and records the results.
     pub async fn settle(&self, load: Load, remark: String) -> Tally {
         let tally = load.end().await.unwrap();
-        say(&format!(
+        progress(&format!(
             "{}: {} requests, {} failed",
             self.scenario, tally.sent, tally.failed
         ));
@@ -266,24 +257,24 @@ impl Fixture {
         tally
     }
 
-    /// Waits until the Deployment is told to run this version.
-    pub async fn is_told(&self, version: &str) {
-        let is_told = |deployment: &Value| template_version(deployment) == version;
+    /// Waits until the template of the Deployment has this version.
+    pub async fn has_version(&self, version: &str) {
+        let has_version = |deployment: &Value| template_version(deployment) == version;
         self.namespace
             .eventually(
                 "the Deployment has the version",
                 PATIENCE,
                 &DEPLOYMENT,
                 SERVER,
-                is_told,
+                has_version,
             )
             .await;
     }
 
-    /// Waits until this version runs in every pod, each is ready, and there are no others, not even ending ones.
+    /// Waits until every pod runs this version and is ready, and no other pods are left, not even terminating ones.
     pub async fn only_runs(&self, version: &str) {
-        self.is_told(version).await;
-        let all_fit = |pods: &Objects| {
+        self.has_version(version).await;
+        let only_this = |pods: &Objects| {
             pods.len() == REPLICAS
                 && pods
                     .values()
@@ -295,12 +286,12 @@ impl Fixture {
                 PATIENCE,
                 &POD,
                 &Selection::Labelled("app=server"),
-                all_fit,
+                only_this,
             )
             .await;
     }
 
-    /// Waits until the binding says that this version runs, and gives this reason in the condition Ready.
+    /// Waits until the binding runs this version and its condition Ready has this reason.
     pub async fn reports(&self, version: &str, reason: &str) -> Value {
         let holds = |binding: &Value| {
             binding["status"]["running"]["version"] == version
@@ -308,7 +299,7 @@ impl Fixture {
         };
         self.namespace
             .eventually(
-                &format!("the binding says {reason}"),
+                &format!("the binding reports {reason}"),
                 PATIENCE,
                 &ALIAS_BINDING,
                 "binding",
@@ -317,7 +308,7 @@ impl Fixture {
             .await
     }
 
-    /// Waits until a container of this version has ended by itself, and says when, as the kubelet wrote it.
+    /// Waits until a container of this version has exited, and returns the time that the kubelet wrote.
     pub async fn first_crash(&self, version: &str) -> jiff::Timestamp {
         let ended = |pods: &Objects| {
             pods.values()
@@ -338,8 +329,8 @@ impl Fixture {
         ended(&pods).unwrap()
     }
 
-    /// Waits until a container of this version has ended once more after so many restarts. The kubelet says `terminated` of it,
-    /// and `CrashLoopBackOff` perhaps only when the time to wait before the next restart is nearly over.
+    /// Waits until a container of this version has exited after so many restarts. The kubelet reports `terminated` first, and
+    /// `CrashLoopBackOff` possibly only near the end of the back-off.
     pub async fn last_crash(&self, version: &str, restarts: u64) {
         let has_ended = |pod: &Value| {
             let container = &pod["status"]["containerStatuses"][0];
@@ -358,7 +349,7 @@ impl Fixture {
             .await;
     }
 
-    /// The scenario went well: its namespace goes.
+    /// Stops the operator and deletes the namespace.
     pub async fn end(mut self) -> ScenarioResult {
         let status = self.operator.stop().map_err(|error| error.to_string())?;
         if !status.success() {
@@ -374,12 +365,12 @@ impl Fixture {
     }
 }
 
-/// Says where the tests are: some wait for minutes.
-pub fn say(text: &str) {
+/// Prints the progress of the tests: some wait for minutes.
+pub fn progress(text: &str) {
     eprintln!("  {text}");
 }
 
-/// What a user writes who wants no request to fail: a probe, time to end in, and never a pod too few.
+/// A Deployment that fails no request in a rollout: a readiness probe, a grace period, and no unavailable pods.
 pub fn deployment(behavior: &str) -> Value {
     let container = json!({
         "name": "server",
@@ -439,7 +430,7 @@ fn pod_version(pod: &Value) -> &str {
         .unwrap_or_default()
 }
 
-/// When the pod's container first ended, if it has: a waiting one keeps it as its last state.
+/// The time at which the pod's container first exited; a waiting container keeps it in its last state.
 fn end_of(pod: &Value) -> Option<jiff::Timestamp> {
     let container = &pod["status"]["containerStatuses"][0];
     let finished = [&container["lastState"], &container["state"]]

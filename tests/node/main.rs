@@ -1,9 +1,9 @@
-//! The same moves on real pods: a kubelet runs them, they serve, crash and drain, and every request to them is counted.
+//! Rollouts and rollbacks on real pods: a kubelet runs them, they serve, crash and drain, and every request is counted.
 //!
-//! Absent: what kwok's pods show as well (`tests/scenarios`), and anything that stays on the machine. Where no real node can
-//! run, these say so and pass.
+//! Absent: behaviour that kwok's pods show as well (`tests/scenarios`), and files that stay on the machine. If no real node can
+//! run here, these tests print the cause and pass.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)] // a test's way to fail
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a panic fails the test
 #![allow(missing_docs, clippy::needless_pass_by_value)]
 
 mod cleanup;
@@ -33,7 +33,7 @@ fn main() -> ExitCode {
     outside()
 }
 
-/// What runs on the machine itself: building, and the look for cleanup. The rest runs apart from it.
+/// Builds the tools and runs the cleanup test on the machine itself; the other tests run isolated.
 fn outside() -> ExitCode {
     let arguments = Arguments::from_args();
     if arguments.list || !is_wanted(&arguments) {
@@ -42,18 +42,18 @@ fn outside() -> ExitCode {
     let missing = node::missing();
     if !missing.is_empty() {
         eprintln!(
-            "skipped, for no real node can run here: {}",
+            "skipped, because no real node can run here: {}",
             missing.join("; ")
         );
         return only_name(&arguments);
     }
     build();
-    let looked = libtest_mimic::run(&arguments, vec![cleanup::trial()]);
-    let moved = isolation::run(&std::env::args_os().skip(1).collect::<Vec<OsString>>()).unwrap();
-    if looked.has_failed() {
-        looked.exit_code()
+    let cleanup = libtest_mimic::run(&arguments, vec![cleanup::trial()]);
+    let isolated = isolation::run(&std::env::args_os().skip(1).collect::<Vec<OsString>>()).unwrap();
+    if cleanup.has_failed() {
+        cleanup.exit_code()
     } else {
-        moved
+        isolated
     }
 }
 
@@ -65,7 +65,7 @@ fn only_name(arguments: &Arguments) -> ExitCode {
         .chain([cleanup::trial()])
         .map(|trial| trial.with_ignored_flag(true))
         .collect();
-    // `--ignored` would run what cannot be run.
+    // `--ignored` would run the tests that cannot run here.
     let arguments = Arguments {
         ignored: false,
         include_ignored: false,
@@ -85,7 +85,7 @@ fn is_wanted(arguments: &Arguments) -> bool {
     names.into_iter().any(fits)
 }
 
-/// Here and not within the isolation, where there is no network to fetch anything from.
+/// Builds on the machine, because the isolated process has no network for downloads.
 fn build() {
     let cache = Cache::open().unwrap();
     Tools::locate(&cache).unwrap_or_else(|error| panic!("{error}"));
@@ -106,7 +106,7 @@ fn within(isolation: Isolation) -> ExitCode {
         runtime.block_on(cleanup::run_until_killed(isolation));
     }
     let mut arguments = Arguments::from_iter(isolation.arguments());
-    // Side by side they would only share two cores, and measure each other.
+    // Concurrent tests would share two cores and disturb the measurements.
     arguments.test_threads = Some(1);
     let environment = Arc::new(Environment::new(isolation));
     let trials = moves::all().into_iter().map(|(name, scenario)| {
@@ -118,7 +118,7 @@ fn within(isolation: Isolation) -> ExitCode {
         })
     });
     let conclusion = libtest_mimic::run(&arguments, trials.collect());
-    environment.tell();
+    environment.print_results();
     runtime.block_on(environment.end());
     conclusion.exit_code()
 }

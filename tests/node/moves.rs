@@ -1,6 +1,6 @@
 //! Forward, back, and onto a version that crashes, each under more than twenty thousand requests of which none may fail.
 //!
-//! Absent: what the status and the Events say in full; the scenarios on kwok's pods tell that.
+//! Absent: status and Events in full; the scenarios on kwok's pods check them.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -11,15 +11,15 @@ use serde_json::{Value, json};
 
 use crate::fixture::{Environment, Fixture, MAX_RESTARTS, ScenarioResult, deployment};
 
-type Story = (
+type Scenario = (
     &'static str,
     fn(Arc<Environment>) -> Pin<Box<dyn Future<Output = ScenarioResult> + Send>>,
 );
 
-/// Names scenarios by their functions.
+/// Lists async functions as scenarios, named like the functions.
 macro_rules! scenarios {
     ($($name:ident),+ $(,)?) => {
-        pub fn all() -> Vec<Story> {
+        pub fn all() -> Vec<Scenario> {
             vec![$((stringify!($name), |environment| Box::pin($name(environment)))),+]
         }
     };
@@ -28,9 +28,9 @@ macro_rules! scenarios {
 scenarios!(
     moving_the_alias_forward_fails_no_request,
     moving_the_alias_back_fails_no_request,
-    a_crashing_version_fails_no_request_and_moving_the_alias_back_heals,
-    a_crashing_version_is_rolled_back_by_itself_and_fails_no_request,
-    where_all_pods_are_replaced_at_once_requests_fail_and_are_counted,
+    a_crashing_version_fails_no_request_until_the_alias_moves_back,
+    automatic_rollback_fails_no_request,
+    replacing_all_pods_at_once_fails_requests_that_are_counted,
 );
 
 const ENOUGH: usize = 20_000;
@@ -74,7 +74,7 @@ async fn move_alias(
     fixture.end().await
 }
 
-async fn a_crashing_version_fails_no_request_and_moving_the_alias_back_heals(
+async fn a_crashing_version_fails_no_request_until_the_alias_moves_back(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let fixture = Fixture::serving(
@@ -100,9 +100,7 @@ async fn a_crashing_version_fails_no_request_and_moving_the_alias_back_heals(
     fixture.end().await
 }
 
-async fn a_crashing_version_is_rolled_back_by_itself_and_fails_no_request(
-    environment: Arc<Environment>,
-) -> ScenarioResult {
+async fn automatic_rollback_fails_no_request(environment: Arc<Environment>) -> ScenarioResult {
     let fixture = Fixture::serving(
         &environment,
         "to a crashing 3, and back by itself to 2",
@@ -116,12 +114,12 @@ async fn a_crashing_version_is_rolled_back_by_itself_and_fails_no_request(
     let crashed = fixture.first_crash("3").await;
     fixture.last_crash("3", MAX_RESTARTS).await;
     let failed = since(crashed);
-    fixture.is_told("2").await;
-    let told = since(crashed);
+    fixture.has_version("2").await;
+    let wanted = since(crashed);
     fixture.only_runs("2").await;
     let back = since(crashed);
     let remark = format!(
-        "after the first crash of version 3: crash after restart {MAX_RESTARTS} {failed}, version 2 wanted again {told}, fully back {back}"
+        "after the first crash of version 3: crash after restart {MAX_RESTARTS} {failed}, version 2 wanted again {wanted}, fully back {back}"
     );
     let binding = fixture.reports("2", "RolledBack").await;
     assert!(holds_back(&binding, "3"), "{binding}");
@@ -129,8 +127,8 @@ async fn a_crashing_version_is_rolled_back_by_itself_and_fails_no_request(
     fixture.end().await
 }
 
-/// What shows that a request that fails is seen: the same move by a Deployment that ends its pods before it starts others.
-async fn where_all_pods_are_replaced_at_once_requests_fail_and_are_counted(
+/// A control: a Deployment that stops all pods first must fail requests, or the other counts prove nothing.
+async fn replacing_all_pods_at_once_fails_requests_that_are_counted(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let mut at_once = plain();

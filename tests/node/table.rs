@@ -1,16 +1,16 @@
-//! What was counted, as a table.
+//! The results of the scenarios as a table.
 //!
-//! Absent: what is right or wrong about it.
+//! Absent: assertions about them.
 
 use std::fmt::Write;
 
 use pointsman_env::load::Tally;
 
-/// A scenario and what came of its requests.
+/// A scenario and the results of its requests.
 pub struct Row {
     pub scenario: &'static str,
     pub tally: Tally,
-    /// What else was measured, in words.
+    /// Other measurements, as text.
     pub remark: String,
 }
 

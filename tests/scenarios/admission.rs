@@ -1,180 +1,169 @@
-//! What the API server refuses, and that it says what to write instead; and what `kubectl explain` answers.
+//! Admission by the CRDs: bad specs are refused with a remedy; short names, `kubectl explain` and the examples work.
 //!
-//! Absent: an operator. Admission is the CRDs' own.
+//! Absent: an operator. The API server alone decides here.
 
 use std::sync::Arc;
 
 use pointsman_env::kinds::{ALIAS_BINDING, MODEL_REGISTRY, REGISTERED_MODEL};
+use pointsman_env::resources::{self, with_spec};
+use pointsman_env::{Kind, TestNamespace};
 use serde_json::{Value, json};
 
-use crate::fixture::{Environment, ScenarioResult, merge, namespace, object, scenarios};
+use crate::fixture::{Environment, ScenarioResult, namespace, scenarios};
 
 scenarios!(
-    bad_specs_are_refused_with_a_sentence_that_says_what_to_write,
+    admission_refuses_bad_specs_with_a_remedy,
     unknown_fields_are_refused_by_kubectl,
     the_kinds_have_short_names_a_category_and_explanations,
-    the_examples_are_accepted_as_they_stand,
+    the_examples_are_accepted_unchanged,
 );
 
 fn registry(more: Value) -> Value {
-    let mut spec = json!({"mlflow": {"uri": "http://mlflow:5000"}});
-    merge(&mut spec, more);
-    object("ModelRegistry", "refused", spec)
+    let spec = json!({"mlflow": {"uri": "http://mlflow:5000"}});
+    with_spec(resources::object(&MODEL_REGISTRY, "refused", spec), more)
 }
 
 fn model(more: Value) -> Value {
-    let mut spec = json!({"registryRef": {"name": "mlflow"}});
-    merge(&mut spec, more);
-    object("RegisteredModel", "refused", spec)
+    let spec = json!({"registryRef": {"name": "mlflow"}});
+    with_spec(resources::object(&REGISTERED_MODEL, "refused", spec), more)
 }
 
 fn binding(more: Value) -> Value {
-    let mut spec =
-        json!({"modelRef": {"name": "m"}, "alias": "champion", "targetRef": {"name": "server"}});
-    merge(&mut spec, more);
-    object("AliasBinding", "refused", spec)
+    let binding = resources::alias_binding("refused", "m", "server");
+    with_spec(binding, more)
 }
 
-#[allow(clippy::too_many_lines)] // a table of specs, to be split
-async fn bad_specs_are_refused_with_a_sentence_that_says_what_to_write(
-    environment: Arc<Environment>,
-) -> ScenarioResult {
-    let namespace = namespace(&environment, "refused").await;
+/// A spec that admission refuses, and a part of the message.
+type Row = (Value, &'static str);
+
+fn refused_registries() -> Vec<Row> {
     let secret = json!({"secretRef": {"name": "s"}});
-    let long = "x".repeat(64);
-    let mut long_named = binding(json!({}));
-    long_named["metadata"]["name"] = json!(long);
-    let rows = [
+    vec![
         (
-            &MODEL_REGISTRY,
             registry(json!({"mlflow": {"uri": "mlflow:5000"}})),
             "must begin with http:// or https://",
         ),
         (
-            &MODEL_REGISTRY,
             registry(json!({"mlflow": {"uri": "http://me:secret@mlflow"}})),
             "put them into a Secret",
         ),
         (
-            &MODEL_REGISTRY,
             registry(json!({"auth": {"basic": secret, "bearer": secret}})),
             "set auth.basic or auth.bearer, not both",
         ),
+        (registry(json!({"auth": {}})), "auth is empty"),
         (
-            &MODEL_REGISTRY,
-            registry(json!({"auth": {}})),
-            "auth is empty",
-        ),
-        (
-            &MODEL_REGISTRY,
             registry(json!({"interval": "10ms"})),
             "interval must lie between 1s and 24h",
         ),
         (
-            &MODEL_REGISTRY,
             registry(json!({"allowedNamespaces": {"from": "Selector"}})),
             "goes with from: Selector",
         ),
+    ]
+}
+
+fn refused_webhooks() -> Vec<Row> {
+    vec![
         (
-            &MODEL_REGISTRY,
             registry(json!({"webhook": {"mode": "Managed", "secretRef": {"name": "s"}}})),
             "webhook.mode Managed needs webhook.url",
         ),
         (
-            &MODEL_REGISTRY,
             registry(json!({"webhook": {"mode": "External"}})),
             "need webhook.secretRef",
         ),
         (
-            &MODEL_REGISTRY,
             registry(
                 json!({"webhook": {"mode": "Managed", "url": "http://me:secret@x", "secretRef": {"name": "s"}}}),
             ),
             "webhook.url must hold no user or password",
         ),
         (
-            &MODEL_REGISTRY,
             registry(
                 json!({"webhook": {"mode": "Managed", "url": "x:8443", "secretRef": {"name": "s"}}}),
             ),
             "webhook.url must begin with http:// or https://",
         ),
         (
-            &MODEL_REGISTRY,
             registry(
                 json!({"webhook": {"mode": "Managed", "url": "http://x?a=b", "secretRef": {"name": "s"}}}),
             ),
             "webhook.url must hold no query",
         ),
+    ]
+}
+
+fn refused_models() -> Vec<Row> {
+    vec![
         (
-            &REGISTERED_MODEL,
             model(json!({"modelName": "a/b"})),
             "must hold no / and no :",
         ),
         (
-            &REGISTERED_MODEL,
             model(json!({"aliases": [{"name": "latest", "version": "1"}]})),
             "MLflow reserves latest",
         ),
         (
-            &REGISTERED_MODEL,
             model(
                 json!({"aliases": [{"name": "a", "version": "1"}, {"name": "a", "version": "2"}]}),
             ),
             "Duplicate value",
         ),
+    ]
+}
+
+fn refused_aliases() -> Vec<Row> {
+    vec![
         (
-            &ALIAS_BINDING,
             binding(json!({"stage": "Production"})),
-            "set alias (or, for registries that still use stages, fixture)",
+            "set alias (or, for registries that still use stages, stage)",
         ),
+        (binding(json!({"alias": null})), "not both and not none"),
         (
-            &ALIAS_BINDING,
-            binding(json!({"alias": null})),
-            "not both and not none",
-        ),
-        (
-            &ALIAS_BINDING,
             binding(json!({"alias": "v3"})),
             "MLflow reserves latest and v<number>",
         ),
         (
-            &ALIAS_BINDING,
             binding(json!({"alias": "Latest"})),
             "MLflow reserves latest and v<number>",
         ),
+    ]
+}
+
+fn refused_bindings() -> Vec<Row> {
+    let mut long_named = binding(json!({}));
+    long_named["metadata"]["name"] = json!("x".repeat(64));
+    vec![
         (
-            &ALIAS_BINDING,
             binding(json!({"targetRef": null})),
             "set targetRef to name one that exists, or template",
         ),
         (
-            &ALIAS_BINDING,
             binding(json!({"deletionPolicy": "Orphan"})),
             "targetRef is never deleted",
         ),
+        (binding(json!({"pinnedVersion": "v4"})), "should match"),
         (
-            &ALIAS_BINDING,
-            binding(json!({"pinnedVersion": "v4"})),
-            "should match",
-        ),
-        (
-            &ALIAS_BINDING,
             binding(json!({"historyLimit": 0})),
             "greater than or equal to 1",
         ),
-        (&ALIAS_BINDING, long_named, "holds 63 characters at most"),
-    ];
-    for (kind, object, sentence) in rows {
-        let refused = namespace
-            .create(kind, &object)
-            .await
-            .expect_err(&format!("{object} was accepted"))
-            .to_string();
-        assert!(
-            refused.contains(sentence),
-            "{object}\nwas refused with {refused}\nand not with {sentence}"
-        );
+        (long_named, "holds 63 characters at most"),
+    ]
+}
+
+async fn admission_refuses_bad_specs_with_a_remedy(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let namespace = namespace(&environment, "refused").await;
+    for row in [refused_registries(), refused_webhooks()].concat() {
+        assert_refused(&namespace, &MODEL_REGISTRY, row).await;
+    }
+    for row in refused_models() {
+        assert_refused(&namespace, &REGISTERED_MODEL, row).await;
+    }
+    for row in [refused_aliases(), refused_bindings()].concat() {
+        assert_refused(&namespace, &ALIAS_BINDING, row).await;
     }
     let mut renamed = model(json!({"modelName": "a"}));
     namespace.apply_object(&renamed).await.unwrap();
@@ -186,6 +175,18 @@ async fn bad_specs_are_refused_with_a_sentence_that_says_what_to_write(
         .to_string();
     assert!(refused.contains("modelName cannot be changed"), "{refused}");
     namespace.end().await.map_err(|error| error.to_string())
+}
+
+async fn assert_refused(namespace: &TestNamespace, kind: &Kind, (object, sentence): Row) {
+    let refused = namespace
+        .create(kind, &object)
+        .await
+        .expect_err(&format!("{object} was accepted"))
+        .to_string();
+    assert!(
+        refused.contains(sentence),
+        "{object}\nwas refused with {refused}\nand not with {sentence}"
+    );
 }
 
 async fn unknown_fields_are_refused_by_kubectl(environment: Arc<Environment>) -> ScenarioResult {
@@ -229,7 +230,7 @@ async fn the_kinds_have_short_names_a_category_and_explanations(
     namespace.end().await.map_err(|error| error.to_string())
 }
 
-async fn the_examples_are_accepted_as_they_stand(environment: Arc<Environment>) -> ScenarioResult {
+async fn the_examples_are_accepted_unchanged(environment: Arc<Environment>) -> ScenarioResult {
     let namespace = namespace(&environment, "examples").await;
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
     let mut count = 0;

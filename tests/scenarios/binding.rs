@@ -1,37 +1,38 @@
-//! An alias and its Deployment: forward, back, made from a template, shared, missing, in conflict.
+//! An alias and its Deployment: forward, back, created from a template, claimed, missing, in conflict.
 //!
-//! Absent: trouble with the registry.
+//! Absent: failures of the registry; see `outage`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use pointsman_env::PlainDeployment;
+use pointsman_env::Workload;
 use pointsman_env::kinds::{ALIAS_BINDING, DEPLOYMENT};
 use pointsman_env::python::MlflowVersion;
 use pointsman_env::registrar::How;
+use pointsman_env::resources::{self, with_spec};
 use serde_json::{Value, json};
 
 use crate::fixture::{
-    Environment, Fixture, PATIENCE, ScenarioResult, env, message, reason, scenarios,
+    Environment, Fixture, PATIENCE, ScenarioResult, env, ready_message, ready_reason, scenarios,
     template_version,
 };
 
 scenarios!(
-    moving_the_alias_forward_and_back_rolls_the_deployment_and_reuses_the_older_replica_set,
-    a_template_is_made_and_owned_and_goes_with_its_binding,
-    an_orphaned_deployment_stays_when_its_binding_goes_and_is_taken_up_again,
-    deleting_a_binding_leaves_its_target_serving,
-    mlflow_2_moves_by_alias_and_by_stage,
-    a_missing_target_is_told_and_taken_up_when_it_comes_and_when_it_comes_again,
-    the_second_binding_on_a_target_is_told_who_holds_it,
-    a_variable_that_another_manager_set_is_a_conflict_with_its_name,
+    an_alias_move_rolls_the_deployment_and_a_move_back_reuses_its_replica_set,
+    a_template_creates_an_owned_deployment_that_is_deleted_with_its_binding,
+    an_orphaned_deployment_survives_its_binding_and_can_be_adopted_again,
+    deleting_a_binding_leaves_its_target_unchanged,
+    mlflow_2_rolls_out_by_alias_and_by_stage,
+    a_missing_target_is_reported_and_bound_once_it_exists,
+    a_second_binding_of_a_target_reports_target_claimed,
+    a_variable_set_by_another_manager_is_a_field_conflict,
     ten_alias_moves_within_a_second_end_at_the_last,
-    what_others_write_into_the_deployment_stays_and_what_they_wipe_is_written_again,
-    a_rollout_that_does_not_finish_is_told_in_the_deployments_own_words,
-    only_the_chosen_containers_are_written_to,
+    changes_by_others_stay_and_removed_injections_are_restored,
+    a_stuck_rollout_reports_the_progress_deadline,
+    only_the_chosen_containers_are_injected,
 );
 
-async fn moving_the_alias_forward_and_back_rolls_the_deployment_and_reuses_the_older_replica_set(
+async fn an_alias_move_rolls_the_deployment_and_a_move_back_reuses_its_replica_set(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let fixture = Fixture::new(&environment, "forward and back").await;
@@ -94,7 +95,7 @@ async fn moving_the_alias_forward_and_back_rolls_the_deployment_and_reuses_the_o
         "the older ReplicaSet is used again"
     );
     let history = back["status"]["history"].as_array().unwrap();
-    let told: Vec<_> = history
+    let recorded: Vec<_> = history
         .iter()
         .map(|entry| {
             (
@@ -104,7 +105,7 @@ async fn moving_the_alias_forward_and_back_rolls_the_deployment_and_reuses_the_o
         })
         .collect();
     assert_eq!(
-        told,
+        recorded,
         [("1", "AliasMove"), ("2", "AliasMove"), ("1", "AliasMove")]
     );
     assert_eq!(history[1]["outcome"], "Superseded");
@@ -121,7 +122,7 @@ async fn moving_the_alias_forward_and_back_rolls_the_deployment_and_reuses_the_o
         rollouts.contains(&format!("{} version 2 (champion)", fixture.model)),
         "{rollouts}"
     );
-    events_tell_of_both_moves(&fixture).await;
+    assert_events_of_both_moves(&fixture).await;
     let columns = fixture
         .namespace
         .kubectl(&["get", "abind", "binding", "--no-headers"])
@@ -135,22 +136,22 @@ async fn moving_the_alias_forward_and_back_rolls_the_deployment_and_reuses_the_o
     fixture.end().await
 }
 
-async fn events_tell_of_both_moves(fixture: &Fixture) {
+async fn assert_events_of_both_moves(fixture: &Fixture) {
     let events = fixture.namespace.events_about("binding").await.unwrap();
-    let tells = |reason: &str, text: &str| {
+    let has_event = |reason: &str, text: &str| {
         events
             .iter()
-            .any(|(word, note)| word == reason && note.contains(text))
+            .any(|(event, note)| event == reason && note.contains(text))
     };
     assert!(
-        tells("RollingOut", "from version 1 to version 2"),
+        has_event("RollingOut", "from version 1 to version 2"),
         "{events:?}"
     );
     assert!(
-        tells("RollingOut", "from version 2 to version 1"),
+        has_event("RollingOut", "from version 2 to version 1"),
         "{events:?}"
     );
-    assert!(tells("Live", "version 2 runs"), "{events:?}");
+    assert!(has_event("Live", "version 2 runs"), "{events:?}");
 }
 
 fn template() -> Value {
@@ -158,7 +159,7 @@ fn template() -> Value {
         {"name": "server", "image": "registry.example/server:1"}]}}}})
 }
 
-async fn a_template_is_made_and_owned_and_goes_with_its_binding(
+async fn a_template_creates_an_owned_deployment_that_is_deleted_with_its_binding(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let fixture = Fixture::new(&environment, "template").await;
@@ -218,7 +219,7 @@ async fn a_template_is_made_and_owned_and_goes_with_its_binding(
     fixture.end().await
 }
 
-async fn an_orphaned_deployment_stays_when_its_binding_goes_and_is_taken_up_again(
+async fn an_orphaned_deployment_survives_its_binding_and_can_be_adopted_again(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let fixture = Fixture::new(&environment, "orphan").await;
@@ -261,7 +262,7 @@ async fn an_orphaned_deployment_stays_when_its_binding_goes_and_is_taken_up_agai
     fixture.end().await
 }
 
-async fn deleting_a_binding_leaves_its_target_serving(
+async fn deleting_a_binding_leaves_its_target_unchanged(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let fixture = Fixture::new(&environment, "deleted binding").await;
@@ -297,7 +298,7 @@ async fn deleting_a_binding_leaves_its_target_serving(
     fixture.end().await
 }
 
-async fn mlflow_2_moves_by_alias_and_by_stage(environment: Arc<Environment>) -> ScenarioResult {
+async fn mlflow_2_rolls_out_by_alias_and_by_stage(environment: Arc<Environment>) -> ScenarioResult {
     let fixture = Fixture::on(&environment, "mlflow two", MlflowVersion::Two).await;
     let one = fixture
         .client
@@ -330,8 +331,8 @@ async fn mlflow_2_moves_by_alias_and_by_stage(environment: Arc<Environment>) -> 
     fixture
         .declare_binding(json!({"alias": null, "stage": "Production"}))
         .await;
-    let told = fixture.reports("StageNotFound").await;
-    assert!(told.contains("transition one to it"), "{told}");
+    let message = fixture.reports("StageNotFound").await;
+    assert!(message.contains("transition one to it"), "{message}");
     fixture
         .client
         .transition_stage(&fixture.model, "2", "Production")
@@ -341,7 +342,7 @@ async fn mlflow_2_moves_by_alias_and_by_stage(environment: Arc<Environment>) -> 
     fixture.end().await
 }
 
-async fn a_missing_target_is_told_and_taken_up_when_it_comes_and_when_it_comes_again(
+async fn a_missing_target_is_reported_and_bound_once_it_exists(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let fixture = Fixture::new(&environment, "missing target").await;
@@ -349,12 +350,12 @@ async fn a_missing_target_is_told_and_taken_up_when_it_comes_and_when_it_comes_a
     fixture.alias("1").await;
     fixture.declare().await;
     fixture.declare_binding(json!({})).await;
-    let told = fixture.reports("TargetNotFound").await;
+    let message = fixture.reports("TargetNotFound").await;
     assert!(
-        told.contains("there is no Deployment server in this namespace: create it"),
-        "{told}"
+        message.contains("there is no Deployment server in this namespace: create it"),
+        "{message}"
     );
-    fixture.deploy(&PlainDeployment::named("server")).await;
+    fixture.deploy(&Workload::deployment("server")).await;
     fixture.runs("1").await;
     fixture
         .namespace
@@ -362,27 +363,28 @@ async fn a_missing_target_is_told_and_taken_up_when_it_comes_and_when_it_comes_a
         .await
         .unwrap();
     fixture.reports("TargetNotFound").await;
-    fixture.deploy(&PlainDeployment::named("server")).await;
+    fixture.deploy(&Workload::deployment("server")).await;
     fixture.runs("1").await;
     fixture.end().await
 }
 
-async fn the_second_binding_on_a_target_is_told_who_holds_it(
+async fn a_second_binding_of_a_target_reports_target_claimed(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let fixture = Fixture::new(&environment, "two bindings").await;
     fixture.serve_version_1().await;
-    let spec = json!({"modelRef": {"name": "model"}, "alias": "challenger", "targetRef": {"name": "server"}});
     fixture
         .client
         .set_alias(&fixture.model, "challenger", "2")
         .await
         .unwrap();
-    fixture.apply("AliasBinding", "second", spec).await;
-    let told = fixture.binding_reports("second", "TargetClaimed").await;
+    let second = resources::alias_binding("second", "model", "server");
+    let second = with_spec(second, json!({"alias": "challenger"}));
+    fixture.apply_object(second).await;
+    let message = fixture.binding_reports("second", "TargetClaimed").await;
     assert!(
-        told.contains("driven by AliasBinding binding already"),
-        "{told}"
+        message.contains("driven by AliasBinding binding already"),
+        "{message}"
     );
     assert_eq!(template_version(&fixture.deployment().await), "1");
     fixture
@@ -394,25 +396,25 @@ async fn the_second_binding_on_a_target_is_told_who_holds_it(
     fixture.end().await
 }
 
-async fn a_variable_that_another_manager_set_is_a_conflict_with_its_name(
+async fn a_variable_set_by_another_manager_is_a_field_conflict(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let fixture = Fixture::new(&environment, "field conflict").await;
     fixture.register(1).await;
     fixture.alias("1").await;
     fixture.declare().await;
-    let mut deployment = PlainDeployment::named("server");
+    let mut deployment = Workload::deployment("server");
     deployment.environment = vec![("MODEL_URI".to_owned(), "s3://mine".to_owned())];
     fixture.deploy(&deployment).await;
     let before = fixture.workload().await;
     fixture.declare_binding(json!({})).await;
-    let told = fixture.reports("FieldConflict").await;
+    let message = fixture.reports("FieldConflict").await;
     assert!(
-        told.contains("kubectl-client-side-apply sets MODEL_URI in container server"),
-        "{told}"
+        message.contains("kubectl-client-side-apply sets MODEL_URI in container server"),
+        "{message}"
     );
     assert_eq!(fixture.workload().await, before);
-    fixture.deploy(&PlainDeployment::named("server")).await;
+    fixture.deploy(&Workload::deployment("server")).await;
     fixture.runs("1").await;
     fixture.end().await
 }
@@ -442,7 +444,7 @@ async fn ten_alias_moves_within_a_second_end_at_the_last(
     fixture.end().await
 }
 
-async fn what_others_write_into_the_deployment_stays_and_what_they_wipe_is_written_again(
+async fn changes_by_others_stay_and_removed_injections_are_restored(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let fixture = Fixture::new(&environment, "others").await;
@@ -452,7 +454,7 @@ async fn what_others_write_into_the_deployment_stays_and_what_they_wipe_is_writt
         .kubectl(&["scale", "deployment/server", "--replicas=3"])
         .await
         .unwrap();
-    let mut deployment = PlainDeployment::named("server");
+    let mut deployment = Workload::deployment("server");
     deployment.replicas = 3;
     deployment.environment = vec![("PORT".to_owned(), "8080".to_owned())];
     fixture.deploy(&deployment).await;
@@ -466,7 +468,7 @@ async fn what_others_write_into_the_deployment_stays_and_what_they_wipe_is_writt
         ),
         (Some(3), Some("8080"))
     );
-    // `kubectl replace` takes away all that its manifest does not name.
+    // `kubectl replace` removes every field that is not in its manifest.
     let manifest = deployment.manifest().to_string();
     let plane = fixture.namespace.control_plane();
     plane
@@ -494,22 +496,22 @@ async fn what_others_write_into_the_deployment_stays_and_what_they_wipe_is_writt
     fixture.end().await
 }
 
-async fn a_rollout_that_does_not_finish_is_told_in_the_deployments_own_words(
+async fn a_stuck_rollout_reports_the_progress_deadline(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let fixture = Fixture::new(&environment, "stuck rollout").await;
     fixture.register(2).await;
     fixture.alias("1").await;
     fixture.declare().await;
-    let mut deployment = PlainDeployment::named("server").with_behavior("2=never-ready");
+    let mut deployment = Workload::deployment("server").with_behavior("2=never-ready");
     deployment.progress_deadline_seconds = 5;
     fixture.deploy(&deployment).await;
     fixture.declare_binding(json!({})).await;
     fixture.runs("1").await;
     fixture.alias("2").await;
     fixture.reports("RollingOut").await;
-    let told = fixture.reports("ProgressDeadlineExceeded").await;
-    assert!(told.contains("has timed out progressing"), "{told}");
+    let message = fixture.reports("ProgressDeadlineExceeded").await;
+    assert!(message.contains("has timed out progressing"), "{message}");
     let binding = fixture.binding().await;
     assert_eq!(binding["status"]["lastGood"]["version"], "1");
     assert_eq!(binding["status"]["history"][0]["outcome"], "Failed");
@@ -518,14 +520,12 @@ async fn a_rollout_that_does_not_finish_is_told_in_the_deployments_own_words(
     fixture.end().await
 }
 
-async fn only_the_chosen_containers_are_written_to(
-    environment: Arc<Environment>,
-) -> ScenarioResult {
+async fn only_the_chosen_containers_are_injected(environment: Arc<Environment>) -> ScenarioResult {
     let fixture = Fixture::new(&environment, "containers").await;
     fixture.register(1).await;
     fixture.alias("1").await;
     fixture.declare().await;
-    let mut deployment = PlainDeployment::named("server");
+    let mut deployment = Workload::deployment("server");
     deployment.containers = vec!["proxy".to_owned(), "server".to_owned()];
     fixture.deploy(&deployment).await;
     fixture
@@ -534,17 +534,17 @@ async fn only_the_chosen_containers_are_written_to(
     let seen = fixture
         .namespace
         .eventually(
-            "a misspelt container is told",
+            "a misspelt container is reported",
             PATIENCE,
             &ALIAS_BINDING,
             "binding",
-            |seen| reason(seen) == "InvalidSpec",
+            |seen| ready_reason(seen) == "InvalidSpec",
         )
         .await;
     assert!(
-        message(&seen).contains("names sever, but the pod template has proxy, server"),
+        ready_message(&seen).contains("names sever, but the pod template has proxy, server"),
         "{}",
-        message(&seen)
+        ready_message(&seen)
     );
     fixture
         .declare_binding(json!({"inject": {"containers": ["server"]}}))

@@ -1,11 +1,11 @@
-//! A version that fails: seen, gone back from, held back, tried again when somebody asks, and on record.
+//! A version that fails: detected, rolled back, held back, retried on request, and recorded.
 //!
-//! Absent: real crashes. Pods play their parts here; on a real node they really crash.
+//! Absent: real crashes. kwok writes the pods' status here; `tests/node` has pods that crash.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use pointsman_env::PlainDeployment;
+use pointsman_env::Workload;
 use pointsman_env::interceptor::{When, matching};
 use pointsman_env::kinds::{ALIAS_BINDING, DEPLOYMENT, JOB, POD, REGISTERED_MODEL, REPLICA_SET};
 use pointsman_env::observe::Selection;
@@ -14,48 +14,48 @@ use pointsman_env::registrar::How;
 use serde_json::{Value, json};
 
 use crate::fixture::{
-    Environment, Fixture, PATIENCE, ScenarioResult, condition, ready, reason, scenarios,
-    template_version,
+    Environment, Fixture, PATIENCE, ScenarioResult, condition, ready_reason, ready_status,
+    scenarios, template_version,
 };
 
 scenarios!(
-    a_version_that_crashes_goes_back_says_why_and_is_not_tried_again,
-    a_version_that_is_held_back_is_tried_again_when_the_alias_returns_and_when_a_person_asks,
-    a_version_that_is_held_back_is_tried_again_when_the_workload_changes,
-    a_version_that_crashes_a_little_and_then_runs_stays,
-    a_version_whose_image_cannot_be_pulled_goes_back,
-    a_version_whose_init_container_crashes_goes_back,
-    a_version_that_never_becomes_ready_goes_back_at_the_progress_deadline,
-    a_version_that_loses_readiness_while_it_bakes_goes_back,
-    a_version_bakes_before_it_is_live_and_one_that_was_good_does_not,
-    scaling_evicting_and_losing_a_node_are_not_a_bad_version,
-    an_older_version_is_gone_back_to_where_the_newest_good_one_is_deleted,
-    an_older_version_is_gone_back_to_where_the_newest_good_ones_files_are_lost,
-    an_unreadable_artifact_never_starts_a_rollout_and_is_rolled_out_when_it_can_be_read,
-    with_nowhere_to_go_back_to_the_code_is_named_and_trained_again_once,
-    a_failed_first_version_stays_and_says_that_there_is_nothing_before_it,
-    without_on_failure_a_failure_is_told_and_nothing_is_changed,
-    the_registry_shows_where_a_version_runs_and_where_it_failed,
-    the_ledger_is_logged_in_full,
+    a_crashing_version_is_rolled_back_with_its_cause_and_not_retried,
+    a_held_back_version_is_retried_when_the_alias_returns_or_a_person_asks,
+    a_held_back_version_is_retried_when_the_workload_changes,
+    a_version_that_recovers_after_two_crashes_stays,
+    a_version_whose_image_cannot_be_pulled_is_rolled_back,
+    a_version_whose_init_container_crashes_is_rolled_back,
+    a_version_that_never_becomes_ready_is_rolled_back_at_the_progress_deadline,
+    a_version_that_loses_readiness_while_baking_is_rolled_back,
+    a_new_version_bakes_and_a_version_that_was_good_does_not,
+    scaling_eviction_and_node_loss_do_not_count_as_failure,
+    rollback_skips_a_good_version_that_was_deleted,
+    rollback_skips_a_good_version_whose_files_are_lost,
+    an_unreadable_artifact_starts_no_rollout_until_it_is_readable,
+    without_a_rollback_target_the_training_code_is_named_and_run_once,
+    a_failed_first_version_stays_and_reports_no_rollback_target,
+    on_failure_report_reports_a_failure_and_changes_nothing,
+    version_tags_show_where_a_version_runs_and_where_it_failed,
+    the_whole_history_is_logged,
     a_rollback_needs_no_registry,
-    killed_between_the_failure_and_the_rollback_it_goes_back_and_does_not_try_again,
-    a_person_who_puts_the_failed_version_back_is_left_alone,
-    moving_the_alias_back_in_the_middle_of_a_failing_rollout_is_instant,
+    an_operator_killed_before_the_rollback_rolls_back_once_after_its_restart,
+    a_failed_version_that_a_person_restores_is_not_rolled_back_again,
+    moving_the_alias_back_during_a_failing_rollout_is_instant,
 );
 
-/// A fixture on which version 1 runs well and version 2 plays this.
-async fn stage_where_two(
+/// A fixture on which version 1 runs and the pods of version 2 have this behavior.
+async fn with_behavior_of_version_2(
     environment: &Arc<Environment>,
     name: &str,
-    plays: &str,
+    behavior: &str,
     more: Value,
 ) -> Fixture {
     let fixture = Fixture::new(environment, name).await;
     fixture.register(3).await;
     prepare(
         &fixture,
-        PlainDeployment::named("server")
-            .with_behavior(&format!("2={plays}"))
+        Workload::deployment("server")
+            .with_behavior(&format!("2={behavior}"))
             .manifest(),
         more,
     )
@@ -71,10 +71,10 @@ async fn prepare(fixture: &Fixture, deployment: Value, more: Value) {
     fixture.runs("1").await;
 }
 
-/// Waits until the binding went back to a version for good, and returns it.
-async fn went_back_to(fixture: &Fixture, version: &str) -> Value {
+/// Waits until the rollback to a version is complete, and returns the binding.
+async fn rolled_back_to(fixture: &Fixture, version: &str) -> Value {
     let went = |binding: &Value| {
-        reason(binding) == "RolledBack"
+        ready_reason(binding) == "RolledBack"
             && condition(binding, "Stalled")["status"] == "True"
             && binding["status"]["running"]["version"] == version
     };
@@ -118,12 +118,12 @@ async fn stays_on(fixture: &Fixture, version: &'static str, seconds: u64) {
         .await;
 }
 
-async fn a_version_that_crashes_goes_back_says_why_and_is_not_tried_again(
+async fn a_crashing_version_is_rolled_back_with_its_cause_and_not_retried(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
-    let fixture = stage_where_two(&environment, "crash", "crash", json!({})).await;
+    let fixture = with_behavior_of_version_2(&environment, "crash", "crash", json!({})).await;
     fixture.alias("2").await;
-    let back = went_back_to(&fixture, "1").await;
+    let back = rolled_back_to(&fixture, "1").await;
     assert_eq!(
         outcomes(&back),
         [
@@ -146,18 +146,18 @@ async fn a_version_that_crashes_goes_back_says_why_and_is_not_tried_again(
         "{failed}"
     );
     assert_eq!(
-        (back["status"]["wanted"].as_str(), ready(&back)),
+        (back["status"]["wanted"].as_str(), ready_status(&back)),
         (Some("2"), "False")
     );
     stays_on(&fixture, "1", 5).await;
     let events = fixture.namespace.events_about("binding").await.unwrap();
-    let told = |reason: &str, part: &str| {
+    let is_reported = |reason: &str, part: &str| {
         events
             .iter()
             .any(|event| event.0 == reason && event.1.contains(part))
     };
     assert!(
-        told(
+        is_reported(
             "RolledBack",
             "from version 2 to version 1: version 2 failed (CrashLoop)"
         ),
@@ -180,17 +180,17 @@ async fn a_version_that_crashes_goes_back_says_why_and_is_not_tried_again(
     fixture.end().await
 }
 
-async fn a_version_that_is_held_back_is_tried_again_when_the_alias_returns_and_when_a_person_asks(
+async fn a_held_back_version_is_retried_when_the_alias_returns_or_a_person_asks(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
-    let fixture = stage_where_two(&environment, "retry", "crash", json!({})).await;
+    let fixture = with_behavior_of_version_2(&environment, "retry", "crash", json!({})).await;
     fixture.alias("2").await;
-    went_back_to(&fixture, "1").await;
+    rolled_back_to(&fixture, "1").await;
     fixture.alias("1").await;
     let well = fixture.runs("1").await;
     assert!(well["status"]["heldBack"].is_null());
     fixture.alias("2").await;
-    let again = went_back_to(&fixture, "1").await;
+    let again = rolled_back_to(&fixture, "1").await;
     assert_eq!(
         again["status"]["history"].as_array().unwrap().len(),
         5,
@@ -221,25 +221,25 @@ async fn a_version_that_is_held_back_is_tried_again_when_the_alias_returns_and_w
             tried,
         )
         .await;
-    let third = went_back_to(&fixture, "1").await;
+    let third = rolled_back_to(&fixture, "1").await;
     assert_eq!(third["status"]["history"][1]["trigger"], "Person");
     stays_on(&fixture, "1", 4).await;
     fixture.end().await
 }
 
-async fn a_version_that_is_held_back_is_tried_again_when_the_workload_changes(
+async fn a_held_back_version_is_retried_when_the_workload_changes(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
-    let fixture = stage_where_two(&environment, "mended", "crash", json!({})).await;
+    let fixture = with_behavior_of_version_2(&environment, "mended", "crash", json!({})).await;
     fixture.alias("2").await;
-    went_back_to(&fixture, "1").await;
+    rolled_back_to(&fixture, "1").await;
     fixture
         .namespace
         .kubectl(&["rollout", "restart", "deployment/server"])
         .await
         .unwrap();
     stays_on(&fixture, "1", 4).await;
-    let mended = PlainDeployment::named("server")
+    let mended = Workload::deployment("server")
         .with_behavior("2=ready")
         .manifest();
     fixture.namespace.kubectl_apply(mended).await.unwrap();
@@ -247,7 +247,7 @@ async fn a_version_that_is_held_back_is_tried_again_when_the_workload_changes(
     assert_eq!(
         (
             runs["status"]["history"][0]["trigger"].as_str(),
-            reason(&runs)
+            ready_reason(&runs)
         ),
         (Some("SpecChange"), "Live")
     );
@@ -255,53 +255,53 @@ async fn a_version_that_is_held_back_is_tried_again_when_the_workload_changes(
     fixture.end().await
 }
 
-async fn a_version_that_crashes_a_little_and_then_runs_stays(
+async fn a_version_that_recovers_after_two_crashes_stays(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
-    let fixture = stage_where_two(&environment, "flaky", "flaky", json!({})).await;
+    let fixture = with_behavior_of_version_2(&environment, "flaky", "flaky", json!({})).await;
     fixture.alias("2").await;
     let runs = fixture.runs("2").await;
     assert_eq!(outcomes(&runs)[0], ("2", "Live", "AliasMove"));
     fixture.end().await
 }
 
-async fn a_version_whose_image_cannot_be_pulled_goes_back(
+async fn a_version_whose_image_cannot_be_pulled_is_rolled_back(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
-    let fixture = stage_where_two(&environment, "image", "image-pull", json!({})).await;
+    let fixture = with_behavior_of_version_2(&environment, "image", "image-pull", json!({})).await;
     fixture.alias("2").await;
-    let back = went_back_to(&fixture, "1").await;
+    let back = rolled_back_to(&fixture, "1").await;
     assert_eq!(back["status"]["history"][1]["reason"], "ImageUnavailable");
     fixture.end().await
 }
 
-async fn a_version_whose_init_container_crashes_goes_back(
+async fn a_version_whose_init_container_crashes_is_rolled_back(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let fixture = Fixture::new(&environment, "init").await;
     fixture.register(2).await;
-    let mut deployment = PlainDeployment::named("server")
+    let mut deployment = Workload::deployment("server")
         .with_behavior("2=init-crash")
         .manifest();
     deployment["spec"]["template"]["spec"]["initContainers"] =
         json!([{"name": "fetch", "image": "registry.example/fetch:1"}]);
     prepare(&fixture, deployment, json!({})).await;
     fixture.alias("2").await;
-    let back = went_back_to(&fixture, "1").await;
+    let back = rolled_back_to(&fixture, "1").await;
     assert_eq!(back["status"]["history"][1]["reason"], "InitFailed");
     fixture.end().await
 }
 
-async fn a_version_that_never_becomes_ready_goes_back_at_the_progress_deadline(
+async fn a_version_that_never_becomes_ready_is_rolled_back_at_the_progress_deadline(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let fixture = Fixture::new(&environment, "deadline").await;
     fixture.register(2).await;
-    let mut deployment = PlainDeployment::named("server").with_behavior("2=never-ready");
+    let mut deployment = Workload::deployment("server").with_behavior("2=never-ready");
     deployment.progress_deadline_seconds = 4;
     prepare(&fixture, deployment.manifest(), json!({})).await;
     fixture.alias("2").await;
-    let back = went_back_to(&fixture, "1").await;
+    let back = rolled_back_to(&fixture, "1").await;
     assert_eq!(
         back["status"]["history"][1]["reason"],
         "ProgressDeadlineExceeded"
@@ -310,11 +310,11 @@ async fn a_version_that_never_becomes_ready_goes_back_at_the_progress_deadline(
     fixture.end().await
 }
 
-async fn a_version_that_loses_readiness_while_it_bakes_goes_back(
+async fn a_version_that_loses_readiness_while_baking_is_rolled_back(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let bake = json!({"rollback": {"bakeSeconds": 30}});
-    let fixture = stage_where_two(
+    let fixture = with_behavior_of_version_2(
         &environment,
         "bake",
         "lose-readiness",
@@ -324,7 +324,7 @@ async fn a_version_that_loses_readiness_while_it_bakes_goes_back(
     fixture.declare_binding(bake).await;
     fixture.alias("2").await;
     let baking = |binding: &Value| {
-        reason(binding) == "Baking" && binding["status"]["running"]["version"] == "2"
+        ready_reason(binding) == "Baking" && binding["status"]["running"]["version"] == "2"
     };
     fixture
         .namespace
@@ -336,15 +336,15 @@ async fn a_version_that_loses_readiness_while_it_bakes_goes_back(
             baking,
         )
         .await;
-    let back = went_back_to(&fixture, "1").await;
+    let back = rolled_back_to(&fixture, "1").await;
     assert_eq!(back["status"]["history"][1]["reason"], "ReadinessLost");
     fixture.end().await
 }
 
-async fn a_version_bakes_before_it_is_live_and_one_that_was_good_does_not(
+async fn a_new_version_bakes_and_a_version_that_was_good_does_not(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
-    let fixture = stage_where_two(
+    let fixture = with_behavior_of_version_2(
         &environment,
         "bakes",
         "ready",
@@ -376,10 +376,10 @@ async fn a_version_bakes_before_it_is_live_and_one_that_was_good_does_not(
     fixture.end().await
 }
 
-async fn scaling_evicting_and_losing_a_node_are_not_a_bad_version(
+async fn scaling_eviction_and_node_loss_do_not_count_as_failure(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
-    let fixture = stage_where_two(
+    let fixture = with_behavior_of_version_2(
         &environment,
         "bystander",
         "ready",
@@ -448,7 +448,7 @@ async fn evict(fixture: &Fixture, pod: &str) {
         .unwrap();
 }
 
-/// What the node lifecycle controller writes when a node is lost: the pod is not ready, its containers' word stays.
+/// The status that the node lifecycle controller writes if a node is lost: the pod is not ready, its container statuses stay.
 async fn lose_node(fixture: &Fixture, pod: &str) {
     let now = jiff::Timestamp::now().to_string();
     let patch = json!({"status": {"conditions": [{"type": "Ready", "status": "False", "lastTransitionTime": now}]}})
@@ -465,14 +465,14 @@ async fn lose_node(fixture: &Fixture, pod: &str) {
     fixture.namespace.kubectl(&subresource).await.unwrap();
 }
 
-async fn an_older_version_is_gone_back_to_where_the_newest_good_one_is_deleted(
+async fn rollback_skips_a_good_version_that_was_deleted(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let fixture = Fixture::new(&environment, "older").await;
     fixture.register(3).await;
     prepare(
         &fixture,
-        PlainDeployment::named("server")
+        Workload::deployment("server")
             .with_behavior("3=crash")
             .manifest(),
         json!({}),
@@ -480,7 +480,7 @@ async fn an_older_version_is_gone_back_to_where_the_newest_good_one_is_deleted(
     .await;
     fixture.alias("2").await;
     fixture.runs("2").await;
-    // Both before the operator can see either: deleting the version that champion names would take the alias along.
+    // Both while the operator is stopped: deleting the version that champion points to also deletes the alias.
     fixture.operator.freeze().unwrap();
     fixture.alias("3").await;
     fixture
@@ -489,12 +489,12 @@ async fn an_older_version_is_gone_back_to_where_the_newest_good_one_is_deleted(
         .await
         .unwrap();
     fixture.operator.thaw().unwrap();
-    let back = went_back_to(&fixture, "1").await;
+    let back = rolled_back_to(&fixture, "1").await;
     assert_eq!(outcomes(&back)[0], ("1", "Live", "Failure"));
     fixture.end().await
 }
 
-/// Takes a version's files away from the server's own store; the path answers where they are now.
+/// Moves a version's files out of the server's artifact store and returns their new path.
 async fn lose_files(
     environment: &Environment,
     fixture: &Fixture,
@@ -519,7 +519,7 @@ async fn lose_files(
     (from, to)
 }
 
-async fn an_older_version_is_gone_back_to_where_the_newest_good_ones_files_are_lost(
+async fn rollback_skips_a_good_version_whose_files_are_lost(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let fixture = Fixture::new(&environment, "lost files").await;
@@ -532,7 +532,7 @@ async fn an_older_version_is_gone_back_to_where_the_newest_good_ones_files_are_l
     }
     prepare(
         &fixture,
-        PlainDeployment::named("server")
+        Workload::deployment("server")
             .with_behavior("3=crash")
             .manifest(),
         json!({}),
@@ -542,7 +542,7 @@ async fn an_older_version_is_gone_back_to_where_the_newest_good_ones_files_are_l
     fixture.runs("2").await;
     lose_files(&environment, &fixture, "2").await;
     fixture.alias("3").await;
-    let back = went_back_to(&fixture, "1").await;
+    let back = rolled_back_to(&fixture, "1").await;
     assert_eq!(
         outcomes(&back)[..2],
         [("1", "Live", "Failure"), ("3", "RolledBack", "AliasMove")]
@@ -550,7 +550,7 @@ async fn an_older_version_is_gone_back_to_where_the_newest_good_ones_files_are_l
     fixture.end().await
 }
 
-async fn an_unreadable_artifact_never_starts_a_rollout_and_is_rolled_out_when_it_can_be_read(
+async fn an_unreadable_artifact_starts_no_rollout_until_it_is_readable(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let fixture = Fixture::new(&environment, "unreadable").await;
@@ -563,17 +563,17 @@ async fn an_unreadable_artifact_never_starts_a_rollout_and_is_rolled_out_when_it
     }
     prepare(
         &fixture,
-        PlainDeployment::named("server").manifest(),
+        Workload::deployment("server").manifest(),
         json!({}),
     )
     .await;
     let (from, to) = lose_files(&environment, &fixture, "2").await;
     let sets = fixture.replica_sets().await.len();
     fixture.alias("2").await;
-    let told = fixture.reports("ArtifactUnavailable").await;
+    let message = fixture.reports("ArtifactUnavailable").await;
     assert!(
-        told.contains("version 2 is not rolled out, for its artifact cannot be read"),
-        "{told}"
+        message.contains("version 2 is not rolled out, for its artifact cannot be read"),
+        "{message}"
     );
     let binding = fixture.binding().await;
     assert_eq!(condition(&binding, "ArtifactAvailable")["status"], "False");
@@ -589,7 +589,7 @@ async fn an_unreadable_artifact_never_starts_a_rollout_and_is_rolled_out_when_it
     fixture.end().await
 }
 
-async fn with_nowhere_to_go_back_to_the_code_is_named_and_trained_again_once(
+async fn without_a_rollback_target_the_training_code_is_named_and_run_once(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let fixture = Fixture::new(&environment, "retrain").await;
@@ -607,7 +607,7 @@ async fn with_nowhere_to_go_back_to_the_code_is_named_and_trained_again_once(
         "restartPolicy": "Never", "containers": [{"name": "train", "image": "registry.example/train:1"}]}}}}}});
     prepare(
         &fixture,
-        PlainDeployment::named("server")
+        Workload::deployment("server")
             .with_behavior("2=crash")
             .manifest(),
         retrain,
@@ -621,11 +621,15 @@ async fn with_nowhere_to_go_back_to_the_code_is_named_and_trained_again_once(
         .await
         .unwrap();
     fixture.operator.thaw().unwrap();
-    let told = fixture.reports("NoRollbackTarget").await;
-    assert!(told.contains("version 2 failed (CrashLoop)"), "{told}");
+    let message = fixture.reports("NoRollbackTarget").await;
     assert!(
-        told.contains(&format!("run {}", one.run_id)) && told.contains("parameters alpha=0.1"),
-        "{told}"
+        message.contains("version 2 failed (CrashLoop)"),
+        "{message}"
+    );
+    assert!(
+        message.contains(&format!("run {}", one.run_id))
+            && message.contains("parameters alpha=0.1"),
+        "{message}"
     );
     let done = |binding: &Value| binding["status"]["retrain"]["outcome"] == "Succeeded";
     let binding = fixture
@@ -675,7 +679,7 @@ async fn with_nowhere_to_go_back_to_the_code_is_named_and_trained_again_once(
     fixture.end().await
 }
 
-async fn a_failed_first_version_stays_and_says_that_there_is_nothing_before_it(
+async fn a_failed_first_version_stays_and_reports_no_rollback_target(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let fixture = Fixture::new(&environment, "first").await;
@@ -683,29 +687,32 @@ async fn a_failed_first_version_stays_and_says_that_there_is_nothing_before_it(
     fixture.alias("1").await;
     fixture.declare().await;
     fixture
-        .deploy(&PlainDeployment::named("server").with_behavior("1=crash"))
+        .deploy(&Workload::deployment("server").with_behavior("1=crash"))
         .await;
     fixture.declare_binding(json!({})).await;
-    let told = fixture.reports("NoRollbackTarget").await;
+    let message = fixture.reports("NoRollbackTarget").await;
     assert!(
-        told.contains("no earlier version was good for this binding"),
-        "{told}"
+        message.contains("no earlier version was good for this binding"),
+        "{message}"
     );
-    assert!(told.contains("MLflow recorded no repository"), "{told}");
+    assert!(
+        message.contains("MLflow recorded no repository"),
+        "{message}"
+    );
     stays_on(&fixture, "1", 3).await;
     fixture.end().await
 }
 
-async fn without_on_failure_a_failure_is_told_and_nothing_is_changed(
+async fn on_failure_report_reports_a_failure_and_changes_nothing(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
-    let tell = json!({"rollback": {"onFailure": "Report", "bakeSeconds": 0}});
-    let fixture = stage_where_two(&environment, "tell only", "crash", tell).await;
+    let report = json!({"rollback": {"onFailure": "Report", "bakeSeconds": 0}});
+    let fixture = with_behavior_of_version_2(&environment, "report only", "crash", report).await;
     fixture.alias("2").await;
-    let told = fixture.reports("CrashLoop").await;
+    let message = fixture.reports("CrashLoop").await;
     assert!(
-        told.contains("version 2 failed and is still in the workload"),
-        "{told}"
+        message.contains("version 2 failed and is still in the workload"),
+        "{message}"
     );
     stays_on(&fixture, "2", 3).await;
     assert_eq!(
@@ -715,7 +722,7 @@ async fn without_on_failure_a_failure_is_told_and_nothing_is_changed(
     fixture.end().await
 }
 
-async fn the_registry_shows_where_a_version_runs_and_where_it_failed(
+async fn version_tags_show_where_a_version_runs_and_where_it_failed(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let mut fixture = Fixture::new(&environment, "tags").await;
@@ -726,17 +733,17 @@ async fn the_registry_shows_where_a_version_runs_and_where_it_failed(
         .await;
     fixture.declare_model(json!({})).await;
     fixture
-        .deploy(&PlainDeployment::named("server").with_behavior("2=crash"))
+        .deploy(&Workload::deployment("server").with_behavior("2=crash"))
         .await;
     fixture.declare_binding(json!({})).await;
     fixture.runs("1").await;
     shows(&fixture, "1", "Live ").await;
     fixture.alias("2").await;
-    went_back_to(&fixture, "1").await;
+    rolled_back_to(&fixture, "1").await;
     let failed = shows(&fixture, "2", "RolledBack ").await;
     assert!(failed.ends_with(" CrashLoop"), "{failed}");
     shows(&fixture, "1", "Live ").await;
-    // A restart writes nothing twice.
+    // A restart writes no tag again.
     let mark = fixture.registry.mark();
     fixture.operator.kill().unwrap();
     fixture.operator.start_again().await.unwrap();
@@ -752,7 +759,7 @@ async fn the_registry_shows_where_a_version_runs_and_where_it_failed(
     fixture.end().await
 }
 
-/// Waits until a version's tag begins so, and returns it.
+/// Waits until a version's tag begins with this text, and returns it.
 async fn shows(fixture: &Fixture, version: &str, beginning: &str) -> String {
     let key = format!(
         "pointsman.dev/cluster/{}/binding",
@@ -782,39 +789,47 @@ async fn shows(fixture: &Fixture, version: &str, beginning: &str) -> String {
     seen
 }
 
-async fn the_ledger_is_logged_in_full(environment: Arc<Environment>) -> ScenarioResult {
-    let fixture =
-        stage_where_two(&environment, "ledger", "crash", json!({"historyLimit": 1})).await;
+async fn the_whole_history_is_logged(environment: Arc<Environment>) -> ScenarioResult {
+    let fixture = with_behavior_of_version_2(
+        &environment,
+        "history log",
+        "crash",
+        json!({"historyLimit": 1}),
+    )
+    .await;
     fixture.alias("2").await;
-    let back = went_back_to(&fixture, "1").await;
+    let back = rolled_back_to(&fixture, "1").await;
     assert_eq!(
         back["status"]["history"].as_array().unwrap().len(),
         1,
         "{back}"
     );
     let entries = ledger_of(&fixture.operator.log());
-    let told = |version: &str, outcome: &str| {
+    let is_reported = |version: &str, outcome: &str| {
         entries
             .iter()
             .any(|entry| entry["version"] == version && entry["outcome"] == outcome)
     };
-    assert!(told("1", "Live") && told("2", "Failed"), "{entries:?}");
+    assert!(
+        is_reported("1", "Live") && is_reported("2", "Failed"),
+        "{entries:?}"
+    );
     fixture.end().await
 }
 
-/// The ledger's entries in a log of JSON lines.
+/// The history entries in a log of JSON lines.
 fn ledger_of(log: &str) -> Vec<Value> {
     let lines = log
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let ledger = lines.filter(|line| line["target"] == "pointsman::ledger");
-    ledger
+    let entries = lines.filter(|line| line["target"] == "pointsman::ledger");
+    entries
         .filter_map(|line| serde_json::from_str(line["entry"].as_str()?).ok())
         .collect()
 }
 
 async fn a_rollback_needs_no_registry(environment: Arc<Environment>) -> ScenarioResult {
-    let fixture = stage_where_two(&environment, "outage", "crash", json!({})).await;
+    let fixture = with_behavior_of_version_2(&environment, "outage", "crash", json!({})).await;
     let mut pause = fixture
         .api
         .pause(matching::write("deployments/server"), When::After);
@@ -827,18 +842,19 @@ async fn a_rollback_needs_no_registry(environment: Arc<Environment>) -> Scenario
     let back = |deployment: &Value| template_version(deployment) == "1";
     fixture
         .namespace
-        .eventually("it goes back", PATIENCE, &DEPLOYMENT, "server", back)
+        .eventually("it is rolled back", PATIENCE, &DEPLOYMENT, "server", back)
         .await;
     fixture.registry.accept_again().await.unwrap();
-    went_back_to(&fixture, "1").await;
+    rolled_back_to(&fixture, "1").await;
     stays_on(&fixture, "1", 3).await;
     fixture.end().await
 }
 
-async fn killed_between_the_failure_and_the_rollback_it_goes_back_and_does_not_try_again(
+async fn an_operator_killed_before_the_rollback_rolls_back_once_after_its_restart(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
-    let mut fixture = stage_where_two(&environment, "killed in rollback", "crash", json!({})).await;
+    let mut fixture =
+        with_behavior_of_version_2(&environment, "killed in rollback", "crash", json!({})).await;
     for when in [When::Before, When::After] {
         fixture.alias("2").await;
         let is_two = |deployment: &Value| template_version(deployment) == "2";
@@ -864,7 +880,7 @@ async fn killed_between_the_failure_and_the_rollback_it_goes_back_and_does_not_t
         fixture.operator.kill().unwrap();
         pause.release();
         fixture.operator.start_again().await.unwrap();
-        went_back_to(&fixture, "1").await;
+        rolled_back_to(&fixture, "1").await;
         stays_on(&fixture, "1", 3).await;
         fixture.alias("1").await;
         fixture.runs("1").await;
@@ -872,12 +888,13 @@ async fn killed_between_the_failure_and_the_rollback_it_goes_back_and_does_not_t
     fixture.end().await
 }
 
-async fn a_person_who_puts_the_failed_version_back_is_left_alone(
+async fn a_failed_version_that_a_person_restores_is_not_rolled_back_again(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
-    let fixture = stage_where_two(&environment, "persons choice", "crash", json!({})).await;
+    let fixture =
+        with_behavior_of_version_2(&environment, "persons choice", "crash", json!({})).await;
     fixture.alias("2").await;
-    went_back_to(&fixture, "1").await;
+    rolled_back_to(&fixture, "1").await;
     fixture
         .namespace
         .kubectl(&["rollout", "undo", "deployment/server"])
@@ -900,10 +917,10 @@ async fn a_person_who_puts_the_failed_version_back_is_left_alone(
     fixture.end().await
 }
 
-async fn moving_the_alias_back_in_the_middle_of_a_failing_rollout_is_instant(
+async fn moving_the_alias_back_during_a_failing_rollout_is_instant(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
-    let fixture = stage_where_two(
+    let fixture = with_behavior_of_version_2(
         &environment,
         "middle",
         "never-ready",

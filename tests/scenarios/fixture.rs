@@ -1,6 +1,6 @@
-//! What scenarios stand on: one environment for all, and a fixture of its own (namespace, operator, proxies) for each.
+//! The fixtures of the scenarios: one environment for all, and for each a namespace, an operator and proxies of its own.
 //!
-//! Absent: expectations. Those are the scenarios' own.
+//! Absent: assertions. They are the scenarios' own.
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -17,14 +17,14 @@ use pointsman_env::mlflow::{Mlflow, MlflowOptions};
 use pointsman_env::operator::install_definitions;
 use pointsman_env::python::MlflowVersion;
 use pointsman_env::registrar::{Client, Registrar};
+use pointsman_env::resources::{self, merge, with_spec};
 use pointsman_env::{
-    ControlPlane, ControlPlaneOptions, Operator, OperatorOptions, PlainDeployment, TestNamespace,
-    Tools,
+    ControlPlane, ControlPlaneOptions, Operator, OperatorOptions, TestNamespace, Tools, Workload,
 };
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
-/// How long anything may take on a loaded machine of two cores.
+/// The time limit of every wait, for a loaded machine of two cores.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub type ScenarioResult = Result<(), String>;
@@ -33,7 +33,7 @@ pub type Scenario = (
     fn(Arc<Environment>) -> Pin<Box<dyn Future<Output = ScenarioResult> + Send>>,
 );
 
-/// Names scenarios by their functions.
+/// Lists async functions as scenarios, named like the functions. A macro, because it needs their names and boxes their futures.
 macro_rules! scenarios {
     ($($name:ident),+ $(,)?) => {
         pub fn scenarios() -> Vec<$crate::fixture::Scenario> {
@@ -43,7 +43,7 @@ macro_rules! scenarios {
 }
 pub(crate) use scenarios;
 
-/// What all scenarios share, started when the first one needs it.
+/// The servers that all scenarios share, each started on first use.
 #[derive(Default)]
 pub struct Environment {
     cluster: OnceCell<Cluster>,
@@ -63,7 +63,7 @@ impl Environment {
         self.cluster.get_or_init(Cluster::start).await
     }
 
-    /// The shared MLflow server of a version.
+    /// The shared MLflow server of this version.
     async fn server(&self, version: MlflowVersion) -> MutexGuard<'_, Mlflow> {
         let cell = if version == MlflowVersion::Three {
             &self.three
@@ -80,22 +80,22 @@ impl Environment {
         cell.get_or_init(start).await.lock().await
     }
 
-    /// The address of the shared MLflow server of a version.
+    /// The address of the shared MLflow server of this version.
     pub async fn mlflow(&self, version: MlflowVersion) -> String {
         self.server(version).await.url()
     }
 
-    /// The folder in which the shared MLflow server of a version keeps artifacts.
+    /// The artifact folder of the shared MLflow server of this version.
     pub async fn artifacts(&self, version: MlflowVersion) -> PathBuf {
         self.server(version).await.artifacts()
     }
 
-    /// The database of the shared MLflow server of a version.
+    /// The database of the shared MLflow server of this version.
     pub async fn database(&self, version: MlflowVersion) -> PathBuf {
         self.server(version).await.database()
     }
 
-    /// The address of the MLflow server that delivers webhooks to this machine, and learns of new ones within a second.
+    /// The address of the shared MLflow server that delivers webhooks to this machine. It reads its list of webhooks every second.
     pub async fn mlflow_with_webhooks(&self) -> String {
         let start = || async {
             Mutex::new(
@@ -135,12 +135,12 @@ impl Cluster {
 pub struct Fixture {
     pub namespace: TestNamespace,
     pub operator: Operator,
-    /// In front of MLflow.
+    /// The proxy in front of MLflow.
     pub registry: Interceptor,
-    /// In front of the API server, for the operator only.
+    /// The proxy between the operator and the API server.
     pub api: Interceptor,
     pub client: Client,
-    /// The model's name in the registry and of its object.
+    /// The model's name in the registry.
     pub model: String,
 }
 
@@ -160,7 +160,7 @@ impl Fixture {
         Self::on(environment, name, MlflowVersion::Three).await
     }
 
-    /// A fixture on the shared MLflow of a version.
+    /// A fixture on the shared MLflow of this version.
     pub async fn on(environment: &Arc<Environment>, name: &str, version: MlflowVersion) -> Self {
         let url = environment.mlflow(version).await;
         Self::at(environment, name, version, &url).await
@@ -189,7 +189,7 @@ impl Fixture {
         Self::with(environment, namespace, version, url, namespaces, |_| ()).await
     }
 
-    /// The same with an operator that is set up otherwise.
+    /// The same, with changes to the operator's options.
     pub async fn with(
         environment: &Arc<Environment>,
         namespace: TestNamespace,
@@ -222,7 +222,7 @@ impl Fixture {
         }
     }
 
-    /// Further replicas of the fixture's release, with these values of the chart, in the place of its operator.
+    /// Replaces the fixture's operator by so many replicas of its release, with these values of the chart.
     pub async fn replicas(
         &mut self,
         environment: &Environment,
@@ -246,7 +246,7 @@ impl Fixture {
         replicas
     }
 
-    /// An operator of a release of its own that drives one shard, beside others; the first takes the place of the fixture's.
+    /// An operator of a release of its own that drives one shard. The first replaces the fixture's operator.
     pub async fn shard(
         &mut self,
         environment: &Environment,
@@ -266,7 +266,7 @@ impl Fixture {
             .unwrap()
     }
 
-    /// Registers so many versions of the fixture's model, from sources that need no training.
+    /// Registers so many versions of the fixture's model without training them.
     pub async fn register(&self, versions: u32) {
         self.register_as(&self.model, versions).await;
     }
@@ -291,53 +291,45 @@ impl Fixture {
             .unwrap();
     }
 
-    /// Registry and registered model, looked at every second.
+    /// Applies a ModelRegistry, polled every second, and a RegisteredModel.
     pub async fn declare(&self) {
         self.declare_registry(json!({})).await;
         self.declare_model(json!({})).await;
     }
 
     pub async fn declare_registry(&self, more: Value) {
-        let mut spec = json!({"mlflow": {"uri": self.registry.url()}, "interval": "1s"});
-        merge(&mut spec, more);
-        self.apply("ModelRegistry", "mlflow", spec).await;
+        let registry = resources::model_registry(&self.registry.url());
+        self.apply_object(with_spec(registry, more)).await;
     }
 
     pub async fn declare_model(&self, more: Value) {
-        let mut spec = json!({"registryRef": {"name": "mlflow"}, "modelName": self.model, "creationPolicy": "Observe"});
-        merge(&mut spec, more);
-        self.apply("RegisteredModel", "model", spec).await;
+        let model = resources::registered_model("model", &self.model);
+        self.apply_object(with_spec(model, more)).await;
     }
 
-    /// A plain Deployment `server` and a binding `binding` that drives it.
+    /// Applies a Deployment `server` and a binding `binding` for it.
     pub async fn bind(&self, more: Value) {
-        self.deploy(&PlainDeployment::named("server")).await;
+        self.deploy(&Workload::deployment("server")).await;
         self.declare_binding(more).await;
     }
 
-    pub async fn deploy(&self, deployment: &PlainDeployment) {
+    pub async fn deploy(&self, workload: &Workload) {
         self.namespace
-            .kubectl_apply(deployment.manifest())
+            .kubectl_apply(workload.manifest())
             .await
             .unwrap();
     }
 
     pub async fn declare_binding(&self, more: Value) {
-        let mut spec = json!({"modelRef": {"name": "model"}, "alias": "champion", "targetRef": {"name": "server"}});
-        merge(&mut spec, more);
-        self.apply("AliasBinding", "binding", spec).await;
+        let binding = resources::alias_binding("binding", "model", "server");
+        self.apply_object(with_spec(binding, more)).await;
     }
 
-    pub async fn apply(&self, kind: &str, name: &str, mut spec: Value) -> Value {
-        if kind == "AliasBinding" && spec.get("rollback").is_none() {
-            // Most scenarios are not about baking.
-            spec["rollback"] = json!({"bakeSeconds": 0});
-        }
-        let object = object(kind, name, spec);
+    pub async fn apply_object(&self, object: Value) -> Value {
         self.namespace.apply_object(&object).await.unwrap()
     }
 
-    /// The fixture with a registered model of two versions, champion on 1, bound to the Deployment `server` and running.
+    /// Registers a model of two versions with champion on 1, binds it to the Deployment `server`, and waits until version 1 runs.
     pub async fn serve_version_1(&self) {
         self.register(2).await;
         self.alias("1").await;
@@ -346,13 +338,13 @@ impl Fixture {
         self.runs("1").await;
     }
 
-    /// Waits until the registry was looked at twice from now: what was asked before is then answered and forgotten.
+    /// Waits for two polls of the registry from now on: requests of before are complete by then.
     pub async fn polled_twice(&self) {
         let mark = self.registry.mark();
         let is_look = |request: &Request| {
             request.path.ends_with("registered-models/search") && request.status.is_some()
         };
-        let looks = async {
+        let polls = async {
             while self
                 .registry
                 .since(mark)
@@ -364,19 +356,19 @@ impl Fixture {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
-        tokio::time::timeout(PATIENCE, looks)
+        tokio::time::timeout(PATIENCE, polls)
             .await
-            .expect("the registry is looked at every second");
+            .expect("the registry is polled every second");
     }
 
-    /// Waits until the binding says that this version runs and is well.
+    /// Waits until the binding runs this version and is Ready.
     pub async fn runs(&self, version: &str) -> Value {
         self.binding_runs("binding", version).await
     }
 
     pub async fn binding_runs(&self, binding: &str, version: &str) -> Value {
         let holds = |binding: &Value| {
-            binding["status"]["running"]["version"] == version && ready(binding) == "True"
+            binding["status"]["running"]["version"] == version && ready_status(binding) == "True"
         };
         self.namespace
             .eventually(
@@ -389,13 +381,13 @@ impl Fixture {
             .await
     }
 
-    /// Waits until the binding gives this reason in the condition Ready, and returns its message.
+    /// Waits until the binding's condition Ready has this reason, and returns its message.
     pub async fn reports(&self, reason: &str) -> String {
         self.binding_reports("binding", reason).await
     }
 
     pub async fn binding_reports(&self, binding: &str, wanted: &str) -> String {
-        let holds = |binding: &Value| reason(binding) == wanted;
+        let holds = |binding: &Value| ready_reason(binding) == wanted;
         let seen = self
             .namespace
             .eventually(
@@ -406,11 +398,11 @@ impl Fixture {
                 holds,
             )
             .await;
-        message(&seen)
+        ready_message(&seen)
     }
 
     pub async fn model_reports(&self, wanted: &str) -> String {
-        let holds = |model: &Value| reason(model) == wanted;
+        let holds = |model: &Value| ready_reason(model) == wanted;
         let seen = self
             .namespace
             .eventually(
@@ -421,11 +413,11 @@ impl Fixture {
                 holds,
             )
             .await;
-        message(&seen)
+        ready_message(&seen)
     }
 
     pub async fn registry_reports(&self, wanted: &str) -> String {
-        let holds = |registry: &Value| reason(registry) == wanted;
+        let holds = |registry: &Value| ready_reason(registry) == wanted;
         let seen = self
             .namespace
             .eventually(
@@ -436,7 +428,7 @@ impl Fixture {
                 holds,
             )
             .await;
-        message(&seen)
+        ready_message(&seen)
     }
 
     pub async fn binding(&self) -> Value {
@@ -447,7 +439,7 @@ impl Fixture {
         self.namespace.get(&DEPLOYMENT, "server").await.unwrap()
     }
 
-    /// The Deployment's spec, which must not change while something is wrong elsewhere.
+    /// The Deployment's spec, which must stay the same while another part fails.
     pub async fn workload(&self) -> Value {
         self.deployment().await["spec"].clone()
     }
@@ -456,7 +448,7 @@ impl Fixture {
         self.namespace.list(&REPLICA_SET, "").await.unwrap()
     }
 
-    /// The scenario went well: its namespace goes.
+    /// Stops the operator and deletes the namespace.
     pub async fn end(mut self) -> ScenarioResult {
         let status = self.operator.stop().map_err(|error| error.to_string())?;
         if !status.success() {
@@ -481,10 +473,6 @@ fn options(namespace: &TestNamespace, namespaces: &[&str], api: &Interceptor) ->
     options
 }
 
-pub fn object(kind: &str, name: &str, spec: Value) -> Value {
-    json!({"apiVersion": "pointsman.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec})
-}
-
 /// An MLflow server that delivers to this machine, with one key for all its workers.
 pub fn with_webhooks(workers: u8) -> MlflowOptions {
     let variables = [
@@ -506,18 +494,6 @@ pub fn with_webhooks(workers: u8) -> MlflowOptions {
     }
 }
 
-/// Lays members over an object; null takes one away.
-pub fn merge(base: &mut Value, over: Value) {
-    let Value::Object(over) = over else { return };
-    for (key, value) in over {
-        if value.is_null() {
-            base.as_object_mut().unwrap().remove(&key);
-        } else {
-            base[key] = value;
-        }
-    }
-}
-
 pub fn condition<'a>(object: &'a Value, type_: &str) -> &'a Value {
     let conditions = object["status"]["conditions"].as_array();
     conditions
@@ -525,19 +501,19 @@ pub fn condition<'a>(object: &'a Value, type_: &str) -> &'a Value {
         .unwrap_or(&Value::Null)
 }
 
-pub fn ready(object: &Value) -> &str {
+pub fn ready_status(object: &Value) -> &str {
     condition(object, "Ready")["status"]
         .as_str()
         .unwrap_or_default()
 }
 
-pub fn reason(object: &Value) -> &str {
+pub fn ready_reason(object: &Value) -> &str {
     condition(object, "Ready")["reason"]
         .as_str()
         .unwrap_or_default()
 }
 
-pub fn message(object: &Value) -> String {
+pub fn ready_message(object: &Value) -> String {
     condition(object, "Ready")["message"]
         .as_str()
         .unwrap_or_default()

@@ -1,8 +1,8 @@
-//! What must be true in a cluster, told as sentences, on a real control plane and real MLflow servers.
+//! Behaviour of the operator on a real control plane and real MLflow servers; a test's name is a sentence about it.
 //!
-//! Absent: knowledge of the operator's inside. It runs as its binary, under the roles of the rendered chart.
+//! Absent: the operator's internals. It runs as its binary, under the roles of the rendered chart.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)] // a test's way to fail
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a panic fails the test
 #![allow(
     missing_docs,
     clippy::needless_pass_by_value,
@@ -27,19 +27,19 @@ use std::sync::Arc;
 use fixture::Environment;
 use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
 
-/// How many scenarios run side by side: they mostly wait for the cluster.
-const SIDE_BY_SIDE: usize = 6;
+/// How many scenarios run concurrently: they mostly wait for the cluster.
+const CONCURRENCY: usize = 6;
 
 fn main() {
     pointsman_env::supervise_if_asked();
     let mut arguments = Arguments::from_args();
-    arguments.test_threads.get_or_insert(SIDE_BY_SIDE);
-    let conclusion = tell_all(&arguments);
+    arguments.test_threads.get_or_insert(CONCURRENCY);
+    let conclusion = run_all(&arguments);
     conclusion.exit();
 }
 
-/// The environment ends before the process does, so that nothing is left running.
-fn tell_all(arguments: &Arguments) -> Conclusion {
+/// Stops the environment before the process exits, so that nothing is left running.
+fn run_all(arguments: &Arguments) -> Conclusion {
     let runtime = Arc::new(tokio::runtime::Runtime::new().unwrap());
     let environment = Arc::new(Environment::default());
     let scenarios = [

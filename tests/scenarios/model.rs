@@ -1,41 +1,42 @@
-//! A registered model: made, adopted, kept as declared, mirrored, deleted; and whose registry it may use.
+//! A registered model: created, adopted, kept as declared, mirrored, deleted; and access to registries of other namespaces.
 //!
-//! Absent: workloads, but where a mirror's truth shows in them.
+//! Absent: workloads, except as a proof that the mirror is right.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use pointsman_env::kinds::{DEPLOYMENT, REGISTERED_MODEL};
+use pointsman_env::kinds::{DEPLOYMENT, MODEL_REGISTRY, REGISTERED_MODEL};
 use pointsman_env::python::MlflowVersion;
 use pointsman_env::registrar::How;
+use pointsman_env::resources::{self, with_spec};
 use serde_json::{Value, json};
 
 use crate::fixture::{
-    Environment, Fixture, PATIENCE, ScenarioResult, env, message, namespace, object, reason,
+    Environment, Fixture, PATIENCE, ScenarioResult, env, namespace, ready_message, ready_reason,
     scenarios, template_version,
 };
 
 scenarios!(
-    a_model_is_made_where_there_is_none_and_kept_as_declared,
-    an_existing_model_is_adopted_without_harm,
-    declared_aliases_are_kept_and_others_left_alone,
-    a_model_goes_only_where_its_deletion_policy_says_so,
-    the_mirror_tells_what_decides_about_a_version,
-    strange_names_are_served_like_any_other,
-    a_model_deleted_and_made_again_is_another_model,
-    a_registry_of_another_namespace_needs_its_owners_leave,
+    a_missing_model_is_created_and_kept_as_declared,
+    an_existing_model_is_adopted_without_losing_its_tags,
+    declared_aliases_are_restored_and_others_are_left_alone,
+    a_model_is_deleted_only_with_deletion_policy_delete,
+    the_mirror_shows_metrics_parameters_size_and_code_of_a_version,
+    unusual_model_names_work_like_any_other,
+    a_model_deleted_and_created_again_is_another_model,
+    a_registry_of_another_namespace_needs_allowed_namespaces,
 );
 
-async fn a_model_is_made_where_there_is_none_and_kept_as_declared(
+async fn a_missing_model_is_created_and_kept_as_declared(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let fixture = Fixture::new(&environment, "made model").await;
     fixture.declare_registry(json!({})).await;
     fixture.declare_model(json!({})).await;
-    let told = fixture.model_reports("ModelNotFound").await;
+    let message = fixture.model_reports("ModelNotFound").await;
     assert!(
-        told.contains("register it, or set spec.creationPolicy: Create"),
-        "{told}"
+        message.contains("register it, or set spec.creationPolicy: Create"),
+        "{message}"
     );
     fixture
         .declare_model(json!({"creationPolicy": "Create", "description": "taxi fares", "tags": {"creator": "kamal"}}))
@@ -52,7 +53,7 @@ async fn a_model_is_made_where_there_is_none_and_kept_as_declared(
     );
     fixture
         .client
-        .set_tag(&fixture.model, None, "creator", "somebody")
+        .set_tag(&fixture.model, None, "creator", "another-person")
         .await
         .unwrap();
     until(&fixture, "the declared tag is written again", |model| {
@@ -62,8 +63,8 @@ async fn a_model_is_made_where_there_is_none_and_kept_as_declared(
     fixture.end().await
 }
 
-/// MLflow has no watch, so it is asked again and again.
-async fn until(fixture: &Fixture, what: &str, holds: impl Fn(&Value) -> bool) {
+/// Polls MLflow, which has no watch.
+async fn until(fixture: &Fixture, description: &str, holds: impl Fn(&Value) -> bool) {
     let asking = async {
         while !holds(&fixture.client.get_model(&fixture.model).await.unwrap()) {
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -71,14 +72,14 @@ async fn until(fixture: &Fixture, what: &str, holds: impl Fn(&Value) -> bool) {
     };
     if tokio::time::timeout(PATIENCE, asking).await.is_err() {
         panic!(
-            "{what}: not within {PATIENCE:?}\n{}\n{}",
+            "{description}: not within {PATIENCE:?}\n{}\n{}",
             fixture.client.get_model(&fixture.model).await.unwrap(),
             fixture.namespace.report().await
         );
     }
 }
 
-async fn an_existing_model_is_adopted_without_harm(
+async fn an_existing_model_is_adopted_without_losing_its_tags(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let fixture = Fixture::new(&environment, "adopted model").await;
@@ -107,7 +108,7 @@ async fn an_existing_model_is_adopted_without_harm(
     fixture.end().await
 }
 
-async fn declared_aliases_are_kept_and_others_left_alone(
+async fn declared_aliases_are_restored_and_others_are_left_alone(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let fixture = Fixture::new(&environment, "declared aliases").await;
@@ -121,8 +122,8 @@ async fn declared_aliases_are_kept_and_others_left_alone(
     fixture
         .declare_model(json!({"aliases": [{"name": "champion", "version": "7"}]}))
         .await;
-    let told = fixture.model_reports("VersionNotFound").await;
-    assert!(told.contains("has no version 7"), "{told}");
+    let message = fixture.model_reports("VersionNotFound").await;
+    assert!(message.contains("has no version 7"), "{message}");
     fixture
         .declare_model(json!({"aliases": [{"name": "champion", "version": "2"}]}))
         .await;
@@ -143,7 +144,7 @@ async fn declared_aliases_are_kept_and_others_left_alone(
     fixture.end().await
 }
 
-async fn a_model_goes_only_where_its_deletion_policy_says_so(
+async fn a_model_is_deleted_only_with_deletion_policy_delete(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let fixture = Fixture::new(&environment, "deleted object").await;
@@ -159,8 +160,9 @@ async fn a_model_goes_only_where_its_deletion_policy_says_so(
     fixture
         .declare_model(json!({"deletionPolicy": "Delete"}))
         .await;
-    let guarded =
-        |model: &Value| model["metadata"]["finalizers"].is_array() && reason(model) == "Mirrored";
+    let guarded = |model: &Value| {
+        model["metadata"]["finalizers"].is_array() && ready_reason(model) == "Mirrored"
+    };
     fixture
         .namespace
         .eventually(
@@ -200,7 +202,7 @@ async fn gone(fixture: &Fixture) {
         .await;
 }
 
-async fn the_mirror_tells_what_decides_about_a_version(
+async fn the_mirror_shows_metrics_parameters_size_and_code_of_a_version(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let fixture = Fixture::new(&environment, "mirror").await;
@@ -211,7 +213,7 @@ async fn the_mirror_tells_what_decides_about_a_version(
         .unwrap();
     fixture.alias(&trained.version).await;
     fixture.declare().await;
-    let told = |model: &Value| model["status"]["versions"][0]["artifactURI"].is_string();
+    let is_reported = |model: &Value| model["status"]["versions"][0]["artifactURI"].is_string();
     let seen = fixture
         .namespace
         .eventually(
@@ -219,7 +221,7 @@ async fn the_mirror_tells_what_decides_about_a_version(
             PATIENCE,
             &REGISTERED_MODEL,
             "model",
-            told,
+            is_reported,
         )
         .await;
     let version = &seen["status"]["versions"][0];
@@ -236,7 +238,7 @@ async fn the_mirror_tells_what_decides_about_a_version(
     fixture.end().await
 }
 
-async fn strange_names_are_served_like_any_other(environment: Arc<Environment>) -> ScenarioResult {
+async fn unusual_model_names_work_like_any_other(environment: Arc<Environment>) -> ScenarioResult {
     let fixture = Fixture::new(&environment, "strange names").await;
     fixture.declare_registry(json!({})).await;
     let names = [
@@ -260,18 +262,14 @@ async fn strange_names_are_served_like_any_other(environment: Arc<Environment>) 
             .await
             .unwrap();
         let (object_name, server) = (format!("model-{index}"), format!("server-{index}"));
+        let model = resources::registered_model(&object_name, &name);
+        fixture.apply_object(model).await;
         fixture
-            .apply(
-                "RegisteredModel",
-                &object_name,
-                json!({"registryRef": {"name": "mlflow"}, "modelName": name}),
-            )
+            .deploy(&pointsman_env::Workload::deployment(&server))
             .await;
-        fixture
-            .deploy(&pointsman_env::PlainDeployment::named(&server))
-            .await;
-        let spec = json!({"modelRef": {"name": object_name}, "alias": "Café-_1", "targetRef": {"name": server}});
-        fixture.apply("AliasBinding", &object_name, spec).await;
+        let binding = resources::alias_binding(&object_name, &object_name, &server);
+        let binding = with_spec(binding, json!({"alias": "Café-_1"}));
+        fixture.apply_object(binding).await;
         fixture.binding_runs(&object_name, "1").await;
         let deployment = fixture.namespace.get(&DEPLOYMENT, &server).await.unwrap();
         assert_eq!(env(&deployment, 0, "MODEL_NAME"), Some(name.clone()));
@@ -280,7 +278,7 @@ async fn strange_names_are_served_like_any_other(environment: Arc<Environment>) 
             Some("Café-_1")
         );
     }
-    // And a move is seen by the look at all of them together.
+    // The poll of all models together also finds a move.
     let moved = format!("{} {}", names[0], fixture.namespace.namespace());
     fixture
         .client
@@ -296,7 +294,7 @@ async fn strange_names_are_served_like_any_other(environment: Arc<Environment>) 
     fixture.end().await
 }
 
-async fn a_model_deleted_and_made_again_is_another_model(
+async fn a_model_deleted_and_created_again_is_another_model(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let fixture = Fixture::new(&environment, "made again").await;
@@ -345,7 +343,7 @@ async fn a_model_deleted_and_made_again_is_another_model(
     fixture.end().await
 }
 
-async fn a_registry_of_another_namespace_needs_its_owners_leave(
+async fn a_registry_of_another_namespace_needs_allowed_namespaces(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let owner = namespace(&environment, "registry owner").await;
@@ -365,8 +363,8 @@ async fn a_registry_of_another_namespace_needs_its_owners_leave(
     )
     .await;
     let registry = |allowed: Value| {
-        object(
-            "ModelRegistry",
+        resources::object(
+            &MODEL_REGISTRY,
             "shared",
             json!({"mlflow": {"uri": fixture.registry.url()}, "interval": "1s", "allowedNamespaces": allowed}),
         )
@@ -379,10 +377,10 @@ async fn a_registry_of_another_namespace_needs_its_owners_leave(
     fixture
         .declare_model(json!({"registryRef": {"name": "shared", "namespace": namespaces[0]}}))
         .await;
-    let told = fixture.model_reports("RegistryNotAllowed").await;
+    let message = fixture.model_reports("RegistryNotAllowed").await;
     assert!(
-        told.contains("its owner can, with spec.allowedNamespaces"),
-        "{told}"
+        message.contains("its owner can, with spec.allowedNamespaces"),
+        "{message}"
     );
     let selector =
         |label: &str| json!({"from": "Selector", "selector": {"matchLabels": {"scenario": label}}});
@@ -412,7 +410,7 @@ async fn a_registry_of_another_namespace_needs_its_owners_leave(
         .await
         .unwrap();
     assert_eq!(
-        message(&seen),
+        ready_message(&seen),
         "aliases and versions are as the registry named them last"
     );
     owner.end().await.map_err(|error| error.to_string())?;

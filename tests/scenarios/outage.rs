@@ -1,6 +1,6 @@
-//! Bad days of the registry: nothing that it does, or fails to do, changes what serves.
+//! Failures of the registry (fail_static): none of them changes the workload.
 //!
-//! Absent: bad days of the operator; see `process`.
+//! Absent: failures of the operator; see `process`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,31 +12,32 @@ use pointsman_env::python::MlflowVersion;
 use serde_json::{Value, json};
 
 use crate::fixture::{
-    Environment, Fixture, PATIENCE, ScenarioResult, condition, ready, reason, scenarios,
+    Environment, Fixture, PATIENCE, ScenarioResult, condition, ready_reason, ready_status,
+    scenarios,
 };
 
 scenarios!(
-    a_missing_and_a_deleted_alias_leave_the_workload_alone,
-    a_version_deleted_under_its_alias_leaves_the_workload_alone,
-    mlflow_stopped_and_started_again_changes_nothing,
-    bad_answers_are_told_and_leave_the_workload_alone,
-    a_model_missing_from_one_listing_is_still_there,
-    credentials_missing_or_wrong_are_told_and_put_right_without_a_restart,
-    a_refused_host_name_is_told_with_its_remedy,
+    a_missing_or_deleted_alias_leaves_the_workload_unchanged,
+    a_version_deleted_under_its_alias_leaves_the_workload_unchanged,
+    an_mlflow_outage_changes_no_workload,
+    invalid_responses_are_reported_and_leave_the_workload_unchanged,
+    a_model_missing_from_one_listing_is_not_taken_for_deleted,
+    wrong_credentials_are_reported_and_corrected_without_a_restart,
+    a_refused_host_name_is_reported_with_a_remedy,
 );
 
-async fn a_missing_and_a_deleted_alias_leave_the_workload_alone(
+async fn a_missing_or_deleted_alias_leaves_the_workload_unchanged(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let fixture = Fixture::new(&environment, "missing alias").await;
     fixture.register(1).await;
     fixture.declare().await;
     fixture.bind(json!({})).await;
-    let told = fixture.reports("AliasNotFound").await;
+    let message = fixture.reports("AliasNotFound").await;
     assert!(
-        told.contains("has no alias \"champion\"")
-            && told.contains("client.set_registered_model_alias"),
-        "{told}"
+        message.contains("has no alias \"champion\"")
+            && message.contains("client.set_registered_model_alias"),
+        "{message}"
     );
     fixture.alias("1").await;
     fixture.runs("1").await;
@@ -53,7 +54,7 @@ async fn a_missing_and_a_deleted_alias_leave_the_workload_alone(
     fixture.end().await
 }
 
-async fn a_version_deleted_under_its_alias_leaves_the_workload_alone(
+async fn a_version_deleted_under_its_alias_leaves_the_workload_unchanged(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let fixture = Fixture::new(&environment, "deleted version").await;
@@ -71,9 +72,7 @@ async fn a_version_deleted_under_its_alias_leaves_the_workload_alone(
     fixture.end().await
 }
 
-async fn mlflow_stopped_and_started_again_changes_nothing(
-    environment: Arc<Environment>,
-) -> ScenarioResult {
+async fn an_mlflow_outage_changes_no_workload(environment: Arc<Environment>) -> ScenarioResult {
     let mut server = Mlflow::start(MlflowVersion::Three, MlflowOptions::default())
         .await
         .unwrap();
@@ -84,7 +83,7 @@ async fn mlflow_stopped_and_started_again_changes_nothing(
         &server.url(),
     )
     .await;
-    // Past the proxy: a stopped server refuses connections.
+    // Not through the proxy: a stopped server refuses connections.
     fixture.register(2).await;
     fixture.alias("1").await;
     fixture
@@ -95,11 +94,15 @@ async fn mlflow_stopped_and_started_again_changes_nothing(
     fixture.runs("1").await;
     let before = fixture.workload().await;
     server.stop().await;
-    let told = fixture.registry_reports("RegistryUnreachable").await;
-    assert!(told.contains("127.0.0.1"), "{told}");
+    let message = fixture.registry_reports("RegistryUnreachable").await;
+    assert!(message.contains("127.0.0.1"), "{message}");
     fixture.reports("RegistryUnreachable").await;
     let binding = fixture.binding().await;
-    assert_eq!(ready(&binding), "True", "what was resolved still runs");
+    assert_eq!(
+        ready_status(&binding),
+        "True",
+        "the resolved version still runs"
+    );
     assert_eq!(condition(&binding, "Resolved")["status"], "False");
     assert_eq!(fixture.workload().await, before);
     server.start_again().await.unwrap();
@@ -110,7 +113,7 @@ async fn mlflow_stopped_and_started_again_changes_nothing(
     fixture.end().await
 }
 
-async fn bad_answers_are_told_and_leave_the_workload_alone(
+async fn invalid_responses_are_reported_and_leave_the_workload_unchanged(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let fixture = Fixture::new(&environment, "bad answers").await;
@@ -160,8 +163,8 @@ async fn bad_answers_are_told_and_leave_the_workload_alone(
             .set_alias(&fixture.model, "champion", "1")
             .await
             .unwrap();
-        let told = |binding: &Value| {
-            reason(binding) == wanted
+        let is_reported = |binding: &Value| {
+            ready_reason(binding) == wanted
                 && condition(binding, "Resolved")["message"]
                     .as_str()
                     .unwrap_or_default()
@@ -170,11 +173,11 @@ async fn bad_answers_are_told_and_leave_the_workload_alone(
         fixture
             .namespace
             .eventually(
-                &format!("{fault:?} is told"),
+                &format!("{fault:?} is reported"),
                 PATIENCE,
                 &ALIAS_BINDING,
                 "binding",
-                told,
+                is_reported,
             )
             .await;
         assert_eq!(fixture.workload().await, before, "{fault:?}");
@@ -196,18 +199,18 @@ async fn bad_answers_are_told_and_leave_the_workload_alone(
     fixture.end().await
 }
 
-async fn a_model_missing_from_one_listing_is_still_there(
+async fn a_model_missing_from_one_listing_is_not_taken_for_deleted(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let fixture = Fixture::new(&environment, "missing row").await;
     fixture.serve_version_1().await;
-    // A listing by offset misses a live row where another was deleted meanwhile: an empty page.
+    // A listing by offset misses a row if another row is deleted between two pages.
     fixture.registry.inject(
         matching::path_contains("registered-models/search"),
         Fault::json(200, "{}"),
         Some(3),
     );
-    let is_well = |binding: &Value| reason(binding) == "Live";
+    let is_well = |binding: &Value| ready_reason(binding) == "Live";
     fixture
         .namespace
         .stays(
@@ -223,7 +226,7 @@ async fn a_model_missing_from_one_listing_is_still_there(
     fixture.end().await
 }
 
-async fn credentials_missing_or_wrong_are_told_and_put_right_without_a_restart(
+async fn wrong_credentials_are_reported_and_corrected_without_a_restart(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let (user, password) = ("keeper", "a-long-passw0rd-of-the-test");
@@ -243,15 +246,15 @@ async fn credentials_missing_or_wrong_are_told_and_put_right_without_a_restart(
     fixture.register(1).await;
     fixture.alias("1").await;
     fixture.declare_registry(json!({})).await;
-    let told = fixture.registry_reports("RegistryRefused").await;
-    assert!(told.contains("spec.auth"), "{told}");
+    let message = fixture.registry_reports("RegistryRefused").await;
+    assert!(message.contains("spec.auth"), "{message}");
     fixture
         .declare_registry(json!({"auth": {"basic": {"secretRef": {"name": "mlflow"}}}}))
         .await;
-    let told = fixture.registry_reports("CredentialsNotFound").await;
-    assert!(told.contains("there is no Secret mlflow"), "{told}");
+    let message = fixture.registry_reports("CredentialsNotFound").await;
+    assert!(message.contains("there is no Secret mlflow"), "{message}");
     secret(&fixture, json!({"username": user})).await;
-    let told = |registry: &Value| {
+    let is_reported = |registry: &Value| {
         condition(registry, "Ready")["message"]
             .as_str()
             .unwrap_or_default()
@@ -264,7 +267,7 @@ async fn credentials_missing_or_wrong_are_told_and_put_right_without_a_restart(
             PATIENCE,
             &pointsman_env::kinds::MODEL_REGISTRY,
             "mlflow",
-            told,
+            is_reported,
         )
         .await;
     secret(
@@ -278,7 +281,7 @@ async fn credentials_missing_or_wrong_are_told_and_put_right_without_a_restart(
     fixture.declare_model(json!({})).await;
     fixture.bind(json!({})).await;
     fixture.runs("1").await;
-    nothing_tells_a_secret(&fixture, &[password, "wrong-and-secret"]).await;
+    nothing_publishes_a_secret(&fixture, &[password, "wrong-and-secret"]).await;
     server.stop().await;
     fixture.end().await
 }
@@ -297,8 +300,8 @@ async fn secret(fixture: &Fixture, data: Value) {
     fixture.namespace.create(&SECRET, &object).await.unwrap();
 }
 
-async fn nothing_tells_a_secret(fixture: &Fixture, secrets: &[&str]) {
-    let everything = format!(
+async fn nothing_publishes_a_secret(fixture: &Fixture, secrets: &[&str]) {
+    let published = format!(
         "{}\n{}",
         fixture
             .namespace
@@ -308,11 +311,11 @@ async fn nothing_tells_a_secret(fixture: &Fixture, secrets: &[&str]) {
         fixture.operator.log()
     );
     for secret in secrets {
-        assert!(!everything.contains(secret), "a credential was told");
+        assert!(!published.contains(secret), "a credential was published");
     }
 }
 
-async fn a_refused_host_name_is_told_with_its_remedy(
+async fn a_refused_host_name_is_reported_with_a_remedy(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let fixture = Fixture::new(&environment, "host name").await;
@@ -324,8 +327,8 @@ async fn a_refused_host_name_is_told_with_its_remedy(
     };
     fixture.registry.inject(matching::everything(), fault, None);
     fixture.declare_registry(json!({})).await;
-    let told = fixture.registry_reports("RegistryRefused").await;
-    assert!(told.contains("--allowed-hosts"), "{told}");
+    let message = fixture.registry_reports("RegistryRefused").await;
+    assert!(message.contains("--allowed-hosts"), "{message}");
     fixture.registry.clear();
     fixture.registry_reports("Reachable").await;
     fixture.end().await

@@ -1,6 +1,6 @@
-//! People and Git: an undo by hand, a pin, a suspension.
+//! Changes by people (people_win): an undo by hand, a pin, a suspension.
 //!
-//! Absent: failures. Everything here is somebody's will.
+//! Absent: failures; see `failure`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,17 +9,17 @@ use pointsman_env::kinds::{ALIAS_BINDING, DEPLOYMENT};
 use serde_json::{Value, json};
 
 use crate::fixture::{
-    Environment, Fixture, PATIENCE, ScenarioResult, condition, ready, reason, scenarios,
-    template_version,
+    Environment, Fixture, PATIENCE, ScenarioResult, condition, ready_reason, ready_status,
+    scenarios, template_version,
 };
 
 scenarios!(
     a_persons_rollout_undo_is_held_until_the_alias_moves,
-    a_held_binding_goes_on_when_a_person_resumes_it,
-    an_undo_to_before_the_first_version_is_held_too,
-    an_undo_made_while_the_operator_was_down_is_held,
-    a_pinned_version_runs_whatever_the_alias_says,
-    a_suspended_binding_touches_nothing_and_is_well,
+    a_held_binding_continues_when_a_person_resumes_it,
+    an_undo_to_the_template_before_the_first_version_is_held,
+    an_undo_while_the_operator_is_down_is_held,
+    a_pinned_version_overrides_the_alias,
+    a_suspended_binding_writes_nothing_and_is_ready,
 );
 
 async fn undo(fixture: &Fixture) {
@@ -57,13 +57,13 @@ async fn a_persons_rollout_undo_is_held_until_the_alias_moves(
     fixture.alias("2").await;
     fixture.runs("2").await;
     undo(&fixture).await;
-    let told = fixture.reports("Held").await;
+    let message = fixture.reports("Held").await;
     assert!(
-        told.contains("changed the workload to version 1 by hand while version 2 was wanted"),
-        "{told}"
+        message.contains("changed the workload to version 1 by hand while version 2 was wanted"),
+        "{message}"
     );
     holds_version(&fixture, "1").await;
-    let well = |binding: &Value| ready(binding) == "True" && reason(binding) == "Held";
+    let well = |binding: &Value| ready_status(binding) == "True" && ready_reason(binding) == "Held";
     let held = fixture
         .namespace
         .eventually(
@@ -88,7 +88,7 @@ async fn a_persons_rollout_undo_is_held_until_the_alias_moves(
     fixture.end().await
 }
 
-async fn a_held_binding_goes_on_when_a_person_resumes_it(
+async fn a_held_binding_continues_when_a_person_resumes_it(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let fixture = Fixture::new(&environment, "resume").await;
@@ -114,7 +114,7 @@ async fn a_held_binding_goes_on_when_a_person_resumes_it(
     fixture.end().await
 }
 
-async fn an_undo_to_before_the_first_version_is_held_too(
+async fn an_undo_to_the_template_before_the_first_version_is_held(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let fixture = Fixture::new(&environment, "undo to before").await;
@@ -129,7 +129,7 @@ async fn an_undo_to_before_the_first_version_is_held_too(
     fixture.end().await
 }
 
-async fn an_undo_made_while_the_operator_was_down_is_held(
+async fn an_undo_while_the_operator_is_down_is_held(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let mut fixture = Fixture::new(&environment, "undo unseen").await;
@@ -144,28 +144,26 @@ async fn an_undo_made_while_the_operator_was_down_is_held(
     fixture.end().await
 }
 
-async fn a_pinned_version_runs_whatever_the_alias_says(
-    environment: Arc<Environment>,
-) -> ScenarioResult {
+async fn a_pinned_version_overrides_the_alias(environment: Arc<Environment>) -> ScenarioResult {
     let fixture = Fixture::new(&environment, "pin").await;
     fixture.serve_version_1().await;
     fixture.declare_binding(json!({"pinnedVersion": "9"})).await;
-    let told = fixture.reports("VersionNotFound").await;
+    let message = fixture.reports("VersionNotFound").await;
     assert!(
-        told.contains("has no version 9: correct spec.pinnedVersion"),
-        "{told}"
+        message.contains("has no version 9: correct spec.pinnedVersion"),
+        "{message}"
     );
     fixture.declare_binding(json!({"pinnedVersion": "2"})).await;
     let pinned = fixture.runs("2").await;
     assert_eq!(
         (
-            reason(&pinned),
+            ready_reason(&pinned),
             pinned["status"]["history"][0]["trigger"].as_str()
         ),
         ("Pinned", Some("Pin"))
     );
     assert_eq!(pinned["status"]["alias"]["version"], "1");
-    // The pin is taken out again.
+    // The pin is removed.
     let mut binding = json!({"spec": {"pinnedVersion": null}});
     binding["spec"]["pinnedVersion"] = Value::Null;
     fixture
@@ -177,7 +175,7 @@ async fn a_pinned_version_runs_whatever_the_alias_says(
     fixture.end().await
 }
 
-async fn a_suspended_binding_touches_nothing_and_is_well(
+async fn a_suspended_binding_writes_nothing_and_is_ready(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let fixture = Fixture::new(&environment, "suspend").await;
@@ -186,7 +184,7 @@ async fn a_suspended_binding_touches_nothing_and_is_well(
     fixture.reports("Suspended").await;
     fixture.alias("2").await;
     let is_well = |binding: &Value| {
-        ready(binding) == "True"
+        ready_status(binding) == "True"
             && binding["status"]["wanted"] == "2"
             && condition(binding, "Reconciling").is_null()
     };

@@ -1,6 +1,6 @@
-//! The operator as a process: killed at each step, stopped in peace, settled, ready, and under the chart's rights.
+//! The operator as a process: killed at each step, stopped, settled, ready, replaced, and restricted to the chart's rights.
 //!
-//! Absent: figures. Those are measured by `make bench`.
+//! Absent: measurements; `make bench` has them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,20 +15,20 @@ use crate::fixture::{
 };
 
 scenarios!(
-    killed_at_each_step_it_goes_on_where_it_was,
-    a_settled_cluster_sees_no_writes_and_one_question_an_interval,
-    a_move_costs_four_writes_beside_its_events,
-    a_request_to_look_now_is_answered_at_once,
-    it_is_ready_only_when_its_caches_are_filled_and_stops_in_peace,
-    an_api_server_that_streams_no_lists_is_read_in_pages,
-    without_its_roles_it_cannot_read,
-    another_replica_takes_over_when_the_leader_is_killed_with_a_move_pending,
-    a_leader_that_was_paused_past_its_lease_writes_nothing_and_ends,
+    an_operator_killed_at_any_step_continues_after_its_restart,
+    a_settled_cluster_sees_no_writes_and_one_poll_an_interval,
+    a_move_costs_four_writes_besides_its_events,
+    a_requested_refresh_polls_at_once,
+    the_operator_is_ready_once_its_caches_are_filled_and_stops_cleanly,
+    an_api_server_without_streaming_lists_is_read_in_pages,
+    an_operator_without_its_roles_is_not_ready,
+    another_replica_takes_over_when_the_leader_is_killed_during_a_move,
+    a_leader_paused_past_its_lease_writes_nothing_and_exits,
 );
 
 const LEASE_SECONDS: u64 = 4;
 
-/// Two replicas of which the first leads; the fixture's own operator has ended.
+/// Replaces the fixture's operator by two replicas, of which the first is the leader.
 async fn two_replicas(fixture: &mut Fixture, environment: &Environment) -> (Operator, Operator) {
     let values = json!({"replicas": 2, "leaseSeconds": LEASE_SECONDS});
     let mut replicas = fixture.replicas(environment, 2, values).await;
@@ -53,7 +53,7 @@ async fn leads(fixture: &Fixture, replica: u32) {
         .await;
 }
 
-async fn another_replica_takes_over_when_the_leader_is_killed_with_a_move_pending(
+async fn another_replica_takes_over_when_the_leader_is_killed_during_a_move(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let mut fixture = Fixture::new(&environment, "takeover").await;
@@ -92,7 +92,7 @@ async fn another_replica_takes_over_when_the_leader_is_killed_with_a_move_pendin
     fixture.end().await
 }
 
-async fn a_leader_that_was_paused_past_its_lease_writes_nothing_and_ends(
+async fn a_leader_paused_past_its_lease_writes_nothing_and_exits(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let mut fixture = Fixture::new(&environment, "paused leader").await;
@@ -129,7 +129,7 @@ async fn a_leader_that_was_paused_past_its_lease_writes_nothing_and_ends(
     fixture.end().await
 }
 
-async fn killed_at_each_step_it_goes_on_where_it_was(
+async fn an_operator_killed_at_any_step_continues_after_its_restart(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let mut fixture = Fixture::new(&environment, "killed").await;
@@ -174,13 +174,13 @@ async fn killed_at_each_step_it_goes_on_where_it_was(
     fixture.end().await
 }
 
-async fn a_settled_cluster_sees_no_writes_and_one_question_an_interval(
+async fn a_settled_cluster_sees_no_writes_and_one_poll_an_interval(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let fixture = Fixture::new(&environment, "settled").await;
     fixture.serve_version_1().await;
     fixture.reports("Live").await;
-    // A pass may still be on its way when the status already says Live.
+    // A reconcile may still be running when the status already says Live.
     let quiet = |binding: &Value| binding["status"]["lastGood"]["version"] == "1";
     fixture
         .namespace
@@ -206,7 +206,7 @@ async fn a_settled_cluster_sees_no_writes_and_one_question_an_interval(
     fixture.end().await
 }
 
-async fn a_move_costs_four_writes_beside_its_events(
+async fn a_move_costs_four_writes_besides_its_events(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let fixture = Fixture::new(&environment, "four writes").await;
@@ -217,7 +217,7 @@ async fn a_move_costs_four_writes_beside_its_events(
     fixture.alias("2").await;
     fixture.runs("2").await;
     fixture.polled_twice().await;
-    // What meets a write of a controller's, such as of the Deployment's status, is refused (409), changes nothing, and is made again.
+    // A write that conflicts with a controller's, for example of the Deployment's status, gets 409 and is retried.
     let is_made = |write: &Request| write.status != Some(409) && !write.path.contains("/events");
     let made = fixture.api.writes_since(mark).into_iter().filter(is_made);
     let mut written: Vec<String> = made.map(|write| write.path).collect();
@@ -243,10 +243,8 @@ async fn a_move_costs_four_writes_beside_its_events(
     fixture.end().await
 }
 
-async fn a_request_to_look_now_is_answered_at_once(
-    environment: Arc<Environment>,
-) -> ScenarioResult {
-    let fixture = Fixture::new(&environment, "look now").await;
+async fn a_requested_refresh_polls_at_once(environment: Arc<Environment>) -> ScenarioResult {
+    let fixture = Fixture::new(&environment, "refresh now").await;
     fixture.serve_version_1().await;
     fixture.declare_registry(json!({"interval": "1h"})).await;
     fixture.registry_reports("Reachable").await;
@@ -278,13 +276,13 @@ async fn a_request_to_look_now_is_answered_at_once(
     fixture.end().await
 }
 
-async fn it_is_ready_only_when_its_caches_are_filled_and_stops_in_peace(
+async fn the_operator_is_ready_once_its_caches_are_filled_and_stops_cleanly(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let mut fixture = Fixture::new(&environment, "health").await;
     fixture.serve_version_1().await;
-    // What a status came to is counted when it is written, which others may see a moment before.
-    let metrics = told_of(&fixture, "pointsman_rollout_seconds_count 1").await;
+    // Metrics are counted after the write of a status, so a watch may show the status first.
+    let metrics = wait_for_metric(&fixture, "pointsman_rollout_seconds_count 1").await;
     assert!(
         metrics.contains("pointsman_workload_patches_total 1"),
         "{metrics}"
@@ -305,7 +303,7 @@ async fn it_is_ready_only_when_its_caches_are_filled_and_stops_in_peace(
     let info = named
         .iter()
         .find(|line| line.starts_with("pointsman_binding_info"))
-        .expect("a binding is told of");
+        .expect("a binding is reported of");
     for label in [
         r#"model="model""#,
         r#"alias="champion""#,
@@ -328,7 +326,7 @@ async fn it_is_ready_only_when_its_caches_are_filled_and_stops_in_peace(
         "{}",
         fixture.operator.log_tail(20)
     );
-    // With the watch of bindings held up, the caches cannot be filled.
+    // While the watch of bindings is delayed, the caches cannot fill.
     let mut pause = fixture
         .api
         .pause(matching::path_contains("/aliasbindings?"), When::Before);
@@ -343,7 +341,7 @@ async fn it_is_ready_only_when_its_caches_are_filled_and_stops_in_peace(
     fixture.end().await
 }
 
-async fn an_api_server_that_streams_no_lists_is_read_in_pages(
+async fn an_api_server_without_streaming_lists_is_read_in_pages(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let mut fixture = Fixture::new(&environment, "paged lists").await;
@@ -354,7 +352,7 @@ async fn an_api_server_that_streams_no_lists_is_read_in_pages(
         "{}",
         fixture.operator.log_tail(20)
     );
-    // As one answers that is older, or has the feature switched off.
+    // The response of an older API server, or of one with the feature gate off.
     let message = "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled";
     let refusal = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "reason": "Invalid",
         "code": 422, "message": message});
@@ -369,8 +367,8 @@ async fn an_api_server_that_streams_no_lists_is_read_in_pages(
     fixture.end().await
 }
 
-/// The metrics when they hold a line.
-async fn told_of(fixture: &Fixture, line: &str) -> String {
+/// Waits until the metrics contain a line, and returns them.
+async fn wait_for_metric(fixture: &Fixture, line: &str) -> String {
     let holds = async {
         loop {
             let metrics = fixture.operator.metrics().await.unwrap();
@@ -385,8 +383,10 @@ async fn told_of(fixture: &Fixture, line: &str) -> String {
         .unwrap_or_else(|_| panic!("no {line} in /metrics"))
 }
 
-async fn without_its_roles_it_cannot_read(environment: Arc<Environment>) -> ScenarioResult {
-    // The other scenarios are worth their name only if the operator has no rights but the chart's.
+async fn an_operator_without_its_roles_is_not_ready(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    // Proves that the operator of the other scenarios has no rights besides the chart's.
     let namespace = namespace(&environment, "no rights").await;
     let cluster = environment.cluster().await;
     let mut options =
@@ -396,18 +396,18 @@ async fn without_its_roles_it_cannot_read(environment: Arc<Environment>) -> Scen
     let mut operator = Operator::start_unready(&cluster.control_plane, &cluster.tools, &options)
         .await
         .unwrap();
-    let told = async {
+    let reported = async {
         while !operator.log().contains("forbidden") {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
     assert!(
-        tokio::time::timeout(PATIENCE, told).await.is_ok(),
+        tokio::time::timeout(PATIENCE, reported).await.is_ok(),
         "{}",
         operator.log_tail(20)
     );
     assert!(!operator.is_ready().await);
-    // Asked to stop before its caches are filled, it stops.
+    // SIGTERM before the caches are filled ends it, too.
     assert!(
         operator.stop().unwrap().success(),
         "{}",

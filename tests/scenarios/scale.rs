@@ -1,6 +1,6 @@
-//! What keeps many operators, many models and an ill registry in peace with each other.
+//! Shards, rate limits, backoff and batches: many operators, many models and an unhealthy registry.
 //!
-//! Absent: figures. Those are measured by `make bench`.
+//! Absent: measurements; `make bench` has them.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,21 +9,22 @@ use std::time::{Duration, Instant};
 use pointsman_env::interceptor::{Fault, Request, matching};
 use pointsman_env::kinds::{ALIAS_BINDING, DEPLOYMENT, MODEL_REGISTRY, REGISTERED_MODEL};
 use pointsman_env::python::MlflowVersion;
-use pointsman_env::{Operator, PlainDeployment};
+use pointsman_env::{Operator, Workload, resources};
 use serde_json::{Value, json};
 
 use crate::fixture::{
-    Environment, Fixture, PATIENCE, ScenarioResult, condition, reason, scenarios, template_version,
+    Environment, Fixture, PATIENCE, ScenarioResult, condition, ready_reason, scenarios,
+    template_version,
 };
 
 scenarios!(
-    each_shard_drives_its_own_bindings_and_takes_over_one_that_comes_to_it,
-    a_registry_that_asks_for_patience_is_left_alone_for_as_long,
-    an_ill_registry_is_asked_more_and_more_seldom_and_says_so,
-    models_that_come_together_are_asked_for_together_and_after_a_restart_not_at_all,
+    each_shard_drives_its_own_bindings_and_takes_over_relabelled_ones,
+    retry_after_of_a_registry_is_respected,
+    an_unhealthy_registry_is_polled_with_backoff_and_reported,
+    models_created_together_are_read_in_batches_and_not_again_after_a_restart,
 );
 
-/// A second operator beside the fixture's own, which has ended: the first drives what has no shard, the second shard `b`.
+/// Two operators instead of the fixture's: the first drives objects without a shard, the second drives shard `b`.
 async fn two_shards(fixture: &mut Fixture, environment: &Environment) -> (Operator, Operator) {
     let first = fixture.shard(environment, 1, "!pointsman.dev/shard").await;
     let second = fixture.shard(environment, 2, "pointsman.dev/shard=b").await;
@@ -48,7 +49,7 @@ async fn patched(operator: &Operator) -> u64 {
         .expect("patches are counted")
 }
 
-async fn each_shard_drives_its_own_bindings_and_takes_over_one_that_comes_to_it(
+async fn each_shard_drives_its_own_bindings_and_takes_over_relabelled_ones(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let mut fixture = Fixture::new(&environment, "shards").await;
@@ -59,7 +60,7 @@ async fn each_shard_drives_its_own_bindings_and_takes_over_one_that_comes_to_it(
     fixture.bind(json!({})).await;
     fixture.runs("1").await;
     assert_eq!((patched(&first).await, patched(&second).await), (1, 0));
-    // The keeper of the registry is the shard that the registry belongs to.
+    // The shard of the ModelRegistry polls the registry.
     fixture.registry_reports("Reachable").await;
 
     for (kind, name) in [(&REGISTERED_MODEL, "model"), (&ALIAS_BINDING, "binding")] {
@@ -76,7 +77,7 @@ async fn each_shard_drives_its_own_bindings_and_takes_over_one_that_comes_to_it(
     fixture
         .namespace
         .eventually(
-            "the keeper tells of its own models",
+            "each shard reports its own models",
             PATIENCE,
             &MODEL_REGISTRY,
             "mlflow",
@@ -84,9 +85,9 @@ async fn each_shard_drives_its_own_bindings_and_takes_over_one_that_comes_to_it(
         )
         .await;
 
-    // A binding of the first shard for the same Deployment finds it driven.
-    let rival = json!({"modelRef": {"name": "model"}, "alias": "champion", "targetRef": {"name": "server"}});
-    fixture.apply("AliasBinding", "rival", rival).await;
+    // A binding of the first shard for the same Deployment reports TargetClaimed.
+    let rival = resources::alias_binding("rival", "model", "server");
+    fixture.apply_object(rival).await;
     fixture.binding_reports("rival", "TargetClaimed").await;
     fixture.alias("3").await;
     fixture.runs("3").await;
@@ -96,19 +97,17 @@ async fn each_shard_drives_its_own_bindings_and_takes_over_one_that_comes_to_it(
     fixture.end().await
 }
 
-async fn a_registry_that_asks_for_patience_is_left_alone_for_as_long(
-    environment: Arc<Environment>,
-) -> ScenarioResult {
+async fn retry_after_of_a_registry_is_respected(environment: Arc<Environment>) -> ScenarioResult {
     let fixture = Fixture::new(&environment, "patience").await;
     fixture.serve_version_1().await;
-    fixture.deploy(&PlainDeployment::named("other")).await;
+    fixture.deploy(&Workload::deployment("other")).await;
     fixture
         .registry
         .inject(matching::everything(), Fault::Busy(6), Some(1));
-    let told = fixture.registry_reports("RegistryUnreachable").await;
+    let message = fixture.registry_reports("RegistryUnreachable").await;
     assert!(
-        told.contains("asks for patience (429)") && told.contains("after 6 s"),
-        "{told}"
+        message.contains("asks for patience (429)") && message.contains("after 6 s"),
+        "{message}"
     );
     let (asked, mark) = (Instant::now(), fixture.registry.mark());
     fixture.alias("2").await;
@@ -138,7 +137,7 @@ async fn a_registry_that_asks_for_patience_is_left_alone_for_as_long(
     fixture.end().await
 }
 
-async fn an_ill_registry_is_asked_more_and_more_seldom_and_says_so(
+async fn an_unhealthy_registry_is_polled_with_backoff_and_reported(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let fixture = Fixture::new(&environment, "back off").await;
@@ -165,21 +164,24 @@ async fn an_ill_registry_is_asked_more_and_more_seldom_and_says_so(
             says_so,
         )
         .await;
-    let looks: Vec<Request> = fixture
+    let polls: Vec<Request> = fixture
         .registry
         .since(mark)
         .into_iter()
         .filter(|request| request.path.ends_with("/search"))
         .collect();
-    let mut gaps: Vec<f32> = looks
+    let mut gaps: Vec<f32> = polls
         .windows(2)
         .map(|pair| (pair[1].at - pair[0].at).as_secs_f32())
         .collect();
-    // Within a look, a page that failed is asked for once more.
+    // Within one poll, a page that failed is retried once.
     gaps.retain(|gap| *gap >= 0.5);
     assert!(gaps.last().is_some_and(|last| *last >= 3.5), "{gaps:?}");
-    assert_eq!(reason(&fixture.binding().await), "RegistryUnreachable");
-    // It is well again, and is asked at once by a person.
+    assert_eq!(
+        ready_reason(&fixture.binding().await),
+        "RegistryUnreachable"
+    );
+    // The registry is healthy again, and a person requests a poll.
     fixture.registry.clear();
     fixture.alias("2").await;
     let now = json!({"metadata": {"annotations": {"pointsman.dev/requested-at": "now"}}});
@@ -193,7 +195,7 @@ async fn an_ill_registry_is_asked_more_and_more_seldom_and_says_so(
     fixture.end().await
 }
 
-async fn models_that_come_together_are_asked_for_together_and_after_a_restart_not_at_all(
+async fn models_created_together_are_read_in_batches_and_not_again_after_a_restart(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     const MODELS: usize = 40;
@@ -206,17 +208,17 @@ async fn models_that_come_together_are_asked_for_together_and_after_a_restart_no
         .await
         .unwrap();
     for number in 0..MODELS {
-        let spec = json!({"registryRef": {"name": "mlflow"}, "modelName": format!("{prefix}-{number:05}")});
-        fixture
-            .apply("RegisteredModel", &format!("model-{number}"), spec)
-            .await;
+        let (name, model) = (format!("model-{number}"), format!("{prefix}-{number:05}"));
+        let model = resources::registered_model(&name, &model);
+        fixture.apply_object(model).await;
     }
     let mark = fixture.registry.mark();
     fixture.declare_registry(json!({"interval": "1h"})).await;
     let last = format!("model-{}", MODELS - 1);
     for name in (0..MODELS).map(|number| format!("model-{number}")) {
-        let is_mirrored =
-            |model: &Value| reason(model) == "Mirrored" && model["status"]["versions"].is_array();
+        let is_mirrored = |model: &Value| {
+            ready_reason(model) == "Mirrored" && model["status"]["versions"].is_array()
+        };
         fixture
             .namespace
             .eventually(
@@ -244,7 +246,7 @@ async fn models_that_come_together_are_asked_for_together_and_after_a_restart_no
         .into_iter()
         .map(|request| request.path)
         .collect();
-    // A version's size is in a file of its own: that is read once.
+    // A version's size is in a file of its own, which is read once.
     let (files, questions): (Vec<_>, Vec<_>) = asked
         .iter()
         .partition(|path| path.ends_with("/get-artifact"));
@@ -263,7 +265,7 @@ async fn models_that_come_together_are_asked_for_together_and_after_a_restart_no
     fixture.operator.stop().unwrap();
     let (registry, api) = (fixture.registry.mark(), fixture.api.mark());
     fixture.operator.start_again().await.unwrap();
-    let looked = async {
+    let polled = async {
         while fixture
             .registry
             .since(registry)
@@ -273,9 +275,9 @@ async fn models_that_come_together_are_asked_for_together_and_after_a_restart_no
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, looked)
+    tokio::time::timeout(PATIENCE, polled)
         .await
-        .expect("the registry is looked at after a start");
+        .expect("the registry is polled at after a start");
     tokio::time::sleep(Duration::from_secs(2)).await;
     let asked: Vec<String> = fixture
         .registry

@@ -1,6 +1,6 @@
-//! Registries that are set up otherwise than the one that most scenarios share: with workspaces, and on https.
+//! MLflow servers with other settings than the shared one: with workspaces, and on https.
 //!
-//! Absent: what does not depend on that.
+//! Absent: behaviour that does not depend on these settings.
 
 use std::sync::Arc;
 
@@ -12,11 +12,11 @@ use serde_json::json;
 use crate::fixture::{Environment, Fixture, ScenarioResult, env, scenarios};
 
 scenarios!(
-    the_same_model_name_in_two_workspaces_is_two_models,
-    a_registry_on_https_is_trusted_by_the_authority_that_is_named,
+    one_model_name_in_two_workspaces_is_two_models,
+    a_registry_on_https_is_verified_with_the_given_ca,
 );
 
-async fn the_same_model_name_in_two_workspaces_is_two_models(
+async fn one_model_name_in_two_workspaces_is_two_models(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let options = MlflowOptions {
@@ -52,14 +52,14 @@ async fn the_same_model_name_in_two_workspaces_is_two_models(
     fixture
         .declare_registry(json!({"mlflow": {"uri": fixture.registry.url()}}))
         .await;
-    let told = fixture.reports("AliasNotFound").await;
-    assert!(told.contains("has no alias \"champion\""), "{told}");
-    let told = fixture.end().await;
+    let message = fixture.reports("AliasNotFound").await;
+    assert!(message.contains("has no alias \"champion\""), "{message}");
+    let result = fixture.end().await;
     server.stop().await;
-    told
+    result
 }
 
-async fn a_registry_on_https_is_trusted_by_the_authority_that_is_named(
+async fn a_registry_on_https_is_verified_with_the_given_ca(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let fixture = Fixture::new(&environment, "https").await;
@@ -77,8 +77,8 @@ async fn a_registry_on_https_is_trusted_by_the_authority_that_is_named(
     fixture
         .declare_registry(json!({"mlflow": {"uri": url}}))
         .await;
-    let told = fixture.registry_reports("RegistryUnreachable").await;
-    assert!(told.contains("certificate"), "{told}");
+    let message = fixture.registry_reports("RegistryUnreachable").await;
+    assert!(message.contains("certificate"), "{message}");
     let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "corp-ca"}, "data": {"ca.crt": plane.ca_pem()}});
     fixture.namespace.create(&CONFIG_MAP, &map).await.unwrap();
     fixture
@@ -95,7 +95,7 @@ async fn a_registry_on_https_is_trusted_by_the_authority_that_is_named(
     );
     fixture.alias("2").await;
     fixture.runs("2").await;
-    let told = fixture.end().await;
+    let result = fixture.end().await;
     server.stop().await;
-    told
+    result
 }

@@ -1,6 +1,6 @@
-//! Moves that the registry announces itself: heard, verified, acted on by the leader; and what is said where that fails.
+//! Webhooks: registered, delivered, verified, handled by the leader; and the reports if one of these fails.
 //!
-//! Absent: polling, in most of them. It comes once an hour, so that only a delivery can have done it.
+//! Absent: polling, in most of them. The interval is an hour, so that only a delivery can have caused a rollout.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,37 +19,37 @@ use ring::hmac;
 use serde_json::{Value, json};
 
 use crate::fixture::{
-    Environment, Fixture, PATIENCE, ScenarioResult, condition, namespace, ready, scenarios,
+    Environment, Fixture, PATIENCE, ScenarioResult, condition, namespace, ready_status, scenarios,
     template_version, with_webhooks,
 };
 
 scenarios!(
-    a_moved_alias_is_deployed_by_the_managed_webhook_alone,
-    a_webhook_registered_by_hand_is_heard,
-    a_webhook_that_somebody_deleted_is_registered_again,
-    a_changed_secret_is_taken_over_by_mlflow_and_the_receiver,
-    a_webhook_that_is_no_longer_wanted_is_removed,
-    a_webhook_that_cannot_be_removed_is_told_and_removed_when_it_can_be,
-    a_private_address_that_mlflow_refuses_is_told_with_the_remedy,
-    a_server_without_a_key_is_told_and_left_as_it_was,
-    a_user_who_may_not_register_is_told_so,
-    a_receiver_that_is_not_there_is_told,
-    a_server_without_webhooks_is_told,
-    an_operator_that_does_not_listen_says_so,
-    a_registry_that_cannot_be_asked_any_more_holds_up_its_object_for_a_minute_only,
-    a_webhook_that_stays_in_a_server_of_before_is_told,
-    moves_that_no_delivery_announced_are_told,
-    what_is_not_genuine_is_refused_and_changes_nothing,
-    late_and_doubled_events_end_in_what_the_registry_says_now,
-    a_burst_of_genuine_deliveries_costs_the_registry_a_few_questions,
-    the_certificate_is_read_from_files_and_again_when_they_change,
-    a_delivery_to_a_replica_that_does_not_lead_is_acted_on_by_the_leader,
+    a_managed_webhook_alone_rolls_out_an_alias_move,
+    deliveries_of_an_external_webhook_are_accepted,
+    a_deleted_webhook_is_registered_again,
+    a_changed_secret_reaches_mlflow_and_the_receiver,
+    a_webhook_that_is_no_longer_declared_is_removed,
+    a_failed_webhook_removal_is_reported_and_retried,
+    a_private_address_refused_by_mlflow_is_reported_with_a_remedy,
+    a_server_without_an_encryption_key_is_reported_and_left_unchanged,
+    missing_webhook_permissions_are_reported,
+    an_unreachable_receiver_is_reported,
+    a_server_without_webhook_support_is_reported,
+    a_webhook_without_a_listening_operator_is_reported,
+    an_unreachable_registry_delays_deletion_of_its_object_by_a_minute_at_most,
+    a_webhook_left_in_a_previous_server_is_reported,
+    moves_without_a_delivery_are_reported,
+    deliveries_without_a_valid_signature_are_refused_and_change_nothing,
+    late_and_duplicate_deliveries_end_at_the_registrys_present_state,
+    a_burst_of_valid_deliveries_costs_a_few_registry_requests,
+    the_certificate_is_reloaded_when_its_files_change,
+    a_delivery_to_a_follower_is_handled_by_the_leader,
 );
 
 const SIGNING: &str = "a-secret-of-the-scenarios-0123456789";
 
-/// A fixture whose operator listens to webhooks, on a registry that delivers them.
-async fn hearing(environment: &Arc<Environment>, name: &str) -> Fixture {
+/// A fixture with a webhook receiver, on an MLflow server that delivers to it.
+async fn with_receiver(environment: &Arc<Environment>, name: &str) -> Fixture {
     let url = environment.mlflow_with_webhooks().await;
     hearing_at(environment, name, &url).await
 }
@@ -97,8 +97,8 @@ fn external() -> Value {
     json!({"interval": "1h", "webhook": {"mode": "External", "secretRef": {"name": "webhook"}}})
 }
 
-/// Version 1 of two runs, by a registry that is declared so.
-async fn set(fixture: &Fixture, registry: Value) {
+/// Declares a registry with this webhook and waits until version 1 of two runs.
+async fn serve_version_1(fixture: &Fixture, registry: Value) {
     fixture.register(2).await;
     fixture.alias("1").await;
     fixture.declare_registry(registry).await;
@@ -107,13 +107,13 @@ async fn set(fixture: &Fixture, registry: Value) {
     fixture.runs("1").await;
 }
 
-/// Waits until the condition `WebhookReady` gives this reason, and returns the registry.
-async fn tells(fixture: &Fixture, wanted: &str) -> Value {
+/// Waits until the condition `WebhookReady` has this reason, and returns the registry.
+async fn webhook_reports(fixture: &Fixture, wanted: &str) -> Value {
     let holds = |registry: &Value| condition(registry, "WebhookReady")["reason"] == wanted;
-    let what = format!("the webhook's condition says {wanted}");
+    let description = format!("the webhook's condition says {wanted}");
     fixture
         .namespace
-        .eventually(&what, PATIENCE, &MODEL_REGISTRY, "mlflow", holds)
+        .eventually(&description, PATIENCE, &MODEL_REGISTRY, "mlflow", holds)
         .await
 }
 
@@ -136,10 +136,16 @@ async fn look_now(fixture: &Fixture) {
 
 async fn follows(fixture: &Fixture, version: &str) {
     let holds = |deployment: &Value| template_version(deployment) == version;
-    let what = format!("the Deployment holds version {version}");
+    let description = format!("the Deployment holds version {version}");
     fixture
         .namespace
-        .eventually(&what, Duration::from_secs(20), &DEPLOYMENT, "server", holds)
+        .eventually(
+            &description,
+            Duration::from_secs(20),
+            &DEPLOYMENT,
+            "server",
+            holds,
+        )
         .await;
 }
 
@@ -152,7 +158,7 @@ fn http() -> reqwest::Client {
         .unwrap()
 }
 
-/// The webhooks that a server has for this fixture's namespace.
+/// The webhooks of a server for this fixture's namespace.
 async fn registered(fixture: &Fixture, server: &str) -> Vec<Value> {
     let answer = http()
         .get(format!("{server}/api/2.0/mlflow/webhooks"))
@@ -187,7 +193,7 @@ async fn delete_by_hand(server: &str, id: &str) {
         .unwrap();
 }
 
-/// Waits until the finalizer lets the registry go.
+/// Waits until the finalizer is removed and the registry is deleted.
 async fn is_gone(fixture: &Fixture) {
     let gone = async {
         while fixture
@@ -205,7 +211,7 @@ async fn is_gone(fixture: &Fixture) {
         .expect("the finalizer lets the registry go");
 }
 
-/// The registry is deleted, and its webhook with it.
+/// Deletes the registry and checks that its webhook is deleted.
 async fn end(fixture: Fixture, server: &str) -> ScenarioResult {
     fixture
         .namespace
@@ -221,7 +227,7 @@ async fn end(fixture: Fixture, server: &str) -> ScenarioResult {
     fixture.end().await
 }
 
-/// A delivery as MLflow makes it.
+/// A delivery as MLflow sends it.
 #[derive(Clone)]
 struct Delivery {
     address: String,
@@ -300,23 +306,23 @@ async fn counted(operator: &Operator, outcome: &str) -> u64 {
         .map_or(0, |count| count.parse().unwrap())
 }
 
-async fn a_moved_alias_is_deployed_by_the_managed_webhook_alone(
+async fn a_managed_webhook_alone_rolls_out_an_alias_move(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
-    // Of its own: a server tries unreachable receivers, which other scenarios register, for seconds, and the rest waits behind them.
+    // A server of its own: an MLflow server retries unreachable receivers, which other scenarios register, for seconds and delays other deliveries.
     let mut own = Mlflow::start(MlflowVersion::Three, with_webhooks(1))
         .await
         .unwrap();
     let server = own.url();
     let fixture = hearing_at(&environment, "webhook", &server).await;
-    set(&fixture, managed(&fixture)).await;
-    let registry = tells(&fixture, "WebhookSettling").await;
+    serve_version_1(&fixture, managed(&fixture)).await;
+    let registry = webhook_reports(&fixture, "WebhookSettling").await;
     assert!(
         sentence(&registry).contains("60 s"),
-        "the first minute's silence is told: {}",
+        "silence in the first minute is reported: {}",
         sentence(&registry)
     );
-    assert_eq!(ready(&registry), "True");
+    assert_eq!(ready_status(&registry), "True");
     let webhooks = registered(&fixture, &server).await;
     assert_eq!(webhooks.len(), 1, "{webhooks:?}");
     assert_eq!(
@@ -324,19 +330,19 @@ async fn a_moved_alias_is_deployed_by_the_managed_webhook_alone(
         webhooks[0]["webhook_id"]
     );
     assert_eq!(registry["status"]["webhook"]["url"], webhooks[0]["url"]);
-    // The server's list of webhooks is a second old at most.
+    // The server caches its list of webhooks for a second.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let before = fixture.registry.mark();
     fixture.alias("2").await;
     fixture.runs("2").await;
     fixture.alias("1").await;
     fixture.runs("1").await;
-    let looks = fixture.registry.since(before);
-    let looks = looks
+    let polls = fixture.registry.since(before);
+    let polls = polls
         .iter()
         .filter(|request| request.path.ends_with("registered-models/search"))
         .count();
-    assert!(looks <= 4, "{looks} questions for two moves");
+    assert!(polls <= 4, "{polls} requests for two moves");
     assert!(counted(&fixture.operator, "accepted").await >= 2);
     let account = format!(
         "{registry}{}{}",
@@ -347,20 +353,22 @@ async fn a_moved_alias_is_deployed_by_the_managed_webhook_alone(
         !account.contains(SIGNING),
         "the secret is nowhere to be read"
     );
-    let told = end(fixture, &server).await;
+    let result = end(fixture, &server).await;
     own.stop().await;
-    told
+    result
 }
 
-async fn a_webhook_registered_by_hand_is_heard(environment: Arc<Environment>) -> ScenarioResult {
+async fn deliveries_of_an_external_webhook_are_accepted(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
     let server = environment.mlflow_with_webhooks().await;
-    let fixture = hearing(&environment, "by hand").await;
-    set(&fixture, external()).await;
-    let told = tells(&fixture, "WebhookReady").await;
+    let fixture = with_receiver(&environment, "by hand").await;
+    serve_version_1(&fixture, external()).await;
+    let registry = webhook_reports(&fixture, "WebhookReady").await;
     assert!(
-        sentence(&told).contains("are accepted"),
+        sentence(&registry).contains("are accepted"),
         "{}",
-        sentence(&told)
+        sentence(&registry)
     );
     let url = format!(
         "http://{}/webhooks/{}/mlflow",
@@ -390,13 +398,11 @@ async fn a_webhook_registered_by_hand_is_heard(environment: Arc<Environment>) ->
     end(fixture, &server).await
 }
 
-async fn a_webhook_that_somebody_deleted_is_registered_again(
-    environment: Arc<Environment>,
-) -> ScenarioResult {
+async fn a_deleted_webhook_is_registered_again(environment: Arc<Environment>) -> ScenarioResult {
     let server = environment.mlflow_with_webhooks().await;
-    let fixture = hearing(&environment, "healed").await;
-    set(&fixture, managed(&fixture)).await;
-    let registry = tells(&fixture, "WebhookSettling").await;
+    let fixture = with_receiver(&environment, "healed").await;
+    serve_version_1(&fixture, managed(&fixture)).await;
+    let registry = webhook_reports(&fixture, "WebhookSettling").await;
     let id = registry["status"]["webhook"]["id"].as_str().unwrap();
     let at = format!("{server}/api/2.0/mlflow/webhooks");
     delete_by_hand(&server, id).await;
@@ -414,7 +420,7 @@ async fn a_webhook_that_somebody_deleted_is_registered_again(
             is_another,
         )
         .await;
-    // Switched off and doubled by hand: one is left, and it delivers.
+    // Disabled and duplicated by hand: one remains, and it is active.
     let id = registry["status"]["webhook"]["id"].as_str().unwrap();
     let off = http()
         .patch(format!("{at}/{id}"))
@@ -455,45 +461,45 @@ async fn a_webhook_that_somebody_deleted_is_registered_again(
     end(fixture, &server).await
 }
 
-async fn a_changed_secret_is_taken_over_by_mlflow_and_the_receiver(
+async fn a_changed_secret_reaches_mlflow_and_the_receiver(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let server = environment.mlflow_with_webhooks().await;
-    let mut fixture = hearing(&environment, "rotated").await;
-    set(&fixture, managed(&fixture)).await;
-    tells(&fixture, "WebhookSettling").await;
+    let mut fixture = with_receiver(&environment, "rotated").await;
+    serve_version_1(&fixture, managed(&fixture)).await;
+    webhook_reports(&fixture, "WebhookSettling").await;
     let id = fixture
         .namespace
         .get(&MODEL_REGISTRY, "mlflow")
         .await
         .unwrap()["status"]["webhook"]["id"]
         .clone();
-    // While the operator is away, so that it cannot remember the secret before; it learns of it by MLflow's own test.
+    // Changed while the operator is stopped, so that it cannot remember the old secret; MLflow's test delivery shows the difference.
     fixture.operator.stop().unwrap();
     sign_with(&fixture, "another-secret-of-the-scenarios").await;
     fixture.operator.start_again().await.unwrap();
-    tells(&fixture, "WebhookSettling").await;
-    let told = async {
+    webhook_reports(&fixture, "WebhookSettling").await;
+    let reported = async {
         while counted(&fixture.operator, "accepted").await == 0 {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, told)
+    tokio::time::timeout(PATIENCE, reported)
         .await
         .expect("an example arrives that is signed with the new secret");
     tokio::time::sleep(Duration::from_secs(2)).await;
     fixture.alias("2").await;
     fixture.runs("2").await;
-    // And while it runs.
+    // Then changed while it runs.
     sign_with(&fixture, "a-third-secret-of-the-scenarios").await;
     look_now(&fixture).await;
     let accepted = counted(&fixture.operator, "accepted").await;
-    let told = async {
+    let reported = async {
         while counted(&fixture.operator, "accepted").await == accepted {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, told)
+    tokio::time::timeout(PATIENCE, reported)
         .await
         .expect("the third secret is proven, too");
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -511,13 +517,13 @@ async fn a_changed_secret_is_taken_over_by_mlflow_and_the_receiver(
     end(fixture, &server).await
 }
 
-async fn a_webhook_that_is_no_longer_wanted_is_removed(
+async fn a_webhook_that_is_no_longer_declared_is_removed(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let server = environment.mlflow_with_webhooks().await;
-    let fixture = hearing(&environment, "off").await;
-    set(&fixture, managed(&fixture)).await;
-    tells(&fixture, "WebhookSettling").await;
+    let fixture = with_receiver(&environment, "off").await;
+    serve_version_1(&fixture, managed(&fixture)).await;
+    webhook_reports(&fixture, "WebhookSettling").await;
     fixture
         .declare_registry(json!({"interval": "1h", "webhook": {"mode": "Disabled"}}))
         .await;
@@ -530,7 +536,7 @@ async fn a_webhook_that_is_no_longer_wanted_is_removed(
     end(fixture, &server).await
 }
 
-/// Waits until neither the status nor the finalizers tell of a webhook.
+/// Waits until neither the status nor the finalizers mention a webhook.
 async fn nothing_is_left(fixture: &Fixture) {
     let is_clean = |registry: &Value| {
         registry["status"]["webhook"].is_null()
@@ -549,13 +555,13 @@ async fn nothing_is_left(fixture: &Fixture) {
         .await;
 }
 
-async fn a_webhook_that_cannot_be_removed_is_told_and_removed_when_it_can_be(
+async fn a_failed_webhook_removal_is_reported_and_retried(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let server = environment.mlflow_with_webhooks().await;
-    let fixture = hearing(&environment, "stays").await;
+    let fixture = with_receiver(&environment, "stays").await;
     fixture.declare_registry(managed(&fixture)).await;
-    tells(&fixture, "WebhookSettling").await;
+    webhook_reports(&fixture, "WebhookSettling").await;
     let deletions = matching::request(Method::DELETE, "mlflow/webhooks");
     let ill = fixture
         .registry
@@ -563,7 +569,7 @@ async fn a_webhook_that_cannot_be_removed_is_told_and_removed_when_it_can_be(
     fixture
         .declare_registry(json!({"interval": "1h", "webhook": {"mode": "Disabled"}}))
         .await;
-    let registry = tells(&fixture, "RegistryUnreachable").await;
+    let registry = webhook_reports(&fixture, "RegistryUnreachable").await;
     assert!(
         sentence(&registry).contains("no longer wanted"),
         "{}",
@@ -572,10 +578,10 @@ async fn a_webhook_that_cannot_be_removed_is_told_and_removed_when_it_can_be(
     assert_ne!(
         registry["status"]["webhook"],
         Value::Null,
-        "what stays is on record"
+        "the webhook that is left is recorded"
     );
     assert_eq!(registered(&fixture, &server).await.len(), 1);
-    // The finalizer meets somebody else's write: that waits for no interval.
+    // The removal of the finalizer gets a conflict: the retry does not wait for the interval.
     let conflict = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Conflict", "code": 409, "message": "changed"});
     let writes = matching::request(Method::PATCH, "modelregistries/mlflow");
     fixture
@@ -587,33 +593,33 @@ async fn a_webhook_that_cannot_be_removed_is_told_and_removed_when_it_can_be(
     end(fixture, &server).await
 }
 
-async fn a_private_address_that_mlflow_refuses_is_told_with_the_remedy(
+async fn a_private_address_refused_by_mlflow_is_reported_with_a_remedy(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
-    // The server that most scenarios share is started as MLflow's own defaults have it.
+    // The shared server runs with MLflow's defaults.
     let fixture = hearing_at(
         &environment,
         "private",
         &environment.mlflow(MlflowVersion::Three).await,
     )
     .await;
-    set(&fixture, managed(&fixture)).await;
-    let registry = tells(&fixture, "WebhookAddressRefused").await;
-    let told = sentence(&registry);
+    serve_version_1(&fixture, managed(&fixture)).await;
+    let registry = webhook_reports(&fixture, "WebhookAddressRefused").await;
+    let message = sentence(&registry);
     assert!(
-        told.contains("MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS=true"),
-        "{told}"
+        message.contains("MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS=true"),
+        "{message}"
     );
     assert!(
-        told.contains("MLFLOW_WEBHOOK_ALLOWED_SCHEMES=http,https"),
-        "{told}"
+        message.contains("MLFLOW_WEBHOOK_ALLOWED_SCHEMES=http,https"),
+        "{message}"
     );
-    assert_eq!(ready(&registry), "True", "polling goes on");
+    assert_eq!(ready_status(&registry), "True", "polling goes on");
     let server = environment.mlflow(MlflowVersion::Three).await;
     end(fixture, &server).await
 }
 
-async fn a_server_without_a_key_is_told_and_left_as_it_was(
+async fn a_server_without_an_encryption_key_is_reported_and_left_unchanged(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let mut options = with_webhooks(3);
@@ -622,15 +628,15 @@ async fn a_server_without_a_key_is_told_and_left_as_it_was(
         .retain(|(name, _)| name != "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY");
     let mut server = Mlflow::start(MlflowVersion::Three, options).await.unwrap();
     let fixture = hearing_at(&environment, "no key", &server.url()).await;
-    set(&fixture, managed(&fixture)).await;
-    let registry = tells(&fixture, "WebhookKeyMissing").await;
-    let told = sentence(&registry);
+    serve_version_1(&fixture, managed(&fixture)).await;
+    let registry = webhook_reports(&fixture, "WebhookKeyMissing").await;
+    let message = sentence(&registry);
     assert!(
-        told.contains("MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY"),
-        "{told}"
+        message.contains("MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY"),
+        "{message}"
     );
-    assert_eq!(ready(&registry), "True", "polling goes on");
-    // Left there, it would silence the webhooks of others, too.
+    assert_eq!(ready_status(&registry), "True", "polling goes on");
+    // The broken webhook would stop the deliveries of others, too.
     assert_eq!(registry["status"]["webhook"], Value::Null);
     for _ in 0..6 {
         assert_eq!(
@@ -639,12 +645,12 @@ async fn a_server_without_a_key_is_told_and_left_as_it_was(
         );
     }
     let url = server.url();
-    let told = end(fixture, &url).await;
+    let result = end(fixture, &url).await;
     server.stop().await;
-    told
+    result
 }
 
-async fn a_user_who_may_not_register_is_told_so(environment: Arc<Environment>) -> ScenarioResult {
+async fn missing_webhook_permissions_are_reported(environment: Arc<Environment>) -> ScenarioResult {
     let (admin, password) = ("admin", "a-password-of-the-scenarios");
     let options = MlflowOptions {
         basic_auth: Some((admin.to_owned(), password.to_owned())),
@@ -666,40 +672,42 @@ async fn a_user_who_may_not_register_is_told_so(environment: Arc<Environment>) -
     let mut registry = managed(&fixture);
     registry["auth"] = json!({"basic": {"secretRef": {"name": "mlflow"}}});
     fixture.declare_registry(registry).await;
-    let registry = tells(&fixture, "WebhookRefused").await;
+    let registry = webhook_reports(&fixture, "WebhookRefused").await;
     assert!(
         sentence(&registry).contains("administrator of MLflow"),
         "{}",
         sentence(&registry)
     );
-    assert_eq!(ready(&registry), "True", "polling goes on");
-    let told = fixture.end().await;
+    assert_eq!(ready_status(&registry), "True", "polling goes on");
+    let result = fixture.end().await;
     server.stop().await;
-    told
+    result
 }
 
-async fn a_receiver_that_is_not_there_is_told(environment: Arc<Environment>) -> ScenarioResult {
+async fn an_unreachable_receiver_is_reported(environment: Arc<Environment>) -> ScenarioResult {
     let server = environment.mlflow_with_webhooks().await;
-    let fixture = hearing(&environment, "nowhere").await;
+    let fixture = with_receiver(&environment, "nowhere").await;
     let mut registry = managed(&fixture);
     registry["webhook"]["url"] = json!("http://127.0.0.1:9");
-    set(&fixture, registry).await;
-    let registry = tells(&fixture, "WebhookUnreachable").await;
+    serve_version_1(&fixture, registry).await;
+    let registry = webhook_reports(&fixture, "WebhookUnreachable").await;
     assert!(
         sentence(&registry).contains("MLflow cannot deliver to http://127.0.0.1:9/webhooks/"),
         "{}",
         sentence(&registry)
     );
-    assert_eq!(ready(&registry), "True", "polling goes on");
-    // Corrected, it is registered at the right address, under the same id.
+    assert_eq!(ready_status(&registry), "True", "polling goes on");
+    // After a correction it has the right address and the same id.
     let id = registry["status"]["webhook"]["id"].clone();
     fixture.declare_registry(managed(&fixture)).await;
-    let registry = tells(&fixture, "WebhookSettling").await;
+    let registry = webhook_reports(&fixture, "WebhookSettling").await;
     assert_eq!(registry["status"]["webhook"]["id"], id);
     end(fixture, &server).await
 }
 
-async fn a_server_without_webhooks_is_told(environment: Arc<Environment>) -> ScenarioResult {
+async fn a_server_without_webhook_support_is_reported(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
     let url = environment.mlflow(MlflowVersion::Two).await;
     let namespace = namespace(&environment, "mlflow two").await;
     let watched = namespace.namespace().to_owned();
@@ -715,15 +723,15 @@ async fn a_server_without_webhooks_is_told(environment: Arc<Environment>) -> Sce
     )
     .await;
     sign_with(&fixture, SIGNING).await;
-    set(&fixture, managed(&fixture)).await;
-    let registry = tells(&fixture, "WebhookUnsupported").await;
+    serve_version_1(&fixture, managed(&fixture)).await;
+    let registry = webhook_reports(&fixture, "WebhookUnsupported").await;
     assert!(
         sentence(&registry).contains("from 3.3 on"),
         "{}",
         sentence(&registry)
     );
-    assert_eq!(ready(&registry), "True", "polling goes on");
-    // Nothing is there that could be removed, and that is no reason to stay.
+    assert_eq!(ready_status(&registry), "True", "polling goes on");
+    // Without a webhook to remove, the object is deleted.
     fixture
         .namespace
         .delete(&MODEL_REGISTRY, "mlflow")
@@ -733,29 +741,31 @@ async fn a_server_without_webhooks_is_told(environment: Arc<Environment>) -> Sce
     fixture.end().await
 }
 
-async fn an_operator_that_does_not_listen_says_so(environment: Arc<Environment>) -> ScenarioResult {
+async fn a_webhook_without_a_listening_operator_is_reported(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
     let url = environment.mlflow_with_webhooks().await;
     let fixture = Fixture::at(&environment, "deaf", MlflowVersion::Three, &url).await;
     sign_with(&fixture, SIGNING).await;
     let webhook =
         json!({"mode": "Managed", "url": "http://127.0.0.1:9", "secretRef": {"name": "webhook"}});
-    set(&fixture, json!({"interval": "1h", "webhook": webhook})).await;
-    let registry = tells(&fixture, "WebhookNotServed").await;
+    serve_version_1(&fixture, json!({"interval": "1h", "webhook": webhook})).await;
+    let registry = webhook_reports(&fixture, "WebhookNotServed").await;
     assert!(
         sentence(&registry).contains("webhook.enabled in the chart"),
         "{}",
         sentence(&registry)
     );
-    assert_eq!(ready(&registry), "True", "polling goes on");
+    assert_eq!(ready_status(&registry), "True", "polling goes on");
     end(fixture, &url).await
 }
 
-async fn a_registry_that_cannot_be_asked_any_more_holds_up_its_object_for_a_minute_only(
+async fn an_unreachable_registry_delays_deletion_of_its_object_by_a_minute_at_most(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
-    let fixture = hearing(&environment, "left behind").await;
-    set(&fixture, managed(&fixture)).await;
-    let registry = tells(&fixture, "WebhookSettling").await;
+    let fixture = with_receiver(&environment, "left behind").await;
+    serve_version_1(&fixture, managed(&fixture)).await;
+    let registry = webhook_reports(&fixture, "WebhookSettling").await;
     fixture.registry.refuse().await;
     fixture
         .namespace
@@ -777,13 +787,13 @@ async fn a_registry_that_cannot_be_asked_any_more_holds_up_its_object_for_a_minu
     assert_eq!(
         template_version(&fixture.deployment().await),
         "1",
-        "what runs is left alone"
+        "the workload is unchanged"
     );
     delete_by_hand(&environment.mlflow_with_webhooks().await, id).await;
     fixture.end().await
 }
 
-async fn a_webhook_that_stays_in_a_server_of_before_is_told(
+async fn a_webhook_left_in_a_previous_server_is_reported(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let before = environment.mlflow_with_webhooks().await;
@@ -791,9 +801,9 @@ async fn a_webhook_that_stays_in_a_server_of_before_is_told(
         .await
         .unwrap();
     let now = own.url();
-    let fixture = hearing(&environment, "moved").await;
+    let fixture = with_receiver(&environment, "moved").await;
     fixture.declare_registry(managed(&fixture)).await;
-    let registry = tells(&fixture, "WebhookSettling").await;
+    let registry = webhook_reports(&fixture, "WebhookSettling").await;
     assert_eq!(
         registry["status"]["webhook"]["server"],
         fixture.registry.url()
@@ -803,10 +813,10 @@ async fn a_webhook_that_stays_in_a_server_of_before_is_told(
     elsewhere["mlflow"] = json!({"uri": now});
     fixture.declare_registry(elsewhere).await;
     let is_there = |registry: &Value| registry["status"]["webhook"]["server"] == now.as_str();
-    let what = "it is registered in the server of now";
+    let description = "it is registered in the present server";
     let registry = fixture
         .namespace
-        .eventually(what, PATIENCE, &MODEL_REGISTRY, "mlflow", is_there)
+        .eventually(description, PATIENCE, &MODEL_REGISTRY, "mlflow", is_there)
         .await;
     assert_eq!(
         registry["status"]["webhook"]["id"],
@@ -817,7 +827,7 @@ async fn a_webhook_that_stays_in_a_server_of_before_is_told(
             && note.contains(left)
             && note.contains(&fixture.registry.url())
     };
-    let told = async {
+    let reported = async {
         while !fixture
             .namespace
             .events_about("mlflow")
@@ -829,103 +839,101 @@ async fn a_webhook_that_stays_in_a_server_of_before_is_told(
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, told)
+    tokio::time::timeout(PATIENCE, reported)
         .await
         .expect("an Event names the webhook that stays, and where");
     delete_by_hand(&before, left).await;
-    let told = end(fixture, &now).await;
+    let result = end(fixture, &now).await;
     own.stop().await;
-    told
+    result
 }
 
-async fn moves_that_no_delivery_announced_are_told(
-    environment: Arc<Environment>,
-) -> ScenarioResult {
-    let fixture = hearing(&environment, "silent").await;
+async fn moves_without_a_delivery_are_reported(environment: Arc<Environment>) -> ScenarioResult {
+    let fixture = with_receiver(&environment, "silent").await;
     let mut registry = external();
     registry["interval"] = json!("1s");
-    set(&fixture, registry).await;
-    tells(&fixture, "WebhookReady").await;
+    serve_version_1(&fixture, registry).await;
+    webhook_reports(&fixture, "WebhookReady").await;
     fixture.polled_twice().await;
     fixture.alias("2").await;
     fixture.runs("2").await;
-    let registry = tells(&fixture, "WebhookSilent").await;
+    let registry = webhook_reports(&fixture, "WebhookSilent").await;
     assert!(
         sentence(&registry).contains("Failed to deliver webhook"),
         "{}",
         sentence(&registry)
     );
-    assert_eq!(ready(&registry), "True");
+    assert_eq!(ready_status(&registry), "True");
     assert_eq!(
         Delivery::to(&fixture, &fixture.operator).send().await,
         StatusCode::OK
     );
-    tells(&fixture, "WebhookReady").await;
+    webhook_reports(&fixture, "WebhookReady").await;
     let server = environment.mlflow_with_webhooks().await;
     end(fixture, &server).await
 }
 
-#[allow(clippy::too_many_lines)] // a table of deliveries, to be split
-async fn what_is_not_genuine_is_refused_and_changes_nothing(
-    environment: Arc<Environment>,
-) -> ScenarioResult {
-    let fixture = hearing(&environment, "forged").await;
-    set(&fixture, external()).await;
-    tells(&fixture, "WebhookReady").await;
-    fixture.alias("2").await;
-    let genuine = Delivery::to(&fixture, &fixture.operator);
-    let asked = fixture.registry.mark();
-    let other = |change: fn(&mut Delivery)| {
+/// Copies of a valid delivery with one change each: the outcome that is counted, and the response.
+fn refused_deliveries(valid: &Delivery) -> Vec<(&'static str, StatusCode, Delivery)> {
+    let altered = |change: fn(&mut Delivery)| {
         let mut delivery = Delivery {
             id: fresh_id(),
-            ..genuine.clone()
+            ..valid.clone()
         };
         change(&mut delivery);
         delivery
     };
-    let rows = [
-        (
-            "bad_signature",
-            StatusCode::UNAUTHORIZED,
-            other(|delivery| "forged".clone_into(&mut delivery.secret)),
-        ),
-        (
-            "bad_signature",
-            StatusCode::UNAUTHORIZED,
-            other(|delivery| delivery.secret = String::new()),
-        ),
-        (
-            "old",
-            StatusCode::BAD_REQUEST,
-            other(|delivery| delivery.at -= 301),
-        ),
-        (
-            "old",
-            StatusCode::BAD_REQUEST,
-            other(|delivery| delivery.at += 330),
-        ),
-        (
-            "malformed",
-            StatusCode::BAD_REQUEST,
-            other(|delivery| "a.b".clone_into(&mut delivery.id)),
-        ),
-        (
-            "malformed",
-            StatusCode::BAD_REQUEST,
-            other(|delivery| "{}".clone_into(&mut delivery.body)),
-        ),
-        (
-            "too_large",
-            StatusCode::PAYLOAD_TOO_LARGE,
-            other(|delivery| delivery.body = " ".repeat((64 << 10) + 1)),
-        ),
-        (
-            "unknown_registry",
-            StatusCode::NOT_FOUND,
-            other(|delivery| delivery.path += "-another"),
-        ),
-    ];
-    for (outcome, status, delivery) in rows {
+    let forged = altered(|delivery| "forged".clone_into(&mut delivery.secret));
+    let no_secret = altered(|delivery| delivery.secret = String::new());
+    let too_old = altered(|delivery| delivery.at -= 301);
+    let too_new = altered(|delivery| delivery.at += 330);
+    let bad_id = altered(|delivery| "a.b".clone_into(&mut delivery.id));
+    let bad_body = altered(|delivery| "{}".clone_into(&mut delivery.body));
+    let too_large = altered(|delivery| delivery.body = " ".repeat((64 << 10) + 1));
+    let unknown = altered(|delivery| delivery.path += "-another");
+    vec![
+        ("bad_signature", StatusCode::UNAUTHORIZED, forged),
+        ("bad_signature", StatusCode::UNAUTHORIZED, no_secret),
+        ("old", StatusCode::BAD_REQUEST, too_old),
+        ("old", StatusCode::BAD_REQUEST, too_new),
+        ("malformed", StatusCode::BAD_REQUEST, bad_id),
+        ("malformed", StatusCode::BAD_REQUEST, bad_body),
+        ("too_large", StatusCode::PAYLOAD_TOO_LARGE, too_large),
+        ("unknown_registry", StatusCode::NOT_FOUND, unknown),
+    ]
+}
+
+/// A signature is valid for one body, id and time only.
+async fn assert_altered_deliveries_are_refused(valid: &Delivery) {
+    let signature = valid.signature();
+    let other_body = Delivery {
+        body: valid.body.replace("champion", "champion "),
+        ..valid.clone()
+    };
+    let other_id = Delivery {
+        id: fresh_id(),
+        ..valid.clone()
+    };
+    let other_time = Delivery {
+        at: valid.at + 1,
+        ..valid.clone()
+    };
+    for altered in [other_body, other_id, other_time] {
+        let status = altered.send_signed(&signature).await;
+        assert_eq!(status, StatusCode::UNAUTHORIZED);
+    }
+}
+
+async fn deliveries_without_a_valid_signature_are_refused_and_change_nothing(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let fixture = with_receiver(&environment, "forged").await;
+    serve_version_1(&fixture, external()).await;
+    webhook_reports(&fixture, "WebhookReady").await;
+    fixture.alias("2").await;
+    let valid = Delivery::to(&fixture, &fixture.operator);
+    let asked = fixture.registry.mark();
+    for (outcome, status, delivery) in refused_deliveries(&valid) {
         let before = counted(&fixture.operator, outcome).await;
         assert_eq!(delivery.send().await, status, "{outcome}");
         assert_eq!(
@@ -934,46 +942,18 @@ async fn what_is_not_genuine_is_refused_and_changes_nothing(
             "{outcome}"
         );
     }
-    // What was signed for one body, id or time is good for no other.
-    let signature = genuine.signature();
-    let altered = Delivery {
-        body: genuine.body.replace("champion", "champion "),
-        ..genuine.clone()
-    };
-    assert_eq!(
-        altered.send_signed(&signature).await,
-        StatusCode::UNAUTHORIZED
-    );
-    let altered = Delivery {
-        id: fresh_id(),
-        ..genuine.clone()
-    };
-    assert_eq!(
-        altered.send_signed(&signature).await,
-        StatusCode::UNAUTHORIZED
-    );
-    let altered = Delivery {
-        at: genuine.at + 1,
-        ..genuine.clone()
-    };
-    assert_eq!(
-        altered.send_signed(&signature).await,
-        StatusCode::UNAUTHORIZED
-    );
-    let questions = fixture.registry.since(asked);
-    assert!(
-        questions.is_empty(),
-        "nothing was asked of the registry: {questions:?}"
-    );
+    assert_altered_deliveries_are_refused(&valid).await;
+    let requests = fixture.registry.since(asked);
+    assert!(requests.is_empty(), "{requests:?}");
     assert_eq!(template_version(&fixture.deployment().await), "1");
-    // The genuine one, once.
-    assert_eq!(genuine.send().await, StatusCode::OK);
+    // The valid delivery is accepted once.
+    assert_eq!(valid.send().await, StatusCode::OK);
     fixture.runs("2").await;
     let asked = fixture.registry.mark();
     assert_eq!(
-        genuine.send().await,
+        valid.send().await,
         StatusCode::OK,
-        "MLflow repeats what was accepted where the answer was lost"
+        "MLflow repeats a delivery whose response was lost"
     );
     assert_eq!(counted(&fixture.operator, "repeated").await, 1);
     assert_eq!(counted(&fixture.operator, "accepted").await, 1);
@@ -992,11 +972,11 @@ async fn what_is_not_genuine_is_refused_and_changes_nothing(
     end(fixture, &server).await
 }
 
-async fn late_and_doubled_events_end_in_what_the_registry_says_now(
+async fn late_and_duplicate_deliveries_end_at_the_registrys_present_state(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
-    let fixture = hearing(&environment, "late").await;
-    set(&fixture, external()).await;
+    let fixture = with_receiver(&environment, "late").await;
+    serve_version_1(&fixture, external()).await;
     fixture.alias("2").await;
     let first = Delivery::to(&fixture, &fixture.operator);
     let late = Delivery {
@@ -1034,7 +1014,7 @@ async fn late_and_doubled_events_end_in_what_the_registry_says_now(
         .map(|entry| &entry["version"])
         .collect();
     assert_eq!(history.len(), 2, "{history:?}");
-    // An event about a model that nobody watches, and an example of MLflow's, wake nothing.
+    // An event about an unknown model, and MLflow's example event, enqueue nothing.
     let asked = fixture.registry.mark();
     for name in ["example_model", "another"] {
         let mut example = Delivery::to(&fixture, &fixture.operator);
@@ -1047,12 +1027,12 @@ async fn late_and_doubled_events_end_in_what_the_registry_says_now(
     end(fixture, &server).await
 }
 
-async fn a_burst_of_genuine_deliveries_costs_the_registry_a_few_questions(
+async fn a_burst_of_valid_deliveries_costs_a_few_registry_requests(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     const BURST: usize = 1000;
-    let fixture = hearing(&environment, "burst").await;
-    set(&fixture, external()).await;
+    let fixture = with_receiver(&environment, "burst").await;
+    serve_version_1(&fixture, external()).await;
     fixture.alias("2").await;
     let asked = fixture.registry.mark();
     let http = reqwest::Client::builder()
@@ -1091,7 +1071,7 @@ async fn a_burst_of_genuine_deliveries_costs_the_registry_a_few_questions(
     end(fixture, &server).await
 }
 
-async fn the_certificate_is_read_from_files_and_again_when_they_change(
+async fn the_certificate_is_reloaded_when_its_files_change(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let folder = environment
@@ -1107,7 +1087,7 @@ async fn the_certificate_is_read_from_files_and_again_when_they_change(
         options.webhook_tls_folder = Some(folder.clone());
     })
     .await;
-    set(&fixture, external()).await;
+    serve_version_1(&fixture, external()).await;
     let mut delivery = Delivery::to(&fixture, &fixture.operator);
     delivery.address = delivery.address.replace("http://", "https://");
     let (first, second) = (
@@ -1153,9 +1133,9 @@ async fn the_certificate_is_read_from_files_and_again_when_they_change(
             .is_err(),
         "the old one is not"
     );
-    // What cannot be used is told, and the one before stays.
+    // An unusable certificate is reported, and the previous one stays in use.
     std::fs::write(folder.join("tls.key"), &first.key).unwrap();
-    let told = async {
+    let reported = async {
         while !fixture
             .operator
             .log()
@@ -1164,9 +1144,9 @@ async fn the_certificate_is_read_from_files_and_again_when_they_change(
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, told)
+    tokio::time::timeout(PATIENCE, reported)
         .await
-        .expect("a key that does not belong to the certificate is told");
+        .expect("a key that does not belong to the certificate is reported");
     let last = Delivery {
         id: fresh_id(),
         ..delivery
@@ -1180,11 +1160,11 @@ async fn the_certificate_is_read_from_files_and_again_when_they_change(
     end(fixture, &url).await
 }
 
-async fn a_delivery_to_a_replica_that_does_not_lead_is_acted_on_by_the_leader(
+async fn a_delivery_to_a_follower_is_handled_by_the_leader(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
-    let mut fixture = hearing(&environment, "by the leader").await;
-    set(&fixture, external()).await;
+    let mut fixture = with_receiver(&environment, "by the leader").await;
+    serve_version_1(&fixture, external()).await;
     let values = json!({"replicas": 2, "leaseSeconds": 5, "webhook": {"enabled": true}});
     let mut replicas = fixture.replicas(&environment, 2, values).await;
     let (follower, mut leader) = (replicas.pop().unwrap(), replicas.pop().unwrap());
@@ -1202,7 +1182,7 @@ async fn a_delivery_to_a_replica_that_does_not_lead_is_acted_on_by_the_leader(
     fixture.alias("2").await;
     let delivery = Delivery::to(&fixture, &follower);
     let handed_on = async {
-        // The follower may not have seen the Lease yet; MLflow would try again, too.
+        // The follower may not have read the Lease yet; MLflow retries, too.
         while delivery.send().await == StatusCode::SERVICE_UNAVAILABLE {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
@@ -1213,29 +1193,29 @@ async fn a_delivery_to_a_replica_that_does_not_lead_is_acted_on_by_the_leader(
     follows(&fixture, "2").await;
     assert_eq!(counted(&follower, "forwarded").await, 1);
     assert_eq!(counted(&leader, "accepted").await, 1);
-    // Handed on once more, it would be a loop: what comes by the health port is not.
+    // A delivery on the health port is not forwarded again, to avoid a loop.
     let mut looped = Delivery::to(&fixture, &follower);
     looped.address = format!("http://{}", follower.health_address());
     assert_eq!(looped.send().await, StatusCode::SERVICE_UNAVAILABLE);
-    // And there, too, only what is signed is believed.
+    // The health port checks signatures, too.
     let mut forged = Delivery::to(&fixture, &leader);
     forged.address = format!("http://{}", leader.health_address());
     "forged".clone_into(&mut forged.secret);
     assert_eq!(forged.send().await, StatusCode::UNAUTHORIZED);
-    // With nobody to hand on to, MLflow is to try again.
+    // Without a leader to forward to, the response makes MLflow retry.
     leader.freeze().unwrap();
     let unheard = Delivery::to(&fixture, &follower);
     assert_eq!(unheard.send().await, StatusCode::SERVICE_UNAVAILABLE);
     leader.kill().unwrap();
     fixture.alias("1").await;
-    let heard = async {
+    let handled = async {
         while unheard.send().await != StatusCode::OK {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, heard)
+    tokio::time::timeout(PATIENCE, handled)
         .await
-        .expect("the same delivery is heard once the other leads");
+        .expect("the same delivery is accepted once the other replica leads");
     follows(&fixture, "1").await;
     fixture.operator = follower;
     let server = environment.mlflow_with_webhooks().await;

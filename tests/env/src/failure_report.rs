@@ -1,5 +1,5 @@
-//! The report of a namespace that a failed scenario ends with: the operator's objects in full, the workload's in a line each, Events and logs.
-//! Nothing here fails: what cannot be read is left out, for the failure is what matters.
+//! The report of a namespace that is printed if a scenario fails: custom resources in full, workloads and pods in short, Events and logs.
+//! Nothing here fails: an object that cannot be read is left out, so that the first failure stays visible.
 
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -11,25 +11,27 @@ use crate::manifests::{readable, text};
 use crate::process::tail;
 use crate::test_namespace::TestNamespace;
 
-/// What belongs to the state of the world; Events are told apart, for they are only about it.
-pub(crate) const REPORTED_KINDS: [&Kind; 6] = [
+/// The kinds whose objects are reported.
+pub(crate) const REPORTED_KINDS: [&Kind; 8] = [
     &kinds::MODEL_REGISTRY,
     &kinds::REGISTERED_MODEL,
     &kinds::ALIAS_BINDING,
     &kinds::DEPLOYMENT,
+    &kinds::STATEFUL_SET,
+    &kinds::DAEMON_SET,
     &kinds::REPLICA_SET,
     &kinds::POD,
 ];
 
-/// Everything in the namespace that may explain a failure.
-pub(crate) async fn report(scenario: &TestNamespace, logs: &[PathBuf]) -> String {
+/// Every object, Event and log of the namespace that may explain a failure.
+pub(crate) async fn report(namespace: &TestNamespace, logs: &[PathBuf]) -> String {
     let mut report = String::new();
     for kind in REPORTED_KINDS {
-        let objects = scenario.list(kind, "").await.unwrap_or_default();
+        let objects = namespace.list(kind, "").await.unwrap_or_default();
         section(&mut report, kind, &objects);
     }
     report.push_str("===== Events\n");
-    for event in scenario.list(&kinds::EVENT, "").await.unwrap_or_default() {
+    for event in namespace.list(&kinds::EVENT, "").await.unwrap_or_default() {
         report.push_str(&event_line(&event));
     }
     for log in logs {
@@ -42,7 +44,7 @@ fn section(report: &mut String, kind: &Kind, objects: &[Value]) {
     let _ = writeln!(report, "===== {}: {}", kind.kind, objects.len());
     for object in objects {
         match kind.kind {
-            "Deployment" => report.push_str(&deployment_lines(object)),
+            "Deployment" | "StatefulSet" | "DaemonSet" => report.push_str(&workload_lines(object)),
             "ReplicaSet" => report.push_str(&replica_set_line(object)),
             "Pod" => report.push_str(&pod_line(object)),
             _ => {
@@ -52,15 +54,13 @@ fn section(report: &mut String, kind: &Kind, objects: &[Value]) {
     }
 }
 
-fn deployment_lines(object: &Value) -> String {
+fn workload_lines(object: &Value) -> String {
     let mut lines = format!(
-        "{}: wants {}, updated {}, ready {}, generation {} observed {}\n",
+        "{}: wants {}, generation {}, status {}\n",
         text(object, "/metadata/name"),
         number(object, "/spec/replicas"),
-        number(object, "/status/updatedReplicas"),
-        number(object, "/status/readyReplicas"),
         number(object, "/metadata/generation"),
-        number(object, "/status/observedGeneration"),
+        without_conditions(object),
     );
     for condition in object
         .pointer("/status/conditions")
@@ -90,6 +90,15 @@ fn deployment_lines(object: &Value) -> String {
         object.pointer("/spec/template").unwrap_or(&Value::Null)
     );
     lines
+}
+
+/// The counters and revisions of a workload's status, whatever its kind calls them.
+fn without_conditions(object: &Value) -> Value {
+    let mut status = object.pointer("/status").cloned().unwrap_or_default();
+    if let Some(status) = status.as_object_mut() {
+        status.remove("conditions");
+    }
+    status
 }
 
 fn replica_set_line(object: &Value) -> String {

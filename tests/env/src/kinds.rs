@@ -52,6 +52,8 @@ pub const DEPLOYMENT: Kind = kind("apps", "v1", "Deployment", "deployments");
 pub const REPLICA_SET: Kind = kind("apps", "v1", "ReplicaSet", "replicasets");
 /// `StatefulSet`
 pub const STATEFUL_SET: Kind = kind("apps", "v1", "StatefulSet", "statefulsets");
+/// `DaemonSet`
+pub const DAEMON_SET: Kind = kind("apps", "v1", "DaemonSet", "daemonsets");
 /// `Pod`
 pub const POD: Kind = kind("", "v1", "Pod", "pods");
 /// `Secret`

@@ -1,10 +1,10 @@
-//! How nodes and pods behave where there is no kubelet: a pod does what its *behavior* says.
-//! Nothing here runs, probes or serves: a behavior is only the status that a kubelet would have written.
+//! The configuration of kwok, which writes the status of nodes and pods where there is no kubelet.
+//! Absent: containers, probes and traffic; a pod's *behavior* is only the status that a kubelet would have written.
 //!
-//! The behavior of a pod is chosen by its annotation [`BEHAVIOR_ANNOTATION`]: entries `<model version>=<behavior>`, where `*` is any
-//! version, the first that fits counts. Without one the pod plays `ready`:
+//! The behavior of a pod is chosen by its annotation [`BEHAVIOR_ANNOTATION`]: entries `<model version>=<behavior>`, where `*`
+//! is any version and the first matching entry counts. The default is `ready`:
 //!
-//! | behavior | what the pod does |
+//! | behavior | status of the pod |
 //! |---|---|
 //! | `ready` | runs and is ready at once; a Job's pod completes |
 //! | `slow` | runs at once, is ready after three seconds |
@@ -13,21 +13,21 @@
 //! | `flaky` | crashes twice, then runs and is ready |
 //! | `image-pull` | `ImagePullBackOff`, stays Pending |
 //! | `init-crash` | its init containers are in `CrashLoopBackOff`, stays Pending |
-//! | `lose-readiness` | is ready, and after three seconds not any more |
+//! | `lose-readiness` | is ready, and loses readiness after three seconds |
 //! | `fail` | ends as Failed: for a Job |
 //!
-//! Annotating a living pod with another behavior changes what it does from then on.
+//! A change of a running pod's annotation changes its behavior from then on.
 
 use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-/// The annotation of a pod, and so of a pod template, that says how the pod behaves.
+/// The annotation of a pod or pod template that chooses the behavior.
 pub const BEHAVIOR_ANNOTATION: &str = "kwok.test/behavior";
 
 const VERSION_ANNOTATION: &str = "pointsman.dev/model-version";
 
-/// The configuration of kwok: one document for each stage, and one for how many pods it plays at a time.
+/// The configuration of kwok: one document for each stage and, for many pods, one with its concurrency.
 pub(crate) fn configuration(many: bool) -> String {
     let mut stages = vec![
         node_stage(),
@@ -44,7 +44,7 @@ pub(crate) fn configuration(many: bool) -> String {
         stages.push(json!({
             "apiVersion": "config.kwok.x-k8s.io/v1alpha1",
             "kind": "KwokConfiguration",
-            // kwok's own defaults are gone where there are options: only the first differs from them.
+            // Given options replace all defaults of kwok: only the first differs from its default.
             "options": {
                 "podPlayStageParallelism": 16,
                 "nodePlayStageParallelism": 4,
@@ -60,7 +60,7 @@ pub(crate) fn configuration(many: bool) -> String {
     })
 }
 
-/// A node that kwok plays.
+/// A node that kwok keeps ready.
 pub(crate) fn node(name: &str) -> Value {
     json!({
         "apiVersion": "v1",
@@ -69,144 +69,120 @@ pub(crate) fn node(name: &str) -> Value {
     })
 }
 
-#[allow(clippy::too_many_lines)] // a list of stages, to be split
 fn pod_stages() -> Vec<Value> {
-    let ready = &status(
-        "Running",
-        Readiness::Ready,
-        State::Running,
-        State::Completed,
-    );
-    let unready = &status(
-        "Running",
-        Readiness::NotReady,
-        State::Running,
-        State::Completed,
-    );
-    let crashing = &status(
+    let mut stages = stages_of_ready_pods();
+    stages.extend(stages_of_unready_pods());
+    stages.extend(stages_of_crashing_pods());
+    stages.extend(stages_of_pending_pods());
+    stages.extend(stages_of_job_pods());
+    stages
+}
+
+fn stages_of_ready_pods() -> Vec<Value> {
+    let ready = running_status(Readiness::Ready);
+    let unready = running_status(Readiness::NotReady);
+    let starts = [is_ready(false), not_ended()];
+    let becomes_ready = [is_ready(false), running()];
+    vec![
+        pod("ready", "ready", &starts, 0, &ready),
+        pod("slow-start", "slow", &[pending()], 0, &unready),
+        pod("slow-ready", "slow", &becomes_ready, 3000, &ready),
+    ]
+}
+
+fn stages_of_unready_pods() -> Vec<Value> {
+    let ready = running_status(Readiness::Ready);
+    let unready = running_status(Readiness::NotReady);
+    let is_ready = [is_ready(true)];
+    vec![
+        pod("never-ready", "never-ready", &[pending()], 0, &unready),
+        pod("ready-no-more", "never-ready", &is_ready, 0, &unready),
+        pod(
+            "lose-readiness-first",
+            "lose-readiness",
+            &[pending()],
+            0,
+            &ready,
+        ),
+        pod(
+            "lose-readiness-then",
+            "lose-readiness",
+            &is_ready,
+            3000,
+            &unready,
+        ),
+    ]
+}
+
+fn stages_of_crashing_pods() -> Vec<Value> {
+    let containers = "containerStatuses";
+    let ready = running_status(Readiness::Ready);
+    let crashing = status(
         "Running",
         Readiness::NotReady,
         State::Crashing,
         State::Completed,
     );
+    let six_times = [fewer_restarts(containers, 6), not_ended()];
+    let twice = [fewer_restarts(containers, 2), not_ended()];
+    let recovers = [enough_restarts(containers, 2), is_ready(false), not_ended()];
     vec![
-        pod(
-            "ready",
-            &["ready"],
-            &[is_ready(false), not_ended()],
-            0,
-            ready,
-        ),
-        pod(
-            "job-complete",
-            &["ready"],
-            &[is_ready(true), of_job()],
-            200,
-            &status(
-                "Succeeded",
-                Readiness::NotReady,
-                State::Completed,
-                State::Completed,
-            ),
-        ),
-        pod(
-            "job-fail",
-            &["fail"],
-            &[not_ended()],
-            200,
-            &status(
-                "Failed",
-                Readiness::NotReady,
-                State::Failed,
-                State::Completed,
-            ),
-        ),
-        pod("slow-start", &["slow"], &[pending()], 0, unready),
-        pod(
-            "slow-ready",
-            &["slow"],
-            &[is_ready(false), running()],
-            3000,
-            ready,
-        ),
-        pod("never-ready", &["never-ready"], &[pending()], 0, unready),
-        pod(
-            "ready-no-more",
-            &["never-ready"],
-            &[is_ready(true)],
-            0,
-            unready,
-        ),
-        pod(
-            "lose-readiness-first",
-            &["lose-readiness"],
-            &[pending()],
-            0,
-            ready,
-        ),
-        pod(
-            "lose-readiness-then",
-            &["lose-readiness"],
-            &[is_ready(true)],
-            3000,
-            unready,
-        ),
-        pod(
-            "crash",
-            &["crash"],
-            &[fewer_restarts("containerStatuses", 6), not_ended()],
-            300,
-            crashing,
-        ),
-        pod(
-            "flaky-crash",
-            &["flaky"],
-            &[fewer_restarts("containerStatuses", 2), not_ended()],
-            300,
-            crashing,
-        ),
-        pod(
-            "flaky-ready",
-            &["flaky"],
-            &[
-                enough_restarts("containerStatuses", 2),
-                is_ready(false),
-                not_ended(),
-            ],
-            300,
-            ready,
-        ),
-        pod(
-            "image-pull",
-            &["image-pull"],
-            &[pending(), not_waiting_for_image()],
-            0,
-            &status(
-                "Pending",
-                Readiness::NotReady,
-                State::ImagePull,
-                State::Completed,
-            ),
-        ),
-        pod(
-            "init-crash",
-            &["init-crash"],
-            &[pending(), fewer_restarts("initContainerStatuses", 6)],
-            300,
-            &status(
-                "Pending",
-                Readiness::NotReady,
-                State::Initializing,
-                State::Crashing,
-            ),
-        ),
+        pod("crash", "crash", &six_times, 300, &crashing),
+        pod("flaky-crash", "flaky", &twice, 300, &crashing),
+        pod("flaky-ready", "flaky", &recovers, 300, &ready),
     ]
 }
 
-fn pod(name: &str, plays: &[&str], when: &[Value], delay_milliseconds: u32, status: &str) -> Value {
+fn stages_of_pending_pods() -> Vec<Value> {
+    let pulling = status(
+        "Pending",
+        Readiness::NotReady,
+        State::ImagePull,
+        State::Completed,
+    );
+    let initializing = status(
+        "Pending",
+        Readiness::NotReady,
+        State::Initializing,
+        State::Crashing,
+    );
+    let fails_to_pull = [pending(), not_waiting_for_image()];
+    let crashes = [pending(), fewer_restarts("initContainerStatuses", 6)];
+    vec![
+        pod("image-pull", "image-pull", &fails_to_pull, 0, &pulling),
+        pod("init-crash", "init-crash", &crashes, 300, &initializing),
+    ]
+}
+
+fn stages_of_job_pods() -> Vec<Value> {
+    let succeeded = status(
+        "Succeeded",
+        Readiness::NotReady,
+        State::Completed,
+        State::Completed,
+    );
+    let failed = status(
+        "Failed",
+        Readiness::NotReady,
+        State::Failed,
+        State::Completed,
+    );
+    let completes = [is_ready(true), of_job()];
+    vec![
+        pod("job-complete", "ready", &completes, 200, &succeeded),
+        pod("job-fail", "fail", &[not_ended()], 200, &failed),
+    ]
+}
+
+/// The status of a pod whose containers run.
+fn running_status(readiness: Readiness) -> String {
+    status("Running", readiness, State::Running, State::Completed)
+}
+
+fn pod(name: &str, behavior: &str, when: &[Value], delay_milliseconds: u32, status: &str) -> Value {
     let mut expressions = vec![
         json!({"key": ".metadata.deletionTimestamp", "operator": "DoesNotExist"}),
-        json!({"key": play_of_pod(), "operator": "In", "values": plays}),
+        json!({"key": behavior_of_pod(), "operator": "In", "values": [behavior]}),
     ];
     expressions.extend_from_slice(when);
     stage(
@@ -238,7 +214,7 @@ fn stage(
     })
 }
 
-fn play_of_pod() -> String {
+fn behavior_of_pod() -> String {
     format!(
         r#"(.metadata.annotations // {{}}) as $a | ($a["{VERSION_ANNOTATION}"] // "") as $v | [($a["{BEHAVIOR_ANNOTATION}"] // "") | split(",")[] | split("=") | select(.[0] == $v or .[0] == "*") | .[1]] | first // "ready""#
     )

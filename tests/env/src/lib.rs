@@ -34,10 +34,12 @@ pub mod process;
 pub mod progress;
 pub mod python;
 pub mod registrar;
+pub mod resources;
 mod supervisor;
 pub mod test_namespace;
 pub mod tools;
 pub mod usage;
+pub mod workload;
 
 pub use control_plane::{ControlPlane, ControlPlaneOptions};
 pub use error::{Error, Result};
@@ -46,8 +48,9 @@ pub use observe::{Objects, Selection};
 pub use operator::{Operator, OperatorOptions};
 pub use peer::Peer;
 pub use supervisor::{descendants, supervise_if_asked};
-pub use test_namespace::{PlainDeployment, TestNamespace};
+pub use test_namespace::TestNamespace;
 pub use tools::{NodeTools, Tools};
+pub use workload::Workload;
 
 /// Where the files beside this crate's sources are: Go modules and Python requirements.
 #[must_use]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
-use pointsman_env::{PlainDeployment, Selection, TestNamespace, kinds};
+use pointsman_env::{Selection, TestNamespace, Workload, kinds};
 use serde_json::{Value, json};
 
 use crate::Shared;
@@ -57,7 +57,7 @@ fn restarts(pod: &Value) -> i64 {
 async fn becomes_available(shared: Arc<Shared>) {
     let scenario = scenario(&shared, "available").await;
     scenario
-        .kubectl_apply(PlainDeployment::named("web").manifest())
+        .kubectl_apply(Workload::deployment("web").manifest())
         .await
         .unwrap();
     scenario
@@ -84,7 +84,7 @@ async fn becomes_available(shared: Arc<Shared>) {
 
 async fn plays_by_version(shared: Arc<Shared>) {
     let scenario = scenario(&shared, "plays").await;
-    let deployment = PlainDeployment::named("web").with_behavior("2=crash,3=image-pull");
+    let deployment = Workload::deployment("web").with_behavior("2=crash,3=image-pull");
     scenario.kubectl_apply(deployment.manifest()).await.unwrap();
     scenario
         .eventually(
@@ -146,7 +146,7 @@ fn version(version: &str) -> Value {
 async fn broken_alive(shared: Arc<Shared>) {
     let scenario = scenario(&shared, "broken").await;
     scenario
-        .apply_object(&PlainDeployment::named("web").manifest())
+        .apply_object(&Workload::deployment("web").manifest())
         .await
         .unwrap();
     scenario
@@ -208,7 +208,7 @@ async fn explains_itself(shared: Arc<Shared>) {
     let scenario = scenario(&shared, "explains").await;
     scenario
         .kubectl_apply(
-            PlainDeployment::named("web")
+            Workload::deployment("web")
                 .with_behavior("*=never-ready")
                 .manifest(),
         )
