@@ -1,6 +1,6 @@
-//! `AliasBinding`: which alias drives which Deployment, and the record of what ran.
+//! `AliasBinding`: the alias that drives a Deployment, and the history of the versions that ran.
 //!
-//! Absent: fields whose behaviour is not built. Nothing that is accepted here is ignored.
+//! Absent: fields whose behaviour is not built. No accepted field is ignored.
 
 use std::collections::BTreeMap;
 
@@ -40,52 +40,54 @@ use super::{Reason, names, schema};
     printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].message", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
-#[x_kube(validation = Rule::new("has(self.alias) != has(self.stage)").message("a binding follows one thing: set alias (or, for registries that still use stages, stage), not both and not none"))]
-#[x_kube(validation = Rule::new("has(self.targetRef) != has(self.template)").message("a binding drives one Deployment: set targetRef to name one that exists, or template to have one made, not both and not none"))]
-#[x_kube(validation = Rule::new("has(self.template) == has(oldSelf.template)").message("a binding cannot change between targetRef and template: delete it and make another (the workload keeps serving with targetRef, or with deletionPolicy: Orphan)"))]
+#[x_kube(validation = Rule::new("has(self.alias) != has(self.stage)").message("a binding follows one alias or stage: set alias (or, for registries that still use stages, stage), not both and not none"))]
+#[x_kube(validation = Rule::new("has(self.targetRef) != has(self.template)").message("a binding drives one Deployment: set targetRef to name one that exists, or template to have one created, not both and not none"))]
+#[x_kube(validation = Rule::new("has(self.template) == has(oldSelf.template)").message("a binding cannot change between targetRef and template: delete it and create another (the workload keeps serving with targetRef, or with deletionPolicy: Orphan)"))]
 #[x_kube(validation = Rule::new("!has(self.targetRef) || self.deletionPolicy == 'Delete'").message("deletionPolicy is for a template's Deployment: the Deployment in targetRef is never deleted, so leave deletionPolicy out"))]
 #[serde(rename_all = "camelCase")]
 pub struct AliasBindingSpec {
-    /// The RegisteredModel of this namespace.
+    /// The RegisteredModel whose alias or stage is followed. It is in the binding's namespace.
     pub model_ref: ModelReference,
-    /// The alias to follow, such as champion.
+    /// The alias to follow, such as champion. Set either alias or stage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255))]
     #[x_kube(validation = Rule::new("!self.matches('^(?i)(latest|v[0-9]+)$')").message("MLflow reserves latest and v<number>: follow another alias, such as champion, or set pinnedVersion"))]
     #[x_kube(validation = Rule::new("!self.matches('[\\\\s/:.@%]')").message("an alias holds letters, digits, _ and - only"))]
     pub alias: Option<String>,
-    /// The stage to follow, for registries that still use stages: the newest version in it.
+    /// The stage to follow, for registries that still use stages: the newest version in it. Set either alias or stage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     pub stage: Option<String>,
-    /// A Deployment of this namespace that exists: only the injected fields of it are touched.
+    /// An existing Deployment in the binding's namespace. Only the injected fields are changed. Immutable. Set either
+    /// targetRef or template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("self == oldSelf").message("targetRef cannot be changed: delete this binding (its Deployment keeps serving) and make another"))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("targetRef cannot be changed: delete this binding (its Deployment keeps serving) and create another"))]
     pub target_ref: Option<TargetReference>,
-    /// A Deployment to make and own, named after the binding.
+    /// A Deployment to create and own, with the binding's name. Set either targetRef or template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<DeploymentTemplate>,
-    /// Where the version is written to.
+    /// The containers that the version is injected into.
     #[serde(default)]
     pub inject: Inject,
-    /// What is done about a version that fails.
+    /// The reaction to a version that fails.
     #[serde(default)]
     pub rollback: Rollback,
-    /// How a version is trained again where nothing is left to go back to.
+    /// A Job that trains a version again if no version is left to roll back to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retrain: Option<Retrain>,
-    /// Run this version, whatever the alias says.
+    /// Run this version, whatever the alias says. The version's number, as a string: "4".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^[1-9][0-9]{0,18}$"))]
     pub pinned_version: Option<String>,
-    /// True: touch nothing.
+    /// True: change nothing in the cluster but this object's status. Default: false.
     #[serde(default)]
     pub suspend: bool,
-    /// How many entries of history to keep, from 1 to 100.
+    /// The number of entries to keep in status.history, from 1 to 100. Default: 10.
     #[serde(default = "default_history_limit")]
     #[schemars(range(min = 1, max = 100))]
     pub history_limit: i32,
-    /// What becomes of a template's Deployment when the binding is deleted.
+    /// Delete: the Deployment made from template is deleted with the binding. Orphan: it stays and keeps serving. Default:
+    /// Delete.
     #[serde(default)]
     pub deletion_policy: WorkloadDeletionPolicy,
 }
@@ -94,26 +96,26 @@ fn default_history_limit() -> i32 {
     10
 }
 
-/// A `RegisteredModel` of this namespace.
+/// A `RegisteredModel` in the same namespace.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ModelReference {
-    /// Its name.
+    /// The RegisteredModel's name.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
 }
 
-/// A Deployment of this namespace.
+/// A workload in the same namespace.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TargetReference {
-    /// apps/v1.
+    /// The API version of the kind. Default: apps/v1.
     #[serde(default)]
     pub api_version: TargetApiVersion,
-    /// Deployment.
+    /// The kind of the workload. Default: Deployment.
     #[serde(default)]
     pub kind: TargetKind,
-    /// Its name.
+    /// The workload's name.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
 }
@@ -121,7 +123,7 @@ pub struct TargetReference {
 /// The API version of a target.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum TargetApiVersion {
-    /// Deployments of today.
+    /// apps/v1.
     #[default]
     #[serde(rename = "apps/v1")]
     AppsV1,
@@ -135,14 +137,14 @@ pub enum TargetKind {
     Deployment,
 }
 
-/// A Deployment to make.
+/// A Deployment to create.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeploymentTemplate {
-    /// The Deployment's labels and annotations.
+    /// Labels and annotations of the Deployment.
     #[serde(default)]
     pub metadata: TemplateMetadata,
-    /// The Deployment's spec. Where `selector` is left out, it selects the binding's own label.
+    /// The Deployment's spec. Default of `selector`: the label pointsman.dev/binding with the binding's name.
     #[schemars(schema_with = "schema::opaque")]
     pub spec: Map<String, Value>,
 }
@@ -159,85 +161,86 @@ pub struct TemplateMetadata {
     pub annotations: BTreeMap<String, String>,
 }
 
-/// Where the version is written to.
+/// The containers that the version is injected into.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Inject {
-    /// The containers that get the environment variables; the first container where this is left out.
+    /// The names of the containers that get the environment variables, at most 20. Default: the first container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::container_names")]
     pub containers: Option<Vec<String>>,
 }
 
-/// What becomes of an owned Deployment when its binding is deleted.
+/// The fate of an owned Deployment when its binding is deleted.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum WorkloadDeletionPolicy {
-    /// It goes with the binding.
+    /// It is deleted with the binding.
     #[default]
     Delete,
     /// It stays and keeps serving.
     Orphan,
 }
 
-/// What is wanted, what runs, is it well, why not, and what ran before.
+/// The wanted version, the running one, their condition, and the history.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
-#[schemars(extend("x-kubernetes-map-type" = "atomic"))] // one writer: who wrote each of its fields is kept by nobody
+#[schemars(extend("x-kubernetes-map-type" = "atomic"))] // one writer: managedFields hold one entry for the status
 #[serde(rename_all = "camelCase")]
 pub struct AliasBindingStatus {
-    /// The generation of the spec that the rest of the status speaks of.
+    /// The generation of the spec that this status was made for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// The alias or stage that is followed.
+    /// The alias or stage that the binding follows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub follows: Option<String>,
-    /// The number of the version that the pin, alias or stage asks for.
+    /// The number of the version that pinnedVersion, the alias or the stage names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wanted: Option<String>,
-    /// What the registry said last of the alias or stage.
+    /// The version that the registry last reported for the alias or stage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alias: Option<AliasState>,
-    /// What the workload's pod template holds.
+    /// The version in the workload's pod template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub running: Option<VersionState>,
-    /// The version that was last rolled out whole, and stayed well for the time of rollback.bakeSeconds.
+    /// The newest version that was rolled out completely and stayed healthy for rollback.bakeSeconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_good: Option<GoodVersion>,
-    /// The versions that failed and are not tried again while the same version is wanted: until the alias moves, the
-    /// workload's or the binding's spec changes, or a person asks with the annotation pointsman.dev/retry-requested-at.
+    /// The versions that failed. They are tried again when the alias moves, when the spec of the binding or of the workload's
+    /// pod template changes, or when a person sets the annotation pointsman.dev/retry-requested-at to a new value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_back: Option<HeldBack>,
-    /// The version that cannot be gone back to any more, and what can train it again.
+    /// The good version that can no longer be rolled back to, with the code and data that trained it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<Lost>,
     /// The Job that trains the lost version again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retrain: Option<RetrainState>,
-    /// A person's own change, which is left alone until the alias moves or a person resumes.
+    /// A change that a person made to the workload. It is kept until the alias moves or a person sets the annotation
+    /// pointsman.dev/resume-requested-at to a new value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<Hold>,
-    /// The value of the annotation pointsman.dev/resume-requested-at that was acted on last.
+    /// The last value of the annotation pointsman.dev/resume-requested-at that was handled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_handled_resume: Option<String>,
-    /// The request to try again that was acted on last.
+    /// The last value of the annotation pointsman.dev/retry-requested-at that was handled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_handled_retry: Option<HandledRequest>,
-    /// What ran, newest first; and what was to run but was not let.
+    /// The versions that ran, newest first, and those that were held back before they could run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::history")]
     pub history: Vec<HistoryEntry>,
-    /// Ready, Reconciling, Stalled, Resolved, ArtifactAvailable.
+    /// The conditions Ready, Reconciling, Stalled, Resolved and ArtifactAvailable, and those of other controllers.
     #[serde(default)]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
 }
 
-/// What the registry said of an alias.
+/// The version that an alias or stage names.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AliasState {
     /// The version's number.
     pub version: String,
-    /// When this was first seen.
+    /// When the alias was first seen at this version.
     pub since: Time,
 }
 
@@ -247,40 +250,40 @@ pub struct AliasState {
 pub struct VersionState {
     /// The version's number.
     pub version: String,
-    /// Where its files are.
+    /// The URI of the version's files.
     #[serde(
         default,
         rename = "artifactURI",
         skip_serializing_if = "Option::is_none"
     )]
     pub artifact_uri: Option<String>,
-    /// The run that logged it.
+    /// The MLflow run that logged the version.
     #[serde(default, rename = "runID", skip_serializing_if = "Option::is_none")]
     pub run_id: Option<String>,
-    /// Since when.
+    /// Since when the workload has held it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
 }
 
-/// A request by annotation that was acted on.
+/// A request by annotation that was handled.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HandledRequest {
     /// The annotation's value.
     pub value: String,
-    /// When it was acted on.
+    /// When it was handled.
     pub at: Time,
 }
 
-/// A person's own change of the workload.
+/// A change that a person made to the workload.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Hold {
-    /// The version that was wanted when the person changed the workload; another one ends the hold.
+    /// The version that was wanted when the person changed the workload. The hold ends when another one is wanted.
     pub wanted: HeldVersion,
     /// The field manager that wrote the change, such as kubectl.
     pub manager: String,
-    /// When it was first seen.
+    /// When the change was first seen.
     pub since: Time,
 }
 
@@ -290,7 +293,7 @@ pub struct Hold {
 pub struct HeldVersion {
     /// The version's number.
     pub version: String,
-    /// Where its files are.
+    /// The URI of the version's files.
     #[serde(
         default,
         rename = "artifactURI",
@@ -299,67 +302,67 @@ pub struct HeldVersion {
     pub artifact_uri: Option<String>,
 }
 
-/// One version's time in the workload.
+/// A period in which the workload held one version.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HistoryEntry {
     /// The version's number.
     pub version: String,
-    /// Where its files are.
+    /// The URI of the version's files.
     #[serde(
         default,
         rename = "artifactURI",
         skip_serializing_if = "Option::is_none"
     )]
     pub artifact_uri: Option<String>,
-    /// The run that logged it.
+    /// The MLflow run that logged the version.
     #[serde(default, rename = "runID", skip_serializing_if = "Option::is_none")]
     pub run_id: Option<String>,
-    /// The code that trained it.
+    /// The code that trained the version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<CodeLineage>,
-    /// How it went.
+    /// RollingOut, Baking, Live, Failed, RolledBack, HeldBack or Superseded.
     pub outcome: Outcome,
-    /// The word that goes with the outcome.
+    /// The reason of the outcome, as one word.
     pub reason: Reason,
-    /// The sentence that goes with it.
+    /// The reason of the outcome, as a sentence.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
-    /// When the workload was changed to it.
+    /// When the version was written into the workload.
     pub started_at: Time,
-    /// When all replicas first ran it and were available.
+    /// When all replicas ran the version and were available for the first time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub available_at: Option<Time>,
-    /// When it had stayed well for the time of rollback.bakeSeconds: from then on it is a version to go back to.
+    /// When the version had stayed healthy for rollback.bakeSeconds. From then on it can be rolled back to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub live_at: Option<Time>,
-    /// When the workload was changed to another; absent while it runs.
+    /// When another version was written into the workload. Absent while this one runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Time>,
-    /// What changed the workload to it.
+    /// The cause of the change: AliasMove, Pin, Person, Failure or SpecChange.
     pub trigger: Trigger,
 }
 
-/// How a version's time in the workload went.
+/// The outcome of a version in the workload.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum Outcome {
     /// Being rolled out.
     RollingOut,
-    /// Rolled out whole, and watched for the time of rollback.bakeSeconds.
+    /// Rolled out completely, and under observation for rollback.bakeSeconds.
     Baking,
-    /// Rolled out whole and well, and running.
+    /// Rolled out completely, healthy and running.
     Live,
-    /// It failed. While finishedAt is absent, it is still in the workload.
+    /// It failed. If finishedAt is absent, it is still in the workload.
     Failed,
-    /// It failed, and the workload was taken back to a good version.
+    /// It failed, and the workload was rolled back to a good version.
     RolledBack,
-    /// It was not let into the workload, for its artifact cannot be read.
+    /// It was not written into the workload, because its artifact cannot be read.
     HeldBack,
-    /// It ran until another took its place.
+    /// It ran until another version replaced it.
     Superseded,
 }
 
-/// What changed the workload.
+/// The cause of a change of the workload.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum Trigger {
     /// The alias or stage named this version.
@@ -368,7 +371,7 @@ pub enum Trigger {
     Pin,
     /// A person changed the workload by hand, or asked for a version to be tried again.
     Person,
-    /// The version before it failed.
+    /// The previous version failed.
     Failure,
     /// The binding's or the workload's spec changed.
     SpecChange,
@@ -383,7 +386,7 @@ impl HistoryEntry {
 }
 
 impl AliasBindingStatus {
-    /// The entry of what the workload holds now.
+    /// The history entry of the version that the workload holds now.
     #[must_use]
     pub fn current(&self) -> Option<&HistoryEntry> {
         self.history
@@ -413,7 +416,7 @@ impl AliasBinding {
             .get(names::RESUME_ANNOTATION)
     }
 
-    /// The value of the annotation that asks to try again what is held back.
+    /// The value of the annotation that asks for a retry of the versions that are held back.
     #[must_use]
     pub fn retry_request(&self) -> Option<&String> {
         self.metadata
@@ -422,7 +425,7 @@ impl AliasBinding {
             .get(names::RETRY_ANNOTATION)
     }
 
-    /// Whether a retry was asked for that has not been acted on.
+    /// Whether a retry was requested that has not been handled.
     #[must_use]
     pub fn has_new_retry_request(&self) -> bool {
         let acted_on = self

@@ -1,6 +1,6 @@
-//! What users write and read: the three kinds, their conditions and the one list of reasons.
+//! The API of users: the three kinds, their conditions and the table of reasons.
 //!
-//! Absent: any client, clock or decision. These types only describe.
+//! Absent: clients, the clock and decisions. These types only describe.
 
 pub mod alias_binding;
 pub mod availability;
@@ -34,7 +34,7 @@ use kube::CustomResourceExt;
 /// The API group of every kind here.
 pub const GROUP: &str = "pointsman.dev";
 
-/// The definitions of all three kinds, in the order in which a reader meets them.
+/// The definitions of all three kinds.
 #[must_use]
 pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
     let mut definitions = vec![
@@ -67,10 +67,10 @@ fn forbid_null(schema: &mut JSONSchemaProps) {
     }
 }
 
-/// A definition as YAML, as it stands in crds/.
+/// The YAML of a definition, as in crds/.
 ///
 /// # Errors
-/// Where the definition cannot be written as YAML, which would be a fault of its schema.
+/// If the definition cannot be written as YAML, which would be a fault of its schema.
 pub fn to_yaml(definition: &CustomResourceDefinition) -> Result<String, serde_saphyr::ser::Error> {
     serde_saphyr::to_string(definition)
 }

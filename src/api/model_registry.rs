@@ -1,6 +1,6 @@
-//! `ModelRegistry`: where an MLflow registry is, how to speak to it, and who may use it.
+//! `ModelRegistry`: the address of an MLflow registry, how to connect to it, and the namespaces that may use it.
 //!
-//! Absent: credentials. They are named here, and live in Secrets.
+//! Absent: credentials. The spec names the Secrets that hold them.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::schema;
 
-/// An MLflow Model Registry and how to speak to it.
+/// An MLflow Model Registry and how to connect to it.
 #[derive(Clone, CustomResource, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[kube(
     group = "pointsman.dev",
@@ -24,7 +24,7 @@ use super::schema;
     status = "ModelRegistryStatus",
     derive = "PartialEq",
     cel,
-    doc = "An MLflow Model Registry: where it is, how to speak to it, and which namespaces may use it.",
+    doc = "An MLflow Model Registry: its address, how to connect to it, and the namespaces that may use it.",
     printcolumn(name = "URI", type_ = "string", json_path = ".spec.mlflow.uri"),
     printcolumn(name = "Interval", type_ = "string", json_path = ".spec.interval"),
     printcolumn(
@@ -52,18 +52,18 @@ use super::schema;
 pub struct ModelRegistrySpec {
     /// The MLflow server.
     pub mlflow: MlflowServer,
-    /// How to prove who asks; nothing is sent where this is left out.
+    /// The credentials for the MLflow server. Default: none are sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("!(has(self.basic) && has(self.bearer))").message("auth takes one way of signing in: set auth.basic or auth.bearer, not both"))]
+    #[x_kube(validation = Rule::new("!(has(self.basic) && has(self.bearer))").message("auth takes one kind of credentials: set auth.basic or auth.bearer, not both"))]
     #[x_kube(validation = Rule::new("has(self.basic) || has(self.bearer)").message("auth is empty: set auth.basic or auth.bearer, or leave auth out"))]
     pub auth: Option<Auth>,
-    /// Whom to trust on https; the well-known authorities where this is left out.
+    /// The certificate authorities to trust on https. Default: the well-known ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
-    /// What the stores of artifacts are asked with, where files are not behind the MLflow server itself.
+    /// The credentials for artifact stores that are not behind the MLflow server's own proxy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifacts: Option<Artifacts>,
-    /// What Pointsman writes into the registry.
+    /// The data that Pointsman writes into the registry.
     #[serde(default)]
     pub write_back: WriteBack,
     /// The time between two polls of the registry, as a duration in h, m, s and ms, such as 30s or 1m30s. From 1s to 24h;
@@ -72,15 +72,15 @@ pub struct ModelRegistrySpec {
     #[schemars(length(max = 32))]
     #[x_kube(validation = Rule::new("self.matches('^([0-9]{1,5}(h|m|s|ms)){1,4}$') && duration(self) >= duration('1s') && duration(self) <= duration('24h')").message("interval must lie between 1s and 24h, written in h, m, s and ms without fractions, such as 30s or 1m30s"))]
     pub interval: String,
-    /// True: do not ask the registry anything. What was resolved stays in force.
+    /// True: send no request to the registry. The versions that were resolved last stay in force. Default: false.
     #[serde(default)]
     pub suspend: bool,
-    /// How the registry's webhooks announce moves, so that they are seen at once; polling goes on in any case.
+    /// The webhook by which MLflow announces moves, so that they are seen at once. Polling continues in any case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("self.mode != 'Managed' || has(self.url)").message("webhook.mode Managed needs webhook.url: the receiver's base address as MLflow reaches it, such as http://pointsman-webhook.pointsman.svc:8443"))]
-    #[x_kube(validation = Rule::new("self.mode == 'Disabled' || has(self.secretRef)").message("webhook.mode Managed and External need webhook.secretRef: the Secret that deliveries are signed with, such as {name: mlflow-webhook}"))]
+    #[x_kube(validation = Rule::new("self.mode == 'Disabled' || has(self.secretRef)").message("webhook.mode Managed and External need webhook.secretRef: the Secret that signs deliveries, such as {name: mlflow-webhook}"))]
     pub webhook: Option<Webhook>,
-    /// Which namespaces' RegisteredModels may use this registry.
+    /// The namespaces whose RegisteredModels may use this registry.
     #[serde(default)]
     #[x_kube(validation = Rule::new("(self.from == 'Selector') == has(self.selector)").message("allowedNamespaces.selector goes with from: Selector, and only with it"))]
     pub allowed_namespaces: AllowedNamespaces,
@@ -93,41 +93,43 @@ fn default_interval() -> String {
     "30s".to_owned()
 }
 
-/// An MLflow server's address.
+/// The address of an MLflow server.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MlflowServer {
-    /// Its base address, such as http://mlflow.mlflow.svc:5000.
+    /// The server's base address, such as http://mlflow.mlflow.svc:5000. At most 2048 characters.
     #[schemars(length(max = 2048))]
     #[x_kube(validation = Rule::new("self.matches('^https?://[^/]+')").message("mlflow.uri must begin with http:// or https:// and name a host, such as http://mlflow.mlflow.svc:5000"))]
     #[x_kube(validation = Rule::new("!self.matches('^[a-z]+://[^/]*@')").message("mlflow.uri must hold no user or password: put them into a Secret and name it in spec.auth.basic.secretRef"))]
     #[x_kube(validation = Rule::new("!self.contains('?') && !self.contains('#')").message("mlflow.uri must hold no query (?) and no fragment (#)"))]
     pub uri: String,
-    /// The workspace to ask in, where the server has workspaces.
+    /// The workspace that holds the models, if the server has workspaces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255))]
     pub workspace: Option<String>,
 }
 
-/// What Pointsman writes into the registry.
+/// The data that Pointsman writes into the registry.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WriteBack {
-    /// True: each version that a binding's history tells of carries a tag pointsman.dev/<cluster>/<namespace>/<binding> with
-    /// its outcome and the time, so that MLflow's own UI shows where a version runs and where it failed.
+    /// True: each version in a binding's history gets the tag pointsman.dev/<cluster>/<namespace>/<binding> with its outcome
+    /// and the time, so that MLflow's own UI shows where a version runs and where it failed. Default: false.
     #[serde(default)]
     pub deployment_tags: bool,
 }
 
-/// What the stores of artifacts are asked with.
+/// The credentials for artifact stores.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Artifacts {
-    /// A Secret of the registry's namespace whose keys are the environment variables that S3, GCS and Azure clients read, such as AWS_ACCESS_KEY_ID, GOOGLE_SERVICE_ACCOUNT_KEY or AZURE_STORAGE_CONNECTION_STRING; used only to ask whether artifacts can be read.
+    /// A Secret in this namespace whose keys are the environment variables that S3, GCS and Azure clients read, such as
+    /// AWS_ACCESS_KEY_ID, GOOGLE_SERVICE_ACCOUNT_KEY or AZURE_STORAGE_CONNECTION_STRING. It is used only to check whether
+    /// artifacts can be read.
     pub secret_ref: NameReference,
 }
 
-/// One way of signing in.
+/// One kind of credentials.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Auth {
@@ -143,7 +145,7 @@ pub struct Auth {
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BasicAuth {
-    /// A Secret of this namespace with the keys `username` and `password`.
+    /// A Secret in this namespace with the keys `username` and `password`.
     pub secret_ref: NameReference,
 }
 
@@ -151,27 +153,27 @@ pub struct BasicAuth {
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BearerAuth {
-    /// A Secret of this namespace and the key that holds the token.
+    /// A Secret in this namespace and the key that holds the token.
     pub secret_ref: SecretKeyReference,
 }
 
-/// An object of this namespace.
+/// An object in the same namespace.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NameReference {
-    /// Its name.
+    /// The object's name.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
 }
 
-/// A key of a Secret of this namespace.
+/// A key of a Secret in the same namespace.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretKeyReference {
     /// The Secret's name.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// The key; `token` where this is left out.
+    /// The key. Default: token.
     #[serde(default = "default_token_key")]
     #[schemars(length(min = 1, max = 253))]
     pub key: String,
@@ -181,22 +183,22 @@ fn default_token_key() -> String {
     "token".to_owned()
 }
 
-/// Whom to trust on https.
+/// The certificate authorities to trust on https.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Tls {
-    /// A ConfigMap of this namespace with the authority's certificates (PEM), trusted instead of the well-known ones.
+    /// A ConfigMap in this namespace with the authority's certificates (PEM). They replace the well-known ones.
     pub ca_config_map_ref: ConfigMapKeyReference,
 }
 
-/// A key of a `ConfigMap` of this namespace.
+/// A key of a `ConfigMap` in the same namespace.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ConfigMapKeyReference {
     /// The ConfigMap's name.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// The key; `ca.crt` where this is left out.
+    /// The key. Default: ca.crt.
     #[serde(default = "default_ca_key")]
     #[schemars(length(min = 1, max = 253))]
     pub key: String,
@@ -206,45 +208,47 @@ fn default_ca_key() -> String {
     "ca.crt".to_owned()
 }
 
-/// How a registry's webhooks are listened to.
+/// The webhook of a registry.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Webhook {
-    /// Managed: Pointsman registers the webhook in MLflow and keeps it. External: it is registered by hand, and deliveries are accepted. Disabled: neither.
+    /// Managed: Pointsman registers the webhook in MLflow and repairs it. External: you register it, and deliveries are
+    /// accepted. Disabled: no delivery is accepted. Default: Disabled.
     #[serde(default)]
     pub mode: WebhookMode,
-    /// With Managed: the receiver's base address as MLflow reaches it, such as http://pointsman-webhook.pointsman.svc:8443; the path /webhooks/<namespace>/<name> is added.
+    /// Required with Managed: the receiver's base address as MLflow reaches it, such as
+    /// http://pointsman-webhook.pointsman.svc:8443. The path /webhooks/<namespace>/<name> is appended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     #[x_kube(validation = Rule::new("self.matches('^https?://[^/]+')").message("webhook.url must begin with http:// or https:// and name a host, such as http://pointsman-webhook.pointsman.svc:8443"))]
     #[x_kube(validation = Rule::new("!self.matches('^[a-z]+://[^/]*@')").message("webhook.url must hold no user or password: deliveries are signed with the Secret in webhook.secretRef"))]
     #[x_kube(validation = Rule::new("!self.contains('?') && !self.contains('#')").message("webhook.url must hold no query (?) and no fragment (#)"))]
     pub url: Option<String>,
-    /// A Secret of this namespace and the key that holds what deliveries are signed with.
+    /// A Secret in this namespace and the key that holds the secret that signs deliveries. Required with Managed and External.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<WebhookSecretReference>,
 }
 
-/// Who registers a webhook.
+/// The way in which a webhook is registered.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum WebhookMode {
-    /// Pointsman registers it in MLflow and keeps it.
+    /// Pointsman registers it in MLflow and repairs it.
     Managed,
-    /// It is registered by hand; deliveries are accepted.
+    /// A person registers it; deliveries are accepted.
     External,
     /// Nothing is registered, and no delivery is accepted.
     #[default]
     Disabled,
 }
 
-/// A key of a Secret of this namespace.
+/// A key of a Secret in the same namespace.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WebhookSecretReference {
     /// The Secret's name.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// The key; `secret` where this is left out.
+    /// The key. Default: secret.
     #[serde(default = "default_secret_key")]
     #[schemars(length(min = 1, max = 253))]
     pub key: String,
@@ -254,20 +258,20 @@ fn default_secret_key() -> String {
     "secret".to_owned()
 }
 
-/// Which namespaces may use a registry, as in Gateway API's allowedRoutes.
+/// The namespaces that may use a registry, as in Gateway API's allowedRoutes.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AllowedNamespaces {
-    /// Same: this namespace only. All: every namespace. Selector: those whose labels match `selector`.
+    /// Same: this namespace only. All: every namespace. Selector: namespaces whose labels match selector. Default: Same.
     #[serde(default)]
     pub from: AllowedFrom,
-    /// The labels to match, with `from: Selector`.
+    /// The labels of the namespaces. Required with from: Selector.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::label_selector")]
     pub selector: Option<LabelSelector>,
 }
 
-/// How far leave to use a registry reaches.
+/// The set of namespaces that may use a registry.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum AllowedFrom {
     /// This namespace only.
@@ -279,24 +283,25 @@ pub enum AllowedFrom {
     Selector,
 }
 
-/// What was seen of a registry.
+/// The observed state of a registry.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
-#[schemars(extend("x-kubernetes-map-type" = "atomic"))] // one writer: who wrote each of its fields is kept by nobody
+#[schemars(extend("x-kubernetes-map-type" = "atomic"))] // one writer: managedFields hold one entry for the status
 #[serde(rename_all = "camelCase")]
 pub struct ModelRegistryStatus {
-    /// The generation of the spec that the rest of the status speaks of.
+    /// The generation of the spec that this status was made for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// How many registered models are looked at in this registry.
+    /// The number of registered models that are polled in this registry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub watched_models: Option<i32>,
-    /// MLflow's version, as the server gave it.
+    /// MLflow's version, as the server reports it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_version: Option<String>,
-    /// The webhook that is registered in MLflow, with `spec.webhook.mode: Managed`.
+    /// The webhook that is registered in MLflow with spec.webhook.mode Managed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<RegisteredWebhook>,
-    /// Ready, Reconciling, Stalled, and WebhookReady where spec.webhook asks for webhooks.
+    /// The conditions Ready, Reconciling and Stalled, WebhookReady if spec.webhook enables webhooks, and those of other
+    /// controllers.
     #[serde(default)]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
@@ -306,11 +311,11 @@ pub struct ModelRegistryStatus {
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RegisteredWebhook {
-    /// MLflow's name for it.
+    /// The webhook's id in MLflow.
     pub id: String,
-    /// Where MLflow delivers to.
+    /// The address that MLflow delivers to.
     pub url: String,
-    /// The address of the MLflow server that it is registered in, as `spec.mlflow.uri` had it then.
+    /// The MLflow server that the webhook is registered in: the value of spec.mlflow.uri at that time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
 }
@@ -324,7 +329,7 @@ impl ModelRegistry {
             .max(Duration::from_secs(1))
     }
 
-    /// Who registers a webhook for this registry.
+    /// The way in which this registry's webhook is registered.
     #[must_use]
     pub fn webhook_mode(&self) -> WebhookMode {
         self.spec

@@ -1,6 +1,6 @@
 //! The annotations, labels and names that Pointsman reads or writes.
 //!
-//! Absent: any name that is spelled a second time elsewhere.
+//! Absent: names that are also written elsewhere. Each is written once.
 
 /// The field manager of every server-side apply.
 pub const FIELD_MANAGER: &str = "pointsman";
@@ -10,21 +10,21 @@ pub const BINDING_LABEL: &str = "pointsman.dev/binding";
 pub const VERSION_ANNOTATION: &str = "pointsman.dev/model-version";
 /// Annotation that Kubernetes shows in `kubectl rollout history`.
 pub const CHANGE_CAUSE_ANNOTATION: &str = "kubernetes.io/change-cause";
-/// Annotation on any of the three kinds: a new value means "look now".
+/// Annotation on any of the three kinds: a new value requests a reconcile, with a poll of the registry.
 pub const REQUESTED_AT_ANNOTATION: &str = "pointsman.dev/requested-at";
-/// Annotation on an `AliasBinding`: a new value ends a hold that a person's own rollback began.
+/// Annotation on an `AliasBinding`: a new value ends the hold that a person's change of the workload began.
 pub const RESUME_ANNOTATION: &str = "pointsman.dev/resume-requested-at";
-/// Annotation on an `AliasBinding`: a new value has the versions tried again that are held back.
+/// Annotation on an `AliasBinding`: a new value requests a retry of the versions that are held back.
 pub const RETRY_ANNOTATION: &str = "pointsman.dev/retry-requested-at";
-/// Annotation that Kubernetes keeps on a Deployment and its ReplicaSets: equal ones belong together.
+/// Annotation that Kubernetes sets on a Deployment and its ReplicaSets: equal values belong together.
 pub const REVISION_ANNOTATION: &str = "deployment.kubernetes.io/revision";
 /// Annotation that `kubectl rollout restart` sets on a pod template.
 pub const RESTARTED_AT_ANNOTATION: &str = "kubectl.kubernetes.io/restartedAt";
-/// Finalizer on a `RegisteredModel` whose registered model goes with it.
+/// Finalizer on a `RegisteredModel` whose registered model is deleted with it.
 pub const MODEL_FINALIZER: &str = "pointsman.dev/registered-model";
-/// Finalizer on a `ModelRegistry` whose webhook goes with it.
+/// Finalizer on a `ModelRegistry` whose webhook is deleted with it.
 pub const WEBHOOK_FINALIZER: &str = "pointsman.dev/webhook";
-/// Annotation on the Lease: where the leader takes deliveries that other replicas heard.
+/// Annotation on the Lease: the address at which the leader takes deliveries that other replicas received.
 pub const ADDRESS_ANNOTATION: &str = "pointsman.dev/address";
 
 /// Environment variable: the registered model's name.
@@ -39,5 +39,5 @@ pub const MODEL_URI: &str = "MODEL_URI";
 pub const MODEL_RUN_ID: &str = "MODEL_RUN_ID";
 /// Environment variable: `models:/name/version`, for MLflow's own loaders.
 pub const MLFLOW_MODEL_URI: &str = "MLFLOW_MODEL_URI";
-/// Environment variable: the registry's address, set only where the user has not set it.
+/// Environment variable: the registry's address, set only if the user has not set it.
 pub const MLFLOW_TRACKING_URI: &str = "MLFLOW_TRACKING_URI";

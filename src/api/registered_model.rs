@@ -1,4 +1,4 @@
-//! `RegisteredModel`: a registered model of a registry, what is declared of it, and the mirror of what the registry says.
+//! `RegisteredModel`: a registered model of a registry, its declared attributes, and a mirror of its aliases and versions.
 //!
 //! Absent: any workload. A mirror deploys nothing.
 
@@ -24,7 +24,7 @@ use super::schema;
     status = "RegisteredModelStatus",
     derive = "PartialEq",
     cel,
-    doc = "A registered model: what is declared of it, and a mirror of what the registry says of its aliases and versions.",
+    doc = "A registered model: its declared attributes, and a mirror of its aliases and versions in the registry.",
     printcolumn(
         name = "Registry",
         type_ = "string",
@@ -48,32 +48,33 @@ use super::schema;
         json_path = ".metadata.creationTimestamp"
     )
 )]
-#[x_kube(validation = Rule::new("has(self.modelName) == has(oldSelf.modelName) && (!has(self.modelName) || self.modelName == oldSelf.modelName)").message("modelName cannot be changed: delete this RegisteredModel and make another for the other model"))]
+#[x_kube(validation = Rule::new("has(self.modelName) == has(oldSelf.modelName) && (!has(self.modelName) || self.modelName == oldSelf.modelName)").message("modelName cannot be changed: delete this RegisteredModel and create another for the other model"))]
 #[serde(rename_all = "camelCase")]
 pub struct RegisteredModelSpec {
     /// The registry that holds the model.
     pub registry_ref: RegistryReference,
-    /// The model's name in the registry; this object's name where it is left out. Immutable.
+    /// The model's name in the registry. Default: this object's name. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255))]
     #[x_kube(validation = Rule::new("!self.contains('/') && !self.contains(':')").message("modelName must hold no / and no : (MLflow refuses both)"))]
     pub model_name: Option<String>,
-    /// Create: make the registered model where the registry has none. Observe: only look.
+    /// Create: create the registered model if the registry has none. Observe: create nothing. Default: Create.
     #[serde(default)]
     pub creation_policy: CreationPolicy,
-    /// The model's description, kept as it is written here; left alone where this is left out.
+    /// The description that the registered model is kept at, at most 5000 characters. Default: it is not changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 5000))]
     pub description: Option<String>,
-    /// Tags of the model, kept as they are written here; other tags are left alone.
+    /// Tags that the registered model is kept at, at most 100. Other tags are not changed.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 100))]
     pub tags: BTreeMap<String, String>,
-    /// Aliases that are kept at the versions written here; other aliases are left alone.
+    /// Aliases that are kept at these versions, at most 100. Other aliases are not changed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::declared_aliases")]
     pub aliases: Vec<DeclaredAlias>,
-    /// Retain: the registered model stays when this object is deleted. Delete: it is deleted from the registry with all its versions.
+    /// Retain: the registered model stays in the registry when this object is deleted. Delete: it is deleted from the
+    /// registry with all its versions. Default: Retain.
     #[serde(default)]
     pub deletion_policy: ModelDeletionPolicy,
 }
@@ -82,26 +83,26 @@ pub struct RegisteredModelSpec {
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RegistryReference {
-    /// Its name.
+    /// The ModelRegistry's name.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// Its namespace, where it is another one and its owner allows this one; this namespace where it is left out.
+    /// The ModelRegistry's namespace; its spec.allowedNamespaces must include this one. Default: this namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub namespace: Option<String>,
 }
 
-/// What to do where the registry has no such model.
+/// The reaction to a model that the registry does not have.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum CreationPolicy {
-    /// Make it.
+    /// Create it.
     #[default]
     Create,
-    /// Only look.
+    /// Create nothing.
     Observe,
 }
 
-/// What becomes of the registered model when its object is deleted.
+/// The fate of the registered model when its object is deleted.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum ModelDeletionPolicy {
     /// It stays.
@@ -125,21 +126,21 @@ pub struct DeclaredAlias {
     pub version: String,
 }
 
-/// The mirror of what the registry says.
+/// A mirror of the registered model in the registry.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
-#[schemars(extend("x-kubernetes-map-type" = "atomic"))] // one writer: who wrote each of its fields is kept by nobody
+#[schemars(extend("x-kubernetes-map-type" = "atomic"))] // one writer: managedFields hold one entry for the status
 #[serde(rename_all = "camelCase")]
 pub struct RegisteredModelStatus {
-    /// The generation of the spec that the rest of the status speaks of.
+    /// The generation of the spec that this status was made for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// The model's name in the registry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model_name: Option<String>,
-    /// When the registered model was made, to the millisecond. Another time than before means that it was deleted and made again.
+    /// When the registered model was created, to the millisecond. A new time means that it was deleted and created again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_at: Option<MicroTime>,
-    /// The address that pods reach the registry at.
+    /// The registry's address, for the pods' MLFLOW_TRACKING_URI.
     #[serde(
         default,
         rename = "trackingURI",
@@ -149,25 +150,25 @@ pub struct RegisteredModelStatus {
     /// The newest version's number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latest_version: Option<String>,
-    /// The aliases: those that a binding follows or the spec declares first, then by name; at most 64.
+    /// The aliases, at most 64. Those that a binding follows or the spec declares come first, then the others by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::mirrored_aliases")]
     pub aliases: Vec<MirroredAlias>,
-    /// The newest version of each stage, where versions have stages.
+    /// The newest version in each stage, if the registry uses stages.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::mirrored_stages")]
     pub stages: Vec<MirroredStage>,
-    /// Every version that is followed, pinned or aliased, and the newest few; at most 24.
+    /// The versions that are followed, pinned or aliased, and the newest ones. At most 24.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::mirrored_versions")]
     pub versions: Vec<ModelVersion>,
-    /// Ready, Reconciling, Stalled.
+    /// The conditions Ready, Reconciling and Stalled, and those of other controllers.
     #[serde(default)]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
 }
 
-/// An alias as the registry names it.
+/// An alias in the registry.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MirroredAlias {
@@ -175,81 +176,81 @@ pub struct MirroredAlias {
     pub name: String,
     /// The version's number.
     pub version: String,
-    /// When this was first seen.
+    /// When the alias was first seen at this version.
     pub since: Time,
 }
 
-/// A stage as the registry names it.
+/// A stage in the registry.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MirroredStage {
     /// The stage.
     pub name: String,
-    /// The number of the newest version in it.
+    /// The number of the newest version in the stage.
     pub version: String,
-    /// When this was first seen.
+    /// When this version was first seen in the stage.
     pub since: Time,
 }
 
-/// A version and what decides about it. Versions never change, so this is read once.
+/// A version and its details. They never change, so they are read once.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ModelVersion {
     /// The version's number.
     pub version: String,
-    /// Where its files are: the URI that pods load from. Absent where the source leads nowhere; `problem` says why.
+    /// The URI of the version's files, which pods load. Absent if the source cannot be resolved; see problem.
     #[serde(
         default,
         rename = "artifactURI",
         skip_serializing_if = "Option::is_none"
     )]
     pub artifact_uri: Option<String>,
-    /// What it was registered from, as the registry keeps it.
+    /// The source that the version was registered from, as the registry keeps it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
-    /// The run that logged it.
+    /// The MLflow run that logged the version.
     #[serde(default, rename = "runID", skip_serializing_if = "Option::is_none")]
     pub run_id: Option<String>,
-    /// When it was registered. With name, number and source this tells it from a version of a model that was made again.
+    /// When the version was registered. Model, number, creation time and source together identify a version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_at: Option<Time>,
-    /// Who registered it.
+    /// The user who registered the version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_by: Option<String>,
-    /// How long its run took, in seconds.
+    /// The duration of the run that trained it, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration_seconds: Option<i64>,
-    /// The size of its files, in bytes.
+    /// The size of the version's files, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size_bytes: Option<i64>,
-    /// Its metrics, as text: floats differ from reader to reader. At most 32.
+    /// The metrics of the run, as text, because floats differ between programs. At most 32.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metrics: BTreeMap<String, String>,
-    /// Its hyperparameters. At most 64.
+    /// The hyperparameters of the run. At most 64.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: BTreeMap<String, String>,
-    /// The code that trained it.
+    /// The code that trained the version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<CodeLineage>,
-    /// The data that it was trained and tested with. At most 16.
+    /// The data sets that trained and tested the version. At most 16.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::datasets")]
     pub datasets: Vec<Dataset>,
-    /// Why it cannot be deployed, where it cannot.
+    /// The reason why the version cannot be deployed, if so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }
 
-/// Data that a run read, as MLflow recorded it.
+/// A data set of a run, as MLflow recorded it.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Dataset {
-    /// Its name.
+    /// The data set's name.
     pub name: String,
-    /// MLflow's digest of it.
+    /// MLflow's digest of the data set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
-    /// What it was used for, such as training.
+    /// The use of the data set, such as training.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<String>,
 }
@@ -261,10 +262,10 @@ pub struct CodeLineage {
     /// The repository's address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repository: Option<String>,
-    /// The commit.
+    /// The git commit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
-    /// The branch.
+    /// The git branch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<String>,
     /// The entry point of an MLflow project, or the file that was run.

@@ -1,6 +1,6 @@
-//! What is done about a version that fails, and what is remembered of it.
+//! The settings of automatic rollback, and its part of the status: failed, good and lost versions.
 //!
-//! Absent: the judgement itself. That is in `rollout`.
+//! Absent: the decision that a version failed. That is in `rollout`.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use super::alias_binding::{HeldVersion, TemplateMetadata};
 use super::registered_model::{CodeLineage, Dataset};
 use super::{Reason, schema};
 
-/// What is done about a version that fails.
+/// The reaction to a version that fails.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Rollback {
@@ -22,13 +22,13 @@ pub struct Rollback {
     /// report the failure in the status. Default: Rollback.
     #[serde(default)]
     pub on_failure: OnFailure,
-    /// How often a container of the new version may restart, from 0 to 100. One that is in CrashLoopBackOff after so many
-    /// restarts, or restarts once more, has failed.
+    /// The number of restarts that a container of the new version may have, from 0 to 100. After so many restarts the version
+    /// fails if the container is in CrashLoopBackOff or restarts again. Default: 3.
     #[serde(default = "default_max_restarts")]
     #[schemars(range(min = 0, max = 100))]
     pub max_restarts: i32,
-    /// For how many seconds after the rollout the new version's pods must stay ready, from 0 to 86400. A version that was
-    /// good before is not watched again.
+    /// The number of seconds that the new version's pods must stay ready after the rollout, from 0 to 86400. A version that was
+    /// good before does not bake again. Default: 60.
     #[serde(default = "default_bake_seconds")]
     #[schemars(range(min = 0, max = 86400))]
     pub bake_seconds: i32,
@@ -62,22 +62,22 @@ pub enum OnFailure {
     Report,
 }
 
-/// How a version is trained again where nothing is left to go back to.
+/// A Job that trains a version again if no version is left to roll back to.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Retrain {
-    /// A Job, made once for each version that is lost and owned by the binding. Its containers get what MLflow recorded of
-    /// the lost version's training as environment variables, RETRAIN_MODEL_NAME, RETRAIN_MODEL_VERSION, RETRAIN_RUN_ID,
+    /// A Job, created once for each lost version and owned by the binding. Its containers get MLflow's record of the lost
+    /// version's training as environment variables: RETRAIN_MODEL_NAME, RETRAIN_MODEL_VERSION, RETRAIN_RUN_ID,
     /// RETRAIN_REPOSITORY, RETRAIN_COMMIT, RETRAIN_BRANCH, RETRAIN_ENTRY_POINT, RETRAIN_PARAMETERS and RETRAIN_DATASETS
-    /// (both JSON), and MLFLOW_TRACKING_URI unless they set it. What MLflow did not record is empty.
+    /// (both JSON), and MLFLOW_TRACKING_URI unless they set it. Values that MLflow did not record are empty.
     pub job_template: JobTemplate,
 }
 
-/// A Job to make.
+/// A Job to create.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct JobTemplate {
-    /// The Job's labels and annotations.
+    /// Labels and annotations of the Job.
     #[serde(default)]
     pub metadata: TemplateMetadata,
     /// The Job's spec.
@@ -89,100 +89,100 @@ pub struct JobTemplate {
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HeldBack {
-    /// The version that was wanted when they failed; another one ends it.
+    /// The version that was wanted when they failed. The list ends when another one is wanted.
     pub wanted: HeldVersion,
-    /// A digest of the binding's and the workload's spec when they failed; another one ends it.
+    /// A digest of the specs of the binding and of the pod template when they failed. The list ends when it changes.
     pub spec_digest: String,
     /// The versions, in the order in which they failed.
     #[schemars(schema_with = "schema::failed_versions")]
     pub versions: Vec<FailedVersion>,
 }
 
-/// A version that failed, and why.
+/// A version that failed, and the reason.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FailedVersion {
     /// The version's number.
     pub version: String,
-    /// Where its files are.
+    /// The URI of the version's files.
     #[serde(
         default,
         rename = "artifactURI",
         skip_serializing_if = "Option::is_none"
     )]
     pub artifact_uri: Option<String>,
-    /// Why, as one word.
+    /// The reason of the failure, as one word.
     pub reason: Reason,
-    /// Why, as a sentence.
+    /// The reason of the failure, as a sentence.
     pub message: String,
-    /// When it was seen to fail.
+    /// When the failure was first seen.
     pub since: Time,
 }
 
-/// A version that was good, with what can train it again.
+/// A version that was good, with the code and data that trained it.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GoodVersion {
     /// The version's number.
     pub version: String,
-    /// Where its files are.
+    /// The URI of the version's files.
     #[serde(
         default,
         rename = "artifactURI",
         skip_serializing_if = "Option::is_none"
     )]
     pub artifact_uri: Option<String>,
-    /// The run that logged it.
+    /// The MLflow run that logged the version.
     #[serde(default, rename = "runID", skip_serializing_if = "Option::is_none")]
     pub run_id: Option<String>,
-    /// Since when it was good.
+    /// Since when the version is good.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
-    /// What can train it again.
+    /// The code, parameters and data that trained the version.
     #[serde(default)]
     pub lineage: Lineage,
 }
 
-/// What MLflow recorded of a training.
+/// MLflow's record of a training.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Lineage {
-    /// The code.
+    /// The code that trained the version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<CodeLineage>,
     /// The hyperparameters.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: BTreeMap<String, String>,
-    /// The data.
+    /// The data sets.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::datasets")]
     pub datasets: Vec<Dataset>,
 }
 
-/// A version that cannot be gone back to any more.
+/// A good version that can no longer be rolled back to.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Lost {
     /// The version's number.
     pub version: String,
-    /// Where its files were.
+    /// The URI at which the version's files were.
     #[serde(
         default,
         rename = "artifactURI",
         skip_serializing_if = "Option::is_none"
     )]
     pub artifact_uri: Option<String>,
-    /// The run that logged it.
+    /// The MLflow run that logged the version.
     #[serde(default, rename = "runID", skip_serializing_if = "Option::is_none")]
     pub run_id: Option<String>,
-    /// What can train it again.
+    /// The code, parameters and data that trained the version.
     #[serde(default)]
     pub lineage: Lineage,
-    /// What MLflow did not record of its training.
+    /// The parts of its training that MLflow did not record.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::words")]
     pub missing: Vec<String>,
-    /// When it was seen to be lost.
+    /// When the loss was first seen.
     pub since: Time,
 }
 
@@ -192,24 +192,24 @@ pub struct Lost {
 pub struct RetrainState {
     /// The Job's name.
     pub job: String,
-    /// The version that it trains again.
+    /// The number of the version that the Job trains again.
     pub version: String,
-    /// How it went.
+    /// Running, Succeeded, Failed or Refused.
     pub outcome: RetrainOutcome,
-    /// The Job's own words, or the API server's.
+    /// The message of the Job, or of the API server that refused it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
 }
 
-/// How a Job went.
+/// The outcome of a Job.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum RetrainOutcome {
-    /// It was made, and has not ended.
+    /// It was created and has not ended.
     Running,
-    /// It ended well: the alias decides about the version that it registered.
+    /// It succeeded. The version that it registered runs when the alias names it.
     Succeeded,
-    /// It ended badly.
+    /// It failed.
     Failed,
-    /// The API server refused to make it.
+    /// The API server refused to create it.
     Refused,
 }

@@ -1,11 +1,11 @@
-//! Schema pieces that Rust types cannot say: list types, opaque objects, microsecond-free times.
+//! Parts of the schema that Rust types cannot express: list types and opaque objects.
 //!
-//! Absent: descriptions. They stand on the fields themselves.
+//! Absent: descriptions. The fields carry them.
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
-/// A Deployment's or Job's `spec`, checked by the API server itself when it is applied, so that no field that the cluster knows is lost.
+/// A Deployment's or Job's `spec`. The API server validates it when it is applied, so every field that the cluster knows is kept.
 pub fn opaque(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
 }
@@ -45,12 +45,12 @@ pub fn container_names(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// The ledger: newest first, replaced as a whole.
+/// The history: newest first, replaced as a whole.
 pub fn history(generator: &mut SchemaGenerator) -> Schema {
     atomic::<super::alias_binding::HistoryEntry>(generator)
 }
 
-/// Data that a version was trained with, replaced as a whole.
+/// Data sets of a version, replaced as a whole.
 pub fn datasets(generator: &mut SchemaGenerator) -> Schema {
     atomic::<super::registered_model::Dataset>(generator)
 }
