@@ -153,7 +153,7 @@ fn model_changed(ctx: &Arc<Context>, model: &RegisteredModel, change: Change) {
     ctx.enqueue_bindings_of_model(&key);
     if change == Change::Added {
         let registry = registry_of(model);
-        ctx.registries.of(&registry).forget_watched();
+        ctx.registries.of(&registry).schedule.invalidate_watched();
         ctx.enqueue_registry_delayed(registry);
     }
     ctx.queues.models.enqueue(key);

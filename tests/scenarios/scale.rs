@@ -152,7 +152,7 @@ async fn an_unhealthy_registry_is_polled_with_backoff_and_reported(
         let message = condition(registry, "Reconciling")["message"]
             .as_str()
             .unwrap_or_default();
-        message.starts_with("asked again every 8 s while it lasts (spec.interval: 1s)")
+        message.starts_with("polled every 8 s until it answers")
     };
     fixture
         .namespace

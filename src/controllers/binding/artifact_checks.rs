@@ -211,21 +211,37 @@ async fn answer(ctx: &Context, namespace: &str, model: &str, question: &Question
     let model = ctx.stores.model(namespace, model);
     let registry = model.as_ref().map(registry_of);
     let state = registry.as_ref().map(|name| ctx.registries.of(name));
-    let client = state.as_ref().and_then(|state| state.registry());
+    let client = state.as_ref().and_then(|state| state.connection.client());
     if let (true, Some(client)) = (question.must_exist, &client)
         && let Some(gone) = is_gone(client, question).await
     {
         return gone;
     }
-    let stores = match state.as_ref().and_then(|state| state.stores(STORES_FOR)) {
+    let uri = &question.artifact_uri;
+    // A move relies on a recent read of the same files; a rollback checks them again.
+    if let Some(state) = &state
+        && !question.must_exist
+        && state.readable_artifacts.contains(uri, Instant::now())
+    {
+        return Answer::Readable;
+    }
+    let kept = state
+        .as_ref()
+        .and_then(|state| state.store_clients.get(STORES_FOR));
+    let stores = match kept {
         Some(stores) => stores,
         None => match stores(ctx, registry.as_ref(), client).await {
             Ok(stores) => stores,
             Err(problem) => return Answer::Silent(problem.message),
         },
     };
-    match stores.check(&question.artifact_uri).await {
-        Verdict::Readable => Answer::Readable,
+    match stores.check(uri).await {
+        Verdict::Readable => {
+            if let Some(state) = &state {
+                state.readable_artifacts.record(uri, Instant::now());
+            }
+            Answer::Readable
+        }
         Verdict::Unreadable(why) => Answer::Gone(why),
         Verdict::Unknown(why) => Answer::Silent(why),
         Verdict::Unchecked(why) => Answer::Unchecked(why),
@@ -250,7 +266,7 @@ async fn stores(
         ctx.settings.allow_file_artifacts,
     ));
     if let Some(name) = name.filter(|_| is_connected && registry.is_some()) {
-        ctx.registries.of(name).keep_stores(&stores);
+        ctx.registries.of(name).store_clients.record(&stores);
     }
     Ok(stores)
 }

@@ -306,7 +306,8 @@ fn seen(binding: &AliasBinding, ctx: &Context) -> Option<Instant> {
         .stores
         .model(&binding.namespace()?, &binding.spec.model_ref.name)?;
     let registry = registry_of(&model);
-    ctx.registries.of(&registry).changed_at(model.model_name())
+    let state = ctx.registries.of(&registry);
+    state.snapshots.changed_at(model.model_name())
 }
 
 fn patch(binding: &AliasBinding, workload: Option<&Workload>, injection: &Injection) -> Value {

@@ -30,7 +30,7 @@ use crate::controllers::metrics::Outcome;
 use crate::controllers::receiver::limits::{Bucket, Memory};
 use crate::controllers::receiver::server::{LARGEST_BODY, Unread, read_body};
 use crate::controllers::receiver::signing_keys::SigningKeys;
-use crate::controllers::registry::refresh::refresh_announced;
+use crate::controllers::registry::refresh_requests::refresh_announced;
 use crate::kubernetes::key::ObjectKey;
 use crate::kubernetes::lease::Leader;
 use crate::kubernetes::lock::lock;

@@ -1,6 +1,6 @@
 //! Credentials of a registry and of its artifact stores, read from the Secrets and the `ConfigMap` that its spec names.
 //!
-//! Absent: any cache. The callers decide how long a value holds.
+//! Absent: any cache. The callers decide for how long a value is used.
 
 use std::collections::BTreeMap;
 
@@ -13,12 +13,11 @@ use crate::registries::mlflow::{Connection, Credentials};
 
 /// The connection that the spec describes, with its credentials.
 pub async fn connection(registry: &ModelRegistry, ctx: &Context) -> Result<Connection, Problem> {
-    let mut connection = Connection::new(registry.spec.mlflow.uri.clone());
-    connection
-        .workspace
-        .clone_from(&registry.spec.mlflow.workspace);
+    let mlflow = &registry.spec.mlflow;
+    let mut connection = Connection::new(mlflow.uri.clone());
+    connection.workspace.clone_from(&mlflow.workspace);
     connection.credentials = credentials(registry, ctx).await?;
-    connection.ca_pem = authority(registry, ctx).await?;
+    connection.ca_pem = certificate_authority(registry, ctx).await?;
     Ok(connection)
 }
 
@@ -27,20 +26,41 @@ async fn credentials(registry: &ModelRegistry, ctx: &Context) -> Result<Credenti
         return Ok(Credentials::None);
     };
     if let Some(basic) = &auth.basic {
-        let secret = secret(registry, ctx, &basic.secret_ref.name).await?;
-        let username = text_of(&secret, &basic.secret_ref.name, "username")?;
-        let password = text_of(&secret, &basic.secret_ref.name, "password")?;
+        let name = &basic.secret_ref.name;
+        let secret = secret(registry, ctx, name).await?;
+        let username = secret_text(&secret, name, "username")?;
+        let password = secret_text(&secret, name, "password")?;
         return Ok(Credentials::Basic { username, password });
     }
     let Some(bearer) = &auth.bearer else {
         return Ok(Credentials::None);
     };
-    let secret = secret(registry, ctx, &bearer.secret_ref.name).await?;
-    Ok(Credentials::Bearer(text_of(
-        &secret,
-        &bearer.secret_ref.name,
-        &bearer.secret_ref.key,
-    )?))
+    let reference = &bearer.secret_ref;
+    let secret = secret(registry, ctx, &reference.name).await?;
+    let token = secret_text(&secret, &reference.name, &reference.key)?;
+    Ok(Credentials::Bearer(token))
+}
+
+async fn certificate_authority(
+    registry: &ModelRegistry,
+    ctx: &Context,
+) -> Result<Option<String>, Problem> {
+    let Some(tls) = &registry.spec.tls else {
+        return Ok(None);
+    };
+    let reference = &tls.ca_config_map_ref;
+    let namespace = registry.namespace().unwrap_or_default();
+    let config_maps: Api<ConfigMap> = Api::namespaced(ctx.client.clone(), &namespace);
+    let found = config_maps.get_opt(&reference.name).await;
+    let mut config_map = present("ConfigMap", &namespace, &reference.name, found)?;
+    let data = config_map.data.as_mut();
+    if let Some(pem) = data.and_then(|data| data.remove(&reference.key)) {
+        return Ok(Some(pem));
+    }
+    Err(missing(format!(
+        "ConfigMap {} has no key {}: add the authority's certificate (PEM) to it",
+        reference.name, reference.key
+    )))
 }
 
 /// The settings and credentials of the artifact stores.
@@ -52,13 +72,13 @@ pub async fn artifact_settings(
         return Ok(BTreeMap::new());
     };
     let secret = secret(registry, ctx, &artifacts.secret_ref.name).await?;
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).ok();
-    Ok(secret
-        .data
-        .unwrap_or_default()
-        .into_iter()
-        .filter_map(|(key, bytes)| Some((key, text(bytes.0)?)))
-        .collect())
+    let mut settings = BTreeMap::new();
+    for (key, bytes) in secret.data.unwrap_or_default() {
+        if let Ok(text) = String::from_utf8(bytes.0) {
+            settings.insert(key, text);
+        }
+    }
+    Ok(settings)
 }
 
 /// A Secret in the registry's namespace.
@@ -68,19 +88,17 @@ pub async fn secret(
     name: &str,
 ) -> Result<Secret, Problem> {
     let namespace = registry.namespace().unwrap_or_default();
-    let found = Api::<Secret>::namespaced(ctx.client.clone(), &namespace)
-        .get_opt(name)
-        .await;
-    named("Secret", &namespace, name, found)
+    let secrets: Api<Secret> = Api::namespaced(ctx.client.clone(), &namespace);
+    let found = secrets.get_opt(name).await;
+    present("Secret", &namespace, name, found)
 }
 
-fn named<K>(
+fn present<K>(
     kind: &str,
     namespace: &str,
     name: &str,
     found: Result<Option<K>, kube::Error>,
 ) -> Result<K, Problem> {
-    let missing = |why: String| Problem::new(Reason::CredentialsNotFound, why);
     match found {
         Ok(Some(object)) => Ok(object),
         Ok(None) => Err(missing(format!(
@@ -92,38 +110,22 @@ fn named<K>(
     }
 }
 
-fn text_of(secret: &Secret, name: &str, key: &str) -> Result<String, Problem> {
-    let missing = |why: &str| {
-        Problem::new(
-            Reason::CredentialsNotFound,
-            format!("Secret {name} has {why} {key}: add it; it is read again at the next poll"),
-        )
+fn secret_text(secret: &Secret, name: &str, key: &str) -> Result<String, Problem> {
+    let defect = |defect: &str| {
+        missing(format!(
+            "Secret {name} has {defect} {key}: add it; it is read again at the next poll"
+        ))
     };
-    let bytes = secret
-        .data
-        .as_ref()
-        .and_then(|data| data.get(key))
-        .ok_or_else(|| missing("no key"))?;
-    String::from_utf8(bytes.0.clone()).map_err(|_| missing("no text (UTF-8) under the key"))
+    let data = secret.data.as_ref();
+    let Some(bytes) = data.and_then(|data| data.get(key)) else {
+        return Err(defect("no key"));
+    };
+    match String::from_utf8(bytes.0.clone()) {
+        Ok(text) => Ok(text),
+        Err(_) => Err(defect("no text (UTF-8) under the key")),
+    }
 }
 
-async fn authority(registry: &ModelRegistry, ctx: &Context) -> Result<Option<String>, Problem> {
-    let Some(tls) = &registry.spec.tls else {
-        return Ok(None);
-    };
-    let namespace = registry.namespace().unwrap_or_default();
-    let reference = &tls.ca_config_map_ref;
-    let found = Api::<ConfigMap>::namespaced(ctx.client.clone(), &namespace)
-        .get_opt(&reference.name)
-        .await;
-    let found = named("ConfigMap", &namespace, &reference.name, found)?;
-    let pem = found.data.and_then(|mut data| data.remove(&reference.key));
-    let missing = || {
-        let message = format!(
-            "ConfigMap {} has no key {}: add the authority's certificate (PEM) to it",
-            reference.name, reference.key
-        );
-        Problem::new(Reason::CredentialsNotFound, message)
-    };
-    pem.map(Some).ok_or_else(missing)
+fn missing(message: String) -> Problem {
+    Problem::new(Reason::CredentialsNotFound, message)
 }

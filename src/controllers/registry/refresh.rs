@@ -1,127 +1,217 @@
-//! What was heard of models: gathered by registry, and looked at with one question for all that came meanwhile.
+//! Refreshes the snapshots of many models with few requests, and finds the models that changed. Polls and webhooks both use it.
 //!
-//! Absent: waiting. A name that comes while nothing is being asked is asked for at once.
+//! Absent: retries, and the queue. The caller enqueues the models.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+
+use crate::api::RegisteredModelStatus;
 use crate::controllers::cached::of_registered_name;
 use crate::controllers::context::Context;
-use crate::controllers::registry::listing::{is_unlisted, list_together, mirrors};
-use crate::controllers::registry::refresh_batcher::PendingRefresh;
+use crate::controllers::registry::state::RegistryState;
+use crate::controllers::registry::state::snapshot_cache::Recorded;
 use crate::kubernetes::key::ObjectKey;
-use crate::registries::mlflow::{ModelFacts, Registry, RegistryError};
+use crate::registries::mlflow::{
+    ModelFacts as ModelSnapshot, Registry as RegistryClient, RegistryError,
+};
 
-/// How soon a question that failed is put again; after the last time the registry's own loop takes over.
-const AGAIN: [Duration; 3] = [
-    Duration::from_millis(300),
-    Duration::from_secs(1),
-    Duration::from_secs(3),
-];
+/// How many of a model's newest versions are mirrored, aliased or not.
+pub const NEWEST_VERSIONS: u32 = 5;
 
-/// A delivery spoke of a model: it is looked at now. `registry` is one that exists.
-pub fn refresh_announced(ctx: &Arc<Context>, registry: &ObjectKey, model: String) {
-    let state = ctx.registries.of(registry);
-    if state.webhook.heard(&BTreeSet::from([model.clone()])) {
-        ctx.queues.registries.enqueue(registry.clone());
-    }
-    request_refresh(ctx, registry, model);
+/// The models that a refresh found changed.
+#[derive(Debug, Default)]
+pub struct RefreshedModels {
+    /// Models with a new snapshot, and models that the response lacked.
+    pub changed: BTreeSet<String>,
+    /// Those of them whose mirrors name other versions. They are reconciled before the others.
+    pub outdated: BTreeSet<String>,
 }
 
-/// A model is looked at now, together with all others that are asked for in the same moment.
-pub fn request_refresh(ctx: &Arc<Context>, registry: &ObjectKey, model: String) {
-    if ctx.refresh_batcher.add(registry, model) {
-        tokio::spawn(drain(Arc::clone(ctx), registry.clone()));
-    }
+/// One refresh of many models.
+pub struct Refresh<'a> {
+    ctx: &'a Context,
+    registry: &'a ObjectKey,
+    state: &'a RegistryState,
+    requested_at: Instant,
+    refreshed: RefreshedModels,
+    /// Models whose newest version is not mirrored yet.
+    unlisted: BTreeSet<String>,
+    /// Models that the response lacks so far.
+    missing: BTreeSet<String>,
 }
 
-async fn drain(ctx: Arc<Context>, registry: ObjectKey) {
-    while let Some(heard) = ctx.refresh_batcher.take(&registry) {
-        look(&ctx, &registry, heard).await;
-    }
-}
-
-async fn look(ctx: &Context, registry: &ObjectKey, heard: PendingRefresh) {
-    let is_asked = ctx
-        .stores
-        .registries
-        .get(registry)
-        .is_some_and(|registry| !registry.spec.suspend);
-    if !is_asked {
-        return;
-    }
-    let state = ctx.registries.of(registry);
-    // Each by its key: what is heard of costs the same whether fifty models are watched or ten thousand.
-    let is_watched = |model: &&String| {
-        !ctx.stores
-            .models
-            .names(of_registered_name(registry, model))
-            .is_empty()
-    };
-    let watching: BTreeSet<String> = heard.models.iter().filter(is_watched).cloned().collect();
-    let answered = match state.registry() {
-        _ if heard.too_many => false,
-        _ if watching.is_empty() => true,
-        Some(client) => ask(ctx, registry, &client, &watching).await,
-        None => false,
-    };
-    if !answered {
-        state.look_soon();
-        ctx.queues.registries.enqueue(registry.clone());
-    }
-}
-
-/// Asks for the models, and wakes those of which there is news. False where the registry did not answer.
-async fn ask(
-    ctx: &Context,
-    registry: &ObjectKey,
-    client: &Registry,
-    names: &BTreeSet<String>,
-) -> bool {
-    for wait in AGAIN.into_iter().map(Some).chain([None]) {
-        match (changed(ctx, registry, client, names).await, wait) {
-            (Ok(changed), _) => {
-                ctx.enqueue_models_named(registry, &changed);
-                return true;
-            }
-            (Err(error), Some(wait)) => {
-                tracing::debug!(%error, "the registry announced a change and could not be asked; it is asked again");
-                tokio::time::sleep(wait).await;
-            }
-            (Err(_), None) => {}
+impl<'a> Refresh<'a> {
+    /// A refresh that begins now.
+    pub fn new(ctx: &'a Context, registry: &'a ObjectKey, state: &'a RegistryState) -> Self {
+        Self {
+            ctx,
+            registry,
+            state,
+            requested_at: Instant::now(),
+            refreshed: RefreshedModels::default(),
+            unlisted: BTreeSet::new(),
+            missing: BTreeSet::new(),
         }
     }
-    false
+
+    /// Requests the snapshots of these models and records them.
+    pub async fn run(
+        mut self,
+        client: &RegistryClient,
+        models: &BTreeSet<String>,
+    ) -> Result<RefreshedModels, RegistryError> {
+        self.missing.clone_from(models);
+        client
+            .look_each(models, |snapshot| self.record(&snapshot))
+            .await?;
+        self.list_versions(client).await;
+        self.invalidate_missing();
+        tracing::debug!(
+            registry = self.registry.name(),
+            models = models.len(),
+            changed = self.refreshed.changed.len(),
+            outdated = self.refreshed.outdated.len(),
+            missing = self.missing.len(),
+            took = ?self.requested_at.elapsed(),
+            "models were refreshed"
+        );
+        Ok(self.refreshed)
+    }
+
+    fn record(&mut self, snapshot: &ModelSnapshot) {
+        let model = &snapshot.name;
+        self.missing.remove(model);
+        let recorded = self
+            .state
+            .snapshots
+            .record(model, Some(snapshot), self.requested_at);
+        let Recorded::Changed { alias_moved_since } = recorded else {
+            return;
+        };
+        if let Some(since) = alias_moved_since {
+            let webhook = &self.state.webhook;
+            webhook.expect_delivery(model, since, self.requested_at);
+        }
+        self.refreshed.changed.insert(model.clone());
+        for mirror in mirrors(self.ctx, self.registry, model) {
+            if !lists_newest(&mirror, snapshot) {
+                self.unlisted.insert(model.clone());
+            }
+            if is_outdated(&mirror, snapshot) {
+                self.refreshed.outdated.insert(model.clone());
+            }
+        }
+    }
+
+    /// Lists the newest versions of models with new versions, many models in one request. A model that this leaves out requests its
+    /// versions itself, and so does a single one.
+    async fn list_versions(&self, client: &RegistryClient) {
+        if self.unlisted.len() < 2 {
+            return;
+        }
+        let models: Vec<&str> = self.unlisted.iter().map(String::as_str).collect();
+        match client.newest_versions_of(&models, NEWEST_VERSIONS).await {
+            Ok(versions) => self.state.snapshots.record_versions(versions),
+            Err(error) => {
+                tracing::debug!(%error, "the versions of many models cannot be listed together");
+            }
+        }
+    }
+
+    /// A model that one response lacks is not deleted yet (`fail_static`): its own reconcile requests it directly.
+    fn invalidate_missing(&mut self) {
+        for model in &self.missing {
+            self.state.snapshots.invalidate(model);
+            self.refreshed.changed.insert(model.clone());
+        }
+    }
 }
 
-/// The models of which the registry says something new.
-async fn changed(
-    ctx: &Context,
-    registry: &ObjectKey,
-    client: &Registry,
-    names: &BTreeSet<String>,
-) -> Result<BTreeSet<String>, RegistryError> {
-    let state = ctx.registries.of(registry);
-    let asked_at = Instant::now();
-    let facts = client.look(names).await?;
-    // As for a look at all models: what is missing from the answer is asked for directly, by the model's own loop.
-    let mut changed: BTreeSet<String> = names
-        .iter()
-        .filter(|name| !facts.contains_key(*name))
-        .cloned()
-        .collect();
-    for name in &changed {
-        state.doubt(name);
-    }
-    let news = |(_, facts): &(String, ModelFacts)| state.learn(&facts.name, Some(facts), asked_at);
-    let mut unlisted = BTreeSet::new();
-    for (name, facts) in facts.into_iter().filter(news) {
-        if is_unlisted(&mirrors(ctx, registry, &facts), &facts) {
-            unlisted.insert(name.clone());
+/// The statuses of all `RegisteredModels` that mirror this model; an empty status if none was written yet.
+fn mirrors(ctx: &Context, registry: &ObjectKey, model: &str) -> Vec<RegisteredModelStatus> {
+    let stored = &ctx.stores.models;
+    let mut mirrors = Vec::new();
+    for key in stored.names(of_registered_name(registry, model)) {
+        if let Some(object) = stored.get(&key)
+            && object.model_name() == model
+        {
+            mirrors.push(object.status.unwrap_or_default());
         }
-        changed.insert(name);
     }
-    list_together(&state, client, &unlisted).await;
-    Ok(changed)
+    mirrors
+}
+
+/// Whether the mirror has the model's newest version already.
+fn lists_newest(mirror: &RegisteredModelStatus, snapshot: &ModelSnapshot) -> bool {
+    snapshot.latest_version.is_none() || mirror.latest_version == snapshot.latest_version
+}
+
+/// Whether the mirror names other versions than the snapshot, or is one of another model of the same name.
+fn is_outdated(mirror: &RegisteredModelStatus, snapshot: &ModelSnapshot) -> bool {
+    let aliases = mirror.aliases.iter();
+    let aliases: BTreeMap<_, _> = aliases.map(|alias| (&alias.name, &alias.version)).collect();
+    let stages = mirror.stages.iter();
+    let stages: BTreeMap<_, _> = stages.map(|stage| (&stage.name, &stage.version)).collect();
+    mirror.created_at != snapshot.created_at.map(MicroTime)
+        || mirror.latest_version != snapshot.latest_version
+        || aliases != snapshot.aliases.iter().collect()
+        || stages != snapshot.stages.iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+    use super::*;
+    use crate::api::registered_model::MirroredAlias;
+
+    fn snapshot() -> ModelSnapshot {
+        ModelSnapshot {
+            name: "taxi".to_owned(),
+            latest_version: Some("2".to_owned()),
+            aliases: BTreeMap::from([("champion".to_owned(), "1".to_owned())]),
+            ..ModelSnapshot::default()
+        }
+    }
+
+    fn mirror(alias: &str, version: &str, latest: &str) -> RegisteredModelStatus {
+        RegisteredModelStatus {
+            latest_version: Some(latest.to_owned()),
+            aliases: vec![MirroredAlias {
+                name: alias.to_owned(),
+                version: version.to_owned(),
+                since: Time(Timestamp::UNIX_EPOCH),
+            }],
+            ..RegisteredModelStatus::default()
+        }
+    }
+
+    #[test]
+    fn a_mirror_is_outdated_if_it_names_another_version() {
+        assert!(!is_outdated(&mirror("champion", "1", "2"), &snapshot()));
+        assert!(is_outdated(&mirror("champion", "2", "2"), &snapshot()));
+        assert!(is_outdated(&mirror("other", "1", "2"), &snapshot()));
+        assert!(is_outdated(&mirror("champion", "1", "1"), &snapshot()));
+        assert!(is_outdated(&RegisteredModelStatus::default(), &snapshot()));
+    }
+
+    #[test]
+    fn a_mirror_of_an_earlier_model_of_the_same_name_is_outdated() {
+        let created_again = ModelSnapshot {
+            created_at: Some(Timestamp::UNIX_EPOCH),
+            ..snapshot()
+        };
+        assert!(is_outdated(&mirror("champion", "1", "2"), &created_again));
+    }
+
+    #[test]
+    fn versions_are_listed_if_the_newest_is_not_mirrored() {
+        assert!(lists_newest(&mirror("champion", "1", "2"), &snapshot()));
+        assert!(!lists_newest(&mirror("champion", "1", "1"), &snapshot()));
+        let empty = ModelSnapshot::default();
+        assert!(lists_newest(&mirror("champion", "1", "1"), &empty));
+    }
 }

@@ -1,6 +1,6 @@
-//! Names of models that are to be refreshed, collected by registry while a request is under way.
+//! The models that are to be refreshed, collected for each registry while a request is under way.
 //!
-//! Absent: requests, and timers. A name that comes while nothing is under way is requested at once.
+//! Absent: requests, and timers. The first model is requested at once.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Mutex;
@@ -8,55 +8,53 @@ use std::sync::Mutex;
 use crate::kubernetes::key::ObjectKey;
 use crate::kubernetes::lock::lock;
 
-/// How many names wait at most; where more come, the whole registry is looked at.
-const MOST: usize = 10_000;
-/// The names that were heard and not asked for yet, by registry.
+/// The most models of a batch. If there are more, the whole registry is polled.
+const MAX_MODELS: usize = 10_000;
+
+/// The models that are to be refreshed, by registry.
 #[derive(Default)]
 pub struct RefreshBatcher {
-    /// A registry is in here while a task asks for its names.
-    waiting: Mutex<HashMap<ObjectKey, PendingRefresh>>,
+    /// A registry has an entry while a task drains it.
+    pending: Mutex<HashMap<ObjectKey, PendingRefresh>>,
 }
 
-#[derive(Default)]
+/// The next batch of a registry.
+#[derive(Debug, Default)]
 pub struct PendingRefresh {
+    /// The models.
     pub models: BTreeSet<String>,
-    pub too_many: bool,
+    /// Whether models were left out because the batch is full.
+    pub is_overfull: bool,
 }
 
 impl PendingRefresh {
     fn add(&mut self, model: String) {
-        if self.models.len() < MOST {
+        if self.models.len() < MAX_MODELS {
             self.models.insert(model);
         } else {
-            self.too_many = true;
+            self.is_overfull = true;
         }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.models.is_empty() && !self.too_many
     }
 }
 
 impl RefreshBatcher {
-    /// Adds a name. True where a task is needed that asks.
+    /// Adds a model. Returns true if the caller must start a task that drains the registry's batches.
     pub fn add(&self, registry: &ObjectKey, model: String) -> bool {
-        let mut waiting = lock(&self.waiting);
-        let is_first = !waiting.contains_key(registry);
-        waiting.entry(registry.clone()).or_default().add(model);
+        let mut pending = lock(&self.pending);
+        let is_first = !pending.contains_key(registry);
+        pending.entry(registry.clone()).or_default().add(model);
         is_first
     }
 
-    /// All that waits; where nothing does, the task ends, and the next name begins another.
+    /// The next batch. `None` ends the task that drains the registry; the next model needs a new one.
     pub fn take(&self, registry: &ObjectKey) -> Option<PendingRefresh> {
-        let mut waiting = lock(&self.waiting);
-        let heard = waiting
-            .get_mut(registry)
-            .map(std::mem::take)
-            .filter(|heard| !heard.is_empty());
-        if heard.is_none() {
-            waiting.remove(registry);
+        let mut pending = lock(&self.pending);
+        let batch = std::mem::take(pending.get_mut(registry)?);
+        if batch.models.is_empty() {
+            pending.remove(registry);
+            return None;
         }
-        heard
+        Some(batch)
     }
 }
 
@@ -65,36 +63,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_comes_while_a_question_is_put_is_asked_with_the_next_one() {
-        let (refresh_batcher, mlflow) = (RefreshBatcher::default(), ObjectKey::new("ml", "mlflow"));
+    fn models_that_come_during_a_request_are_in_the_next_batch() {
+        let (batcher, mlflow) = (RefreshBatcher::default(), ObjectKey::new("ml", "mlflow"));
         assert!(
-            refresh_batcher.add(&mlflow, "a".to_owned()),
-            "the first name begins a task"
+            batcher.add(&mlflow, "a".to_owned()),
+            "the first model needs a task"
         );
-        assert!(!refresh_batcher.add(&mlflow, "b".to_owned()));
-        assert_eq!(refresh_batcher.take(&mlflow).unwrap().models.len(), 2);
+        assert!(!batcher.add(&mlflow, "b".to_owned()));
+        assert_eq!(batcher.take(&mlflow).unwrap().models.len(), 2);
         assert!(
-            !refresh_batcher.add(&mlflow, "c".to_owned()),
+            !batcher.add(&mlflow, "c".to_owned()),
             "the task is still there"
         );
-        assert!(refresh_batcher.add(&ObjectKey::new("ml", "another"), "c".to_owned()));
+        assert!(batcher.add(&ObjectKey::new("ml", "another"), "c".to_owned()));
         assert_eq!(
-            refresh_batcher.take(&mlflow).unwrap().models,
+            batcher.take(&mlflow).unwrap().models,
             BTreeSet::from(["c".to_owned()])
         );
-        assert!(refresh_batcher.take(&mlflow).is_none());
-        assert!(
-            refresh_batcher.add(&mlflow, "d".to_owned()),
-            "the task had ended"
-        );
+        assert!(batcher.take(&mlflow).is_none());
+        assert!(batcher.add(&mlflow, "d".to_owned()), "the task had ended");
     }
 
     #[test]
-    fn more_names_than_fit_have_the_whole_registry_looked_at() {
-        let mut heard = PendingRefresh::default();
-        for number in 0..=MOST {
-            heard.add(number.to_string());
+    fn more_models_than_fit_into_a_batch_make_it_overfull() {
+        let mut batch = PendingRefresh::default();
+        for number in 0..=MAX_MODELS {
+            batch.add(number.to_string());
         }
-        assert!(heard.too_many && heard.models.len() == MOST);
+        assert!(batch.is_overfull && batch.models.len() == MAX_MODELS);
     }
 }

@@ -1,6 +1,6 @@
-//! Writes each version's outcome into the registry as tags, where its owner wants that; beside the looks and rollouts.
+//! Writes the outcome of each version into the registry as tags, if the spec asks for it, in a task beside the polls.
 //!
-//! Absent: any effect on what runs. A registry that refuses its tags is told in the log, and asked again later.
+//! Absent: any effect on what runs. If the registry refuses a tag, that is logged, and tried again later.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,116 +9,133 @@ use kube::ResourceExt;
 
 use crate::api::{ModelRegistry, RegisteredModel};
 use crate::controllers::context::Context;
-use crate::controllers::registry::known_tags::{KnownTags, TagKey};
+use crate::controllers::registry::known_tags::{KnownTags, TagId};
 use crate::kubernetes::key::ObjectKey;
-use crate::registries::mlflow::{Registry, RegistryError};
+use crate::registries::mlflow::{Registry as RegistryClient, RegistryError};
 use crate::rollout::{binding_of_key, tag_key, tag_values};
 
-/// Begins to write what is not written yet, unless that is under way already, or the bindings are not known yet: a tag of a
-/// binding that nobody knows is taken off.
+/// Starts a task that writes the tags, unless one is running. Waits until the bindings are known, because tags of unknown bindings are
+/// deleted.
 pub fn write_back(registry: &Arc<ModelRegistry>, ctx: &Arc<Context>) {
     if !registry.spec.write_back.deployment_tags || registry.spec.suspend || !ctx.knows_bindings() {
         return;
     }
     let own = ObjectKey::of(registry.as_ref());
     let state = ctx.registries.of(&own);
-    let Some(client) = state.registry().filter(|_| state.problem().is_none()) else {
+    let Some(client) = state.connection.healthy_client() else {
         return;
     };
-    let ctx = Arc::clone(ctx);
-    if state.written.begin() {
-        tokio::spawn(async move {
-            loop {
-                write(&ctx, &state.written, &client, &own).await;
-                if !state.written.end() {
-                    return;
-                }
-            }
-        });
+    if !state.tags.begin() {
+        return;
     }
+    let ctx = Arc::clone(ctx);
+    tokio::spawn(async move {
+        loop {
+            write_tags(&ctx, &state.tags, &client, &own).await;
+            if !state.tags.end() {
+                return;
+            }
+        }
+    });
 }
 
-async fn write(ctx: &Context, known: &KnownTags, client: &Registry, registry: &ObjectKey) {
+async fn write_tags(
+    ctx: &Context,
+    known: &KnownTags,
+    client: &RegistryClient,
+    registry: &ObjectKey,
+) {
     let mut wanted = BTreeMap::new();
     let mut models = BTreeSet::new();
     for model in ctx.stores.models_of(registry) {
         wanted.extend(wanted_tags(ctx, &model));
         models.insert(model.model_name().to_owned());
     }
-    if let Err(error) = learn(known, client, models).await {
-        tracing::debug!(registry = registry.name(), %error, "the tags that are there already cannot be read");
+    if let Err(error) = read_tags(known, client, models).await {
+        tracing::debug!(registry = registry.name(), %error, "the deployment tags cannot be read");
     }
-    for (place, value) in known.missing(&wanted) {
+    for (tag, value) in known.missing(&wanted) {
         let outcome = client
-            .set_version_tag(&place.0, &place.1, &place.2, &value)
+            .set_version_tag(&tag.model, &tag.version, &tag.key, &value)
             .await;
-        settle(known, registry.name(), place, Some(value), outcome);
+        record_outcome(known, registry.name(), tag, Some(value), outcome);
     }
-    for place in known.orphans(|key| is_orphan(ctx, key)) {
+    for tag in known.orphans(|key| is_orphan(ctx, key)) {
         let outcome = client
-            .delete_version_tag(&place.0, &place.1, &place.2)
+            .delete_version_tag(&tag.model, &tag.version, &tag.key)
             .await;
-        settle(known, registry.name(), place, None, outcome);
+        record_outcome(known, registry.name(), tag, None, outcome);
     }
 }
 
-fn settle(
+fn record_outcome(
     known: &KnownTags,
     registry: &str,
-    place: TagKey,
+    tag: TagId,
     value: Option<String>,
     outcome: Result<(), RegistryError>,
 ) {
     match outcome {
-        Ok(()) => known.note(place, value),
+        Ok(()) => known.record(tag, value),
         // The version is gone, and its tags with it.
-        Err(error) if error.is_not_found() => known.note(place, value),
+        Err(error) if error.is_not_found() => known.record(tag, value),
         Err(error) => {
-            tracing::warn!(registry, model = place.0, version = place.1, %error, "a deployment tag could not be written; it is tried again at the next look");
+            tracing::warn!(registry, model = tag.model, version = tag.version, %error, "a deployment tag could not be written; it is tried again at the next poll");
         }
     }
 }
 
 /// The tags that the bindings of a model ask for.
-fn wanted_tags(ctx: &Context, model: &RegisteredModel) -> BTreeMap<TagKey, String> {
-    let (namespace, object) = (model.namespace().unwrap_or_default(), model.name_any());
+fn wanted_tags(ctx: &Context, model: &RegisteredModel) -> BTreeMap<TagId, String> {
+    let namespace = model.namespace().unwrap_or_default();
     let mut tags = BTreeMap::new();
-    for binding in ctx.stores.bindings_of_model(&namespace, &object) {
+    for binding in ctx.stores.bindings_of_model(&namespace, &model.name_any()) {
         let key = tag_key(&ctx.settings.cluster_name, &namespace, &binding.name_any());
         for (version, value) in tag_values(&binding) {
-            tags.insert((model.model_name().to_owned(), version, key.clone()), value);
+            let tag = TagId {
+                model: model.model_name().to_owned(),
+                version,
+                key: key.clone(),
+            };
+            tags.insert(tag, value);
         }
     }
     tags
 }
 
-/// Whether a tag is of a binding in a watched namespace that is not there any more.
+/// Whether a tag belongs to a binding in a watched namespace that does not exist any more.
 fn is_orphan(ctx: &Context, key: &str) -> bool {
     let Some((namespace, binding)) = binding_of_key(&ctx.settings.cluster_name, key) else {
         return false;
     };
-    // A shard does not see the bindings of others.
-    !ctx.settings.is_sharded()
-        && ctx.settings.watches(namespace)
-        && !ctx.stores.bindings.has(&ObjectKey::new(namespace, binding))
+    // A shard does not see the bindings of other shards.
+    if ctx.settings.is_sharded() || !ctx.settings.watches(namespace) {
+        return false;
+    }
+    !ctx.stores.bindings.has(&ObjectKey::new(namespace, binding))
 }
 
 /// Reads the tags of models that were not read yet, so that a restart writes nothing twice.
-async fn learn(
+async fn read_tags(
     known: &KnownTags,
-    client: &Registry,
+    client: &RegistryClient,
     models: BTreeSet<String>,
 ) -> Result<(), RegistryError> {
-    let unknown = known.unknown(models);
-    if unknown.is_empty() {
+    let unread = known.unread(models);
+    if unread.is_empty() {
         return Ok(());
     }
-    let names: Vec<&str> = unknown.iter().map(String::as_str).collect();
+    let names: Vec<&str> = unread.iter().map(String::as_str).collect();
     let found = client.version_tags(&names).await;
-    known.know(unknown);
+    known.record_read(unread);
     for ((model, version), tags) in found? {
         for (key, value) in tags {
-            known.note((model.clone(), version.clone(), key), Some(value));
+            let tag = TagId {
+                model: model.clone(),
+                version: version.clone(),
+                key,
+            };
+            known.record(tag, Some(value));
         }
     }
     Ok(())

@@ -145,8 +145,11 @@ fn without_user(repository: &str) -> String {
 }
 
 impl Registry {
-    /// The size of a version's files: what the MLmodel file says, else the sum of the listing.
-    pub(super) async fn size(
+    /// The size of a version's files: the one in the MLmodel file, else the sum of the listing. `None` if neither can be had.
+    ///
+    /// # Errors
+    /// If the registry cannot be reached.
+    pub async fn version_size(
         &self,
         model: &str,
         version: &str,

@@ -65,7 +65,7 @@ fn listed(found: wire::ModelVersion) -> Option<(u64, ListedVersion)> {
 }
 
 impl Registry {
-    /// A version with all that is known of it. `None`: the registry says plainly that there is none. Where the source
+    /// A version with all that is known of it, but its size, which [`Registry::version_size`] reads. `None`: the registry says plainly that there is none. Where the source
     /// leads nowhere, `problem` says why, and the artifact URI is absent.
     ///
     /// # Errors
@@ -126,10 +126,6 @@ impl Registry {
             Some(problem) => Err(self.clean(&problem)),
             None => self.resolve(model, version, &source).await?,
         };
-        let size_bytes = match &resolved {
-            Ok(uri) => self.size(model, version, uri).await?,
-            Err(_) => None,
-        };
         let described = api::ModelVersion {
             version: version.to_owned(),
             run_id: found.run_id.filter(|id| source::is_id(id)),
@@ -139,7 +135,6 @@ impl Registry {
                 .map(|user| self.clean(&user))
                 .filter(|user| !user.is_empty()),
             source: Some(visible_source(&source)).filter(|source| !source.is_empty()),
-            size_bytes,
             problem: resolved.as_ref().err().cloned(),
             artifact_uri: resolved.ok(),
             ..api::ModelVersion::default()

@@ -1,0 +1,266 @@
+//! Reconciles one model with its registry: requests its snapshot, declares what the spec asks for, and mirrors the result.
+//!
+//! Absent: conditions, and writing the status.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+
+use crate::api::registered_model::CreationPolicy;
+use crate::api::{
+    AliasBinding, ModelRegistry, Reason, RegisteredModel, RegisteredModelStatus, reason::Problem,
+};
+use crate::controllers::model::mirrored_names::{mirrored_aliases, mirrored_stages};
+use crate::controllers::model::mirrored_versions::{
+    VersionMirror, newest_versions, select_versions,
+};
+use crate::controllers::registry::state::RegistryState;
+use crate::kubernetes::key::ObjectKey;
+use crate::registries::mlflow::{ModelFacts as ModelSnapshot, Registry as RegistryClient};
+
+/// The result of a reconcile: the status without new conditions, and a problem that did not prevent it.
+pub struct Mirror {
+    /// The status.
+    pub status: RegisteredModelStatus,
+    /// The problem, if there is one.
+    pub problem: Option<Problem>,
+}
+
+/// One reconcile of a model with its registry.
+pub struct ModelReconcile<'a> {
+    /// The model's key.
+    pub own: ObjectKey,
+    /// The model.
+    pub model: &'a RegisteredModel,
+    /// Its registry.
+    pub registry: &'a ModelRegistry,
+    /// The registry's state.
+    pub state: &'a RegistryState,
+    /// The registry's client.
+    pub client: RegistryClient,
+    /// The bindings that follow the model.
+    pub bindings: Vec<AliasBinding>,
+}
+
+/// The result of declaring aliases.
+#[derive(Default)]
+struct DeclaredAliases {
+    is_changed: bool,
+    problem: Option<Problem>,
+}
+
+impl ModelReconcile<'_> {
+    /// Reconciles the model.
+    pub async fn run(&self) -> Result<Mirror, Problem> {
+        let snapshot = self.snapshot().await?;
+        let (snapshot, problem) = self.declare(snapshot).await?;
+        let mut status = self.status(&snapshot).await?;
+        // Sizes take requests to the artifact store, so they wait until the versions are published.
+        if self.model.status.as_ref() == Some(&status) {
+            let versions = &mut status.versions;
+            self.version_mirror().read_sizes(versions).await;
+        }
+        Ok(Mirror { status, problem })
+    }
+
+    fn name(&self) -> &str {
+        self.model.model_name()
+    }
+
+    /// The cached snapshot, or a new one if a person requested it or the cached one cannot be relied on.
+    async fn snapshot(&self) -> Result<ModelSnapshot, Problem> {
+        let cached = self.state.snapshots.get(self.name());
+        let is_requested = self.take_requests();
+        let snapshot = match cached {
+            Some(cached) if !is_requested && !self.lacks_mirrored_alias(&cached) => Some(cached),
+            _ => self.request().await?,
+        };
+        match snapshot {
+            Some(snapshot) => Ok(snapshot),
+            None => self.create().await,
+        }
+    }
+
+    /// Whether the model or one of its bindings holds a new request. All of them are recorded.
+    fn take_requests(&self) -> bool {
+        let mut is_new = self.state.requests.take_new(self.model);
+        for binding in &self.bindings {
+            is_new |= self.state.requests.take_new(binding);
+        }
+        is_new
+    }
+
+    /// Whether an alias of the mirror is missing. It is requested once more before it counts as deleted (`fail_static`).
+    fn lacks_mirrored_alias(&self, snapshot: &ModelSnapshot) -> bool {
+        let Some(status) = &self.model.status else {
+            return false;
+        };
+        let mut aliases = status.aliases.iter();
+        aliases.any(|alias| !snapshot.aliases.contains_key(&alias.name))
+    }
+
+    /// Requests the model directly; `None` if it does not exist.
+    async fn request(&self) -> Result<Option<ModelSnapshot>, Problem> {
+        let requested_at = Instant::now();
+        let snapshot = self.client.get_model(self.name()).await?;
+        self.state
+            .snapshots
+            .record(self.name(), snapshot.as_ref(), requested_at);
+        Ok(snapshot)
+    }
+
+    /// Creates the model, if the spec allows it. A model that a person deleted is created again without aliases; its bindings then stay
+    /// at the versions that they run.
+    async fn create(&self) -> Result<ModelSnapshot, Problem> {
+        let spec = &self.model.spec;
+        if spec.creation_policy == CreationPolicy::Observe {
+            return Err(self.no_such_model("register it, or set spec.creationPolicy: Create"));
+        }
+        self.client
+            .create_model(self.name(), spec.description.as_deref(), &spec.tags)
+            .await?;
+        match self.request().await? {
+            Some(snapshot) => Ok(snapshot),
+            None => Err(self.no_such_model("it was created a moment ago and is gone again")),
+        }
+    }
+
+    fn no_such_model(&self, remedy: &str) -> Problem {
+        let name = self.name();
+        let message = format!("the registry has no registered model {name:?}: {remedy}");
+        Problem::new(Reason::ModelNotFound, message)
+    }
+
+    /// Writes description, tags and aliases as declared. Returns the snapshot after it. An alias of a missing version is a problem that
+    /// prevents nothing else.
+    async fn declare(
+        &self,
+        snapshot: ModelSnapshot,
+    ) -> Result<(ModelSnapshot, Option<Problem>), Problem> {
+        let is_described = self.declare_description(&snapshot).await?;
+        let is_tagged = self.declare_tags(&snapshot).await?;
+        let aliases = self.declare_aliases(&snapshot).await?;
+        if !is_described && !is_tagged && !aliases.is_changed {
+            return Ok((snapshot, aliases.problem));
+        }
+        let changed = self.request().await?;
+        Ok((changed.unwrap_or(snapshot), aliases.problem))
+    }
+
+    async fn declare_description(&self, snapshot: &ModelSnapshot) -> Result<bool, Problem> {
+        match &self.model.spec.description {
+            Some(text) if *text != snapshot.description => {
+                self.client.set_description(self.name(), text).await?;
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    async fn declare_tags(&self, snapshot: &ModelSnapshot) -> Result<bool, Problem> {
+        let mut is_changed = false;
+        for (key, value) in &self.model.spec.tags {
+            if snapshot.tags.get(key) != Some(value) {
+                self.client.set_tag(self.name(), key, value).await?;
+                is_changed = true;
+            }
+        }
+        Ok(is_changed)
+    }
+
+    async fn declare_aliases(&self, snapshot: &ModelSnapshot) -> Result<DeclaredAliases, Problem> {
+        let mut declared = DeclaredAliases::default();
+        for alias in &self.model.spec.aliases {
+            let (name, version) = (&alias.name, &alias.version);
+            if snapshot.aliases.get(name) == Some(version) {
+                continue;
+            }
+            match self.client.set_alias(self.name(), name, version).await {
+                Ok(()) => declared.is_changed = true,
+                Err(error) if error.is_not_found() => {
+                    declared.problem = Some(self.no_such_version(name, version));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(declared)
+    }
+
+    fn no_such_version(&self, alias: &str, version: &str) -> Problem {
+        let message = format!(
+            "alias {alias} cannot be set: model {:?} has no version {version}; register it, or correct spec.aliases",
+            self.name()
+        );
+        Problem::new(Reason::VersionNotFound, message)
+    }
+
+    /// The status for this snapshot, with the conditions as they are.
+    async fn status(&self, snapshot: &ModelSnapshot) -> Result<RegisteredModelStatus, Problem> {
+        let old = self.model.status.clone().unwrap_or_default();
+        let created_at = snapshot.created_at.map(MicroTime);
+        let is_same_model = old.created_at == created_at;
+        if !is_same_model {
+            self.state.unusable_versions.forget(self.name());
+        }
+        // A model that was deleted and created again starts at version 1 anew, which is another version (`resolve_once`).
+        let known = if is_same_model {
+            old.versions.as_slice()
+        } else {
+            &[]
+        };
+        let is_listed = is_same_model && old.latest_version == snapshot.latest_version;
+        let mirror = self.version_mirror();
+        let listed = if is_listed {
+            Vec::new()
+        } else {
+            mirror.list(snapshot).await?
+        };
+        let followed = self.followed_aliases();
+        let newest = newest_versions(known, &listed, snapshot.latest_version.as_ref());
+        let numbers = select_versions(self.pinned_versions(), &followed, snapshot, newest);
+        let now = Timestamp::now();
+        Ok(RegisteredModelStatus {
+            observed_generation: self.model.metadata.generation,
+            model_name: Some(self.name().to_owned()),
+            created_at,
+            tracking_uri: Some(self.registry.spec.mlflow.uri.clone()),
+            latest_version: snapshot.latest_version.clone(),
+            aliases: mirrored_aliases(&snapshot.aliases, &old.aliases, &followed, now),
+            stages: mirrored_stages(&snapshot.stages, &old.stages, now),
+            versions: mirror.describe_all(numbers, known, &listed).await?,
+            conditions: old.conditions,
+        })
+    }
+
+    fn version_mirror(&self) -> VersionMirror<'_> {
+        VersionMirror {
+            model: &self.own,
+            name: self.name(),
+            interval: self.registry.interval(),
+            state: self.state,
+            client: &self.client,
+        }
+    }
+
+    fn pinned_versions(&self) -> Vec<String> {
+        let mut pinned = Vec::new();
+        for binding in &self.bindings {
+            pinned.extend(binding.spec.pinned_version.clone());
+        }
+        pinned
+    }
+
+    /// The aliases that bindings follow or the spec declares.
+    fn followed_aliases(&self) -> BTreeSet<String> {
+        let mut followed = BTreeSet::new();
+        for binding in &self.bindings {
+            followed.extend(binding.spec.alias.clone());
+        }
+        for alias in &self.model.spec.aliases {
+            followed.insert(alias.name.clone());
+        }
+        followed
+    }
+}

@@ -1,0 +1,271 @@
+//! The versions of a mirror: which of them are mirrored, and their details, each requested once.
+//!
+//! Absent: the belief that a version is gone because one response lacked it; it is requested by its number.
+
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use crate::api::{ModelVersion, RegisteredModelStatus, reason::Problem};
+use crate::controllers::registry::refresh::NEWEST_VERSIONS;
+use crate::controllers::registry::state::RegistryState;
+use crate::kubernetes::key::ObjectKey;
+use crate::registries::mlflow::{
+    ListedVersion, ModelFacts as ModelSnapshot, Registry as RegistryClient, RegistryError,
+};
+
+/// The most versions that a status mirrors.
+const MAX_VERSIONS: usize = 24;
+/// The shortest time until a version that is absent or unusable is requested again.
+pub const MIN_RETRY: Duration = Duration::from_secs(5);
+/// How long after a version was published its size is read: by then its rollout has begun.
+pub const SIZE_DELAY: Duration = Duration::from_secs(5);
+
+/// The numbers of the newest versions: of the listed ones, or if none were listed, of the known ones and the latest.
+pub fn newest_versions(
+    known: &[ModelVersion],
+    listed: &[ListedVersion],
+    latest: Option<&String>,
+) -> Vec<String> {
+    let mut numbers = BTreeSet::new();
+    if listed.is_empty() {
+        numbers.extend(known.iter().map(|version| version.version.clone()));
+        numbers.extend(latest.cloned());
+    } else {
+        numbers.extend(listed.iter().map(|version| version.version.clone()));
+    }
+    let mut numbers: Vec<String> = numbers.into_iter().collect();
+    numbers.sort_by_key(|number| Reverse(parse_number(number)));
+    numbers.truncate(NEWEST_VERSIONS as usize);
+    numbers
+}
+
+/// The numbers of the versions to mirror, the most needed first: pinned, followed, in a stage, aliased, newest.
+pub fn select_versions(
+    pinned: Vec<String>,
+    followed: &BTreeSet<String>,
+    snapshot: &ModelSnapshot,
+    newest: Vec<String>,
+) -> Vec<String> {
+    let mut candidates = pinned;
+    for alias in followed {
+        candidates.extend(snapshot.aliases.get(alias).cloned());
+    }
+    candidates.extend(snapshot.stages.values().cloned());
+    candidates.extend(snapshot.aliases.values().cloned());
+    candidates.extend(newest);
+    let mut selected = Vec::new();
+    for number in candidates {
+        if selected.len() < MAX_VERSIONS && !selected.contains(&number) {
+            selected.push(number);
+        }
+    }
+    selected
+}
+
+/// Whether a version that an alias or stage names is missing from the mirror or unusable, so that it is requested again later.
+pub fn has_unusable_version(status: &RegisteredModelStatus) -> bool {
+    let is_usable = |number: &String| {
+        let mut versions = status.versions.iter();
+        versions.any(|version| version.version == *number && version.problem.is_none())
+    };
+    let mut aliases = status.aliases.iter();
+    let mut stages = status.stages.iter();
+    aliases.any(|alias| !is_usable(&alias.version))
+        || stages.any(|stage| !is_usable(&stage.version))
+}
+
+fn parse_number(number: &str) -> u64 {
+    number.parse().unwrap_or_default()
+}
+
+/// Requests the versions of one model.
+pub struct VersionMirror<'a> {
+    /// The model's key.
+    pub model: &'a ObjectKey,
+    /// The model's name in the registry.
+    pub name: &'a str,
+    /// The registry's poll interval.
+    pub interval: Duration,
+    /// The registry's state.
+    pub state: &'a RegistryState,
+    /// The registry's client.
+    pub client: &'a RegistryClient,
+}
+
+impl VersionMirror<'_> {
+    /// The newest versions, from a list for many models if there is one.
+    pub async fn list(&self, snapshot: &ModelSnapshot) -> Result<Vec<ListedVersion>, Problem> {
+        if snapshot.latest_version.is_none() {
+            return Ok(Vec::new());
+        }
+        if let Some(listed) = self.state.snapshots.take_versions(self.name)
+            && listed.first().map(|version| &version.version) == snapshot.latest_version.as_ref()
+        {
+            return Ok(listed);
+        }
+        let listed = self
+            .client
+            .newest_versions(self.name, NEWEST_VERSIONS)
+            .await?;
+        Ok(listed)
+    }
+
+    /// The details of these versions, newest first: the known ones as they are, the others requested.
+    pub async fn describe_all(
+        &self,
+        numbers: Vec<String>,
+        known: &[ModelVersion],
+        listed: &[ListedVersion],
+    ) -> Result<Vec<ModelVersion>, Problem> {
+        let mut versions = Vec::with_capacity(numbers.len());
+        for number in numbers {
+            let known = known.iter().find(|version| version.version == number);
+            match known {
+                // The problem of a version may be fixed, so it is requested again from time to time.
+                Some(known) if known.problem.is_none() || self.is_known_unusable(&number) => {
+                    versions.push(known.clone());
+                }
+                _ => versions.extend(self.describe(&number, listed).await?),
+            }
+        }
+        versions.sort_by_key(|version| Reverse(parse_number(&version.version)));
+        Ok(versions)
+    }
+
+    async fn describe(
+        &self,
+        number: &str,
+        listed: &[ListedVersion],
+    ) -> Result<Option<ModelVersion>, Problem> {
+        if self.is_known_unusable(number) {
+            return Ok(None);
+        }
+        let found = match listed.iter().find(|version| version.version == number) {
+            Some(listed) => {
+                let described = self.client.describe_listed(self.name, listed.clone()).await;
+                Some(described?)
+            }
+            None => self.client.get_version(self.name, number).await?,
+        };
+        match &found {
+            Some(version) if version.problem.is_none() => {
+                self.state.unread_sizes.record(self.model, number);
+            }
+            _ => {
+                let unusable = &self.state.unusable_versions;
+                unusable.record(self.name, number, Instant::now());
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether the version was absent or unusable a short time ago.
+    fn is_known_unusable(&self, number: &str) -> bool {
+        let retry = self.interval.max(MIN_RETRY);
+        let unusable = &self.state.unusable_versions;
+        unusable.contains(self.name, number, retry, Instant::now())
+    }
+
+    /// Reads the sizes that were not read yet, with one request each if the model's own file tells it. If the registry cannot be
+    /// reached, they are read at a later reconcile.
+    pub async fn read_sizes(&self, versions: &mut [ModelVersion]) {
+        let unread = self.state.unread_sizes.take(self.model);
+        for version in versions {
+            if !unread.contains(&version.version) {
+                continue;
+            }
+            if let Err(error) = self.read_size(version).await {
+                tracing::debug!(model = self.name, version = version.version, %error, "the size cannot be read now");
+                let sizes = &self.state.unread_sizes;
+                sizes.record(self.model, &version.version);
+            }
+        }
+    }
+
+    async fn read_size(&self, version: &mut ModelVersion) -> Result<(), RegistryError> {
+        let Some(uri) = &version.artifact_uri else {
+            return Ok(());
+        };
+        let size = self
+            .client
+            .version_size(self.name, &version.version, uri)
+            .await?;
+        if size.is_some() {
+            let readable = &self.state.readable_artifacts;
+            readable.record(uri, Instant::now());
+        }
+        version.size_bytes = size;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::registered_model::MirroredAlias;
+    use jiff::Timestamp;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+    fn version(number: &str) -> ModelVersion {
+        ModelVersion {
+            version: number.to_owned(),
+            ..ModelVersion::default()
+        }
+    }
+
+    fn texts(numbers: &[&str]) -> Vec<String> {
+        numbers.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn the_newest_versions_are_ordered_by_number_and_not_by_text() {
+        let known: Vec<_> = ["2", "9", "10", "1", "3", "8"].map(version).into();
+        let latest = "11".to_owned();
+        let newest = newest_versions(&known, &[], Some(&latest));
+        assert_eq!(newest, texts(&["11", "10", "9", "8", "3"]));
+    }
+
+    #[test]
+    fn pinned_and_followed_versions_are_selected_before_others() {
+        let mut snapshot = ModelSnapshot::default();
+        for (alias, version) in [("champion", "4"), ("archive", "1")] {
+            snapshot
+                .aliases
+                .insert(alias.to_owned(), version.to_owned());
+        }
+        snapshot.stages.insert("Staging".to_owned(), "3".to_owned());
+        let followed = BTreeSet::from(["champion".to_owned()]);
+        let selected = select_versions(texts(&["2"]), &followed, &snapshot, texts(&["5", "4"]));
+        assert_eq!(selected, texts(&["2", "4", "3", "1", "5"]));
+    }
+
+    #[test]
+    fn no_more_versions_are_selected_than_a_status_holds() {
+        let mut snapshot = ModelSnapshot::default();
+        for number in 0..100 {
+            snapshot
+                .aliases
+                .insert(format!("a{number}"), number.to_string());
+        }
+        let selected = select_versions(Vec::new(), &BTreeSet::new(), &snapshot, Vec::new());
+        assert_eq!(selected.len(), MAX_VERSIONS);
+    }
+
+    #[test]
+    fn an_aliased_version_that_is_missing_or_has_a_problem_is_unusable() {
+        let mut status = RegisteredModelStatus {
+            aliases: vec![MirroredAlias {
+                name: "champion".to_owned(),
+                version: "1".to_owned(),
+                since: Time(Timestamp::UNIX_EPOCH),
+            }],
+            ..RegisteredModelStatus::default()
+        };
+        assert!(has_unusable_version(&status));
+        status.versions = vec![version("1"), version("2")];
+        assert!(!has_unusable_version(&status));
+        status.versions[0].problem = Some("no files".to_owned());
+        assert!(has_unusable_version(&status));
+    }
+}

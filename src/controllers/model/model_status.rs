@@ -1,0 +1,55 @@
+//! The status of a `RegisteredModel`: its mirror and conditions, written if they changed.
+//!
+//! Absent: the mirror's content.
+
+use jiff::Timestamp;
+
+use crate::api::conditions::{ConditionUpdate, READY, not_ready, transition};
+use crate::api::{Reason, RegisteredModel, RegisteredModelStatus, reason::Problem};
+use crate::controllers::context::Context;
+use crate::controllers::model::mirror::Mirror;
+use crate::kubernetes::failure::ReconcileError;
+use crate::kubernetes::key::ObjectKey;
+use crate::kubernetes::status::StatusWrite;
+
+/// Writes the status if it changed, and enqueues the model's bindings.
+pub async fn publish(
+    model: &RegisteredModel,
+    ctx: &Context,
+    mirrored: Result<Mirror, Problem>,
+) -> Result<(), ReconcileError> {
+    let new = status(model, mirrored);
+    if model.status.as_ref() == Some(&new) {
+        return Ok(());
+    }
+    let mut changed = model.clone();
+    changed.status = Some(new);
+    let written = ctx.write_status(&ctx.stores.models, &changed).await?;
+    if written == StatusWrite::Changed {
+        ctx.enqueue_bindings_of_model(&ObjectKey::of(model));
+    }
+    Ok(())
+}
+
+/// If the model could not be mirrored, the last mirror stays (`fail_static`), and the conditions say why it may be out of date.
+fn status(model: &RegisteredModel, mirrored: Result<Mirror, Problem>) -> RegisteredModelStatus {
+    let generation = model.metadata.generation;
+    let old = model.status.clone().unwrap_or_default();
+    let old_conditions = old.conditions.clone();
+    let (mut new, problem) = match mirrored {
+        Ok(mirror) => (mirror.status, mirror.problem),
+        Err(problem) => (old, Some(problem)),
+    };
+    new.observed_generation = generation;
+    let conditions = conditions(problem.as_ref());
+    new.conditions = transition(&old_conditions, &conditions, generation, Timestamp::now());
+    new
+}
+
+fn conditions(problem: Option<&Problem>) -> Vec<ConditionUpdate> {
+    if let Some(problem) = problem {
+        return not_ready(problem);
+    }
+    let message = "aliases and versions are as the registry named them last";
+    vec![ConditionUpdate::yes(READY, Reason::Mirrored, message)]
+}

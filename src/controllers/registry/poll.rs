@@ -1,0 +1,176 @@
+//! Polls a registry when it is due: one refresh of all watched models.
+//!
+//! Absent: the schedule's state, which is `PollSchedule`'s, and the status.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use kube::ResourceExt;
+
+use crate::api::{ModelRegistry, Reason, reason::Problem};
+use crate::controllers::context::Context;
+use crate::controllers::metrics::Outcome;
+use crate::controllers::registry::credentials::connection;
+use crate::controllers::registry::refresh::{Refresh, RefreshedModels};
+use crate::controllers::registry::state::RegistryState;
+use crate::controllers::registry::state::poll_schedule::Trigger;
+use crate::kubernetes::key::ObjectKey;
+use crate::registries::mlflow::{Connection, Registry as RegistryClient};
+
+/// The name that is requested if no model is watched, to see whether the registry answers.
+const PROBE: &str = "pointsman";
+
+/// Polls the registry, if that is due and it is not suspended.
+pub async fn poll_if_due(
+    registry: &ModelRegistry,
+    ctx: &Context,
+    state: &RegistryState,
+    watched: &BTreeSet<String>,
+) {
+    let trigger = Trigger::of(registry);
+    if registry.spec.suspend || !state.schedule.is_due(&trigger, Instant::now()) {
+        return;
+    }
+    let poll = Poll {
+        registry,
+        ctx,
+        state,
+        own: ObjectKey::of(registry),
+    };
+    let outcome = match poll.request(watched).await {
+        Ok(response) => {
+            poll.record_success(response, watched).await;
+            Reason::Reachable
+        }
+        Err(problem) => {
+            let reason = problem.reason;
+            poll.record_failure(problem);
+            reason
+        }
+    };
+    let outcome = outcome.as_str();
+    ctx.metrics
+        .registry_polls
+        .get_or_create(&Outcome { outcome })
+        .inc();
+    let next = Instant::now() + until_next_poll(registry, state);
+    state.schedule.record(trigger, next);
+}
+
+/// One poll of a registry.
+struct Poll<'a> {
+    registry: &'a ModelRegistry,
+    ctx: &'a Context,
+    state: &'a RegistryState,
+    own: ObjectKey,
+}
+
+/// The result of a poll that succeeded, and the connection that it was made over.
+struct PollResponse {
+    connection: Connection,
+    client: RegistryClient,
+    models: RefreshedModels,
+}
+
+impl Poll<'_> {
+    async fn request(&self, watched: &BTreeSet<String>) -> Result<PollResponse, Problem> {
+        let connection = connection(self.registry, self.ctx).await?;
+        let client = match self.state.connection.client_for(&connection) {
+            Some(client) => client,
+            None => self.connect(&connection)?,
+        };
+        let models = if watched.is_empty() {
+            let probe = BTreeSet::from([PROBE.to_owned()]);
+            client.look(&probe).await?;
+            RefreshedModels::default()
+        } else {
+            let refresh = Refresh::new(self.ctx, &self.own, self.state);
+            refresh.run(&client, watched).await?
+        };
+        Ok(PollResponse {
+            connection,
+            client,
+            models,
+        })
+    }
+
+    fn connect(&self, connection: &Connection) -> Result<RegistryClient, Problem> {
+        let metrics = self.ctx.metrics.requests.clone();
+        Ok(RegistryClient::connect_counted(
+            connection.clone(),
+            metrics,
+        )?)
+    }
+
+    async fn record_success(&self, response: PollResponse, watched: &BTreeSet<String>) {
+        let PollResponse {
+            connection,
+            client,
+            models,
+        } = response;
+        let is_news = self.state.record_success(connection, client.clone());
+        self.state.snapshots.retain(|model| watched.contains(model));
+        let stores = &self.ctx.stores;
+        self.state
+            .unread_sizes
+            .retain(|model| stores.models.has(model));
+        self.ctx.metrics.record_poll(
+            &self.registry.namespace().unwrap_or_default(),
+            &self.registry.name_any(),
+        );
+        if is_news {
+            let version = client.server_version().await;
+            self.state.connection.set_server_version(version);
+            self.ctx.enqueue_models_named(&self.own, &models.outdated);
+            self.ctx.enqueue_models_low_priority(&self.own);
+        } else {
+            self.ctx.enqueue_models_named(&self.own, &models.changed);
+        }
+    }
+
+    fn record_failure(&self, problem: Problem) {
+        let (reason, message) = (problem.reason, problem.message.clone());
+        if self.state.connection.record_failure(problem) {
+            tracing::warn!(registry = self.own.name(), %reason, message, "the registry cannot be polled");
+            self.ctx.enqueue_models_low_priority(&self.own);
+        }
+    }
+}
+
+/// The interval, or the backoff if the registry has a problem; longer if the server asks for it.
+fn until_next_poll(registry: &ModelRegistry, state: &RegistryState) -> Duration {
+    let interval = registry.interval();
+    let retry_after = match state.connection.client() {
+        Some(client) => client.hold(),
+        None => Duration::ZERO,
+    };
+    let backoff = state.connection.backoff(interval);
+    if backoff == interval {
+        jittered(interval).max(retry_after)
+    } else {
+        backoff.max(retry_after)
+    }
+}
+
+/// Up to a tenth less, so that the polls of many registries spread out.
+fn jittered(interval: Duration) -> Duration {
+    let nanos = match SystemTime::now().duration_since(UNIX_EPOCH) {
+        Ok(now) => now.subsec_nanos(),
+        Err(_) => 0,
+    };
+    interval.mul_f64(1.0 - 0.1 * f64::from(nanos % 1000) / 1000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_jitter_is_at_most_a_tenth_and_never_later_than_the_interval() {
+        let interval = Duration::from_secs(30);
+        for _ in 0..100 {
+            let jittered = jittered(interval);
+            assert!(jittered <= interval && jittered >= Duration::from_secs(27));
+        }
+    }
+}

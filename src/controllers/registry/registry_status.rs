@@ -1,0 +1,87 @@
+//! The status of a `ModelRegistry`: built from the state of the registry, and written if it changed.
+//!
+//! Absent: the texts about the webhook, which are in `webhook_messages`.
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+
+use crate::api::conditions::{ConditionUpdate, READY, not_ready, transition};
+use crate::api::{ModelRegistry, ModelRegistryStatus, Reason, names};
+use crate::controllers::context::Context;
+use crate::controllers::registry::state::RegistryState;
+use crate::controllers::registry::webhook::webhook_finalizer::registered_webhook;
+use crate::controllers::registry::webhook::webhook_messages;
+use crate::kubernetes::failure::ReconcileError;
+
+/// Writes the status, if it changed.
+pub async fn publish(
+    registry: &ModelRegistry,
+    ctx: &Context,
+    state: &RegistryState,
+    watched: usize,
+) -> Result<(), ReconcileError> {
+    let new = status(registry, ctx, state, watched);
+    if registry.status.as_ref() == Some(&new) {
+        return Ok(());
+    }
+    let mut changed = registry.clone();
+    changed.status = Some(new);
+    ctx.write_status(&ctx.stores.registries, &changed).await?;
+    Ok(())
+}
+
+fn status(
+    registry: &ModelRegistry,
+    ctx: &Context,
+    state: &RegistryState,
+    watched: usize,
+) -> ModelRegistryStatus {
+    let generation = registry.metadata.generation;
+    let old = registry.status.clone().unwrap_or_default();
+    let mut conditions = conditions(registry, state);
+    conditions.extend(webhook_messages::condition(registry, ctx, state));
+    ModelRegistryStatus {
+        observed_generation: generation,
+        watched_models: i32::try_from(watched).ok(),
+        server_version: state.connection.server_version().or(old.server_version),
+        webhook: registered_webhook(registry, state),
+        conditions: transition(&old.conditions, &conditions, generation, Timestamp::now()),
+    }
+}
+
+fn conditions(registry: &ModelRegistry, state: &RegistryState) -> Vec<ConditionUpdate> {
+    if registry.spec.suspend {
+        let message = "spec.suspend is true: the registry is not polled; the last resolved versions stay in force";
+        return vec![ConditionUpdate::yes(READY, Reason::Suspended, message)];
+    }
+    let Some(problem) = state.connection.problem() else {
+        return vec![ConditionUpdate::yes(
+            READY,
+            Reason::Reachable,
+            "the registry answers",
+        )];
+    };
+    let mut conditions = not_ready(&problem);
+    for condition in &mut conditions {
+        if condition.type_ != READY {
+            condition.message = next_poll_message(registry, state);
+        }
+    }
+    conditions
+}
+
+/// When a registry with a problem is polled again, and how to have it polled now.
+fn next_poll_message(registry: &ModelRegistry, state: &RegistryState) -> String {
+    let interval = registry.interval();
+    let backoff = state.connection.backoff(interval);
+    if backoff == interval {
+        return "polled again at every interval".to_owned();
+    }
+    format!(
+        "polled every {} s until it answers; poll now: kubectl annotate mreg {} -n {} {}=\"$(date)\" --overwrite",
+        backoff.as_secs(),
+        registry.name_any(),
+        registry.namespace().unwrap_or_default(),
+        names::REQUESTED_AT_ANNOTATION
+    )
+}

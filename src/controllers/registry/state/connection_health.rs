@@ -1,0 +1,178 @@
+//! The connection to a registry, and its health: the present problem and the number of failed polls in a row.
+//!
+//! Absent: requests. The poll records what came of its own.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use crate::api::reason::Problem;
+use crate::kubernetes::lock::lock;
+use crate::registries::mlflow::{Connection, Registry as RegistryClient};
+
+/// The longest backoff, unless the interval is longer.
+const MAX_BACKOFF: Duration = Duration::from_secs(300);
+/// The longest backoff, in intervals, as a power of two.
+const MAX_DOUBLINGS: u32 = 4;
+
+/// The connection to a registry, and its health.
+#[derive(Default)]
+pub struct ConnectionHealth {
+    inner: Mutex<HealthInner>,
+}
+
+#[derive(Default)]
+struct HealthInner {
+    /// Set by the first poll that succeeds.
+    current: Option<(Connection, RegistryClient)>,
+    problem: Option<Problem>,
+    failures: u32,
+    server_version: Option<String>,
+}
+
+impl ConnectionHealth {
+    /// The client of the last poll that succeeded.
+    pub fn client(&self) -> Option<RegistryClient> {
+        let inner = lock(&self.inner);
+        inner.current.as_ref().map(|(_, client)| client.clone())
+    }
+
+    /// The client, if the last poll succeeded.
+    pub fn healthy_client(&self) -> Option<RegistryClient> {
+        if self.problem().is_some() {
+            return None;
+        }
+        self.client()
+    }
+
+    /// The client, if it was made for this connection.
+    pub fn client_for(&self, connection: &Connection) -> Option<RegistryClient> {
+        match &lock(&self.inner).current {
+            Some((current, client)) if current == connection => Some(client.clone()),
+            _ => None,
+        }
+    }
+
+    /// Whether the client was made for this connection.
+    pub fn is_for(&self, connection: &Connection) -> bool {
+        let inner = lock(&self.inner);
+        matches!(&inner.current, Some((current, _)) if current == connection)
+    }
+
+    /// Why the registry cannot be used now; `None` if the last poll succeeded.
+    pub fn problem(&self) -> Option<Problem> {
+        lock(&self.inner).problem.clone()
+    }
+
+    /// The server's version.
+    pub fn server_version(&self) -> Option<String> {
+        lock(&self.inner).server_version.clone()
+    }
+
+    /// Records the server's version.
+    pub fn set_server_version(&self, version: Option<String>) {
+        lock(&self.inner).server_version = version;
+    }
+
+    /// Records that a poll succeeded. Returns true if none did before, or the last one failed.
+    pub fn record_success(&self, connection: Connection, client: RegistryClient) -> bool {
+        let mut inner = lock(&self.inner);
+        let is_news = inner.problem.is_some() || inner.current.is_none();
+        inner.current = Some((connection, client));
+        inner.problem = None;
+        inner.failures = 0;
+        is_news
+    }
+
+    /// Records that a poll failed. Returns true if the last one did not, or for another reason.
+    pub fn record_failure(&self, problem: Problem) -> bool {
+        let mut inner = lock(&self.inner);
+        let is_news = inner.problem.as_ref() != Some(&problem);
+        inner.failures = inner.failures.saturating_add(1);
+        inner.problem = Some(problem);
+        is_news
+    }
+
+    /// The time until the next poll: the interval, doubled with each failure after the first.
+    pub fn backoff(&self, interval: Duration) -> Duration {
+        backoff_after(lock(&self.inner).failures, interval)
+    }
+}
+
+fn backoff_after(failures: u32, interval: Duration) -> Duration {
+    let factor = 1 << failures.saturating_sub(1).min(MAX_DOUBLINGS);
+    interval
+        .saturating_mul(factor)
+        .min(MAX_BACKOFF.max(interval))
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use crate::api::Reason;
+
+    /// A connection to this address and its client; nothing is sent.
+    pub fn connected(uri: &str) -> (Connection, RegistryClient) {
+        // Another test may have chosen the provider already.
+        _ = rustls::crypto::ring::default_provider().install_default();
+        let connection = Connection::new(uri.to_owned());
+        let client = RegistryClient::connect(connection.clone()).expect("a client");
+        (connection, client)
+    }
+
+    fn unreachable() -> Problem {
+        Problem::new(Reason::RegistryUnreachable, "no answer")
+    }
+
+    #[test]
+    fn a_client_is_given_out_after_the_first_successful_poll() {
+        let (health, (connection, client)) =
+            (ConnectionHealth::default(), connected("http://127.0.0.1:1"));
+        assert!(health.client().is_none());
+        assert!(health.record_success(connection.clone(), client.clone()));
+        assert!(health.healthy_client().is_some());
+        assert!(health.client_for(&connection).is_some());
+        assert!(
+            !health.record_success(connection, client),
+            "a second success is no news"
+        );
+    }
+
+    #[test]
+    fn a_client_is_not_reused_for_another_connection() {
+        let (health, (connection, client)) =
+            (ConnectionHealth::default(), connected("http://127.0.0.1:1"));
+        health.record_success(connection, client);
+        let (other, _) = connected("http://127.0.0.1:2");
+        assert!(health.client_for(&other).is_none());
+    }
+
+    #[test]
+    fn a_failure_is_news_once_and_so_is_the_recovery() {
+        let (health, (connection, client)) =
+            (ConnectionHealth::default(), connected("http://127.0.0.1:1"));
+        health.record_success(connection.clone(), client.clone());
+        assert!(health.record_failure(unreachable()));
+        assert!(!health.record_failure(unreachable()));
+        assert!(health.record_failure(Problem::new(Reason::RegistryRefused, "no")));
+        assert!(health.healthy_client().is_none() && health.client().is_some());
+        assert!(health.record_success(connection, client));
+        assert_eq!(health.problem(), None);
+    }
+
+    #[test]
+    fn the_backoff_doubles_up_to_sixteen_intervals_or_five_minutes() {
+        let seconds = Duration::from_secs;
+        for (failures, interval, expected) in [
+            (0, 10, 10),
+            (1, 10, 10),
+            (2, 10, 20),
+            (5, 10, 160),
+            (50, 10, 160),
+            (50, 30, 300),
+            (50, 600, 600),
+        ] {
+            let backoff = backoff_after(failures, seconds(interval));
+            assert_eq!(backoff, seconds(expected), "{failures} × {interval} s");
+        }
+    }
+}
