@@ -1,5 +1,5 @@
-# The few commands that everything is done with; CI runs the same ones.
-# Absent: how anything is done. cargo knows the operator, pointsman-env the clusters and registries it is tried on.
+# The commands of the project; CI runs the same ones.
+# Absent: build rules. cargo builds the operator, pointsman-env starts the clusters and registries of the tests.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -16,26 +16,26 @@ help: ## Show this list.
 	@echo
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
-	@echo "  What takes long is built once, into \$$POINTSMAN_CACHE (default: ~/.cache/pointsman)."
-	@echo "  Control planes of your own are used from \$$KUBEBUILDER_ASSETS, or from PATH."
+	@echo "  Slow builds happen once, into \$$POINTSMAN_CACHE (default: ~/.cache/pointsman)."
+	@echo "  Programs of a control plane are taken from \$$KUBEBUILDER_ASSETS or PATH if they are there."
 
 setup: prerequisites ## Build the control plane's programs and MLflow, once per machine.
 	$(ENVIRONMENT) setup
 
-test: setup lint ## Set up, and pass every test: what CI runs.
+test: setup lint ## Set up and run all tests, as CI does.
 	$(CARGO) build --workspace
 	$(ENVIRONMENT) with-mlflow -- $(CARGO) test --workspace
 	$(ENVIRONMENT) tool helm -- lint --strict charts/pointsman
 
-lint: prerequisites ## Check formatting, and let clippy read everything.
+lint: prerequisites ## Check formatting and run clippy.
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 
-demo: prerequisites ## Move an alias forward and back, and watch. CONTEXT=kind-x uses a cluster you have.
+demo: prerequisites ## Show an alias move forward and back. CONTEXT=kind-x uses an existing cluster.
 	$(CARGO) build -p pointsman -p pointsman-env
 	$(ENVIRONMENT) demo $(if $(CONTEXT),--context '$(CONTEXT)')
 
-# What is measured is the release build. What measures is not: it would cost a second one, and replace the first.
+# The operator is measured in its release build. The benchmark itself has the dev profile, which saves a second release build.
 bench: setup ## Measure the release build against its goals. OPTIONS=--help explains parts and options.
 	$(if $(filter --help -h,$(OPTIONS)),,$(CARGO) build --release)
 	$(CARGO) bench --profile dev --bench pointsman -- $(OPTIONS)
@@ -46,7 +46,7 @@ crds: prerequisites ## Generate the custom resource definitions from src/api.
 		echo "written: $$folder"; \
 	done
 
-# What cargo cannot say of itself. The setup names everything else that is missing, and only what it needs.
+# The programs that must be there before cargo runs. The setup checks all others.
 prerequisites:
 	@missing=0; \
 	need() { command -v "$$1" >/dev/null || { echo "missing: $$1; $$2" >&2; missing=1; }; }; \

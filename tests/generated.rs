@@ -1,6 +1,6 @@
-//! The generated files are what their source says.
+//! The generated files are up to date with their source.
 //!
-//! Absent: a way to bless a difference. `make crds` writes them anew.
+//! Absent: regeneration; `make crds` writes the files.
 
 #![allow(clippy::expect_used)]
 
@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 #[test]
-fn the_definitions_in_crds_and_in_the_chart_are_what_src_api_generates() {
+fn the_definitions_in_crds_and_the_chart_are_generated_from_src_api() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     for folder in ["crds", "charts/pointsman/files/crds"] {
         let mut expected = Vec::new();
@@ -23,7 +23,7 @@ fn the_definitions_in_crds_and_in_the_chart_are_what_src_api_generates() {
                 .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
             assert!(
                 found == yaml,
-                "{folder}/{file} is not what src/api generates: run `make crds`"
+                "{folder}/{file} differs from src/api: run `make crds`"
             );
             expected.push(file);
         }
@@ -46,7 +46,7 @@ fn the_definitions_in_crds_and_in_the_chart_are_what_src_api_generates() {
     }
 }
 
-/// `kubectl explain` must have something to say of every field.
+/// Every field needs a description for `kubectl explain`.
 #[test]
 fn every_field_of_every_kind_is_documented() {
     fn walk(schema: &serde_json::Value, path: &str, bare: &mut Vec<String>) {
@@ -70,7 +70,7 @@ fn every_field_of_every_kind_is_documented() {
 }
 
 #[test]
-fn every_reason_is_documented_in_its_own_words() {
+fn every_reason_is_documented_by_its_description() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let page = fs::read_to_string(root.join("docs/reasons.md")).expect("the page");
     for reason in pointsman::api::Reason::ALL {

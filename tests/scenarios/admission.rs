@@ -20,12 +20,12 @@ scenarios!(
 
 fn registry(more: Value) -> Value {
     let spec = json!({"mlflow": {"uri": "http://mlflow:5000"}});
-    with_spec(resources::object(&MODEL_REGISTRY, "refused", spec), more)
+    with_spec(resources::object(&MODEL_REGISTRY, "refused", &spec), more)
 }
 
 fn model(more: Value) -> Value {
     let spec = json!({"registryRef": {"name": "mlflow"}});
-    with_spec(resources::object(&REGISTERED_MODEL, "refused", spec), more)
+    with_spec(resources::object(&REGISTERED_MODEL, "refused", &spec), more)
 }
 
 fn binding(more: Value) -> Value {

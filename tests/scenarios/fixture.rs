@@ -291,7 +291,7 @@ impl Fixture {
             .unwrap();
     }
 
-    /// Applies a ModelRegistry, polled every second, and a RegisteredModel.
+    /// Applies a `ModelRegistry`, polled every second, and a `RegisteredModel`.
     pub async fn declare(&self) {
         self.declare_registry(json!({})).await;
         self.declare_model(json!({})).await;

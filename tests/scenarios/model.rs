@@ -366,7 +366,7 @@ async fn a_registry_of_another_namespace_needs_allowed_namespaces(
         resources::object(
             &MODEL_REGISTRY,
             "shared",
-            json!({"mlflow": {"uri": fixture.registry.url()}, "interval": "1s", "allowedNamespaces": allowed}),
+            &json!({"mlflow": {"uri": fixture.registry.url()}, "interval": "1s", "allowedNamespaces": allowed}),
         )
     };
     fixture.register(1).await;

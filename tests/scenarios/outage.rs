@@ -1,4 +1,4 @@
-//! Failures of the registry (fail_static): none of them changes the workload.
+//! Failures of the registry (`fail_static`): none of them changes the workload.
 //!
 //! Absent: failures of the operator; see `process`.
 

@@ -1,4 +1,4 @@
-//! Changes by people (people_win): an undo by hand, a pin, a suspension.
+//! Changes by people (`people_win`): an undo by hand, a pin, a suspension.
 //!
 //! Absent: failures; see `failure`.
 

@@ -1,6 +1,6 @@
-"""Does with MLflow's own client what users do, one JSON command a line on stdin, one JSON answer a line on stdout.
+"""Calls MLflow's own client as users do: one JSON command a line on stdin, one JSON response a line on stdout.
 
-Absent: anything that is not MLflow's public Python API, but for `seed` and `move_champions`, which write what no server writes as quickly.
+Absent: calls besides MLflow's public Python API, except in `seed` and `move_champions`, which write to the database because a server is too slow.
 """
 
 import json
@@ -12,8 +12,8 @@ import traceback
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-# Nothing may come between the answers: whatever MLflow prints goes to the log.
-ANSWERS = os.fdopen(os.dup(1), "w", buffering=1)
+# Only responses go to stdout: the output of MLflow goes to the log.
+RESPONSES = os.fdopen(os.dup(1), "w", buffering=1)
 os.dup2(2, 1)
 
 import mlflow  # noqa: E402
@@ -38,7 +38,7 @@ def train_and_register(client, command):
         mlflow.log_params({"alpha": alpha, "solver": "cholesky"})
         mlflow.log_metrics(metrics)
         mlflow.set_tags({"team": "pricing", "trained-for": model})
-        # Without explicit requirements MLflow starts a process to guess them: seconds for nothing.
+        # Without explicit requirements MLflow starts a process to guess them, which takes seconds.
         requirements = [f"scikit-learn=={sklearn.__version__}"]
         name = {"name": "model"} if MAJOR >= 3 else {"artifact_path": "model"}
         mlflow.sklearn.log_model(estimator, pip_requirements=requirements, **name)
@@ -271,10 +271,10 @@ def answer(command):
 
 
 def main():
-    print(json.dumps({"ready": mlflow.__version__}), file=ANSWERS)
-    # Ends with the pipe, and so with whoever started this, however that ended.
+    print(json.dumps({"ready": mlflow.__version__}), file=RESPONSES)
+    # Ends with the pipe, and so with the process that started this one.
     for line in sys.stdin:
-        print(json.dumps(answer(json.loads(line))), file=ANSWERS)
+        print(json.dumps(answer(json.loads(line))), file=RESPONSES)
 
 
 main()

@@ -1,5 +1,5 @@
-//! The Azure blob server, installed once by npm from exact versions into the cache, where there is a Node to run it.
-//! Absent: starting it; the tests of artifact stores do. Nothing else needs Node, so none is asked for.
+//! The Azure blob server, installed once by npm from exact versions into the cache, if there is a Node to run it.
+//! Absent: starting it; the tests of artifact stores do. Nothing else needs Node, so Node is optional.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ const INSTALL: &[&str] = &[
     "--no-fund",
 ];
 
-/// Why there can be no server on this machine; `None` where there can.
+/// The reason why no server can run on this machine, if there is one.
 #[must_use]
 pub fn missing() -> Option<String> {
     if let Some(name) = ["node", "npm"]
@@ -45,7 +45,7 @@ pub fn missing() -> Option<String> {
     })
 }
 
-/// The program that `node` runs, installed first where it never was.
+/// The program that `node` runs, installed on first use.
 ///
 /// # Errors
 /// When npm cannot install it.
@@ -69,7 +69,7 @@ pub fn program(cache: &Cache) -> Result<PathBuf> {
     Ok(folder.join("node_modules/azurite/dist/src/blob/main.js"))
 }
 
-/// On a leash: an npm that outlived us would write into what the next attempt builds.
+/// With a supervisor: an npm that outlives this process would write into the next installation.
 fn install(folder: &Path) -> Result<()> {
     let task = Task::start("installing azurite", 0);
     let mut child = Program::new("npm-ci", "npm")

@@ -1,5 +1,5 @@
 //! A real S3 server on loopback over a folder: each folder in it is a bucket, each file below an object.
-//! Absent: users and policies. It knows one account, and whoever comes without it may read nothing.
+//! Absent: users and policies. It has one account, and anonymous clients may read nothing.
 
 use std::fs;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use crate::tools;
 /// The one account.
 pub const ACCOUNT: (&str, &str) = ("keeper-of-models", "a-secret-of-the-test");
 
-/// How long the server may take from its start to the first answer.
+/// The time limit from the server's start to its first response.
 const START_LIMIT: Duration = Duration::from_secs(30);
 
 /// A server with its data; it ends, and its data goes, when this is dropped.
@@ -27,10 +27,10 @@ pub struct BucketServer {
 }
 
 impl BucketServer {
-    /// Starts a server, built first where it never was, and returns once it answers.
+    /// Starts a server, built on first use, and returns once it responds.
     ///
     /// # Errors
-    /// When it cannot be built or does not answer; the error ends with its log.
+    /// When it cannot be built or does not respond; the error ends with its log.
     pub async fn start() -> Result<Self> {
         let program = tokio::task::spawn_blocking(|| tools::versitygw(&Cache::open()?));
         let program = program.await.context("building versitygw")??;
@@ -52,13 +52,13 @@ impl BucketServer {
         Ok(server)
     }
 
-    /// Where it answers.
+    /// The server's URL.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// The folder whose folders are its buckets.
+    /// The folder with one folder for each bucket.
     #[must_use]
     pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")

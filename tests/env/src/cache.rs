@@ -1,4 +1,4 @@
-//! The folder outside the tree where what was built once is kept: entries keyed by the content that they were made from.
+//! The folder outside the tree that keeps built programs: entries with a key made from the content of their inputs.
 //! Nothing here expires by itself, and no entry is ever changed after it is complete.
 
 use std::fs::{self, File};
@@ -27,7 +27,7 @@ impl Cache {
         Self::at(root)
     }
 
-    /// A cache in a folder of one's own.
+    /// A cache in a given folder.
     pub fn at(root: impl Into<PathBuf>) -> Result<Self> {
         let root = root.into();
         fs::create_dir_all(&root)
@@ -46,7 +46,7 @@ impl Cache {
             .or_else(|| folder("HOME").map(|home| home.join(".cache/pointsman")))
     }
 
-    /// Where the cache is.
+    /// The cache folder.
     pub fn root(&self) -> &Path {
         &self.root
     }
@@ -79,7 +79,7 @@ impl Cache {
         Some(self.path(entry)).filter(|path| path.is_dir())
     }
 
-    /// Where an entry is, or will be. Its making may need to know: a Python environment cannot be moved.
+    /// The path of an entry, also before it is made: a Python environment needs it, because it cannot be moved.
     pub fn path(&self, entry: &Entry) -> PathBuf {
         self.root.join(entry.name())
     }
@@ -89,7 +89,7 @@ impl Cache {
         let file =
             File::create(&path).context(format_args!("opening the lock {}", path.display()))?;
         if file.try_lock().is_err() {
-            eprintln!("another process is making {family}: waiting for it");
+            eprintln!("another process builds {family}: waiting for it");
             file.lock()
                 .context(format_args!("locking {}", path.display()))?;
         }
@@ -108,14 +108,14 @@ impl Cache {
                 .strip_prefix(&prefix)
                 .is_some_and(|key| key != entry.key && is_key(key))
             {
-                // What cannot be removed only costs space.
+                // An entry that cannot be removed only costs space.
                 let _ = fs::remove_dir_all(other.path());
             }
         }
     }
 }
 
-/// What an entry is called: a family, and a key made from the content that decides what is in it.
+/// The name of an entry: a family, and a key made from the content of its inputs.
 #[derive(Debug, Clone)]
 pub struct Entry {
     family: String,
@@ -159,7 +159,7 @@ fn clear(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The cache folder itself, for whoever keeps its own order in it.
+/// The cache folder itself, for data that is no entry.
 #[must_use]
 pub fn folder() -> PathBuf {
     Cache::open().unwrap_or_else(|error| panic!("{error}")).root
@@ -174,7 +174,7 @@ pub fn lock(name: &str) -> Guard {
     }
 }
 
-/// Held while one process makes what the others wait for.
+/// A lock, held while one process makes the entry that others wait for.
 #[derive(Debug)]
 pub struct Guard {
     _file: File,

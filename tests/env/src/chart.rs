@@ -1,5 +1,5 @@
-//! The chart, rendered by the real helm: what an installation would contain.
-//! Nothing is changed in what helm renders; tests run under exactly these rights, arguments and variables.
+//! The chart, rendered by the real helm.
+//! Absent: changes to the rendered objects; tests run under exactly these rights, arguments and variables.
 
 use std::path::PathBuf;
 
@@ -10,14 +10,14 @@ use crate::error::{Context, Error, Result};
 use crate::manifests::{self, text};
 use crate::tools::Tools;
 
-/// What helm made of the chart.
+/// The rendered objects of the chart.
 #[derive(Debug, Clone)]
 pub struct RenderedChart {
     /// All objects, in helm's order.
     pub objects: Vec<Value>,
 }
 
-/// Where the chart is.
+/// The chart's folder.
 #[must_use]
 pub fn chart_folder() -> PathBuf {
     crate::crate_folder().join("../../charts/pointsman")

@@ -1,5 +1,5 @@
-//! A control plane of one's own on loopback: etcd, API server, controllers, scheduler, and kwok in the nodes' place.
-//! No kubelet (`node` has one, to be started beside it), no network beyond 127.0.0.1, and no state that outlives it.
+//! A control plane on loopback: etcd, API server, controllers, scheduler, and kwok instead of nodes.
+//! Absent: a kubelet (see `node`), network besides 127.0.0.1, and state that outlives it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,27 +24,27 @@ use crate::ports::free_port;
 use crate::process::{Child, Program, RunFolder};
 use crate::tools::Tools;
 
-/// How long the parts may take; a loaded machine needs several times what an idle one does.
+/// The time limit of each start; a loaded machine needs several times as long as an idle one.
 const PATIENCE: Duration = Duration::from_secs(90);
 const NODES: [&str; 2] = ["kwok-0", "kwok-1"];
-/// What Deployments, Jobs, owner references and namespaces need, and no more: every controller costs watches and memory.
+/// The controllers that workloads, Jobs, owner references and namespaces need, and no more: each costs watches and memory.
 const CONTROLLERS: &str = "deployment-controller,replicaset-controller,statefulset-controller,daemonset-controller,job-controller,\
 ttl-after-finished-controller,namespace-controller,serviceaccount-controller,garbage-collector-controller,\
 node-lifecycle-controller,taint-eviction-controller,pod-garbage-collector-controller,clusterrole-aggregation-controller";
-/// What clients of pods need besides: pods that kwok plays have no clients.
+/// A controller that clients of pods need; kwok's pods have no clients.
 const CONTROLLERS_OF_ENDPOINTS: &str = "endpointslice-controller";
 
-/// What is started.
+/// The parts to start.
 #[derive(Debug, Clone, Copy)]
-#[allow(clippy::struct_excessive_bools)] // each is something that is wanted or not, whatever the others are
+#[allow(clippy::struct_excessive_bools)] // independent switches
 pub struct ControlPlaneOptions {
     /// Whether Deployments roll out: controllers, scheduler and kwok. Without, there is only the API.
     pub workloads: bool,
     /// Whether the API server shares its attention fairly among its clients; off for measurements.
     pub fairness: bool,
-    /// Whether kwok plays nodes and pods. Without, pods wait for a node that somebody brings.
+    /// Whether kwok simulates nodes and pods. Otherwise pods wait for a real node.
     pub kwok: bool,
-    /// Whether controllers, scheduler and kwok work at what the machine gives, for thousands of Deployments.
+    /// Whether controllers, scheduler and kwok run without rate limits, for thousands of Deployments.
     pub unthrottled: bool,
 }
 
@@ -105,7 +105,7 @@ pub struct ControlPlane {
 impl ControlPlane {
     /// Starts it and returns when the API is ready and, with workloads, the nodes are.
     pub async fn start(tools: &Tools, options: ControlPlaneOptions) -> Result<Self> {
-        // Whoever came first has chosen the same provider.
+        // An earlier call has installed the same provider.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let folder = RunFolder::create("control-plane")?;
         let certificates = Certificates::create(folder.path())?;
@@ -154,7 +154,7 @@ impl ControlPlane {
         self.client.clone()
     }
 
-    /// Where the API server listens.
+    /// The URL of the API server.
     pub fn apiserver_url(&self) -> &str {
         &self.url
     }
@@ -208,7 +208,7 @@ impl ControlPlane {
         Ok(path)
     }
 
-    /// Runs the real kubectl as the administrator and returns what it printed.
+    /// Runs the real kubectl as the administrator and returns its output.
     pub async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
         self.kubectl_with_input(arguments, "").await
     }
@@ -237,7 +237,7 @@ impl ControlPlane {
             .kill_on_drop(true);
         let mut child = command.spawn()?;
         if let Some(mut pipe) = child.stdin.take() {
-            // kubectl may end without having read it all; its own words then say why.
+            // kubectl may exit without reading it all; its output then has the cause.
             let _ = pipe.write_all(input.as_bytes()).await;
         }
         child.wait_with_output().await
@@ -316,7 +316,7 @@ impl ControlPlane {
 
 impl Drop for ControlPlane {
     fn drop(&mut self) {
-        // In reverse, so that nothing spends its last seconds looking for what is gone already.
+        // In reverse order, so that no process spends its last seconds on retries.
         let mut processes = std::mem::take(&mut *self.processes.lock().unwrap());
         while let Some(process) = processes.pop() {
             drop(process);
@@ -341,8 +341,8 @@ pub(crate) fn is_schedulable(node: &Node) -> bool {
 
 /// A client from a kubeconfig file.
 ///
-/// kube's own leaves Nagle's algorithm on: hyper writes the head of a request and its body apart, the body then waits for the
-/// acknowledgement of the head, which a kernel delays by 40 ms. What is measured with such a client measures that.
+/// kube's own leaves Nagle's algorithm on: hyper writes the head and the body of a request separately, and the body then waits for
+/// the acknowledgement of the head, which a kernel delays by 40 ms. Measurements would include that delay.
 pub async fn client_from(kubeconfig: &Path) -> Result<kube::Client> {
     let what = format!("reading {}", kubeconfig.display());
     let content = Kubeconfig::read_from(kubeconfig).context(&what)?;
@@ -525,7 +525,7 @@ fn budget(options: ControlPlaneOptions) -> [&'static str; 2] {
     }
 }
 
-/// How many objects the controllers work on at a time, where the defaults (5) would make them wait for answers.
+/// The number of workers of the controllers, if the default (5) would be the bottleneck.
 fn workers(options: ControlPlaneOptions) -> &'static [&'static str] {
     if options.unthrottled {
         &[

@@ -1,9 +1,9 @@
-//! The one error type of this crate: what was being done, why it failed, and what to do about it.
+//! The error type of this crate: the attempted action, the cause, and a remedy.
 //! No error codes: nobody branches on these, people read them.
 
 use std::fmt::Display;
 
-/// What was being done, why it failed, and what to do about it.
+/// An error with the attempted action, the cause, and a remedy.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{what}: {cause}{}", .remedy.as_ref().map(|remedy| format!("\n  remedy: {remedy}")).unwrap_or_default())]
 pub struct Error {
@@ -16,7 +16,7 @@ pub struct Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// An error that names what was being done and why it failed.
+    /// An error of an action with its cause.
     pub fn new(what: impl Display, cause: impl Display) -> Self {
         Self {
             what: what.to_string(),
@@ -25,7 +25,7 @@ impl Error {
         }
     }
 
-    /// Adds what the reader can do about it.
+    /// Adds a remedy.
     #[must_use]
     pub fn remedy(mut self, remedy: impl Display) -> Self {
         self.remedy = Some(remedy.to_string());
@@ -33,9 +33,9 @@ impl Error {
     }
 }
 
-/// Turns any error into an [`Error`] by saying what was being done.
+/// Turns any error into an [`Error`] by naming the action.
 pub trait Context<T> {
-    /// Says what was being done when the error happened.
+    /// Names the action that failed.
     fn context(self, what: impl Display) -> Result<T>;
 }
 

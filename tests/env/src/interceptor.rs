@@ -1,4 +1,4 @@
-//! A reverse proxy on loopback that tests place before the real MLflow or the real API server: it records, breaks and pauses requests.
+//! A reverse proxy on loopback, in tests, before the real MLflow or the real API server: it records, breaks and pauses requests.
 //!
 //! Absent: any knowledge of MLflow or Kubernetes, TLS towards the client, HTTP/2, protocol upgrades (exec, port-forward).
 
@@ -62,7 +62,7 @@ pub enum Error {
     Client {
         /// The URL requests were to be forwarded to.
         upstream: String,
-        /// What the client library said.
+        /// The client library's message.
         cause: reqwest::Error,
     },
 }
@@ -91,7 +91,7 @@ pub mod matching {
         Box::new(move |candidate, path| *candidate == method && path.contains(&text))
     }
 
-    /// Requests that change something and whose path or query contains the text.
+    /// Writes whose path or query contains the text.
     #[must_use]
     pub fn write(text: impl Into<String>) -> Matcher {
         let text = text.into();
@@ -106,10 +106,10 @@ pub mod matching {
     }
 }
 
-/// What a client gets in place of, or before, the upstream's answer.
+/// The response that a client gets instead of, or before, the upstream's.
 #[derive(Clone, Debug)]
 pub enum Fault {
-    /// This answer; the upstream is not asked.
+    /// This response; the request is not forwarded.
     Status {
         /// HTTP status code.
         code: u16,
@@ -118,24 +118,24 @@ pub enum Fault {
         /// The body.
         body: String,
     },
-    /// A 429 that names so many seconds to wait in Retry-After; the upstream is not asked.
+    /// A 429 with so many seconds in Retry-After; the request is not forwarded.
     Busy(u32),
-    /// A 200 with a login page, as a misplaced ingress sends it; the upstream is not asked.
+    /// A 200 with a login page, as a misplaced ingress sends it; the request is not forwarded.
     Html,
-    /// A 200 whose JSON ends in the middle; the upstream is not asked.
+    /// A 200 whose JSON ends in the middle; the request is not forwarded.
     TruncatedJson,
-    /// A 200 whose JSON never ends and comes as fast as it is read; the upstream is not asked.
+    /// A 200 whose JSON never ends and comes as fast as it is read; the request is not forwarded.
     EndlessJson,
     /// The request is forwarded only after this time.
     Slow(Duration),
-    /// A 200 whose JSON comes byte by byte and never ends; the upstream is not asked.
+    /// A 200 whose JSON comes byte by byte and never ends; the request is not forwarded.
     SlowDrip,
-    /// The connection is closed without an answer; the upstream is not asked.
+    /// The connection is closed without a response; the request is not forwarded.
     CloseConnection,
 }
 
 impl Fault {
-    /// An answer with a JSON body as MLflow and the API server give it.
+    /// A response with a JSON body in the form of MLflow's and the API server's.
     #[must_use]
     pub fn json(code: u16, body: impl Into<String>) -> Self {
         Self::Status {
@@ -157,16 +157,16 @@ pub struct Request {
     pub path: String,
     /// Its query, as sent, without the question mark.
     pub query: Option<String>,
-    /// What it was answered; None while it is under way and when the connection was closed instead.
+    /// The response's status; None while the request is running, or if the connection was closed instead.
     pub status: Option<u16>,
-    /// When the newest piece of its answer came.
+    /// The time at which the newest part of its response came.
     pub answered: Option<Instant>,
-    /// How many bytes the body of its answer has so far.
+    /// The size of its response's body so far, in bytes.
     pub bytes: u64,
 }
 
 impl Request {
-    /// How long the upstream took to answer, to the last byte; None while nothing of the answer came.
+    /// The time from the request to the last byte of the upstream's response; None before its first byte.
     #[must_use]
     pub fn took(&self) -> Option<Duration> {
         self.answered.map(|answered| answered - self.at)
@@ -188,7 +188,7 @@ pub struct RuleId(u64);
 pub enum When {
     /// Before the upstream sees the request.
     Before,
-    /// After the upstream answered, before the client hears of it.
+    /// After the upstream's response, before the client gets it.
     After,
 }
 
@@ -270,7 +270,7 @@ impl Interceptor {
         Self::with_headers(upstream_url, ca_pem, HeaderMap::new()).await
     }
 
-    /// The same with headers that are added to each request which lacks them: who speaks plain HTTP may not send its token.
+    /// The same, and adds headers to each request that lacks them: some clients send no token over plain HTTP.
     ///
     /// # Errors
     /// When no port can be opened or the CA certificate cannot be read.
@@ -329,7 +329,7 @@ impl Interceptor {
         Ok(())
     }
 
-    /// Where clients reach it.
+    /// The URL for clients.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
@@ -536,7 +536,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 
 async fn serve(socket: tokio::net::TcpStream, shared: Arc<Shared>) {
     let service = service_fn(move |request| answer(Arc::clone(&shared), request));
-    // An error is a client that left or a fault that was asked for: both are what tests are made of.
+    // An error is a client that left or an injected fault; both are expected in tests.
     let _ended = http1::Builder::new()
         .serve_connection(TokioIo::new(socket), service)
         .await;
@@ -716,7 +716,7 @@ mod tests {
     const SHORT: Duration = Duration::from_millis(300);
     const LONG: Duration = Duration::from_secs(10);
 
-    /// An upstream that answers what it was sent; under `/stream` it sends the chunks that the test gives it.
+    /// An upstream that echoes requests; under `/stream` it sends the chunks that the test gives it.
     struct Upstream {
         url: String,
         chunks: mpsc::UnboundedSender<&'static str>,

@@ -1,5 +1,5 @@
 //! The kinds of object that scenarios read and write, by name.
-//! No types: the operator's own would make this crate depend on what it tests.
+//! Absent: types; the operator's own would make this crate depend on the code that it tests.
 
 use kube::api::{Api, ApiResource, DynamicObject};
 

@@ -1,12 +1,12 @@
-//! The real control plane, the real MLflow and the operator, started on one machine for tests and the demo.
-//! Absent: anything that the operator itself needs; it depends on nothing here.
+//! A real control plane, a real MLflow and the operator, started on one machine for tests and the demo.
+//! Absent: code of the operator, which does not depend on this crate.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)] // Only tests and the demo run this: a panic that says why is their way to fail.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // Only tests and the demo run this, and a panic with a message fails them.
 #![allow(
     clippy::missing_panics_doc,
     clippy::missing_errors_doc,
     clippy::must_use_candidate
-)] // For the same reason nearly every function can fail, and each message says why.
+)] // For the same reason nearly every function can fail, with a message.
 #![allow(clippy::doc_markdown)] // MLflow and SQLite are names of products, not of code.
 
 pub mod azurite;
@@ -52,7 +52,7 @@ pub use test_namespace::TestNamespace;
 pub use tools::{NodeTools, Tools};
 pub use workload::Workload;
 
-/// Where the files beside this crate's sources are: Go modules and Python requirements.
+/// The folder of this crate, with Go modules and Python requirements.
 #[must_use]
 pub fn crate_folder() -> std::path::PathBuf {
     std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR"))

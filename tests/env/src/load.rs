@@ -1,5 +1,5 @@
 //! Requests to the pods of a Service, sent as its clients would: to ready endpoints only, each on a connection of its own.
-//! Absent: retries. A request that got no answer of the model counts as failed, whatever the reason.
+//! Absent: retries. A request without a response of the model counts as failed.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -27,9 +27,9 @@ const REASONS: usize = 5;
 /// How much is sent.
 #[derive(Debug, Clone, Copy)]
 pub struct LoadOptions {
-    /// Requests in a second, where the machine can.
+    /// Requests in a second, if the machine is fast enough.
     pub per_second: u32,
-    /// It goes on until so many were sent, also when it was asked to end before.
+    /// The load goes on until so many requests were sent, even if it was told to end earlier.
     pub at_least: usize,
     /// It ends after so many.
     pub at_most: usize,
@@ -51,16 +51,16 @@ impl Default for LoadOptions {
     }
 }
 
-/// What came of it.
+/// The results.
 #[derive(Debug, Clone, Default)]
 pub struct Tally {
     /// Requests sent.
     pub sent: usize,
-    /// Requests that the model did not answer.
+    /// Requests without a response of the model.
     pub failed: usize,
     /// How long it took.
     pub seconds: f64,
-    /// How many answers came from which version.
+    /// The number of responses of each version.
     pub answered_by: BTreeMap<String, usize>,
     /// The first reasons of failures.
     pub reasons: Vec<String>,
@@ -118,7 +118,7 @@ impl Load {
         })
     }
 
-    /// What came of it up to now.
+    /// The results so far.
     pub fn so_far(&self) -> Tally {
         let seconds = self.started.elapsed().as_secs_f64();
         Tally {
@@ -127,7 +127,7 @@ impl Load {
         }
     }
 
-    /// Ends it as soon as enough was sent, and says what came of it.
+    /// Ends it once enough requests were sent, and returns the results.
     pub async fn end(mut self) -> Result<Tally> {
         self.shared.asked_to_end.store(true, Ordering::Relaxed);
         for client in std::mem::take(&mut self.clients) {
@@ -180,7 +180,7 @@ async fn send_until_the_end(shared: Arc<Shared>) {
     let clients = u32::try_from(CLIENTS).unwrap_or(u32::MAX);
     let mut pace =
         tokio::time::interval(Duration::from_secs(1) * clients / shared.options.per_second);
-    // What could not be sent in time is not made up for: a burst is no client's way.
+    // Requests that were late are not made up for, because no client sends bursts.
     pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while !shared.is_over(started) {
         pace.tick().await;
@@ -218,7 +218,7 @@ async fn exchange(endpoint: SocketAddr) -> std::io::Result<String> {
     Ok(answer)
 }
 
-/// Keeps the list of ready endpoints as the API server tells it.
+/// Keeps the list of ready endpoints of the API server.
 async fn follow(slices: Api<EndpointSlice>, service: String, told: watch::Sender<Vec<SocketAddr>>) {
     let ours = watcher::Config::default().labels(&format!("kubernetes.io/service-name={service}"));
     let mut events = watcher(slices, ours).boxed();
@@ -227,7 +227,7 @@ async fn follow(slices: Api<EndpointSlice>, service: String, told: watch::Sender
         match event {
             Ok(Event::Init) => listing.clear(),
             Ok(Event::InitApply(slice)) => drop(listing.insert(name(&slice), ready(&slice))),
-            // Until then what was known before is better than half a list.
+            // Until the list is complete, the previous one is better than half a list.
             Ok(Event::InitDone) => known = std::mem::take(&mut listing),
             Ok(Event::Apply(slice)) => drop(known.insert(name(&slice), ready(&slice))),
             Ok(Event::Delete(slice)) => drop(known.remove(&name(&slice))),
@@ -292,7 +292,7 @@ mod tests {
         assert_eq!(ready(&slice), expected);
     }
 
-    /// A server that gives one answer, and then is gone.
+    /// A server that responds once and then closes.
     async fn one_answer(answer: &'static str) -> SocketAddr {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

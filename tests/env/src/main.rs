@@ -1,4 +1,4 @@
-//! The command that sets the test environment up, and runs it by hand.
+//! The command that builds the test environment, and starts it for manual use.
 //! Absent: the parts themselves; the library has them.
 
 #![allow(clippy::doc_markdown)] // MLflow is the name of a product, not of code.
@@ -18,10 +18,10 @@ use pointsman_env::progress::Task;
 use pointsman_env::python::{self, MlflowVersion};
 use pointsman_env::{ControlPlane, ControlPlaneOptions, Error, Result, Tools};
 
-/// Builds and starts what Pointsman is tested against: a real Kubernetes control plane and a real MLflow, on loopback only.
+/// Builds and starts the environment of Pointsman's tests: a real Kubernetes control plane and a real MLflow, on loopback only.
 ///
 /// Everything is built from source by the Go and Python that are installed, once, into the folder named by
-/// `POINTSMAN_CACHE` (else `~/.cache/pointsman`). Programs in `KUBEBUILDER_ASSETS` or on `PATH` are used where their versions fit.
+/// `POINTSMAN_CACHE` (else `~/.cache/pointsman`). Programs in `KUBEBUILDER_ASSETS` or on `PATH` are used if their versions fit.
 #[derive(Debug, Parser)]
 #[command(
     version,
@@ -35,24 +35,24 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Subcommands {
-    /// Build and install everything that is missing; quick when nothing is.
+    /// Build and install all missing programs.
     Setup,
-    /// Start a control plane and MLflow, say how to use them, and stop them at Ctrl-C.
+    /// Start a control plane and MLflow, print how to use them, and stop them at Ctrl-C.
     Up {
-        /// Which MLflow.
+        /// The major version of MLflow.
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=3))]
         mlflow: u8,
-        /// The control plane alone.
+        /// Start the control plane without MLflow.
         #[arg(long)]
         without_mlflow: bool,
     },
-    /// Train and register a model, move its alias 1 → 2 → 1, and show the Deployment follow.
+    /// Train and register a model, move its alias 1 → 2 → 3 → 1, and print the changes of the Deployment.
     Demo {
-        /// The context of a cluster that you have, in place of a control plane of its own.
+        /// The context of an existing cluster, instead of a control plane of its own.
         #[arg(long)]
         context: Option<String>,
     },
-    /// Run a command beside MLflow 3 and 2, whose addresses it finds as POINTSMAN_TEST_MLFLOW3 and POINTSMAN_TEST_MLFLOW2.
+    /// Run a command with MLflow 3 and 2, whose addresses are in POINTSMAN_TEST_MLFLOW3 and POINTSMAN_TEST_MLFLOW2.
     WithMlflow {
         /// The command, after --.
         #[arg(last = true, required = true)]
@@ -60,7 +60,7 @@ enum Subcommands {
     },
     /// Run one of the programs: kubectl, helm, kwok, etcd, kube-apiserver, kube-controller-manager, kube-scheduler.
     Tool {
-        /// Which.
+        /// The name of the program.
         name: String,
         /// Its arguments, after --.
         #[arg(last = true)]
@@ -77,7 +77,7 @@ fn main() -> ExitCode {
             without_mlflow,
         } => within_runtime(up((!without_mlflow).then(|| version(mlflow)))),
         Subcommands::Demo { context } => within_runtime(demo::demo(context)),
-        Subcommands::WithMlflow { command } => return beside_mlflow(&command),
+        Subcommands::WithMlflow { command } => return with_mlflow_servers(&command),
         Subcommands::Tool { name, arguments } => return tool(&name, &arguments),
     };
     match done {
@@ -107,7 +107,7 @@ fn version(major: u8) -> MlflowVersion {
 
 async fn setup() -> Result<()> {
     let cache = Cache::open()?;
-    let needs: &[Prerequisite] = if Tools::must_build(&cache)? {
+    let prerequisites: &[Prerequisite] = if Tools::must_build(&cache)? {
         &[
             Prerequisite::Go,
             Prerequisite::Python,
@@ -116,7 +116,7 @@ async fn setup() -> Result<()> {
     } else {
         &[Prerequisite::Python, Prerequisite::Compiler]
     };
-    prerequisites::check(needs)?;
+    prerequisites::check(prerequisites)?;
     // One after the other: each alone uses all cores.
     tokio::task::block_in_place(|| Tools::locate(&cache))?;
     for version in [MlflowVersion::Three, MlflowVersion::Two] {
@@ -139,7 +139,7 @@ async fn up(mlflow: Option<MlflowVersion>) -> Result<()> {
         Some(version) => Some(start_mlflow(version).await?),
         None => None,
     };
-    println!("\nThe control plane is up, with Pointsman's kinds installed. In another terminal:\n");
+    println!("\nThe control plane runs, with Pointsman's kinds installed. In another terminal:\n");
     println!(
         "  export KUBECONFIG={}",
         control_plane.admin_kubeconfig().display()
@@ -149,7 +149,7 @@ async fn up(mlflow: Option<MlflowVersion>) -> Result<()> {
         println!("  export MLFLOW_TRACKING_URI={}", server.url());
     }
     println!(
-        "  cargo run -- run --health-address 127.0.0.1:8080\n\nCtrl-C stops all of it and removes its data."
+        "  cargo run -- run --health-address 127.0.0.1:8080\n\nCtrl-C stops it and removes its data."
     );
     tokio::signal::ctrl_c()
         .await
@@ -164,7 +164,7 @@ async fn start_mlflow(version: MlflowVersion) -> Result<Mlflow> {
     Ok(server)
 }
 
-fn beside_mlflow(command: &[String]) -> ExitCode {
+fn with_mlflow_servers(command: &[String]) -> ExitCode {
     let mut code = ExitCode::FAILURE;
     let done = within_runtime(async {
         code = with_mlflow::with_mlflow(command).await?;

@@ -1,12 +1,12 @@
-//! Reads manifests and applies them as they stand.
-//! No templating and no waiting: who needs either does it before or after.
+//! Reads manifests and applies them unchanged.
+//! Absent: templates and waits.
 
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
 use serde_json::Value;
 
 use crate::error::{Context, Error, Result};
 
-/// Kinds that live in no namespace, of those that charts and tests contain.
+/// The cluster-scoped kinds in charts and tests.
 const CLUSTER_SCOPED: [&str; 8] = [
     "Namespace",
     "CustomResourceDefinition",
@@ -83,7 +83,7 @@ pub fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
         .unwrap_or_default()
 }
 
-/// The object as YAML without what only machines read.
+/// The object as YAML without `managedFields`.
 pub fn readable(object: &Value) -> String {
     let mut object = object.clone();
     if let Some(metadata) = object

@@ -11,13 +11,13 @@ use crate::process::{Child, Program, RunFolder, tail};
 use crate::python::{self, MlflowVersion};
 use crate::usage;
 
-/// How long a server may take from its start to the first healthy answer.
+/// The time limit from the server's start to its first healthy response.
 const START_LIMIT: Duration = Duration::from_secs(90);
 
 /// How long a server may take to finish its requests before it is killed.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// What a server is started with.
+/// The settings of a server.
 #[derive(Clone, Debug)]
 pub struct MlflowOptions {
     /// The port; a free one if none is given.
@@ -28,7 +28,7 @@ pub struct MlflowOptions {
     pub workspaces: bool,
     /// Answers on https, with this certificate and this key (MLflow 3 only).
     pub certificate: Option<(PathBuf, PathBuf)>,
-    /// The database of another server, to show the same on another door; one of its own where none is given.
+    /// The database of another server, to serve the same data on another port; its own by default.
     pub database: Option<PathBuf>,
     /// How many server processes share the port.
     pub workers: u8,
@@ -116,7 +116,7 @@ impl Mlflow {
         }
     }
 
-    /// Where it answers.
+    /// The server's URL.
     #[must_use]
     pub fn url(&self) -> String {
         format!("{}://127.0.0.1:{}", self.scheme, self.port)
@@ -128,7 +128,7 @@ impl Mlflow {
         self.folder.path().join("mlflow.db")
     }
 
-    /// Where the bytes behind `mlflow-artifacts:/` are.
+    /// The folder behind `mlflow-artifacts:/`.
     #[must_use]
     pub fn artifacts(&self) -> PathBuf {
         self.folder.path().join("artifacts")
@@ -140,7 +140,7 @@ impl Mlflow {
         tail(&self.folder.path().join("mlflow.log"), lines)
     }
 
-    /// Stops the server where it is: connections are accepted by the kernel, and nothing answers.
+    /// Stops the server's process: the kernel accepts connections, and no response comes.
     ///
     /// # Errors
     /// When it is not running.
@@ -205,7 +205,7 @@ fn plain_client() -> Result<reqwest::Client> {
         .no_proxy()
         .pool_max_idle_per_host(0)
         .timeout(Duration::from_secs(5));
-    // It only asks whether the server is up; whom to trust is for those to say who use it.
+    // Checks only whether the server runs; its users verify the certificate.
     builder
         .tls_danger_accept_invalid_certs(true)
         .build()

@@ -1,5 +1,5 @@
-//! Waits on the state of the world through watches: until something holds, or as long as it does.
-//! No sleeping and asking again, and no opinion on what should hold.
+//! Waits for a state of objects through watches: until it is reached, or as long as it lasts.
+//! Absent: polling, and assertions.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,19 +9,19 @@ use kube::api::{Api, DynamicObject};
 use kube::runtime::watcher::{self, Event, watcher};
 use serde_json::Value;
 
-/// Objects by name, as the watch last told.
+/// Objects by name, as the watch last reported them.
 pub type Objects = BTreeMap<String, Value>;
 
-/// Which objects of a kind are looked at.
+/// A selection of the objects of a kind.
 #[derive(Debug, Clone)]
 pub enum Selection<'a> {
     /// The one of that name.
     Named(&'a str),
-    /// Those with these labels, in the syntax of `kubectl -l`; all where it is empty.
+    /// The objects with these labels, in the syntax of `kubectl -l`; all if it is empty.
     Labelled(&'a str),
 }
 
-/// Whether something came to hold in time, and what was seen last.
+/// Whether the state was reached in time, and the last objects.
 pub(crate) struct Observed {
     pub(crate) held: bool,
     pub(crate) seen: Objects,
@@ -41,7 +41,7 @@ pub(crate) async fn until(
         trouble: None,
     };
     let following = follow(api, which, &mut observed, holds);
-    // What was seen stays in `observed` when the time is over.
+    // The last objects stay in `observed` after the timeout.
     let _ = tokio::time::timeout(timeout, following).await;
     observed
 }

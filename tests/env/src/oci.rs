@@ -12,13 +12,13 @@ use crate::ports::free_port;
 use crate::process::{Child, Program, RunFolder};
 use crate::tools;
 
-/// How long the server may take from its start to the first answer.
+/// The time limit from the server's start to its first response.
 const START_LIMIT: Duration = Duration::from_secs(30);
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIGURATION: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
-/// A server with what it holds; it ends when this is dropped.
+/// A server and its data; it ends when this is dropped.
 #[derive(Debug)]
 pub struct OciRegistry {
     // The child is dropped before the folder of its log.
@@ -29,7 +29,7 @@ pub struct OciRegistry {
 }
 
 impl OciRegistry {
-    /// Starts a server, built first where it never was, and returns once it answers.
+    /// Starts a server, built on first use, and returns once it responds.
     pub async fn start() -> Result<Self> {
         let program = tokio::task::spawn_blocking(|| tools::oci_registry(&Cache::open()?));
         let program = program.await.context("building the OCI registry")??;
@@ -52,7 +52,7 @@ impl OciRegistry {
         Ok(server)
     }
 
-    /// Where it answers.
+    /// The server's URL.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)

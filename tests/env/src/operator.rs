@@ -1,5 +1,5 @@
-//! The operator's binary, run outside a cluster as the chart would run it inside: its rights, its arguments, its variables.
-//! Only addresses differ, and where the credentials come from.
+//! The operator's binary, run outside a cluster as the chart runs it inside: same rights, arguments and variables.
+//! Absent: pods. Only addresses and the source of credentials differ.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -32,19 +32,19 @@ pub struct OperatorOptions {
     pub release: String,
     /// The namespace of the release; made if it is missing.
     pub namespace: String,
-    /// The namespaces that it watches; all where it is empty.
+    /// The namespaces that it watches; all namespaces if it is empty.
     pub watch_namespaces: Vec<String>,
     /// Further values for the chart.
     pub values: Value,
-    /// Where it finds the API server: the address of an interceptor, or the API server itself.
+    /// The address of the API server, or of an interceptor before it.
     pub kube_api: Option<String>,
-    /// Arguments beside those of the chart.
+    /// Arguments in addition to the chart's.
     pub extra_args: Vec<String>,
-    /// Variables beside those of the chart.
+    /// Variables in addition to the chart's.
     pub extra_env: Vec<(String, String)>,
     /// Which of the release's replicas it is.
     pub replica: u32,
-    /// The folder in the place of the mounted certificate of the webhook port.
+    /// The folder with the certificate of the webhook port, which is a mount in a pod.
     pub webhook_tls_folder: Option<PathBuf>,
 }
 
@@ -85,7 +85,7 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// Installs everything of the chart but the Deployment, starts the binary in its place and waits until it says that it is ready.
+    /// Installs the chart's objects without the Deployment, starts the binary instead and waits until it is ready.
     pub async fn start(
         control_plane: &ControlPlane,
         tools: &Tools,
@@ -107,7 +107,7 @@ impl Operator {
         Self::in_place_of(&chart, kubeconfig, control_plane.folder(), options)
     }
 
-    /// Starts the binary in the place of a chart's Deployment, whose other objects are applied already; it logs into `folder`.
+    /// Starts the binary instead of a chart's Deployment, whose other objects are applied already; it logs into `folder`.
     pub fn in_place_of(
         chart: &RenderedChart,
         kubeconfig: PathBuf,
@@ -144,12 +144,12 @@ impl Operator {
         })
     }
 
-    /// Waits until `/readyz` answers 200.
+    /// Waits until `/readyz` returns 200.
     pub async fn await_ready(&mut self) -> Result<()> {
         self.await_ready_within(PATIENCE).await
     }
 
-    /// The same where there is much to read before it can be ready.
+    /// The same with another time limit, for many objects.
     pub async fn await_ready_within(&mut self, patience: Duration) -> Result<()> {
         let deadline = Instant::now() + patience;
         while Instant::now() < deadline {
@@ -165,7 +165,7 @@ impl Operator {
         ))
     }
 
-    /// Whether `/readyz` answers 200 now.
+    /// Whether `/readyz` returns 200 now.
     pub async fn is_ready(&self) -> bool {
         self.http
             .get(format!("http://{}/readyz", self.health))
@@ -184,7 +184,7 @@ impl Operator {
         self.child.terminate()
     }
 
-    /// Stops it where it is, as a paused machine would be.
+    /// Stops the process, as a paused machine would.
     pub fn freeze(&self) -> Result<()> {
         self.child.freeze()
     }
@@ -199,7 +199,7 @@ impl Operator {
         self.start_again_within(PATIENCE).await
     }
 
-    /// The same where there is much to read before it can be ready.
+    /// The same with another time limit, for many objects.
     pub async fn start_again_within(&mut self, patience: Duration) -> Result<()> {
         if self.child.ended().is_none() {
             self.child.terminate()?;
@@ -213,7 +213,7 @@ impl Operator {
         self.child.ended().is_none()
     }
 
-    /// What `/metrics` answers.
+    /// The text of `/metrics`.
     pub async fn metrics(&self) -> Result<String> {
         let what = "reading the operator's /metrics";
         let answer = self
@@ -230,12 +230,12 @@ impl Operator {
             .context(what)
     }
 
-    /// Where `/healthz`, `/readyz` and `/metrics` are.
+    /// The address of `/healthz`, `/readyz` and `/metrics`.
     pub fn health_address(&self) -> &str {
         &self.health
     }
 
-    /// Host and port where deliveries of webhooks are listened to, with `webhook.enabled` in the values.
+    /// Host and port of the webhook receiver, with `webhook.enabled` in the values.
     pub fn webhook_address(&self) -> Option<&str> {
         self.webhook.as_deref()
     }
@@ -250,7 +250,7 @@ impl Operator {
         tail(self.child.log(), usize::MAX)
     }
 
-    /// The file that it logs to; hand it to `TestNamespace::report_log`.
+    /// Its log file, for `TestNamespace::report_log`.
     pub fn log_file(&self) -> PathBuf {
         self.child.log().to_owned()
     }
@@ -360,7 +360,7 @@ async fn install(
     Ok(chart)
 }
 
-/// Its place is taken by our process; monitors are of kinds that this control plane does not have.
+/// The process replaces the Deployment; this control plane lacks the kinds of monitors.
 fn is_applied(object: &Value) -> bool {
     text(object, "/kind") != "Deployment"
         && !text(object, "/apiVersion").starts_with("monitoring.coreos.com/")
@@ -464,17 +464,17 @@ fn value_of(arguments: &[String], flag: &str) -> Option<String> {
     let joined = arguments
         .iter()
         .find_map(|argument| argument.strip_prefix(flag)?.strip_prefix('='));
-    let apart = || {
+    let separate = || {
         arguments
             .iter()
             .position(|argument| argument == flag)
             .and_then(|at| arguments.get(at + 1))
             .map(String::as_str)
     };
-    joined.or_else(apart).map(ToOwned::to_owned)
+    joined.or_else(separate).map(ToOwned::to_owned)
 }
 
-/// The value of a variable; what only a pod has is played.
+/// The value of a variable; the values that only a pod has are simulated.
 fn variable_value(variable: &Value, options: &OperatorOptions) -> Option<String> {
     if let Some(value) = variable.pointer("/value").and_then(Value::as_str) {
         return Some(value.to_owned());

@@ -1,5 +1,5 @@
-//! Controllers of other projects, built once from their Go modules and run as they are, to be measured beside the operator.
-//! Absent: any file of theirs, and what they are made to do. The benchmark starts them; no test does.
+//! Controllers of other projects, built once from their Go modules and run unchanged, to be compared with the operator.
+//! Absent: their files, and the load for them. Only the benchmark starts them.
 
 use std::fs;
 use std::path::Path;
@@ -21,13 +21,13 @@ use crate::tools::{self, PeerTools};
 
 const MANAGER: &str = "pointsman-env";
 const ACCOUNT: &str = "peer";
-/// Their own limits of writes only lengthen the time in which many objects are made, before anything is measured.
+/// Their own rate limits of writes only lengthen the creation of many objects, before the measurement.
 const QUERIES_A_SECOND: &str = "500";
 const MOMENT: Duration = Duration::from_secs(1);
 
 /// A running controller; it ends when this is dropped.
 pub struct Peer {
-    // The child is dropped before what it speaks to, and before the folder of its files.
+    // The child is dropped before the servers that it uses, and before the folder of its files.
     child: Child,
     api: Interceptor,
     version: String,
@@ -35,7 +35,7 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Flux's source-controller with every right, watching the namespace of the scenario.
+    /// Flux's source-controller with every right, watching this namespace.
     pub async fn source_controller(namespace: &TestNamespace) -> Result<Self> {
         let (folder, [storage, metrics, health]) = (RunFolder::create("peer")?, loopback()?);
         let program = |tools: &PeerTools| {
@@ -72,7 +72,7 @@ impl Peer {
         })
     }
 
-    /// Argo's controller of Rollouts with every right, for the namespace of the scenario alone.
+    /// Argo's controller of Rollouts with every right, for this namespace alone.
     pub async fn rollouts(namespace: &TestNamespace) -> Result<Self> {
         let folder = RunFolder::create("peer")?;
         let program = |tools: &PeerTools| {
@@ -84,7 +84,7 @@ impl Peer {
                     "--leader-elect=false",
                 ])
                 .args(["--qps", QUERIES_A_SECOND, "--burst", QUERIES_A_SECOND])
-                // It would listen on every address of the machine; without a port to be had it goes on.
+                // It would listen on every address of the machine; it runs without that port, too.
                 .args(["--metricsport=-1", "--healthzPort=-1"])
                 .env("POD_NAMESPACE", namespace.namespace())
         };
@@ -98,7 +98,7 @@ impl Peer {
         })
     }
 
-    /// The proxy through which it speaks to the API server.
+    /// The proxy between it and the API server.
     pub fn api(&self) -> &Interceptor {
         &self.api
     }
@@ -115,7 +115,7 @@ impl Peer {
             .ok_or_else(|| Error::new("looking for the process of a peer", "it has not started"))
     }
 
-    /// Returns when it has ended by itself, with the end of its log.
+    /// Returns when it has exited, with the end of its log.
     pub async fn ends(&mut self) -> Error {
         loop {
             if let Err(error) = self.child.still_running() {
@@ -136,7 +136,7 @@ impl Peer {
     }
 }
 
-/// Builds it, has the API server serve its kinds, and starts it, its log in `folder`.
+/// Builds it, installs its kinds, and starts it with its log in `folder`.
 async fn started(
     namespace: &TestNamespace,
     locate: fn(&Cache) -> Result<PeerTools>,
@@ -163,7 +163,7 @@ async fn started(
     Ok((program.start(folder.path())?, api, tools.version))
 }
 
-/// Go's client sends no token over plain HTTP, whatever its kubeconfig says: the proxy does it.
+/// Go's client sends no token over plain HTTP, even if its kubeconfig has one: the proxy adds it.
 async fn proxy(namespace: &TestNamespace, token: &str) -> Result<Interceptor> {
     let (what, server) = (
         "placing a proxy before the API server",
@@ -176,7 +176,7 @@ async fn proxy(namespace: &TestNamespace, token: &str) -> Result<Interceptor> {
         .context(what)
 }
 
-/// All definitions of kinds in the files of that folder; other manifests lie beside them.
+/// All definitions of kinds in the files of that folder, without its other manifests.
 fn definitions(folder: &Path) -> Result<Vec<Value>> {
     let what = format!("reading the definitions in {}", folder.display());
     let mut definitions = Vec::new();

@@ -1,5 +1,5 @@
 //! Free ports of the loopback address.
-//! Nothing here listens: a port is free when it is handed out, and no other part of this process is given it again.
+//! Absent: listening. A returned port is free, and is not returned again in this process.
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;
@@ -9,7 +9,7 @@ use crate::error::{Context, Result};
 
 static HANDED_OUT: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
 
-/// A port that nobody listens on and that was not handed out before.
+/// A port without a listener that was not returned before.
 pub fn free_port() -> Result<u16> {
     loop {
         let listener = TcpListener::bind(("127.0.0.1", 0)).context("looking for a free port")?;

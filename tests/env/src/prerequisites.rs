@@ -1,5 +1,5 @@
-//! Names every program that is missing, and what to install, before anything long begins.
-//! Nothing is installed here: that is the reader's, or `.ci/run`'s.
+//! Lists all missing programs, and how to install them, before a long build begins.
+//! Absent: installing them; `.ci/run` does.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,16 +17,20 @@ pub enum Prerequisite {
     Compiler,
 }
 
-/// Fails with the whole list of what is missing, so that nobody learns of it one by one.
-pub fn check(needs: &[Prerequisite]) -> Result<()> {
-    let missing: Vec<String> = needs.iter().filter_map(|need| need.missing()).collect();
+/// Fails with the complete list of missing programs.
+pub fn check(prerequisites: &[Prerequisite]) -> Result<()> {
+    let missing: Vec<String> = prerequisites
+        .iter()
+        .filter_map(|each| each.missing())
+        .collect();
     if missing.is_empty() {
         return Ok(());
     }
-    Err(
-        Error::new("checking what this machine has", "programs are missing")
-            .remedy(format!("\n    - {}", missing.join("\n    - "))),
+    Err(Error::new(
+        "checking the programs of this machine",
+        "programs are missing",
     )
+    .remedy(format!("\n    - {}", missing.join("\n    - "))))
 }
 
 impl Prerequisite {

@@ -1,4 +1,4 @@
-//! Programs that cannot outlive us, with their output in files.
+//! Programs that cannot outlive this process, with their output in files.
 //! No shell, no daemons, and no reading of output through pipes unless a program is spoken to.
 
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::error::{Context, Error, Result};
 use crate::supervisor;
 
-/// What to start, and how.
+/// A program with its arguments and settings.
 #[derive(Debug, Clone)]
 pub struct Program {
     name: String,
@@ -23,7 +23,7 @@ pub struct Program {
     environment: BTreeMap<String, OsString>,
     only_this_environment: bool,
     grace: Duration,
-    spoken_to: bool,
+    with_pipes: bool,
     in_its_folder: bool,
 }
 
@@ -37,12 +37,12 @@ impl Program {
             environment: BTreeMap::new(),
             only_this_environment: false,
             grace: Duration::ZERO,
-            spoken_to: false,
+            with_pipes: false,
             in_its_folder: false,
         }
     }
 
-    /// Starts it in the folder of its log, for a program that leaves files where it is started.
+    /// Starts it in the folder of its log, for a program that writes files into its working folder.
     #[must_use]
     pub fn in_its_folder(mut self) -> Self {
         self.in_its_folder = true;
@@ -79,28 +79,28 @@ impl Program {
         self
     }
 
-    /// Keeps our own environment from the program, as a pod's would be.
+    /// Gives the program none of this process's environment, as in a pod.
     #[must_use]
     pub fn only_this_environment(mut self) -> Self {
         self.only_this_environment = true;
         self
     }
 
-    /// How long it may take to end after SIGTERM before it is killed; at once by default, for most of what is started here is thrown away.
+    /// The time to end after SIGTERM before it is killed; none by default, because most data of tests is thrown away.
     #[must_use]
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
         self
     }
 
-    /// Gives the program a standard input and us its standard output, see [`Child::pipes`].
+    /// Connects the program's standard input and output to this process, see [`Child::pipes`].
     #[must_use]
-    pub fn spoken_to(mut self) -> Self {
-        self.spoken_to = true;
+    pub fn with_pipes(mut self) -> Self {
+        self.with_pipes = true;
         self
     }
 
-    /// Starts it on a leash, its output in `folder/<name>.log`.
+    /// Starts it with a supervisor, its output in `folder/<name>.log`.
     pub fn start(&self, folder: &Path) -> Result<Child> {
         if !supervisor::available() {
             return Err(Error::new(
@@ -121,14 +121,14 @@ impl Program {
         if self.in_its_folder {
             command.current_dir(folder);
         }
-        let mut leash = command
+        let mut supervisor = command
             .spawn()
             .context(format_args!("starting {}", self.name))?;
-        let input = leash.stdin.take();
-        let output = leash.stdout.take();
+        let input = supervisor.stdin.take();
+        let output = supervisor.stdout.take();
         Ok(Child {
             name: self.name.clone(),
-            leash,
+            supervisor,
             input,
             output,
             log,
@@ -148,14 +148,14 @@ impl Program {
         command
             .arg(supervisor::MARKER)
             .arg(self.grace.as_millis().to_string())
-            .arg(if self.spoken_to { "relay" } else { "closed" })
+            .arg(if self.with_pipes { "relay" } else { "closed" })
             .arg(pid_file)
             .arg(&self.path)
             .args(&self.arguments)
             .envs(&self.environment)
             .process_group(0)
             .stdin(Stdio::piped())
-            .stdout(if self.spoken_to {
+            .stdout(if self.with_pipes {
                 Stdio::piped()
             } else {
                 Stdio::from(output)
@@ -165,11 +165,11 @@ impl Program {
     }
 }
 
-/// A running program, ended with all its descendants when this is dropped, or when we die.
+/// A running program; it ends with all its descendants when this is dropped, or when this process dies.
 #[derive(Debug)]
 pub struct Child {
     name: String,
-    leash: std::process::Child,
+    supervisor: std::process::Child,
     input: Option<ChildStdin>,
     output: Option<ChildStdout>,
     log: PathBuf,
@@ -185,7 +185,7 @@ impl Child {
 
     /// How the program ended, if it has.
     pub fn ended(&mut self) -> Option<ExitStatus> {
-        self.leash.try_wait().ok().flatten()
+        self.supervisor.try_wait().ok().flatten()
     }
 
     /// Fails with the end of the log if the program is not running any more.
@@ -199,7 +199,7 @@ impl Child {
         }
     }
 
-    /// Waits until something listens on this port of loopback; fails with the end of the log where nothing does in time.
+    /// Waits until a process listens on this port of loopback; fails with the end of the log if none does in time.
     pub async fn until_it_listens(&mut self, port: u16, within: Duration) -> Result<()> {
         let deadline = Instant::now() + within;
         while tokio::net::TcpStream::connect(("127.0.0.1", port))
@@ -230,13 +230,13 @@ impl Child {
         self.wait_for_end(patience)
     }
 
-    /// Kills the program alone with SIGKILL, as the kernel would when memory is short; its leash then cleans up behind it.
+    /// Kills the program alone with SIGKILL, as the kernel does when memory is short; its supervisor then ends its descendants.
     pub fn kill(&mut self) -> Result<ExitStatus> {
         self.signal(Signal::KILL)?;
         self.wait_for_end(Duration::from_secs(10))
     }
 
-    /// Stops the program where it is, as a paused virtual machine would be.
+    /// Stops the program, as a paused virtual machine would be.
     pub fn freeze(&self) -> Result<()> {
         self.signal(Signal::STOP)
     }
@@ -273,12 +273,12 @@ impl Child {
         }
     }
 
-    /// The last `lines` of what the program printed.
+    /// The last `lines` of the program's output.
     pub fn tail(&self, lines: usize) -> String {
         tail(&self.log, lines)
     }
 
-    /// Where the program's output is.
+    /// The file of the program's output.
     pub fn log(&self) -> &Path {
         &self.log
     }
@@ -286,7 +286,7 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        // A leash that does not end is waited for no longer: it holds the program until it does.
+        // A supervisor that does not end is not waited for any longer: it ends after its program.
         let _ = self.terminate();
     }
 }
@@ -301,7 +301,7 @@ pub fn tail(path: &Path, lines: usize) -> String {
     all[all.len().saturating_sub(lines)..].join("\n")
 }
 
-/// A folder for one run's data and logs, removed at the end, or renamed to `kept-…` where `POINTSMAN_KEEP` is set.
+/// A folder for one run's data and logs, removed at the end, or renamed to `kept-…` if `POINTSMAN_KEEP` is set.
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
@@ -326,7 +326,7 @@ impl RunFolder {
         Ok(Self { path, _lock: lock })
     }
 
-    /// Where it is.
+    /// The folder's path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -391,7 +391,7 @@ fn create_private(path: &Path) -> Result<()> {
         .context(format_args!("creating {}", path.display()))
 }
 
-/// Removes the folders whose owner is gone: a lock ends with its holder, whatever namespace or container that lived in.
+/// Removes the folders of runs that have ended: a lock ends with its holder, in any namespace or container.
 fn sweep() {
     for entry in fs::read_dir(std::env::temp_dir())
         .into_iter()

@@ -1,4 +1,4 @@
-//! Tells what is being built or started: a bar on a terminal, plain lines elsewhere.
+//! Prints the progress of builds and starts: a bar on a terminal, plain lines elsewhere.
 //! No log levels and no colours of its own: silence is the caller's choice, by not starting a task.
 
 use std::io::{IsTerminal, Write};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// How long a task may be silent where there is no terminal: CI systems kill silent jobs.
+/// The longest silence of a task without a terminal: CI systems end silent jobs.
 const HEARTBEAT: Duration = Duration::from_secs(20);
 
 /// One piece of work that is shown while it lasts.
@@ -31,7 +31,7 @@ struct State {
 }
 
 impl Task {
-    /// Starts showing `label`; `length` is the number of steps, or 0 where it is not known.
+    /// Starts showing `label`; `length` is the number of steps, or 0 if it is unknown.
     #[must_use]
     pub fn start(label: &str, length: u64) -> Self {
         let terminal = std::io::stderr().is_terminal();
@@ -67,7 +67,7 @@ impl Task {
         }
     }
 
-    /// Says what the present step is, where there is room for it.
+    /// Shows the present step if there is space for it.
     pub fn detail(&self, detail: &str) {
         if let Some(bar) = &self.bar {
             bar.set_message(detail.to_owned());

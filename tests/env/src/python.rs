@@ -20,17 +20,17 @@ const RECIPE: &str = "1";
 const MAKE_DATABASE: &str = "import sys; from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore; \
      SqlAlchemyStore('sqlite:///' + sys.argv[1], 'mlflow-artifacts:/')";
 
-/// The generations of MLflow that are in use: they register, resolve and answer differently.
+/// The supported generations of MLflow: they register, resolve and respond differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MlflowVersion {
-    /// MLflow 3, which keeps logged models beside runs.
+    /// MLflow 3, which keeps logged models besides runs.
     Three,
     /// MLflow 2, which keeps models under their runs.
     Two,
 }
 
 impl MlflowVersion {
-    /// What its environment is called.
+    /// The name of its environment.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -126,7 +126,7 @@ fn build(version: MlflowVersion, base: &Path, partial: &Path) -> Result<()> {
     let requirements = partial.join("requirements.txt");
     fs::write(&requirements, version.requirements())
         .context(format_args!("writing {}", requirements.display()))?;
-    // The list is complete, so there is nothing to resolve: what is not in it is not wanted.
+    // The list is complete, so pip resolves nothing and adds nothing.
     let install = [
         "-m",
         "pip",
@@ -157,7 +157,7 @@ fn build(version: MlflowVersion, base: &Path, partial: &Path) -> Result<()> {
     )
 }
 
-/// Runs one step on a leash: a pip that outlived us would write into what the next attempt builds.
+/// Runs one step with a supervisor: a pip that outlives this process would write into the next installation.
 fn run(step: &str, program: &Path, arguments: &[&OsStr], log_folder: &Path) -> Result<()> {
     let mut child = Program::new(step, program)
         .args(arguments)

@@ -1,5 +1,5 @@
-//! What users do with MLflow's own Python client, done by one long-lived Python process per MLflow version.
-//! Absent: REST calls of our own, and state: every call names the server that it is for.
+//! Calls of MLflow's own Python client, as users make them, by one long-lived Python process per MLflow version.
+//! Absent: REST calls without the client, and state: every call names its server.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -18,42 +18,42 @@ use crate::error::{Context, Error, Result};
 use crate::process::{Child, Program, RunFolder};
 use crate::python::{self, MlflowVersion};
 
-/// How long one command may take; filling a server with thousands of models is the longest.
+/// The time limit of one command; filling a server with thousands of models takes longest.
 const COMMAND_LIMIT: Duration = Duration::from_secs(600);
 
 static THREE: OnceCell<Registrar> = OnceCell::const_new();
 static TWO: OnceCell<Registrar> = OnceCell::const_new();
 
-/// Why MLflow's client did not do what it was asked.
+/// The error of a call of MLflow's client.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ClientError {
-    /// MLflow refused, in its own words.
+    /// MLflow refused, with this message.
     #[error(
         "MLflow's client refused {operation}: {message}; see that the test asks for something MLflow allows"
     )]
     Refused {
-        /// What was asked.
+        /// The call.
         operation: String,
         /// MLflow's text.
         message: String,
-        /// MLflow's error code, such as `RESOURCE_DOES_NOT_EXIST`, where it gave one.
+        /// MLflow's error code, such as `RESOURCE_DOES_NOT_EXIST`, if it gave one.
         code: Option<String>,
     },
-    /// The Python process is gone, silent, or not understood.
+    /// The Python process has ended, does not respond, or its response cannot be parsed.
     #[error(
         "the Python process that runs MLflow's client failed at {operation}: {cause}; its log: {log}"
     )]
     Broken {
-        /// What was asked.
+        /// The call.
         operation: String,
-        /// What went wrong.
+        /// The cause.
         cause: String,
-        /// Where its output is.
+        /// The file of its output.
         log: String,
     },
 }
 
-/// The two ways in which users register what a run logged.
+/// The two ways to register the model of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum How {
     /// `mlflow.register_model("runs:/<run>/model", name)`.
@@ -69,11 +69,11 @@ pub struct TrainedVersion {
     pub version: String,
     /// The run that trained it.
     pub run_id: String,
-    /// What the registry stores as its source.
+    /// The source in the registry.
     pub source: String,
 }
 
-/// The Python process; it ends with this process, however that ends.
+/// The Python process; it ends with this process.
 #[derive(Clone, Debug)]
 pub struct Registrar {
     commands: mpsc::Sender<Command>,
@@ -95,7 +95,7 @@ struct Answer {
     code: Option<String>,
 }
 
-/// What a thread needs to speak with the Python process; kept together so that they end together.
+/// The handles that a thread needs to use the Python process; kept together so that they end together.
 struct Process {
     input: ChildStdin,
     output: BufReader<ChildStdout>,
@@ -104,7 +104,7 @@ struct Process {
     _folder: RunFolder,
 }
 
-/// The registrar speaking to one server, perhaps with credentials and in a workspace.
+/// The registrar for one server, with optional credentials and workspace.
 #[derive(Clone, Debug)]
 pub struct Client {
     registrar: Registrar,
@@ -112,7 +112,7 @@ pub struct Client {
 }
 
 impl Registrar {
-    /// The process for this version, shared by all tests of this process; started at the first call.
+    /// The process for this version, shared by all tests of this process and started at the first call.
     ///
     /// # Errors
     /// When MLflow cannot be installed or imported.
@@ -124,7 +124,7 @@ impl Registrar {
         cell.get_or_try_init(|| Self::start(version)).await.cloned()
     }
 
-    /// Speaks to the server at this URL, which may be an interceptor's.
+    /// A client of the server at this URL, which may be an interceptor's.
     #[must_use]
     pub fn at(&self, url: &str) -> Client {
         Client {
@@ -181,7 +181,7 @@ impl Process {
     fn serve(mut self, queue: &mpsc::Receiver<Command>) {
         for command in queue {
             let answer = self.ask(&command.line);
-            // Who asked may have given up; the answer had to be read all the same.
+            // The caller may have given up; the response must be read nevertheless.
             let _given_up = command.answer.send(answer);
         }
     }
@@ -189,7 +189,7 @@ impl Process {
     fn ask(&mut self, line: &str) -> Result<Answer, String> {
         let id = self.next_id;
         self.next_id += 1;
-        // Every line is an object that lacks only its id.
+        // Every line is an object without its id.
         let numbered = format!("{{\"id\": {id}, {}\n", line.trim_start_matches('{'));
         self.input
             .write_all(numbered.as_bytes())
@@ -226,17 +226,17 @@ fn program(python: &Path, script: &Path) -> Program {
         .env("MLFLOW_DISABLE_TELEMETRY", "true")
         .env("PYTHONNOUSERSITE", "1")
         .env("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-        // A stopped server is part of many tests: say so, do not try for minutes.
+        // Many tests stop a server: fail soon instead of trying for minutes.
         .env("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         .env("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
-        // The server is on loopback, whatever proxy there is for the rest.
+        // The server is on loopback, so proxies are bypassed.
         .env("NO_PROXY", "127.0.0.1,localhost")
         .env("no_proxy", "127.0.0.1,localhost")
-        .spoken_to()
+        .with_pipes()
 }
 
 impl Client {
-    /// Speaks with these credentials.
+    /// With these credentials.
     #[must_use]
     pub fn with_basic_auth(mut self, username: &str, password: &str) -> Self {
         self.target.extend([
@@ -246,7 +246,7 @@ impl Client {
         self
     }
 
-    /// Speaks in this workspace (MLflow 3, on a server with workspaces).
+    /// In this workspace (MLflow 3, on a server with workspaces).
     #[must_use]
     pub fn in_workspace(mut self, workspace: &str) -> Self {
         self.target.insert("workspace", workspace.to_owned());
@@ -271,13 +271,13 @@ impl Client {
         .await
     }
 
-    /// Makes a model without versions.
+    /// Creates a model without versions.
     pub async fn create_registered_model(&self, model: &str) -> Result<(), ClientError> {
         self.ask("create_registered_model", json!({"model": model}))
             .await
     }
 
-    /// Makes a version whose artifacts are at any URI; answers its number.
+    /// Creates a version with artifacts at any URI; returns its number.
     pub async fn create_model_version(
         &self,
         model: &str,
@@ -290,7 +290,7 @@ impl Client {
         .await
     }
 
-    /// Points the alias at the version, from wherever it pointed.
+    /// Points the alias at the version.
     pub async fn set_alias(
         &self,
         model: &str,
@@ -304,7 +304,7 @@ impl Client {
         .await
     }
 
-    /// Takes the alias away.
+    /// Deletes the alias.
     pub async fn delete_alias(&self, model: &str, alias: &str) -> Result<(), ClientError> {
         self.ask("delete_alias", json!({"model": model, "alias": alias}))
             .await
@@ -373,7 +373,7 @@ impl Client {
             .await
     }
 
-    /// Makes `<prefix>-00000` and so on through the server, each with two versions and `champion` on the first: about a dozen a second.
+    /// Creates `<prefix>-00000` and so on through the server, each with two versions and `champion` on the first: about a dozen a second.
     pub async fn bulk_create(&self, prefix: &str, count: usize) -> Result<(), ClientError> {
         self.ask("bulk_create", json!({"prefix": prefix, "count": count}))
             .await

@@ -9,7 +9,7 @@ use crate::kinds::{ALIAS_BINDING, Kind, MODEL_REGISTRY, REGISTERED_MODEL};
 pub const REGISTRY: &str = "mlflow";
 
 /// An object of a kind.
-pub fn object(kind: &Kind, name: &str, spec: Value) -> Value {
+pub fn object(kind: &Kind, name: &str, spec: &Value) -> Value {
     let api_version = kind.resource().api_version;
     json!({"apiVersion": api_version, "kind": kind.kind, "metadata": {"name": name}, "spec": spec})
 }
@@ -17,14 +17,14 @@ pub fn object(kind: &Kind, name: &str, spec: Value) -> Value {
 /// A `ModelRegistry`, polled every second.
 pub fn model_registry(uri: &str) -> Value {
     let spec = json!({"mlflow": {"uri": uri}, "interval": "1s"});
-    object(&MODEL_REGISTRY, REGISTRY, spec)
+    object(&MODEL_REGISTRY, REGISTRY, &spec)
 }
 
 /// A `RegisteredModel` that only observes the model of this name.
 pub fn registered_model(name: &str, model: &str) -> Value {
     let spec =
         json!({"registryRef": {"name": REGISTRY}, "modelName": model, "creationPolicy": "Observe"});
-    object(&REGISTERED_MODEL, name, spec)
+    object(&REGISTERED_MODEL, name, &spec)
 }
 
 /// An `AliasBinding` of `champion` to the Deployment of this name, without baking, which would slow most tests down.
@@ -35,7 +35,7 @@ pub fn alias_binding(name: &str, model: &str, deployment: &str) -> Value {
         "targetRef": {"name": deployment},
         "rollback": {"bakeSeconds": 0},
     });
-    object(&ALIAS_BINDING, name, spec)
+    object(&ALIAS_BINDING, name, &spec)
 }
 
 /// The object with these members of its spec set; null removes a member.

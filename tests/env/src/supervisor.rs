@@ -1,5 +1,5 @@
-//! The small process between us and each program we start: it ends the program, and all that the program started, when we end.
-//! No `unsafe` and no death signal: the leash holds a pipe whose other end only we have, and its end of file means that we are gone, however we went.
+//! A small process between this one and each program that it starts: it ends the program and its descendants when this process ends.
+//! No `unsafe` and no death signal: the supervisor reads a pipe of which only this process has the other end. End of file means that this process has ended.
 
 use std::ffi::OsString;
 use std::fs;
@@ -12,23 +12,23 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-/// The first argument by which a process knows that it was started to be a leash.
+/// The first argument of a supervisor process.
 pub(crate) const MARKER: &str = "--pointsman-supervisor";
-/// Set once this process has shown that it can become a leash.
+/// Set once this process has called [`supervise_if_asked`].
 static READY: std::sync::OnceLock<()> = std::sync::OnceLock::new();
 
-/// Becomes a leash if this process was started as one, and never returns then.
+/// Becomes a supervisor, and never returns, if this process was started as one.
 ///
-/// Every `main` that starts programs through this crate calls it first: a leash is that same executable, started again.
+/// Every `main` that starts programs through this crate calls it first: a supervisor is the same executable, started again.
 pub fn supervise_if_asked() {
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next().is_some_and(|first| first == MARKER) {
-        let order = Order::read(arguments).expect("a leash is only started by this crate");
+        let job = Job::read(arguments).expect("only this crate starts a supervisor");
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
-            .expect("a runtime for the leash");
-        std::process::exit(runtime.block_on(hold(order)));
+            .expect("a runtime for the supervisor");
+        std::process::exit(runtime.block_on(supervise(job)));
     }
     let _ = READY.set(());
 }
@@ -38,8 +38,8 @@ pub(crate) fn available() -> bool {
     READY.get().is_some()
 }
 
-/// What a leash is told: `<grace in ms> <relay|closed> <file for the pid> <program> <arguments…>`.
-struct Order {
+/// The arguments of a supervisor: `<grace in ms> <relay|closed> <file for the pid> <program> <arguments…>`.
+struct Job {
     grace: Duration,
     relay: bool,
     pid_file: OsString,
@@ -47,7 +47,7 @@ struct Order {
     arguments: Vec<OsString>,
 }
 
-impl Order {
+impl Job {
     fn read(mut arguments: impl Iterator<Item = OsString>) -> Option<Self> {
         Some(Self {
             grace: Duration::from_millis(arguments.next()?.to_str()?.parse().ok()?),
@@ -59,12 +59,12 @@ impl Order {
     }
 }
 
-async fn hold(order: Order) -> i32 {
+async fn supervise(job: Job) -> i32 {
     adopt_orphans();
-    let mut child = match start(&order) {
+    let mut child = match start(&job) {
         Ok(child) => child,
         Err(error) => {
-            eprintln!("cannot start {}: {error}", order.program.to_string_lossy());
+            eprintln!("cannot start {}: {error}", job.program.to_string_lossy());
             return 127;
         }
     };
@@ -72,16 +72,16 @@ async fn hold(order: Order) -> i32 {
     let mut ending = end_requested(child.stdin.take());
     let status = tokio::select! {
         status = child.wait() => status.ok(),
-        _ = ending.recv() => end(&mut child, group, order.grace).await,
+        _ = ending.recv() => end(&mut child, group, job.grace).await,
     };
     end_descendants();
     status.map_or(1, code)
 }
 
-fn start(order: &Order) -> std::io::Result<Child> {
-    let child = Command::new(&order.program)
-        .args(&order.arguments)
-        .stdin(if order.relay {
+fn start(job: &Job) -> std::io::Result<Child> {
+    let child = Command::new(&job.program)
+        .args(&job.arguments)
+        .stdin(if job.relay {
             Stdio::piped()
         } else {
             Stdio::null()
@@ -89,12 +89,12 @@ fn start(order: &Order) -> std::io::Result<Child> {
         .process_group(0)
         .spawn()?;
     if let Some(pid) = child.id() {
-        fs::write(&order.pid_file, pid.to_string())?;
+        fs::write(&job.pid_file, pid.to_string())?;
     }
     Ok(child)
 }
 
-/// A message when we are gone (our end of the pipe closed) or somebody ends the leash itself.
+/// Receives a message when the pipe from the parent is closed, or when the supervisor gets a signal to end.
 fn end_requested(relay_to: Option<ChildStdin>) -> mpsc::Receiver<()> {
     let (sender, receiver) = mpsc::channel(4);
     for kind in [
@@ -118,13 +118,13 @@ fn end_requested(relay_to: Option<ChildStdin>) -> mpsc::Receiver<()> {
     receiver
 }
 
-/// Reads the pipe to its end, handing on what comes where the program has a use for it.
+/// Reads the pipe to its end, and relays the bytes if the program reads its input.
 async fn drain(mut relay_to: Option<ChildStdin>) {
     let mut input = tokio::io::stdin();
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(count @ 1..) = input.read(&mut buffer).await {
         if let Some(program) = &mut relay_to {
-            // A program that no longer reads has ended, or will be ended with us.
+            // A program that no longer reads has ended, or is ended soon.
             let _ = program.write_all(&buffer[..count]).await;
             let _ = program.flush().await;
         }
@@ -149,7 +149,7 @@ fn signal_group(group: Option<u32>, signal: Signal) {
     }
 }
 
-/// Makes orphans of our descendants our own children, so that none can escape by losing its parent.
+/// Adopts the orphans among the descendants, so that none escapes when its parent ends.
 #[cfg(target_os = "linux")]
 fn adopt_orphans() {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
@@ -159,7 +159,7 @@ fn adopt_orphans() {
 #[cfg(not(target_os = "linux"))]
 fn adopt_orphans() {}
 
-/// Kills whatever the program left behind: its workers, and theirs.
+/// Kills all descendants that the program left behind.
 fn end_descendants() {
     let deadline = Instant::now() + Duration::from_secs(5);
     while Instant::now() < deadline {
@@ -176,7 +176,7 @@ fn end_descendants() {
     }
 }
 
-/// All processes below `root`, from `/proc`; empty where there is none.
+/// All processes below `root`, from `/proc`; none if there is no `/proc`.
 #[must_use]
 pub fn descendants(root: u32) -> Vec<u32> {
     let parents: Vec<(u32, u32)> = fs::read_dir("/proc")

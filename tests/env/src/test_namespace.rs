@@ -1,5 +1,5 @@
-//! One story in a namespace of its own: what a user does, what must come of it, and a full account when it does not.
-//! No knowledge of how the operator works; a scenario acts and looks only from outside.
+//! A test's own namespace: actions of a user, waits for their results, and a full report if a wait fails.
+//! Absent: the operator's internals; a test acts and observes from outside.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -18,10 +18,10 @@ use crate::kinds::{self, Kind};
 use crate::manifests;
 use crate::observe::{self, Objects, Observed, Selection};
 
-/// The field manager of what a scenario applies in the place of a GitOps tool.
+/// The field manager of objects that a test applies as a GitOps tool would.
 const MANAGER: &str = "scenario";
 
-/// One story in a namespace of its own.
+/// A test's own namespace.
 pub struct TestNamespace {
     control_plane: Arc<ControlPlane>,
     name: String,
@@ -44,7 +44,7 @@ impl TestNamespace {
         Ok(scenario)
     }
 
-    /// Begins the deletion of the namespace. Not waited for: the control plane goes on with it while the next story runs.
+    /// Starts the deletion of the namespace, and does not wait for its end.
     pub async fn end(&self) -> Result<()> {
         let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(self.client());
         let what = format!("deleting the namespace {}", self.namespace);
@@ -130,7 +130,7 @@ impl TestNamespace {
         })
     }
 
-    /// The objects with these labels; all where it is empty.
+    /// The objects with these labels; all objects if it is empty.
     pub async fn list(&self, kind: &Kind, labels: &str) -> Result<Vec<Value>> {
         let found = self
             .api(kind)
@@ -140,7 +140,7 @@ impl TestNamespace {
         Ok(found.items.iter().map(to_value).collect())
     }
 
-    /// Creates an object as it stands; what admission says about a bad one comes back as the error.
+    /// Creates an object unchanged; returns the error of admission if it is refused.
     pub async fn create(&self, kind: &Kind, object: &Value) -> Result<Value> {
         let what = format!(
             "creating {} {}",
@@ -197,7 +197,7 @@ impl TestNamespace {
             .collect())
     }
 
-    /// The resource versions of everything that a scenario looks at: equal ones mean that nothing was written in between.
+    /// The resource versions of all reported objects: equal ones mean that nothing was written in between.
     pub async fn resource_versions(&self) -> Result<BTreeMap<String, String>> {
         let mut versions = BTreeMap::new();
         for kind in failure_report::REPORTED_KINDS {

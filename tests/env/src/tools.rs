@@ -1,4 +1,4 @@
-//! Where the programs of the control plane are: the user's own where they fit, else built once from the Go modules beside this crate.
+//! Paths of the control plane's programs: the user's own if their versions fit, else built once from the Go modules of this crate.
 //! Nothing is downloaded ready-made.
 
 use std::fs;
@@ -40,7 +40,7 @@ pub struct Tools {
 }
 
 impl Tools {
-    /// Finds each program, and builds what is not there.
+    /// Finds each program, and builds the missing ones.
     pub fn locate(cache: &Cache) -> Result<Self> {
         let plan = Plan::new();
         if !plan.unbuilt(cache)?.is_empty() {
@@ -85,7 +85,7 @@ impl Tools {
     }
 }
 
-/// Paths of the programs of a real node, and of what its images are made from. `runc` and the CNI plugins are the machine's own.
+/// Paths of the programs of a real node, and of the programs of its images. `runc` and the CNI plugins are the machine's own.
 #[derive(Debug, Clone)]
 pub struct NodeTools {
     /// Runs pods.
@@ -124,7 +124,7 @@ fn is_unbuilt(family: &Family, cache: &Cache) -> Result<bool> {
     Ok(cache.existing(&family.entry()?).is_none())
 }
 
-/// What was found on this machine; what is `None` is built.
+/// The programs found on this machine; `None` means that it must be built.
 struct Plan {
     control_plane: Option<ControlPlanePrograms>,
     kubectl: Option<PathBuf>,
@@ -253,7 +253,7 @@ fn version_of(text: &str) -> Option<(u32, u32)> {
         })
 }
 
-/// Static programs, from exactly the modules that are written down, whatever workspace surrounds them.
+/// Static programs, from exactly the listed modules, whatever workspace surrounds them.
 const SETTINGS: [(&str, &str); 3] = [
     ("CGO_ENABLED", "0"),
     ("GOFLAGS", "-mod=readonly"),
@@ -265,11 +265,11 @@ struct Family {
     name: &'static str,
     /// `(package, name of the program)`.
     packages: &'static [(&'static str, &'static str)],
-    /// What, beside the linker's flags, decides what is built.
+    /// The files that decide the result of the build, besides the linker's flags.
     files: &'static [&'static str],
-    /// What is left out of it.
+    /// Build tags that leave parts out.
     tags: &'static str,
-    /// Whether the programs ask to be told their version while they are linked.
+    /// Whether the version is set by the linker.
     kubernetes_version: bool,
 }
 
@@ -293,7 +293,7 @@ const KUBERNETES: Family = Family {
 const ETCD: Family = Family::of("etcd", &[("go.etcd.io/etcd/server/v3", "etcd")]);
 const KWOK: Family = Family::of("kwok", &[("sigs.k8s.io/kwok/cmd/kwok", "kwok")]);
 const HELM: Family = Family::of("helm", &[("helm.sh/helm/v4/cmd/helm", "helm")]);
-/// A module of its own, so that who needs no real node does not build it.
+/// A module of its own, so that it is built only for a real node.
 const KUBELET: Family = Family {
     kubernetes_version: true,
     ..Family::of("kubelet", &[("k8s.io/kubernetes/cmd/kubelet", "kubelet")])
@@ -334,21 +334,21 @@ const FAKE_GCS: Family = Family::of(
     &[("github.com/fsouza/fake-gcs-server", "fake-gcs-server")],
 );
 
-/// The S3 server, built first where it never was.
+/// The S3 server, built on first use.
 pub fn versitygw(cache: &Cache) -> Result<PathBuf> {
     VERSITYGW
         .build_alone(cache)
         .map(|folder| folder.join("versitygw"))
 }
 
-/// The server that speaks as Google Cloud Storage does, built first where it never was.
+/// The server with Google Cloud Storage's API, built on first use.
 pub fn fake_gcs_server(cache: &Cache) -> Result<PathBuf> {
     FAKE_GCS
         .build_alone(cache)
         .map(|folder| folder.join("fake-gcs-server"))
 }
 
-/// Only the benchmark needs these; the controllers of other projects that it measures beside the operator.
+/// The controllers of other projects that the benchmark compares with the operator; no test needs them.
 const SOURCE_CONTROLLER: Family = Family::of(
     "sourcecontroller",
     &[("github.com/fluxcd/source-controller", "source-controller")],
@@ -360,7 +360,7 @@ const ROLLOUTS: Family = Family::of(
         "rollouts-controller",
     )],
 );
-/// What the first of them asks.
+/// The requests of the first of them.
 const OCI_REGISTRY: Family = Family::of(
     "ociregistry",
     &[(
@@ -380,7 +380,7 @@ pub struct PeerTools {
     pub version: String,
 }
 
-/// Flux's controller of sources, built first where it never was.
+/// Flux's source-controller, built on first use.
 pub fn source_controller(cache: &Cache) -> Result<PeerTools> {
     SOURCE_CONTROLLER.peer(
         cache,
@@ -389,19 +389,19 @@ pub fn source_controller(cache: &Cache) -> Result<PeerTools> {
     )
 }
 
-/// Argo's controller of Rollouts, built first where it never was.
+/// Argo's controller of Rollouts, built on first use.
 pub fn rollouts_controller(cache: &Cache) -> Result<PeerTools> {
     ROLLOUTS.peer(cache, "github.com/argoproj/argo-rollouts", "manifests/crds")
 }
 
-/// The OCI registry that keeps all in memory, built first where it never was.
+/// The OCI registry that keeps its data in memory, built on first use.
 pub fn oci_registry(cache: &Cache) -> Result<PathBuf> {
     OCI_REGISTRY
         .build_alone(cache)
         .map(|folder| folder.join("registry"))
 }
 
-/// What `go mod download -json` says of a module.
+/// The output of `go mod download -json` for a module.
 #[derive(serde::Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Downloaded {
@@ -410,7 +410,7 @@ struct Downloaded {
 }
 
 impl Family {
-    /// The only program of this family, with what its module brings beside it.
+    /// The only program of this family, and the folder of its module.
     fn peer(&self, cache: &Cache, module: &str, definitions: &str) -> Result<PeerTools> {
         prerequisites::check(&[Prerequisite::Go])?;
         let program = self.build(cache)?.join(self.packages[0].1);
@@ -422,7 +422,7 @@ impl Family {
         })
     }
 
-    /// Where a module of this family's is, in exactly the version that is built; fetched again where it is not.
+    /// The folder of a module of this family in exactly the built version, downloaded if it is missing.
     fn downloaded(&self, module: &str) -> Result<Downloaded> {
         let what = format!("looking for the Go module {module}");
         let output = self
@@ -469,7 +469,7 @@ impl Family {
         ))
     }
 
-    /// [`Family::build`], where nobody has looked for Go yet.
+    /// [`Family::build`], after a check that Go is installed.
     fn build_alone(&self, cache: &Cache) -> Result<PathBuf> {
         if is_unbuilt(self, cache)? {
             prerequisites::check(&[Prerequisite::Go])?;
@@ -488,7 +488,7 @@ impl Family {
         })
     }
 
-    /// On a leash: a compiler that outlived us would write into what the next attempt builds.
+    /// With a supervisor: a compiler that outlives this process would write into the next build.
     fn compile(&self, package: &str, program: &Path, packages: u64) -> Result<()> {
         let name = program
             .file_name()

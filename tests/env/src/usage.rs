@@ -1,6 +1,6 @@
-//! What a process has used of the processors, and has of memory, from `/proc`.
+//! Processor time and memory of a process, from `/proc`.
 //!
-//! Absent: rates. Who reads twice knows how much time lies between.
+//! Absent: rates. The caller reads twice and knows the time between.
 
 use std::fs;
 use std::time::Duration;

@@ -1,6 +1,6 @@
-//! Runs a command beside MLflow servers of both versions and an S3 server, whose addresses it finds in its environment,
-//! and tells it where the servers that speak as GCS and Azure do are, which it starts and stops itself.
-//! Absent: what the command does with them.
+//! Runs a command with MLflow servers of both versions and an S3 server, whose addresses are in the command's environment,
+//! together with the paths of the servers for GCS and Azure, which the command starts and stops itself.
+//! Absent: the tests; the command runs them.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -11,7 +11,7 @@ use pointsman_env::mlflow::{Mlflow, MlflowOptions};
 use pointsman_env::python::{self, MlflowVersion};
 use pointsman_env::{Error, Result, azurite, tools};
 
-/// Starts MLflow 3, MLflow 2, an MLflow 3 that asks for a password and an S3 server, runs the command, and stops them.
+/// Starts MLflow 3, MLflow 2, an MLflow 3 with passwords and an S3 server, runs the command, and stops them.
 pub async fn with_mlflow(command: &[String]) -> Result<ExitCode> {
     let three = Mlflow::start(MlflowVersion::Three, MlflowOptions::default()).await?;
     let two = Mlflow::start(MlflowVersion::Two, MlflowOptions::default()).await?;
@@ -57,7 +57,7 @@ pub async fn with_mlflow(command: &[String]) -> Result<ExitCode> {
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
-/// Where Azurite is, or why it is not.
+/// The path of Azurite, or the reason why it cannot run.
 fn azure() -> Result<(&'static str, OsString)> {
     if let Some(why) = azurite::missing() {
         eprintln!("the tests of Azure's store are skipped: {why}");

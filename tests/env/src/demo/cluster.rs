@@ -1,4 +1,4 @@
-//! Where the demo runs: a control plane of its own, or a cluster that the user has; and how it is left as it was.
+//! The cluster of the demo: a control plane of its own, or a user's cluster; and its cleanup.
 //! Absent: the operator and MLflow, which run on this machine in both cases.
 
 use std::path::PathBuf;
@@ -22,17 +22,17 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-/// The field manager of what the demo applies.
+/// The field manager of objects that the demo applies.
 pub const MANAGER: &str = "pointsman-demo";
 /// The release of the operator, and so the label of its roles.
 pub const RELEASE: &str = "pointsman-demo";
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A cluster, and what the demo has made on it.
+/// A cluster, and the objects that the demo has made on it.
 pub struct Cluster {
     /// Reaches it with the rights of the administrator, or of the user.
     pub client: kube::Client,
-    /// Where the story takes place.
+    /// The demo's namespace.
     pub namespace: &'static str,
     /// Logs and kubeconfigs of this run.
     pub folder: RunFolder,
@@ -84,12 +84,12 @@ impl Cluster {
         })
     }
 
-    /// Whether it is the user's, where nothing may be touched that the demo did not make.
+    /// Whether it is a user's cluster, on which only the demo's own objects may be changed.
     pub fn is_theirs(&self) -> bool {
         self.context.is_some()
     }
 
-    /// What is said of it.
+    /// The cluster's name in messages.
     pub fn name(&self) -> String {
         self.context
             .as_ref()
@@ -121,7 +121,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Applies the definitions of our kinds, and waits until they are served; answers which are somebody else's and stay as they are.
+    /// Applies the definitions of our kinds and waits until they are served; returns the names of existing ones, which stay unchanged.
     pub async fn install_definitions(&self, tools: &Tools) -> Result<Vec<String>> {
         let chart = RenderedChart::render(
             tools,
@@ -154,7 +154,7 @@ impl Cluster {
         Ok(kept)
     }
 
-    /// A kubeconfig for this cluster with a token in place of the user's own credentials.
+    /// A kubeconfig for this cluster with a token instead of the user's own credentials.
     pub fn kubeconfig_with_token(&self, token: &str) -> Result<PathBuf> {
         let configuration = json!({
             "apiVersion": "v1",
@@ -170,12 +170,12 @@ impl Cluster {
         Ok(path)
     }
 
-    /// Runs kubectl in the namespace, and returns what it printed.
+    /// Runs kubectl in the namespace, and returns its output.
     pub async fn kubectl(&self, arguments: &[&str], input: &str) -> Result<String> {
         let what = format!("kubectl {}", arguments.join(" "));
         let mut child = self.kubectl_command(arguments).spawn().context(&what)?;
         if let Some(mut pipe) = child.stdin.take() {
-            // It may end without having read it all; its own words then say why.
+            // kubectl may exit without reading it all; its output then has the cause.
             let _ = pipe.write_all(input.as_bytes()).await;
         }
         let output = tokio::time::timeout(PATIENCE, child.wait_with_output())
@@ -208,7 +208,7 @@ impl Cluster {
         command
     }
 
-    /// Removes what the demo made on a cluster of the user's; a control plane of our own goes as a whole.
+    /// Removes the demo's objects from a user's cluster; a control plane of its own ends as a whole.
     pub async fn clean(&self) -> Result<()> {
         if !self.is_theirs() || !self.namespace_made.load(Ordering::Relaxed) {
             return Ok(());
@@ -250,7 +250,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// What to do by hand where [`Cluster::clean`] failed.
+    /// The commands for a cleanup by hand, if [`Cluster::clean`] failed.
     pub fn how_to_clean(&self) -> String {
         let Some(context) = &self.context else {
             return "none is needed: it was a control plane of its own".to_owned();

@@ -1,11 +1,11 @@
 //! The demo: a model is trained and registered, its alias moves 1 → 2 → 3 → 1, and the Deployment follows, back
-//! from 3 by itself; told as it happens.
-//! Absent: expectations about corner cases; the scenarios have those.
+//! after the failure of 3 by itself, with a line printed for each change.
+//! Absent: assertions about corner cases; the scenarios have those.
 
+mod changes;
 mod cluster;
-mod live;
 mod operator;
-mod story;
+mod steps;
 
 use std::time::Duration;
 
@@ -17,29 +17,29 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use cluster::Cluster;
 
-/// How long the removal of what the demo made on somebody's cluster may take.
+/// The time limit of the cleanup on a user's cluster.
 const CLEANING: Duration = Duration::from_secs(120);
 
 /// Runs the demo on a throw-away control plane, or on the cluster of a context of the user's kubeconfig.
 pub async fn demo(context: Option<String>) -> Result<()> {
     prerequisites::check(&[Prerequisite::Python, Prerequisite::Compiler])?;
-    // What is built here is built once and may take minutes: until it is there, a signal simply ends this process.
+    // Builds happen once and may take minutes: until then a signal simply ends this process.
     let tools = tokio::task::block_in_place(|| Tools::locate(&Cache::open()?))?;
     python::environment(MlflowVersion::Three).await?;
     let mut signals = Signals::listen()?;
-    let told = tell(&tools, context, &mut signals).await;
+    let result = run(&tools, context, &mut signals).await;
     pointsman_env::process::remove_run_folders();
-    told
+    result
 }
 
-async fn tell(tools: &Tools, context: Option<String>, signals: &mut Signals) -> Result<()> {
+async fn run(tools: &Tools, context: Option<String>, signals: &mut Signals) -> Result<()> {
     let cluster = tokio::select! {
         opened = Cluster::open(tools, context) => opened?,
         stopped = signals.next() => return Err(stopped),
     };
-    // The operator and MLflow end with the story, however it ends.
-    let told = tokio::select! {
-        told = story::tell(&cluster, tools) => told,
+    // The operator and MLflow end with the demo.
+    let result = tokio::select! {
+        result = steps::run(&cluster, tools) => result,
         stopped = signals.next() => Err(stopped),
     };
     let cleaned = tokio::select! {
@@ -48,15 +48,15 @@ async fn tell(tools: &Tools, context: Option<String>, signals: &mut Signals) -> 
     };
     let cleaned = cleaned.unwrap_or_else(|_| {
         Err(Error::new(
-            "removing what the demo made",
+            "removing the objects of the demo",
             "it takes too long",
         ))
     });
     let cleaned = cleaned.map_err(|error| error.remedy(cluster.how_to_clean()));
-    told.and(cleaned)
+    result.and(cleaned)
 }
 
-/// The ways in which somebody stops the demo.
+/// The ways to stop the demo.
 struct Signals([(&'static str, Signal); 3]);
 
 impl Signals {
@@ -77,8 +77,8 @@ impl Signals {
             _ = hangup.recv() => third,
         };
         Error::new(
-            "telling the demo",
-            format_args!("stopped by {by}; what it started is ended"),
+            "running the demo",
+            format_args!("stopped by {by}; its processes have ended"),
         )
     }
 }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::cluster::{Cluster, MANAGER, RELEASE};
 
-/// Installs the chart but for its Deployment, starts the binary in its place and waits until it is ready.
+/// Installs the chart's objects without the Deployment, starts the binary instead and waits until it is ready.
 pub async fn start(cluster: &Cluster, tools: &Tools) -> Result<Operator> {
     // On a cluster with other inhabitants it keeps to the demo's namespace.
     let watched: &[&str] = if cluster.is_theirs() {
@@ -75,7 +75,7 @@ async fn token(cluster: &Cluster, account: &str) -> Result<String> {
         .ok_or_else(|| Error::new(what, "the answer has no token"))
 }
 
-/// Its place is taken by our process; a Service would lead to pods that are not there.
+/// The process replaces the Deployment; a Service would have no pods.
 fn is_applied(object: &Value) -> bool {
     !matches!(
         text(object, "/kind"),

@@ -1,4 +1,4 @@
-//! A control group of one's own in every hierarchy, below which the pods' are made, and its removal.
+//! A control group in every hierarchy, the parent of the pods' groups, and its removal.
 //! Absent: limits; they are the kubelet's.
 
 use std::fs;
@@ -52,13 +52,12 @@ pub(crate) fn obstacle() -> Option<String> {
     if roots.is_empty() {
         return Some(format!("{ROOT} has no control groups"));
     }
-    (roots == [PathBuf::from(ROOT)] && !hands_on(&roots[0])).then(|| {
-        format!("{ROOT} is a container's own, and hands no controllers on to groups below it")
-    })
+    (roots == [PathBuf::from(ROOT)] && !delegates(&roots[0]))
+        .then(|| format!("{ROOT} belongs to a container and delegates no controllers"))
 }
 
 /// Of the single hierarchy, only the machine's real root may have both processes and groups with controllers.
-fn hands_on(root: &Path) -> bool {
+fn delegates(root: &Path) -> bool {
     let is_real_root = !root.join("cgroup.type").exists();
     let controllers = fs::read_to_string(root.join("cgroup.subtree_control")).unwrap_or_default();
     is_real_root
@@ -103,11 +102,11 @@ fn remove_tree(group: &Path) {
     for within in entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
         remove_tree(&within.path());
     }
-    // What still has processes stays.
+    // A group that still has processes stays.
     let _ = fs::remove_dir(group);
 }
 
-/// Removes the groups of runs whose folder is nobody's any more. What still has processes stays: the kernel sees to that.
+/// Removes the groups of runs that have ended. A group that still has processes stays; the kernel is ending these.
 fn sweep() {
     let groups = hierarchies()
         .into_iter()

@@ -13,11 +13,11 @@ use crate::error::{Context, Error, Result};
 use crate::process::{Child, Program};
 use crate::tools::NodeTools;
 
-/// Where Debian has the CNI plugins.
+/// The folder of the CNI plugins in Debian.
 pub(super) const CNI_PLUGINS: &str = "/usr/lib/cni";
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Starts it and waits until it answers.
+/// Starts containerd and waits until it responds.
 pub(super) async fn start(tools: &NodeTools, folder: &Path) -> Result<Child> {
     let configuration = folder.join("containerd.toml");
     fs::write(&configuration, settings(folder))
@@ -25,7 +25,7 @@ pub(super) async fn start(tools: &NodeTools, folder: &Path) -> Result<Child> {
     write_network(folder)?;
     let mut containerd = Program::new("containerd", tools.containerd.join("containerd"))
         .args(["--config".as_ref(), configuration.as_os_str()])
-        // It looks for its shim there.
+        // containerd looks for its shim on PATH.
         .env("PATH", search_path(tools)?)
         .start(folder)?;
     await_answer(&mut containerd, folder).await?;
@@ -48,7 +48,7 @@ pub(super) async fn import(tools: &NodeTools, folder: &Path, file: &Path) -> Res
     Err(Error::new(what, String::from_utf8_lossy(&output.stderr)))
 }
 
-/// Where it listens.
+/// The socket that containerd listens on.
 pub(super) fn socket(folder: &Path) -> PathBuf {
     folder.join("containerd.sock")
 }

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::error::{Context, Result};
 use crate::tools::NodeTools;
 
-/// The image of a model server: `tools/modelserver/server` says what it does.
+/// The image of a model server; its source is in `tools/modelserver/server`.
 pub const MODEL_SERVER: &str = "pointsman.test/model-server:1";
 /// The image of the process that holds a pod's namespaces.
 pub(super) const PAUSE: &str = "pointsman.test/pause:1";
@@ -36,7 +36,7 @@ pub(super) fn all(tools: &NodeTools) -> [Image<'_>; 2] {
 }
 
 impl Image<'_> {
-    /// Writes the layout and says where.
+    /// Writes the layout and returns its path.
     pub(super) fn write(&self, folder: &Path) -> Result<PathBuf> {
         let program =
             fs::read(self.program).context(format_args!("reading {}", self.program.display()))?;
@@ -152,7 +152,7 @@ fn header(path: &str, mode: u32, size: usize) -> [u8; BLOCK] {
     put(116, "0000000");
     put(124, &format!("{size:011o}"));
     put(136, "00000000000");
-    // The sum is taken as if its own place held spaces.
+    // The checksum is computed with spaces in its own field.
     put(148, "        ");
     put(156, "0");
     put(257, "ustar\x0000");

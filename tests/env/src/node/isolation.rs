@@ -1,9 +1,9 @@
-//! Runs this executable again, apart from the machine: in namespaces of its own for processes, mounts and network.
-//! No `unsafe`: `unshare` makes the namespaces, and what lives in them vanishes with their first process, which is that executable.
+//! Runs this executable again in namespaces of its own for processes, mounts and network.
+//! No `unsafe`: `unshare` makes the namespaces, and the kernel removes them with their first process, which is this executable.
 //!
-//! There are three processes. The one that was started waits for its keeper; the keeper holds what no namespace does (a folder
-//! and a control group) and ends the third, and so everything, when its input ends: that is, when the first is gone, however it went.
-//! When the keeper itself is killed, the kernel ends the third, and the next run removes the folder and the group.
+//! There are three processes: the first waits for the second, a monitor; the monitor owns the folder and the control group, which
+//! no namespace holds, and starts the third, the isolated one. The monitor ends the third when its input ends, which means that the
+//! first has ended. If the monitor is killed, the kernel ends the third, and the next run removes folder and group.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -18,14 +18,14 @@ use super::cgroup::Cgroup;
 use crate::error::{Context, Error, Result};
 use crate::process::RunFolder;
 
-/// The first argument of the keeper.
-const KEEPER: &str = "--pointsman-keeper";
-/// The first argument of what runs apart; then its folder and its control group.
-const APART: &str = "--pointsman-apart";
+/// The first argument of the monitor.
+const MONITOR: &str = "--pointsman-monitor";
+/// The first argument of the isolated process; then come its folder and its control group.
+const ISOLATED: &str = "--pointsman-isolated";
 /// The node's address in its network, which begins and ends with it.
 pub(crate) const NODE_ADDRESS: &str = "10.88.0.1";
 
-/// What the kubelet changes for the whole machine, and is here given to change for itself.
+/// Settings that the kubelet changes for the whole machine; here it changes copies.
 const KERNEL_SETTINGS: [&str; 6] = [
     "vm/overcommit_memory",
     "vm/panic_on_oom",
@@ -35,7 +35,7 @@ const KERNEL_SETTINGS: [&str; 6] = [
     "kernel/keys/root_maxbytes",
 ];
 
-/// Namespaces of one's own, as seen from within.
+/// The isolated process's view of its folder, control group and arguments.
 #[derive(Debug, Clone)]
 pub struct Isolation {
     folder: PathBuf,
@@ -63,20 +63,20 @@ impl Isolation {
     }
 }
 
-/// Whether this process runs apart; the keeper never returns from here.
+/// Returns the isolation if this is the isolated process; never returns in the monitor.
 ///
 /// Every `main` that calls [`run`] calls it first.
 pub fn isolated_if_asked() -> Option<Isolation> {
     let mut arguments = std::env::args_os().skip(1);
     let first = arguments.next()?;
-    if first == KEEPER {
-        let code = keep(&arguments.collect::<Vec<_>>()).unwrap_or_else(|error| {
+    if first == MONITOR {
+        let code = monitor_child(&arguments.collect::<Vec<_>>()).unwrap_or_else(|error| {
             eprintln!("error: {error}");
             1
         });
         std::process::exit(code);
     }
-    if first != APART {
+    if first != ISOLATED {
         return None;
     }
     let (folder, cgroup) = (arguments.next()?, arguments.next()?);
@@ -85,46 +85,49 @@ pub fn isolated_if_asked() -> Option<Isolation> {
         cgroup: cgroup.into_string().ok()?,
         arguments: arguments.collect(),
     };
-    furnish(&isolation.folder).unwrap_or_else(|error| panic!("{error}"));
+    prepare(&isolation.folder).unwrap_or_else(|error| panic!("{error}"));
     Some(isolation)
 }
 
-/// Runs this executable again with these arguments, isolation, and returns what it ended with.
+/// Runs this executable again with these arguments, isolated, and returns its exit code.
 pub fn run(arguments: &[OsString]) -> Result<ExitCode> {
-    let mut keeper = keeper(arguments)?;
-    // Waiting would close it, and the keeper would take us for gone.
-    let _held = keeper.stdin.take();
-    let status = keeper.wait().context("waiting for the keeper")?;
+    let mut monitor = monitor(arguments)?;
+    // Waiting would close the input, and the monitor would take this process for ended.
+    let _held = monitor.stdin.take();
+    let status = monitor.wait().context("waiting for the monitor")?;
     Ok(status
         .code()
         .and_then(|code| u8::try_from(code).ok())
         .map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
-/// In a process group of its own: a Ctrl-C is for us, and through our end for the keeper.
-fn keeper(arguments: &[OsString]) -> Result<Child> {
+/// In a process group of its own: Ctrl-C ends this process, and its end ends the monitor.
+fn monitor(arguments: &[OsString]) -> Result<Child> {
     use std::os::unix::process::CommandExt;
     let this = std::env::current_exe().context("looking for this executable")?;
     let mut command = Command::new(this);
     command
-        .arg(KEEPER)
+        .arg(MONITOR)
         .args(arguments)
         .stdin(Stdio::piped())
         .process_group(0)
         .spawn()
-        .context("starting the keeper")
+        .context("starting the monitor")
 }
 
-fn keep(arguments: &[OsString]) -> Result<i32> {
+fn monitor_child(arguments: &[OsString]) -> Result<i32> {
     let folder = RunFolder::create("node")?;
     let cgroup = Cgroup::create(&folder)?;
-    let gone = watch_parent();
+    let parent_ended = watch_parent();
     let mut child = unshare(&folder, &cgroup, arguments)?;
     let status = loop {
-        if let Some(status) = child.try_wait().context("waiting for what runs apart")? {
+        if let Some(status) = child
+            .try_wait()
+            .context("waiting for the isolated process")?
+        {
             break status;
         }
-        if gone.load(Ordering::Relaxed) {
+        if parent_ended.load(Ordering::Relaxed) {
             // It may have ended by itself meanwhile.
             let _ = child.kill();
         }
@@ -133,19 +136,19 @@ fn keep(arguments: &[OsString]) -> Result<i32> {
     Ok(status.code().unwrap_or(1))
 }
 
-/// Becomes true when the pipe from our parent ends, for then there is no parent.
+/// Becomes true when the pipe from the parent ends, because the parent has ended then.
 fn watch_parent() -> Arc<AtomicBool> {
-    let gone = Arc::new(AtomicBool::new(false));
-    let told = Arc::clone(&gone);
+    let parent_ended = Arc::new(AtomicBool::new(false));
+    let ended = Arc::clone(&parent_ended);
     std::thread::spawn(move || {
         // Nothing is ever written to it.
         let _ = std::io::stdin().read(&mut [0]);
-        told.store(true, Ordering::Relaxed);
+        ended.store(true, Ordering::Relaxed);
     });
-    gone
+    parent_ended
 }
 
-/// `setpriv` has `unshare` end with us, and `unshare` has the first process of the namespaces end with itself.
+/// `setpriv` makes `unshare` end with the monitor, and `unshare` makes the first process of the namespaces end with itself.
 fn unshare(folder: &RunFolder, cgroup: &Cgroup, arguments: &[OsString]) -> Result<Child> {
     let this = std::env::current_exe().context("looking for this executable")?;
     Command::new("setpriv")
@@ -161,7 +164,7 @@ fn unshare(folder: &RunFolder, cgroup: &Cgroup, arguments: &[OsString]) -> Resul
         .args(["--pid", "--fork", "--kill-child", "--mount-proc"])
         .args([
             this.as_os_str(),
-            APART.as_ref(),
+            ISOLATED.as_ref(),
             folder.path().as_os_str(),
             cgroup.name().as_ref(),
         ])
@@ -172,8 +175,8 @@ fn unshare(folder: &RunFolder, cgroup: &Cgroup, arguments: &[OsString]) -> Resul
         .context("starting unshare")
 }
 
-/// Makes the namespaces a place to live in: everything that is written goes to memory, and there is a network.
-fn furnish(folder: &Path) -> Result<()> {
+/// Prepares the namespaces: memory for all written files, and a network.
+fn prepare(folder: &Path) -> Result<()> {
     if std::env::var_os("POINTSMAN_KEEP").is_none() {
         mount([
             "-t".as_ref(),
@@ -185,10 +188,10 @@ fn furnish(folder: &Path) -> Result<()> {
     for written in ["/run", "/var/log"] {
         mount(["-t", "tmpfs", "tmpfs", written].map(OsStr::new))?;
     }
-    lay_over(Path::new("/var/lib"), folder)?;
+    mount_overlay(Path::new("/var/lib"), folder)?;
     KERNEL_SETTINGS
         .iter()
-        .try_for_each(|setting| keep_to_ourselves(setting, folder))?;
+        .try_for_each(|setting| mount_copy(setting, folder))?;
     [
         "link set lo up",
         // Not every kernel has dummy links; this one is needed for the pods as well.
@@ -201,8 +204,8 @@ fn furnish(folder: &Path) -> Result<()> {
     .try_for_each(|command| call("ip", command.split(' ').map(OsStr::new)))
 }
 
-/// What is in the folder stays to be seen; what is written to it is not written there.
-fn lay_over(path: &Path, folder: &Path) -> Result<()> {
+/// Mounts an overlay: the folder's files stay readable, writes go elsewhere.
+fn mount_overlay(path: &Path, folder: &Path) -> Result<()> {
     let (upper, work) = (folder.join("written"), folder.join("overlay"));
     for made in [&upper, &work] {
         fs::create_dir_all(made).context(format_args!("creating {}", made.display()))?;
@@ -223,7 +226,7 @@ fn lay_over(path: &Path, folder: &Path) -> Result<()> {
     ])
 }
 
-fn keep_to_ourselves(setting: &str, folder: &Path) -> Result<()> {
+fn mount_copy(setting: &str, folder: &Path) -> Result<()> {
     let real = Path::new("/proc/sys").join(setting);
     let copy = folder.join(setting.replace('/', "."));
     let what = format!("copying {}", real.display());

@@ -1,4 +1,4 @@
-//! The kubelet, with the settings that let it live in a container, on any control groups, beside others on the machine.
+//! The kubelet, with settings for a container, for both versions of control groups, and for more than one kubelet on a machine.
 //! Absent: credentials of its own; it is the administrator.
 
 use std::path::Path;
@@ -42,7 +42,7 @@ fn settings(folder: &Path, isolation: &Isolation) -> Value {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
         "containerRuntimeEndpoint": format!("unix://{}", containerd::socket(folder).display()),
-        // Only this network of our own can reach it.
+        // Only the isolated network can reach it.
         "authentication": {"anonymous": {"enabled": true}, "webhook": {"enabled": false}},
         "authorization": {"mode": "AlwaysAllow"},
         "cgroupDriver": "cgroupfs",

@@ -1,4 +1,4 @@
-//! A real node beside a control plane: kubelet, containerd, runc and a bridge, so that pods really run, crash, probe and serve.
+//! A real node for a control plane: kubelet, containerd, runc and a bridge, so that pods really run, crash, probe and serve.
 //! Absent: registries (the images are made here), DNS and kube-proxy (pods are reached by their addresses), and any trace of it afterwards.
 
 mod cgroup;
@@ -29,13 +29,13 @@ const NAME: &str = "node-0";
 
 /// A running node; it and all its pods end when this is dropped. To be dropped before its control plane.
 pub struct Node {
-    // Fields are dropped in this order: the kubelet would start again what ends with containerd.
+    // Fields are dropped in this order: the kubelet would restart containers that end with containerd.
     kubelet: Child,
     containerd: Child,
 }
 
 impl Node {
-    /// Starts it within the namespaces of `apart`, and returns when pods can be scheduled to it.
+    /// Starts the node in an isolated process, and returns when pods can be scheduled to it.
     pub async fn start(
         control_plane: &ControlPlane,
         tools: &NodeTools,
@@ -58,7 +58,7 @@ impl Node {
         Ok(node)
     }
 
-    /// The kubelet's log and containerd's; hand them to `TestNamespace::report_log`.
+    /// The kubelet's log and containerd's, for `TestNamespace::report_log`.
     pub fn logs(&self) -> [PathBuf; 2] {
         [&self.kubelet, &self.containerd].map(|child| child.log().to_owned())
     }

@@ -1,5 +1,5 @@
-//! What a real node needs of the machine, beside what is built.
-//! Nothing is installed here: that is the reader's, or `.ci/run`'s.
+//! The requirements of a real node on the machine, besides the programs that are built.
+//! Absent: installing them; `.ci/run` does.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -18,13 +18,13 @@ const PROGRAMS: [(&str, &str); 5] = [
 ];
 const PLUGINS: [&str; 3] = ["bridge", "host-local", "loopback"];
 
-/// What is done to furnish namespaces, tried in some that end at once; `$0` and what follows are the control groups' roots.
+/// A trial of the commands of `isolation`, in namespaces that end at once; `$0` and the arguments are the roots of the control groups.
 const PROBE: &str = "mount -t tmpfs tmpfs /run && mkdir /run/upper /run/work \
     && mount -t overlay -o lowerdir=/var/lib,upperdir=/run/upper,workdir=/run/work overlay /var/lib \
     && ip link add node type bridge \
     && for root in \"$0\" \"$@\"; do test -w \"$root\" || { echo \"$root is read-only\" >&2; exit 1; }; done";
 
-/// Why no real node can run here; empty where one can.
+/// The reasons why no real node can run here; none if one can.
 #[must_use]
 pub fn missing() -> Vec<String> {
     if !cfg!(target_os = "linux") {
@@ -47,13 +47,13 @@ pub fn missing() -> Vec<String> {
         format!("{CNI_PLUGINS}/{plugin} (Debian: apt-get install containernetworking-plugins)")
     }));
     if missing.is_empty() {
-        missing.extend(refusal());
+        missing.extend(isolation_error());
     }
     missing
 }
 
-/// What the machine says to whoever makes namespaces: root of a container may not.
-fn refusal() -> Option<String> {
+/// The error of making namespaces, which root in a container may not do.
+fn isolation_error() -> Option<String> {
     let tried = Command::new("unshare")
         .args([
             "--mount",

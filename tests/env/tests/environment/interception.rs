@@ -1,5 +1,5 @@
-//! An interceptor passes everything through as it comes, and breaks only what it was asked to.
-//! Absent: a pretended upstream; it stands before the real API server.
+//! An interceptor forwards requests unchanged, and breaks only the chosen ones.
+//! Absent: a fake upstream; the upstream is the real API server.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use crate::Shared;
 pub(crate) fn trials(shared: &Arc<Shared>) -> Vec<Trial> {
     vec![
         shared.trial("a_watch_passes_event_by_event", watch_passes),
-        shared.trial("faults_come_and_go", faults),
+        shared.trial("faults_are_injected_and_removed", faults),
         shared.trial(
             "a_refusing_interceptor_accepts_again_on_the_same_port",
             refuses,
@@ -225,7 +225,7 @@ async fn paused_before(shared: Arc<Shared>) {
     let sending = tokio::spawn(setting.create("lost").send());
     pause.reached().await;
     assert!(!setting.exists("lost").await);
-    // As an operator that is killed: its connection closes, and the request is never forwarded.
+    // Like a killed operator: the connection closes, and the request is never forwarded.
     sending.abort();
     let _aborted = sending.await;
     tokio::time::sleep(Duration::from_millis(100)).await;

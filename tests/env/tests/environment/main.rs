@@ -1,7 +1,7 @@
-//! The environment keeps its promises: nothing outlives it, interceptors change nothing unasked, the control plane rolls out.
+//! Tests of the environment: no process outlives it, interceptors change no request by themselves, the control plane rolls out.
 //! Absent: `MLflow`, which has a test target of its own, and the operator, whose scenarios are in the root crate.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)] // A test that panics has failed, and says why.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a panic fails the test
 
 mod interception;
 mod rollouts;
@@ -32,14 +32,14 @@ fn main() -> ExitCode {
     conclusion.exit_code()
 }
 
-/// What the tests of this target share.
+/// The runtime and the control plane that these tests share.
 pub(crate) struct Shared {
     handle: tokio::runtime::Handle,
     control_plane: OnceCell<Arc<ControlPlane>>,
 }
 
 impl Shared {
-    /// The control plane, started by the first test that asks.
+    /// The control plane, started on first use.
     pub(crate) async fn control_plane(&self) -> Arc<ControlPlane> {
         let start = async || {
             let tools = tokio::task::block_in_place(|| Tools::locate(&Cache::open().unwrap()))

@@ -1,5 +1,5 @@
-//! The control plane rolls Deployments out, and pods behavior what they are told.
-//! Absent: the operator; what is rolled out here is applied by kubectl.
+//! The control plane rolls Deployments out, and kwok gives pods their behavior.
+//! Absent: the operator; kubectl applies the Deployments.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,14 +15,14 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) fn trials(shared: &Arc<Shared>) -> Vec<Trial> {
     vec![
         shared.trial("a_deployment_becomes_available", becomes_available),
-        shared.trial("a_version_plays_its_own_part", plays_by_version),
-        shared.trial("a_living_pod_can_be_broken", broken_alive),
+        shared.trial("a_version_has_its_own_behavior", behavior_by_version),
+        shared.trial("a_running_pod_can_be_broken", broken_while_running),
         shared.trial("jobs_complete_and_fail", jobs),
-        shared.trial("a_failure_explains_itself", explains_itself),
+        shared.trial("a_failure_is_reported_in_full", reported_in_full),
     ]
 }
 
-async fn scenario(shared: &Shared, name: &str) -> TestNamespace {
+async fn new_namespace(shared: &Shared, name: &str) -> TestNamespace {
     TestNamespace::start(&shared.control_plane().await, name)
         .await
         .unwrap()
@@ -55,12 +55,12 @@ fn restarts(pod: &Value) -> i64 {
 }
 
 async fn becomes_available(shared: Arc<Shared>) {
-    let scenario = scenario(&shared, "available").await;
-    scenario
+    let namespace = new_namespace(&shared, "available").await;
+    namespace
         .kubectl_apply(Workload::deployment("web").manifest())
         .await
         .unwrap();
-    scenario
+    namespace
         .eventually(
             "the Deployment is available",
             PATIENCE,
@@ -69,8 +69,8 @@ async fn becomes_available(shared: Arc<Shared>) {
             available,
         )
         .await;
-    scenario.delete(&kinds::DEPLOYMENT, "web").await.unwrap();
-    scenario
+    namespace.delete(&kinds::DEPLOYMENT, "web").await.unwrap();
+    namespace
         .eventually_all(
             "its pods are collected",
             PATIENCE,
@@ -79,14 +79,17 @@ async fn becomes_available(shared: Arc<Shared>) {
             std::collections::BTreeMap::is_empty,
         )
         .await;
-    scenario.end().await.unwrap();
+    namespace.end().await.unwrap();
 }
 
-async fn plays_by_version(shared: Arc<Shared>) {
-    let scenario = scenario(&shared, "plays").await;
+async fn behavior_by_version(shared: Arc<Shared>) {
+    let namespace = new_namespace(&shared, "behaviors").await;
     let deployment = Workload::deployment("web").with_behavior("2=crash,3=image-pull");
-    scenario.kubectl_apply(deployment.manifest()).await.unwrap();
-    scenario
+    namespace
+        .kubectl_apply(deployment.manifest())
+        .await
+        .unwrap();
+    namespace
         .eventually(
             "the Deployment is available",
             PATIENCE,
@@ -95,12 +98,12 @@ async fn plays_by_version(shared: Arc<Shared>) {
             available,
         )
         .await;
-    scenario
+    namespace
         .patch(&kinds::DEPLOYMENT, "web", &version("2"))
         .await
         .unwrap();
     let crashing = |pod: &Value| state(pod) == "CrashLoopBackOff" && restarts(pod) >= 4;
-    scenario
+    namespace
         .eventually_all(
             "version 2 crashes",
             PATIENCE,
@@ -109,11 +112,11 @@ async fn plays_by_version(shared: Arc<Shared>) {
             |pods| pods.values().any(crashing),
         )
         .await;
-    scenario
+    namespace
         .patch(&kinds::DEPLOYMENT, "web", &version("3"))
         .await
         .unwrap();
-    scenario
+    namespace
         .eventually_all(
             "version 3 has no image",
             PATIENCE,
@@ -122,11 +125,11 @@ async fn plays_by_version(shared: Arc<Shared>) {
             |pods| pods.values().any(|pod| state(pod) == "ImagePullBackOff"),
         )
         .await;
-    scenario
+    namespace
         .patch(&kinds::DEPLOYMENT, "web", &version("4"))
         .await
         .unwrap();
-    scenario
+    namespace
         .eventually(
             "version 4 runs",
             PATIENCE,
@@ -143,13 +146,13 @@ fn version(version: &str) -> Value {
     json!({"spec": {"template": {"metadata": {"annotations": {"pointsman.dev/model-version": version}}}}})
 }
 
-async fn broken_alive(shared: Arc<Shared>) {
-    let scenario = scenario(&shared, "broken").await;
-    scenario
+async fn broken_while_running(shared: Arc<Shared>) {
+    let namespace = new_namespace(&shared, "broken").await;
+    namespace
         .apply_object(&Workload::deployment("web").manifest())
         .await
         .unwrap();
-    scenario
+    namespace
         .eventually(
             "the Deployment is available",
             PATIENCE,
@@ -158,7 +161,7 @@ async fn broken_alive(shared: Arc<Shared>) {
             available,
         )
         .await;
-    scenario
+    namespace
         .kubectl(&[
             "annotate",
             "pods",
@@ -169,7 +172,7 @@ async fn broken_alive(shared: Arc<Shared>) {
         .await
         .unwrap();
     let unready = |deployment: &Value| deployment.pointer("/status/readyReplicas").is_none();
-    scenario
+    namespace
         .eventually(
             "it lost its readiness",
             PATIENCE,
@@ -181,10 +184,10 @@ async fn broken_alive(shared: Arc<Shared>) {
 }
 
 async fn jobs(shared: Arc<Shared>) {
-    let scenario = scenario(&shared, "jobs").await;
+    let namespace = new_namespace(&shared, "jobs").await;
     for (name, behavior, outcome) in [("good", "*=ready", "Complete"), ("bad", "*=fail", "Failed")]
     {
-        scenario.apply_object(&job(name, behavior)).await.unwrap();
+        namespace.apply_object(&job(name, behavior)).await.unwrap();
         let ended = |job: &Value| {
             let conditions = job.pointer("/status/conditions").and_then(Value::as_array);
             conditions.is_some_and(|all| {
@@ -192,7 +195,7 @@ async fn jobs(shared: Arc<Shared>) {
                     .any(|each| each["type"] == outcome && each["status"] == "True")
             })
         };
-        scenario
+        namespace
             .eventually("the Job has ended", PATIENCE, &kinds::JOB, name, ended)
             .await;
     }
@@ -204,9 +207,9 @@ fn job(name: &str, behavior: &str) -> Value {
     json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "spec": {"backoffLimit": 0, "template": pod}})
 }
 
-async fn explains_itself(shared: Arc<Shared>) {
-    let scenario = scenario(&shared, "explains").await;
-    scenario
+async fn reported_in_full(shared: Arc<Shared>) {
+    let namespace = new_namespace(&shared, "explains").await;
+    namespace
         .kubectl_apply(
             Workload::deployment("web")
                 .with_behavior("*=never-ready")
@@ -215,7 +218,7 @@ async fn explains_itself(shared: Arc<Shared>) {
         .await
         .unwrap();
     let waiting = async move {
-        scenario
+        namespace
             .eventually(
                 "never",
                 Duration::from_secs(2),

@@ -1,5 +1,5 @@
-//! Nothing that is started outlives its parent, however that ends.
-//! Absent: what is started; any shell will do.
+//! No started program outlives its parent, even if the parent is killed.
+//! Absent: programs of the environment; a shell is enough.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,24 +22,18 @@ pub(crate) fn trials() -> Vec<Trial> {
         })
     };
     vec![
+        trial("descendants_end_when_their_parent_is_killed", killed_parent),
+        trial("descendants_end_when_the_child_is_dropped", dropped_child),
         trial(
-            "a_parent_that_is_killed_takes_all_descendants_with_it",
-            killed_parent,
-        ),
-        trial(
-            "a_dropped_child_takes_all_descendants_with_it",
-            dropped_child,
-        ),
-        trial(
-            "a_terminated_program_may_finish_within_its_grace",
+            "a_terminated_program_has_its_grace_period",
             terminated_in_grace,
         ),
-        trial("a_killed_program_is_seen_to_be_gone", killed_program),
-        trial("a_program_that_is_spoken_to_answers", spoken_to),
+        trial("a_killed_program_counts_as_ended", killed_program),
+        trial("pipes_connect_to_the_program", connected),
     ]
 }
 
-/// The part of the parent in `killed_parent`, played by this very executable.
+/// Runs this executable as the parent in `killed_parent`.
 pub(crate) fn become_a_parent_if_asked() {
     let arguments: Vec<String> = std::env::args().collect();
     if arguments.get(1).is_some_and(|argument| argument == MARKER) {
@@ -68,7 +62,7 @@ fn killed_parent() {
     let family = await_family(folder.path());
     parent.kill().unwrap();
     parent.wait().unwrap();
-    assert_all_gone(&family);
+    assert_all_ended(&family);
 }
 
 fn dropped_child() {
@@ -76,7 +70,7 @@ fn dropped_child() {
     let child = start_family(folder.path());
     let family = await_family(folder.path());
     drop(child);
-    assert_all_gone(&family);
+    assert_all_ended(&family);
 }
 
 fn terminated_in_grace() {
@@ -98,14 +92,14 @@ fn killed_program() {
     let family = await_family(folder.path());
     assert_eq!(child.kill().unwrap().code(), Some(128 + 9));
     assert!(child.still_running().is_err());
-    assert_all_gone(&family);
+    assert_all_ended(&family);
 }
 
-fn spoken_to() {
+fn connected() {
     use std::io::{BufRead, BufReader, Write};
     let folder = RunFolder::create("spoken").unwrap();
     let mut child = Program::new("echo", "cat")
-        .spoken_to()
+        .with_pipes()
         .start(folder.path())
         .unwrap();
     let (mut input, output) = child.pipes().unwrap();
@@ -131,14 +125,14 @@ fn await_family(folder: &Path) -> Vec<String> {
     family
 }
 
-fn assert_all_gone(family: &[String]) {
+fn assert_all_ended(family: &[String]) {
     eventually("the family is gone", || {
         !family.iter().any(|pid| is_alive(pid))
     });
 }
 
 fn is_alive(pid: &str) -> bool {
-    // A zombie is dead; who reaps it is not our concern.
+    // A zombie has ended; it is reaped by its parent.
     fs::read_to_string(PathBuf::from("/proc").join(pid).join("stat"))
         .is_ok_and(|stat| !stat.contains(") Z "))
 }

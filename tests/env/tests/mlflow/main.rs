@@ -1,7 +1,7 @@
-//! The real `MLflow`, version 3 and version 2, does what the scenarios rely on.
+//! The behaviour of the real `MLflow`, version 3 and version 2, that the scenarios rely on.
 //! Absent: Pointsman itself; its scenarios are in the root crate.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)] // A test that panics has failed, and says why.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a panic fails the test
 
 use std::fs;
 use std::future::Future;
@@ -124,7 +124,7 @@ async fn registers(version: MlflowVersion) {
     assert_eq!(model["aliases"], json!({"champion": "1"}));
     assert_eq!(model["tags"]["team"], "ml");
     client.delete_version("prices", "1").await.unwrap();
-    // MLflow 2 leaves the alias behind, pointing at nothing.
+    // MLflow 2 keeps the alias without a version.
     let left = if version == MlflowVersion::Three {
         json!({})
     } else {
@@ -264,7 +264,7 @@ async fn pauses() {
     let mut pause = interceptor.pause(alias_write, When::After);
     let setting = tokio::spawn(async move { through.set_alias(MODEL, "champion", "1").await });
     pause.reached().await;
-    // The registrar itself is busy with the stopped request, so the server is asked without it.
+    // The registrar waits for the stopped request, so the server is read without it.
     let url = format!("{}/api/2.0/mlflow/registered-models/get", mlflow.url());
     let shown = reqwest::Client::new()
         .get(url)

@@ -1,6 +1,6 @@
-//! The story that the demo tells: train, register, bind, move the alias forward, to a broken version, and back, and look at
-//! the record.
-//! Absent: how the cluster is had and left; its owner does that.
+//! The steps of the demo: train, register, bind, move the alias forward, to a broken version, and back, and show the
+//! history.
+//! Absent: start and cleanup of the cluster; see `cluster`.
 
 use std::time::{Duration, Instant};
 
@@ -13,8 +13,8 @@ use pointsman_env::registrar::{Client, How, Registrar};
 use pointsman_env::{Error, Operator, Result, Tools};
 use serde_json::Value;
 
+use super::changes::{Changes, State, number, or_dash, ready, template_version};
 use super::cluster::Cluster;
-use super::live::{Live, World, number, or_dash, ready, template_version};
 use super::operator;
 
 const MODEL: &str = "nyc-taxi";
@@ -38,12 +38,12 @@ spec:
         # Version 3 cannot be served: its server ends at once.
         command: [sh, -c, '[ \"$MODEL_VERSION\" != 3 ] && exec sleep 86400']
 ";
-/// Pods of the throw-away control plane are played: this has them do what the command says.
+/// kwok runs no command, so on the throw-away control plane an annotation gives the pods the same behavior.
 const WITH_BEHAVIOR: &str =
     "    metadata: {labels: {app: nyc-taxi}, annotations: {kwok.test/behavior: '3=crash'}}\n";
 
-/// Starts MLflow and the operator, tells the story, and gives an account where it does not go as told.
-pub async fn tell(cluster: &Cluster, tools: &Tools) -> Result<()> {
+/// Starts MLflow and the operator, runs the steps, and prints a report if one fails.
+pub async fn run(cluster: &Cluster, tools: &Tools) -> Result<()> {
     cluster.make_namespace().await?;
     let starting = Task::start("starting MLflow 3 and its client", 0);
     let (mlflow, registrar) = tokio::try_join!(
@@ -59,7 +59,7 @@ pub async fn tell(cluster: &Cluster, tools: &Tools) -> Result<()> {
     let operator = operator::start(cluster, tools).await?;
     starting.done();
     for name in kept {
-        println!("{name} is installed already, and stays as it is.");
+        println!("{name} is installed already and stays unchanged.");
     }
     println!(
         "\nOn {}, with MLflow at {} and the operator on this machine.",
@@ -71,26 +71,26 @@ pub async fn tell(cluster: &Cluster, tools: &Tools) -> Result<()> {
             "The pods run busybox and do not load the model; they get the variables that a server would."
         );
     }
-    let story = Story {
+    let demo = Demo {
         cluster,
         client: registrar.at(&mlflow.url()),
-        live: Live::follow(cluster),
+        changes: Changes::watch(cluster),
     };
-    let told = story.tell(&mlflow.url()).await;
-    if told.is_err() {
-        eprintln!("{}", account(cluster, &operator, &mlflow).await);
+    let result = demo.run(&mlflow.url()).await;
+    if result.is_err() {
+        eprintln!("{}", report(cluster, &operator, &mlflow).await);
     }
-    told
+    result
 }
 
-struct Story<'a> {
+struct Demo<'a> {
     cluster: &'a Cluster,
     client: Client,
-    live: Live,
+    changes: Changes,
 }
 
-impl Story<'_> {
-    async fn tell(mut self, mlflow: &str) -> Result<()> {
+impl Demo<'_> {
+    async fn run(mut self, mlflow: &str) -> Result<()> {
         self.deploy().await?;
         self.train().await?;
         self.bind(mlflow).await?;
@@ -102,18 +102,18 @@ impl Story<'_> {
         let last = self.replica_set("1")?;
         if first != last {
             return Err(Error::new(
-                "going back",
+                "rolling back",
                 format_args!("{last} runs version 1, and {first} did before"),
             ));
         }
         println!(
-            "\nVersion 1 runs in the ReplicaSet {last} again, the one that ran it before: no new one was made."
+            "\nVersion 1 runs in the ReplicaSet {last} again, the one that ran it before: no new one was created."
         );
         self.show_record().await
     }
 
     async fn deploy(&mut self) -> Result<()> {
-        heading("A Deployment as a team has it, with nothing of Pointsman in it");
+        heading("A Deployment as a team has it, without any field of Pointsman");
         let since = Instant::now();
         let plain = "    metadata: {labels: {app: nyc-taxi}}\n";
         let deployment = if self.cluster.is_theirs() {
@@ -122,7 +122,7 @@ impl Story<'_> {
             DEPLOYMENT.replace(plain, WITH_BEHAVIOR)
         };
         self.apply(&deployment).await?;
-        self.live
+        self.changes
             .until("the Deployment is available", since, PATIENCE, is_complete)
             .await
             .map(drop)
@@ -177,17 +177,17 @@ impl Story<'_> {
         heading("The platform team binds the alias to the Deployment");
         let since = Instant::now();
         self.apply(&objects(mlflow)).await?;
-        self.live
-            .until("version 1 is live", since, PATIENCE, |world| {
-                is_live(world, "1")
+        self.changes
+            .until("version 1 is live", since, PATIENCE, |state| {
+                is_live(state, "1")
             })
             .await?;
-        self.live.linger(since).await;
+        self.changes.print_late_changes(since).await;
         println!("\nThe container now has:");
         let pointer = "/spec/template/spec/containers/0/env";
         let variables = self
-            .live
-            .world()
+            .changes
+            .state()
             .get("Deployment", MODEL)
             .pointer(pointer)
             .and_then(Value::as_array);
@@ -202,19 +202,19 @@ impl Story<'_> {
         self.set_alias(version).await?;
         let moved = Instant::now();
         let is_patched =
-            |world: &World| template_version(world.get("Deployment", MODEL)) == version;
+            |state: &State| template_version(state.get("Deployment", MODEL)) == version;
         let patched = self
-            .live
+            .changes
             .until("the Deployment is patched", moved, PATIENCE, is_patched)
             .await?;
         let what = format!("version {version} is live");
         let live = self
-            .live
-            .until(&what, moved, PATIENCE, |world| is_live(world, version))
+            .changes
+            .until(&what, moved, PATIENCE, |state| is_live(state, version))
             .await?;
-        self.live.linger(moved).await;
+        self.changes.print_late_changes(moved).await;
         println!(
-            "\nAlias moved → Deployment patched: {:.2} s (the registry is looked at every 2 s); → live: {:.2} s",
+            "\nAlias moved → Deployment patched: {:.2} s (the registry is polled every 2 s); → live: {:.2} s",
             patched.as_secs_f64(),
             live.as_secs_f64()
         );
@@ -225,32 +225,32 @@ impl Story<'_> {
         heading("The next one cannot be served: champion moves to version 3");
         self.set_alias("3").await?;
         let moved = Instant::now();
-        let is_tried = |world: &World| template_version(world.get("Deployment", MODEL)) == "3";
-        self.live
+        let is_tried = |state: &State| template_version(state.get("Deployment", MODEL)) == "3";
+        self.changes
             .until("version 3 is tried", moved, PATIENCE, is_tried)
             .await?;
         let back = self
-            .live
-            .until("version 2 is back", moved, PATIENCE, |world| {
-                went_back(world, "2")
+            .changes
+            .until("version 2 is back", moved, PATIENCE, |state| {
+                is_rolled_back(state, "2")
             })
             .await?;
-        self.live.linger(moved).await;
+        self.changes.print_late_changes(moved).await;
         println!(
-            "\nNobody did anything: {:.2} s after the alias moved version 2 is back, and version 3 is held back:",
+            "\nWithout any action of a person: {:.2} s after the alias moved version 2 is back, and version 3 is held back:",
             back.as_secs_f64()
         );
         println!(
             "  {}",
-            ready(self.live.world().get("AliasBinding", MODEL), "message")
+            ready(self.changes.state().get("AliasBinding", MODEL), "message")
         );
         self.show_state().await
     }
 
     fn replica_set(&self, version: &str) -> Result<String> {
         let found = self
-            .live
-            .world()
+            .changes
+            .state()
             .replica_set_of(version)
             .map(ToOwned::to_owned);
         found.ok_or_else(|| {
@@ -267,7 +267,7 @@ impl Story<'_> {
     }
 
     async fn show_record(&self) -> Result<()> {
-        heading("It is on record");
+        heading("The history");
         println!("status.history of the AliasBinding, newest first:");
         let printed = self
             .cluster
@@ -326,8 +326,8 @@ spec:
 }
 
 /// All replicas are of the present template, and none of an older one is left.
-fn is_complete(world: &World) -> bool {
-    let deployment = world.get("Deployment", MODEL);
+fn is_complete(state: &State) -> bool {
+    let deployment = state.get("Deployment", MODEL);
     let wanted = number(deployment, "/spec/replicas");
     let counts = [
         "/status/replicas",
@@ -342,18 +342,18 @@ fn is_complete(world: &World) -> bool {
             .all(|count| number(deployment, count) == wanted)
 }
 
-fn is_live(world: &World, version: &str) -> bool {
-    let binding = world.get("AliasBinding", MODEL);
+fn is_live(state: &State, version: &str) -> bool {
+    let binding = state.get("AliasBinding", MODEL);
     let runs = text(binding, "/status/running/version") == version;
     runs && ready(binding, "status") == "True"
         && ready(binding, "reason") == "Live"
-        && is_complete(world)
+        && is_complete(state)
 }
 
-fn went_back(world: &World, version: &str) -> bool {
-    let binding = world.get("AliasBinding", MODEL);
+fn is_rolled_back(state: &State, version: &str) -> bool {
+    let binding = state.get("AliasBinding", MODEL);
     let runs = text(binding, "/status/running/version") == version;
-    runs && ready(binding, "reason") == "RolledBack" && is_complete(world)
+    runs && ready(binding, "reason") == "RolledBack" && is_complete(state)
 }
 
 fn history(binding: &Value) -> String {
@@ -395,9 +395,9 @@ fn indented(printed: &str) -> String {
         .collect()
 }
 
-/// What may explain why the story did not go on.
-async fn account(cluster: &Cluster, operator: &Operator, mlflow: &Mlflow) -> String {
-    let mut account = String::new();
+/// Objects, Events and logs that may explain the failure of a step.
+async fn report(cluster: &Cluster, operator: &Operator, mlflow: &Mlflow) -> String {
+    let mut report = String::new();
     for arguments in [
         &[
             "get",
@@ -410,13 +410,10 @@ async fn account(cluster: &Cluster, operator: &Operator, mlflow: &Mlflow) -> Str
             .kubectl(arguments, "")
             .await
             .unwrap_or_else(|error| error.to_string());
-        account = format!(
-            "{account}===== kubectl {}\n{printed}\n",
-            arguments.join(" ")
-        );
+        report = format!("{report}===== kubectl {}\n{printed}\n", arguments.join(" "));
     }
     format!(
-        "{account}===== the operator's log\n{}\n===== MLflow's log\n{}",
+        "{report}===== the operator's log\n{}\n===== MLflow's log\n{}",
         operator.log_tail(40),
         mlflow.log_tail(20)
     )

@@ -1,5 +1,5 @@
-//! What the cluster does, told line by line from watches while it does it.
-//! Absent: asking again and again, and any opinion on what should come.
+//! Changes in the cluster, printed line by line as the watches report them.
+//! Absent: polling, and assertions.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -16,14 +16,14 @@ use serde_json::Value;
 
 use super::cluster::Cluster;
 
-const FOLLOWED: [&Kind; 4] = [&DEPLOYMENT, &REPLICA_SET, &ALIAS_BINDING, &EVENT];
+const WATCHED: [&Kind; 4] = [&DEPLOYMENT, &REPLICA_SET, &ALIAS_BINDING, &EVENT];
 const VERSION: &str = "/spec/template/metadata/annotations/pointsman.dev~1model-version";
 
-/// The objects as the watches last told, by kind and name.
+/// The objects of the watches, by kind and name.
 #[derive(Default)]
-pub struct World(BTreeMap<(&'static str, String), Value>);
+pub struct State(BTreeMap<(&'static str, String), Value>);
 
-impl World {
+impl State {
     /// The object, or null.
     pub fn get(&self, kind: &'static str, name: &str) -> &Value {
         self.0.get(&(kind, name.to_owned())).unwrap_or(&Value::Null)
@@ -43,17 +43,17 @@ impl World {
 
 type Change = (&'static str, watcher::Result<Event<DynamicObject>>);
 
-/// Follows a namespace, and prints what changes in it.
-pub struct Live {
-    changes: SelectAll<BoxStream<'static, Change>>,
-    world: World,
-    told: BTreeMap<(&'static str, String), String>,
+/// Watches a namespace, and prints its changes.
+pub struct Changes {
+    watches: SelectAll<BoxStream<'static, Change>>,
+    state: State,
+    printed: BTreeMap<(&'static str, String), String>,
 }
 
-impl Live {
-    /// Begins to follow.
-    pub fn follow(cluster: &Cluster) -> Self {
-        let watch = |kind: &'static Kind| {
+impl Changes {
+    /// Starts the watches.
+    pub fn watch(cluster: &Cluster) -> Self {
+        let start = |kind: &'static Kind| {
             let changes = watcher(
                 kind.api(cluster.client.clone(), cluster.namespace),
                 watcher::Config::default(),
@@ -64,28 +64,28 @@ impl Live {
                 .boxed()
         };
         Self {
-            changes: FOLLOWED.into_iter().map(watch).collect(),
-            world: World::default(),
-            told: BTreeMap::new(),
+            watches: WATCHED.into_iter().map(start).collect(),
+            state: State::default(),
+            printed: BTreeMap::new(),
         }
     }
 
-    /// The world as it was seen last.
-    pub fn world(&self) -> &World {
-        &self.world
+    /// The state of the objects.
+    pub fn state(&self) -> &State {
+        &self.state
     }
 
-    /// Tells what happens until `holds`, and how long that took from `since`; fails after `patience`.
+    /// Prints changes until `holds`, and the time since `since`; fails after `patience`.
     pub async fn until(
         &mut self,
         what: &str,
         since: Instant,
         patience: Duration,
-        holds: impl Fn(&World) -> bool,
+        holds: impl Fn(&State) -> bool,
     ) -> Result<Duration> {
         let bar = ProgressBar::new_spinner().with_message(format!("{what} ..."));
         bar.enable_steady_tick(Duration::from_millis(120));
-        let waited = tokio::time::timeout(patience, self.tell_until(&bar, since, holds)).await;
+        let waited = tokio::time::timeout(patience, self.print_until(&bar, since, holds)).await;
         bar.finish_and_clear();
         waited.map_err(|_| {
             Error::new(
@@ -95,33 +95,33 @@ impl Live {
         })
     }
 
-    /// Tells what comes after the end: Events are written behind what they are about.
-    pub async fn linger(&mut self, since: Instant) {
+    /// Prints late changes: Events are written after the change that they describe.
+    pub async fn print_late_changes(&mut self, since: Instant) {
         let bar = ProgressBar::hidden();
-        let never = self.tell_until(&bar, since, |_| false);
+        let never = self.print_until(&bar, since, |_| false);
         let _ = tokio::time::timeout(Duration::from_millis(500), never).await;
     }
 
-    async fn tell_until(
+    async fn print_until(
         &mut self,
         bar: &ProgressBar,
         since: Instant,
-        holds: impl Fn(&World) -> bool,
+        holds: impl Fn(&State) -> bool,
     ) -> Duration {
-        while !holds(&self.world) {
-            match self.changes.next().await {
+        while !holds(&self.state) {
+            match self.watches.next().await {
                 Some((kind, Ok(Event::Apply(object) | Event::InitApply(object)))) => {
-                    if let Some(line) = self.learn(kind, &object) {
+                    if let Some(line) = self.apply(kind, &object) {
                         let line = format!("  {:>6.2} s  {line}", since.elapsed().as_secs_f64());
                         bar.suspend(|| println!("{line}"));
                     }
                 }
                 Some((kind, Ok(Event::Delete(object)))) => {
-                    self.world
+                    self.state
                         .0
                         .remove(&(kind, object.metadata.name.unwrap_or_default()));
                 }
-                // A watch that broke begins anew by itself.
+                // A broken watch starts again by itself.
                 Some((_, Err(_))) => tokio::time::sleep(Duration::from_millis(200)).await,
                 Some((_, Ok(Event::Init | Event::InitDone))) => {}
                 None => std::future::pending().await,
@@ -130,15 +130,15 @@ impl Live {
         since.elapsed()
     }
 
-    /// Takes a change in, and returns its line where that is new.
-    fn learn(&mut self, kind: &'static str, object: &DynamicObject) -> Option<String> {
+    /// Applies a change, and returns its line if that is new.
+    fn apply(&mut self, kind: &'static str, object: &DynamicObject) -> Option<String> {
         let key = (kind, object.metadata.name.clone().unwrap_or_default());
         let object = serde_json::to_value(object).unwrap_or_default();
         let line = line_of(kind, &key.1, &object);
-        self.world.0.insert(key.clone(), object);
+        self.state.0.insert(key.clone(), object);
         let line = line?;
-        let new = self.told.get(&key) != Some(&line);
-        self.told.insert(key, line.clone());
+        let new = self.printed.get(&key) != Some(&line);
+        self.printed.insert(key, line.clone());
         new.then_some(line)
     }
 }
@@ -186,7 +186,7 @@ fn binding_line(name: &str, object: &Value) -> String {
     )
 }
 
-/// Those about pods and ReplicaSets repeat what their lines say.
+/// Events about pods and ReplicaSets repeat the lines of these objects.
 fn event_line(event: &Value) -> Option<String> {
     let about = text(event, "/involvedObject/kind");
     if matches!(about, "Pod" | "ReplicaSet") {
@@ -225,7 +225,7 @@ pub fn number(object: &Value, pointer: &str) -> i64 {
         .unwrap_or_default()
 }
 
-/// What is not there is shown as kubectl would leave it: visibly.
+/// A missing value is shown as kubectl shows it.
 pub fn or_dash(text: &str) -> &str {
     if text.is_empty() { "-" } else { text }
 }
