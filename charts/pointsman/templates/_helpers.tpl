@@ -29,38 +29,38 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end -}}
 {{- end -}}
 
-{{/* Name of cluster-wide objects: two releases of one name in two namespaces must not share them. */}}
+{{/* The name of cluster-wide objects. It holds the namespace, because two namespaces may have releases of one name. */}}
 {{- define "pointsman.clusterName" -}}
 {{- printf "%s-%s" .Release.Namespace (include "pointsman.fullname" .) | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* What the operator may do in a namespace that it watches. Secrets and ConfigMaps are read by name, never listed. */}}
+{{/* The operator's permissions in a namespace that it watches. Secrets and ConfigMaps are read by name, never listed. */}}
 {{- define "pointsman.rules" -}}
 - apiGroups: [pointsman.dev]
   resources: [modelregistries, registeredmodels, aliasbindings]
   verbs: [get, list, watch]
 - apiGroups: [pointsman.dev]
-  # Their finalizers.
+  # To set and remove their finalizers.
   resources: [modelregistries, registeredmodels]
   verbs: [patch]
 - apiGroups: [pointsman.dev]
   resources: [modelregistries/status, registeredmodels/status, aliasbindings/status]
   verbs: [update]
 - apiGroups: [pointsman.dev]
-  # Where the API server demands it for blockOwnerDeletion on an owned Deployment.
+  # Required by clusters that check blockOwnerDeletion on an owned Deployment.
   resources: [aliasbindings/finalizers, registeredmodels/finalizers]
   verbs: [update]
 - apiGroups: [apps]
   resources: [deployments]
   verbs: [get, list, watch, create, patch]
-# How a rollout goes, told by the new version's own pods.
+# To observe a rollout by the new version's own pods.
 - apiGroups: [apps]
   resources: [replicasets]
   verbs: [list, watch]
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch]
-# Jobs that train a lost version again: spec.retrain.
+# Jobs that train a lost version again (spec.retrain).
 - apiGroups: [batch]
   resources: [jobs]
   verbs: [list, watch, create]
