@@ -8,12 +8,12 @@ use std::time::Duration;
 use pointsman_env::Workload;
 use pointsman_env::kinds::{ALIAS_BINDING, DEPLOYMENT};
 use pointsman_env::python::MlflowVersion;
-use pointsman_env::registrar::How;
+use pointsman_env::registrar::{How, TrainedVersion};
 use pointsman_env::resources::{self, with_spec};
 use serde_json::{Value, json};
 
 use crate::fixture::{
-    Environment, Fixture, PATIENCE, ScenarioResult, env, ready_message, ready_reason, scenarios,
+    Environment, Fixture, ScenarioResult, env, ready_message, ready_reason, scenarios,
     template_version,
 };
 
@@ -36,104 +36,97 @@ async fn an_alias_move_rolls_the_deployment_and_a_move_back_reuses_its_replica_s
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let fixture = Fixture::new(&environment, "forward and back").await;
-    let one = fixture
-        .client
-        .train_and_register(&fixture.model, How::RegisterModel, 0.1)
-        .await
-        .unwrap();
-    let two = fixture
-        .client
-        .train_and_register(&fixture.model, How::CreateModelVersion, 0.5)
-        .await
-        .unwrap();
+    let one = fixture.train(How::RegisterModel, 0.1).await;
+    let two = fixture.train(How::CreateModelVersion, 0.5).await;
     fixture.alias(&one.version).await;
     fixture.declare().await;
     fixture.bind(json!({})).await;
     fixture.runs("1").await;
     let first = fixture.deployment().await;
-    assert_eq!(env(&first, 0, "MODEL_NAME"), Some(fixture.model.clone()));
-    assert_eq!(env(&first, 0, "MODEL_VERSION").as_deref(), Some("1"));
-    assert_eq!(env(&first, 0, "MODEL_ALIAS").as_deref(), Some("champion"));
-    assert_eq!(env(&first, 0, "MODEL_RUN_ID"), Some(one.run_id.clone()));
-    assert_eq!(
-        env(&first, 0, "MLFLOW_MODEL_URI"),
-        Some(format!("models:/{}/1", fixture.model))
-    );
-    assert_eq!(
-        env(&first, 0, "MLFLOW_TRACKING_URI"),
-        Some(fixture.registry.url())
-    );
-    assert!(
-        env(&first, 0, "MODEL_URI")
-            .unwrap()
-            .starts_with("mlflow-artifacts:/"),
-        "{first}"
-    );
-
+    assert_injected(&fixture, &first, &one);
     fixture.alias(&two.version).await;
     fixture.runs("2").await;
-    let second = fixture.deployment().await;
-    assert_eq!(env(&second, 0, "MODEL_RUN_ID"), Some(two.run_id));
-    assert!(
-        env(&second, 0, "MODEL_URI")
-            .unwrap()
-            .starts_with("mlflow-artifacts:/"),
-        "{second}"
-    );
+    assert_injected(&fixture, &fixture.deployment().await, &two);
     let sets = fixture.replica_sets().await.len();
-
     fixture.alias("1").await;
-    let back = fixture.runs("1").await;
+    let binding = fixture.runs("1").await;
     assert_eq!(
         fixture.deployment().await["spec"]["template"],
         first["spec"]["template"],
-        "byte for byte the template of before"
+        "a move back restores the template byte for byte"
     );
     assert_eq!(
         fixture.replica_sets().await.len(),
         sets,
         "the older ReplicaSet is used again"
     );
-    let history = back["status"]["history"].as_array().unwrap();
+    assert_history_of_both_moves(&binding);
+    assert_change_causes(&fixture).await;
+    assert_events_of_both_moves(&fixture).await;
+    assert_columns(&fixture).await;
+    fixture.end().await
+}
+
+/// All variables of the first container describe this version.
+fn assert_injected(fixture: &Fixture, deployment: &Value, version: &TrainedVersion) {
+    let number = &version.version;
+    let wanted = [
+        ("MODEL_NAME", fixture.model.clone()),
+        ("MODEL_VERSION", number.clone()),
+        ("MODEL_ALIAS", "champion".to_owned()),
+        ("MODEL_RUN_ID", version.run_id.clone()),
+        (
+            "MLFLOW_MODEL_URI",
+            format!("models:/{}/{number}", fixture.model),
+        ),
+        ("MLFLOW_TRACKING_URI", fixture.registry.url()),
+    ];
+    for (name, value) in wanted {
+        assert_eq!(env(deployment, 0, name), Some(value), "{name}");
+    }
+    let uri = env(deployment, 0, "MODEL_URI").unwrap();
+    assert!(uri.starts_with("mlflow-artifacts:/"), "{uri}");
+}
+
+fn assert_history_of_both_moves(binding: &Value) {
+    let history = binding["status"]["history"].as_array().unwrap();
     let recorded: Vec<_> = history
         .iter()
-        .map(|entry| {
-            (
-                entry["version"].as_str().unwrap(),
-                entry["trigger"].as_str().unwrap(),
-            )
-        })
+        .map(|entry| (entry["version"].as_str(), entry["trigger"].as_str()))
         .collect();
+    let moved = Some("AliasMove");
     assert_eq!(
         recorded,
-        [("1", "AliasMove"), ("2", "AliasMove"), ("1", "AliasMove")]
+        [(Some("1"), moved), (Some("2"), moved), (Some("1"), moved)]
     );
     assert_eq!(history[1]["outcome"], "Superseded");
     assert!(
         history[1]["finishedAt"].is_string() && history[0]["finishedAt"].is_null(),
         "{history:?}"
     );
+}
+
+async fn assert_change_causes(fixture: &Fixture) {
     let rollouts = fixture
         .namespace
         .kubectl(&["rollout", "history", "deployment/server"])
         .await
         .unwrap();
-    assert!(
-        rollouts.contains(&format!("{} version 2 (champion)", fixture.model)),
-        "{rollouts}"
-    );
-    assert_events_of_both_moves(&fixture).await;
-    let columns = fixture
+    let change_cause = format!("{} version 2 (champion)", fixture.model);
+    assert!(rollouts.contains(&change_cause), "{rollouts}");
+}
+
+async fn assert_columns(fixture: &Fixture) {
+    let printed = fixture
         .namespace
         .kubectl(&["get", "abind", "binding", "--no-headers"])
         .await
         .unwrap();
-    let columns: Vec<_> = columns.split_whitespace().take(7).collect();
+    let columns: Vec<_> = printed.split_whitespace().take(7).collect();
     assert_eq!(
         columns,
         ["binding", "model", "champion", "1", "1", "True", "Live"]
     );
-    fixture.end().await
 }
 
 async fn assert_events_of_both_moves(fixture: &Fixture) {
@@ -192,10 +185,8 @@ async fn a_template_creates_an_owned_deployment_that_is_deleted_with_its_binding
             == "registry.example/server:2"
     };
     fixture
-        .namespace
         .eventually(
             "the changed template is applied",
-            PATIENCE,
             &DEPLOYMENT,
             "binding",
             has_image,
@@ -207,10 +198,8 @@ async fn a_template_creates_an_owned_deployment_that_is_deleted_with_its_binding
         .await
         .unwrap();
     fixture
-        .namespace
         .eventually(
             "the Deployment goes too",
-            PATIENCE,
             &DEPLOYMENT,
             "binding",
             Value::is_null,
@@ -235,10 +224,8 @@ async fn an_orphaned_deployment_survives_its_binding_and_can_be_adopted_again(
         .await
         .unwrap();
     fixture
-        .namespace
         .eventually(
             "the binding goes",
-            PATIENCE,
             &ALIAS_BINDING,
             "binding",
             Value::is_null,
@@ -274,10 +261,8 @@ async fn deleting_a_binding_leaves_its_target_unchanged(
         .await
         .unwrap();
     fixture
-        .namespace
         .eventually(
             "the binding goes",
-            PATIENCE,
             &ALIAS_BINDING,
             "binding",
             Value::is_null,
@@ -300,16 +285,8 @@ async fn deleting_a_binding_leaves_its_target_unchanged(
 
 async fn mlflow_2_rolls_out_by_alias_and_by_stage(environment: Arc<Environment>) -> ScenarioResult {
     let fixture = Fixture::on(&environment, "mlflow two", MlflowVersion::Two).await;
-    let one = fixture
-        .client
-        .train_and_register(&fixture.model, How::RegisterModel, 0.1)
-        .await
-        .unwrap();
-    fixture
-        .client
-        .train_and_register(&fixture.model, How::CreateModelVersion, 0.2)
-        .await
-        .unwrap();
+    let one = fixture.train(How::RegisterModel, 0.1).await;
+    fixture.train(How::CreateModelVersion, 0.2).await;
     fixture.alias(&one.version).await;
     fixture.declare().await;
     fixture.bind(json!({})).await;
@@ -483,10 +460,8 @@ async fn changes_by_others_stay_and_removed_injections_are_restored(
             && env(deployment, 0, "MODEL_VERSION").as_deref() == Some("2")
     };
     fixture
-        .namespace
         .eventually(
             "the injection is written again",
-            PATIENCE,
             &DEPLOYMENT,
             "server",
             injected,
@@ -532,10 +507,8 @@ async fn only_the_chosen_containers_are_injected(environment: Arc<Environment>) 
         .declare_binding(json!({"inject": {"containers": ["sever"]}}))
         .await;
     let seen = fixture
-        .namespace
         .eventually(
             "a misspelt container is reported",
-            PATIENCE,
             &ALIAS_BINDING,
             "binding",
             |seen| ready_reason(seen) == "InvalidSpec",

@@ -10,11 +10,11 @@ use pointsman_env::interceptor::{When, matching};
 use pointsman_env::kinds::{ALIAS_BINDING, DEPLOYMENT, JOB, POD, REGISTERED_MODEL, REPLICA_SET};
 use pointsman_env::observe::Selection;
 use pointsman_env::python::MlflowVersion;
-use pointsman_env::registrar::How;
+use pointsman_env::registrar::{How, TrainedVersion};
 use serde_json::{Value, json};
 
 use crate::fixture::{
-    Environment, Fixture, PATIENCE, ScenarioResult, condition, ready_reason, ready_status,
+    Environment, Fixture, PATIENCE, ScenarioResult, condition, env, ready_reason, ready_status,
     scenarios, template_version,
 };
 
@@ -79,10 +79,8 @@ async fn rolled_back_to(fixture: &Fixture, version: &str) -> Value {
             && binding["status"]["running"]["version"] == version
     };
     fixture
-        .namespace
         .eventually(
             &format!("back to version {version}"),
-            PATIENCE,
             &ALIAS_BINDING,
             "binding",
             went,
@@ -150,19 +148,8 @@ async fn a_crashing_version_is_rolled_back_with_its_cause_and_not_retried(
         (Some("2"), "False")
     );
     stays_on(&fixture, "1", 5).await;
-    let events = fixture.namespace.events_about("binding").await.unwrap();
-    let is_reported = |reason: &str, part: &str| {
-        events
-            .iter()
-            .any(|event| event.0 == reason && event.1.contains(part))
-    };
-    assert!(
-        is_reported(
-            "RolledBack",
-            "from version 2 to version 1: version 2 failed (CrashLoop)"
-        ),
-        "{events:?}"
-    );
+    let text = "from version 2 to version 1: version 2 failed (CrashLoop)";
+    assert_event(&fixture, "RolledBack", text).await;
     assert_eq!(
         fixture.replica_sets().await.len(),
         3,
@@ -212,14 +199,7 @@ async fn a_held_back_version_is_retried_when_the_alias_returns_or_a_person_asks(
             .is_some_and(|all| all.len() == 7)
     };
     fixture
-        .namespace
-        .eventually(
-            "it is tried a third time",
-            PATIENCE,
-            &ALIAS_BINDING,
-            "binding",
-            tried,
-        )
+        .eventually("it is tried a third time", &ALIAS_BINDING, "binding", tried)
         .await;
     let third = rolled_back_to(&fixture, "1").await;
     assert_eq!(third["status"]["history"][1]["trigger"], "Person");
@@ -327,14 +307,7 @@ async fn a_version_that_loses_readiness_while_baking_is_rolled_back(
         ready_reason(binding) == "Baking" && binding["status"]["running"]["version"] == "2"
     };
     fixture
-        .namespace
-        .eventually(
-            "version 2 bakes",
-            PATIENCE,
-            &ALIAS_BINDING,
-            "binding",
-            baking,
-        )
+        .eventually("version 2 bakes", &ALIAS_BINDING, "binding", baking)
         .await;
     let back = rolled_back_to(&fixture, "1").await;
     assert_eq!(back["status"]["history"][1]["reason"], "ReadinessLost");
@@ -428,14 +401,7 @@ async fn scaling_eviction_and_node_loss_do_not_count_as_failure(
         .await;
     let live = |binding: &Value| outcomes(binding).first() == Some(&("2", "Live", "AliasMove"));
     fixture
-        .namespace
-        .eventually(
-            "version 2 is live",
-            PATIENCE,
-            &ALIAS_BINDING,
-            "binding",
-            live,
-        )
+        .eventually("version 2 is live", &ALIAS_BINDING, "binding", live)
         .await;
     fixture.end().await
 }
@@ -593,11 +559,7 @@ async fn without_a_rollback_target_the_training_code_is_named_and_run_once(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let fixture = Fixture::new(&environment, "retrain").await;
-    let one = fixture
-        .client
-        .train_and_register(&fixture.model, How::RegisterModel, 0.1)
-        .await
-        .unwrap();
+    let one = fixture.train(How::RegisterModel, 0.1).await;
     fixture
         .client
         .create_model_version(&fixture.model, "s3://models/retrain/2")
@@ -633,50 +595,38 @@ async fn without_a_rollback_target_the_training_code_is_named_and_run_once(
     );
     let done = |binding: &Value| binding["status"]["retrain"]["outcome"] == "Succeeded";
     let binding = fixture
-        .namespace
-        .eventually(
-            "it was trained again",
-            PATIENCE,
-            &ALIAS_BINDING,
-            "binding",
-            done,
-        )
+        .eventually("it was trained again", &ALIAS_BINDING, "binding", done)
         .await;
     assert_eq!(binding["status"]["lost"]["version"], "1");
-    let jobs = fixture.namespace.list(&JOB, "").await.unwrap();
-    assert_eq!(jobs.len(), 1, "{jobs:?}");
-    let env = jobs[0]["spec"]["template"]["spec"]["containers"][0]["env"]
-        .as_array()
-        .unwrap();
-    let of = |name: &str| {
-        env.iter()
-            .find(|each| each["name"] == name)
-            .map(|each| each["value"].clone())
-    };
-    assert_eq!(of("RETRAIN_RUN_ID"), Some(json!(one.run_id)));
-    assert_eq!(of("RETRAIN_MODEL_VERSION"), Some(json!("1")));
-    assert_eq!(
-        jobs[0]["metadata"]["ownerReferences"][0]["kind"],
-        "AliasBinding"
-    );
-    let events = fixture.namespace.events_about("binding").await.unwrap();
-    assert!(
-        events
-            .iter()
-            .any(|event| event.0 == "NoRollbackTarget"
-                && event.1.contains("to train version 1 again")),
-        "{events:?}"
-    );
-    let three = fixture
-        .client
-        .train_and_register(&fixture.model, How::RegisterModel, 0.1)
-        .await
-        .unwrap();
+    assert_training_job(&fixture, &one).await;
+    assert_event(&fixture, "NoRollbackTarget", "to train version 1 again").await;
+    let three = fixture.train(How::RegisterModel, 0.1).await;
     fixture.alias(&three.version).await;
     let runs = fixture.runs(&three.version).await;
     assert!(runs["status"]["lost"].is_null());
     assert_eq!(fixture.namespace.list(&JOB, "").await.unwrap().len(), 1);
     fixture.end().await
+}
+
+/// There is one Job, owned by the binding, and its variables name this version.
+async fn assert_training_job(fixture: &Fixture, version: &TrainedVersion) {
+    let jobs = fixture.namespace.list(&JOB, "").await.unwrap();
+    assert_eq!(jobs.len(), 1, "{jobs:?}");
+    let run_id = Some(version.run_id.clone());
+    assert_eq!(env(&jobs[0], 0, "RETRAIN_RUN_ID"), run_id);
+    let number = env(&jobs[0], 0, "RETRAIN_MODEL_VERSION");
+    assert_eq!(number.as_ref(), Some(&version.version));
+    assert_eq!(
+        jobs[0]["metadata"]["ownerReferences"][0]["kind"],
+        "AliasBinding"
+    );
+}
+
+/// An Event about the binding has this reason, and this text in its message.
+async fn assert_event(fixture: &Fixture, reason: &str, text: &str) {
+    let events = fixture.namespace.events_about("binding").await.unwrap();
+    let is_it = |(event, message): &(String, String)| event == reason && message.contains(text);
+    assert!(events.iter().any(is_it), "{events:?}");
 }
 
 async fn a_failed_first_version_stays_and_reports_no_rollback_target(
@@ -841,8 +791,7 @@ async fn a_rollback_needs_no_registry(environment: Arc<Environment>) -> Scenario
     pause.release();
     let back = |deployment: &Value| template_version(deployment) == "1";
     fixture
-        .namespace
-        .eventually("it is rolled back", PATIENCE, &DEPLOYMENT, "server", back)
+        .eventually("it is rolled back", &DEPLOYMENT, "server", back)
         .await;
     fixture.registry.accept_again().await.unwrap();
     rolled_back_to(&fixture, "1").await;
@@ -859,14 +808,7 @@ async fn an_operator_killed_before_the_rollback_rolls_back_once_after_its_restar
         fixture.alias("2").await;
         let is_two = |deployment: &Value| template_version(deployment) == "2";
         fixture
-            .namespace
-            .eventually(
-                "version 2 is tried",
-                PATIENCE,
-                &DEPLOYMENT,
-                "server",
-                is_two,
-            )
+            .eventually("version 2 is tried", &DEPLOYMENT, "server", is_two)
             .await;
         let mut pause = fixture
             .api
@@ -902,10 +844,8 @@ async fn a_failed_version_that_a_person_restores_is_not_rolled_back_again(
         .unwrap();
     let held = |binding: &Value| binding["status"]["hold"]["manager"] == "kubectl";
     fixture
-        .namespace
         .eventually(
             "the person's choice is held",
-            PATIENCE,
             &ALIAS_BINDING,
             "binding",
             held,
@@ -933,14 +873,7 @@ async fn moving_the_alias_back_during_a_failing_rollout_is_instant(
     fixture.alias("2").await;
     let rolling = |binding: &Value| binding["status"]["running"]["version"] == "2";
     fixture
-        .namespace
-        .eventually(
-            "version 2 rolls out",
-            PATIENCE,
-            &ALIAS_BINDING,
-            "binding",
-            rolling,
-        )
+        .eventually("version 2 rolls out", &ALIAS_BINDING, "binding", rolling)
         .await;
     fixture.alias("1").await;
     let back = fixture.runs("1").await;

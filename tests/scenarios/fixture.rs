@@ -16,10 +16,11 @@ use pointsman_env::kinds::{
 use pointsman_env::mlflow::{Mlflow, MlflowOptions};
 use pointsman_env::operator::install_definitions;
 use pointsman_env::python::MlflowVersion;
-use pointsman_env::registrar::{Client, Registrar};
+use pointsman_env::registrar::{Client, How, Registrar, TrainedVersion};
 use pointsman_env::resources::{self, merge, with_spec};
 use pointsman_env::{
-    ControlPlane, ControlPlaneOptions, Operator, OperatorOptions, TestNamespace, Tools, Workload,
+    ControlPlane, ControlPlaneOptions, Kind, Operator, OperatorOptions, TestNamespace, Tools,
+    Workload,
 };
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
@@ -291,6 +292,12 @@ impl Fixture {
             .unwrap();
     }
 
+    /// Trains a small model and registers it as the next version.
+    pub async fn train(&self, how: How, alpha: f64) -> TrainedVersion {
+        let trained = self.client.train_and_register(&self.model, how, alpha);
+        trained.await.unwrap()
+    }
+
     /// Applies a `ModelRegistry`, polled every second, and a `RegisteredModel`.
     pub async fn declare(&self) {
         self.declare_registry(json!({})).await;
@@ -361,6 +368,19 @@ impl Fixture {
             .expect("the registry is polled every second");
     }
 
+    /// Waits until an object is as described, and returns it.
+    pub async fn eventually(
+        &self,
+        description: &str,
+        kind: &Kind,
+        name: &str,
+        holds: impl Fn(&Value) -> bool,
+    ) -> Value {
+        self.namespace
+            .eventually(description, PATIENCE, kind, name, holds)
+            .await
+    }
+
     /// Waits until the binding runs this version and is Ready.
     pub async fn runs(&self, version: &str) -> Value {
         self.binding_runs("binding", version).await
@@ -370,15 +390,13 @@ impl Fixture {
         let holds = |binding: &Value| {
             binding["status"]["running"]["version"] == version && ready_status(binding) == "True"
         };
-        self.namespace
-            .eventually(
-                &format!("version {version} runs"),
-                PATIENCE,
-                &ALIAS_BINDING,
-                binding,
-                holds,
-            )
-            .await
+        self.eventually(
+            &format!("version {version} runs"),
+            &ALIAS_BINDING,
+            binding,
+            holds,
+        )
+        .await
     }
 
     /// Waits until the binding's condition Ready has this reason, and returns its message.
@@ -389,10 +407,8 @@ impl Fixture {
     pub async fn binding_reports(&self, binding: &str, wanted: &str) -> String {
         let holds = |binding: &Value| ready_reason(binding) == wanted;
         let seen = self
-            .namespace
             .eventually(
                 &format!("the binding says {wanted}"),
-                PATIENCE,
                 &ALIAS_BINDING,
                 binding,
                 holds,
@@ -404,10 +420,8 @@ impl Fixture {
     pub async fn model_reports(&self, wanted: &str) -> String {
         let holds = |model: &Value| ready_reason(model) == wanted;
         let seen = self
-            .namespace
             .eventually(
                 &format!("the model says {wanted}"),
-                PATIENCE,
                 &REGISTERED_MODEL,
                 "model",
                 holds,
@@ -419,10 +433,8 @@ impl Fixture {
     pub async fn registry_reports(&self, wanted: &str) -> String {
         let holds = |registry: &Value| ready_reason(registry) == wanted;
         let seen = self
-            .namespace
             .eventually(
                 &format!("the registry says {wanted}"),
-                PATIENCE,
                 &MODEL_REGISTRY,
                 "mlflow",
                 holds,

@@ -164,14 +164,7 @@ async fn a_model_is_deleted_only_with_deletion_policy_delete(
         model["metadata"]["finalizers"].is_array() && ready_reason(model) == "Mirrored"
     };
     fixture
-        .namespace
-        .eventually(
-            "the object is guarded",
-            PATIENCE,
-            &REGISTERED_MODEL,
-            "model",
-            guarded,
-        )
+        .eventually("the object is guarded", &REGISTERED_MODEL, "model", guarded)
         .await;
     gone(&fixture).await;
     let error = fixture
@@ -191,10 +184,8 @@ async fn gone(fixture: &Fixture) {
         .await
         .unwrap();
     fixture
-        .namespace
         .eventually(
             "the object goes",
-            PATIENCE,
             &REGISTERED_MODEL,
             "model",
             Value::is_null,
@@ -206,19 +197,13 @@ async fn the_mirror_shows_metrics_parameters_size_and_code_of_a_version(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let fixture = Fixture::new(&environment, "mirror").await;
-    let trained = fixture
-        .client
-        .train_and_register(&fixture.model, How::RegisterModel, 0.25)
-        .await
-        .unwrap();
+    let trained = fixture.train(How::RegisterModel, 0.25).await;
     fixture.alias(&trained.version).await;
     fixture.declare().await;
     let is_reported = |model: &Value| model["status"]["versions"][0]["artifactURI"].is_string();
     let seen = fixture
-        .namespace
         .eventually(
             "the version is mirrored",
-            PATIENCE,
             &REGISTERED_MODEL,
             "model",
             is_reported,
@@ -322,10 +307,8 @@ async fn a_model_deleted_and_created_again_is_another_model(
         env(deployment, 0, "MODEL_URI").as_deref() == Some("s3://models/another/1")
     };
     fixture
-        .namespace
         .eventually(
             "the new version 1 is deployed",
-            PATIENCE,
             &DEPLOYMENT,
             "server",
             another,
@@ -362,18 +345,13 @@ async fn a_registry_of_another_namespace_needs_allowed_namespaces(
         &watched,
     )
     .await;
-    let registry = |allowed: Value| {
-        resources::object(
-            &MODEL_REGISTRY,
-            "shared",
-            &json!({"mlflow": {"uri": fixture.registry.url()}, "interval": "1s", "allowedNamespaces": allowed}),
-        )
+    let allow = async |allowed: Value| {
+        let spec = json!({"mlflow": {"uri": fixture.registry.url()}, "interval": "1s", "allowedNamespaces": allowed});
+        let registry = resources::object(&MODEL_REGISTRY, "shared", &spec);
+        owner.apply_object(&registry).await.unwrap();
     };
     fixture.register(1).await;
-    owner
-        .apply_object(&registry(json!({"from": "Same"})))
-        .await
-        .unwrap();
+    allow(json!({"from": "Same"})).await;
     fixture
         .declare_model(json!({"registryRef": {"name": "shared", "namespace": namespaces[0]}}))
         .await;
@@ -384,25 +362,13 @@ async fn a_registry_of_another_namespace_needs_allowed_namespaces(
     );
     let selector =
         |label: &str| json!({"from": "Selector", "selector": {"matchLabels": {"scenario": label}}});
-    owner
-        .apply_object(&registry(selector("false")))
-        .await
-        .unwrap();
+    allow(selector("false")).await;
     fixture.model_reports("RegistryNotAllowed").await;
-    owner
-        .apply_object(&registry(selector("true")))
-        .await
-        .unwrap();
+    allow(selector("true")).await;
     fixture.model_reports("Mirrored").await;
-    owner
-        .apply_object(&registry(json!({"from": "Same"})))
-        .await
-        .unwrap();
+    allow(json!({"from": "Same"})).await;
     fixture.model_reports("RegistryNotAllowed").await;
-    owner
-        .apply_object(&registry(json!({"from": "All"})))
-        .await
-        .unwrap();
+    allow(json!({"from": "All"})).await;
     fixture.model_reports("Mirrored").await;
     let seen = fixture
         .namespace

@@ -12,8 +12,7 @@ use pointsman_env::python::MlflowVersion;
 use serde_json::{Value, json};
 
 use crate::fixture::{
-    Environment, Fixture, PATIENCE, ScenarioResult, condition, ready_reason, ready_status,
-    scenarios,
+    Environment, Fixture, ScenarioResult, condition, ready_reason, ready_status, scenarios,
 };
 
 scenarios!(
@@ -113,6 +112,31 @@ async fn an_mlflow_outage_changes_no_workload(environment: Arc<Environment>) -> 
     fixture.end().await
 }
 
+/// Invalid responses, the reason that the binding reports, and a part of the message.
+fn invalid_responses() -> [(Fault, &'static str, &'static str); 7] {
+    let page = |code: u16, content_type: &str, body: &str| Fault::Status {
+        code,
+        content_type: content_type.into(),
+        body: body.into(),
+    };
+    let unauthorized = page(401, "text/html", "<h1>Unauthorized</h1>");
+    let forbidden = page(403, "text/plain", "Permission denied");
+    let disk_full = r#"{"error_code": "INTERNAL_ERROR", "message": "disk full"}"#;
+    [
+        (unauthorized, "RegistryRefused", "spec.auth"),
+        (forbidden, "RegistryRefused", "Permission denied"),
+        (
+            Fault::json(500, disk_full),
+            "RegistryUnreachable",
+            "disk full",
+        ),
+        (Fault::Html, "RegistryAnswerInvalid", "spec.mlflow.uri"),
+        (Fault::TruncatedJson, "RegistryAnswerInvalid", ""),
+        (Fault::EndlessJson, "RegistryAnswerInvalid", ""),
+        (Fault::CloseConnection, "RegistryUnreachable", ""),
+    ]
+}
+
 async fn invalid_responses_are_reported_and_leave_the_workload_unchanged(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
@@ -121,48 +145,11 @@ async fn invalid_responses_are_reported_and_leave_the_workload_unchanged(
     fixture.alias("2").await;
     fixture.runs("2").await;
     let before = fixture.workload().await;
-    let page = |code: u16, body: &str| Fault::Status {
-        code,
-        content_type: "text/html".into(),
-        body: body.into(),
-    };
-    let rows = [
-        (
-            page(401, "<h1>Unauthorized</h1>"),
-            "RegistryRefused",
-            "spec.auth",
-        ),
-        (
-            Fault::Status {
-                code: 403,
-                content_type: "text/plain".into(),
-                body: "Permission denied".into(),
-            },
-            "RegistryRefused",
-            "Permission denied",
-        ),
-        (
-            Fault::json(
-                500,
-                r#"{"error_code": "INTERNAL_ERROR", "message": "disk full"}"#,
-            ),
-            "RegistryUnreachable",
-            "disk full",
-        ),
-        (Fault::Html, "RegistryAnswerInvalid", "spec.mlflow.uri"),
-        (Fault::TruncatedJson, "RegistryAnswerInvalid", ""),
-        (Fault::EndlessJson, "RegistryAnswerInvalid", ""),
-        (Fault::CloseConnection, "RegistryUnreachable", ""),
-    ];
-    for (fault, wanted, sentence) in rows {
+    for (fault, wanted, sentence) in invalid_responses() {
         fixture
             .registry
             .inject(matching::everything(), fault.clone(), None);
-        fixture
-            .client
-            .set_alias(&fixture.model, "champion", "1")
-            .await
-            .unwrap();
+        fixture.alias("1").await;
         let is_reported = |binding: &Value| {
             ready_reason(binding) == wanted
                 && condition(binding, "Resolved")["message"]
@@ -171,21 +158,15 @@ async fn invalid_responses_are_reported_and_leave_the_workload_unchanged(
                     .contains(sentence)
         };
         fixture
-            .namespace
             .eventually(
                 &format!("{fault:?} is reported"),
-                PATIENCE,
                 &ALIAS_BINDING,
                 "binding",
                 is_reported,
             )
             .await;
         assert_eq!(fixture.workload().await, before, "{fault:?}");
-        fixture
-            .client
-            .set_alias(&fixture.model, "champion", "2")
-            .await
-            .unwrap();
+        fixture.alias("2").await;
         fixture.registry.clear();
         fixture.reports("Live").await;
     }
@@ -261,10 +242,8 @@ async fn wrong_credentials_are_reported_and_corrected_without_a_restart(
             .contains("no key password")
     };
     fixture
-        .namespace
         .eventually(
             "the missing key is named",
-            PATIENCE,
             &pointsman_env::kinds::MODEL_REGISTRY,
             "mlflow",
             is_reported,

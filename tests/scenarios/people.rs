@@ -9,8 +9,8 @@ use pointsman_env::kinds::{ALIAS_BINDING, DEPLOYMENT};
 use serde_json::{Value, json};
 
 use crate::fixture::{
-    Environment, Fixture, PATIENCE, ScenarioResult, condition, ready_reason, ready_status,
-    scenarios, template_version,
+    Environment, Fixture, ScenarioResult, condition, ready_reason, ready_status, scenarios,
+    template_version,
 };
 
 scenarios!(
@@ -65,14 +65,7 @@ async fn a_persons_rollout_undo_is_held_until_the_alias_moves(
     holds_version(&fixture, "1").await;
     let well = |binding: &Value| ready_status(binding) == "True" && ready_reason(binding) == "Held";
     let held = fixture
-        .namespace
-        .eventually(
-            "a held binding is well",
-            PATIENCE,
-            &ALIAS_BINDING,
-            "binding",
-            well,
-        )
+        .eventually("a held binding is well", &ALIAS_BINDING, "binding", well)
         .await;
     assert_eq!(
         (
@@ -189,10 +182,8 @@ async fn a_suspended_binding_writes_nothing_and_is_ready(
             && condition(binding, "Reconciling").is_null()
     };
     let seen = fixture
-        .namespace
         .eventually(
             "a suspended binding sees and is well",
-            PATIENCE,
             &ALIAS_BINDING,
             "binding",
             is_well,

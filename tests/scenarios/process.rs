@@ -42,14 +42,7 @@ async fn leads(fixture: &Fixture, replica: u32) {
     let is_held = |lease: &Value| lease["spec"]["holderIdentity"] == identity.as_str();
     let name = fixture.namespace.namespace();
     fixture
-        .namespace
-        .eventually(
-            &format!("{identity} leads"),
-            PATIENCE,
-            &LEASE,
-            name,
-            is_held,
-        )
+        .eventually(&format!("{identity} leads"), &LEASE, name, is_held)
         .await;
 }
 
@@ -69,14 +62,7 @@ async fn another_replica_takes_over_when_the_leader_is_killed_during_a_move(
     let killed = std::time::Instant::now();
     let is_two = |deployment: &Value| template_version(deployment) == "2";
     fixture
-        .namespace
-        .eventually(
-            "the move is carried out",
-            PATIENCE,
-            &DEPLOYMENT,
-            "server",
-            is_two,
-        )
+        .eventually("the move is carried out", &DEPLOYMENT, "server", is_two)
         .await;
     let most = Duration::from_secs(LEASE_SECONDS + 2);
     assert!(
@@ -183,10 +169,8 @@ async fn a_settled_cluster_sees_no_writes_and_one_poll_an_interval(
     // A reconcile may still be running when the status already says Live.
     let quiet = |binding: &Value| binding["status"]["lastGood"]["version"] == "1";
     fixture
-        .namespace
         .eventually(
             "the last good version is known",
-            PATIENCE,
             &ALIAS_BINDING,
             "binding",
             quiet,
@@ -281,46 +265,7 @@ async fn the_operator_is_ready_once_its_caches_are_filled_and_stops_cleanly(
 ) -> ScenarioResult {
     let mut fixture = Fixture::new(&environment, "health").await;
     fixture.serve_version_1().await;
-    // Metrics are counted after the write of a status, so a watch may show the status first.
-    let metrics = wait_for_metric(&fixture, "pointsman_rollout_seconds_count 1").await;
-    assert!(
-        metrics.contains("pointsman_workload_patches_total 1"),
-        "{metrics}"
-    );
-    let named: Vec<_> = metrics
-        .lines()
-        .filter(|line| line.contains(fixture.namespace.namespace()))
-        .collect();
-    let may_name = |line: &&str| {
-        ["pointsman_binding_info{", "pointsman_registry_last_success"]
-            .iter()
-            .any(|word| line.starts_with(word))
-    };
-    assert!(
-        named.iter().all(may_name),
-        "names of objects are in these two only\n{metrics}"
-    );
-    let info = named
-        .iter()
-        .find(|line| line.starts_with("pointsman_binding_info"))
-        .expect("a binding is reported of");
-    for label in [
-        r#"model="model""#,
-        r#"alias="champion""#,
-        r#"running="1""#,
-        r#"ready="True""#,
-        r#"reason="Live""#,
-    ] {
-        assert!(info.contains(label), "{info}");
-    }
-    let counted = r#"pointsman_rollouts_total{outcome="Live",trigger="AliasMove"} 1"#;
-    for line in [counted, r#"pointsman_queue_depth{kind="AliasBinding"} 0"#] {
-        assert!(metrics.contains(line), "{line}\n{metrics}");
-    }
-    assert!(
-        metrics.contains(r#"operation="registered-models/search",outcome="Answered""#),
-        "{metrics}"
-    );
+    assert_metrics_of_one_move(&fixture).await;
     assert!(
         fixture.operator.stop().unwrap().success(),
         "{}",
@@ -339,6 +284,50 @@ async fn the_operator_is_ready_once_its_caches_are_filled_and_stops_cleanly(
     let (started, ()) = tokio::join!(starting, held);
     started.unwrap();
     fixture.end().await
+}
+
+/// Counters of one rollout, and names of objects in two metrics only.
+async fn assert_metrics_of_one_move(fixture: &Fixture) {
+    // Metrics are counted after the write of a status, so a watch may show the status first.
+    let metrics = wait_for_metric(fixture, "pointsman_rollout_seconds_count 1").await;
+    assert!(
+        metrics.contains("pointsman_workload_patches_total 1"),
+        "{metrics}"
+    );
+    let named: Vec<_> = metrics
+        .lines()
+        .filter(|line| line.contains(fixture.namespace.namespace()))
+        .collect();
+    let may_name = |line: &&str| {
+        ["pointsman_binding_info{", "pointsman_registry_last_success"]
+            .iter()
+            .any(|metric| line.starts_with(metric))
+    };
+    assert!(
+        named.iter().all(may_name),
+        "names of objects are in these two only\n{metrics}"
+    );
+    let info = named
+        .iter()
+        .find(|line| line.starts_with("pointsman_binding_info"))
+        .expect("a binding has an info metric");
+    for label in [
+        r#"model="model""#,
+        r#"alias="champion""#,
+        r#"running="1""#,
+        r#"ready="True""#,
+        r#"reason="Live""#,
+    ] {
+        assert!(info.contains(label), "{info}");
+    }
+    let counted = r#"pointsman_rollouts_total{outcome="Live",trigger="AliasMove"} 1"#;
+    for line in [counted, r#"pointsman_queue_depth{kind="AliasBinding"} 0"#] {
+        assert!(metrics.contains(line), "{line}\n{metrics}");
+    }
+    assert!(
+        metrics.contains(r#"operation="registered-models/search",outcome="Answered""#),
+        "{metrics}"
+    );
 }
 
 async fn an_api_server_without_streaming_lists_is_read_in_pages(

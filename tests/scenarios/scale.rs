@@ -75,10 +75,8 @@ async fn each_shard_drives_its_own_bindings_and_takes_over_relabelled_ones(
     assert_eq!((patched(&first).await, patched(&second).await), (1, 1));
     let has_none = |registry: &Value| registry["status"]["watchedModels"] == 0;
     fixture
-        .namespace
         .eventually(
             "each shard reports its own models",
-            PATIENCE,
             &MODEL_REGISTRY,
             "mlflow",
             has_none,
@@ -113,14 +111,7 @@ async fn retry_after_of_a_registry_is_respected(environment: Arc<Environment>) -
     fixture.alias("2").await;
     let follows = |deployment: &Value| template_version(deployment) == "2";
     fixture
-        .namespace
-        .eventually(
-            "the alias is followed",
-            PATIENCE,
-            &DEPLOYMENT,
-            "server",
-            follows,
-        )
+        .eventually("the alias is followed", &DEPLOYMENT, "server", follows)
         .await;
     let first = fixture
         .registry
@@ -155,10 +146,8 @@ async fn an_unhealthy_registry_is_polled_with_backoff_and_reported(
         message.starts_with("polled every 8 s until it answers")
     };
     fixture
-        .namespace
         .eventually(
             "it says how often it is asked",
-            PATIENCE,
             &MODEL_REGISTRY,
             "mlflow",
             says_so,
@@ -200,60 +189,18 @@ async fn models_created_together_are_read_in_batches_and_not_again_after_a_resta
 ) -> ScenarioResult {
     const MODELS: usize = 40;
     let mut fixture = Fixture::new(&environment, "together").await;
-    let prefix = fixture.namespace.namespace().to_owned();
-    let database = environment.database(MlflowVersion::Three).await;
-    fixture
-        .client
-        .seed(&database, &prefix, MODELS)
-        .await
-        .unwrap();
-    for number in 0..MODELS {
-        let (name, model) = (format!("model-{number}"), format!("{prefix}-{number:05}"));
-        let model = resources::registered_model(&name, &model);
-        fixture.apply_object(model).await;
-    }
+    create_models(&environment, &fixture, MODELS).await;
     let mark = fixture.registry.mark();
     fixture.declare_registry(json!({"interval": "1h"})).await;
-    let last = format!("model-{}", MODELS - 1);
-    for name in (0..MODELS).map(|number| format!("model-{number}")) {
-        let is_mirrored = |model: &Value| {
-            ready_reason(model) == "Mirrored" && model["status"]["versions"].is_array()
-        };
-        fixture
-            .namespace
-            .eventually(
-                "it is mirrored",
-                PATIENCE,
-                &REGISTERED_MODEL,
-                &name,
-                is_mirrored,
-            )
-            .await;
-    }
-    let model = fixture
-        .namespace
-        .get(&REGISTERED_MODEL, &last)
-        .await
-        .unwrap();
-    assert_eq!(
-        model["status"]["versions"].as_array().map(Vec::len),
-        Some(2),
-        "{model}"
-    );
-    let asked: Vec<String> = fixture
-        .registry
-        .since(mark)
-        .into_iter()
-        .map(|request| request.path)
-        .collect();
+    await_mirrored(&fixture, MODELS).await;
     // A version's size is in a file of its own, which is read once.
-    let (files, questions): (Vec<_>, Vec<_>) = asked
-        .iter()
+    let (files, requests): (Vec<_>, Vec<_>) = paths_since(&fixture, mark)
+        .into_iter()
         .partition(|path| path.ends_with("/get-artifact"));
     assert!(
-        questions.len() <= 6,
-        "{} questions for {MODELS} models: {questions:?}",
-        questions.len()
+        requests.len() <= 6,
+        "{} requests for {MODELS} models: {requests:?}",
+        requests.len()
     );
     assert!(
         files.len() <= MODELS * 2,
@@ -265,33 +212,61 @@ async fn models_created_together_are_read_in_batches_and_not_again_after_a_resta
     fixture.operator.stop().unwrap();
     let (registry, api) = (fixture.registry.mark(), fixture.api.mark());
     fixture.operator.start_again().await.unwrap();
-    let polled = async {
+    await_response(&fixture, registry).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let paths = paths_since(&fixture, registry);
+    let is_known =
+        |path: &String| path.ends_with("registered-models/search") || path.ends_with("/version");
+    assert!(paths.iter().all(is_known) && paths.len() <= 2, "{paths:?}");
+    let writes = fixture.api.writes_since(api);
+    assert!(writes.is_empty(), "{writes:?}");
+    fixture.end().await
+}
+
+/// So many models of two versions in the registry, and an object for each.
+async fn create_models(environment: &Arc<Environment>, fixture: &Fixture, count: usize) {
+    let prefix = fixture.namespace.namespace();
+    let database = environment.database(MlflowVersion::Three).await;
+    let seeded = fixture.client.seed(&database, prefix, count);
+    seeded.await.unwrap();
+    for number in 0..count {
+        let (name, model) = (format!("model-{number}"), format!("{prefix}-{number:05}"));
+        let model = resources::registered_model(&name, &model);
+        fixture.apply_object(model).await;
+    }
+}
+
+async fn await_mirrored(fixture: &Fixture, count: usize) {
+    let is_mirrored = |model: &Value| {
+        let versions = model["status"]["versions"].as_array();
+        ready_reason(model) == "Mirrored" && versions.is_some_and(|versions| versions.len() == 2)
+    };
+    for number in 0..count {
+        let name = format!("model-{number}");
+        fixture
+            .eventually("it is mirrored", &REGISTERED_MODEL, &name, is_mirrored)
+            .await;
+    }
+}
+
+fn paths_since(fixture: &Fixture, mark: usize) -> Vec<String> {
+    let requests = fixture.registry.since(mark).into_iter();
+    requests.map(|request| request.path).collect()
+}
+
+/// Waits until the registry has responded to a request since the mark.
+async fn await_response(fixture: &Fixture, mark: usize) {
+    let responded = async {
         while fixture
             .registry
-            .since(registry)
+            .since(mark)
             .iter()
             .all(|request| request.status.is_none())
         {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, polled)
+    tokio::time::timeout(PATIENCE, responded)
         .await
-        .expect("the registry is polled at after a start");
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    let asked: Vec<String> = fixture
-        .registry
-        .since(registry)
-        .into_iter()
-        .map(|request| request.path)
-        .collect();
-    let is_known =
-        |path: &String| path.ends_with("registered-models/search") || path.ends_with("/version");
-    assert!(asked.iter().all(is_known) && asked.len() <= 2, "{asked:?}");
-    assert!(
-        fixture.api.writes_since(api).is_empty(),
-        "{:?}",
-        fixture.api.writes_since(api)
-    );
-    fixture.end().await
+        .expect("the registry is polled after a start");
 }

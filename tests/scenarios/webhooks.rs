@@ -112,8 +112,7 @@ async fn webhook_reports(fixture: &Fixture, wanted: &str) -> Value {
     let holds = |registry: &Value| condition(registry, "WebhookReady")["reason"] == wanted;
     let description = format!("the webhook's condition says {wanted}");
     fixture
-        .namespace
-        .eventually(&description, PATIENCE, &MODEL_REGISTRY, "mlflow", holds)
+        .eventually(&description, &MODEL_REGISTRY, "mlflow", holds)
         .await
 }
 
@@ -411,10 +410,8 @@ async fn a_deleted_webhook_is_registered_again(environment: Arc<Environment>) ->
         !registry["status"]["webhook"]["id"].is_null() && registry["status"]["webhook"]["id"] != id
     };
     let registry = fixture
-        .namespace
         .eventually(
             "it is registered anew",
-            PATIENCE,
             &MODEL_REGISTRY,
             "mlflow",
             is_another,
@@ -544,14 +541,7 @@ async fn nothing_is_left(fixture: &Fixture) {
             && condition(registry, "WebhookReady").is_null()
     };
     fixture
-        .namespace
-        .eventually(
-            "nothing is left of it",
-            PATIENCE,
-            &MODEL_REGISTRY,
-            "mlflow",
-            is_clean,
-        )
+        .eventually("nothing is left of it", &MODEL_REGISTRY, "mlflow", is_clean)
         .await;
 }
 
@@ -815,8 +805,7 @@ async fn a_webhook_left_in_a_previous_server_is_reported(
     let is_there = |registry: &Value| registry["status"]["webhook"]["server"] == now.as_str();
     let description = "it is registered in the present server";
     let registry = fixture
-        .namespace
-        .eventually(description, PATIENCE, &MODEL_REGISTRY, "mlflow", is_there)
+        .eventually(description, &MODEL_REGISTRY, "mlflow", is_there)
         .await;
     assert_eq!(
         registry["status"]["webhook"]["id"],
@@ -1090,48 +1079,20 @@ async fn the_certificate_is_reloaded_when_its_files_change(
     serve_version_1(&fixture, external()).await;
     let mut delivery = Delivery::to(&fixture, &fixture.operator);
     delivery.address = delivery.address.replace("http://", "https://");
-    let (first, second) = (
-        OwnCertificate::create().unwrap(),
-        OwnCertificate::create().unwrap(),
-    );
-    let trusting = |own: &OwnCertificate| {
-        let authority = reqwest::Certificate::from_pem(own.authority.as_bytes()).unwrap();
-        reqwest::Client::builder()
-            .no_proxy()
-            .pool_max_idle_per_host(0)
-            .tls_certs_only([authority])
-            .build()
-            .unwrap()
-    };
+    let first = OwnCertificate::create().unwrap();
+    let second = OwnCertificate::create().unwrap();
     assert!(
-        delivery
-            .send_by(&trusting(&first), &delivery.signature())
-            .await
-            .is_err(),
+        !is_served(&delivery, &first).await,
         "there is no certificate yet"
     );
     for own in [&first, &second] {
         std::fs::write(folder.join("tls.crt"), &own.certificate).unwrap();
         std::fs::write(folder.join("tls.key"), &own.key).unwrap();
-        let served = async {
-            while delivery
-                .send_by(&trusting(own), &delivery.signature())
-                .await
-                .is_err()
-            {
-                tokio::time::sleep(Duration::from_millis(200)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, served)
-            .await
-            .expect("the new certificate is served");
+        await_served(&delivery, own).await;
     }
     assert!(
-        delivery
-            .send_by(&trusting(&first), &delivery.signature())
-            .await
-            .is_err(),
-        "the old one is not"
+        !is_served(&delivery, &first).await,
+        "the old certificate is served no longer"
     );
     // An unusable certificate is reported, and the previous one stays in use.
     std::fs::write(folder.join("tls.key"), &first.key).unwrap();
@@ -1160,6 +1121,36 @@ async fn the_certificate_is_reloaded_when_its_files_change(
     end(fixture, &url).await
 }
 
+/// A client that trusts this certificate's authority only.
+fn trusting(own: &OwnCertificate) -> reqwest::Client {
+    let authority = reqwest::Certificate::from_pem(own.authority.as_bytes()).unwrap();
+    reqwest::Client::builder()
+        .no_proxy()
+        .pool_max_idle_per_host(0)
+        .tls_certs_only([authority])
+        .build()
+        .unwrap()
+}
+
+/// Whether the receiver serves this certificate.
+async fn is_served(delivery: &Delivery, own: &OwnCertificate) -> bool {
+    delivery
+        .send_by(&trusting(own), &delivery.signature())
+        .await
+        .is_ok()
+}
+
+async fn await_served(delivery: &Delivery, own: &OwnCertificate) {
+    let served = async {
+        while !is_served(delivery, own).await {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, served)
+        .await
+        .expect("the new certificate is served");
+}
+
 async fn a_delivery_to_a_follower_is_handled_by_the_leader(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
@@ -1171,8 +1162,7 @@ async fn a_delivery_to_a_follower_is_handled_by_the_leader(
     let name = fixture.namespace.namespace().to_owned();
     let is_held = |lease: &Value| lease["spec"]["holderIdentity"] == format!("{name}-1");
     let lease = fixture
-        .namespace
-        .eventually("the first leads", PATIENCE, &LEASE, &name, is_held)
+        .eventually("the first leads", &LEASE, &name, is_held)
         .await;
     let address = leader.health_address();
     assert_eq!(
