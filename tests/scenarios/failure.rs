@@ -715,7 +715,7 @@ async fn shows(fixture: &Fixture, version: &str, beginning: &str) -> String {
         "pointsman.dev/cluster/{}/binding",
         fixture.namespace.namespace()
     );
-    let look = async {
+    let tag = async {
         loop {
             let tags = fixture
                 .client
@@ -729,14 +729,14 @@ async fn shows(fixture: &Fixture, version: &str, beginning: &str) -> String {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    let seen = tokio::time::timeout(PATIENCE, look).await;
-    let Ok(seen) = seen else {
+    let found = tokio::time::timeout(PATIENCE, tag).await;
+    let Ok(found) = found else {
         panic!(
             "version {version} does not show {beginning:?}\n{}",
             fixture.namespace.report().await
         )
     };
-    seen
+    found
 }
 
 async fn the_whole_history_is_logged(environment: Arc<Environment>) -> ScenarioResult {

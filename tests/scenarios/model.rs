@@ -65,12 +65,12 @@ async fn a_missing_model_is_created_and_kept_as_declared(
 
 /// Polls MLflow, which has no watch.
 async fn until(fixture: &Fixture, description: &str, holds: impl Fn(&Value) -> bool) {
-    let asking = async {
+    let polling = async {
         while !holds(&fixture.client.get_model(&fixture.model).await.unwrap()) {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    if tokio::time::timeout(PATIENCE, asking).await.is_err() {
+    if tokio::time::timeout(PATIENCE, polling).await.is_err() {
         panic!(
             "{description}: not within {PATIENCE:?}\n{}\n{}",
             fixture.client.get_model(&fixture.model).await.unwrap(),

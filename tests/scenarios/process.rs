@@ -182,11 +182,8 @@ async fn a_settled_cluster_sees_no_writes_and_one_poll_an_interval(
     tokio::time::sleep(interval * 10).await;
     let writes = fixture.api.writes_since(api);
     assert!(writes.is_empty(), "{writes:?}");
-    let asked = fixture.registry.since(registry).len();
-    assert!(
-        (8..=13).contains(&asked),
-        "{asked} questions in ten intervals"
-    );
+    let polls = fixture.registry.since(registry).len();
+    assert!((8..=13).contains(&polls), "{polls} polls in ten intervals");
     fixture.end().await
 }
 

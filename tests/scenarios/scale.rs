@@ -107,7 +107,7 @@ async fn retry_after_of_a_registry_is_respected(environment: Arc<Environment>) -
         message.contains("asks for patience (429)") && message.contains("after 6 s"),
         "{message}"
     );
-    let (asked, mark) = (Instant::now(), fixture.registry.mark());
+    let (requested, mark) = (Instant::now(), fixture.registry.mark());
     fixture.alias("2").await;
     let follows = |deployment: &Value| template_version(deployment) == "2";
     fixture
@@ -118,11 +118,11 @@ async fn retry_after_of_a_registry_is_respected(environment: Arc<Environment>) -
         .since(mark)
         .into_iter()
         .next()
-        .expect("it was asked again");
-    let waited = first.at - asked;
+        .expect("it was polled again");
+    let waited = first.at - requested;
     assert!(
         waited >= Duration::from_secs(5),
-        "asked again after {waited:?}"
+        "polled again after {waited:?}"
     );
     fixture.reports("Live").await;
     fixture.end().await
@@ -147,7 +147,7 @@ async fn an_unhealthy_registry_is_polled_with_backoff_and_reported(
     };
     fixture
         .eventually(
-            "it says how often it is asked",
+            "it reports the poll interval",
             &MODEL_REGISTRY,
             "mlflow",
             says_so,

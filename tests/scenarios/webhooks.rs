@@ -51,14 +51,14 @@ const SIGNING: &str = "a-secret-of-the-scenarios-0123456789";
 /// A fixture with a webhook receiver, on an MLflow server that delivers to it.
 async fn with_receiver(environment: &Arc<Environment>, name: &str) -> Fixture {
     let url = environment.mlflow_with_webhooks().await;
-    hearing_at(environment, name, &url).await
+    with_receiver_at(environment, name, &url).await
 }
 
-async fn hearing_at(environment: &Arc<Environment>, name: &str, url: &str) -> Fixture {
-    hearing_with(environment, name, url, |_| ()).await
+async fn with_receiver_at(environment: &Arc<Environment>, name: &str, url: &str) -> Fixture {
+    with_receiver_and(environment, name, url, |_| ()).await
 }
 
-async fn hearing_with(
+async fn with_receiver_and(
     environment: &Arc<Environment>,
     name: &str,
     url: &str,
@@ -123,7 +123,7 @@ fn sentence(registry: &Value) -> String {
         .to_owned()
 }
 
-async fn look_now(fixture: &Fixture) {
+async fn request_refresh(fixture: &Fixture) {
     let now = Timestamp::now().to_string();
     let request = json!({"metadata": {"annotations": {"pointsman.dev/requested-at": now}}});
     fixture
@@ -194,7 +194,7 @@ async fn delete_by_hand(server: &str, id: &str) {
 
 /// Waits until the finalizer is removed and the registry is deleted.
 async fn is_gone(fixture: &Fixture) {
-    let gone = async {
+    let deleted = async {
         while fixture
             .namespace
             .find(&MODEL_REGISTRY, "mlflow")
@@ -205,7 +205,7 @@ async fn is_gone(fixture: &Fixture) {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    tokio::time::timeout(PATIENCE * 2, gone)
+    tokio::time::timeout(PATIENCE * 2, deleted)
         .await
         .expect("the finalizer lets the registry go");
 }
@@ -313,7 +313,7 @@ async fn a_managed_webhook_alone_rolls_out_an_alias_move(
         .await
         .unwrap();
     let server = own.url();
-    let fixture = hearing_at(&environment, "webhook", &server).await;
+    let fixture = with_receiver_at(&environment, "webhook", &server).await;
     serve_version_1(&fixture, managed(&fixture)).await;
     let registry = webhook_reports(&fixture, "WebhookSettling").await;
     assert!(
@@ -343,14 +343,14 @@ async fn a_managed_webhook_alone_rolls_out_an_alias_move(
         .count();
     assert!(polls <= 4, "{polls} requests for two moves");
     assert!(counted(&fixture.operator, "accepted").await >= 2);
-    let account = format!(
+    let published = format!(
         "{registry}{}{}",
         fixture.operator.log(),
         fixture.operator.metrics().await.unwrap()
     );
     assert!(
-        !account.contains(SIGNING),
-        "the secret is nowhere to be read"
+        !published.contains(SIGNING),
+        "the secret is published nowhere"
     );
     let result = end(fixture, &server).await;
     own.stop().await;
@@ -405,13 +405,13 @@ async fn a_deleted_webhook_is_registered_again(environment: Arc<Environment>) ->
     let id = registry["status"]["webhook"]["id"].as_str().unwrap();
     let at = format!("{server}/api/2.0/mlflow/webhooks");
     delete_by_hand(&server, id).await;
-    look_now(&fixture).await;
+    request_refresh(&fixture).await;
     let is_another = |registry: &Value| {
         !registry["status"]["webhook"]["id"].is_null() && registry["status"]["webhook"]["id"] != id
     };
     let registry = fixture
         .eventually(
-            "it is registered anew",
+            "it is registered again",
             &MODEL_REGISTRY,
             "mlflow",
             is_another,
@@ -425,17 +425,17 @@ async fn a_deleted_webhook_is_registered_again(environment: Arc<Environment>) ->
         .send()
         .await;
     off.unwrap().error_for_status().unwrap();
-    let mut double = registered(&fixture, &server).await.remove(0);
-    double["secret"] = json!("another");
+    let mut duplicate = registered(&fixture, &server).await.remove(0);
+    duplicate["secret"] = json!("another");
     http()
         .post(&at)
-        .json(&double)
+        .json(&duplicate)
         .send()
         .await
         .unwrap()
         .error_for_status()
         .unwrap();
-    look_now(&fixture).await;
+    request_refresh(&fixture).await;
     let healed = async {
         loop {
             let webhooks = registered(&fixture, &server).await;
@@ -447,10 +447,10 @@ async fn a_deleted_webhook_is_registered_again(environment: Arc<Environment>) ->
     };
     let webhooks = tokio::time::timeout(PATIENCE, healed)
         .await
-        .expect("one is left, and it is active");
+        .expect("one remains, and it is active");
     assert_eq!(
         webhooks[0]["webhook_id"], id,
-        "the one that the status names"
+        "the webhook of the status remains"
     );
     tokio::time::sleep(Duration::from_secs(2)).await;
     fixture.alias("2").await;
@@ -489,7 +489,7 @@ async fn a_changed_secret_reaches_mlflow_and_the_receiver(
     fixture.runs("2").await;
     // Then changed while it runs.
     sign_with(&fixture, "a-third-secret-of-the-scenarios").await;
-    look_now(&fixture).await;
+    request_refresh(&fixture).await;
     let accepted = counted(&fixture.operator, "accepted").await;
     let reported = async {
         while counted(&fixture.operator, "accepted").await == accepted {
@@ -578,7 +578,7 @@ async fn a_failed_webhook_removal_is_reported_and_retried(
         .api
         .inject(writes, Fault::json(409, conflict.to_string()), Some(1));
     fixture.registry.remove(ill);
-    look_now(&fixture).await;
+    request_refresh(&fixture).await;
     nothing_is_left(&fixture).await;
     end(fixture, &server).await
 }
@@ -587,7 +587,7 @@ async fn a_private_address_refused_by_mlflow_is_reported_with_a_remedy(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     // The shared server runs with MLflow's defaults.
-    let fixture = hearing_at(
+    let fixture = with_receiver_at(
         &environment,
         "private",
         &environment.mlflow(MlflowVersion::Three).await,
@@ -617,7 +617,7 @@ async fn a_server_without_an_encryption_key_is_reported_and_left_unchanged(
         .extra_env
         .retain(|(name, _)| name != "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY");
     let mut server = Mlflow::start(MlflowVersion::Three, options).await.unwrap();
-    let fixture = hearing_at(&environment, "no key", &server.url()).await;
+    let fixture = with_receiver_at(&environment, "no key", &server.url()).await;
     serve_version_1(&fixture, managed(&fixture)).await;
     let registry = webhook_reports(&fixture, "WebhookKeyMissing").await;
     let message = sentence(&registry);
@@ -656,7 +656,7 @@ async fn missing_webhook_permissions_are_reported(environment: Arc<Environment>)
         .unwrap()
         .error_for_status()
         .unwrap();
-    let fixture = hearing_at(&environment, "no admin", &server.url()).await;
+    let fixture = with_receiver_at(&environment, "no admin", &server.url()).await;
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "mlflow"}, "stringData": user});
     fixture.namespace.create(&SECRET, &secret).await.unwrap();
     let mut registry = managed(&fixture);
@@ -921,7 +921,7 @@ async fn deliveries_without_a_valid_signature_are_refused_and_change_nothing(
     webhook_reports(&fixture, "WebhookReady").await;
     fixture.alias("2").await;
     let valid = Delivery::to(&fixture, &fixture.operator);
-    let asked = fixture.registry.mark();
+    let mark = fixture.registry.mark();
     for (outcome, status, delivery) in refused_deliveries(&valid) {
         let before = counted(&fixture.operator, outcome).await;
         assert_eq!(delivery.send().await, status, "{outcome}");
@@ -932,13 +932,13 @@ async fn deliveries_without_a_valid_signature_are_refused_and_change_nothing(
         );
     }
     assert_altered_deliveries_are_refused(&valid).await;
-    let requests = fixture.registry.since(asked);
+    let requests = fixture.registry.since(mark);
     assert!(requests.is_empty(), "{requests:?}");
     assert_eq!(template_version(&fixture.deployment().await), "1");
     // The valid delivery is accepted once.
     assert_eq!(valid.send().await, StatusCode::OK);
     fixture.runs("2").await;
-    let asked = fixture.registry.mark();
+    let mark = fixture.registry.mark();
     assert_eq!(
         valid.send().await,
         StatusCode::OK,
@@ -947,10 +947,10 @@ async fn deliveries_without_a_valid_signature_are_refused_and_change_nothing(
     assert_eq!(counted(&fixture.operator, "repeated").await, 1);
     assert_eq!(counted(&fixture.operator, "accepted").await, 1);
     tokio::time::sleep(Duration::from_millis(500)).await;
-    let questions = fixture.registry.since(asked);
+    let requests = fixture.registry.since(mark);
     assert!(
-        questions.is_empty(),
-        "a repetition is not acted on: {questions:?}"
+        requests.is_empty(),
+        "a repeated delivery causes no request: {requests:?}"
     );
     let log = fixture.operator.log();
     assert!(
@@ -1004,14 +1004,14 @@ async fn late_and_duplicate_deliveries_end_at_the_registrys_present_state(
         .collect();
     assert_eq!(history.len(), 2, "{history:?}");
     // An event about an unknown model, and MLflow's example event, enqueue nothing.
-    let asked = fixture.registry.mark();
+    let mark = fixture.registry.mark();
     for name in ["example_model", "another"] {
         let mut example = Delivery::to(&fixture, &fixture.operator);
         example.body = example.body.replace(&fixture.model, name);
         assert_eq!(example.send().await, StatusCode::OK);
     }
     tokio::time::sleep(Duration::from_millis(500)).await;
-    assert!(fixture.registry.since(asked).is_empty());
+    assert!(fixture.registry.since(mark).is_empty());
     let server = environment.mlflow_with_webhooks().await;
     end(fixture, &server).await
 }
@@ -1023,7 +1023,7 @@ async fn a_burst_of_valid_deliveries_costs_a_few_registry_requests(
     let fixture = with_receiver(&environment, "burst").await;
     serve_version_1(&fixture, external()).await;
     fixture.alias("2").await;
-    let asked = fixture.registry.mark();
+    let mark = fixture.registry.mark();
     let http = reqwest::Client::builder()
         .no_proxy()
         .timeout(PATIENCE)
@@ -1051,10 +1051,10 @@ async fn a_burst_of_valid_deliveries_costs_a_few_registry_requests(
             .find(|answer| !matches!(answer, Ok(StatusCode::OK)))
     );
     fixture.runs("2").await;
-    let questions = fixture.registry.since(asked).len();
+    let requests = fixture.registry.since(mark).len();
     assert!(
-        questions < BURST / 4,
-        "{questions} questions for {BURST} deliveries"
+        requests < BURST / 4,
+        "{requests} requests for {BURST} deliveries"
     );
     let server = environment.mlflow_with_webhooks().await;
     end(fixture, &server).await
@@ -1071,7 +1071,7 @@ async fn the_certificate_is_reloaded_when_its_files_change(
         .join("webhook-tls");
     std::fs::create_dir_all(&folder).unwrap();
     let url = environment.mlflow_with_webhooks().await;
-    let fixture = hearing_with(&environment, "tls", &url, |options| {
+    let fixture = with_receiver_and(&environment, "tls", &url, |options| {
         options.values["webhook"] = json!({"enabled": true, "tls": {"secretName": "webhook-tls"}});
         options.webhook_tls_folder = Some(folder.clone());
     })
@@ -1171,13 +1171,13 @@ async fn a_delivery_to_a_follower_is_handled_by_the_leader(
     );
     fixture.alias("2").await;
     let delivery = Delivery::to(&fixture, &follower);
-    let handed_on = async {
+    let forwarded = async {
         // The follower may not have read the Lease yet; MLflow retries, too.
         while delivery.send().await == StatusCode::SERVICE_UNAVAILABLE {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, handed_on)
+    tokio::time::timeout(PATIENCE, forwarded)
         .await
         .expect("the delivery is handed on");
     follows(&fixture, "2").await;

@@ -12,7 +12,7 @@ use crate::process::{Child, Program, RunFolder};
 use crate::tools;
 
 /// The one account.
-pub const ACCOUNT: (&str, &str) = ("keeper-of-models", "a-secret-of-the-test");
+pub const ACCOUNT: (&str, &str) = ("model-store", "a-secret-of-the-test");
 
 /// The time limit from the server's start to its first response.
 const START_LIMIT: Duration = Duration::from_secs(30);

@@ -71,7 +71,7 @@ impl ControlPlaneOptions {
         }
     }
 
-    /// For thousands of Deployments: nobody waits for anything but processors.
+    /// For thousands of Deployments: only processors limit the speed.
     #[must_use]
     pub fn at_scale() -> Self {
         Self {
@@ -180,7 +180,7 @@ impl ControlPlane {
             },
             ..TokenRequest::default()
         };
-        let what = format!("asking for a token of the service account {namespace}/{name}");
+        let what = format!("requesting a token of the service account {namespace}/{name}");
         let answer = accounts
             .create_token_request(name, &PostParams::default(), &request)
             .await

@@ -1,5 +1,5 @@
 //! The error type of this crate: the attempted action, the cause, and a remedy.
-//! No error codes: nobody branches on these, people read them.
+//! Absent: error codes; people read these errors, code does not.
 
 use std::fmt::Display;
 

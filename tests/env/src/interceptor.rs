@@ -501,7 +501,7 @@ fn upstream_client(
     ca_pem: Option<&str>,
     added: HeaderMap,
 ) -> Result<reqwest::Client, reqwest::Error> {
-    // An error only says that another part of this process installed a provider before.
+    // An error means that another part of this process has installed a provider already.
     let _already_installed = rustls::crypto::ring::default_provider().install_default();
     // Connections are not kept: a restarted upstream must never be met through a dead one.
     let mut builder = reqwest::Client::builder()
@@ -656,7 +656,7 @@ fn faulty_answer(fault: Fault) -> Result<Answer, BoxError> {
         ),
         Fault::EndlessJson => Ok(json_stream(endless_json())),
         Fault::SlowDrip => Ok(json_stream(dripping_json())),
-        Fault::CloseConnection => Err("the connection is closed as the test asked".into()),
+        Fault::CloseConnection => Err("the connection is closed by a fault".into()),
         Fault::Slow(_) => unreachable!("a slow request is forwarded by the caller"),
     }
 }

@@ -29,7 +29,7 @@ const REASONS: usize = 5;
 pub struct LoadOptions {
     /// Requests in a second, if the machine is fast enough.
     pub per_second: u32,
-    /// The load goes on until so many requests were sent, even if it was told to end earlier.
+    /// The load goes on until so many requests were sent, even if it was stopped earlier.
     pub at_least: usize,
     /// It ends after so many.
     pub at_most: usize,
@@ -90,9 +90,9 @@ impl Load {
         service: &str,
         options: LoadOptions,
     ) -> Result<Self> {
-        let (told, mut endpoints) = watch::channel(Vec::new());
+        let (sender, mut endpoints) = watch::channel(Vec::new());
         let slices = Api::namespaced(client, namespace);
-        let following = tokio::spawn(follow(slices, service.to_owned(), told));
+        let following = tokio::spawn(follow(slices, service.to_owned(), sender));
         let first = tokio::time::timeout(
             options.at_longest,
             endpoints.wait_for(|ready| !ready.is_empty()),
@@ -193,7 +193,7 @@ async fn send_until_the_end(shared: Arc<Shared>) {
 }
 
 async fn ask(endpoint: SocketAddr, timeout: Duration) -> Result<String> {
-    let what = format!("asking {endpoint}");
+    let what = format!("requesting {endpoint}");
     let answer = tokio::time::timeout(timeout, exchange(endpoint))
         .await
         .context(&what)?
@@ -219,7 +219,11 @@ async fn exchange(endpoint: SocketAddr) -> std::io::Result<String> {
 }
 
 /// Keeps the list of ready endpoints of the API server.
-async fn follow(slices: Api<EndpointSlice>, service: String, told: watch::Sender<Vec<SocketAddr>>) {
+async fn follow(
+    slices: Api<EndpointSlice>,
+    service: String,
+    sender: watch::Sender<Vec<SocketAddr>>,
+) {
     let ours = watcher::Config::default().labels(&format!("kubernetes.io/service-name={service}"));
     let mut events = watcher(slices, ours).boxed();
     let (mut known, mut listing) = (Endpoints::new(), Endpoints::new());
@@ -231,10 +235,10 @@ async fn follow(slices: Api<EndpointSlice>, service: String, told: watch::Sender
             Ok(Event::InitDone) => known = std::mem::take(&mut listing),
             Ok(Event::Apply(slice)) => drop(known.insert(name(&slice), ready(&slice))),
             Ok(Event::Delete(slice)) => drop(known.remove(&name(&slice))),
-            // The watcher begins anew by itself.
+            // The watcher restarts by itself.
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
-        told.send_replace(known.values().flatten().copied().collect());
+        sender.send_replace(known.values().flatten().copied().collect());
     }
 }
 

@@ -199,7 +199,7 @@ impl Mlflow {
 }
 
 fn plain_client() -> Result<reqwest::Client> {
-    // An error only says that another part of this process installed a provider before.
+    // An error means that another part of this process has installed a provider already.
     let _already_installed = rustls::crypto::ring::default_provider().install_default();
     let builder = reqwest::Client::builder()
         .no_proxy()

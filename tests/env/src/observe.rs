@@ -65,7 +65,7 @@ async fn follow(
             }
             Ok(Event::Apply(object)) => drop(insert(&mut observed.seen, &object)),
             Ok(Event::Delete(object)) => drop(observed.seen.remove(&name(&object))),
-            // The watcher begins anew by itself; the API server may be restarting under the test.
+            // The watcher restarts by itself; the API server may be restarting during the test.
             Err(error) => {
                 observed.trouble = Some(error.to_string());
                 tokio::time::sleep(Duration::from_millis(200)).await;

@@ -58,7 +58,7 @@ impl OciRegistry {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Pushes an artifact that consists of this text, has the tag name it, and says its digest.
+    /// Pushes an artifact of this text under a tag, and returns its digest.
     pub async fn push(&self, repository: &str, tag: &str, content: &str) -> Result<String> {
         let (configuration, layer) = (b"{}".as_slice(), content.as_bytes());
         for blob in [configuration, layer] {

@@ -179,7 +179,7 @@ impl Operator {
         self.child.kill().map(|_| ())
     }
 
-    /// Ends it with SIGTERM, as Kubernetes does, and says how it ended.
+    /// Ends it with SIGTERM, as Kubernetes does, and returns its exit status.
     pub fn stop(&mut self) -> Result<ExitStatus> {
         self.child.terminate()
     }
@@ -321,7 +321,7 @@ async fn wait_until_explained(client: &Client, kinds: &[&str]) -> Result<()> {
         let request =
             hyper::Request::get("/openapi/v3/apis/pointsman.dev/v1alpha1").body(Vec::new());
         let document = client
-            .request_text(request.context("asking for the OpenAPI document")?)
+            .request_text(request.context("reading the OpenAPI document")?)
             .await;
         if document.is_ok_and(|document| {
             kinds

@@ -340,7 +340,7 @@ impl RunFolder {
             .into_owned()
     }
 
-    /// Whether a run folder of that name was ours once, and is nobody's now.
+    /// Whether the folder of that name belongs to a run that has ended.
     pub(crate) fn is_left_behind(name: &str) -> bool {
         let path = std::env::temp_dir().join(name);
         name.starts_with(PREFIX) && (!path.exists() || is_abandoned(&path))
@@ -370,7 +370,7 @@ impl Drop for RunFolder {
         if std::env::var_os("POINTSMAN_KEEP").is_none() {
             let _ = fs::remove_dir_all(&self.path);
         } else {
-            // By another name it is nobody's to sweep.
+            // A renamed folder is not removed by other runs.
             let _ = fs::rename(
                 &self.path,
                 self.path.with_file_name(format!("kept-{}", self.name())),
@@ -382,7 +382,7 @@ impl Drop for RunFolder {
 const PREFIX: &str = "pointsman-run-";
 const LOCK: &str = ".lock";
 
-/// It holds private keys, so nobody else may read it.
+/// It holds private keys, so only its owner may read it.
 fn create_private(path: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     fs::DirBuilder::new()

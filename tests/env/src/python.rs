@@ -102,7 +102,7 @@ fn version_of(python: &Path) -> Result<String> {
     if python == OsStr::new("python3") {
         prerequisites::check(&[Prerequisite::Python])?;
     }
-    let what = format!("asking {} for its version", python.display());
+    let what = format!("reading the version of {}", python.display());
     let script = "import sys; print('%d.%d.%d' % sys.version_info[:3])";
     let output = Command::new(python)
         .args(["-c", script])

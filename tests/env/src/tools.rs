@@ -524,7 +524,7 @@ impl Family {
         Ok(())
     }
 
-    /// How many packages there are to compile, for the bar; asking also fetches the modules.
+    /// How many packages there are to compile, for the bar; this also downloads the modules.
     fn count_packages(&self) -> Result<u64> {
         let output = self
             .go()

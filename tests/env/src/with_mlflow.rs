@@ -15,10 +15,7 @@ use pointsman_env::{Error, Result, azurite, tools};
 pub async fn with_mlflow(command: &[String]) -> Result<ExitCode> {
     let three = Mlflow::start(MlflowVersion::Three, MlflowOptions::default()).await?;
     let two = Mlflow::start(MlflowVersion::Two, MlflowOptions::default()).await?;
-    let account = Some((
-        "keeper".to_owned(),
-        "a-long-passw0rd-of-the-test".to_owned(),
-    ));
+    let account = Some(("user".to_owned(), "a-long-passw0rd-of-the-test".to_owned()));
     let guarded = MlflowOptions {
         basic_auth: account,
         ..MlflowOptions::default()

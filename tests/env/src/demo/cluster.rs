@@ -85,7 +85,7 @@ impl Cluster {
     }
 
     /// Whether it is a user's cluster, on which only the demo's own objects may be changed.
-    pub fn is_theirs(&self) -> bool {
+    pub fn is_users(&self) -> bool {
         self.context.is_some()
     }
 
@@ -210,7 +210,7 @@ impl Cluster {
 
     /// Removes the demo's objects from a user's cluster; a control plane of its own ends as a whole.
     pub async fn clean(&self) -> Result<()> {
-        if !self.is_theirs() || !self.namespace_made.load(Ordering::Relaxed) {
+        if !self.is_users() || !self.namespace_made.load(Ordering::Relaxed) {
             return Ok(());
         }
         let cleaning = Task::start(

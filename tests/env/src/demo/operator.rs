@@ -17,7 +17,7 @@ use super::cluster::{Cluster, MANAGER, RELEASE};
 /// Installs the chart's objects without the Deployment, starts the binary instead and waits until it is ready.
 pub async fn start(cluster: &Cluster, tools: &Tools) -> Result<Operator> {
     // On a cluster with other inhabitants it keeps to the demo's namespace.
-    let watched: &[&str] = if cluster.is_theirs() {
+    let watched: &[&str] = if cluster.is_users() {
         &[cluster.namespace]
     } else {
         &[]
@@ -64,7 +64,7 @@ async fn token(cluster: &Cluster, account: &str) -> Result<String> {
         spec,
         ..TokenRequest::default()
     };
-    let what = "asking for a token of the operator's service account";
+    let what = "requesting a token of the operator's service account";
     let answer = accounts
         .create_token_request(account, &PostParams::default(), &request)
         .await

@@ -66,7 +66,7 @@ pub async fn run(cluster: &Cluster, tools: &Tools) -> Result<()> {
         cluster.name(),
         mlflow.url()
     );
-    if cluster.is_theirs() {
+    if cluster.is_users() {
         println!(
             "The pods run busybox and do not load the model; they get the variables that a server would."
         );
@@ -116,7 +116,7 @@ impl Demo<'_> {
         heading("A Deployment as a team has it, without any field of Pointsman");
         let since = Instant::now();
         let plain = "    metadata: {labels: {app: nyc-taxi}}\n";
-        let deployment = if self.cluster.is_theirs() {
+        let deployment = if self.cluster.is_users() {
             DEPLOYMENT.to_owned()
         } else {
             DEPLOYMENT.replace(plain, WITH_BEHAVIOR)

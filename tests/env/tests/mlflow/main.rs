@@ -147,12 +147,12 @@ async fn restarts(version: MlflowVersion) {
     assert!(!processes_with_argument(&port).is_empty());
     mlflow.stop().await;
     assert_eq!(processes_with_argument(&port), Vec::<String>::new());
-    let asked = Instant::now();
+    let requested = Instant::now();
     let error = client.get_model(MODEL).await.unwrap_err();
     assert!(
-        asked.elapsed() < Duration::from_secs(10),
+        requested.elapsed() < Duration::from_secs(10),
         "{error} took {:?}",
-        asked.elapsed()
+        requested.elapsed()
     );
     mlflow.start_again().await.unwrap();
     assert_eq!(
@@ -183,7 +183,7 @@ async fn refuses(version: MlflowVersion) {
 }
 
 async fn authenticates(version: MlflowVersion) {
-    let basic_auth = Some(("keeper".to_owned(), "correct horse 100%".to_owned()));
+    let basic_auth = Some(("user".to_owned(), "correct horse 100%".to_owned()));
     let options = MlflowOptions {
         basic_auth,
         ..MlflowOptions::default()
@@ -193,7 +193,7 @@ async fn authenticates(version: MlflowVersion) {
         .unwrap_or_else(|error| panic!("{error}"));
     let client = Registrar::shared(version).await.unwrap().at(&mlflow.url());
     client.create_registered_model(MODEL).await.unwrap_err();
-    let client = client.with_basic_auth("keeper", "correct horse 100%");
+    let client = client.with_basic_auth("user", "correct horse 100%");
     client
         .train_and_register(MODEL, How::RegisterModel, 0.5)
         .await
