@@ -1,6 +1,8 @@
 //! Pointsman: moves of a model-registry alias become Kubernetes deployments, and moves back become rollbacks.
 //!
 //! Absent: anything that a user of the binary configures; that is in `cli`.
+//!
+//! `api`, `targets` and `rollout` are pure: there the clock is a parameter. `tests/layers.rs` holds which folder imports which.
 
 #![cfg_attr(
     test,
@@ -11,6 +13,7 @@
     )
 )] // a test's way to fail
 
+#[deny(clippy::disallowed_methods)]
 #[allow(
     clippy::doc_markdown,
     clippy::duplicated_attributes,
@@ -24,5 +27,7 @@ pub mod cli;
 pub mod controllers;
 pub mod kubernetes;
 pub mod registries;
+#[deny(clippy::disallowed_methods)]
 pub mod rollout;
+#[deny(clippy::disallowed_methods)]
 pub mod targets;

@@ -30,6 +30,10 @@ const ROLLOUT_BUCKETS: [f64; 12] = [
     1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 3600.0,
 ];
 
+const LAST_SUCCESS: &str = "registry_last_success_timestamp_seconds";
+const ALIAS_TO_PATCH: &str = "From the poll or webhook that showed a moved alias to the patch";
+const ROLLOUT: &str = "From the patch to all replicas running the version and available";
+
 /// The counters, gauges and histograms. Each is made and registered by one line of [`Metrics::default`].
 pub struct Metrics {
     registry: Registry,
@@ -131,94 +135,56 @@ struct BindingInfo {
 
 impl Default for Metrics {
     fn default() -> Self {
-        let mut all = Registry::with_prefix("pointsman");
+        let mut all = Registration(Registry::with_prefix("pointsman"));
         let requests = Requests::default();
-        requests.register(&mut all);
-        let patch = || Histogram::new(PATCH_BUCKETS);
-        let rollout = || Histogram::new(ROLLOUT_BUCKETS);
+        requests.register(&mut all.0);
         Self {
-            reconciles: add(&mut all, "reconciles", "Reconciles, by kind"),
-            reconcile_errors: add(
-                &mut all,
-                "reconcile_errors",
-                "Reconciles that failed at the Kubernetes API",
+            reconciles: all.add("reconciles", "Reconciles, by kind"),
+            reconcile_errors: all.add("reconcile_errors", "Reconciles that failed"),
+            queue_depth: all.add("queue_depth", "Objects that wait to be reconciled, by kind"),
+            unreadable_objects: all.add("unreadable_objects", "Objects that were skipped, by kind"),
+            registry_polls: all.add("registry_polls", "Polls of registries, by outcome"),
+            last_poll: all.add(
+                LAST_SUCCESS,
+                "The last successful poll, in seconds since 1970",
             ),
-            queue_depth: add(
-                &mut all,
-                "queue_depth",
-                "Objects that wait to be reconciled, by kind",
-            ),
-            unreadable_objects: add(
-                &mut all,
-                "unreadable_objects",
-                "Objects that could not be decoded and were skipped, by kind",
-            ),
-            registry_polls: add(
-                &mut all,
-                "registry_polls",
-                "Polls of registries, by outcome",
-            ),
-            last_poll: add(
-                &mut all,
-                "registry_last_success_timestamp_seconds",
-                "The time of the last successful poll, in seconds since 1970",
-            ),
-            workload_patches: add(
-                &mut all,
-                "workload_patches",
-                "Versions written into workloads",
-            ),
-            alias_to_patch: add_as(
-                &mut all,
+            workload_patches: all.add("workload_patches", "Versions written into workloads"),
+            alias_to_patch: all.add_histogram(
                 "alias_to_patch_seconds",
-                "From the poll or webhook that showed a moved alias to the patched workload",
-                patch(),
+                ALIAS_TO_PATCH,
+                PATCH_BUCKETS,
             ),
-            rollout: add_as(
-                &mut all,
-                "rollout_seconds",
-                "From the patched workload to all replicas running the version and available",
-                rollout(),
-            ),
-            rollouts: add(
-                &mut all,
-                "rollouts",
-                "History entries that got an outcome, by outcome and trigger",
-            ),
-            status_writes: add(&mut all, "status_writes", "Statuses written, by kind"),
-            transitions: add(
-                &mut all,
-                "binding_transitions",
-                "Changes of the condition Ready of bindings, by the new reason",
-            ),
-            webhook_deliveries: add(
-                &mut all,
-                "webhook_deliveries",
-                "Webhook deliveries, by outcome",
-            ),
-            leader: add(
-                &mut all,
-                "leader",
-                "1 if this replica leads or is the only one",
-            ),
-            bindings: add(
-                &mut all,
+            rollout: all.add_histogram("rollout_seconds", ROLLOUT, ROLLOUT_BUCKETS),
+            rollouts: all.add("rollouts", "Ended rollouts, by outcome and trigger"),
+            status_writes: all.add("status_writes", "Statuses written, by kind"),
+            transitions: all.add("binding_transitions", "Changes of Ready, by reason"),
+            webhook_deliveries: all.add("webhook_deliveries", "Webhook deliveries, by outcome"),
+            leader: all.add("leader", "1 if this replica leads or is the only one"),
+            bindings: all.add(
                 "binding_info",
-                "1 for each binding: its model, alias, wanted and running version, and condition Ready",
+                "1 for each binding, with its state as labels",
             ),
             requests,
-            registry: all,
+            registry: all.0,
         }
     }
 }
 
-fn add<M: Clone + Default + Metric>(registry: &mut Registry, name: &str, help: &str) -> M {
-    add_as(registry, name, help, M::default())
-}
+/// Registers each metric when it is made.
+struct Registration(Registry);
 
-fn add_as<M: Clone + Metric>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
-    registry.register(name, help, metric.clone());
-    metric
+impl Registration {
+    fn add<M: Clone + Default + Metric>(&mut self, name: &str, help: &str) -> M {
+        let metric = M::default();
+        self.0.register(name, help, metric.clone());
+        metric
+    }
+
+    fn add_histogram(&mut self, name: &str, help: &str, buckets: [f64; 12]) -> Histogram {
+        let metric = Histogram::new(buckets);
+        self.0.register(name, help, metric.clone());
+        metric
+    }
 }
 
 impl Metrics {

@@ -18,7 +18,9 @@ use crate::kubernetes::key::{IndexKey, ObjectKey};
 use crate::kubernetes::lock::lock;
 
 /// A kind that can be held in a store.
-pub trait Cached: DeserializeOwned + Resource<DynamicType = ()> + Serialize + Sized {
+pub trait Cached:
+    DeserializeOwned + Resource<DynamicType = ()> + Serialize + Sized + 'static
+{
     /// The keys by which an object is found, besides its name.
     fn index_keys(&self) -> Vec<IndexKey>;
 
