@@ -200,16 +200,18 @@ async fn the_mirror_shows_metrics_parameters_size_and_code_of_a_version(
     let trained = fixture.train(How::RegisterModel, 0.25).await;
     fixture.alias(&trained.version).await;
     fixture.declare().await;
-    let is_reported = |model: &Value| model["status"]["versions"][0]["artifactURI"].is_string();
+    // The size is read after the version was published.
+    let is_reported = |model: &Value| model["status"]["versions"][0]["sizeBytes"].is_i64();
     let seen = fixture
         .eventually(
-            "the version is mirrored",
+            "the version is mirrored with its size",
             &REGISTERED_MODEL,
             "model",
             is_reported,
         )
         .await;
     let version = &seen["status"]["versions"][0];
+    assert!(version["artifactURI"].is_string(), "{version}");
     assert_eq!(version["runID"], json!(trained.run_id));
     assert_eq!(version["parameters"]["alpha"], "0.25", "{version}");
     assert!(version["metrics"]["r2"].is_string(), "{version}");

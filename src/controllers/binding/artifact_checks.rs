@@ -256,7 +256,7 @@ async fn stores(
 ) -> Result<Arc<ArtifactStores>, Problem> {
     let registry = name.and_then(|name| ctx.stores.registries.get(name));
     let settings = match &registry {
-        Some(registry) => artifact_settings(registry, ctx).await?,
+        Some(registry) => artifact_settings(registry, &ctx.client).await?,
         None => BTreeMap::new(),
     };
     let is_connected = client.is_some();

@@ -1,4 +1,4 @@
-//! Reconciles one model with its registry: requests its snapshot, declares what the spec asks for, and mirrors the result.
+//! Reconciles one model with its registry: requests its snapshot, declares description, tags and aliases, and mirrors the result.
 //!
 //! Absent: conditions, and writing the status.
 
@@ -57,11 +57,7 @@ impl ModelReconcile<'_> {
         let snapshot = self.snapshot().await?;
         let (snapshot, problem) = self.declare(snapshot).await?;
         let mut status = self.status(&snapshot).await?;
-        // Sizes take requests to the artifact store, so they wait until the versions are published.
-        if self.model.status.as_ref() == Some(&status) {
-            let versions = &mut status.versions;
-            self.version_mirror().read_sizes(versions).await;
-        }
+        self.version_mirror().set_sizes(&mut status.versions);
         Ok(Mirror { status, problem })
     }
 
@@ -69,7 +65,7 @@ impl ModelReconcile<'_> {
         self.model.model_name()
     }
 
-    /// The cached snapshot, or a new one if a person requested it or the cached one cannot be relied on.
+    /// The cached snapshot; a new one if a person requested it, or if the cached one is missing or lacks a mirrored alias.
     async fn snapshot(&self) -> Result<ModelSnapshot, Problem> {
         let cached = self.state.snapshots.get(self.name());
         let is_requested = self.take_requests();

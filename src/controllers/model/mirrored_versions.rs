@@ -1,6 +1,6 @@
 //! The versions of a mirror: which of them are mirrored, and their details, each requested once.
 //!
-//! Absent: the belief that a version is gone because one response lacked it; it is requested by its number.
+//! Absent: conclusions from lists. A version that a list lacks is requested by its number.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -9,17 +9,16 @@ use std::time::{Duration, Instant};
 use crate::api::{ModelVersion, RegisteredModelStatus, reason::Problem};
 use crate::controllers::registry::refresh::NEWEST_VERSIONS;
 use crate::controllers::registry::state::RegistryState;
+use crate::controllers::registry::state::version_sizes::UnreadSize;
 use crate::kubernetes::key::ObjectKey;
 use crate::registries::mlflow::{
-    ListedVersion, ModelFacts as ModelSnapshot, Registry as RegistryClient, RegistryError,
+    ListedVersion, ModelFacts as ModelSnapshot, Registry as RegistryClient,
 };
 
 /// The most versions that a status mirrors.
 const MAX_VERSIONS: usize = 24;
 /// The shortest time until a version that is absent or unusable is requested again.
 pub const MIN_RETRY: Duration = Duration::from_secs(5);
-/// How long after a version was published its size is read: by then its rollout has begun.
-pub const SIZE_DELAY: Duration = Duration::from_secs(5);
 
 /// The numbers of the newest versions: of the listed ones, or if none were listed, of the known ones and the latest.
 pub fn newest_versions(
@@ -150,7 +149,7 @@ impl VersionMirror<'_> {
         };
         match &found {
             Some(version) if version.problem.is_none() => {
-                self.state.unread_sizes.record(self.model, number);
+                self.record_unread_size(version);
             }
             _ => {
                 let unusable = &self.state.unusable_versions;
@@ -167,36 +166,30 @@ impl VersionMirror<'_> {
         unusable.contains(self.name, number, retry, Instant::now())
     }
 
-    /// Reads the sizes that were not read yet, with one request each if the model's own file tells it. If the registry cannot be
-    /// reached, they are read at a later reconcile.
-    pub async fn read_sizes(&self, versions: &mut [ModelVersion]) {
-        let unread = self.state.unread_sizes.take(self.model);
+    /// Sets the sizes that were read since the versions were published.
+    pub fn set_sizes(&self, versions: &mut [ModelVersion]) {
+        let sizes = &self.state.sizes;
+        let read = sizes.read(self.model);
         for version in versions {
-            if !unread.contains(&version.version) {
+            let Some(uri) = &version.artifact_uri else {
                 continue;
-            }
-            if let Err(error) = self.read_size(version).await {
-                tracing::debug!(model = self.name, version = version.version, %error, "the size cannot be read now");
-                let sizes = &self.state.unread_sizes;
-                sizes.record(self.model, &version.version);
+            };
+            match read.get(uri) {
+                Some(_) if version.size_bytes.is_some() => sizes.forget_read(self.model, uri),
+                Some(bytes) => version.size_bytes = Some(*bytes),
+                None => {}
             }
         }
     }
 
-    async fn read_size(&self, version: &mut ModelVersion) -> Result<(), RegistryError> {
-        let Some(uri) = &version.artifact_uri else {
-            return Ok(());
-        };
-        let size = self
-            .client
-            .version_size(self.name, &version.version, uri)
-            .await?;
-        if size.is_some() {
-            let readable = &self.state.readable_artifacts;
-            readable.record(uri, Instant::now());
+    fn record_unread_size(&self, version: &ModelVersion) {
+        if let Some(uri) = &version.artifact_uri {
+            let size = UnreadSize {
+                version: version.version.clone(),
+                uri: uri.clone(),
+            };
+            self.state.sizes.record_unread(self.model, size);
         }
-        version.size_bytes = size;
-        Ok(())
     }
 }
 

@@ -1,4 +1,4 @@
-//! The controller of `RegisteredModel`: writes what the spec declares into the registry, and mirrors the registry in the status.
+//! The controller of `RegisteredModel`: declares description, tags and aliases in the registry, and mirrors the registry in the status.
 //!
 //! Absent: workloads. Bindings watch the status that is written here.
 
@@ -8,6 +8,7 @@ pub mod mirrored_versions;
 pub mod model_finalizer;
 pub mod model_status;
 pub mod registry_access;
+pub mod size_reader;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,10 +19,11 @@ use crate::api::{Reason, RegisteredModel, reason::Problem};
 use crate::controllers::cached::registry_of;
 use crate::controllers::context::Context;
 use crate::controllers::model::mirror::{Mirror, ModelReconcile};
-use crate::controllers::model::mirrored_versions::{MIN_RETRY, SIZE_DELAY, has_unusable_version};
+use crate::controllers::model::mirrored_versions::{MIN_RETRY, has_unusable_version};
 use crate::controllers::model::model_finalizer::{finalize, sync_finalizer};
 use crate::controllers::model::model_status::publish;
 use crate::controllers::model::registry_access::{UsableRegistry, usable_registry};
+use crate::controllers::model::size_reader::read_sizes_later;
 use crate::controllers::registry::refresh_requests::request_refresh;
 use crate::kubernetes::failure::ReconcileError;
 use crate::kubernetes::key::ObjectKey;
@@ -61,7 +63,11 @@ pub async fn reconcile(
         return Ok(Requeue::await_change());
     }
     let requeue = requeue(&mirrored, &model, &ctx);
+    let is_mirrored = mirrored.is_ok();
     publish(&model, &ctx, mirrored).await?;
+    if is_mirrored {
+        read_sizes_later(&ctx, &registry_of(&model));
+    }
     Ok(requeue)
 }
 
@@ -96,7 +102,6 @@ fn requeue(mirrored: &Result<Mirror, Problem>, model: &RegisteredModel, ctx: &Co
         },
         Ok(mirror) if has_unusable_version(&mirror.status) => Requeue::after(MIN_RETRY * 2),
         Ok(mirror) if mirror.problem.is_some() => Requeue::after(PROBLEM_RETRY),
-        Ok(_) if state.unread_sizes.has(&ObjectKey::of(model)) => Requeue::after(SIZE_DELAY),
         Ok(_) => Requeue::await_change(),
     }
 }

@@ -5,29 +5,28 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::{Api, ResourceExt};
+use kube::{Api, Client, ResourceExt};
 
 use crate::api::{ModelRegistry, Reason, reason::Problem};
-use crate::controllers::context::Context;
 use crate::registries::mlflow::{Connection, Credentials};
 
 /// The connection that the spec describes, with its credentials.
-pub async fn connection(registry: &ModelRegistry, ctx: &Context) -> Result<Connection, Problem> {
+pub async fn connection(registry: &ModelRegistry, client: &Client) -> Result<Connection, Problem> {
     let mlflow = &registry.spec.mlflow;
     let mut connection = Connection::new(mlflow.uri.clone());
     connection.workspace.clone_from(&mlflow.workspace);
-    connection.credentials = credentials(registry, ctx).await?;
-    connection.ca_pem = certificate_authority(registry, ctx).await?;
+    connection.credentials = credentials(registry, client).await?;
+    connection.ca_pem = certificate_authority(registry, client).await?;
     Ok(connection)
 }
 
-async fn credentials(registry: &ModelRegistry, ctx: &Context) -> Result<Credentials, Problem> {
+async fn credentials(registry: &ModelRegistry, client: &Client) -> Result<Credentials, Problem> {
     let Some(auth) = &registry.spec.auth else {
         return Ok(Credentials::None);
     };
     if let Some(basic) = &auth.basic {
         let name = &basic.secret_ref.name;
-        let secret = secret(registry, ctx, name).await?;
+        let secret = secret(registry, client, name).await?;
         let username = secret_text(&secret, name, "username")?;
         let password = secret_text(&secret, name, "password")?;
         return Ok(Credentials::Basic { username, password });
@@ -36,21 +35,21 @@ async fn credentials(registry: &ModelRegistry, ctx: &Context) -> Result<Credenti
         return Ok(Credentials::None);
     };
     let reference = &bearer.secret_ref;
-    let secret = secret(registry, ctx, &reference.name).await?;
+    let secret = secret(registry, client, &reference.name).await?;
     let token = secret_text(&secret, &reference.name, &reference.key)?;
     Ok(Credentials::Bearer(token))
 }
 
 async fn certificate_authority(
     registry: &ModelRegistry,
-    ctx: &Context,
+    client: &Client,
 ) -> Result<Option<String>, Problem> {
     let Some(tls) = &registry.spec.tls else {
         return Ok(None);
     };
     let reference = &tls.ca_config_map_ref;
     let namespace = registry.namespace().unwrap_or_default();
-    let config_maps: Api<ConfigMap> = Api::namespaced(ctx.client.clone(), &namespace);
+    let config_maps: Api<ConfigMap> = Api::namespaced(client.clone(), &namespace);
     let found = config_maps.get_opt(&reference.name).await;
     let mut config_map = present("ConfigMap", &namespace, &reference.name, found)?;
     let data = config_map.data.as_mut();
@@ -66,12 +65,12 @@ async fn certificate_authority(
 /// The settings and credentials of the artifact stores.
 pub async fn artifact_settings(
     registry: &ModelRegistry,
-    ctx: &Context,
+    client: &Client,
 ) -> Result<BTreeMap<String, String>, Problem> {
     let Some(artifacts) = &registry.spec.artifacts else {
         return Ok(BTreeMap::new());
     };
-    let secret = secret(registry, ctx, &artifacts.secret_ref.name).await?;
+    let secret = secret(registry, client, &artifacts.secret_ref.name).await?;
     let mut settings = BTreeMap::new();
     for (key, bytes) in secret.data.unwrap_or_default() {
         if let Ok(text) = String::from_utf8(bytes.0) {
@@ -84,11 +83,11 @@ pub async fn artifact_settings(
 /// A Secret in the registry's namespace.
 pub async fn secret(
     registry: &ModelRegistry,
-    ctx: &Context,
+    client: &Client,
     name: &str,
 ) -> Result<Secret, Problem> {
     let namespace = registry.namespace().unwrap_or_default();
-    let secrets: Api<Secret> = Api::namespaced(ctx.client.clone(), &namespace);
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), &namespace);
     let found = secrets.get_opt(name).await;
     present("Secret", &namespace, name, found)
 }

@@ -74,7 +74,7 @@ struct PollResponse {
 
 impl Poll<'_> {
     async fn request(&self, watched: &BTreeSet<String>) -> Result<PollResponse, Problem> {
-        let connection = connection(self.registry, self.ctx).await?;
+        let connection = connection(self.registry, &self.ctx.client).await?;
         let client = match self.state.connection.client_for(&connection) {
             Some(client) => client,
             None => self.connect(&connection)?,
@@ -110,10 +110,8 @@ impl Poll<'_> {
         } = response;
         let is_news = self.state.record_success(connection, client.clone());
         self.state.snapshots.retain(|model| watched.contains(model));
-        let stores = &self.ctx.stores;
-        self.state
-            .unread_sizes
-            .retain(|model| stores.models.has(model));
+        let stored = &self.ctx.stores.models;
+        self.state.sizes.retain(|model| stored.has(model));
         self.ctx.metrics.record_poll(
             &self.registry.namespace().unwrap_or_default(),
             &self.registry.name_any(),

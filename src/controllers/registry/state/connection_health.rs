@@ -1,6 +1,6 @@
 //! The connection to a registry, and its health: the present problem and the number of failed polls in a row.
 //!
-//! Absent: requests. The poll records what came of its own.
+//! Absent: requests. Each poll records its own outcome.
 
 use std::sync::Mutex;
 use std::time::Duration;

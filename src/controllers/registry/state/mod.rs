@@ -9,7 +9,7 @@ pub mod readable_artifacts;
 pub mod request_log;
 pub mod snapshot_cache;
 pub mod store_clients;
-pub mod unread_sizes;
+pub mod version_sizes;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -22,7 +22,7 @@ use crate::controllers::registry::state::readable_artifacts::ReadableArtifacts;
 use crate::controllers::registry::state::request_log::RequestLog;
 use crate::controllers::registry::state::snapshot_cache::SnapshotCache;
 use crate::controllers::registry::state::store_clients::StoreClients;
-use crate::controllers::registry::state::unread_sizes::UnreadSizes;
+use crate::controllers::registry::state::version_sizes::VersionSizes;
 use crate::controllers::registry::webhook::webhook_state::WebhookState;
 use crate::kubernetes::key::ObjectKey;
 use crate::kubernetes::lock::lock;
@@ -57,8 +57,8 @@ pub struct RegistryState {
     pub snapshots: SnapshotCache,
     /// Versions that are absent or unusable.
     pub unusable_versions: NegativeCache,
-    /// Versions whose size is not read yet.
-    pub unread_sizes: UnreadSizes,
+    /// The sizes of new versions.
+    pub sizes: VersionSizes,
     /// Artifacts that were read a short time ago.
     pub readable_artifacts: ReadableArtifacts,
     /// The requests of people that were acted on.

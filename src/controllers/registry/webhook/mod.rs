@@ -111,7 +111,7 @@ async fn signing_secret(registry: &ModelRegistry, ctx: &Context) -> Result<Strin
             "spec.webhook.secretRef is missing: name the Secret",
         ));
     };
-    let found = secret(registry, ctx, &reference.name).await?;
+    let found = secret(registry, &ctx.client, &reference.name).await?;
     if let Some(key) = signing_key(&found, &reference.key)
         && let Ok(text) = String::from_utf8(key)
     {

@@ -22,11 +22,11 @@ use crate::registries::mlflow::{
     WantedWebhook as DesiredWebhook, Webhook as ListedWebhook,
 };
 
-/// How often a new webhook is read back. Each request may reach another of the server's workers.
+/// How many times a new webhook is read back. Each request may reach another of the server's workers.
 const NEW_READS: usize = 12;
-/// How often a known webhook is read back.
+/// How many times a known webhook is read back.
 const KNOWN_READS: usize = 2;
-/// How often deletion is tried on a server without an encryption key: only the worker that wrote the webhook can read and delete it.
+/// How many times deletion is tried on a server without an encryption key: only the worker that wrote the webhook can read and delete it.
 const DELETE_ATTEMPTS: usize = 24;
 /// The pause between two of these attempts, so that a busy server does not give all connections to the same worker.
 const DELETE_PAUSE: Duration = Duration::from_millis(200);
@@ -213,7 +213,7 @@ impl<'a> WebhookRegistration<'a> {
         }
     }
 
-    /// Deletes a webhook from a server without an encryption key, where it would silence everybody's webhooks.
+    /// Deletes a webhook from a server without an encryption key: there it would silence everybody's webhooks.
     async fn delete_persistently(&self, id: &str) -> Result<(), Problem> {
         for _ in 1..DELETE_ATTEMPTS {
             self.check_leadership()?;

@@ -128,7 +128,7 @@ async fn last_client(registry: &ModelRegistry, ctx: &Context) -> Result<Registry
     if let Some(client) = state.connection.client() {
         return Ok(client);
     }
-    let connection = connection(registry, ctx).await?;
+    let connection = connection(registry, &ctx.client).await?;
     let metrics = ctx.metrics.requests.clone();
     Ok(RegistryClient::connect_counted(connection, metrics)?)
 }
