@@ -1,4 +1,5 @@
-//! Reconciles one model with its registry: requests its snapshot, declares description, tags and aliases, and mirrors the result.
+//! Reconciles one model with its registry: requests its snapshot, declares description, tags and
+//! aliases, and mirrors the result.
 //!
 //! Absent: conditions, and writing the status.
 
@@ -20,7 +21,8 @@ use crate::controllers::registry::state::RegistryState;
 use crate::kubernetes::key::ObjectKey;
 use crate::registries::mlflow::{ModelFacts as ModelSnapshot, Registry as RegistryClient};
 
-/// The result of a reconcile: the status without new conditions, and a problem that did not prevent it.
+/// The result of a reconcile: the status without new conditions, and a problem that did not prevent
+/// it.
 pub struct Mirror {
     /// The status.
     pub status: RegisteredModelStatus,
@@ -65,7 +67,8 @@ impl ModelReconcile<'_> {
         self.model.model_name()
     }
 
-    /// The cached snapshot; a new one if a person requested it, or if the cached one is missing or lacks a mirrored alias.
+    /// The cached snapshot; a new one if a person requested it, or if the cached one is missing or
+    /// lacks a mirrored alias.
     async fn snapshot(&self) -> Result<ModelSnapshot, Problem> {
         let cached = self.state.snapshots.get(self.name());
         let is_requested = self.take_requests();
@@ -88,7 +91,8 @@ impl ModelReconcile<'_> {
         is_new
     }
 
-    /// Whether an alias of the mirror is missing. It is requested once more before it counts as deleted (`fail_static`).
+    /// Whether an alias of the mirror is missing. It is requested once more before it counts as
+    /// deleted (`fail_static`).
     fn lacks_mirrored_alias(&self, snapshot: &ModelSnapshot) -> bool {
         let Some(status) = &self.model.status else {
             return false;
@@ -107,8 +111,8 @@ impl ModelReconcile<'_> {
         Ok(snapshot)
     }
 
-    /// Creates the model, if the spec allows it. A model that a person deleted is created again without aliases; its bindings then stay
-    /// at the versions that they run.
+    /// Creates the model, if the spec allows it. A model that a person deleted is created again
+    /// without aliases; its bindings then stay at the versions that they run.
     async fn create(&self) -> Result<ModelSnapshot, Problem> {
         let spec = &self.model.spec;
         if spec.creation_policy == CreationPolicy::Observe {
@@ -129,8 +133,8 @@ impl ModelReconcile<'_> {
         Problem::new(Reason::ModelNotFound, message)
     }
 
-    /// Writes description, tags and aliases as declared. Returns the snapshot after it. An alias of a missing version is a problem that
-    /// prevents nothing else.
+    /// Writes description, tags and aliases as declared. Returns the snapshot after it. An alias of
+    /// a missing version is a problem that prevents nothing else.
     async fn declare(
         &self,
         snapshot: ModelSnapshot,
@@ -200,7 +204,8 @@ impl ModelReconcile<'_> {
         if !is_same_model {
             self.state.unusable_versions.forget(self.name());
         }
-        // A model that was deleted and created again starts at version 1 anew, which is another version (`resolve_once`).
+        // A model that was deleted and created again starts at version 1 anew, which is another
+        // version (`resolve_once`).
         let known = if is_same_model {
             old.versions.as_slice()
         } else {

@@ -20,7 +20,8 @@ const MAX_VERSIONS: usize = 24;
 /// The shortest time until a version that is absent or unusable is requested again.
 pub const MIN_RETRY: Duration = Duration::from_secs(5);
 
-/// The numbers of the newest versions: of the listed ones, or if none were listed, of the known ones and the latest.
+/// The numbers of the newest versions: of the listed ones, or if none were listed, of the known
+/// ones and the latest.
 pub fn newest_versions(
     known: &[ModelVersion],
     listed: &[ListedVersion],
@@ -39,7 +40,8 @@ pub fn newest_versions(
     numbers
 }
 
-/// The numbers of the versions to mirror, the most needed first: pinned, followed, in a stage, aliased, newest.
+/// The numbers of the versions to mirror, the most needed first: pinned, followed, in a stage,
+/// aliased, newest.
 pub fn select_versions(
     pinned: Vec<String>,
     followed: &BTreeSet<String>,
@@ -62,7 +64,8 @@ pub fn select_versions(
     selected
 }
 
-/// Whether a version that an alias or stage names is missing from the mirror or unusable, so that it is requested again later.
+/// Whether a version that an alias or stage names is missing from the mirror or unusable, so that
+/// it is requested again later.
 pub fn has_unusable_version(status: &RegisteredModelStatus) -> bool {
     let is_usable = |number: &String| {
         let mut versions = status.versions.iter();
@@ -110,7 +113,8 @@ impl VersionMirror<'_> {
         Ok(listed)
     }
 
-    /// The details of these versions, newest first: the known ones as they are, the others requested.
+    /// The details of these versions, newest first: the known ones as they are, the others
+    /// requested.
     pub async fn describe_all(
         &self,
         numbers: Vec<String>,
@@ -121,7 +125,8 @@ impl VersionMirror<'_> {
         for number in numbers {
             let known = known.iter().find(|version| version.version == number);
             match known {
-                // The problem of a version may be fixed, so it is requested again from time to time.
+                // The problem of a version may be fixed, so it is requested again from time to
+                // time.
                 Some(known) if known.problem.is_none() || self.is_known_unusable(&number) => {
                     versions.push(known.clone());
                 }

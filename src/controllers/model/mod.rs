@@ -1,4 +1,5 @@
-//! The controller of `RegisteredModel`: declares description, tags and aliases in the registry, and mirrors the registry in the status.
+//! The controller of `RegisteredModel`: declares description, tags and aliases in the registry, and
+//! mirrors the registry in the status.
 //!
 //! Absent: workloads. Bindings watch the status that is written here.
 
@@ -89,7 +90,8 @@ async fn mirror(
     reconcile.run().await
 }
 
-/// The time until the next reconcile. A registry that cannot be used enqueues all its models when it can be used again.
+/// The time until the next reconcile. A registry that cannot be used enqueues all its models when
+/// it can be used again.
 fn requeue(mirrored: &Result<Mirror, Problem>, model: &RegisteredModel, ctx: &Context) -> Requeue {
     let state = ctx.registries.of(&registry_of(model));
     match mirrored {
@@ -106,7 +108,8 @@ fn requeue(mirrored: &Result<Mirror, Problem>, model: &RegisteredModel, ctx: &Co
     }
 }
 
-/// Whether the status stays as it is: after a start, until the registry was polled for the first time.
+/// Whether the status stays as it is: after a start, until the registry was polled for the first
+/// time.
 fn keeps_status(model: &RegisteredModel, problem: &Problem) -> bool {
     let Some(status) = &model.status else {
         return false;

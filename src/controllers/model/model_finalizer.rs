@@ -1,5 +1,5 @@
-//! Deletes the registered model from the registry before its object is deleted, if the spec says so. A finalizer holds the object
-//! until then.
+//! Deletes the registered model from the registry before its object is deleted, if the spec says
+//! so. A finalizer holds the object until then.
 //!
 //! Absent: deletion policies of other kinds.
 
@@ -19,7 +19,8 @@ use crate::kubernetes::work_queue::Requeue;
 /// The time until the next attempt to delete the model.
 const DELETION_RETRY: Duration = Duration::from_secs(10);
 
-/// Adds the finalizer if the registered model is to be deleted with the object, and removes it if not. Returns true if it wrote.
+/// Adds the finalizer if the registered model is to be deleted with the object, and removes it if
+/// not. Returns true if it wrote.
 pub async fn sync_finalizer(
     model: &RegisteredModel,
     ctx: &Context,

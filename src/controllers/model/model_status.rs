@@ -31,7 +31,8 @@ pub async fn publish(
     Ok(())
 }
 
-/// If the model could not be mirrored, the last mirror stays (`fail_static`), and the conditions say why it may be out of date.
+/// If the model could not be mirrored, the last mirror stays (`fail_static`), and the conditions
+/// say why it may be out of date.
 fn status(model: &RegisteredModel, mirrored: Result<Mirror, Problem>) -> RegisteredModelStatus {
     let generation = model.metadata.generation;
     let old = model.status.clone().unwrap_or_default();

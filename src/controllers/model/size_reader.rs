@@ -1,5 +1,5 @@
-//! Reads the sizes of new versions, in one task for each registry, after the versions are published. Each takes a request to the
-//! artifact store, so no reconcile waits for it.
+//! Reads the sizes of new versions, in one task for each registry, after the versions are
+//! published. Each takes a request to the artifact store, so no reconcile waits for it.
 //!
 //! Absent: writing the status. The reconcile that the task enqueues does it.
 
@@ -44,7 +44,8 @@ pub fn read_sizes_later(ctx: &Arc<Context>, registry: &ObjectKey) {
     });
 }
 
-/// The client, unless the registry was deleted, is suspended, or has a problem. The next new version starts the task again.
+/// The client, unless the registry was deleted, is suspended, or has a problem. The next new
+/// version starts the task again.
 fn client(ctx: &Context, registry: &ObjectKey, state: &RegistryState) -> Option<RegistryClient> {
     let object = ctx.stores.registries.get(registry)?;
     if object.spec.suspend {

@@ -1,4 +1,5 @@
-//! Credentials of a registry and of its artifact stores, read from the Secrets and the `ConfigMap` that its spec names.
+//! Credentials of a registry and of its artifact stores, read from the Secrets and the `ConfigMap`
+//! that its spec names.
 //!
 //! Absent: any cache. The callers decide for how long a value is used.
 

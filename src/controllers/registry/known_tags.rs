@@ -34,7 +34,8 @@ struct KnownTagsInner {
 }
 
 impl KnownTags {
-    /// Returns true if the caller must start the task that writes; false if one is running, which then writes once more.
+    /// Returns true if the caller must start the task that writes; false if one is running, which
+    /// then writes once more.
     pub fn begin(&self) -> bool {
         let mut inner = lock(&self.inner);
         inner.is_stale = inner.is_writing;

@@ -1,6 +1,8 @@
-//! The controller of `ModelRegistry`: polls the registry, enqueues the models that changed, and writes the status.
+//! The controller of `ModelRegistry`: polls the registry, enqueues the models that changed, and
+//! writes the status.
 //!
-//! Absent: writes to the registry, but for the webhook and the deployment tags. Those belong to the model that declares them.
+//! Absent: writes to the registry, but for the webhook and the deployment tags. Those belong to the
+//! model that declares them.
 
 pub mod credentials;
 pub mod known_tags;

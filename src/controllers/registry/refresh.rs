@@ -1,4 +1,5 @@
-//! Refreshes the snapshots of many models with few requests, and finds the models that changed. Polls and webhooks both use it.
+//! Refreshes the snapshots of many models with few requests, and finds the models that changed.
+//! Polls and webhooks both use it.
 //!
 //! Absent: retries, and the queue. The caller enqueues the models.
 
@@ -105,8 +106,8 @@ impl<'a> Refresh<'a> {
         }
     }
 
-    /// Lists the newest versions of models with new versions, many models in one request. A model that this leaves out requests its
-    /// versions itself, and so does a single one.
+    /// Lists the newest versions of models with new versions, many models in one request. A model
+    /// that this leaves out requests its versions itself, and so does a single one.
     async fn list_versions(&self, client: &RegistryClient) {
         if self.unlisted.len() < 2 {
             return;
@@ -120,7 +121,8 @@ impl<'a> Refresh<'a> {
         }
     }
 
-    /// A model that one response lacks is not deleted yet (`fail_static`): its own reconcile requests it directly.
+    /// A model that one response lacks is not deleted yet (`fail_static`): its own reconcile
+    /// requests it directly.
     fn invalidate_missing(&mut self) {
         for model in &self.missing {
             self.state.snapshots.invalidate(model);
@@ -129,7 +131,8 @@ impl<'a> Refresh<'a> {
     }
 }
 
-/// The statuses of all `RegisteredModels` that mirror this model; an empty status if none was written yet.
+/// The statuses of all `RegisteredModels` that mirror this model; an empty status if none was
+/// written yet.
 fn mirrors(ctx: &Context, registry: &ObjectKey, model: &str) -> Vec<RegisteredModelStatus> {
     let stored = &ctx.stores.models;
     let mut mirrors = Vec::new();
@@ -148,7 +151,8 @@ fn lists_newest(mirror: &RegisteredModelStatus, snapshot: &ModelSnapshot) -> boo
     snapshot.latest_version.is_none() || mirror.latest_version == snapshot.latest_version
 }
 
-/// Whether the mirror names other versions than the snapshot, or is one of another model of the same name.
+/// Whether the mirror names other versions than the snapshot, or is one of another model of the
+/// same name.
 fn is_outdated(mirror: &RegisteredModelStatus, snapshot: &ModelSnapshot) -> bool {
     let aliases = mirror.aliases.iter();
     let aliases: BTreeMap<_, _> = aliases.map(|alias| (&alias.name, &alias.version)).collect();

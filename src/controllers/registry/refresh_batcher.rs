@@ -38,7 +38,8 @@ impl PendingRefresh {
 }
 
 impl RefreshBatcher {
-    /// Adds a model. Returns true if the caller must start a task that drains the registry's batches.
+    /// Adds a model. Returns true if the caller must start a task that drains the registry's
+    /// batches.
     pub fn add(&self, registry: &ObjectKey, model: String) -> bool {
         let mut pending = lock(&self.pending);
         let is_first = !pending.contains_key(registry);
@@ -46,7 +47,8 @@ impl RefreshBatcher {
         is_first
     }
 
-    /// The next batch. `None` ends the task that drains the registry; the next model needs a new one.
+    /// The next batch. `None` ends the task that drains the registry; the next model needs a new
+    /// one.
     pub fn take(&self, registry: &ObjectKey) -> Option<PendingRefresh> {
         let mut pending = lock(&self.pending);
         let batch = std::mem::take(pending.get_mut(registry)?);

@@ -1,5 +1,5 @@
-//! Requests to refresh single models, from webhooks and from new models. Those that come while a request to the registry is under way
-//! are sent together with the next one.
+//! Requests to refresh single models, from webhooks and from new models. Those that come while a
+//! request to the registry is under way are sent together with the next one.
 //!
 //! Absent: the batches themselves, which are in `refresh_batcher`.
 
@@ -14,7 +14,8 @@ use crate::controllers::registry::refresh_batcher::PendingRefresh;
 use crate::controllers::registry::state::RegistryState;
 use crate::kubernetes::key::ObjectKey;
 
-/// The pauses between attempts. After the last attempt the registry is polled, with the poll's backoff.
+/// The pauses between attempts. After the last attempt the registry is polled, with the poll's
+/// backoff.
 const RETRY_DELAYS: [Duration; 3] = [
     Duration::from_millis(300),
     Duration::from_secs(1),
@@ -54,7 +55,8 @@ async fn drain(ctx: Arc<Context>, registry: ObjectKey) {
     }
 }
 
-/// Refreshes the watched ones of these models and enqueues those that changed. Returns false if the registry is to be polled instead.
+/// Refreshes the watched ones of these models and enqueues those that changed. Returns false if the
+/// registry is to be polled instead.
 async fn refresh_pending(
     ctx: &Context,
     registry: &ObjectKey,

@@ -1,4 +1,5 @@
-//! The status of a `ModelRegistry`: built from the state of the registry, and written if it changed.
+//! The status of a `ModelRegistry`: built from the state of the registry, and written if it
+//! changed.
 //!
 //! Absent: the texts about the webhook, which are in `webhook_messages`.
 

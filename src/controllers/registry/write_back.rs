@@ -1,6 +1,8 @@
-//! Writes the outcome of each version into the registry as tags, if the spec asks for it, in a task beside the polls.
+//! Writes the outcome of each version into the registry as tags, if the spec asks for it, in a task
+//! beside the polls.
 //!
-//! Absent: any effect on what runs. If the registry refuses a tag, that is logged, and tried again later.
+//! Absent: any effect on what runs. If the registry refuses a tag, that is logged, and tried again
+//! later.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,8 +16,8 @@ use crate::kubernetes::key::ObjectKey;
 use crate::registries::mlflow::{Registry as RegistryClient, RegistryError};
 use crate::rollout::{binding_of_key, tag_key, tag_values};
 
-/// Starts a task that writes the tags, unless one is running. Waits until the bindings are known, because tags of unknown bindings are
-/// deleted.
+/// Starts a task that writes the tags, unless one is running. Waits until the bindings are known,
+/// because tags of unknown bindings are deleted.
 pub fn write_back(registry: &Arc<ModelRegistry>, ctx: &Arc<Context>) {
     if !registry.spec.write_back.deployment_tags || registry.spec.suspend || !ctx.knows_bindings() {
         return;

@@ -1,4 +1,5 @@
-//! The connection to a registry, and its health: the present problem and the number of failed polls in a row.
+//! The connection to a registry, and its health: the present problem and the number of failed polls
+//! in a row.
 //!
 //! Absent: requests. Each poll records its own outcome.
 

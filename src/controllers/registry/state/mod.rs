@@ -1,4 +1,5 @@
-//! The state of each registry since the start of the process. Each part has a type, a file and a lock of its own.
+//! The state of each registry since the start of the process. Each part has a type, a file and a
+//! lock of its own.
 //!
 //! Absent: state that must survive a restart. That is in the cluster.
 
@@ -72,7 +73,8 @@ pub struct RegistryState {
 }
 
 impl RegistryState {
-    /// Records that a poll succeeded over this connection. Returns true if the registry could not be used before.
+    /// Records that a poll succeeded over this connection. Returns true if the registry could not
+    /// be used before.
     pub fn record_success(&self, connection: Connection, client: RegistryClient) -> bool {
         if !self.connection.is_for(&connection) {
             self.store_clients.clear();

@@ -1,4 +1,5 @@
-//! The versions that a registry did not have, or that could not be used, so that they are not requested at every reconcile.
+//! The versions that a registry did not have, or that could not be used, so that they are not
+//! requested at every reconcile.
 //!
 //! Absent: the reason. It is in the version's `problem`.
 

@@ -11,7 +11,8 @@ use kube::ResourceExt;
 use crate::api::{ModelRegistry, names};
 use crate::kubernetes::lock::lock;
 
-/// The state of a `ModelRegistry` that a poll was made for. A different one makes a poll due at once.
+/// The state of a `ModelRegistry` that a poll was made for. A different one makes a poll due at
+/// once.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Trigger {
     /// The generation of the spec.
@@ -72,7 +73,8 @@ impl PollSchedule {
         }
     }
 
-    /// The names of the watched models; read with `find` if models were added or removed since the last call.
+    /// The names of the watched models; read with `find` if models were added or removed since the
+    /// last call.
     pub fn watched(&self, find: impl FnOnce() -> BTreeSet<String>) -> Arc<BTreeSet<String>> {
         if let Some(watched) = &lock(&self.inner).watched {
             return Arc::clone(watched);

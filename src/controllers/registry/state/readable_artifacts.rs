@@ -1,4 +1,5 @@
-//! The artifacts that were read successfully a short time ago, so that a move does not check them again.
+//! The artifacts that were read successfully a short time ago, so that a move does not check them
+//! again.
 //!
 //! Absent: artifacts that could not be read. Those are checked again each time.
 

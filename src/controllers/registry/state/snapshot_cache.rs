@@ -1,4 +1,5 @@
-//! The last snapshot of each model, compressed, and the versions that were listed for many models together.
+//! The last snapshot of each model, compressed, and the versions that were listed for many models
+//! together.
 //!
 //! Absent: requests, and mirrors. The latter are in the status of each `RegisteredModel`.
 
@@ -19,7 +20,8 @@ pub struct SnapshotCache {
 #[derive(Default)]
 struct CacheInner {
     snapshots: HashMap<String, CachedSnapshot>,
-    /// Models without a snapshot that are to be requested one by one: a response for many models lacked them.
+    /// Models without a snapshot that are to be requested one by one: a response for many models
+    /// lacked them.
     invalidated: HashSet<String>,
     /// Listed versions, until the model's own reconcile takes them.
     versions: HashMap<String, Vec<ListedVersion>>,
@@ -53,7 +55,8 @@ pub enum Recorded {
 }
 
 impl SnapshotCache {
-    /// The last snapshot of a model; `None` if it was not requested yet, was invalidated, or is absent.
+    /// The last snapshot of a model; `None` if it was not requested yet, was invalidated, or is
+    /// absent.
     pub fn get(&self, model: &str) -> Option<ModelSnapshot> {
         let compressed = {
             let inner = lock(&self.inner);
@@ -68,7 +71,8 @@ impl SnapshotCache {
         inner.snapshots.get(model).map(|cached| cached.changed_at)
     }
 
-    /// Records the snapshot of a model, `None` if it is absent, unless the cache holds one that was requested later.
+    /// Records the snapshot of a model, `None` if it is absent, unless the cache holds one that was
+    /// requested later.
     pub fn record(
         &self,
         model: &str,
@@ -105,7 +109,8 @@ impl SnapshotCache {
         inner.invalidated.insert(model.to_owned());
     }
 
-    /// Whether a model has no snapshot and was not invalidated, so that it can be requested together with others.
+    /// Whether a model has no snapshot and was not invalidated, so that it can be requested
+    /// together with others.
     pub fn is_unknown(&self, model: &str) -> bool {
         let inner = lock(&self.inner);
         !inner.snapshots.contains_key(model) && !inner.invalidated.contains(model)
@@ -130,8 +135,8 @@ impl SnapshotCache {
     }
 }
 
-/// Whether an alias of the same model was created, or names another version. Deleted aliases do not count: MLflow sends no webhook
-/// for those that are deleted with their version.
+/// Whether an alias of the same model was created, or names another version. Deleted aliases do not
+/// count: MLflow sends no webhook for those that are deleted with their version.
 fn has_moved_alias(before: &ModelSnapshot, after: &ModelSnapshot) -> bool {
     if before.created_at != after.created_at {
         return false;

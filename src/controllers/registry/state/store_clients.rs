@@ -1,4 +1,5 @@
-//! The clients of a registry's artifact stores, kept for a short time so that one Secret read serves many checks.
+//! The clients of a registry's artifact stores, kept for a short time so that one Secret read
+//! serves many checks.
 //!
 //! Absent: making them.
 

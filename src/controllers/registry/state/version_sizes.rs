@@ -1,4 +1,5 @@
-//! The sizes of versions that this process described: those that are still to be read, and those that were read.
+//! The sizes of versions that this process described: those that are still to be read, and those
+//! that were read.
 //!
 //! Absent: versions of an earlier process. A size that was never read stays absent.
 
@@ -39,7 +40,8 @@ impl VersionSizes {
         unread.insert(size);
     }
 
-    /// Returns true if the caller must start the task that reads: there are sizes to be read, and no task is running.
+    /// Returns true if the caller must start the task that reads: there are sizes to be read, and
+    /// no task is running.
     pub fn begin(&self) -> bool {
         let mut inner = lock(&self.inner);
         if inner.is_reading || inner.unread.is_empty() {

@@ -1,4 +1,5 @@
-//! Reconciles the webhook by which a registry announces moves, in a task of its own beside the polls.
+//! Reconciles the webhook by which a registry announces moves, in a task of its own beside the
+//! polls.
 //!
 //! Absent: any effect on polls and rollouts. Polling goes on, whether the webhook works or not.
 
@@ -26,7 +27,8 @@ use crate::registries::mlflow::Registry as RegistryClient;
 
 /// The time until the next attempt after a problem in this cluster, such as a conflict.
 const CONFLICT_RETRY: Duration = Duration::from_secs(1);
-/// The time until the next attempt after any other problem, and the shortest interval between two reconciles.
+/// The time until the next attempt after any other problem, and the shortest interval between two
+/// reconciles.
 const MIN_INTERVAL: Duration = Duration::from_secs(60);
 /// The time until the next attempt on a server without an encryption key, which loses webhooks.
 const KEY_MISSING_RETRY: Duration = Duration::from_secs(600);

@@ -1,4 +1,5 @@
-//! The identity of a registry's webhook: its name and address in MLflow, and the recognition of the operator's own among others.
+//! The identity of a registry's webhook: its name and address in MLflow, and the recognition of the
+//! operator's own among others.
 //!
 //! Absent: requests.
 
@@ -21,8 +22,8 @@ pub struct OwnWebhooks {
 }
 
 impl OwnWebhooks {
-    /// Finds the operator's own webhooks. Names are not unique in MLflow, and another cluster may use the same one; so the address, or
-    /// the id in the status, must match too.
+    /// Finds the operator's own webhooks. Names are not unique in MLflow, and another cluster may
+    /// use the same one; so the address, or the id in the status, must match too.
     pub fn find(
         mut listed: Vec<ListedWebhook>,
         name: &str,
@@ -72,8 +73,8 @@ pub fn recorded_webhook(registry: &ModelRegistry) -> Option<&RegisteredWebhook> 
     registry.status.as_ref()?.webhook.as_ref()
 }
 
-/// The webhook that the status names, if it was registered at another MLflow server than that of the spec. It is not deleted there: the
-/// credentials of the spec may not be meant for that server.
+/// The webhook that the status names, if it was registered at another MLflow server than that of
+/// the spec. It is not deleted there: the credentials of the spec may not be meant for that server.
 pub fn webhook_elsewhere(registry: &ModelRegistry) -> Option<&RegisteredWebhook> {
     let webhook = recorded_webhook(registry)?;
     let server = webhook.server.as_ref()?;

@@ -22,13 +22,16 @@ use crate::registries::mlflow::{
     WantedWebhook as DesiredWebhook, Webhook as ListedWebhook,
 };
 
-/// How many times a new webhook is read back. Each request may reach another of the server's workers.
+/// How many times a new webhook is read back. Each request may reach another of the server's
+/// workers.
 const NEW_READS: usize = 12;
 /// How many times a known webhook is read back.
 const KNOWN_READS: usize = 2;
-/// How many times deletion is tried on a server without an encryption key: only the worker that wrote the webhook can read and delete it.
+/// How many times deletion is tried on a server without an encryption key: only the worker that
+/// wrote the webhook can read and delete it.
 const DELETE_ATTEMPTS: usize = 24;
-/// The pause between two of these attempts, so that a busy server does not give all connections to the same worker.
+/// The pause between two of these attempts, so that a busy server does not give all connections to
+/// the same worker.
 const DELETE_PAUSE: Duration = Duration::from_millis(200);
 
 /// One reconcile of a webhook that is to be registered.
@@ -106,7 +109,8 @@ impl<'a> WebhookRegistration<'a> {
         }
     }
 
-    /// The webhook that an earlier reconcile could not delete from a server without an encryption key.
+    /// The webhook that an earlier reconcile could not delete from a server without an encryption
+    /// key.
     fn unreadable_webhook(&self) -> Option<&RegisteredWebhook> {
         let status = self.registry.status.as_ref()?;
         let condition = find(&status.conditions, WEBHOOK_READY)?;
@@ -188,7 +192,8 @@ impl<'a> WebhookRegistration<'a> {
         Ok(())
     }
 
-    /// Has MLflow send a test delivery. MLflow never shows the secret, so a refused signature is the only sign of another one.
+    /// Has MLflow send a test delivery. MLflow never shows the secret, so a refused signature is
+    /// the only sign of another one.
     async fn test(&self, registered: &mut RegisteredId) -> Result<(), Problem> {
         let id = registered.id.clone();
         let mut outcome = self.client.try_webhook(&id).await;
@@ -213,7 +218,8 @@ impl<'a> WebhookRegistration<'a> {
         }
     }
 
-    /// Deletes a webhook from a server without an encryption key: there it would silence everybody's webhooks.
+    /// Deletes a webhook from a server without an encryption key: there it would silence
+    /// everybody's webhooks.
     async fn delete_persistently(&self, id: &str) -> Result<(), Problem> {
         for _ in 1..DELETE_ATTEMPTS {
             self.check_leadership()?;
@@ -226,7 +232,8 @@ impl<'a> WebhookRegistration<'a> {
         self.client.delete_webhook(id).await.map_err(problem)
     }
 
-    /// The fence covers writes to the API server only, so it is checked before each write to MLflow.
+    /// The fence covers writes to the API server only, so it is checked before each write to
+    /// MLflow.
     fn check_leadership(&self) -> Result<(), Problem> {
         if self.ctx.fence.is_open() {
             return Ok(());

@@ -1,4 +1,5 @@
-//! Removes the webhook when it is no longer wanted, or before its `ModelRegistry` is deleted. A finalizer holds the object until then.
+//! Removes the webhook when it is no longer wanted, or before its `ModelRegistry` is deleted. A
+//! finalizer holds the object until then.
 //!
 //! Absent: registration.
 
@@ -60,7 +61,8 @@ async fn write_finalizer(
     Ok(())
 }
 
-/// The webhook for the status: that of the last reconcile, or the recorded one until there was a reconcile.
+/// The webhook for the status: that of the last reconcile, or the recorded one until there was a
+/// reconcile.
 pub fn registered_webhook(
     registry: &ModelRegistry,
     state: &RegistryState,
@@ -90,7 +92,8 @@ pub async fn unregister(
     written.map_err(|failure| Problem::new(Reason::Pending, failure.to_string()))
 }
 
-/// Removes the webhook before the object is deleted. Gives up after `REMOVAL_TIMEOUT`, so that the object does not hang.
+/// Removes the webhook before the object is deleted. Gives up after `REMOVAL_TIMEOUT`, so that the
+/// object does not hang.
 pub async fn finalize(registry: &ModelRegistry, ctx: &Context) -> Result<Requeue, ReconcileError> {
     let namespace = registry.namespace().unwrap_or_default();
     let name = registry.name_any();
@@ -122,7 +125,8 @@ fn waits_for_removal(registry: &ModelRegistry, now: Timestamp) -> bool {
     }
 }
 
-/// The client of the last poll: in a namespace that is being deleted the Secret may be gone already.
+/// The client of the last poll: in a namespace that is being deleted the Secret may be gone
+/// already.
 async fn last_client(registry: &ModelRegistry, ctx: &Context) -> Result<RegistryClient, Problem> {
     let state = ctx.registries.of(&ObjectKey::of(registry));
     if let Some(client) = state.connection.client() {
@@ -160,7 +164,8 @@ async fn delete_webhooks(
     Ok(())
 }
 
-/// All webhooks of the server. A server that refuses webhooks has none of ours, unless one is recorded.
+/// All webhooks of the server. A server that refuses webhooks has none of ours, unless one is
+/// recorded.
 async fn list_webhooks(
     client: &RegistryClient,
     is_recorded: bool,
@@ -175,7 +180,8 @@ async fn list_webhooks(
     }
 }
 
-/// Reports a webhook that stays at another server, unless `here` is the same one: that is the same server at another address.
+/// Reports a webhook that stays at another server, unless `here` is the same one: that is the same
+/// server at another address.
 pub fn report_webhook_elsewhere(registry: &ModelRegistry, ctx: &Context, here: Option<&str>) {
     let Some(elsewhere) = webhook_elsewhere(registry) else {
         return;

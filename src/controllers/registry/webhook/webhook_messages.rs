@@ -9,7 +9,7 @@ use crate::api::model_registry::WebhookMode;
 use crate::api::{ModelRegistry, Reason, reason::Problem};
 use crate::controllers::context::Context;
 use crate::controllers::registry::state::RegistryState;
-use crate::controllers::registry::webhook::webhook_state::Registration;
+use crate::controllers::registry::webhook::webhook_state::{Registration, WebhookReport};
 use crate::registries::mlflow::RegistryError;
 
 const ADMINISTRATOR_REMEDY: &str = "make the user of spec.auth an administrator of MLflow, or register the webhook by hand and set spec.webhook.mode: External";
@@ -107,25 +107,30 @@ pub fn condition(
         let message = "the operator runs without --webhook-address: set webhook.enabled in the chart; polling goes on";
         return Some(not_ready(Reason::WebhookNotServed, message));
     }
-    let Some(registration) = report.registration else {
+    let Some(registration) = &report.registration else {
         return Some(recorded_condition(registry).unwrap_or_else(pending));
     };
-    if let Some(problem) = registration.problem {
+    Some(registered_condition(registry, registration, &report))
+}
+
+fn registered_condition(
+    registry: &ModelRegistry,
+    registration: &Registration,
+    report: &WebhookReport,
+) -> ConditionUpdate {
+    if let Some(problem) = &registration.problem {
         let message = format!("{}; polling goes on", problem.message);
-        return Some(not_ready(problem.reason, message));
+        return not_ready(problem.reason, message);
     }
     if report.is_settling {
         let reason = Reason::WebhookSettling;
-        return Some(ConditionUpdate::unknown(WEBHOOK_READY, reason, SETTLING));
+        return ConditionUpdate::unknown(WEBHOOK_READY, reason, SETTLING);
     }
-    Some(match report.silent_model {
-        Some(model) => not_ready(Reason::WebhookSilent, silent(&model)),
-        None => ConditionUpdate::yes(
-            WEBHOOK_READY,
-            Reason::WebhookReady,
-            ready(registry, &registration),
-        ),
-    })
+    if let Some(model) = &report.silent_model {
+        return not_ready(Reason::WebhookSilent, silent(model));
+    }
+    let message = ready(registry, registration);
+    ConditionUpdate::yes(WEBHOOK_READY, Reason::WebhookReady, message)
 }
 
 fn not_ready(reason: Reason, message: impl Into<String>) -> ConditionUpdate {
@@ -137,7 +142,8 @@ fn pending() -> ConditionUpdate {
     ConditionUpdate::unknown(WEBHOOK_READY, Reason::Pending, message)
 }
 
-/// The condition that an earlier process wrote for the same spec, so that a restart changes nothing.
+/// The condition that an earlier process wrote for the same spec, so that a restart changes
+/// nothing.
 fn recorded_condition(registry: &ModelRegistry) -> Option<ConditionUpdate> {
     let recorded = find(&registry.status.as_ref()?.conditions, WEBHOOK_READY)?;
     if recorded.observed_generation != registry.metadata.generation {

@@ -1,4 +1,5 @@
-//! The state of a registry's webhook since the start: its last registration, and whether deliveries announce the moves.
+//! The state of a registry's webhook since the start: its last registration, and whether deliveries
+//! announce the moves.
 //!
 //! Absent: state that must survive a restart. The secret is kept in memory only.
 
@@ -13,7 +14,8 @@ use crate::kubernetes::lock::lock;
 
 /// For how long each worker of an MLflow server caches its list of webhooks.
 const SETTLING_TIME: Duration = Duration::from_secs(60);
-/// How long after a poll found a move its delivery may still arrive: MLflow retries for about eight seconds.
+/// How long after a poll found a move its delivery may still arrive: MLflow retries for about eight
+/// seconds.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(15);
 /// For how long a delivery is remembered.
 const DELIVERY_MEMORY: Duration = Duration::from_secs(60);
@@ -77,7 +79,8 @@ struct WebhookStateInner {
     expected_from: Option<Instant>,
     /// The models of recent deliveries, with the time of arrival.
     delivered: HashMap<String, Instant>,
-    /// The models whose moves were found by a poll, with the time of the poll, until their delivery arrives.
+    /// The models whose moves were found by a poll, with the time of the poll, until their delivery
+    /// arrives.
     awaited: BTreeMap<String, Instant>,
     silent_model: Option<String>,
 }
@@ -91,12 +94,14 @@ impl WebhookState {
         }
     }
 
-    /// The webhook cannot be reconciled now. It is due again at the first reconcile at which it can.
+    /// The webhook cannot be reconciled now. It is due again at the first reconcile at which it
+    /// can.
     pub fn postpone(&self) {
         lock(&self.inner).next_reconcile = None;
     }
 
-    /// Begins a reconcile if one is due: the time has come, or the trigger changed. Returns false if it is not due or one is under way.
+    /// Begins a reconcile if one is due: the time has come, or the trigger changed. Returns false
+    /// if it is not due or one is under way.
     pub fn begin(&self, trigger: Trigger) -> bool {
         let mut inner = lock(&self.inner);
         let now = Instant::now();
@@ -165,7 +170,8 @@ impl WebhookState {
         inner.silent_model.take().is_some()
     }
 
-    /// A poll found that an alias moved after `since`, the time of the poll before. Its delivery should have arrived, or arrive soon.
+    /// A poll found that an alias moved after `since`, the time of the poll before. Its delivery
+    /// should have arrived, or arrive soon.
     pub fn expect_delivery(&self, model: &str, since: Instant, now: Instant) {
         let mut inner = lock(&self.inner);
         let is_expected = inner.expected_from.is_some_and(|from| from <= since);
