@@ -1,6 +1,6 @@
 //! `pointsman run`: runs the operator.
 //!
-//! Absent: the operator. Arguments become [`Settings`], and the library does the rest.
+//! Absent: the operator. Arguments become [`OperatorSettings`], and the library does the rest.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use tracing_subscriber::{Layer, Registry, fmt};
 
 use super::Failure;
 use crate::api::names;
-use crate::controllers::{self, Settings, WebhookSettings};
+use crate::controllers::{self, OperatorSettings, WebhookSettings};
 use crate::kubernetes::client::fenced_client;
 use crate::kubernetes::lease::{Election, Fence};
 
@@ -164,10 +164,10 @@ fn stop_signal() -> Result<impl Future<Output = ()> + Send + 'static, std::io::E
     })
 }
 
-fn settings(arguments: RunArguments, own_namespace: String) -> Settings {
+fn settings(arguments: RunArguments, own_namespace: String) -> OperatorSettings {
     let election = election(&arguments, own_namespace);
     let tls_folder = arguments.webhook_tls_folder;
-    Settings {
+    OperatorSettings {
         health_address: arguments.health_address,
         webhook: arguments.webhook_address.map(|address| WebhookSettings {
             address,

@@ -18,7 +18,7 @@ use crate::controllers::cached::{
 use crate::controllers::metrics::{Kind, Metrics};
 use crate::controllers::registry::refresh_batcher::RefreshBatcher;
 use crate::controllers::registry::state::RegistryStates;
-use crate::controllers::settings::Settings;
+use crate::controllers::settings::OperatorSettings;
 use crate::kubernetes::event_recorder::EventRecorder;
 use crate::kubernetes::failure::ReconcileError;
 use crate::kubernetes::key::ObjectKey;
@@ -36,7 +36,7 @@ pub struct Context {
     /// The Kubernetes client.
     pub client: Client,
     /// How the operator is to run.
-    pub settings: Settings,
+    pub settings: OperatorSettings,
     /// The objects of the cluster.
     pub stores: Stores,
     /// The work queues.

@@ -46,7 +46,7 @@ pub struct Metrics {
     /// Objects that could not be decoded, each time that a watch showed one, by kind.
     pub unreadable_objects: Family<Kind, Counter>,
     /// Polls of registries, by outcome.
-    pub registry_polls: Family<Outcome, Counter>,
+    pub registry_polls: Family<OutcomeLabel, Counter>,
     /// The time of the last successful poll of each registry, in seconds since 1970.
     pub last_poll: Family<RegistryName, Gauge>,
     /// Requests to registries, by operation and outcome.
@@ -64,7 +64,7 @@ pub struct Metrics {
     /// Changes of the condition Ready of bindings, by the new reason.
     pub transitions: Family<Transition, Counter>,
     /// Webhook deliveries, by outcome.
-    pub webhook_deliveries: Family<Outcome, Counter>,
+    pub webhook_deliveries: Family<OutcomeLabel, Counter>,
     /// 1 if this replica leads or is the only one.
     pub leader: Gauge,
     /// One for each binding, filled when metrics are read.
@@ -90,7 +90,7 @@ impl Kind {
 
 /// The outcome of a poll or delivery.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-pub struct Outcome {
+pub struct OutcomeLabel {
     /// `Reachable`, or the reason why not.
     pub outcome: &'static str,
 }
@@ -135,7 +135,7 @@ struct BindingInfo {
 
 impl Default for Metrics {
     fn default() -> Self {
-        let mut all = Registration(Registry::with_prefix("pointsman"));
+        let mut all = MetricsBuilder(Registry::with_prefix("pointsman"));
         let requests = Requests::default();
         requests.register(&mut all.0);
         Self {
@@ -171,9 +171,9 @@ impl Default for Metrics {
 }
 
 /// Registers each metric when it is made.
-struct Registration(Registry);
+struct MetricsBuilder(Registry);
 
-impl Registration {
+impl MetricsBuilder {
     fn add<M: Clone + Default + Metric>(&mut self, name: &str, help: &str) -> M {
         let metric = M::default();
         self.0.register(name, help, metric.clone());

@@ -17,4 +17,4 @@ mod settings;
 mod watches;
 
 pub use run::run;
-pub use settings::{Settings, WebhookSettings};
+pub use settings::{OperatorSettings, WebhookSettings};

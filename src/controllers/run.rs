@@ -1,6 +1,6 @@
 //! Starts the operator, and stops it after the reconciles in progress are done.
 //!
-//! Absent: configuration. It comes as [`Settings`].
+//! Absent: configuration. It comes as [`OperatorSettings`].
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -28,7 +28,7 @@ use crate::controllers::receiver::server;
 use crate::controllers::receiver::tls::Certificate;
 use crate::controllers::registry::refresh_batcher::RefreshBatcher;
 use crate::controllers::registry::state::RegistryStates;
-use crate::controllers::settings::{Settings, WebhookSettings};
+use crate::controllers::settings::{OperatorSettings, WebhookSettings};
 use crate::controllers::watches;
 use crate::kubernetes::event_recorder::EventRecorder;
 use crate::kubernetes::lease::{Fence, Leader, LeaderElector};
@@ -81,7 +81,7 @@ pub enum RunError {
 pub async fn run(
     client: Client,
     fence: Fence,
-    settings: Settings,
+    settings: OperatorSettings,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), RunError> {
     check_shard(&client, &settings).await?;
@@ -141,7 +141,7 @@ async fn wait_for_last_events(writer: JoinHandle<()>) {
 }
 
 /// Fails if the shard's selector is invalid, but not if it selects nothing or the API server cannot be reached.
-async fn check_shard(client: &Client, settings: &Settings) -> Result<(), RunError> {
+async fn check_shard(client: &Client, settings: &OperatorSettings) -> Result<(), RunError> {
     let Some(selector) = &settings.shard else {
         return Ok(());
     };
@@ -161,7 +161,7 @@ async fn check_shard(client: &Client, settings: &Settings) -> Result<(), RunErro
 
 fn context(
     client: Client,
-    settings: Settings,
+    settings: OperatorSettings,
     event_recorder: EventRecorder,
     queues: WorkQueues,
     fence: Fence,

@@ -10,7 +10,7 @@ use crate::kubernetes::lease::Election;
 
 /// How the operator is to run.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct OperatorSettings {
     /// The address of health and metrics.
     pub health_address: SocketAddr,
     /// How to receive webhooks; `None` if registries are only polled.
@@ -40,7 +40,7 @@ pub struct WebhookSettings {
     pub tls_folder: Option<PathBuf>,
 }
 
-impl Settings {
+impl OperatorSettings {
     /// Whether a namespace is watched.
     #[must_use]
     pub fn watches(&self, namespace: &str) -> bool {

@@ -111,11 +111,9 @@ mod tests {
 
     use super::*;
 
-    type Fields = BTreeMap<String, String>;
-
     /// A type of its own for each test: tests share the dictionaries of a process.
     #[derive(Debug, Deserialize, PartialEq, Serialize)]
-    struct Value<const TEST: usize>(Fields);
+    struct Value<const TEST: usize>(BTreeMap<String, String>);
 
     fn value<const TEST: usize>(number: usize) -> Value<TEST> {
         let field = |name: usize| {

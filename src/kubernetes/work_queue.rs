@@ -303,13 +303,13 @@ mod tests {
 
     /// The objects in the order of their reconciles; stops the loop after `enough` of them.
     #[derive(Clone)]
-    struct Recorded {
+    struct RecordedReconciles {
         names: Arc<Mutex<Vec<String>>>,
         enough: usize,
         stop: Arc<Sender<bool>>,
     }
 
-    impl Recorded {
+    impl RecordedReconciles {
         fn until(enough: usize) -> (Self, Receiver<bool>) {
             let (stop, stopping) = channel(false);
             let recorded = Self {
@@ -343,7 +343,7 @@ mod tests {
     ) -> Vec<String> {
         let (queue, receiver) = work_queue();
         queue.enqueue_all(objects);
-        let (recorded, stopping) = Recorded::until(enough);
+        let (recorded, stopping) = RecordedReconciles::until(enough);
         let reconcile = |object: ObjectKey| std::future::ready(requeue(recorded.record(&object)));
         let initial = std::future::ready(Vec::new());
         run(
@@ -379,7 +379,7 @@ mod tests {
     async fn reconciles_of_one_object_never_overlap_and_no_enqueue_is_lost() {
         let (queue, receiver) = work_queue();
         queue.enqueue(key("a"));
-        let (recorded, stopping) = Recorded::until(10);
+        let (recorded, stopping) = RecordedReconciles::until(10);
         let in_progress = Arc::new(AtomicUsize::new(0));
         let own_queue = queue.clone();
         let reconcile = move |object: ObjectKey| {
@@ -413,7 +413,7 @@ mod tests {
     /// reconcile.
     async fn order_with(enqueue: fn(&WorkQueue), enough: usize) -> Vec<String> {
         let (queue, receiver) = work_queue();
-        let (recorded, stopping) = Recorded::until(enough);
+        let (recorded, stopping) = RecordedReconciles::until(enough);
         let own_queue = queue.clone();
         let reconcile = |object: ObjectKey| {
             if recorded.record(&object) == 1 {
@@ -464,7 +464,7 @@ mod tests {
     async fn an_object_enqueued_before_the_start_waits_for_it_and_runs_first() {
         let (queue, receiver) = work_queue();
         queue.enqueue(key("changed"));
-        let (recorded, stopping) = Recorded::until(3);
+        let (recorded, stopping) = RecordedReconciles::until(3);
         let (start, mut started) = channel(false);
         let reconcile = |object: ObjectKey| {
             recorded.record(&object);
@@ -537,7 +537,7 @@ mod tests {
     async fn no_more_objects_are_reconciled_at_the_same_time_than_the_limit() {
         let (queue, receiver) = work_queue();
         queue.enqueue_all(numbered(4));
-        let (recorded, stopping) = Recorded::until(usize::MAX);
+        let (recorded, stopping) = RecordedReconciles::until(usize::MAX);
         let gate = Arc::new(Semaphore::new(0));
         let (seen, own_gate) = (recorded.clone(), Arc::clone(&gate));
         let reconcile = move |object: ObjectKey| {

@@ -26,7 +26,7 @@ use crate::api::ModelRegistry;
 use crate::api::model_registry::{WebhookMode, WebhookSecretReference};
 use crate::controllers::context::Context;
 use crate::controllers::http::Readiness;
-use crate::controllers::metrics::Outcome;
+use crate::controllers::metrics::OutcomeLabel;
 use crate::controllers::receiver::limits::{Bucket, Memory};
 use crate::controllers::receiver::server::{LARGEST_BODY, Unread, read_body};
 use crate::controllers::receiver::signing_keys::SigningKeys;
@@ -218,7 +218,7 @@ impl Receiver {
                 .ctx
                 .metrics
                 .webhook_deliveries
-                .get_or_create(&Outcome {
+                .get_or_create(&OutcomeLabel {
                     outcome: fate.outcome(),
                 })
                 .inc();

@@ -9,7 +9,7 @@ use kube::ResourceExt;
 
 use crate::api::{ModelRegistry, Reason, reason::Problem};
 use crate::controllers::context::Context;
-use crate::controllers::metrics::Outcome;
+use crate::controllers::metrics::OutcomeLabel;
 use crate::controllers::registry::credentials::connection;
 use crate::controllers::registry::refresh::{Refresh, RefreshedModels};
 use crate::controllers::registry::state::RegistryState;
@@ -51,7 +51,7 @@ pub async fn poll_if_due(
     let outcome = outcome.as_str();
     ctx.metrics
         .registry_polls
-        .get_or_create(&Outcome { outcome })
+        .get_or_create(&OutcomeLabel { outcome })
         .inc();
     let next = Instant::now() + until_next_poll(registry, state);
     state.schedule.record(trigger, next);
