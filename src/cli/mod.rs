@@ -12,7 +12,13 @@ type Failure = Box<dyn std::error::Error>;
 
 /// Deploys the version that a model-registry alias names, and rolls back when the alias moves back or the version fails.
 #[derive(Debug, Parser)]
-#[command(version, about, long_about = None)]
+#[command(
+    version,
+    after_help = "First steps, with a kubeconfig whose context is the cluster:
+  pointsman crds | kubectl apply --server-side -f -
+  pointsman run --watch-namespace ml --health-address 127.0.0.1:8080
+  kubectl -n ml get modelregistries,registeredmodels,aliasbindings"
+)]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,

@@ -57,7 +57,7 @@ pub struct RunArguments {
     /// Whether /metrics has a pointsman_binding_info for each AliasBinding
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "true|false", env = "POINTSMAN_BINDING_INFO_METRIC")]
     binding_info_metric: bool,
-    /// This cluster's name in the tags that spec.writeBack of a ModelRegistry writes: letters, digits, - and .
+    /// This cluster's name in the tags that spec.writeBack of a ModelRegistry writes, of letters, digits, hyphens and dots
     #[arg(long, default_value = "cluster", value_name = "NAME", env = "POINTSMAN_CLUSTER_NAME", value_parser = cluster_name)]
     cluster_name: String,
     /// Check file: artifacts too, in this process's own file system; only if the pods have the same one
@@ -108,7 +108,7 @@ fn cluster_name(word: &str) -> Result<String, String> {
     if (1..=63).contains(&word.len()) && word.chars().all(is_allowed) {
         Ok(word.to_owned())
     } else {
-        Err("write 1 to 63 letters, digits, - or .".to_owned())
+        Err("write 1 to 63 letters, digits, hyphens or dots".to_owned())
     }
 }
 

@@ -3,7 +3,7 @@
 //! Absent: object names in labels, except for registries, which are few, and `binding_info`, which can be switched off.
 
 use std::borrow::Cow;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use jiff::{SignedDuration, Timestamp};
 use kube::{Resource, ResourceExt};
@@ -15,7 +15,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
 
-use crate::api::alias_binding::{HistoryEntry, Trigger};
+use crate::api::alias_binding::HistoryEntry;
 use crate::api::conditions::READY;
 use crate::api::{AliasBinding, AliasBindingStatus};
 use crate::registries::mlflow::Requests;
@@ -196,49 +196,43 @@ impl Metrics {
         injection: &Injection,
         seen: Option<Instant>,
     ) {
-        let Some(alias) = binding
-            .status
-            .as_ref()
-            .and_then(|status| status.alias.as_ref())
-        else {
+        let status = binding.status.as_ref();
+        let Some(alias) = status.and_then(|status| status.alias.as_ref()) else {
             return;
         };
-        let waited = alias.version == injection.version;
-        let since_status = || {
-            Timestamp::now()
-                .duration_since(alias.since.0)
-                .try_into()
-                .ok()
-        };
-        let took = if waited {
-            since_status()
-        } else {
-            seen.map(|seen| seen.elapsed())
-        };
-        if let Some(took) = took.filter(|_| binding.spec.pinned_version.is_none()) {
-            self.alias_to_patch.observe(Duration::as_secs_f64(&took));
+        if binding.spec.pinned_version.is_some() {
+            return;
+        }
+        let has_waited = alias.version == injection.version;
+        if has_waited {
+            let since = Timestamp::now().duration_since(alias.since.0);
+            self.alias_to_patch.observe(seconds(since));
+        } else if let Some(seen) = seen {
+            self.alias_to_patch.observe(seen.elapsed().as_secs_f64());
         }
     }
 
     /// Counts a history entry that got an outcome, and records how long it took to become available.
     pub fn count_entry(&self, old: &AliasBindingStatus, entry: &HistoryEntry) {
-        let is_same = |known: &&HistoryEntry| {
-            known.started_at == entry.started_at && known.version == entry.version
+        let before = old.history.iter().find(|before| {
+            before.started_at == entry.started_at && before.version == entry.version
+        });
+        let (outcome_before, was_available) = match before {
+            Some(before) => (Some(before.outcome), before.available_at.is_some()),
+            None => (None, false),
         };
-        let known = old.history.iter().find(is_same);
-        if known.is_none_or(|known| known.outcome != entry.outcome) {
-            let (outcome, trigger) = (format!("{:?}", entry.outcome), word(entry.trigger));
-            self.rollouts
-                .get_or_create(&Rollout { outcome, trigger })
-                .inc();
+        if outcome_before != Some(entry.outcome) {
+            let rollout = Rollout {
+                outcome: format!("{:?}", entry.outcome),
+                trigger: format!("{:?}", entry.trigger),
+            };
+            self.rollouts.get_or_create(&rollout).inc();
         }
-        if let Some(available) = entry
-            .available_at
-            .as_ref()
-            .filter(|_| known.is_none_or(|old| old.available_at.is_none()))
+        if let Some(available) = &entry.available_at
+            && !was_available
         {
-            self.rollout
-                .observe(seconds(available.0.duration_since(entry.started_at.0)));
+            let took = available.0.duration_since(entry.started_at.0);
+            self.rollout.observe(seconds(took));
         }
     }
 
@@ -299,10 +293,6 @@ fn info(binding: &AliasBinding) -> BindingInfo {
         ready: ready.map(|ready| ready.status.clone()).unwrap_or_default(),
         reason: ready.map(|ready| ready.reason.clone()).unwrap_or_default(),
     }
-}
-
-fn word(trigger: Trigger) -> String {
-    format!("{trigger:?}")
 }
 
 fn seconds(duration: SignedDuration) -> f64 {
