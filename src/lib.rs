@@ -25,6 +25,7 @@ pub mod artifacts;
 #[allow(clippy::doc_markdown)] // the docs become --help
 pub mod cli;
 pub mod controllers;
+pub mod http;
 pub mod kubernetes;
 pub mod registries;
 #[deny(clippy::disallowed_methods)]

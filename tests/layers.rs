@@ -9,12 +9,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The folders that a folder of `src` may import from.
-const ALLOWED: [(&str, &[&str]); 8] = [
+const ALLOWED: [(&str, &[&str]); 9] = [
     ("api", &[]),
     ("targets", &["api"]),
     ("rollout", &["targets", "api"]),
-    ("registries", &["api"]),
-    ("artifacts", &["registries", "api"]),
+    ("http", &[]),
+    ("registries", &["http", "api"]),
+    ("artifacts", &["http", "api"]),
     ("kubernetes", &[]),
     (
         "controllers",

@@ -48,10 +48,12 @@ use super::schema;
         json_path = ".metadata.creationTimestamp"
     )
 )]
+#[x_kube(validation = Rule::new("has(self.mlflow)").message("spec names no registry: set spec.mlflow.uri, such as http://mlflow.mlflow.svc:5000"))]
 #[serde(rename_all = "camelCase")]
 pub struct ModelRegistrySpec {
-    /// The MLflow server.
-    pub mlflow: MlflowServer,
+    /// The MLflow server. Exactly one kind of registry must be set; this is the only one today.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mlflow: Option<MlflowServer>,
     /// The credentials for the MLflow server. Default: none are sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("!(has(self.basic) && has(self.bearer))").message("auth takes one kind of credentials: set auth.basic or auth.bearer, not both"))]
@@ -88,6 +90,17 @@ pub struct ModelRegistrySpec {
 
 /// The time between two polls if the spec names none, or none that can be read.
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(30);
+
+impl ModelRegistrySpec {
+    /// The address of the registry's server, whatever its kind; empty if the spec names none, which admission refuses.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        match &self.mlflow {
+            Some(server) => &server.uri,
+            None => "",
+        }
+    }
+}
 
 fn default_interval() -> String {
     "30s".to_owned()

@@ -1,8 +1,8 @@
-//! Looks into a bucket: the model's file, else the first file of the folder, else the key itself; a byte of it.
+//! Checks files in a bucket: the file MLmodel, else the first file of the folder, else the key itself. One byte is read.
 //!
-//! Absent: more than one page of a listing, and asking without credentials where nobody says so.
+//! Absent: more than one page of a listing, and anonymous requests that no setting asks for.
 
-use std::error::Error;
+use std::time::Duration;
 
 use futures::StreamExt;
 use object_store::aws::AmazonS3Builder;
@@ -12,17 +12,17 @@ use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::path::Path;
 use object_store::{BackoffConfig, GetOptions, GetRange, ObjectStore, RetryConfig};
 use reqwest::StatusCode;
-use std::time::Duration;
 
-use super::place::{Address, Cloud};
-use super::settings::{Chosen, Settings};
-use super::transport::{Clients, Heard, Line, Said};
-use super::{MODEL_FILE, Verdict};
-use crate::registries::mlflow::redact::Redactor;
+use super::location::{BucketAddress, Cloud, MODEL_FILE};
+use super::store_settings::{CloudSettings, StoreSettings};
+use super::transport::{ExchangeOutcome, LastExchange, RecordingTransport, StoreClients};
+use crate::api::Availability;
+use crate::http::body::root_cause;
+use crate::http::redact::Redactor;
 
-/// How many names a listing asks for.
+/// The most names in a listing.
 const MOST_NAMES: usize = 100;
-/// Refusals that speak of the credentials and not of the files, as the stores write them.
+/// The error codes of stores that are about the credentials and not about the files.
 const BAD_CREDENTIALS: &[&str] = &[
     "InvalidAccessKeyId",
     "SignatureDoesNotMatch",
@@ -39,61 +39,68 @@ const BAD_CREDENTIALS: &[&str] = &[
 ];
 
 /// A store that can be read and listed a page at a time.
-trait Bucket: ObjectStore + PaginatedListStore {}
-impl<T: ObjectStore + PaginatedListStore> Bucket for T {}
+trait ListableStore: ObjectStore + PaginatedListStore {}
+impl<T: ObjectStore + PaginatedListStore> ListableStore for T {}
 
-/// What came of one question.
-enum Found {
-    /// A byte, or a name.
-    Given,
-    /// The store says that it is not there, or that it is empty.
+/// The outcome of one request.
+enum BucketOutcome {
+    /// A byte was read.
+    Byte,
+    /// The file does not exist, or is empty.
     Missing,
-    /// The store says that we may not.
+    /// The credentials do not allow the request.
     Denied(String),
-    /// Nothing that says anything of the files.
-    Other(Verdict),
+    /// The response says nothing about the files.
+    Inconclusive(Availability),
 }
 
 /// Whether the files at an address can be read now.
-pub(super) async fn look(address: &Address, settings: &Settings, clients: &Clients) -> Verdict {
-    let chosen = settings.choose(address.cloud);
-    if let Err(why) = chosen
-        .check(address.cloud)
-        .and_then(|()| check_account(address, &chosen))
+pub(super) async fn check(
+    address: &BucketAddress,
+    settings: &StoreSettings,
+    clients: &StoreClients,
+) -> Availability {
+    let settings = settings.of_cloud(address.cloud);
+    if let Err(problem) = settings
+        .validate(address.cloud)
+        .and_then(|()| check_account(address, &settings))
     {
-        return Verdict::Unchecked(format!("{} was not asked for: {why}", address.shown));
+        return not_requested(address, &problem);
     }
-    let line = Line::new(clients);
-    let redactor = chosen.redactor();
-    let store = match build(address, &chosen, &line) {
+    let transport = RecordingTransport::new(clients);
+    let redactor = settings.redactor();
+    let store = match build(address, &settings, &transport) {
         Ok(store) => store,
         Err(error) => {
-            return Verdict::Unchecked(format!(
-                "{} was not asked for: {}; look at the Secret that spec.artifacts of the ModelRegistry names",
-                address.shown,
-                redactor.clean(&error.to_string())
-            ));
+            let cause = redactor.clean(&error.to_string());
+            return not_requested(address, &format!("{cause}; {CHECK_SECRET}"));
         }
     };
-    Look {
+    let check = BucketCheck {
         address,
         store,
-        line,
+        transport,
         redactor,
-        chosen,
-    }
-    .look()
-    .await
+        is_anonymous: settings.is_anonymous(),
+    };
+    check.run().await
 }
 
-/// Credentials of one account are shown to no other.
-fn check_account(address: &Address, chosen: &Chosen) -> Result<(), String> {
+/// The remedy for settings that the store's library refuses.
+const CHECK_SECRET: &str = "check the Secret that spec.artifacts of the ModelRegistry names";
+
+fn not_requested(address: &BucketAddress, problem: &str) -> Availability {
+    Availability::Unchecked(format!("{} was not requested: {problem}", address.shown))
+}
+
+/// Checks that the credentials of one Azure account are not sent to another.
+fn check_account(address: &BucketAddress, settings: &CloudSettings) -> Result<(), String> {
     if address.cloud != Cloud::Azure {
         return Ok(());
     }
-    let of_account = chosen.get("AZURE_STORAGE_ACCOUNT_KEY").is_some()
-        || chosen.get("AZURE_STORAGE_SAS_KEY").is_some();
-    match (&address.account, chosen.get("AZURE_STORAGE_ACCOUNT_NAME")) {
+    let of_account = settings.get("AZURE_STORAGE_ACCOUNT_KEY").is_some()
+        || settings.get("AZURE_STORAGE_SAS_KEY").is_some();
+    match (&address.account, settings.get("AZURE_STORAGE_ACCOUNT_NAME")) {
         (None, None) => {
             Err("it names no storage account; set AZURE_STORAGE_ACCOUNT_NAME".to_owned())
         }
@@ -107,31 +114,35 @@ fn check_account(address: &Address, chosen: &Chosen) -> Result<(), String> {
     }
 }
 
-fn build(address: &Address, chosen: &Chosen, line: &Line) -> object_store::Result<Box<dyn Bucket>> {
+fn build(
+    address: &BucketAddress,
+    settings: &CloudSettings,
+    transport: &RecordingTransport,
+) -> object_store::Result<Box<dyn ListableStore>> {
     let bucket = address.bucket.as_str();
     Ok(match address.cloud {
         Cloud::S3 => {
             let new = AmazonS3Builder::new()
                 .with_bucket_name(bucket)
                 .with_retry(retry())
-                .with_http_connector(line.clone());
-            Box::new(configured(new, chosen, AmazonS3Builder::with_config).build()?)
+                .with_http_connector(transport.clone());
+            Box::new(configured(new, settings, AmazonS3Builder::with_config).build()?)
         }
         Cloud::Gcs => {
             let new = GoogleCloudStorageBuilder::new()
                 .with_bucket_name(bucket)
                 .with_retry(retry())
-                .with_http_connector(line.clone());
-            Box::new(configured(new, chosen, GoogleCloudStorageBuilder::with_config).build()?)
+                .with_http_connector(transport.clone());
+            Box::new(configured(new, settings, GoogleCloudStorageBuilder::with_config).build()?)
         }
         Cloud::Azure => {
             let new = MicrosoftAzureBuilder::new()
                 .with_container_name(bucket)
                 .with_retry(retry())
-                .with_http_connector(line.clone());
-            let new = configured(new, chosen, MicrosoftAzureBuilder::with_config);
+                .with_http_connector(transport.clone());
+            let new = configured(new, settings, MicrosoftAzureBuilder::with_config);
             let new = match &address.account {
-                Some((account, domain)) if chosen.endpoint().is_none() => new
+                Some((account, domain)) if settings.endpoint().is_none() => new
                     .with_endpoint(format!("https://{account}.blob.{domain}"))
                     .with_account(account),
                 Some((account, _)) => new.with_account(account),
@@ -142,19 +153,21 @@ fn build(address: &Address, chosen: &Chosen, line: &Line) -> object_store::Resul
     })
 }
 
-/// A builder told all that the store's library knows a name for.
+/// The builder with every setting that the store's library has a name for.
 fn configured<B, K: std::str::FromStr>(
-    builder: B,
-    chosen: &Chosen,
+    mut builder: B,
+    settings: &CloudSettings,
     with: fn(B, K, String) -> B,
 ) -> B {
-    chosen
-        .named()
-        .filter_map(|(name, value)| Some((name.parse().ok()?, value.to_owned())))
-        .fold(builder, |builder, (key, value)| with(builder, key, value))
+    for (name, value) in settings.named() {
+        if let Ok(key) = name.parse() {
+            builder = with(builder, key, value.to_owned());
+        }
+    }
+    builder
 }
 
-/// Once more, soon: who asks has little time.
+/// One retry, soon: a check must end within its timeout.
 fn retry() -> RetryConfig {
     let backoff = BackoffConfig {
         init_backoff: Duration::from_millis(200),
@@ -168,248 +181,220 @@ fn retry() -> RetryConfig {
     }
 }
 
-/// One look into one bucket.
-struct Look<'a> {
-    address: &'a Address,
-    store: Box<dyn Bucket>,
-    line: Line,
+/// The check of one address.
+struct BucketCheck<'a> {
+    address: &'a BucketAddress,
+    store: Box<dyn ListableStore>,
+    transport: RecordingTransport,
     redactor: Redactor,
-    chosen: Chosen,
+    is_anonymous: bool,
 }
 
-impl Look<'_> {
-    async fn look(&self) -> Verdict {
+impl BucketCheck<'_> {
+    async fn run(&self) -> Availability {
         let key = &self.address.key;
-        let model = if key.is_empty() {
+        let model_file = if key.is_empty() {
             MODEL_FILE.to_owned()
         } else {
             format!("{key}/{MODEL_FILE}")
         };
-        let denied = match self.read(&model).await {
-            Found::Given => return Verdict::Readable,
-            Found::Other(verdict) => return verdict,
-            Found::Missing => None,
-            Found::Denied(why) => Some(why),
+        let denied = match self.read_byte(&model_file).await {
+            BucketOutcome::Byte => return Availability::Readable,
+            BucketOutcome::Inconclusive(availability) => return availability,
+            BucketOutcome::Missing => None,
+            BucketOutcome::Denied(cause) => Some(cause),
         };
         match (self.first_file().await, denied) {
-            (Ok(Some(file)), _) => self.verdict(self.read(&file).await),
-            (Ok(None), _) if key.is_empty() => self.nothing(),
-            (Ok(None), _) => self.verdict(self.read(key).await),
-            (Err(Found::Denied(_)), Some(why)) => Verdict::Unreadable(why),
-            (Err(Found::Denied(why)), None) => Verdict::Unchecked(format!(
-                "{MODEL_FILE} is not there, and whether other files are cannot be seen: {why}; allow listing (s3:ListBucket and its likes) to these credentials"
+            (Ok(Some(file)), _) => self.availability(self.read_byte(&file).await),
+            (Ok(None), _) if key.is_empty() => self.no_files(),
+            (Ok(None), _) => self.availability(self.read_byte(key).await),
+            (Err(BucketOutcome::Denied(_)), Some(cause)) => Availability::Missing(cause),
+            (Err(BucketOutcome::Denied(cause)), None) => Availability::Unchecked(format!(
+                "{MODEL_FILE} does not exist, and other files cannot be listed: {cause}; allow these credentials to list (s3:ListBucket or its equivalent)"
             )),
-            (Err(found), _) => self.verdict(found),
+            (Err(outcome), _) => self.availability(outcome),
         }
     }
 
-    /// What one question settles.
-    fn verdict(&self, found: Found) -> Verdict {
-        match found {
-            Found::Given => Verdict::Readable,
-            Found::Missing => self.nothing(),
-            Found::Denied(why) => Verdict::Unreadable(why),
-            Found::Other(verdict) => verdict,
+    /// The availability after the last request of a check.
+    fn availability(&self, outcome: BucketOutcome) -> Availability {
+        match outcome {
+            BucketOutcome::Byte => Availability::Readable,
+            BucketOutcome::Missing => self.no_files(),
+            BucketOutcome::Denied(cause) => Availability::Missing(cause),
+            BucketOutcome::Inconclusive(availability) => availability,
         }
     }
 
-    fn nothing(&self) -> Verdict {
-        Verdict::Unreadable(format!(
+    fn no_files(&self) -> Availability {
+        Availability::Missing(format!(
             "the store has no files at {}; restore them, or register the version again",
             self.address.shown
         ))
     }
 
-    /// Asks for the first byte of a file.
-    async fn read(&self, key: &str) -> Found {
+    /// Requests the first byte of a file.
+    async fn read_byte(&self, key: &str) -> BucketOutcome {
         let Ok(path) = Path::parse(key) else {
-            return self.strange_path();
+            return self.unusual_path();
         };
-        self.line.take();
+        self.transport.take();
         let options = GetOptions {
             range: Some(GetRange::Bounded(0..1)),
             ..GetOptions::default()
         };
         match self.store.get_opts(&path, options).await {
-            Ok(given) => match given.into_stream().next().await {
-                Some(Ok(bytes)) if !bytes.is_empty() => self.unless_strange(),
+            Ok(response) => match response.into_stream().next().await {
+                Some(Ok(bytes)) if !bytes.is_empty() => self.confirm_store(),
                 Some(Err(error)) => self.explain(&error),
-                _ => Found::Missing,
+                _ => BucketOutcome::Missing,
             },
-            // Bytes are on their way, of the whole file: the store, or a proxy before it, knows no ranges.
-            Err(error) if error.to_string().contains("non-partial") => self.unless_strange(),
+            // The store, or a proxy before it, ignores ranges and sends the whole file.
+            Err(error) if error.to_string().contains("non-partial") => self.confirm_store(),
             Err(error) => self.explain(&error),
         }
     }
 
-    fn unless_strange(&self) -> Found {
-        match self.line.take() {
-            Some(Heard {
-                origin,
-                what: Said::Answer { html: true, .. },
-            }) => Found::Other(self.page(&origin)),
-            Some(Heard {
-                origin,
-                what: Said::Answer { tagged: false, .. },
-            }) => Found::Other(self.no_store(&origin)),
-            _ => Found::Given,
+    /// Checks that the last response came from a store: every store sends an `ETag` or a date along.
+    fn confirm_store(&self) -> BucketOutcome {
+        let Some(LastExchange { origin, outcome }) = self.transport.take() else {
+            return BucketOutcome::Byte;
+        };
+        match outcome {
+            ExchangeOutcome::Response { html: true, .. } => {
+                BucketOutcome::Inconclusive(Availability::Unchecked(format!(
+                    "{origin} returned an HTML page for {}; set the address of the store's API, not of its console",
+                    self.address.shown
+                )))
+            }
+            ExchangeOutcome::Response { tagged: false, .. } => self.no_store(&origin),
+            _ => BucketOutcome::Byte,
         }
     }
 
-    fn page(&self, origin: &str) -> Verdict {
-        Verdict::Unchecked(format!(
-            "{} was answered with an HTML page by {origin}; set the address of the store's API, not of its console",
+    fn no_store(&self, origin: &str) -> BucketOutcome {
+        BucketOutcome::Inconclusive(Availability::Unknown(format!(
+            "{origin} returned a response for {} that no store sends; check the endpoint",
             self.address.shown
-        ))
+        )))
     }
 
-    /// Every store names or dates the bytes that it gives.
-    fn no_store(&self, origin: &str) -> Verdict {
-        Verdict::Unknown(format!(
-            "{origin} answered about {} with what no store answers; check which server is asked",
-            self.address.shown
-        ))
-    }
-
-    fn strange_path(&self) -> Found {
-        Found::Other(Verdict::Unchecked(format!(
-            "{} holds a path that cannot be asked for (empty or dotted parts); register the version from a plain one",
+    fn unusual_path(&self) -> BucketOutcome {
+        BucketOutcome::Inconclusive(Availability::Unchecked(format!(
+            "{} has a path with empty or dotted parts; register the version from a plain one",
             self.address.shown
         )))
     }
 
     /// The first file below the key that is not empty.
-    async fn first_file(&self) -> Result<Option<String>, Found> {
-        let prefix = (!self.address.key.is_empty()).then(|| format!("{}/", self.address.key));
+    async fn first_file(&self) -> Result<Option<String>, BucketOutcome> {
+        let key = &self.address.key;
+        let prefix = (!key.is_empty()).then(|| format!("{key}/"));
         let options = PaginatedListOptions {
             max_keys: Some(MOST_NAMES),
             ..PaginatedListOptions::default()
         };
-        self.line.take();
+        self.transport.take();
         match self.store.list_paginated(prefix.as_deref(), options).await {
-            Ok(page) => Ok(page
-                .result
-                .objects
-                .into_iter()
-                .find(|file| file.size > 0)
-                .map(|file| file.location.into())),
+            Ok(page) => {
+                let mut files = page.result.objects.into_iter();
+                let file = files.find(|file| file.size > 0);
+                Ok(file.map(|file| file.location.into()))
+            }
             Err(error) => match self.explain(&error) {
-                // A folder that is not there lists as nothing, and a bucket that is not there has a code of its own.
-                Found::Missing => Err(Found::Other(Verdict::Unchecked(format!(
-                    "the folder of {} cannot be listed there (404); look at the endpoint in the Secret that spec.artifacts names",
-                    self.address.shown
-                )))),
-                found => Err(found),
+                // A folder that does not exist lists as empty, and a bucket that does not exist has an error code of its own.
+                BucketOutcome::Missing => Err(BucketOutcome::Inconclusive(
+                    Availability::Unchecked(format!(
+                        "the folder of {} cannot be listed (404); check the endpoint in the Secret that spec.artifacts names",
+                        self.address.shown
+                    )),
+                )),
+                outcome => Err(outcome),
             },
         }
     }
 
-    fn no_bucket(&self) -> Verdict {
-        Verdict::Unreadable(format!(
-            "the store has no bucket {}, which {} is in; make it, or register the version again",
-            self.address.bucket, self.address.shown
-        ))
+    /// The outcome of a failed request, from the recorded exchange and not from the library's text.
+    fn explain(&self, error: &object_store::Error) -> BucketOutcome {
+        let Some(LastExchange { origin, outcome }) = self.transport.take() else {
+            let cause = self.redactor.clean(&root_cause(error));
+            return BucketOutcome::Inconclusive(not_requested(
+                self.address,
+                &format!("{cause}; {CHECK_SECRET}"),
+            ));
+        };
+        match outcome {
+            ExchangeOutcome::NoResponse(cause) => {
+                let cause = self.redactor.clean(&cause);
+                BucketOutcome::Inconclusive(Availability::Unknown(format!(
+                    "no response from {origin} for {}: {cause}; check that the store runs and can be reached",
+                    self.address.shown
+                )))
+            }
+            ExchangeOutcome::Response { status, .. } if status.is_success() => {
+                self.no_store(&origin)
+            }
+            ExchangeOutcome::Response {
+                status, html, text, ..
+            } => self.explain_refusal(&origin, status, html, error_code(&text)),
+        }
     }
 
-    /// What a failure means, from what was heard and not from the library's words.
-    fn explain(&self, error: &object_store::Error) -> Found {
-        let Some(heard) = self.line.take() else {
-            return Found::Other(Verdict::Unchecked(format!(
-                "{} was not asked for: {}; look at the Secret that spec.artifacts of the ModelRegistry names",
-                self.address.shown,
-                self.redactor.clean(&root(error))
-            )));
-        };
-        let (status, html, words) = match &heard.what {
-            Said::Nothing(why) => {
-                let why = self.redactor.clean(why);
-                return Found::Other(Verdict::Unknown(format!(
-                    "no answer from {} about {}: {why}; check that the store runs and can be reached",
-                    heard.origin, self.address.shown
-                )));
-            }
-            Said::Answer {
-                status,
-                html,
-                words,
-                ..
-            } => (*status, *html, words),
-        };
-        if status.is_success() {
-            return Found::Other(self.no_store(&heard.origin));
-        }
-        let code = code(words);
-        let said = format!(
-            "{} answered {}{} about {}",
-            heard.origin,
+    fn explain_refusal(
+        &self,
+        origin: &str,
+        status: StatusCode,
+        html: bool,
+        code: &str,
+    ) -> BucketOutcome {
+        let separator = if code.is_empty() { "" } else { " " };
+        let refusal = format!(
+            "{origin} returned {}{separator}{code} for {}",
             status.as_u16(),
-            spaced(code),
             self.address.shown
         );
-        self.meaning(status, html, code, &said)
-    }
-
-    fn meaning(&self, status: StatusCode, html: bool, code: &str, said: &str) -> Found {
-        let unchecked =
-            |remedy: &str| Found::Other(Verdict::Unchecked(format!("{said}; {remedy}")));
+        let unchecked = |remedy: &str| {
+            BucketOutcome::Inconclusive(Availability::Unchecked(format!("{refusal}; {remedy}")))
+        };
         match status.as_u16() {
             400..=499 if BAD_CREDENTIALS.contains(&code) || status == StatusCode::UNAUTHORIZED => {
-                unchecked(
-                    "it does not accept the credentials: renew them in the Secret that spec.artifacts names",
-                )
+                unchecked("renew the credentials in the Secret that spec.artifacts names")
             }
             404 | 410 if matches!(code, "NoSuchBucket" | "ContainerNotFound") => {
-                Found::Other(self.no_bucket())
+                BucketOutcome::Inconclusive(Availability::Missing(format!(
+                    "the store has no bucket {}, in which {} is; create it, or register the version again",
+                    self.address.bucket, self.address.shown
+                )))
             }
-            404 if html => unchecked(
-                "that is a web page: set the address of the store's API, not of its console",
-            ),
-            404 | 410 | 416 => Found::Missing,
-            408 | 429 | 500.. => Found::Other(Verdict::Unknown(format!(
-                "{said}; ask again when the store is well"
+            404 if html => unchecked("set the address of the store's API, not of its console"),
+            404 | 410 | 416 => BucketOutcome::Missing,
+            408 | 429 | 500.. => BucketOutcome::Inconclusive(Availability::Unknown(format!(
+                "{refusal}; check the store's health"
             ))),
-            403 if self.chosen.is_anonymous() => {
+            403 if self.is_anonymous => {
                 unchecked("nothing was signed: set credentials that may read it")
             }
-            403 => Found::Denied(format!(
-                "{said}; allow these credentials to read it, or register the version elsewhere"
+            403 => BucketOutcome::Denied(format!(
+                "{refusal}; allow these credentials to read it, or register the version elsewhere"
             )),
             300..=399 => unchecked(
-                "it sends us elsewhere: set AWS_REGION or the endpoint to where the bucket is",
+                "it redirects: set AWS_REGION or the endpoint to the region of the bucket",
             ),
             _ => unchecked(
-                "look at region, endpoint and credentials in the Secret that spec.artifacts names",
+                "check region, endpoint and credentials in the Secret that spec.artifacts names",
             ),
         }
     }
 }
 
-/// A refusal's code: a word between `<Code>` and `</Code>`.
-fn code(words: &str) -> &str {
-    let code = words
-        .split_once("<Code>")
-        .and_then(|(_, rest)| rest.split_once("</Code>"))
-        .map_or("", |(code, _)| code);
-    if code.len() <= 64 && code.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-        code
-    } else {
-        ""
-    }
-}
-
-fn spaced(code: &str) -> String {
-    if code.is_empty() {
-        String::new()
-    } else {
-        format!(" {code}")
-    }
-}
-
-/// The innermost cause, which names the fault and no address.
-fn root(error: &object_store::Error) -> String {
-    let mut cause: &dyn Error = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    cause.to_string()
+/// The error code of a refusal: the word between `<Code>` and `</Code>`; empty if there is none.
+fn error_code(text: &str) -> &str {
+    let Some((_, rest)) = text.split_once("<Code>") else {
+        return "";
+    };
+    let Some((code, _)) = rest.split_once("</Code>") else {
+        return "";
+    };
+    let is_word = code.len() <= 64 && code.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if is_word { code } else { "" }
 }

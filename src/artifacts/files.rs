@@ -1,59 +1,61 @@
-//! Looks at files of this machine, for tests and for volumes that are mounted here and in pods alike.
+//! Checks files of this machine, for tests and for volumes that are mounted here and in pods alike.
 //!
-//! Absent: following anything that is no file or folder; a pipe would never answer.
+//! Absent: anything that is no regular file or folder. Opening a pipe would never return.
 
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-use super::{MODEL_FILE, Verdict, place};
+use super::location::MODEL_FILE;
+use crate::api::Availability;
+use crate::http::uri::brief;
 
-/// How many entries of a folder are looked at.
+/// The most entries of a folder that are read.
 const MOST_ENTRIES: usize = 1000;
-/// How deep folders are followed.
+/// The most levels of folders that are read.
 const MOST_DEPTH: usize = 4;
 
-/// Whether a file, or the files of a folder, can be read now.
-pub(super) async fn look(path: &Path) -> Verdict {
+/// Whether a file, or a file of a folder, can be read now.
+pub(super) async fn check(path: &Path) -> Availability {
     let owned = path.to_owned();
-    let shown = place::brief(&path.display().to_string());
-    match tokio::task::spawn_blocking(move || find(&owned)).await {
-        Ok(Ok(true)) => Verdict::Readable,
-        Ok(Ok(false)) => Verdict::Unreadable(format!(
-            "{shown} holds no files; restore them, or register the version again"
+    let shown_path = brief(&path.display().to_string());
+    match tokio::task::spawn_blocking(move || has_readable_file(&owned)).await {
+        Ok(Ok(true)) => Availability::Readable,
+        Ok(Ok(false)) => Availability::Missing(format!(
+            "{shown_path} holds no files; restore them, or register the version again"
         )),
         Ok(Err(error))
             if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
         {
-            Verdict::Unreadable(format!(
-                "{shown} is not there; restore it, or mount the volume where Pointsman runs"
+            Availability::Missing(format!(
+                "{shown_path} does not exist; restore it, or mount the volume in Pointsman's pod"
             ))
         }
         Ok(Err(error)) if error.kind() == ErrorKind::PermissionDenied => {
-            Verdict::Unreadable(format!(
-                "{shown} may not be read by Pointsman's user; look at the owner and mode of its files"
+            Availability::Missing(format!(
+                "{shown_path} may not be read by Pointsman's user; check the owner and mode of its files"
             ))
         }
-        Ok(Err(error)) => Verdict::Unknown(format!(
-            "{shown} could not be read: {}; look at the disk",
+        Ok(Err(error)) => Availability::Unknown(format!(
+            "{shown_path} could not be read: {}; check the disk",
             error.kind()
         )),
-        Err(_) => Verdict::Unknown(format!("{shown} could not be looked at; ask again")),
+        Err(_) => Availability::Unknown(format!("the check of {shown_path} was interrupted")),
     }
 }
 
-/// Whether at least one byte could be read.
-fn find(path: &Path) -> std::io::Result<bool> {
+/// Whether at least one byte can be read.
+fn has_readable_file(path: &Path) -> std::io::Result<bool> {
     if !std::fs::metadata(path)?.is_dir() {
         return has_byte(path);
     }
-    let model = path.join(MODEL_FILE);
-    match std::fs::metadata(&model) {
-        Ok(found) if found.is_file() => has_byte(&model),
-        _ => below(path, MOST_DEPTH),
+    let model_file = path.join(MODEL_FILE);
+    match std::fs::metadata(&model_file) {
+        Ok(found) if found.is_file() => has_byte(&model_file),
+        _ => has_byte_below(path, MOST_DEPTH),
     }
 }
 
-fn below(folder: &Path, depth: usize) -> std::io::Result<bool> {
+fn has_byte_below(folder: &Path, depth: usize) -> std::io::Result<bool> {
     let entries: Vec<PathBuf> = std::fs::read_dir(folder)?
         .take(MOST_ENTRIES)
         .map(|entry| Ok(entry?.path()))
@@ -64,8 +66,11 @@ fn below(folder: &Path, depth: usize) -> std::io::Result<bool> {
             return Ok(true);
         }
     }
-    for folder in folders.iter().filter(|_| depth > 0) {
-        if below(folder, depth - 1)? {
+    if depth == 0 {
+        return Ok(false);
+    }
+    for folder in folders {
+        if has_byte_below(&folder, depth - 1)? {
             return Ok(true);
         }
     }

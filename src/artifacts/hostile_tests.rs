@@ -1,11 +1,13 @@
-//! `ArtifactStores` that answer slowly, endlessly, elsewhere, or with what no store answers; and those that must not be asked.
+//! Checks against stores that respond slowly, endlessly or with invalid data, and against addresses that must get no request.
+//!
+//! Absent: real stores; those are in the test target `artifact`.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::{ArtifactStores, Verdict};
-use crate::registries::mlflow::Credentials;
-use crate::registries::mlflow::hostile::{Hostile, Reply};
+use super::{ArtifactStores, ProxiedArtifacts};
+use crate::api::Availability;
+use crate::http::hostile::{HostileServer, Reply};
 
 const SECRET: &str = "s3cr3t-of-the-test-0123456789";
 
@@ -16,17 +18,17 @@ fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// `ArtifactStores` with the settings of a Secret and an empty environment.
+/// Stores with the settings of a Secret and an empty environment.
 fn stores(settings: &[(&str, &str)]) -> ArtifactStores {
     _ = rustls::crypto::ring::default_provider().install_default();
     let stores = ArtifactStores::with_environment(None, map(settings), BTreeMap::new(), false);
     ArtifactStores {
-        patience: Duration::from_secs(2),
+        timeout: Duration::from_secs(2),
         ..stores
     }
 }
 
-fn s3(server: &Hostile) -> ArtifactStores {
+fn s3(server: &HostileServer) -> ArtifactStores {
     stores(&[
         ("AWS_ENDPOINT_URL", &server.uri),
         ("AWS_ACCESS_KEY_ID", "id-of-the-test"),
@@ -66,9 +68,10 @@ fn listing(keys: &[(&str, u64)]) -> Reply {
     )
 }
 
-/// What a verdict says, having checked that it holds no secret.
-fn words(verdict: &Verdict) -> &str {
-    let (Verdict::Unreadable(why) | Verdict::Unknown(why) | Verdict::Unchecked(why)) = verdict
+/// The sentence of a result, after a check that it holds no secret.
+fn sentence(availability: &Availability) -> &str {
+    let (Availability::Missing(why) | Availability::Unknown(why) | Availability::Unchecked(why)) =
+        availability
     else {
         return "";
     };
@@ -81,8 +84,8 @@ fn words(verdict: &Verdict) -> &str {
 }
 
 #[tokio::test]
-async fn without_credentials_nothing_is_asked() {
-    let server = Hostile::start(|_, _| Reply::HangUp).await.unwrap();
+async fn without_credentials_no_request_is_sent() {
+    let server = HostileServer::start(|_, _| Reply::HangUp).await.unwrap();
     for (uri, settings, named) in [
         (
             "s3://b/k",
@@ -107,15 +110,16 @@ async fn without_credentials_nothing_is_asked() {
             vec![],
             "AZURE_STORAGE_ACCOUNT_KEY",
         ),
-        ("dbfs:/models/x", vec![], "cannot ask"),
+        ("dbfs:/models/x", vec![], "cannot check"),
         ("mlflow-artifacts:/1/x", vec![], "ModelRegistry"),
         ("file:///etc/passwd", vec![], "one machine"),
     ] {
         let started = Instant::now();
-        let verdict = stores(&settings).check(uri).await;
+        let availability = stores(&settings).check(uri).await;
         assert!(
-            matches!(verdict, Verdict::Unchecked(_)) && words(&verdict).contains(named),
-            "{uri}: {verdict:?}"
+            matches!(availability, Availability::Unchecked(_))
+                && sentence(&availability).contains(named),
+            "{uri}: {availability:?}"
         );
         assert!(
             started.elapsed() < Duration::from_millis(500),
@@ -127,9 +131,12 @@ async fn without_credentials_nothing_is_asked() {
 }
 
 #[tokio::test]
-async fn one_byte_of_the_model_file_is_enough() {
-    let server = Hostile::start(|_, _| object("")).await.unwrap();
-    assert_eq!(s3(&server).check("s3://b/1/m-x").await, Verdict::Readable);
+async fn a_bucket_with_a_model_file_takes_one_request() {
+    let server = HostileServer::start(|_, _| object("")).await.unwrap();
+    assert_eq!(
+        s3(&server).check("s3://b/1/m-x").await,
+        Availability::Readable
+    );
     let heads = server.heads();
     assert_eq!(heads.len(), 1);
     assert!(
@@ -140,25 +147,25 @@ async fn one_byte_of_the_model_file_is_enough() {
 }
 
 #[tokio::test]
-async fn store_that_knows_no_ranges_is_believed() {
-    let server = Hostile::start(|_, _| {
+async fn a_store_without_ranges_is_readable() {
+    let server = HostileServer::start(|_, _| {
         Reply::Endless("HTTP/1.1 200 OK\r\nETag: \"x\"\r\nLast-Modified: Mon, 23 Nov 2026 10:00:00 GMT\r\nContent-Length: 999999999\r\n\r\n".to_owned())
     });
     assert_eq!(
         s3(&server.await.unwrap()).check("s3://b/k").await,
-        Verdict::Readable
+        Availability::Readable
     );
 }
 
 #[tokio::test]
-async fn first_file_that_is_not_empty_stands_for_a_folder_without_model_file() {
-    let server = Hostile::start(|_, head| match head {
+async fn without_a_model_file_the_first_file_with_content_is_read() {
+    let server = HostileServer::start(|_, head| match head {
         head if head.contains("MLmodel") => xml("404 Not Found", "NoSuchKey"),
         head if head.contains("list-type=2") => listing(&[("k/marker", 0), ("k/data/w.bin", 9)]),
         _ => object(""),
     });
     let server = server.await.unwrap();
-    assert_eq!(s3(&server).check("s3://b/k").await, Verdict::Readable);
+    assert_eq!(s3(&server).check("s3://b/k").await, Availability::Readable);
     assert!(
         server
             .heads()
@@ -170,21 +177,16 @@ async fn first_file_that_is_not_empty_stands_for_a_folder_without_model_file() {
 }
 
 #[tokio::test]
-async fn plain_refusals_are_told_from_others() {
+async fn refusals_about_files_and_about_credentials_are_different() {
     for (status, code, expected, named) in [
-        (
-            "403 Forbidden",
-            "AccessDenied",
-            "Unreadable",
-            "AccessDenied",
-        ),
+        ("403 Forbidden", "AccessDenied", "Missing", "AccessDenied"),
         (
             "403 Forbidden",
             "InvalidObjectState",
-            "Unreadable",
+            "Missing",
             "InvalidObjectState",
         ),
-        ("404 Not Found", "NoSuchBucket", "Unreadable", "no bucket"),
+        ("404 Not Found", "NoSuchBucket", "Missing", "no bucket"),
         (
             "403 Forbidden",
             "SignatureDoesNotMatch",
@@ -207,19 +209,24 @@ async fn plain_refusals_are_told_from_others() {
         ),
         ("503 Slow Down", "SlowDown", "Unknown", "503"),
     ] {
-        let server = Hostile::start(move |_, _| xml(status, code)).await.unwrap();
-        let verdict = s3(&server).check("s3://b/k").await;
+        let server = HostileServer::start(move |_, _| xml(status, code))
+            .await
+            .unwrap();
+        let availability = s3(&server).check("s3://b/k").await;
         assert!(
-            format!("{verdict:?}").starts_with(expected),
-            "{code}: {verdict:?}"
+            format!("{availability:?}").starts_with(expected),
+            "{code}: {availability:?}"
         );
-        assert!(words(&verdict).contains(named), "{code}: {verdict:?}");
+        assert!(
+            sentence(&availability).contains(named),
+            "{code}: {availability:?}"
+        );
     }
 }
 
 #[tokio::test]
-async fn who_may_not_list_learns_what_to_allow() {
-    let server = Hostile::start(|_, head| {
+async fn credentials_that_may_not_list_get_a_remedy() {
+    let server = HostileServer::start(|_, head| {
         let (status, code) = if head.contains("list-type=2") {
             ("403 Forbidden", "AccessDenied")
         } else {
@@ -227,15 +234,16 @@ async fn who_may_not_list_learns_what_to_allow() {
         };
         xml(status, code)
     });
-    let verdict = s3(&server.await.unwrap()).check("s3://b/k").await;
+    let availability = s3(&server.await.unwrap()).check("s3://b/k").await;
     assert!(
-        matches!(verdict, Verdict::Unchecked(_)) && words(&verdict).contains("s3:ListBucket"),
-        "{verdict:?}"
+        matches!(availability, Availability::Unchecked(_))
+            && sentence(&availability).contains("s3:ListBucket"),
+        "{availability:?}"
     );
 }
 
 #[tokio::test]
-async fn answers_of_no_store_are_not_believed() {
+async fn responses_that_no_store_sends_prove_nothing() {
     let page = "<html><body>Sign in</body></html>";
     for reply in [
         Reply::typed("200 OK", "text/html", page),
@@ -251,23 +259,28 @@ async fn answers_of_no_store_are_not_believed() {
         Reply::Endless("HTTP/1.1 500 No\r\n\r\n".to_owned()),
         Reply::Endless("HTTP/1.1 200 OK\r\nX: ".to_owned()),
     ] {
-        let server = Hostile::start(move |_, _| reply.clone()).await.unwrap();
+        let server = HostileServer::start(move |_, _| reply.clone())
+            .await
+            .unwrap();
         let started = Instant::now();
-        let verdict = s3(&server).check("s3://b/k").await;
+        let availability = s3(&server).check("s3://b/k").await;
         assert!(
-            matches!(verdict, Verdict::Unknown(_) | Verdict::Unchecked(_)),
-            "{verdict:?}"
+            matches!(
+                availability,
+                Availability::Unknown(_) | Availability::Unchecked(_)
+            ),
+            "{availability:?}"
         );
         assert!(
-            !words(&verdict).is_empty() && started.elapsed() < Duration::from_secs(4),
-            "{verdict:?}"
+            !sentence(&availability).is_empty() && started.elapsed() < Duration::from_secs(4),
+            "{availability:?}"
         );
     }
 }
 
 #[tokio::test]
-async fn endless_listing_is_cut() {
-    let server = Hostile::start(|_, head| {
+async fn an_endless_listing_is_cut() {
+    let server = HostileServer::start(|_, head| {
         let endless = || {
             Reply::Endless("HTTP/1.1 200 OK\r\nContent-Type: application/xml\r\n\r\n".to_owned())
         };
@@ -277,21 +290,25 @@ async fn endless_listing_is_cut() {
             xml("404 Not Found", "NoSuchKey")
         }
     });
-    let verdict = s3(&server.await.unwrap()).check("s3://b/k").await;
-    assert!(matches!(verdict, Verdict::Unknown(_)), "{verdict:?}");
+    let availability = s3(&server.await.unwrap()).check("s3://b/k").await;
+    assert!(
+        matches!(availability, Availability::Unknown(_)),
+        "{availability:?}"
+    );
 }
 
 #[tokio::test]
-async fn google_and_azure_are_asked_in_their_own_way() {
-    let server =
-        Hostile::start(|_, _| object("x-ms-creation-time: Mon, 23 Nov 2026 10:00:00 GMT\r\n"))
-            .await
-            .unwrap();
+async fn google_and_azure_use_their_own_paths() {
+    let server = HostileServer::start(|_, _| {
+        object("x-ms-creation-time: Mon, 23 Nov 2026 10:00:00 GMT\r\n")
+    })
+    .await
+    .unwrap();
     let gcs = stores(&[
         ("GOOGLE_BASE_URL", &server.uri),
         ("GOOGLE_BEARER_TOKEN", "token-of-the-test"),
     ]);
-    assert_eq!(gcs.check("gs://b/k").await, Verdict::Readable);
+    assert_eq!(gcs.check("gs://b/k").await, Availability::Readable);
     let azure = stores(&[
         ("AZURE_STORAGE_ENDPOINT", &server.uri),
         ("AZURE_STORAGE_ACCOUNT_NAME", "acct"),
@@ -299,11 +316,11 @@ async fn google_and_azure_are_asked_in_their_own_way() {
     ]);
     assert_eq!(
         azure.check("abfss://c@acct.dfs.core.windows.net/k").await,
-        Verdict::Readable
+        Availability::Readable
     );
     let other = azure.check("abfss://c@other.dfs.core.windows.net/k").await;
     assert!(
-        matches!(other, Verdict::Unchecked(_)) && words(&other).contains("acct"),
+        matches!(other, Availability::Unchecked(_)) && sentence(&other).contains("acct"),
         "{other:?}"
     );
     let heads: Vec<String> = server
@@ -318,8 +335,8 @@ async fn google_and_azure_are_asked_in_their_own_way() {
 }
 
 #[tokio::test]
-async fn broken_settings_are_named_and_not_sent() {
-    let server = Hostile::start(|_, _| Reply::HangUp).await.unwrap();
+async fn invalid_settings_are_named_and_not_sent() {
+    let server = HostileServer::start(|_, _| Reply::HangUp).await.unwrap();
     let broken = stores(&[
         ("GOOGLE_BASE_URL", &server.uri),
         (
@@ -327,10 +344,11 @@ async fn broken_settings_are_named_and_not_sent() {
             "{s3cr3t-of-the-test-0123456789",
         ),
     ]);
-    let verdict = broken.check("gs://b/k").await;
+    let availability = broken.check("gs://b/k").await;
     assert!(
-        matches!(verdict, Verdict::Unchecked(_)) && words(&verdict).contains("Secret"),
-        "{verdict:?}"
+        matches!(availability, Availability::Unchecked(_))
+            && sentence(&availability).contains("Secret"),
+        "{availability:?}"
     );
     assert!(server.heads().is_empty());
 }
@@ -343,10 +361,10 @@ fn key_for(server: &str) -> String {
 }
 
 #[tokio::test]
-async fn server_that_a_google_key_names_is_looked_at_like_any_other() {
-    let server = Hostile::start(|_, _| object("")).await.unwrap();
+async fn a_server_in_a_google_key_is_checked_like_any_other() {
+    let server = HostileServer::start(|_, _| object("")).await.unwrap();
     let there = stores(&[("GOOGLE_SERVICE_ACCOUNT_KEY", &key_for(&server.uri))]);
-    assert_eq!(there.check("gs://b/k").await, Verdict::Readable);
+    assert_eq!(there.check("gs://b/k").await, Availability::Readable);
     for place in [
         "mailto:x@y",
         "x",
@@ -356,16 +374,16 @@ async fn server_that_a_google_key_names_is_looked_at_like_any_other() {
         "http://user:s3cr3t-of-the-test-0123456789@host",
         "http://host?x=y",
     ] {
-        let verdict = stores(&[("GOOGLE_APPLICATION_CREDENTIALS", &key_for(place))])
+        let availability = stores(&[("GOOGLE_APPLICATION_CREDENTIALS", &key_for(place))])
             .check("gs://b/k")
             .await;
         assert!(
-            matches!(verdict, Verdict::Unchecked(_)),
-            "{place}: {verdict:?}"
+            matches!(availability, Availability::Unchecked(_)),
+            "{place}: {availability:?}"
         );
         assert!(
-            words(&verdict).contains("GOOGLE_BASE_URL"),
-            "{place}: {verdict:?}"
+            sentence(&availability).contains("GOOGLE_BASE_URL"),
+            "{place}: {availability:?}"
         );
     }
 }
@@ -407,9 +425,9 @@ const STRANGE: &[&str] = &[
 
 /// Each setting is strange once, while the others are well: the release build ends where a thread panics.
 #[tokio::test]
-async fn no_value_of_a_secret_ends_the_process() {
+async fn no_value_of_a_secret_panics() {
     _ = rustls::crypto::ring::default_provider().install_default();
-    let server = Hostile::start(|_, _| xml("404 Not Found", "NoSuchKey"))
+    let server = HostileServer::start(|_, _| xml("404 Not Found", "NoSuchKey"))
         .await
         .unwrap();
     for (uri, well, more) in [
@@ -444,7 +462,7 @@ async fn no_value_of_a_secret_ends_the_process() {
                 let stores =
                     ArtifactStores::with_environment(None, settings, BTreeMap::new(), false);
                 let stores = ArtifactStores {
-                    patience: Duration::from_millis(200),
+                    timeout: Duration::from_millis(200),
                     ..stores
                 };
                 let done = tokio::spawn(async move { stores.check(uri).await }).await;
@@ -455,8 +473,8 @@ async fn no_value_of_a_secret_ends_the_process() {
 }
 
 #[tokio::test]
-async fn web_redirects_end_somewhere() {
-    let looping = Hostile::start(|_, _| {
+async fn web_redirects_are_limited() {
+    let looping = HostileServer::start(|_, _| {
         Reply::typed(
             "302 Found\r\nLocation: /again?token=s3cr3t-of-the-test-0123456789",
             "text/plain",
@@ -465,10 +483,11 @@ async fn web_redirects_end_somewhere() {
     })
     .await
     .unwrap();
-    let verdict = stores(&[]).check(&format!("{}/m", looping.uri)).await;
+    let availability = stores(&[]).check(&format!("{}/m", looping.uri)).await;
     assert!(
-        matches!(verdict, Verdict::Unchecked(_)) && words(&verdict).contains("redirects"),
-        "{verdict:?}"
+        matches!(availability, Availability::Unchecked(_))
+            && sentence(&availability).contains("redirects"),
+        "{availability:?}"
     );
     assert_eq!(looping.heads().len(), 4);
     for target in [
@@ -477,7 +496,7 @@ async fn web_redirects_end_somewhere() {
         "http://user:s3cr3t-of-the-test-0123456789@host/x",
         "http://169.254.169.254/latest",
     ] {
-        let server = Hostile::start(move |_, _| {
+        let server = HostileServer::start(move |_, _| {
             Reply::typed(
                 &format!("302 Found\r\nLocation: {target}"),
                 "text/plain",
@@ -486,24 +505,24 @@ async fn web_redirects_end_somewhere() {
         })
         .await
         .unwrap();
-        let verdict = stores(&[]).check(&format!("{}/m", server.uri)).await;
+        let availability = stores(&[]).check(&format!("{}/m", server.uri)).await;
         assert!(
-            matches!(verdict, Verdict::Unchecked(_)),
-            "{target}: {verdict:?}"
+            matches!(availability, Availability::Unchecked(_)),
+            "{target}: {availability:?}"
         );
-        words(&verdict);
+        sentence(&availability);
     }
 }
 
 #[tokio::test]
-async fn web_servers_that_answer_badly_are_asked_again_later() {
+async fn web_servers_with_bad_responses_prove_nothing() {
     for (reply, expected) in [
         (Reply::typed("500 No", "text/plain", ""), "Unknown"),
         (Reply::typed("403 Forbidden", "text/plain", ""), "Unchecked"),
         (Reply::typed("200 OK", "text/html", "<html>"), "Unchecked"),
         (
             Reply::typed("404 Not Found", "text/html", "<html>"),
-            "Unreadable",
+            "Missing",
         ),
         (Reply::HangUp, "Unknown"),
         (Reply::Drip("HTTP/1.1 200 OK\r\n".repeat(99)), "Unknown"),
@@ -512,88 +531,26 @@ async fn web_servers_that_answer_badly_are_asked_again_later() {
             "Readable",
         ),
     ] {
-        let server = Hostile::start(move |_, _| reply.clone()).await.unwrap();
-        let verdict = stores(&[]).check(&format!("{}/m", server.uri)).await;
-        assert!(format!("{verdict:?}").starts_with(expected), "{verdict:?}");
-    }
-}
-
-/// An MLflow server that asks for nothing, with S3 behind it as it behaves there.
-#[tokio::test]
-async fn mlflow_before_s3_answers_in_its_own_way() {
-    let server = Hostile::start(|_, head| match head {
-        head if head.contains("path=1%2Fgone") => Reply::json("200 OK", "{}"),
-        head if head.contains("path=1%2Fm") => Reply::json(
-            "200 OK",
-            r#"{"files":[{"path":"../x","is_dir":false,"file_size":1},{"path":"MLmodel","is_dir":false,"file_size":9}]}"#,
-        ),
-        head if head.contains("/1/m/MLmodel") => {
-            Reply::Endless("HTTP/1.1 200 OK\r\n\r\n".to_owned())
-        }
-        _ => Reply::typed("500 Internal Server Error", "text/plain", "NoSuchKey"),
-    });
-    let server = server.await.unwrap();
-    let registry = server.registry(Credentials::None).unwrap();
-    let stores =
-        ArtifactStores::with_environment(Some(registry), BTreeMap::new(), BTreeMap::new(), false);
-    assert_eq!(
-        stores.check("mlflow-artifacts:/1/m").await,
-        Verdict::Readable
-    );
-    assert!(matches!(
-        stores.check("mlflow-artifacts:/1/gone").await,
-        Verdict::Unreadable(_)
-    ));
-    assert!(matches!(
-        stores.check("mlflow-artifacts:/1/../m").await,
-        Verdict::Unreadable(_)
-    ));
-    assert!(matches!(
-        stores.check("mlflow-artifacts:/2/m").await,
-        Verdict::Unknown(_)
-    ));
-}
-
-#[tokio::test]
-async fn mlflow_that_refuses_is_told_from_one_that_is_away() {
-    for (reply, credentials, expected) in [
-        (
-            Reply::typed("401 Unauthorized", "text/html", "<html>"),
-            Credentials::None,
-            "Unchecked",
-        ),
-        (
-            Reply::typed("403 Forbidden", "text/plain", "no"),
-            Credentials::None,
-            "Unchecked",
-        ),
-        (
-            Reply::typed("403 Forbidden", "text/plain", "no"),
-            Credentials::Bearer(SECRET.to_owned()),
-            "Unreadable",
-        ),
-        (
-            Reply::typed("503 No", "text/plain", SECRET),
-            Credentials::Bearer(SECRET.to_owned()),
-            "Unknown",
-        ),
-        (
-            Reply::typed("200 OK", "text/html", "<html>"),
-            Credentials::None,
-            "Unknown",
-        ),
-        (Reply::HangUp, Credentials::None, "Unknown"),
-    ] {
-        let server = Hostile::start(move |_, _| reply.clone()).await.unwrap();
-        let registry = server.registry(credentials).unwrap();
-        let stores = ArtifactStores::with_environment(
-            Some(registry),
-            BTreeMap::new(),
-            BTreeMap::new(),
-            false,
+        let server = HostileServer::start(move |_, _| reply.clone())
+            .await
+            .unwrap();
+        let availability = stores(&[]).check(&format!("{}/m", server.uri)).await;
+        assert!(
+            format!("{availability:?}").starts_with(expected),
+            "{availability:?}"
         );
-        let verdict = stores.check("mlflow-artifacts:/1/m").await;
-        assert!(format!("{verdict:?}").starts_with(expected), "{verdict:?}");
-        words(&verdict);
     }
+}
+
+#[tokio::test]
+async fn proxied_artifacts_are_checked_by_the_given_function() {
+    let proxied = ProxiedArtifacts::new(|host, path| async move {
+        Availability::Missing(format!("{host:?} {path}"))
+    });
+    let stores =
+        ArtifactStores::with_environment(Some(proxied), BTreeMap::new(), BTreeMap::new(), false);
+    assert_eq!(
+        stores.check("mlflow-artifacts://h:5000/1/m/").await,
+        Availability::Missing("Some(\"h:5000\") 1/m".to_owned())
+    );
 }

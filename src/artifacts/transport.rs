@@ -1,6 +1,6 @@
-//! The line to stores: bounded answers, no redirects of its own, no instance metadata; what was last heard is kept.
+//! The HTTP transport to stores: bounded responses, no redirects, no instance metadata. It keeps the last response.
 //!
-//! Absent: credentials, and what the answers mean.
+//! Absent: credentials, and the meaning of the responses.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -13,35 +13,34 @@ use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse,
     HttpResponseBody, HttpService,
 };
-use reqwest::header::{CONTENT_TYPE, ETAG, LAST_MODIFIED};
+use reqwest::header::{ETAG, LAST_MODIFIED};
 use reqwest::{Response, StatusCode};
 use url::Url;
 
-use crate::registries::mlflow::client::{read_bounded, root_cause};
+use crate::http::body::{is_html, read_bounded, root_cause};
 
-/// How much of an answer is read at most.
-const MOST_ANSWER: usize = 4 << 20;
-/// How much of a refusal is read at most.
-const MOST_REFUSAL: usize = 16 << 10;
-/// How long a connection may take to stand, and a whole answer.
-const CONNECT: Duration = Duration::from_secs(3);
-const WHOLE: Duration = Duration::from_secs(8);
+/// The most bytes that are read of a response, and of a refusal.
+const LONGEST_RESPONSE: usize = 4 << 20;
+const LONGEST_REFUSAL: usize = 16 << 10;
+/// How long a connection, and a whole request, may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+const TOTAL_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// Where clouds tell a machine who it is: never asked, for it is the node that would answer, and not a pod.
+/// The hosts of instance metadata. No request is sent there: it would return the node's credentials, not a pod's.
 const METADATA_HOSTS: &[&str] = &["metadata.google.internal", "metadata"];
 
-/// The clients for http and https, made when they are first needed.
+/// The clients for http and https, built when they are first needed.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Clients {
+pub(super) struct StoreClients {
     plain: Arc<OnceLock<Result<reqwest::Client, String>>>,
     secure: Arc<OnceLock<Result<reqwest::Client, String>>>,
 }
 
-impl Clients {
+impl StoreClients {
     /// The client for an address.
     pub(super) fn for_url(&self, url: &Url) -> Result<&reqwest::Client, String> {
         if is_metadata_host(url) {
-            return Err("instance metadata is never asked".to_owned());
+            return Err("no request is sent to instance metadata".to_owned());
         }
         let (slot, secure) = if url.scheme() == "https" {
             (&self.secure, true)
@@ -59,11 +58,11 @@ fn build(secure: bool) -> Result<reqwest::Client, String> {
         .user_agent(concat!("pointsman/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
-        .dns_resolver(Arc::new(Resolver))
+        .dns_resolver(Arc::new(FilteringResolver))
         .pool_max_idle_per_host(0)
-        .connect_timeout(CONNECT)
-        .timeout(WHOLE);
-    // Plain http stays in the cluster, and needs nobody's certificates; https goes through HTTPS_PROXY where that is set.
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(TOTAL_TIMEOUT);
+    // Plain http stays in the cluster and needs no certificates; https uses HTTPS_PROXY if that is set.
     let builder = if secure {
         builder
     } else {
@@ -74,17 +73,17 @@ fn build(secure: bool) -> Result<reqwest::Client, String> {
         .map_err(|error| format!("TLS cannot be set up ({})", root_cause(&error)))
 }
 
-/// Resolves names, less the addresses of instance metadata.
-struct Resolver;
+/// Resolves names without the addresses of instance metadata.
+struct FilteringResolver;
 
-impl reqwest::dns::Resolve for Resolver {
+impl reqwest::dns::Resolve for FilteringResolver {
     fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
         Box::pin(async move {
             let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
             let allowed: Vec<SocketAddr> =
                 found.filter(|address| !is_metadata(address.ip())).collect();
             if allowed.is_empty() {
-                return Err("its name leads to no address that may be asked".into());
+                return Err("its name has no address that is allowed".into());
             }
             Ok(Box::new(allowed.into_iter()) as reqwest::dns::Addrs)
         })
@@ -100,7 +99,7 @@ fn is_metadata_host(url: &Url) -> bool {
     }
 }
 
-/// Link-local addresses, less the two where AWS gives a *pod or task* its own credentials.
+/// Link-local addresses, without the two where AWS gives a *pod or task* its own credentials.
 fn is_metadata(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => {
@@ -114,153 +113,133 @@ fn is_metadata(address: IpAddr) -> bool {
     }
 }
 
-/// What came of a request.
+/// The last exchange with a store.
 #[derive(Clone, Debug)]
-pub(super) struct Heard {
-    /// The origin that was asked.
+pub(super) struct LastExchange {
+    /// The origin of the request.
     pub(super) origin: String,
-    /// What it answered.
-    pub(super) what: Said,
+    /// The outcome.
+    pub(super) outcome: ExchangeOutcome,
 }
 
-/// What was answered.
+/// The outcome of a request to a store.
 #[derive(Clone, Debug)]
-pub(super) enum Said {
-    /// A status, whether a page for people came with it, whether it names or dates the bytes, and a refusal's words.
-    Answer {
+pub(super) enum ExchangeOutcome {
+    /// A response: its status, whether it is an HTML page, whether it has an `ETag` or a date, and the text of a refusal.
+    Response {
         status: StatusCode,
         html: bool,
         tagged: bool,
-        words: String,
+        text: String,
     },
-    /// Nothing, for this reason.
-    Nothing(String),
+    /// No response, for this cause.
+    NoResponse(String),
 }
 
-/// A line to one store, which remembers the last answer.
+/// The transport to one store, which keeps the last exchange. The store's library hides statuses and texts in its errors.
 #[derive(Clone, Debug)]
-pub(super) struct Line {
-    clients: Clients,
-    heard: Arc<Mutex<Option<Heard>>>,
+pub(super) struct RecordingTransport {
+    clients: StoreClients,
+    last: Arc<Mutex<Option<LastExchange>>>,
 }
 
-impl Line {
-    /// A line that has heard nothing yet.
-    pub(super) fn new(clients: &Clients) -> Self {
+impl RecordingTransport {
+    /// A transport without an exchange yet.
+    pub(super) fn new(clients: &StoreClients) -> Self {
         Self {
             clients: clients.clone(),
-            heard: Arc::default(),
+            last: Arc::default(),
         }
     }
 
-    /// What was heard last; `None` where nothing was asked since.
-    pub(super) fn take(&self) -> Option<Heard> {
-        self.heard
+    /// Takes the last exchange; `None` if no request was sent since.
+    pub(super) fn take(&self) -> Option<LastExchange> {
+        self.last
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take()
     }
 
-    fn note(&self, origin: &str, what: Said) {
-        let heard = Heard {
+    fn record(&self, origin: &str, outcome: ExchangeOutcome) {
+        let exchange = LastExchange {
             origin: origin.to_owned(),
-            what,
+            outcome,
         };
-        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(heard);
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(exchange);
     }
 
-    async fn pass(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        let fail = |kind, origin: &str, why: String| {
-            self.note(origin, Said::Nothing(why.clone()));
-            HttpError::new_boxed(kind, why.into())
-        };
+    fn fail(&self, kind: HttpErrorKind, origin: &str, cause: String) -> HttpError {
+        self.record(origin, ExchangeOutcome::NoResponse(cause.clone()));
+        HttpError::new_boxed(kind, cause.into())
+    }
+
+    async fn send(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let (parts, body) = request.into_parts();
-        let url = Url::parse(&parts.uri.to_string()).map_err(|_| {
-            fail(
-                HttpErrorKind::Unknown,
-                "",
-                "its address cannot be used".to_owned(),
-            )
-        })?;
+        let Ok(url) = Url::parse(&parts.uri.to_string()) else {
+            let cause = "its address cannot be used".to_owned();
+            return Err(self.fail(HttpErrorKind::Unknown, "", cause));
+        };
         let origin = url.origin().ascii_serialization();
-        let client = self
-            .clients
-            .for_url(&url)
-            .map_err(|why| fail(HttpErrorKind::Unknown, &origin, why))?;
-        let mut asked = reqwest::Request::new(parts.method, url);
-        *asked.headers_mut() = parts.headers;
-        *asked.body_mut() = body.as_bytes().map(|bytes| bytes.clone().into());
-        let answer = client.execute(asked).await;
-        let answer = answer.map_err(|error| fail(kind_of(&error), &origin, cause_of(&error)))?;
-        self.hear(&origin, answer).await
+        let client = match self.clients.for_url(&url) {
+            Ok(client) => client,
+            Err(cause) => return Err(self.fail(HttpErrorKind::Unknown, &origin, cause)),
+        };
+        let mut built = reqwest::Request::new(parts.method, url);
+        *built.headers_mut() = parts.headers;
+        *built.body_mut() = body.as_bytes().map(|bytes| bytes.clone().into());
+        match client.execute(built).await {
+            Ok(response) => self.receive(&origin, response).await,
+            Err(error) => Err(self.fail(kind_of(&error), &origin, failure_cause(&error))),
+        }
     }
 
-    async fn hear(&self, origin: &str, response: Response) -> Result<HttpResponse, HttpError> {
-        let (status, headers, html) = (
-            response.status(),
-            response.headers().clone(),
-            is_html(&response),
-        );
-        let (body, words) = if status.is_success() {
-            let body = Limited::new(reqwest::Body::from(response), MOST_ANSWER);
-            (
-                HttpResponseBody::new(
-                    body.map_err(|error| HttpError::new_boxed(HttpErrorKind::Decode, error)),
-                ),
-                String::new(),
-            )
+    async fn receive(&self, origin: &str, response: Response) -> Result<HttpResponse, HttpError> {
+        let (status, headers) = (response.status(), response.headers().clone());
+        let html = is_html(&response);
+        let (body, text) = if status.is_success() {
+            let body = Limited::new(reqwest::Body::from(response), LONGEST_RESPONSE);
+            let body = body.map_err(|error| HttpError::new_boxed(HttpErrorKind::Decode, error));
+            (HttpResponseBody::new(body), String::new())
         } else {
-            let read = read_bounded(response, MOST_REFUSAL)
-                .await
-                .map(|(body, _)| body)
-                .unwrap_or_default();
-            let words = String::from_utf8_lossy(&read).into_owned();
-            (HttpResponseBody::from(read), words)
+            let read = match read_bounded(response, LONGEST_REFUSAL).await {
+                Ok((read, _)) => read,
+                Err(_) => Vec::new(),
+            };
+            let text = String::from_utf8_lossy(&read).into_owned();
+            (HttpResponseBody::from(read), text)
         };
-        let tagged = headers.contains_key(ETAG) || headers.contains_key(LAST_MODIFIED);
-        self.note(
-            origin,
-            Said::Answer {
-                status,
-                html,
-                tagged,
-                words,
-            },
-        );
-        let mut answer = HttpResponse::new(body);
-        *answer.status_mut() = status;
-        *answer.headers_mut() = headers;
-        Ok(answer)
+        let outcome = ExchangeOutcome::Response {
+            status,
+            html,
+            tagged: headers.contains_key(ETAG) || headers.contains_key(LAST_MODIFIED),
+            text,
+        };
+        self.record(origin, outcome);
+        let mut received = HttpResponse::new(body);
+        *received.status_mut() = status;
+        *received.headers_mut() = headers;
+        Ok(received)
     }
 }
 
 #[async_trait]
-impl HttpService for Line {
+impl HttpService for RecordingTransport {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        self.pass(request).await
+        self.send(request).await
     }
 }
 
-impl HttpConnector for Line {
+impl HttpConnector for RecordingTransport {
     fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
         Ok(HttpClient::new(self.clone()))
     }
 }
 
-/// Whether a page for people came instead of a file.
-pub(super) fn is_html(response: &Response) -> bool {
-    let kind = response
-        .headers()
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok());
-    kind.is_some_and(|kind| kind.to_ascii_lowercase().contains("html"))
-}
-
-/// Why nothing was answered, without the address that was asked, which may hold a signature.
-pub(super) fn cause_of(error: &reqwest::Error) -> String {
+/// The cause of a request without a response. It leaves out the address, which may hold a signature.
+pub(super) fn failure_cause(error: &reqwest::Error) -> String {
     match (error.is_timeout(), error.is_connect()) {
-        (true, true) => format!("no connection within {} s", CONNECT.as_secs()),
-        (true, false) => format!("no answer within {} s", WHOLE.as_secs()),
+        (true, true) => format!("no connection within {} s", CONNECT_TIMEOUT.as_secs()),
+        (true, false) => format!("no response within {} s", TOTAL_TIMEOUT.as_secs()),
         _ => root_cause(error),
     }
 }
@@ -278,7 +257,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn instance_metadata_is_known_in_all_its_forms() {
+    fn instance_metadata_is_recognized_in_every_form() {
         for url in [
             "http://169.254.169.254/latest",
             "http://[fd00:ec2::254]/",

@@ -1,148 +1,140 @@
-//! Looks at a web server: the model's file below the URI, else the URI itself, a byte of it.
+//! Checks files on a web server: the file MLmodel below the URI, else the URI itself. One byte is read.
 //!
-//! Absent: credentials. None are sent, so none can reach another host by a redirect.
+//! Absent: credentials. None are sent, so a redirect can carry none to another host.
 
 use reqwest::header::{LOCATION, RANGE};
 use reqwest::{Response, StatusCode};
 use url::Url;
 
-use super::transport::{Clients, cause_of, is_html};
-use super::{MODEL_FILE, Verdict, place};
-use crate::registries::mlflow::redact::Redactor;
-use crate::registries::mlflow::source::below;
+use super::location::MODEL_FILE;
+use super::transport::{StoreClients, failure_cause};
+use crate::api::Availability;
+use crate::http::body::is_html;
+use crate::http::redact::Redactor;
+use crate::http::uri::{below, shown};
 
-/// How many redirects are followed.
+/// The most redirects that are followed.
 const MOST_REDIRECTS: usize = 3;
 
-/// What one address gave.
-enum Found {
-    /// A byte.
+/// The outcome of a request for one address.
+enum WebOutcome {
+    /// A byte was read.
     Byte,
-    /// Nothing: it is not there, or it is empty.
+    /// The file does not exist, or is empty.
     Missing(StatusCode),
-    /// A page for people.
+    /// An HTML page.
     Page,
-    /// No answer that says anything of the file.
-    Other(Verdict),
+    /// The response says nothing about the file.
+    Inconclusive(Availability),
 }
 
 /// Whether the files at a URI can be read now.
-pub(super) async fn look(url: &Url, clients: &Clients) -> Verdict {
-    let shown = place::shown(url.as_str());
-    let model = Url::parse(&below(
-        url.as_str().split('#').next().unwrap_or_default(),
-        MODEL_FILE,
-    ));
-    let first = match model {
-        Ok(model) => ask(model, clients).await,
-        Err(_) => Found::Missing(StatusCode::NOT_FOUND),
+pub(super) async fn check(url: &Url, clients: &StoreClients) -> Availability {
+    let shown_url = shown(url.as_str());
+    let without_fragment = url.as_str().split('#').next().unwrap_or_default();
+    let outcome = match Url::parse(&below(without_fragment, MODEL_FILE)) {
+        Ok(model_file) => read_byte(model_file, clients).await,
+        Err(_) => WebOutcome::Missing(StatusCode::NOT_FOUND),
     };
-    let found = match first {
-        Found::Missing(_) | Found::Page => ask(url.clone(), clients).await,
-        found => found,
+    let outcome = match outcome {
+        WebOutcome::Missing(_) | WebOutcome::Page => read_byte(url.clone(), clients).await,
+        outcome => outcome,
     };
-    match found {
-        Found::Byte => Verdict::Readable,
-        Found::Missing(status) => Verdict::Unreadable(format!(
-            "{shown} answered {}, and so did {MODEL_FILE} below it; restore the files, or register the version again",
+    match outcome {
+        WebOutcome::Byte => Availability::Readable,
+        WebOutcome::Missing(status) => Availability::Missing(format!(
+            "{shown_url} returned {}, and so did {MODEL_FILE} below it; restore the files, or register the version again",
             status.as_u16()
         )),
-        Found::Page => Verdict::Unchecked(format!(
-            "{shown} answered with an HTML page and has no {MODEL_FILE} below it; register the version from the address of its files, which must be open to all"
+        WebOutcome::Page => Availability::Unchecked(format!(
+            "{shown_url} returned an HTML page and has no {MODEL_FILE} below it; register the version from the address of its files, which must be readable by everybody"
         )),
-        Found::Other(verdict) => verdict,
+        WebOutcome::Inconclusive(availability) => availability,
     }
 }
 
-/// Asks one address, and where it sends us.
-async fn ask(mut url: Url, clients: &Clients) -> Found {
+/// Requests one byte, following redirects.
+async fn read_byte(mut url: Url, clients: &StoreClients) -> WebOutcome {
     for _ in 0..=MOST_REDIRECTS {
-        let shown = place::shown(url.as_str());
+        let shown_url = shown(url.as_str());
         let client = match clients.for_url(&url) {
             Ok(client) => client,
-            Err(why) => {
-                return Found::Other(Verdict::Unchecked(format!(
-                    "{shown} cannot be asked: {why}; register the version from a store that pods can read"
+            Err(cause) => {
+                return WebOutcome::Inconclusive(Availability::Unchecked(format!(
+                    "no request was sent to {shown_url}: {cause}; register the version from a store that pods can read"
                 )));
             }
         };
-        let answer = client
-            .get(url.clone())
-            .header(RANGE, "bytes=0-0")
-            .send()
-            .await;
-        let answer = match answer {
-            Ok(answer) => answer,
-            Err(error) => return unheard(&shown, &error),
+        let request = client.get(url.clone()).header(RANGE, "bytes=0-0");
+        let response = match request.send().await {
+            Ok(response) => response,
+            Err(error) => return no_response(&shown_url, &error),
         };
-        if !answer.status().is_redirection() {
-            return read(&shown, answer).await;
+        if !response.status().is_redirection() {
+            return read_response(&shown_url, response).await;
         }
-        match target(&url, &answer) {
+        match redirect_target(&url, &response) {
             Ok(next) => url = next,
-            Err(verdict) => return Found::Other(verdict),
+            Err(availability) => return WebOutcome::Inconclusive(availability),
         }
     }
-    Found::Other(Verdict::Unchecked(format!(
+    WebOutcome::Inconclusive(Availability::Unchecked(format!(
         "{} is reached by more than {MOST_REDIRECTS} redirects; register the version from the final address",
-        place::shown(url.as_str())
+        shown(url.as_str())
     )))
 }
 
-/// Where a redirect leads, if we go there.
-fn target(url: &Url, answer: &Response) -> Result<Url, Verdict> {
-    let location = answer
-        .headers()
-        .get(LOCATION)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
-    let shown = place::shown(url.as_str());
+/// The address that a redirect leads to. Only addresses of the same scheme without a password are followed.
+fn redirect_target(url: &Url, response: &Response) -> Result<Url, Availability> {
+    let location = match response.headers().get(LOCATION) {
+        Some(value) => value.to_str().unwrap_or_default(),
+        None => "",
+    };
     let refuse = |to: &str| {
-        Verdict::Unchecked(format!(
-            "{shown} redirects to {to}, where Pointsman does not follow; register the version from the final address"
-        ))
+        Err(Availability::Unchecked(format!(
+            "{} redirects to {to}, which Pointsman does not follow; register the version from the final address",
+            shown(url.as_str())
+        )))
     };
     match url.join(location) {
-        Ok(next) if location.is_empty() || place::shown(next.as_str()).is_empty() => {
-            Err(refuse("nowhere"))
-        }
-        Ok(next) if next.scheme() != url.scheme() => Err(refuse(&place::shown(next.as_str()))),
+        Ok(next) if location.is_empty() || shown(next.as_str()).is_empty() => refuse("nowhere"),
+        Ok(next) if next.scheme() != url.scheme() => refuse(&shown(next.as_str())),
         Ok(next) if !next.username().is_empty() || next.password().is_some() => {
-            Err(refuse("an address with a password"))
+            refuse("an address with a password")
         }
         Ok(next) => Ok(next),
-        Err(_) => Err(refuse("nowhere")),
+        Err(_) => refuse("nowhere"),
     }
 }
 
-async fn read(shown: &str, mut answer: Response) -> Found {
-    let status = answer.status();
+async fn read_response(shown_url: &str, mut response: Response) -> WebOutcome {
+    let status = response.status();
     match status.as_u16() {
-        200 | 206 if is_html(&answer) => Found::Page,
-        200 | 206 => match answer.chunk().await {
-            Ok(Some(chunk)) if !chunk.is_empty() => Found::Byte,
-            Ok(_) => Found::Missing(status),
-            Err(error) => unheard(shown, &error),
+        200 | 206 if is_html(&response) => WebOutcome::Page,
+        200 | 206 => match response.chunk().await {
+            Ok(Some(chunk)) if !chunk.is_empty() => WebOutcome::Byte,
+            Ok(_) => WebOutcome::Missing(status),
+            Err(error) => no_response(shown_url, &error),
         },
-        404 | 410 | 416 => Found::Missing(status),
-        401 | 403 | 407 => Found::Other(Verdict::Unchecked(format!(
-            "{shown} answered {}: it asks who we are, and Pointsman has no credentials for web servers; register the version from a store whose credentials a Secret can hold",
+        404 | 410 | 416 => WebOutcome::Missing(status),
+        401 | 403 | 407 => WebOutcome::Inconclusive(Availability::Unchecked(format!(
+            "{shown_url} returned {}, and Pointsman has no credentials for web servers; register the version from a store whose credentials a Secret can hold",
             status.as_u16()
         ))),
-        408 | 425 | 429 | 500.. => Found::Other(Verdict::Unknown(format!(
-            "{shown} answered {}; look into that server's log",
+        408 | 425 | 429 | 500.. => WebOutcome::Inconclusive(Availability::Unknown(format!(
+            "{shown_url} returned {}; check that server's log",
             status.as_u16()
         ))),
-        _ => Found::Other(Verdict::Unchecked(format!(
-            "{shown} answered {}, which says nothing of the files; register the version from the address of its files",
+        _ => WebOutcome::Inconclusive(Availability::Unchecked(format!(
+            "{shown_url} returned {}, which says nothing about the files; register the version from the address of its files",
             status.as_u16()
         ))),
     }
 }
 
-fn unheard(shown: &str, error: &reqwest::Error) -> Found {
-    let cause = Redactor::default().clean(&cause_of(error));
-    Found::Other(Verdict::Unknown(format!(
-        "no answer from {shown}: {cause}; check that the server runs and can be reached"
+fn no_response(shown_url: &str, error: &reqwest::Error) -> WebOutcome {
+    let cause = Redactor::default().clean(&failure_cause(error));
+    WebOutcome::Inconclusive(Availability::Unknown(format!(
+        "no response from {shown_url}: {cause}; check that the server runs and can be reached"
     )))
 }

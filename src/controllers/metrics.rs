@@ -18,7 +18,7 @@ use prometheus_client::registry::{Metric, Registry};
 use crate::api::alias_binding::HistoryEntry;
 use crate::api::conditions::READY;
 use crate::api::{AliasBinding, AliasBindingStatus};
-use crate::registries::mlflow::Requests;
+use crate::registries::RequestMetrics;
 use crate::targets::Injection;
 
 /// From a few milliseconds for a webhook to the longest interval of polling, in seconds.
@@ -50,7 +50,7 @@ pub struct Metrics {
     /// The time of the last successful poll of each registry, in seconds since 1970.
     pub last_poll: Family<RegistryName, Gauge>,
     /// Requests to registries, by operation and outcome.
-    pub requests: Requests,
+    pub requests: RequestMetrics,
     /// Versions written into workloads.
     pub workload_patches: Counter,
     /// Seconds between the poll or webhook that showed a moved alias and the patch of the workload.
@@ -136,7 +136,7 @@ struct BindingInfo {
 impl Default for Metrics {
     fn default() -> Self {
         let mut all = MetricsBuilder(Registry::with_prefix("pointsman"));
-        let requests = Requests::default();
+        let requests = RequestMetrics::default();
         requests.register(&mut all.0);
         Self {
             reconciles: all.add("reconciles", "Reconciles, by kind"),

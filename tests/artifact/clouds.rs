@@ -8,10 +8,11 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use pointsman::artifacts::{ArtifactStores, Verdict};
+use pointsman::api::Availability;
+use pointsman::artifacts::ArtifactStores;
 use pointsman_env::ports::free_port;
 
-use super::{Folder, Outcome, fresh, given, is_unreadable};
+use super::{Folder, TestResult, fresh, given, is_unreadable};
 
 /// The account that every Azurite knows; its key is no secret.
 const ACCOUNT: &str = "devstoreaccount1";
@@ -127,7 +128,7 @@ impl Drop for Server {
     }
 }
 
-async fn sent(request: reqwest::RequestBuilder) -> Outcome {
+async fn sent(request: reqwest::RequestBuilder) -> TestResult {
     let answer = request.send().await?;
     let (asked, status) = (answer.url().clone(), answer.status());
     let said = format!("{status} from {asked}: {:?}", answer.text().await?);
@@ -150,18 +151,22 @@ async fn look_and_stop(
     server: Server,
     stores: &ArtifactStores,
     at: impl Fn(&str) -> String,
-) -> Outcome {
+) -> TestResult {
     for key in THERE {
-        assert_eq!(stores.check(&at(key)).await, Verdict::Readable, "{key}");
+        assert_eq!(
+            stores.check(&at(key)).await,
+            Availability::Readable,
+            "{key}"
+        );
     }
     for key in NOT_THERE {
-        let verdict = stores.check(&at(key)).await;
-        assert!(is_unreadable(&verdict), "{key}: {verdict:?}");
+        let availability = stores.check(&at(key)).await;
+        assert!(is_unreadable(&availability), "{key}: {availability:?}");
     }
     drop(server);
     let (started, down) = (Instant::now(), stores.check(&at(THERE[0])).await);
     assert!(
-        matches!(&down, Verdict::Unknown(why) if why.contains("refused")),
+        matches!(&down, Availability::Unknown(why) if why.contains("refused")),
         "{down:?}"
     );
     assert!(started.elapsed() < Duration::from_secs(10));
@@ -185,7 +190,7 @@ fn google_key(python: &str) -> Result<serde_json::Value, Box<dyn Error>> {
 }
 
 #[tokio::test]
-async fn bucket_of_a_server_like_googles_tells_what_is_there() -> Outcome {
+async fn bucket_of_a_server_like_googles_tells_what_is_there() -> TestResult {
     let (Some(program), Some(python)) = (
         given("POINTSMAN_TEST_GCS_SERVER"),
         given("POINTSMAN_TEST_PYTHON3"),
@@ -223,7 +228,7 @@ async fn bucket_of_a_server_like_googles_tells_what_is_there() -> Outcome {
     ]);
     let anonymous = stores(&[("GOOGLE_BASE_URL", &url), ("GOOGLE_SKIP_SIGNATURE", "true")]);
     for stores in [&with_key, &with_token, &anonymous] {
-        assert_eq!(stores.check(&at(THERE[0])).await, Verdict::Readable);
+        assert_eq!(stores.check(&at(THERE[0])).await, Availability::Readable);
     }
     let mut broken = key;
     broken["private_key"] = "a-wrong-secret".into();
@@ -236,12 +241,12 @@ async fn bucket_of_a_server_like_googles_tells_what_is_there() -> Outcome {
             ("GOOGLE_BASE_URL", &url),
             ("GOOGLE_SERVICE_ACCOUNT_KEY", &key),
         ]);
-        let verdict = stores.check(&at(THERE[0])).await;
-        let Verdict::Unchecked(why) = &verdict else {
-            return Err(format!("{verdict:?}").into());
+        let availability = stores.check(&at(THERE[0])).await;
+        let Availability::Unchecked(why) = &availability else {
+            return Err(format!("{availability:?}").into());
         };
         assert!(
-            why.contains("was not asked for") && !why.contains("a-wrong-secret"),
+            why.contains("was not requested") && !why.contains("a-wrong-secret"),
             "{why}"
         );
     }
@@ -249,7 +254,7 @@ async fn bucket_of_a_server_like_googles_tells_what_is_there() -> Outcome {
         .check(&at(THERE[0]))
         .await;
     assert!(
-        matches!(&nobody, Verdict::Unchecked(why) if why.contains("no credentials")),
+        matches!(&nobody, Availability::Unchecked(why) if why.contains("no credentials")),
         "{nobody:?}"
     );
     look_and_stop(server, &with_key, at).await
@@ -265,7 +270,7 @@ fn azurite() -> Option<String> {
 }
 
 #[tokio::test]
-async fn container_of_azurite_tells_what_is_there() -> Outcome {
+async fn container_of_azurite_tells_what_is_there() -> TestResult {
     let Some(program) = azurite() else {
         return Ok(());
     };
@@ -304,7 +309,7 @@ async fn container_of_azurite_tells_what_is_there() -> Outcome {
             format!("az://{container}/{}", THERE[0]),
             at(THERE[2]),
         ] {
-            assert_eq!(stores.check(&uri).await, Verdict::Readable, "{uri}");
+            assert_eq!(stores.check(&uri).await, Availability::Readable, "{uri}");
         }
     }
     let no_container = with_key.check("az://no-such-container/x").await;
@@ -318,10 +323,10 @@ async fn container_of_azurite_tells_what_is_there() -> Outcome {
             .check(&at(THERE[0]))
             .await,
     ];
-    for verdict in refused {
+    for availability in refused {
         // Azure itself says AuthenticationFailed, which is of the credentials: Unchecked.
-        let Verdict::Unreadable(why) = &verdict else {
-            return Err(format!("{verdict:?}").into());
+        let Availability::Missing(why) = &availability else {
+            return Err(format!("{availability:?}").into());
         };
         assert!(
             why.contains("403 AuthorizationFailure")
@@ -334,14 +339,14 @@ async fn container_of_azurite_tells_what_is_there() -> Outcome {
         .check(&at(THERE[0]))
         .await;
     assert!(
-        matches!(&nobody, Verdict::Unchecked(why) if why.contains("nothing was signed")),
+        matches!(&nobody, Availability::Unchecked(why) if why.contains("nothing was signed")),
         "{nobody:?}"
     );
     let other = with_key
         .check(&at(THERE[0]).replace(ACCOUNT, "another"))
         .await;
     assert!(
-        matches!(&other, Verdict::Unchecked(why) if why.contains("storage account")),
+        matches!(&other, Availability::Unchecked(why) if why.contains("storage account")),
         "{other:?}"
     );
     look_and_stop(server, &with_key, at).await

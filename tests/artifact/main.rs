@@ -14,10 +14,23 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use pointsman::artifacts::{ArtifactStores, Verdict};
-use pointsman::registries::mlflow::{Connection, Registry};
+use pointsman::api::Availability;
+use pointsman::artifacts::{ArtifactStores, ProxiedArtifacts};
+use pointsman::registries::{Connection, RegistryClient, RequestMetrics};
 
-type Outcome = Result<(), Box<dyn Error>>;
+type TestResult = Result<(), Box<dyn Error>>;
+
+fn connect(uri: &str) -> Result<RegistryClient, Box<dyn Error>> {
+    let metrics = RequestMetrics::default();
+    Ok(RegistryClient::connect(Connection::mlflow(uri), metrics)?)
+}
+
+fn proxied(client: RegistryClient) -> ProxiedArtifacts {
+    ProxiedArtifacts::new(move |host, path| {
+        let client = client.clone();
+        async move { client.check_proxied_artifact(host.as_deref(), &path).await }
+    })
+}
 
 /// What this variable says; `None` skips the test and says so.
 fn given(variable: &str) -> Option<String> {
@@ -43,8 +56,8 @@ fn model_in(folder: &Path) -> std::io::Result<()> {
     std::fs::write(folder.join("data/weights.bin"), vec![7; 1 << 16])
 }
 
-fn is_unreadable(verdict: &Verdict) -> bool {
-    matches!(verdict, Verdict::Unreadable(why) if why.contains("register the version again"))
+fn is_unreadable(availability: &Availability) -> bool {
+    matches!(availability, Availability::Missing(why) if why.contains("register the version again"))
 }
 
 /// A folder that goes when this is dropped.
@@ -102,7 +115,7 @@ impl Drop for WebServer {
 }
 
 #[tokio::test]
-async fn model_behind_mlflow_is_readable_until_its_files_go() -> Outcome {
+async fn model_behind_mlflow_is_readable_until_its_files_go() -> TestResult {
     let (Some(uri), Some(folder)) = (
         given("POINTSMAN_TEST_MLFLOW3"),
         given("POINTSMAN_TEST_MLFLOW3_ARTIFACTS"),
@@ -116,19 +129,15 @@ async fn model_behind_mlflow_is_readable_until_its_files_go() -> Outcome {
         .join("artifacts");
     let artifact = format!("mlflow-artifacts:/1/models/{name}/artifacts");
     model_in(&files)?;
-    let stores = ArtifactStores::new(
-        Some(Registry::connect(Connection::new(&uri))?),
-        BTreeMap::new(),
-        false,
-    );
-    assert_eq!(stores.check(&artifact).await, Verdict::Readable);
+    let stores = ArtifactStores::new(Some(proxied(connect(&uri)?)), BTreeMap::new(), false);
+    assert_eq!(stores.check(&artifact).await, Availability::Readable);
     assert_eq!(
         stores.check(&format!("{artifact}/data")).await,
-        Verdict::Readable
+        Availability::Readable
     );
     assert_eq!(
         stores.check(&format!("{artifact}/MLmodel")).await,
-        Verdict::Readable
+        Availability::Readable
     );
     let host = uri.trim_start_matches("http://");
     assert_eq!(
@@ -137,12 +146,12 @@ async fn model_behind_mlflow_is_readable_until_its_files_go() -> Outcome {
                 "mlflow-artifacts://{host}/1/models/{name}/artifacts"
             ))
             .await,
-        Verdict::Readable
+        Availability::Readable
     );
     std::fs::remove_file(files.join("MLmodel"))?;
     assert_eq!(
         stores.check(&artifact).await,
-        Verdict::Readable,
+        Availability::Readable,
         "the weights are still there"
     );
     std::fs::remove_dir_all(files.join("data"))?;
@@ -151,21 +160,21 @@ async fn model_behind_mlflow_is_readable_until_its_files_go() -> Outcome {
         "mlflow-artifacts:/1/models/no-such-model/artifacts",
         "mlflow-artifacts:/nothing",
     ] {
-        let verdict = stores.check(uri).await;
-        assert!(is_unreadable(&verdict), "{uri}: {verdict:?}");
+        let availability = stores.check(uri).await;
+        assert!(is_unreadable(&availability), "{uri}: {availability:?}");
     }
     let elsewhere = stores
         .check("mlflow-artifacts://mlflow.example.com/1/nothing")
         .await;
     assert!(
-        matches!(&elsewhere, Verdict::Unchecked(why) if why.contains("another host")),
+        matches!(&elsewhere, Availability::Unchecked(why) if why.contains("another host")),
         "{elsewhere:?}"
     );
     Ok(())
 }
 
 #[tokio::test]
-async fn model_that_was_logged_is_readable() -> Outcome {
+async fn model_that_was_logged_is_readable() -> TestResult {
     let (Some(uri), Some(python)) = (
         given("POINTSMAN_TEST_MLFLOW3"),
         given("POINTSMAN_TEST_PYTHON3"),
@@ -186,23 +195,20 @@ async fn model_that_was_logged_is_readable() -> Outcome {
         "{}",
         String::from_utf8_lossy(&trained.stderr)
     );
-    let registry = Registry::connect(Connection::new(&uri))?;
-    let version = registry
-        .get_version(&name, "1")
-        .await?
-        .ok_or("no version")?;
+    let registry = connect(&uri)?;
+    let version = registry.version(&name, "1").await?.ok_or("no version")?;
     let artifact = version.artifact_uri.ok_or("no files")?;
     assert_eq!(
-        ArtifactStores::new(Some(registry), BTreeMap::new(), false)
+        ArtifactStores::new(Some(proxied(registry)), BTreeMap::new(), false)
             .check(&artifact)
             .await,
-        Verdict::Readable
+        Availability::Readable
     );
     Ok(())
 }
 
 #[tokio::test]
-async fn bucket_of_a_real_s3_server_tells_what_is_there() -> Outcome {
+async fn bucket_of_a_real_s3_server_tells_what_is_there() -> TestResult {
     let (Some(url), Some(folder)) = (
         given("POINTSMAN_TEST_S3"),
         given("POINTSMAN_TEST_S3_BUCKETS"),
@@ -241,7 +247,11 @@ async fn bucket_of_a_real_s3_server_tells_what_is_there() -> Outcome {
         "1",
         "",
     ] {
-        assert_eq!(stores.check(&at(key)).await, Verdict::Readable, "{key}");
+        assert_eq!(
+            stores.check(&at(key)).await,
+            Availability::Readable,
+            "{key}"
+        );
     }
     std::fs::remove_dir_all(bucket.join("1/m-x/artifacts"))?;
     for uri in [
@@ -250,48 +260,48 @@ async fn bucket_of_a_real_s3_server_tells_what_is_there() -> Outcome {
         at("nothing/here"),
         "s3://no-such-bucket/x".to_owned(),
     ] {
-        let verdict = stores.check(&uri).await;
-        assert!(is_unreadable(&verdict), "{uri}: {verdict:?}");
+        let availability = stores.check(&uri).await;
+        assert!(is_unreadable(&availability), "{uri}: {availability:?}");
     }
     for settings in [
         with(&account.0, "a-wrong-secret"),
         with("nobody-knows-me", "a-wrong-secret"),
     ] {
-        let verdict = ArtifactStores::new(None, settings, false)
+        let availability = ArtifactStores::new(None, settings, false)
             .check(&at("x"))
             .await;
-        let Verdict::Unchecked(why) = &verdict else {
-            return Err(format!("{verdict:?}").into());
+        let Availability::Unchecked(why) = &availability else {
+            return Err(format!("{availability:?}").into());
         };
         assert!(
-            why.contains("does not accept the credentials") && !why.contains("a-wrong-secret"),
+            why.contains("renew the credentials") && !why.contains("a-wrong-secret"),
             "{why}"
         );
     }
     let mut nobody = with("", "");
     nobody.insert("AWS_SKIP_SIGNATURE".to_owned(), "true".to_owned());
-    let verdict = ArtifactStores::new(None, nobody, false)
+    let availability = ArtifactStores::new(None, nobody, false)
         .check(&at("x"))
         .await;
     assert!(
-        matches!(&verdict, Verdict::Unchecked(why) if why.contains("nothing was signed")),
-        "{verdict:?}"
+        matches!(&availability, Availability::Unchecked(why) if why.contains("nothing was signed")),
+        "{availability:?}"
     );
     Ok(())
 }
 
 #[tokio::test]
-async fn web_server_is_asked_for_the_files_and_not_for_a_page() -> Outcome {
+async fn web_server_is_asked_for_the_files_and_not_for_a_page() -> TestResult {
     _ = rustls::crypto::ring::default_provider().install_default();
     let folder = Folder::make("pointsman-web")?;
     model_in(&folder.0.join("model"))?;
     let server = WebServer::start(&folder.0)?;
     let stores = ArtifactStores::new(None, BTreeMap::new(), false);
     let at = |path: &str| format!("{}/{path}?token=s3cr3t", server.1);
-    assert_eq!(stores.check(&at("model")).await, Verdict::Readable);
+    assert_eq!(stores.check(&at("model")).await, Availability::Readable);
     assert_eq!(
         stores.check(&at("model/data/weights.bin")).await,
-        Verdict::Readable
+        Availability::Readable
     );
     let gone = stores.check(&at("gone")).await;
     assert!(
@@ -300,7 +310,7 @@ async fn web_server_is_asked_for_the_files_and_not_for_a_page() -> Outcome {
     );
     let page = stores.check(&at("model/data/")).await;
     assert!(
-        matches!(&page, Verdict::Unchecked(why) if why.contains("HTML")),
+        matches!(&page, Availability::Unchecked(why) if why.contains("HTML")),
         "{page:?}"
     );
     let url = server.1.clone();
@@ -308,7 +318,7 @@ async fn web_server_is_asked_for_the_files_and_not_for_a_page() -> Outcome {
     let started = tokio::time::Instant::now();
     let down = stores.check(&format!("{url}/model")).await;
     assert!(
-        matches!(&down, Verdict::Unknown(why) if why.contains("refused")),
+        matches!(&down, Availability::Unknown(why) if why.contains("refused")),
         "{down:?}"
     );
     assert!(started.elapsed() < Duration::from_secs(10));
@@ -316,7 +326,7 @@ async fn web_server_is_asked_for_the_files_and_not_for_a_page() -> Outcome {
 }
 
 #[tokio::test]
-async fn files_are_looked_at_only_where_that_is_allowed() -> Outcome {
+async fn files_are_looked_at_only_where_that_is_allowed() -> TestResult {
     _ = rustls::crypto::ring::default_provider().install_default();
     let folder = Folder::make("pointsman-files")?;
     model_in(&folder.0.join("model"))?;
@@ -333,17 +343,21 @@ async fn files_are_looked_at_only_where_that_is_allowed() -> Outcome {
             format!("{}/{path}", folder.0.display()),
             format!("file://{}/{path}", folder.0.display()),
         ] {
-            let verdict = stores.check(&uri).await;
-            assert_eq!(verdict == Verdict::Readable, expected, "{uri}: {verdict:?}");
+            let availability = stores.check(&uri).await;
+            assert_eq!(
+                availability == Availability::Readable,
+                expected,
+                "{uri}: {availability:?}"
+            );
             assert!(
-                expected || matches!(verdict, Verdict::Unreadable(_)),
-                "{uri}: {verdict:?}"
+                expected || matches!(availability, Availability::Missing(_)),
+                "{uri}: {availability:?}"
             );
         }
     }
     let refused = ArtifactStores::new(None, BTreeMap::new(), false)
         .check(&format!("{}/model", folder.0.display()))
         .await;
-    assert!(matches!(refused, Verdict::Unchecked(_)), "{refused:?}");
+    assert!(matches!(refused, Availability::Unchecked(_)), "{refused:?}");
     Ok(())
 }

@@ -10,12 +10,14 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pointsman::api::Reason;
-use pointsman::registries::mlflow::{Connection, Credentials, Registry};
+use pointsman::registries::{
+    Connection, Credentials, RegistryClient, RegistryError, RequestMetrics, Server,
+};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-type Outcome = Result<(), Box<dyn Error>>;
+type TestResult = Result<(), Box<dyn Error>>;
 
 /// Names that a filter, a URL or a shell could trip over.
 const STRANGE: &[&str] = &[
@@ -42,6 +44,10 @@ const STRANGE: &[&str] = &[
     "trail\\",
     "x*y",
 ];
+
+fn connect(connection: Connection) -> Result<RegistryClient, RegistryError> {
+    RegistryClient::connect(connection, RequestMetrics::default())
+}
 
 /// A server of this variable; `None` skips the test and says so.
 fn server(variable: &str) -> Option<String> {
@@ -120,9 +126,9 @@ async fn rename_host(server: String, name: &'static str) -> std::io::Result<Sock
 }
 
 #[tokio::test]
-async fn server_tells_its_version() -> Outcome {
+async fn server_tells_its_version() -> TestResult {
     for (uri, _) in both() {
-        let version = Registry::connect(Connection::new(&uri))?
+        let version = connect(Connection::mlflow(&uri))?
             .server_version()
             .await
             .ok_or("no version")?;
@@ -132,10 +138,10 @@ async fn server_tells_its_version() -> Outcome {
 }
 
 async fn newest(
-    registry: &Registry,
+    registry: &RegistryClient,
     model: &str,
     count: u32,
-) -> Result<Vec<String>, pointsman::registries::mlflow::RegistryError> {
+) -> Result<Vec<String>, RegistryError> {
     Ok(registry
         .newest_versions(model, count)
         .await?
@@ -145,10 +151,10 @@ async fn newest(
 }
 
 #[tokio::test]
-async fn model_is_made_labelled_and_deleted() -> Outcome {
+async fn model_is_made_labelled_and_deleted() -> TestResult {
     for (uri, _) in both() {
-        let (registry, name) = (Registry::connect(Connection::new(&uri))?, fresh("made"));
-        assert_eq!(registry.get_model(&name).await?, None);
+        let (registry, name) = (connect(Connection::mlflow(&uri))?, fresh("made"));
+        assert_eq!(registry.model(&name).await?, None);
         let tags = BTreeMap::from([("team".to_owned(), "ml".to_owned())]);
         registry.create_model(&name, Some("first"), &tags).await?;
         registry
@@ -159,7 +165,7 @@ async fn model_is_made_labelled_and_deleted() -> Outcome {
         register(&uri, &name, "s3://bucket/1").await?;
         register(&uri, &name, "s3://bucket/2").await?;
         registry.set_alias(&name, "champion", "1").await?;
-        let facts = registry.get_model(&name).await?.ok_or("no model")?;
+        let facts = registry.model(&name).await?.ok_or("no model")?;
         assert_eq!(
             (facts.description.as_str(), facts.latest_version.as_deref()),
             ("second", Some("2"))
@@ -178,26 +184,26 @@ async fn model_is_made_labelled_and_deleted() -> Outcome {
         assert!(facts.created_at.is_some() && facts.stages.is_empty());
         assert_eq!(
             registry
-                .look(&BTreeSet::from([name.clone()]))
+                .snapshots(&BTreeSet::from([name.clone()]))
                 .await?
                 .get(&name),
             Some(&facts)
         );
         assert_eq!(newest(&registry, &name, 1).await?, ["2"]);
         assert_eq!(newest(&registry, &name, 9).await?, ["2", "1"]);
-        assert_eq!(registry.get_version(&name, "3").await?, None);
+        assert_eq!(registry.version(&name, "3").await?, None);
         registry.delete_model(&name).await?;
         registry.delete_model(&name).await?;
-        assert_eq!(registry.get_model(&name).await?, None);
-        assert_eq!(registry.get_version(&name, "1").await?, None);
+        assert_eq!(registry.model(&name).await?, None);
+        assert_eq!(registry.version(&name, "1").await?, None);
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn stages_are_seen_where_versions_have_them() -> Outcome {
+async fn stages_are_seen_where_versions_have_them() -> TestResult {
     for (uri, _) in both() {
-        let (registry, name) = (Registry::connect(Connection::new(&uri))?, fresh("staged"));
+        let (registry, name) = (connect(Connection::mlflow(&uri))?, fresh("staged"));
         registry.create_model(&name, None, &BTreeMap::new()).await?;
         for number in ["1", "2", "3"] {
             register(&uri, &name, "s3://bucket/x").await?;
@@ -205,7 +211,7 @@ async fn stages_are_seen_where_versions_have_them() -> Outcome {
                 post(&uri, "model-versions/transition-stage", &json!({"name": name, "version": number, "stage": "Production", "archive_existing_versions": false})).await?;
             }
         }
-        let facts = registry.get_model(&name).await?.ok_or("no model")?;
+        let facts = registry.model(&name).await?.ok_or("no model")?;
         assert_eq!(
             facts.stages,
             BTreeMap::from([("Production".to_owned(), "2".to_owned())])
@@ -216,9 +222,9 @@ async fn stages_are_seen_where_versions_have_them() -> Outcome {
 }
 
 #[tokio::test]
-async fn strange_names_are_found() -> Outcome {
+async fn strange_names_are_found() -> TestResult {
     for (uri, _) in both() {
-        let registry = Registry::connect(Connection::new(&uri))?;
+        let registry = connect(Connection::mlflow(&uri))?;
         let stem = fresh("strange");
         let names: BTreeSet<String> = STRANGE
             .iter()
@@ -230,7 +236,7 @@ async fn strange_names_are_found() -> Outcome {
         }
         assert_eq!(
             registry
-                .look(&names)
+                .snapshots(&names)
                 .await?
                 .into_keys()
                 .collect::<BTreeSet<_>>(),
@@ -238,13 +244,16 @@ async fn strange_names_are_found() -> Outcome {
         );
         for name in &names {
             assert_eq!(
-                registry.look(&BTreeSet::from([name.clone()])).await?.len(),
+                registry
+                    .snapshots(&BTreeSet::from([name.clone()]))
+                    .await?
+                    .len(),
                 1,
                 "{name:?}"
             );
-            assert!(registry.get_model(name).await?.is_some(), "{name:?}");
+            assert!(registry.model(name).await?.is_some(), "{name:?}");
             assert_eq!(newest(&registry, name, 5).await?, ["1"], "{name:?}");
-            let version = registry.get_version(name, "1").await?.ok_or("no version")?;
+            let version = registry.version(name, "1").await?.ok_or("no version")?;
             assert_eq!(
                 version.artifact_uri.as_deref(),
                 Some("s3://bucket/x"),
@@ -256,29 +265,29 @@ async fn strange_names_are_found() -> Outcome {
 }
 
 #[tokio::test]
-async fn thousand_models_are_looked_at_in_bulk() -> Outcome {
+async fn thousand_models_are_looked_at_in_bulk() -> TestResult {
     for (uri, _) in both() {
-        let registry = Registry::connect(Connection::new(&uri))?;
+        let registry = connect(Connection::mlflow(&uri))?;
         let stem = fresh("bulk-of-many");
         let names: BTreeSet<String> = (0..1000).map(|i| format!("{stem}-{i:04}")).collect();
         for name in names.iter().take(3) {
             registry.create_model(name, None, &BTreeMap::new()).await?;
         }
         for _ in 0..2 {
-            assert_eq!(registry.look(&names).await?.len(), 3);
+            assert_eq!(registry.snapshots(&names).await?.len(), 3);
         }
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn trained_models_lead_to_their_files() -> Outcome {
+async fn trained_models_lead_to_their_files() -> TestResult {
     for (uri, variable) in both() {
         let Ok(python) = std::env::var(variable) else {
             eprintln!("skipped: {variable} is not set");
             continue;
         };
-        let (registry, name) = (Registry::connect(Connection::new(&uri))?, fresh("trained"));
+        let (registry, name) = (connect(Connection::mlflow(&uri))?, fresh("trained"));
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/registry/train.py");
         let trained = tokio::process::Command::new(python)
             .args([script, &uri, &name])
@@ -298,10 +307,7 @@ async fn trained_models_lead_to_their_files() -> Outcome {
             ("4", expected["files"].as_str()),
             ("5", expected["files"].as_str()),
         ] {
-            let version = registry
-                .get_version(&name, number)
-                .await?
-                .ok_or("no version")?;
+            let version = registry.version(&name, number).await?.ok_or("no version")?;
             assert_eq!(
                 version.artifact_uri.as_deref(),
                 files,
@@ -318,10 +324,7 @@ async fn trained_models_lead_to_their_files() -> Outcome {
                 "version {number}: {size:?}"
             );
         }
-        let version = registry
-            .get_version(&name, "2")
-            .await?
-            .ok_or("no version")?;
+        let version = registry.version(&name, "2").await?.ok_or("no version")?;
         assert_eq!(version.run_id.as_deref(), expected["run"].as_str());
         assert_eq!(version.metrics.get("r2").map(String::as_str), Some("0.51"));
         assert_eq!(version.metrics.get("odd").map(String::as_str), Some("NaN"));
@@ -346,7 +349,7 @@ async fn trained_models_lead_to_their_files() -> Outcome {
         );
         assert_eq!(
             registry
-                .get_model(&name)
+                .model(&name)
                 .await?
                 .ok_or("no model")?
                 .aliases
@@ -359,12 +362,9 @@ async fn trained_models_lead_to_their_files() -> Outcome {
 }
 
 #[tokio::test]
-async fn run_without_logged_model_leads_to_its_own_artifacts() -> Outcome {
+async fn run_without_logged_model_leads_to_its_own_artifacts() -> TestResult {
     for (uri, _) in both() {
-        let (registry, name) = (
-            Registry::connect(Connection::new(&uri))?,
-            fresh("plain-run"),
-        );
+        let (registry, name) = (connect(Connection::mlflow(&uri))?, fresh("plain-run"));
         registry.create_model(&name, None, &BTreeMap::new()).await?;
         let made = post(
             &uri,
@@ -384,10 +384,7 @@ async fn run_without_logged_model_leads_to_its_own_artifacts() -> Outcome {
             &json!({"name": name, "source": source, "run_id": run}),
         )
         .await?;
-        let version = registry
-            .get_version(&name, "1")
-            .await?
-            .ok_or("no version")?;
+        let version = registry.version(&name, "1").await?.ok_or("no version")?;
         assert_eq!(version.artifact_uri, Some(format!("{root}/some/model")));
         assert_eq!(
             (
@@ -404,7 +401,7 @@ async fn run_without_logged_model_leads_to_its_own_artifacts() -> Outcome {
 }
 
 #[tokio::test]
-async fn refused_host_names_the_flag_to_start_the_server_with() -> Outcome {
+async fn refused_host_names_the_flag_to_start_the_server_with() -> TestResult {
     let Some(uri) = server("POINTSMAN_TEST_MLFLOW3") else {
         return Ok(());
     };
@@ -413,15 +410,15 @@ async fn refused_host_names_the_flag_to_start_the_server_with() -> Outcome {
         "mlflow.mlflow.svc:5000",
     )
     .await?;
-    let fault = Registry::connect(Connection::new(format!("http://{door}")))?
-        .get_model("m")
+    let fault = connect(Connection::mlflow(format!("http://{door}")))?
+        .model("m")
         .await
         .err()
         .ok_or("believed")?;
     assert_eq!(fault.reason(), Reason::RegistryRefused, "{fault}");
     assert!(
         fault.to_string().contains(&format!(
-            "start the MLflow server with `--allowed-hosts {door}`"
+            "start it with `--allowed-hosts '{door},localhost:*,127.0.0.1:*,10.*,192.168.*'`"
         )),
         "{fault}"
     );
@@ -429,14 +426,14 @@ async fn refused_host_names_the_flag_to_start_the_server_with() -> Outcome {
 }
 
 #[tokio::test]
-async fn workspace_on_a_server_without_them_is_a_fault_of_the_spec() -> Outcome {
+async fn workspace_on_a_server_without_them_is_a_fault_of_the_spec() -> TestResult {
     for (uri, _) in both() {
-        let connection = Connection {
+        let connection = Connection::new(Server::Mlflow {
+            uri,
             workspace: Some("team-a".to_owned()),
-            ..Connection::new(&uri)
-        };
-        let fault = Registry::connect(connection)?
-            .get_model("m")
+        });
+        let fault = connect(connection)?
+            .model("m")
             .await
             .err()
             .ok_or("believed")?;
@@ -446,10 +443,10 @@ async fn workspace_on_a_server_without_them_is_a_fault_of_the_spec() -> Outcome 
 }
 
 #[tokio::test]
-async fn another_path_is_no_registry() -> Outcome {
+async fn another_path_is_no_registry() -> TestResult {
     for (uri, _) in both() {
-        let fault = Registry::connect(Connection::new(format!("{uri}/elsewhere")))?
-            .get_model("m")
+        let fault = connect(Connection::mlflow(format!("{uri}/elsewhere")))?
+            .model("m")
             .await
             .err()
             .ok_or("believed")?;
@@ -464,7 +461,7 @@ async fn another_path_is_no_registry() -> Outcome {
 }
 
 #[tokio::test]
-async fn wrong_password_says_what_was_sent() -> Outcome {
+async fn wrong_password_says_what_was_sent() -> TestResult {
     let Some(uri) = server("POINTSMAN_TEST_MLFLOW_AUTH") else {
         return Ok(());
     };
@@ -480,10 +477,10 @@ async fn wrong_password_says_what_was_sent() -> Outcome {
     ] {
         let connection = Connection {
             credentials,
-            ..Connection::new(&uri)
+            ..Connection::mlflow(&uri)
         };
-        let fault = Registry::connect(connection)?
-            .look(&BTreeSet::from(["m".to_owned()]))
+        let fault = connect(connection)?
+            .snapshots(&BTreeSet::from(["m".to_owned()]))
             .await
             .err()
             .ok_or("believed")?;

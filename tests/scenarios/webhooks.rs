@@ -1100,7 +1100,7 @@ async fn the_certificate_is_reloaded_when_its_files_change(
         while !fixture
             .operator
             .log()
-            .contains("certificate cannot be used; one that was read before stays in use")
+            .contains("certificate cannot be used; the previous one stays in use")
         {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }

@@ -8,14 +8,15 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 
+use crate::api::Availability;
 use crate::api::reason::Problem;
-use crate::artifacts::{ArtifactStores, Verdict};
+use crate::artifacts::{ArtifactStores, ProxiedArtifacts};
 use crate::controllers::cached::registry_of;
 use crate::controllers::context::Context;
 use crate::controllers::registry::credentials::artifact_settings;
 use crate::kubernetes::key::ObjectKey;
 use crate::kubernetes::lock::lock;
-use crate::registries::mlflow::Registry;
+use crate::registries::RegistryClient;
 use crate::rollout::{Answer, Evidence, Question};
 
 /// How many questions are under way at the same time.
@@ -236,15 +237,15 @@ async fn answer(ctx: &Context, namespace: &str, model: &str, question: &Question
         },
     };
     match stores.check(uri).await {
-        Verdict::Readable => {
+        Availability::Readable => {
             if let Some(state) = &state {
                 state.readable_artifacts.record(uri, Instant::now());
             }
             Answer::Readable
         }
-        Verdict::Unreadable(why) => Answer::Gone(why),
-        Verdict::Unknown(why) => Answer::Silent(why),
-        Verdict::Unchecked(why) => Answer::Unchecked(why),
+        Availability::Missing(why) => Answer::Gone(why),
+        Availability::Unknown(why) => Answer::Silent(why),
+        Availability::Unchecked(why) => Answer::Unchecked(why),
     }
 }
 
@@ -252,7 +253,7 @@ async fn answer(ctx: &Context, namespace: &str, model: &str, question: &Question
 async fn stores(
     ctx: &Context,
     name: Option<&ObjectKey>,
-    client: Option<Registry>,
+    client: Option<RegistryClient>,
 ) -> Result<Arc<ArtifactStores>, Problem> {
     let registry = name.and_then(|name| ctx.stores.registries.get(name));
     let settings = match &registry {
@@ -261,7 +262,7 @@ async fn stores(
     };
     let is_connected = client.is_some();
     let stores = Arc::new(ArtifactStores::new(
-        client,
+        client.map(proxied_artifacts),
         settings,
         ctx.settings.allow_file_artifacts,
     ));
@@ -271,15 +272,23 @@ async fn stores(
     Ok(stores)
 }
 
+/// Checks artifacts behind the registry's own server with its client.
+fn proxied_artifacts(client: RegistryClient) -> ProxiedArtifacts {
+    ProxiedArtifacts::new(move |host, path| {
+        let client = client.clone();
+        async move { client.check_proxied_artifact(host.as_deref(), &path).await }
+    })
+}
+
 /// Whether the registry says plainly that it has no such version any more. One that cannot say hinders no rollback.
-async fn is_gone(client: &Registry, question: &Question) -> Option<Answer> {
+async fn is_gone(client: &RegistryClient, question: &Question) -> Option<Answer> {
     let Question {
         model,
         version,
         artifact_uri,
         ..
     } = question;
-    match client.get_version(model, version).await {
+    match client.version(model, version).await {
         Ok(None) => Some(Answer::Gone(format!(
             "the registry has no version {version} of model {model:?} any more"
         ))),

@@ -19,7 +19,7 @@ use crate::controllers::model::mirrored_versions::{
 };
 use crate::controllers::registry::state::RegistryState;
 use crate::kubernetes::key::ObjectKey;
-use crate::registries::mlflow::{ModelFacts as ModelSnapshot, Registry as RegistryClient};
+use crate::registries::{ModelSnapshot, RegistryClient};
 
 /// The result of a reconcile: the status without new conditions, and a problem that did not prevent
 /// it.
@@ -104,7 +104,7 @@ impl ModelReconcile<'_> {
     /// Requests the model directly; `None` if it does not exist.
     async fn request(&self) -> Result<Option<ModelSnapshot>, Problem> {
         let requested_at = Instant::now();
-        let snapshot = self.client.get_model(self.name()).await?;
+        let snapshot = self.client.model(self.name()).await?;
         self.state
             .snapshots
             .record(self.name(), snapshot.as_ref(), requested_at);
@@ -226,7 +226,7 @@ impl ModelReconcile<'_> {
             observed_generation: self.model.metadata.generation,
             model_name: Some(self.name().to_owned()),
             created_at,
-            tracking_uri: Some(self.registry.spec.mlflow.uri.clone()),
+            tracking_uri: Some(self.registry.spec.address().to_owned()),
             latest_version: snapshot.latest_version.clone(),
             aliases: mirrored_aliases(&snapshot.aliases, &old.aliases, &followed, now),
             stages: mirrored_stages(&snapshot.stages, &old.stages, now),

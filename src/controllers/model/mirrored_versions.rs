@@ -11,9 +11,7 @@ use crate::controllers::registry::refresh::NEWEST_VERSIONS;
 use crate::controllers::registry::state::RegistryState;
 use crate::controllers::registry::state::version_sizes::UnreadSize;
 use crate::kubernetes::key::ObjectKey;
-use crate::registries::mlflow::{
-    ListedVersion, ModelFacts as ModelSnapshot, Registry as RegistryClient,
-};
+use crate::registries::{ListedVersion, ModelSnapshot, RegistryClient};
 
 /// The most versions that a status mirrors.
 const MAX_VERSIONS: usize = 24;
@@ -147,10 +145,10 @@ impl VersionMirror<'_> {
         }
         let found = match listed.iter().find(|version| version.version == number) {
             Some(listed) => {
-                let described = self.client.describe_listed(self.name, listed.clone()).await;
+                let described = self.client.describe(self.name, listed.clone()).await;
                 Some(described?)
             }
-            None => self.client.get_version(self.name, number).await?,
+            None => self.client.version(self.name, number).await?,
         };
         match &found {
             Some(version) if version.problem.is_none() => {

@@ -14,7 +14,7 @@ use crate::api::{ModelRegistry, Reason, RegisteredModel, reason::Problem};
 use crate::controllers::cached::registry_of;
 use crate::controllers::context::Context;
 use crate::controllers::registry::state::RegistryState;
-use crate::registries::mlflow::Registry as RegistryClient;
+use crate::registries::RegistryClient;
 
 /// A registry that a model may use now.
 pub struct UsableRegistry {

@@ -13,7 +13,7 @@ use crate::controllers::context::Context;
 use crate::controllers::registry::state::RegistryState;
 use crate::controllers::registry::state::version_sizes::UnreadSize;
 use crate::kubernetes::key::ObjectKey;
-use crate::registries::mlflow::Registry as RegistryClient;
+use crate::registries::RegistryClient;
 
 /// How long the task waits before it reads: by then the rollouts of new versions have begun.
 const DELAY: Duration = Duration::from_secs(5);

@@ -1,107 +1,109 @@
-//! How many deliveries are let in, and which were let in before: both bounded.
+//! The deliveries that were seen, and a rate limit: both of bounded size.
 //!
 //! Absent: the clock.
 
 use std::collections::{HashSet, VecDeque};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use jiff::Timestamp;
 use ring::digest;
 
-/// Ids of deliveries that were acted on, each until its time would have it refused anyway.
+/// The ids of deliveries that were acted on, each until its timestamp is too old to be accepted.
 ///
-/// Where there are more than fit, the oldest is forgotten: repeating that one would only have the registry looked at again.
+/// If there are more than fit, the oldest is dropped: a repetition of it would only refresh a model once more.
 #[derive(Debug)]
-pub struct Memory {
+pub struct SeenDeliveries {
     most: usize,
-    known: HashSet<[u8; 16]>,
-    order: VecDeque<(Timestamp, [u8; 16])>,
+    ids: HashSet<[u8; 16]>,
+    expiry: VecDeque<(Timestamp, [u8; 16])>,
 }
 
-impl Memory {
-    /// A memory of so many ids at most.
+impl SeenDeliveries {
+    /// No deliveries yet, and at most `most`.
     #[must_use]
     pub fn new(most: usize) -> Self {
         Self {
             most,
-            known: HashSet::new(),
-            order: VecDeque::new(),
+            ids: HashSet::new(),
+            expiry: VecDeque::new(),
         }
     }
 
-    /// Whether a delivery was acted on before.
+    /// Whether a delivery was seen.
     #[must_use]
-    pub fn knows(&self, id: &str) -> bool {
-        self.known.contains(&key(id))
+    pub fn contains(&self, id: &str) -> bool {
+        self.ids.contains(&short_digest(id))
     }
 
-    /// Remembers a delivery until its time is over.
-    pub fn remember(&mut self, id: &str, until: Timestamp, now: Timestamp) {
-        while self.order.front().is_some_and(|(until, _)| *until < now)
-            || self.order.len() >= self.most
-        {
-            let Some((_, oldest)) = self.order.pop_front() else {
+    /// Adds a delivery until it expires.
+    pub fn insert(&mut self, id: &str, until: Timestamp, now: Timestamp) {
+        while let Some((expires, oldest)) = self.expiry.front() {
+            if *expires >= now && self.expiry.len() < self.most {
                 break;
-            };
-            self.known.remove(&oldest);
+            }
+            self.ids.remove(oldest);
+            self.expiry.pop_front();
         }
-        let key = key(id);
-        if self.known.insert(key) {
-            self.order.push_back((until, key));
+        let id = short_digest(id);
+        if self.ids.insert(id) {
+            self.expiry.push_back((until, id));
         }
     }
 
-    /// How many are remembered.
+    /// The number of deliveries.
     #[cfg(test)]
     pub fn len(&self) -> usize {
-        self.known.len()
+        self.ids.len()
     }
 }
 
-/// Ids may be long, and come by the thousand.
-fn key(id: &str) -> [u8; 16] {
-    let mut key = [0; 16];
+/// The digest of an id. Ids may be long, and there are thousands.
+fn short_digest(id: &str) -> [u8; 16] {
+    let mut short = [0; 16];
     let digest = digest::digest(&digest::SHA256, id.as_bytes());
-    key.copy_from_slice(&digest.as_ref()[..16]);
-    key
+    short.copy_from_slice(&digest.as_ref()[..16]);
+    short
 }
 
-/// So many at once, and then so many a second.
+/// A rate limit: a burst, and then a number per second.
 #[derive(Debug)]
-pub struct Bucket {
+pub struct TokenBucket {
     burst: f64,
-    each_second: f64,
-    left: f64,
+    per_second: f64,
+    tokens: f64,
     filled_at: Instant,
 }
 
-impl Bucket {
+impl TokenBucket {
     /// A full bucket.
     #[must_use]
-    pub fn new(burst: u32, each_second: u32, now: Instant) -> Self {
+    pub fn new(burst: u32, per_second: u32, now: Instant) -> Self {
         Self {
             burst: burst.into(),
-            each_second: each_second.into(),
-            left: burst.into(),
+            per_second: per_second.into(),
+            tokens: burst.into(),
             filled_at: now,
         }
     }
 
-    /// Takes one. False where there is none left.
+    /// Takes a token. Returns false if there is none.
     pub fn take(&mut self, now: Instant) -> bool {
-        let passed: Duration = now.saturating_duration_since(self.filled_at);
-        self.left = (self.left + passed.as_secs_f64() * self.each_second).min(self.burst);
+        let elapsed = now.saturating_duration_since(self.filled_at);
+        let refill = elapsed.as_secs_f64() * self.per_second;
+        self.tokens = (self.tokens + refill).min(self.burst);
         self.filled_at = now.max(self.filled_at);
-        let is_left = self.left >= 1.0;
-        if is_left {
-            self.left -= 1.0;
+        if self.tokens < 1.0 {
+            return false;
         }
-        is_left
+        self.tokens -= 1.0;
+        true
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn at(second: i64) -> Timestamp {
@@ -109,48 +111,48 @@ mod tests {
     }
 
     #[test]
-    fn a_delivery_is_known_until_its_time_is_over() {
-        let mut memory = Memory::new(10);
-        assert!(!memory.knows("a"));
-        memory.remember("a", at(100), at(0));
-        memory.remember("b", at(200), at(100));
-        assert!(memory.knows("a") && memory.knows("b"));
-        memory.remember("c", at(300), at(101));
-        assert!(!memory.knows("a") && memory.knows("b") && memory.knows("c"));
+    fn a_delivery_is_seen_until_it_expires() {
+        let mut seen = SeenDeliveries::new(10);
+        assert!(!seen.contains("a"));
+        seen.insert("a", at(100), at(0));
+        seen.insert("b", at(200), at(100));
+        assert!(seen.contains("a") && seen.contains("b"));
+        seen.insert("c", at(300), at(101));
+        assert!(!seen.contains("a") && seen.contains("b") && seen.contains("c"));
     }
 
     #[test]
-    fn the_memory_is_bounded_and_forgets_the_oldest() {
-        let mut memory = Memory::new(1000);
+    fn the_oldest_delivery_is_dropped_when_the_limit_is_reached() {
+        let mut seen = SeenDeliveries::new(1000);
         for number in 0..5000 {
-            memory.remember(&format!("delivery {number}"), at(600), at(0));
+            seen.insert(&format!("delivery {number}"), at(600), at(0));
         }
-        assert_eq!(memory.len(), 1000);
+        assert_eq!(seen.len(), 1000);
         assert!(
-            memory.knows("delivery 4999")
-                && memory.knows("delivery 4000")
-                && !memory.knows("delivery 3999")
+            seen.contains("delivery 4999")
+                && seen.contains("delivery 4000")
+                && !seen.contains("delivery 3999")
         );
     }
 
     #[test]
-    fn remembering_twice_takes_one_place() {
-        let mut memory = Memory::new(2);
+    fn a_delivery_that_is_inserted_twice_counts_once() {
+        let mut seen = SeenDeliveries::new(2);
         for id in ["a", "a", "a", "b"] {
-            memory.remember(id, at(600), at(0));
+            seen.insert(id, at(600), at(0));
         }
-        assert!(memory.knows("a") && memory.knows("b"));
+        assert!(seen.contains("a") && seen.contains("b"));
     }
 
     #[test]
-    fn a_bucket_lets_a_burst_pass_and_then_so_many_a_second() {
+    fn a_bucket_allows_a_burst_and_then_a_rate() {
         let start = Instant::now();
-        let mut bucket = Bucket::new(1000, 100, start);
+        let mut bucket = TokenBucket::new(1000, 100, start);
         assert!((0..1000).all(|_| bucket.take(start)));
         assert!(!bucket.take(start));
         let later = start + Duration::from_secs(1);
         assert!((0..100).all(|_| bucket.take(later)));
         assert!(!bucket.take(later));
-        assert!(!bucket.take(start), "a moment that is past gives nothing");
+        assert!(!bucket.take(start), "an earlier time adds no tokens");
     }
 }

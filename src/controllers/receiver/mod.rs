@@ -1,6 +1,6 @@
-//! Deliveries: refused, heard, or handed to the replica that leads.
+//! Receives webhook deliveries on every replica: verified, deduplicated, and acted on by the leader or forwarded to it.
 //!
-//! Absent: a word to the sender about what was wrong, beyond the status code.
+//! Absent: details for the sender. A refusal is a status code and nothing else.
 
 mod limits;
 pub mod server;
@@ -27,31 +27,29 @@ use crate::api::model_registry::{WebhookMode, WebhookSecretReference};
 use crate::controllers::context::Context;
 use crate::controllers::http::Readiness;
 use crate::controllers::metrics::OutcomeLabel;
-use crate::controllers::receiver::limits::{Bucket, Memory};
-use crate::controllers::receiver::server::{LARGEST_BODY, Unread, read_body};
+use crate::controllers::receiver::limits::{SeenDeliveries, TokenBucket};
+use crate::controllers::receiver::server::{BodyError, LARGEST_BODY, read_body};
 use crate::controllers::receiver::signing_keys::SigningKeys;
 use crate::controllers::registry::refresh_requests::refresh_announced;
 use crate::kubernetes::key::ObjectKey;
 use crate::kubernetes::lease::Leader;
 use crate::kubernetes::lock::lock;
-use crate::registries::mlflow::{
-    ID_HEADER, SIGNATURE_HEADER, Signed, TIMESTAMP_HEADER, Unsigned, model_named,
-};
+use crate::registries::{DeliveryError, DeliveryProtocol, SignedDelivery};
 
-/// Where MLflow delivers to, and replicas hand on to.
+/// The path that registries deliver to and replicas forward to.
 const ROUTE: &str = "/webhooks/{namespace}/{name}";
-/// How many deliveries of one registry are worked on at the same time.
-const AT_ONCE: usize = 128;
-/// Genuine deliveries of one registry: so many at once, and then so many a second.
-const GENUINE: (u32, u32) = (5_000, 500);
-/// Forged deliveries for one registry: so many at once, and then so many a second, are told in the log.
-const FORGED: (u32, u32) = (20, 1);
-/// How many ids are remembered for each registry: a megabyte at the most.
-const REMEMBERED: usize = 20_000;
-/// How long the leader may take to answer.
-const HAND_ON: Duration = Duration::from_secs(3);
+/// The most deliveries of one registry that are processed at the same time.
+const CONCURRENCY: usize = 128;
+/// The rate limit on genuine deliveries of one registry: burst, and per second.
+const GENUINE_RATE: (u32, u32) = (5_000, 500);
+/// The rate limit on log lines about forged deliveries for one registry: burst, and per second.
+const FORGED_RATE: (u32, u32) = (20, 1);
+/// The most delivery ids that are kept for each registry: a megabyte at most.
+const MOST_SEEN: usize = 20_000;
+/// The timeout for a delivery that is forwarded to the leader.
+const FORWARD_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What became of a delivery.
+/// The outcome of a delivery.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum DeliveryOutcome {
     Accepted,
@@ -68,8 +66,8 @@ enum DeliveryOutcome {
 }
 
 impl DeliveryOutcome {
-    /// The word in metrics.
-    fn outcome(self) -> &'static str {
+    /// The value of the label in metrics.
+    fn label(self) -> &'static str {
         match self {
             Self::Accepted => "accepted",
             Self::Repeated => "repeated",
@@ -85,10 +83,10 @@ impl DeliveryOutcome {
         }
     }
 
-    /// MLflow tries again on 429 and on 5xx, and gives up on any other refusal.
+    /// MLflow retries after 429 and 5xx, and gives up after any other refusal.
     fn status(self) -> StatusCode {
         match self {
-            // A repetition is MLflow's own, after an answer that was lost: an error would only bring another.
+            // MLflow repeats a delivery if our response was lost; an error would make it repeat it again.
             Self::Accepted | Self::Repeated | Self::Forwarded => StatusCode::OK,
             Self::Old | Self::Malformed => StatusCode::BAD_REQUEST,
             Self::BadSignature => StatusCode::UNAUTHORIZED,
@@ -102,89 +100,91 @@ impl DeliveryOutcome {
 
 impl IntoResponse for DeliveryOutcome {
     fn into_response(self) -> Response {
-        let status = self.status();
-        let again = matches!(
-            status,
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
-        );
-        if again {
-            (status, [(RETRY_AFTER, "1")]).into_response()
-        } else {
-            status.into_response()
+        match self.status() {
+            status @ (StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) => {
+                (status, [(RETRY_AFTER, "1")]).into_response()
+            }
+            status => status.into_response(),
         }
     }
 }
 
-/// Where a delivery came from.
+/// The sender of a delivery.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Origin {
-    /// The webhook port.
+    /// The registry, by the webhook port.
     Registry,
-    /// Another replica, by the health port. Such a delivery is not handed on once more.
+    /// Another replica, by the health port. Such a delivery is not forwarded again.
     Replica,
 }
 
-/// Hears deliveries, on whichever replica they arrive.
+/// Receives deliveries on this replica.
 pub struct Receiver {
     ctx: Arc<Context>,
     readiness: Readiness,
     leader: Leader,
     keys: SigningKeys,
-    gates: Mutex<HashMap<(String, String), Arc<DeliveryLimits>>>,
+    limits: Mutex<HashMap<ObjectKey, Arc<DeliveryLimits>>>,
     http: reqwest::Client,
 }
 
-/// What is known of one registry's deliveries.
+/// The limits on the deliveries of one registry, and the deliveries that were seen.
 struct DeliveryLimits {
-    slots: Semaphore,
-    memory: Mutex<Memory>,
-    genuine: Mutex<Bucket>,
-    forged: Mutex<Bucket>,
+    permits: Semaphore,
+    seen: Mutex<SeenDeliveries>,
+    genuine: Mutex<TokenBucket>,
+    forged: Mutex<TokenBucket>,
 }
 
 impl Default for DeliveryLimits {
     fn default() -> Self {
         let now = Instant::now();
         Self {
-            slots: Semaphore::new(AT_ONCE),
-            memory: Mutex::new(Memory::new(REMEMBERED)),
-            genuine: Mutex::new(Bucket::new(GENUINE.0, GENUINE.1, now)),
-            forged: Mutex::new(Bucket::new(FORGED.0, FORGED.1, now)),
+            permits: Semaphore::new(CONCURRENCY),
+            seen: Mutex::new(SeenDeliveries::new(MOST_SEEN)),
+            genuine: Mutex::new(TokenBucket::new(GENUINE_RATE.0, GENUINE_RATE.1, now)),
+            forged: Mutex::new(TokenBucket::new(FORGED_RATE.0, FORGED_RATE.1, now)),
         }
     }
 }
 
-/// A delivery as it came.
+/// A delivery before its body is read.
 struct Delivery<'a> {
     namespace: &'a str,
     name: &'a str,
     headers: &'a HeaderMap,
-    from: Origin,
+    origin: Origin,
+}
+
+/// A delivery with its signature headers and its body.
+struct SignedBody {
+    protocol: DeliveryProtocol,
+    signature: SignedDelivery,
+    body: Bytes,
 }
 
 impl Receiver {
-    /// A receiver that acts while this replica leads, and else hands on to `leader`.
+    /// A receiver that acts on deliveries while this replica leads, and otherwise forwards them to `leader`.
     ///
     /// # Errors
-    /// Where no HTTP client can be made.
+    /// If the HTTP client cannot be built.
     pub fn new(
         ctx: Arc<Context>,
         readiness: Readiness,
         leader: Leader,
     ) -> Result<Arc<Self>, reqwest::Error> {
-        // Inside the cluster, in plain http: no certificates, which may not be installed.
+        // Replicas are reached by plain http inside the cluster. It must work if no certificates are installed.
         let http = reqwest::Client::builder()
             .no_proxy()
-            .timeout(HAND_ON)
+            .timeout(FORWARD_TIMEOUT)
             .tls_certs_only([])
             .build()?;
-        let (keys, gates) = (SigningKeys::default(), Mutex::default());
         Ok(Arc::new(Self {
             ctx,
             readiness,
             leader,
-            keys,
-            gates,
+            keys: SigningKeys::default(),
+            limits: Mutex::default(),
             http,
         }))
     }
@@ -199,195 +199,200 @@ impl Receiver {
         self.routes(Origin::Replica)
     }
 
-    fn routes(self: Arc<Self>, from: Origin) -> Router {
-        let answer = move |State(receiver): State<Arc<Self>>,
-                           Path((namespace, name)): Path<(String, String)>,
-                           headers: HeaderMap,
-                           body: Body| async move {
+    fn routes(self: Arc<Self>, origin: Origin) -> Router {
+        let handler = move |State(receiver): State<Arc<Self>>,
+                            Path((namespace, name)): Path<(String, String)>,
+                            headers: HeaderMap,
+                            body: Body| async move {
             let delivery = Delivery {
                 namespace: &namespace,
                 name: &name,
                 headers: &headers,
-                from,
+                origin,
             };
-            let fate = receiver
-                .take(&delivery, body)
-                .await
-                .unwrap_or_else(|refused| refused);
-            receiver
-                .ctx
-                .metrics
-                .webhook_deliveries
-                .get_or_create(&OutcomeLabel {
-                    outcome: fate.outcome(),
-                })
-                .inc();
-            fate
+            let (Ok(outcome) | Err(outcome)) = receiver.receive(&delivery, body).await;
+            let label = OutcomeLabel {
+                outcome: outcome.label(),
+            };
+            let counts = &receiver.ctx.metrics.webhook_deliveries;
+            counts.get_or_create(&label).inc();
+            outcome
         };
-        Router::new().route(ROUTE, post(answer)).with_state(self)
+        Router::new().route(ROUTE, post(handler)).with_state(self)
     }
 
-    /// What becomes of a delivery. The cheap questions come first, and nothing is remembered of what is refused.
-    async fn take(
+    /// Processes a delivery. Cheap checks come first, and nothing is kept of a delivery that is refused.
+    async fn receive(
         &self,
         delivery: &Delivery<'_>,
         body: Body,
     ) -> Result<DeliveryOutcome, DeliveryOutcome> {
-        let secret = self.secret(delivery)?;
-        let signed = Signed::read(delivery.headers).map_err(|unsigned| match unsigned {
-            Unsigned::Malformed => DeliveryOutcome::Malformed,
-            Unsigned::NoSignature => DeliveryOutcome::BadSignature,
-        })?;
-        if !signed.is_timely(Timestamp::now()) {
+        let (protocol, secret) = self.protocol_and_secret(delivery)?;
+        let signature = match protocol.read(delivery.headers) {
+            Ok(signature) => signature,
+            Err(DeliveryError::Malformed) => return Err(DeliveryOutcome::Malformed),
+            Err(DeliveryError::NoSignature) => return Err(DeliveryOutcome::BadSignature),
+        };
+        if !signature.is_recent(Timestamp::now()) {
             return Err(DeliveryOutcome::Old);
         }
-        if announced_length(delivery.headers) > LARGEST_BODY {
+        if content_length(delivery.headers) > LARGEST_BODY {
             return Err(DeliveryOutcome::TooLarge);
         }
-        let body = read_body(body).await.map_err(|unread| match unread {
-            Unread::TooLarge => DeliveryOutcome::TooLarge,
-            Unread::Broken => DeliveryOutcome::Malformed,
-        })?;
-        // The place is taken when the body is there, so that slow senders take none from others.
-        let gate = self.gate(delivery);
-        let _slot = gate
-            .slots
-            .try_acquire()
-            .map_err(|_| DeliveryOutcome::TooMany)?;
-        self.verify(delivery, &gate, &secret, &signed, &body)
-            .await?;
-        self.admit(delivery, &gate, &signed, &body).await
+        let body = match read_body(body).await {
+            Ok(body) => body,
+            Err(BodyError::TooLarge) => return Err(DeliveryOutcome::TooLarge),
+            Err(BodyError::Incomplete) => return Err(DeliveryOutcome::Malformed),
+        };
+        let signed = SignedBody {
+            protocol,
+            signature,
+            body,
+        };
+        // The permit is acquired after the body was read, so that slow senders hold none.
+        let limits = self.limits_of(delivery);
+        let Ok(_permit) = limits.permits.try_acquire() else {
+            return Err(DeliveryOutcome::TooMany);
+        };
+        self.verify(delivery, &limits, &secret, &signed).await?;
+        self.accept(delivery, &limits, &signed).await
     }
 
-    /// The Secret of a registry that wants to `refresh_announced`; any other registry is unknown.
-    fn secret(&self, delivery: &Delivery<'_>) -> Result<WebhookSecretReference, DeliveryOutcome> {
+    /// The protocol and the Secret of a registry that receives deliveries. Any other registry is unknown.
+    fn protocol_and_secret(
+        &self,
+        delivery: &Delivery<'_>,
+    ) -> Result<(DeliveryProtocol, WebhookSecretReference), DeliveryOutcome> {
         if !self.readiness.is_ready() {
             return Err(DeliveryOutcome::NotReady);
         }
-        let registry = self.ctx.stores.registry(delivery.namespace, delivery.name);
-        registry
-            .as_deref()
-            .and_then(wanted_secret)
-            .cloned()
-            .ok_or(DeliveryOutcome::UnknownRegistry)
-    }
-
-    fn gate(&self, delivery: &Delivery<'_>) -> Arc<DeliveryLimits> {
-        let mut gates = lock(&self.gates);
-        let key = (delivery.namespace.to_owned(), delivery.name.to_owned());
-        if !gates.contains_key(&key) {
-            gates
-                .retain(|(namespace, name), _| self.ctx.stores.registry(namespace, name).is_some());
+        let registry = self
+            .ctx
+            .stores
+            .registry(delivery.namespace, delivery.name)
+            .ok_or(DeliveryOutcome::UnknownRegistry)?;
+        let protocol = DeliveryProtocol::of(&registry.spec);
+        match (protocol, secret_reference(&registry)) {
+            (Some(protocol), Some(secret)) => Ok((protocol, secret.clone())),
+            _ => Err(DeliveryOutcome::UnknownRegistry),
         }
-        Arc::clone(gates.entry(key).or_default())
     }
 
+    /// The limits of a delivery's registry. Those of registries that were deleted are dropped when a new one is added.
+    fn limits_of(&self, delivery: &Delivery<'_>) -> Arc<DeliveryLimits> {
+        let mut all = lock(&self.limits);
+        let registry = ObjectKey::new(delivery.namespace, delivery.name);
+        if !all.contains_key(&registry) {
+            let stores = &self.ctx.stores;
+            all.retain(|key, _| stores.registry(key.namespace(), key.name()).is_some());
+        }
+        Arc::clone(all.entry(registry).or_default())
+    }
+
+    /// Verifies the signature. If no known key made it and the Secret was not read just now, the Secret is read again.
     async fn verify(
         &self,
         delivery: &Delivery<'_>,
-        gate: &DeliveryLimits,
+        limits: &DeliveryLimits,
         secret: &WebhookSecretReference,
-        signed: &Signed,
-        body: &Bytes,
+        signed: &SignedBody,
     ) -> Result<(), DeliveryOutcome> {
-        let client = &self.ctx.client;
-        let is_by = |keys: &[Vec<u8>]| signed.is_by(keys.iter().map(Vec::as_slice), body);
-        let (keys, may_be_newer) = self.keys.of(client, delivery.namespace, secret).await;
-        if is_by(&keys)
-            || (may_be_newer
-                && is_by(
-                    &self
-                        .keys
-                        .refreshed(client, delivery.namespace, secret)
-                        .await,
-                ))
-        {
+        let (client, namespace) = (&self.ctx.client, delivery.namespace);
+        let (keys, may_be_stale) = self.keys.cached(client, namespace, secret).await;
+        if signed.is_signed_with(&keys) {
             return Ok(());
         }
+        if may_be_stale {
+            let refreshed = self.keys.refreshed(client, namespace, secret).await;
+            if signed.is_signed_with(&refreshed) {
+                return Ok(());
+            }
+        }
         if keys.is_empty() {
-            // The Secret is missing, or cannot be read: MLflow may try again.
+            // The Secret does not exist or cannot be read: MLflow may retry.
             return Err(DeliveryOutcome::NotReady);
         }
-        // Genuine deliveries never stand behind forged ones; what is bounded is how much is said of these.
-        if lock(&gate.forged).take(Instant::now()) {
-            let Delivery {
-                namespace,
-                name: registry,
-                ..
-            } = delivery;
+        // Forged deliveries never use up the limit of genuine ones; only their log lines are limited.
+        if lock(&limits.forged).take(Instant::now()) {
             tracing::info!(
                 namespace,
-                registry,
-                "a delivery was refused: not signed with the Secret of spec.webhook"
+                registry = delivery.name,
+                "refused a delivery that is not signed with the Secret of spec.webhook"
             );
         }
         Err(DeliveryOutcome::BadSignature)
     }
 
-    /// A genuine delivery: once, and not too many at a time.
-    async fn admit(
+    /// Acts on a genuine delivery once, within the rate limit.
+    async fn accept(
         &self,
         delivery: &Delivery<'_>,
-        gate: &DeliveryLimits,
-        signed: &Signed,
-        body: &Bytes,
+        limits: &DeliveryLimits,
+        signed: &SignedBody,
     ) -> Result<DeliveryOutcome, DeliveryOutcome> {
-        if lock(&gate.memory).knows(signed.id()) {
+        let signature = &signed.signature;
+        if lock(&limits.seen).contains(signature.id()) {
             return Ok(DeliveryOutcome::Repeated);
         }
-        if !lock(&gate.genuine).take(Instant::now()) {
+        if !lock(&limits.genuine).take(Instant::now()) {
             return Err(DeliveryOutcome::TooMany);
         }
-        let model = model_named(body).map_err(|_| DeliveryOutcome::Malformed)?;
-        let fate = if self.ctx.fence.is_open() {
+        let Ok(model) = signed.protocol.changed_model(&signed.body) else {
+            return Err(DeliveryOutcome::Malformed);
+        };
+        let outcome = if self.ctx.fence.is_open() {
             if let Some(model) = model {
-                refresh_announced(
-                    &self.ctx,
-                    &ObjectKey::new(delivery.namespace, delivery.name),
-                    model,
-                );
+                let registry = ObjectKey::new(delivery.namespace, delivery.name);
+                refresh_announced(&self.ctx, &registry, model);
             }
             DeliveryOutcome::Accepted
         } else {
-            self.forward(delivery, body).await?
+            self.forward(delivery, signed).await?
         };
-        // Not before: a delivery that failed is tried again under the same id.
-        lock(&gate.memory).remember(signed.id(), signed.valid_until(), Timestamp::now());
-        Ok(fate)
+        // Recorded last: a delivery that failed is retried under the same id.
+        lock(&limits.seen).insert(signature.id(), signature.valid_until(), Timestamp::now());
+        Ok(outcome)
     }
 
+    /// Forwards a delivery to the leader, with its signature headers.
     async fn forward(
         &self,
         delivery: &Delivery<'_>,
-        body: &Bytes,
+        signed: &SignedBody,
     ) -> Result<DeliveryOutcome, DeliveryOutcome> {
-        let leader = self
-            .leader
-            .address()
-            .filter(|_| delivery.from == Origin::Registry)
-            .ok_or(DeliveryOutcome::NotForwarded)?;
+        if delivery.origin == Origin::Replica {
+            return Err(DeliveryOutcome::NotForwarded);
+        }
+        let leader = self.leader.address().ok_or(DeliveryOutcome::NotForwarded)?;
         let url = url_of(leader, delivery).ok_or(DeliveryOutcome::NotForwarded)?;
         let mut request = self
             .http
             .post(url)
-            .body(body.clone())
+            .body(signed.body.clone())
             .header(CONTENT_TYPE, "application/json");
-        for name in [ID_HEADER, TIMESTAMP_HEADER, SIGNATURE_HEADER] {
-            if let Some(value) = delivery.headers.get(name) {
-                request = request.header(name, value);
+        for name in signed.protocol.headers() {
+            if let Some(value) = delivery.headers.get(*name) {
+                request = request.header(*name, value);
             }
         }
         match request.send().await {
-            Ok(answer) if answer.status().is_success() => Ok(DeliveryOutcome::Forwarded),
-            Ok(answer) => {
-                tracing::warn!(%leader, status = answer.status().as_u16(), "the leader did not take a webhook's delivery");
+            Ok(response) if response.status().is_success() => Ok(DeliveryOutcome::Forwarded),
+            Ok(response) => {
+                tracing::warn!(%leader, status = response.status().as_u16(), "the leader refused a forwarded delivery");
                 Err(DeliveryOutcome::NotForwarded)
             }
             Err(error) => {
-                tracing::warn!(%leader, %error, "the leader cannot be reached with a webhook's delivery");
+                tracing::warn!(%leader, %error, "a delivery could not be forwarded to the leader");
                 Err(DeliveryOutcome::NotForwarded)
             }
         }
+    }
+}
+
+impl SignedBody {
+    fn is_signed_with(&self, keys: &[Vec<u8>]) -> bool {
+        let keys = keys.iter().map(Vec::as_slice);
+        self.signature.is_signed_with(keys, &self.body)
     }
 }
 
@@ -399,22 +404,24 @@ fn url_of(leader: SocketAddr, delivery: &Delivery<'_>) -> Option<url::Url> {
     Some(url)
 }
 
-/// The Secret that a registry's deliveries are signed with, where it wants any.
-fn wanted_secret(registry: &ModelRegistry) -> Option<&WebhookSecretReference> {
-    let webhook = registry
-        .spec
-        .webhook
-        .as_ref()
-        .filter(|webhook| webhook.mode != WebhookMode::Disabled)?;
-    webhook
-        .secret_ref
-        .as_ref()
-        .filter(|_| registry.metadata.deletion_timestamp.is_none())
+/// The Secret that a registry's deliveries are signed with; `None` if it receives none.
+fn secret_reference(registry: &ModelRegistry) -> Option<&WebhookSecretReference> {
+    let webhook = registry.spec.webhook.as_ref()?;
+    let is_deleted = registry.metadata.deletion_timestamp.is_some();
+    if webhook.mode == WebhookMode::Disabled || is_deleted {
+        return None;
+    }
+    webhook.secret_ref.as_ref()
 }
 
-fn announced_length(headers: &HeaderMap) -> usize {
-    headers
-        .get(CONTENT_LENGTH)
-        .and_then(|length| length.to_str().ok()?.parse().ok())
+/// The length that a request announces; zero if it announces none.
+fn content_length(headers: &HeaderMap) -> usize {
+    let Some(length) = headers.get(CONTENT_LENGTH) else {
+        return 0;
+    };
+    length
+        .to_str()
+        .unwrap_or_default()
+        .parse()
         .unwrap_or_default()
 }

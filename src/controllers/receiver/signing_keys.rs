@@ -1,4 +1,4 @@
-//! The secrets that deliveries are signed with: read by name, kept for a moment, and read again where a signature fails.
+//! The secrets that deliveries are signed with: read by name, cached for a short time, and read again if a signature fails.
 //!
 //! Absent: any other use of a Secret.
 
@@ -12,13 +12,13 @@ use tokio::sync::Mutex;
 
 use crate::api::model_registry::WebhookSecretReference;
 
-/// How long a Secret is believed to be as it was read.
-const FRESH: Duration = Duration::from_secs(30);
-/// How soon after it was read a failing signature has it read again.
-const RETRY: Duration = Duration::from_secs(2);
-/// How long reading a Secret may take; deliveries wait for it.
+/// How long a Secret is cached.
+const TTL: Duration = Duration::from_secs(30);
+/// The shortest time between two reads after failing signatures.
+const SHORTEST_INTERVAL: Duration = Duration::from_secs(2);
+/// The timeout of reading a Secret. Deliveries wait for it.
 const READ_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long the key before the present one is accepted: MLflow's workers go on signing with it for a minute.
+/// How long the previous key is accepted after a change: MLflow's workers sign with it for another minute.
 const OVERLAP: Duration = Duration::from_secs(120);
 
 /// The keys of all registries.
@@ -38,9 +38,8 @@ struct CachedKey {
 }
 
 impl SigningKeys {
-    /// The keys that sign for a registry now, and whether a signature that none of them made may still be good: true where
-    /// the Secret was not read just now.
-    pub async fn of(
+    /// The keys of a registry, and whether they may be stale: true if they come from the cache.
+    pub async fn cached(
         &self,
         client: &Client,
         namespace: &str,
@@ -49,12 +48,12 @@ impl SigningKeys {
         let entry = self.entry(namespace, secret).await;
         let mut entry = entry.lock().await;
         let was_read = entry
-            .read_unless_within(FRESH, client, namespace, secret)
+            .read_unless_within(TTL, client, namespace, secret)
             .await;
         (entry.accepted(), !was_read)
     }
 
-    /// The same after a signature failed: read refreshed, but not more often than now and then.
+    /// The keys after a signature failed, read again unless that happened a moment ago.
     pub async fn refreshed(
         &self,
         client: &Client,
@@ -64,7 +63,7 @@ impl SigningKeys {
         let entry = self.entry(namespace, secret).await;
         let mut entry = entry.lock().await;
         entry
-            .read_unless_within(RETRY, client, namespace, secret)
+            .read_unless_within(SHORTEST_INTERVAL, client, namespace, secret)
             .await;
         entry.accepted()
     }
@@ -74,16 +73,17 @@ impl SigningKeys {
         namespace: &str,
         secret: &WebhookSecretReference,
     ) -> Arc<Mutex<CachedKey>> {
-        let place = (
+        let reference = (
             namespace.to_owned(),
             secret.name.clone(),
             secret.key.clone(),
         );
-        Arc::clone(self.all.lock().await.entry(place).or_default())
+        Arc::clone(self.all.lock().await.entry(reference).or_default())
     }
 }
 
 impl CachedKey {
+    /// Reads the Secret if the last read is older than `age`. Returns whether it was read.
     async fn read_unless_within(
         &mut self,
         age: Duration,
@@ -96,47 +96,47 @@ impl CachedKey {
         }
         let api = Api::<Secret>::namespaced(client.clone(), namespace);
         match tokio::time::timeout(READ_TIMEOUT, api.get_opt(&secret.name)).await {
-            Ok(Ok(found)) => self.take(
+            Ok(Ok(found)) => self.replace(
                 found.and_then(|found| signing_key(&found, &secret.key)),
                 Instant::now(),
             ),
-            // What was read last is as good as anything while the API server does not answer.
+            // While the API server does not respond, the cached key stays in use.
             Ok(Err(error)) => {
-                tracing::warn!(%error, namespace, secret = secret.name, "a webhook's Secret cannot be read");
+                tracing::warn!(%error, namespace, secret = secret.name, "the Secret of a webhook cannot be read");
             }
             Err(_) => tracing::warn!(
                 namespace,
                 secret = secret.name,
-                "a webhook's Secret was not read in time"
+                "reading the Secret of a webhook timed out"
             ),
         }
         self.read_at = Some(Instant::now());
         true
     }
 
-    fn take(&mut self, found: Option<Vec<u8>>, now: Instant) {
+    fn replace(&mut self, found: Option<Vec<u8>>, now: Instant) {
         if found != self.current {
             self.previous = self.current.take().map(|before| (before, now + OVERLAP));
             self.current = found;
         }
     }
 
+    /// The keys that are accepted now. Without a current key the previous one is not accepted either.
     fn accepted(&self) -> Vec<Vec<u8>> {
-        let previous = self
-            .previous
-            .iter()
-            .filter(|(_, until)| Instant::now() < *until)
-            .map(|(key, _)| key);
-        // Where there is no key any more, the one before opens nothing either.
-        self.current
-            .iter()
-            .chain(previous.filter(|_| self.current.is_some()))
-            .cloned()
-            .collect()
+        let Some(current) = &self.current else {
+            return Vec::new();
+        };
+        let mut keys = vec![current.clone()];
+        if let Some((previous, until)) = &self.previous
+            && Instant::now() < *until
+        {
+            keys.push(previous.clone());
+        }
+        keys
     }
 }
 
-/// What deliveries are signed with: text without the line breaks that files and editors leave at its end.
+/// The key in a Secret: text without the line breaks that files and editors leave at its end.
 pub fn signing_key(secret: &Secret, key: &str) -> Option<Vec<u8>> {
     let text = std::str::from_utf8(&secret.data.as_ref()?.get(key)?.0).ok()?;
     let text = text.trim_end_matches(['\r', '\n']);
@@ -148,22 +148,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_key_before_is_good_for_a_while_after_a_change() {
+    fn the_previous_key_is_accepted_for_a_while_after_a_change() {
         let mut entry = CachedKey::default();
         let now = Instant::now();
-        entry.take(Some(b"one".to_vec()), now);
+        entry.replace(Some(b"one".to_vec()), now);
         assert_eq!(entry.accepted(), [b"one".to_vec()]);
-        entry.take(Some(b"two".to_vec()), now);
+        entry.replace(Some(b"two".to_vec()), now);
         assert_eq!(entry.accepted(), [b"two".to_vec(), b"one".to_vec()]);
         entry.previous = Some((b"one".to_vec(), now));
         assert_eq!(entry.accepted(), [b"two".to_vec()]);
     }
 
     #[test]
-    fn a_secret_that_is_gone_opens_nothing() {
+    fn a_deleted_secret_verifies_nothing() {
         let mut entry = CachedKey::default();
-        entry.take(Some(b"one".to_vec()), Instant::now());
-        entry.take(None, Instant::now());
+        entry.replace(Some(b"one".to_vec()), Instant::now());
+        entry.replace(None, Instant::now());
         assert!(entry.accepted().is_empty());
     }
 }

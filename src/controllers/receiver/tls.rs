@@ -1,6 +1,6 @@
-//! The receiver's certificate, read from two files, and read again when they change: as cert-manager renews them.
+//! The receiver's certificate: read from two files, and read again when they change, as they do when cert-manager renews them.
 //!
-//! Absent: an end of the operator. Without a certificate no connection comes about, and polling goes on.
+//! Absent: stopping the operator. Without a certificate connections fail, and polling continues.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -14,21 +14,21 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
-/// How often the files are looked at.
+/// How often the files are read.
 const INTERVAL: Duration = Duration::from_secs(2);
 
 /// A certificate in a folder: `tls.crt` and `tls.key`.
 pub struct Certificate {
     folder: PathBuf,
-    current: Arc<Current>,
+    current: Arc<CertificateSlot>,
 }
 
 #[derive(Default)]
-struct Current(RwLock<Option<Arc<CertifiedKey>>>);
+struct CertificateSlot(RwLock<Option<Arc<CertifiedKey>>>);
 
-/// What is in the two files.
+/// The contents of the two files.
 #[derive(Eq, PartialEq)]
-struct Files {
+struct CertificateFiles {
     certificate: Vec<u8>,
     key: Vec<u8>,
 }
@@ -43,10 +43,10 @@ impl Certificate {
         }
     }
 
-    /// How connections are taken with it.
+    /// The TLS configuration that serves this certificate.
     ///
     /// # Errors
-    /// Where TLS itself cannot be set up.
+    /// If TLS itself cannot be set up.
     pub fn server_config(&self) -> Result<ServerConfig, rustls::Error> {
         let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
         let resolver = Arc::clone(&self.current) as Arc<dyn ResolvesServerCert>;
@@ -58,52 +58,52 @@ impl Certificate {
         Ok(config)
     }
 
-    /// Reads the files, now and whenever they change, for ever.
+    /// Reads the files now and when they change, for ever.
     pub async fn watch_files(self) {
         let mut last = None;
         loop {
             let read = self.read().await;
             if last.as_ref() != Some(&read) {
-                self.take(&read);
+                self.replace(&read);
                 last = Some(read);
             }
             tokio::time::sleep(INTERVAL).await;
         }
     }
 
-    async fn read(&self) -> Result<Files, String> {
+    async fn read(&self) -> Result<CertificateFiles, String> {
         let read = async |name: &str| {
             let path = self.folder.join(name);
             tokio::fs::read(&path)
                 .await
                 .map_err(|error| format!("{} cannot be read: {error}", path.display()))
         };
-        Ok(Files {
+        Ok(CertificateFiles {
             certificate: read("tls.crt").await?,
             key: read("tls.key").await?,
         })
     }
 
-    /// Serves with what was read; where that cannot be used, with what was used before.
-    fn take(&self, read: &Result<Files, String>) {
+    /// Replaces the certificate by the one that was read. If it is invalid the previous one stays in use.
+    fn replace(&self, read: &Result<CertificateFiles, String>) {
         let folder = self.folder.display();
-        match read.as_ref().map_err(Clone::clone).and_then(certified) {
+        match read.as_ref().map_err(Clone::clone).and_then(parse) {
             Ok(key) => {
                 *self
                     .current
                     .0
                     .write()
                     .unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(key));
-                tracing::info!(%folder, "the webhook receiver's certificate was read");
+                tracing::info!(%folder, "read the webhook receiver's certificate");
             }
             Err(cause) => {
-                tracing::warn!(%folder, cause, "the webhook receiver's certificate cannot be used; one that was read before stays in use");
+                tracing::warn!(%folder, cause, "the webhook receiver's certificate cannot be used; the previous one stays in use");
             }
         }
     }
 }
 
-fn certified(files: &Files) -> Result<CertifiedKey, String> {
+fn parse(files: &CertificateFiles) -> Result<CertifiedKey, String> {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&files.certificate).collect();
     let chain = chain.map_err(|error| format!("tls.crt: {error}"))?;
     let key =
@@ -112,13 +112,13 @@ fn certified(files: &Files) -> Result<CertifiedKey, String> {
         .map_err(|error| format!("tls.crt and tls.key: {error}"))
 }
 
-impl fmt::Debug for Current {
+impl fmt::Debug for CertificateSlot {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Current")
+        formatter.write_str("CertificateSlot")
     }
 }
 
-impl ResolvesServerCert for Current {
+impl ResolvesServerCert for CertificateSlot {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         self.0
             .read()

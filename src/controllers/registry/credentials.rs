@@ -9,13 +9,11 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client, ResourceExt};
 
 use crate::api::{ModelRegistry, Reason, reason::Problem};
-use crate::registries::mlflow::{Connection, Credentials};
+use crate::registries::{Connection, Credentials};
 
 /// The connection that the spec describes, with its credentials.
 pub async fn connection(registry: &ModelRegistry, client: &Client) -> Result<Connection, Problem> {
-    let mlflow = &registry.spec.mlflow;
-    let mut connection = Connection::new(mlflow.uri.clone());
-    connection.workspace.clone_from(&mlflow.workspace);
+    let mut connection = Connection::of(&registry.spec)?;
     connection.credentials = credentials(registry, client).await?;
     connection.ca_pem = certificate_authority(registry, client).await?;
     Ok(connection)

@@ -15,7 +15,7 @@ use crate::controllers::registry::refresh::{Refresh, RefreshedModels};
 use crate::controllers::registry::state::RegistryState;
 use crate::controllers::registry::state::poll_schedule::Trigger;
 use crate::kubernetes::key::ObjectKey;
-use crate::registries::mlflow::{Connection, Registry as RegistryClient};
+use crate::registries::{Connection, RegistryClient};
 
 /// The name that is requested if no model is watched, to see whether the registry answers.
 const PROBE: &str = "pointsman";
@@ -81,7 +81,7 @@ impl Poll<'_> {
         };
         let models = if watched.is_empty() {
             let probe = BTreeSet::from([PROBE.to_owned()]);
-            client.look(&probe).await?;
+            client.snapshots(&probe).await?;
             RefreshedModels::default()
         } else {
             let refresh = Refresh::new(self.ctx, &self.own, self.state);
@@ -96,10 +96,7 @@ impl Poll<'_> {
 
     fn connect(&self, connection: &Connection) -> Result<RegistryClient, Problem> {
         let metrics = self.ctx.metrics.requests.clone();
-        Ok(RegistryClient::connect_counted(
-            connection.clone(),
-            metrics,
-        )?)
+        Ok(RegistryClient::connect(connection.clone(), metrics)?)
     }
 
     async fn record_success(&self, response: PollResponse, watched: &BTreeSet<String>) {
@@ -139,7 +136,7 @@ impl Poll<'_> {
 fn until_next_poll(registry: &ModelRegistry, state: &RegistryState) -> Duration {
     let interval = registry.interval();
     let retry_after = match state.connection.client() {
-        Some(client) => client.hold(),
+        Some(client) => client.retry_after(),
         None => Duration::ZERO,
     };
     let backoff = state.connection.backoff(interval);

@@ -14,9 +14,7 @@ use crate::controllers::context::Context;
 use crate::controllers::registry::state::RegistryState;
 use crate::controllers::registry::state::snapshot_cache::Recorded;
 use crate::kubernetes::key::ObjectKey;
-use crate::registries::mlflow::{
-    ModelFacts as ModelSnapshot, Registry as RegistryClient, RegistryError,
-};
+use crate::registries::{ModelSnapshot, RegistryClient, RegistryError};
 
 /// How many of a model's newest versions are mirrored, aliased or not.
 pub const NEWEST_VERSIONS: u32 = 5;
@@ -65,7 +63,7 @@ impl<'a> Refresh<'a> {
     ) -> Result<RefreshedModels, RegistryError> {
         self.missing.clone_from(models);
         client
-            .look_each(models, |snapshot| self.record(&snapshot))
+            .for_each_snapshot(models, |snapshot| self.record(&snapshot))
             .await?;
         self.list_versions(client).await;
         self.invalidate_missing();

@@ -13,7 +13,7 @@ use crate::api::{ModelRegistry, RegisteredModel};
 use crate::controllers::context::Context;
 use crate::controllers::registry::known_tags::{KnownTags, TagId};
 use crate::kubernetes::key::ObjectKey;
-use crate::registries::mlflow::{Registry as RegistryClient, RegistryError};
+use crate::registries::{RegistryClient, RegistryError, VersionTagsClient};
 use crate::rollout::{binding_of_key, tag_key, tag_values};
 
 /// Starts a task that writes the tags, unless one is running. Waits until the bindings are known,
@@ -47,6 +47,13 @@ async fn write_tags(
     client: &RegistryClient,
     registry: &ObjectKey,
 ) {
+    let Some(client) = client.version_tags() else {
+        tracing::debug!(
+            registry = registry.name(),
+            "this kind of registry has no tags of versions"
+        );
+        return;
+    };
     let mut wanted = BTreeMap::new();
     let mut models = BTreeSet::new();
     for model in ctx.stores.models_of(registry) {
@@ -57,15 +64,11 @@ async fn write_tags(
         tracing::debug!(registry = registry.name(), %error, "the deployment tags cannot be read");
     }
     for (tag, value) in known.missing(&wanted) {
-        let outcome = client
-            .set_version_tag(&tag.model, &tag.version, &tag.key, &value)
-            .await;
+        let outcome = client.set(&tag.model, &tag.version, &tag.key, &value).await;
         record_outcome(known, registry.name(), tag, Some(value), outcome);
     }
     for tag in known.orphans(|key| is_orphan(ctx, key)) {
-        let outcome = client
-            .delete_version_tag(&tag.model, &tag.version, &tag.key)
-            .await;
+        let outcome = client.delete(&tag.model, &tag.version, &tag.key).await;
         record_outcome(known, registry.name(), tag, None, outcome);
     }
 }
@@ -120,7 +123,7 @@ fn is_orphan(ctx: &Context, key: &str) -> bool {
 /// Reads the tags of models that were not read yet, so that a restart writes nothing twice.
 async fn read_tags(
     known: &KnownTags,
-    client: &RegistryClient,
+    client: VersionTagsClient<'_>,
     models: BTreeSet<String>,
 ) -> Result<(), RegistryError> {
     let unread = known.unread(models);
@@ -128,7 +131,7 @@ async fn read_tags(
         return Ok(());
     }
     let names: Vec<&str> = unread.iter().map(String::as_str).collect();
-    let found = client.version_tags(&names).await;
+    let found = client.read(&names).await;
     known.record_read(unread);
     for ((model, version), tags) in found? {
         for (key, value) in tags {

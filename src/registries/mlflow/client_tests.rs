@@ -2,19 +2,26 @@
 //!
 //! Absent: real servers; those are in the test target `registry`.
 
-use super::super::hostile::{Hostile, Reply};
+use super::super::request::SMALL_RESPONSE;
 use super::*;
 use crate::api::Reason;
+use crate::http::hostile::{HostileServer, Reply};
+use crate::registries::testing::mlflow_client;
 
-type Outcome = Result<(), Box<dyn std::error::Error>>;
+type TestResult = Result<(), Box<dyn std::error::Error>>;
 
-/// What a question ends with, where each connection gets this answer.
-async fn fault_of(
+fn connect(connection: Connection) -> Result<Client, RegistryError> {
+    _ = rustls::crypto::ring::default_provider().install_default();
+    Client::connect(connection, RequestMetrics::default())
+}
+
+/// The error of a request whose every connection gets this reply.
+async fn error_of(
     reply: Reply,
     credentials: Credentials,
 ) -> Result<RegistryError, Box<dyn std::error::Error>> {
-    let server = Hostile::start(move |_, _| reply.clone()).await?;
-    let answer = server.registry(credentials)?.get_model("m").await;
+    let server = HostileServer::start(move |_, _| reply.clone()).await?;
+    let answer = mlflow_client(&server, credentials)?.model("m").await;
     Ok(answer.err().ok_or("the answer was believed")?)
 }
 
@@ -26,57 +33,59 @@ fn basic() -> Credentials {
 }
 
 #[tokio::test]
-async fn page_for_people_is_no_registry() -> Outcome {
-    let fault = fault_of(
+async fn page_for_people_is_no_registry() -> TestResult {
+    let error = error_of(
         Reply::typed("200 OK", "text/html; charset=utf-8", "<html>Sign in</html>"),
         Credentials::None,
     )
     .await?;
-    assert_eq!(fault.reason(), Reason::RegistryAnswerInvalid);
+    assert_eq!(error.reason(), Reason::RegistryAnswerInvalid);
     assert!(
-        fault
+        error
             .to_string()
             .contains("is this an MLflow server? Check spec.mlflow.uri"),
-        "{fault}"
+        "{error}"
     );
-    let fault = fault_of(
+    let error = error_of(
         Reply::typed("200 OK", "application/json", " \n<html>"),
         Credentials::None,
     )
     .await?;
-    assert!(fault.to_string().contains("HTML"), "{fault}");
+    assert!(error.to_string().contains("HTML"), "{error}");
     Ok(())
 }
 
 #[tokio::test]
-async fn html_404_is_no_proof_of_absence() -> Outcome {
+async fn html_404_is_no_proof_of_absence() -> TestResult {
     for status in ["404 Not Found", "405 Method Not Allowed"] {
-        let fault = fault_of(
+        let error = error_of(
             Reply::typed(status, "text/html", "<html>nothing here</html>"),
             Credentials::None,
         )
         .await?;
         assert!(
-            matches!(fault, RegistryError::NotMlflow { .. }) && !fault.is_not_found(),
-            "{fault}"
+            matches!(error, RegistryError::WrongServer { .. }) && !error.is_not_found(),
+            "{error}"
         );
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn plain_absence_is_believed() -> Outcome {
+async fn plain_absence_is_believed() -> TestResult {
     let body = r#"{"error_code":"RESOURCE_DOES_NOT_EXIST","message":"Registered Model with name=m not found"}"#;
-    let server = Hostile::start(move |_, _| Reply::json("404 Not Found", body)).await?;
+    let server = HostileServer::start(move |_, _| Reply::json("404 Not Found", body)).await?;
     assert_eq!(
-        server.registry(Credentials::None)?.get_model("m").await?,
+        mlflow_client(&server, Credentials::None)?
+            .model("m")
+            .await?,
         None
     );
     Ok(())
 }
 
 #[tokio::test]
-async fn broken_json_is_refused() -> Outcome {
+async fn broken_json_is_refused() -> TestResult {
     for body in [
         r#"{"registered_model":{"name":"m""#,
         "{]",
@@ -86,128 +95,126 @@ async fn broken_json_is_refused() -> Outcome {
         r#"{"registered_model":7}"#,
         "{}",
     ] {
-        let fault = fault_of(Reply::json("200 OK", body), Credentials::None).await?;
+        let error = error_of(Reply::json("200 OK", body), Credentials::None).await?;
         assert_eq!(
-            fault.reason(),
+            error.reason(),
             Reason::RegistryAnswerInvalid,
-            "{body}: {fault}"
+            "{body}: {error}"
         );
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn answer_shorter_than_announced_is_refused() -> Outcome {
+async fn answer_shorter_than_announced_is_refused() -> TestResult {
     let reply = Reply::Raw(
         "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{\"registered_model\":"
             .to_owned(),
     );
-    let fault = fault_of(reply, Credentials::None).await?;
-    assert!(fault.to_string().contains("breaks off"), "{fault}");
-    assert_eq!(fault.reason(), Reason::RegistryAnswerInvalid);
+    let error = error_of(reply, Credentials::None).await?;
+    assert!(error.to_string().contains("breaks off"), "{error}");
+    assert_eq!(error.reason(), Reason::RegistryAnswerInvalid);
     Ok(())
 }
 
 #[tokio::test]
-async fn endless_answer_is_cut_off() -> Outcome {
+async fn endless_answer_is_cut_off() -> TestResult {
     let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{\"registered_model\":\"";
-    let fault = fault_of(Reply::Endless(head.to_owned()), Credentials::None).await?;
+    let error = error_of(Reply::Endless(head.to_owned()), Credentials::None).await?;
     assert!(
         matches!(
-            fault,
+            error,
             RegistryError::TooLarge {
-                limit: SMALL_ANSWER,
+                limit: SMALL_RESPONSE,
                 ..
             }
         ),
-        "{fault}"
+        "{error}"
     );
-    assert_eq!(fault.reason(), Reason::RegistryAnswerInvalid);
+    assert_eq!(error.reason(), Reason::RegistryAnswerInvalid);
     Ok(())
 }
 
 #[tokio::test]
-async fn slow_drip_ends_in_time() -> Outcome {
+async fn slow_drip_ends_in_time() -> TestResult {
     let head = format!(
         "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{}",
         " ".repeat(4000)
     );
-    let fault = fault_of(Reply::Drip(head), Credentials::None).await?;
-    assert!(matches!(fault, RegistryError::TimedOut { .. }), "{fault}");
-    assert_eq!(fault.reason(), Reason::RegistryUnreachable);
+    let error = error_of(Reply::Drip(head), Credentials::None).await?;
+    assert!(matches!(error, RegistryError::TimedOut { .. }), "{error}");
+    assert_eq!(error.reason(), Reason::RegistryUnreachable);
     Ok(())
 }
 
 #[tokio::test]
-async fn wrong_credentials_are_named_by_kind() -> Outcome {
+async fn wrong_credentials_are_named_by_kind() -> TestResult {
     let page = Reply::typed("401 Unauthorized", "text/html", "You are not authenticated");
     for (credentials, kind) in [
         (Credentials::None, "no credentials"),
         (basic(), "a user name and password"),
         (Credentials::Bearer("t0k3n".to_owned()), "a bearer token"),
     ] {
-        let fault = fault_of(page.clone(), credentials).await?;
-        assert_eq!(fault.reason(), Reason::RegistryRefused);
+        let error = error_of(page.clone(), credentials).await?;
+        assert_eq!(error.reason(), Reason::RegistryRefused);
         assert!(
-            fault.to_string().contains(kind) && fault.to_string().contains("spec.auth"),
-            "{fault}"
+            error.to_string().contains(kind) && error.to_string().contains("spec.auth"),
+            "{error}"
         );
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn refused_host_names_the_flag() -> Outcome {
+async fn refused_host_names_the_flag() -> TestResult {
     let reply = Reply::typed(
         "403 Forbidden",
         "text/plain",
         "Invalid Host header - possible DNS rebinding attack detected",
     );
-    let server = Hostile::start(move |_, _| reply.clone()).await?;
-    let fault = server
-        .registry(Credentials::None)?
-        .get_model("m")
+    let server = HostileServer::start(move |_, _| reply.clone()).await?;
+    let error = mlflow_client(&server, Credentials::None)?
+        .model("m")
         .await
         .err()
         .ok_or("believed")?;
     let host = server.uri.trim_start_matches("http://");
     assert!(
-        fault.to_string().contains(&format!(
-            "start the MLflow server with `--allowed-hosts {host}`"
+        error.to_string().contains(&format!(
+            "start it with `--allowed-hosts '{host},localhost:*,127.0.0.1:*,10.*,192.168.*'`"
         )),
-        "{fault}"
+        "{error}"
     );
-    assert_eq!(fault.reason(), Reason::RegistryRefused);
+    assert_eq!(error.reason(), Reason::RegistryRefused);
     Ok(())
 }
 
 #[tokio::test]
-async fn redirect_is_named_and_not_followed() -> Outcome {
+async fn redirect_is_named_and_not_followed() -> TestResult {
     let reply = Reply::Raw(
         "HTTP/1.1 302 Found\r\nLocation: https://sso.example.test/login?state=s3cr3t\r\nContent-Length: 0\r\n\r\n"
             .to_owned(),
     );
-    let server = Hostile::start(move |_, _| reply.clone()).await?;
-    let fault = server
-        .registry(basic())?
-        .get_model("m")
+    let server = HostileServer::start(move |_, _| reply.clone()).await?;
+    let error = mlflow_client(&server, basic())?
+        .model("m")
         .await
         .err()
         .ok_or("believed")?;
     assert!(
-        fault.to_string().contains("https://sso.example.test")
-            && !fault.to_string().contains("s3cr3t"),
-        "{fault}"
+        error.to_string().contains("https://sso.example.test")
+            && !error.to_string().contains("s3cr3t"),
+        "{error}"
     );
     assert_eq!(
-        (fault.reason(), server.heads().len()),
+        (error.reason(), server.heads().len()),
         (Reason::RegistryAnswerInvalid, 1)
     );
     Ok(())
 }
 
 #[tokio::test]
-async fn secrets_that_the_server_says_back_are_hidden() -> Outcome {
+async fn secrets_that_the_server_says_back_are_hidden() -> TestResult {
     let said = "no: YWRhOmh1bnRlcjItaHVudGVyMg== is ada:hunter2-hunter2\u{1b}[2J";
     let body = serde_json::json!({"error_code": "INVALID_STATE", "message": said}).to_string();
     for reply in [
@@ -215,8 +222,8 @@ async fn secrets_that_the_server_says_back_are_hidden() -> Outcome {
         Reply::typed("500 Oops", "text/plain", said),
         Reply::typed("403 Forbidden", "text/plain", said),
     ] {
-        let fault = fault_of(reply, basic()).await?;
-        let shown = format!("{fault} {fault:?}");
+        let error = error_of(reply, basic()).await?;
+        let shown = format!("{error} {error:?}");
         assert!(
             shown.contains("[redacted]")
                 && !shown.contains("hunter2")
@@ -229,16 +236,15 @@ async fn secrets_that_the_server_says_back_are_hidden() -> Outcome {
 }
 
 #[tokio::test]
-async fn short_outage_is_asked_through_once() -> Outcome {
-    let server = Hostile::start(|number, _| match number {
+async fn short_outage_is_asked_through_once() -> TestResult {
+    let server = HostileServer::start(|number, _| match number {
         0 => Reply::typed("503 Service Unavailable", "text/html", "<html>busy</html>"),
         _ => Reply::json("200 OK", r#"{"registered_model":{"name":"m"}}"#),
     })
     .await?;
     assert!(
-        server
-            .registry(Credentials::None)?
-            .get_model("m")
+        mlflow_client(&server, Credentials::None)?
+            .model("m")
             .await?
             .is_some()
     );
@@ -247,51 +253,49 @@ async fn short_outage_is_asked_through_once() -> Outcome {
 }
 
 #[tokio::test]
-async fn changes_are_never_asked_twice() -> Outcome {
+async fn changes_are_never_asked_twice() -> TestResult {
     let server =
-        Hostile::start(|_, _| Reply::typed("503 Service Unavailable", "text/plain", "busy"))
+        HostileServer::start(|_, _| Reply::typed("503 Service Unavailable", "text/plain", "busy"))
             .await?;
-    let fault = server
-        .registry(Credentials::None)?
+    let error = mlflow_client(&server, Credentials::None)?
         .set_alias("m", "champion", "1")
         .await
         .err()
         .ok_or("believed")?;
     assert_eq!(
-        (fault.reason(), server.heads().len()),
+        (error.reason(), server.heads().len()),
         (Reason::RegistryUnreachable, 1)
     );
     Ok(())
 }
 
 #[tokio::test]
-async fn nobody_there_is_unreachable() -> Outcome {
-    let server = Hostile::start(|_, _| Reply::HangUp).await?;
-    let fault = server
-        .registry(Credentials::None)?
-        .get_model("m")
+async fn nobody_there_is_unreachable() -> TestResult {
+    let server = HostileServer::start(|_, _| Reply::HangUp).await?;
+    let error = mlflow_client(&server, Credentials::None)?
+        .model("m")
         .await
         .err()
         .ok_or("believed")?;
-    assert_eq!(fault.reason(), Reason::RegistryUnreachable, "{fault}");
-    let fault = Registry::connect(Connection::new("http://127.0.0.1:1/base"))?
-        .get_model("m")
+    assert_eq!(error.reason(), Reason::RegistryUnreachable, "{error}");
+    let error = connect(Connection::mlflow("http://127.0.0.1:1/base"))?
+        .model("m")
         .await
         .err()
         .ok_or("believed")?;
     assert!(
-        fault
+        error
             .to_string()
             .contains("http://127.0.0.1:1/base/api/2.0/mlflow/registered-models/get: "),
-        "{fault}"
+        "{error}"
     );
     Ok(())
 }
 
 #[tokio::test]
-async fn workspace_is_sent_only_where_the_server_has_them() -> Outcome {
+async fn workspace_is_sent_only_where_the_server_has_them() -> TestResult {
     for (enabled, heads) in [(true, 3), (false, 1)] {
-        let server = Hostile::start(move |_, head| {
+        let server = HostileServer::start(move |_, head| {
             let info = format!(r#"{{"workspaces_enabled":{enabled}}}"#);
             Reply::json(
                 "200 OK",
@@ -303,17 +307,17 @@ async fn workspace_is_sent_only_where_the_server_has_them() -> Outcome {
             )
         })
         .await?;
-        let registry = Registry::connect(Connection {
+        let registry = connect(Connection::new(Server::Mlflow {
+            uri: server.uri.clone(),
             workspace: Some("team-a".to_owned()),
-            ..Connection::new(&server.uri)
-        })?;
-        let first = registry.get_model("m").await;
+        }))?;
+        let first = registry.model("m").await;
         assert_eq!(
             first.as_ref().err().map(RegistryError::reason),
             (!enabled).then_some(Reason::InvalidSpec)
         );
         if enabled {
-            registry.get_model("m").await?;
+            registry.model("m").await?;
         }
         let seen = server.heads();
         assert_eq!(seen.len(), heads);
@@ -327,11 +331,11 @@ async fn workspace_is_sent_only_where_the_server_has_them() -> Outcome {
 }
 
 #[tokio::test]
-async fn each_question_takes_a_fresh_connection_and_says_who_asks() -> Outcome {
-    let server = Hostile::start(|_, _| Reply::Raw("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 33\r\n\r\n{\"registered_model\":{\"name\":\"m\"}}".to_owned())).await?;
-    let registry = server.registry(Credentials::None)?;
-    registry.get_model("m").await?;
-    registry.get_model("m").await?;
+async fn each_question_takes_a_fresh_connection_and_says_who_asks() -> TestResult {
+    let server = HostileServer::start(|_, _| Reply::Raw("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 33\r\n\r\n{\"registered_model\":{\"name\":\"m\"}}".to_owned())).await?;
+    let registry = mlflow_client(&server, Credentials::None)?;
+    registry.model("m").await?;
+    registry.model("m").await?;
     assert_eq!(server.heads().len(), 2);
     assert!(
         server.heads().iter().all(|head| head.contains(concat!("user-agent: pointsman/", env!("CARGO_PKG_VERSION"))))
@@ -349,22 +353,22 @@ fn addresses_that_cannot_be_used_say_what_to_write() {
         ("http://mlflow?x=1", "no query"),
         ("nonsense", "is no URI"),
     ] {
-        let fault = Registry::connect(Connection::new(uri))
+        let error = connect(Connection::mlflow(uri))
             .err()
-            .map(|fault| (fault.reason(), fault.to_string()));
+            .map(|error| (error.reason(), error.to_string()));
         assert!(
-            fault
+            error
                 .as_ref()
                 .is_some_and(|(reason, text)| *reason == Reason::InvalidSpec
                     && text.contains(says)
                     && !text.contains("hunter2")),
-            "{uri}: {fault:?}"
+            "{uri}: {error:?}"
         );
     }
 }
 
 #[test]
-fn certificates_that_are_none_are_a_fault_of_the_spec() {
+fn certificates_that_are_none_are_a_error_of_the_spec() {
     for pem in [
         "",
         "no certificate",
@@ -373,47 +377,12 @@ fn certificates_that_are_none_are_a_fault_of_the_spec() {
         _ = rustls::crypto::ring::default_provider().install_default();
         let connection = Connection {
             ca_pem: Some(pem.to_owned()),
-            ..Connection::new("https://mlflow")
+            ..Connection::mlflow("https://mlflow")
         };
         assert_eq!(
-            Registry::connect(connection)
-                .err()
-                .map(|fault| fault.reason()),
+            connect(connection).err().map(|error| error.reason()),
             Some(Reason::InvalidSpec),
             "{pem}"
         );
     }
-}
-
-#[test]
-fn debug_shows_no_credentials() {
-    let connection = Connection {
-        credentials: basic(),
-        ..Connection::new("http://ada:hunter2@mlflow/x?hunter2")
-    };
-    assert!(
-        !format!(
-            "{connection:?} {:?}",
-            Credentials::Bearer("hunter2".to_owned())
-        )
-        .contains("hunter2")
-    );
-}
-
-#[test]
-fn a_busy_server_says_how_long_it_wants_to_be_left_alone() {
-    let now: Timestamp = "2026-11-23T08:00:00Z".parse().expect("a time");
-    let asked = |status: u16, header: &str| {
-        patience(StatusCode::from_u16(status).expect("a status"), header, now)
-            .map(|wait| wait.as_secs())
-    };
-    assert_eq!(asked(429, "7"), Some(7));
-    assert_eq!(asked(429, ""), Some(PATIENCE.as_secs()));
-    assert_eq!(asked(429, "999999"), Some(3600));
-    assert_eq!(asked(503, "mon, 23 nov 2026 08:01:00 gmt"), Some(60));
-    assert_eq!(asked(503, "mon, 23 nov 2026 07:00:00 gmt"), Some(0));
-    assert_eq!(
-        (asked(503, ""), asked(503, "soon"), asked(500, "7")),
-        (None, None, None)
-    );
 }

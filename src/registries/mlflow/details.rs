@@ -1,35 +1,36 @@
-//! What decides about a version beside its files: its run's time, metrics, parameters and code, and its size.
+//! The details of a version beside its files: the duration, metrics, parameters and code of its run, and its size.
 //!
-//! Absent: failure. A detail that cannot be had is left out; only a server that is away is an error.
+//! Absent: failure. A detail that cannot be read is left out; only an unreachable server is an error.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::client::{Ask, Registry};
-use super::error::RegistryError;
-use super::redact::cut;
+use super::client::Client;
+use super::request::Request;
 use super::source;
 use super::wire;
 use crate::api::ModelVersion;
 use crate::api::registered_model::{CodeLineage, Dataset};
+use crate::http::redact::cut;
+use crate::registries::error::RegistryError;
 
 const MOST_METRICS: usize = 32;
 const MOST_PARAMETERS: usize = 64;
 const MOST_DATASETS: usize = 16;
 const MOST_VALUE: usize = 250;
-/// How long the size may take: the server may have to fetch the file from a store that is far away.
-const SIZE_PATIENCE: Duration = Duration::from_secs(10);
-/// How far a listing of artifacts is followed.
+/// The timeout for each request for a size: the server may have to fetch the file from a slow store.
+const SIZE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The most folders, files and levels of a listing that are read.
 const MOST_FOLDERS: usize = 64;
 const MOST_FILES: usize = 10_000;
 const MOST_DEPTH: usize = 8;
 
-/// A run, as far as a version's reader needs it.
+/// The run that logged a version.
 #[derive(Debug, Default)]
-pub(super) struct Run(pub(super) wire::Run);
+pub(super) struct RunDetails(pub(super) wire::RunRecord);
 
-impl Run {
-    /// The logged models that the run made.
+impl RunDetails {
+    /// The ids of the models that the run logged.
     pub(super) fn logged_models(&self) -> impl Iterator<Item = &str> {
         self.0
             .outputs
@@ -39,12 +40,12 @@ impl Run {
             .filter(|id| source::is_id(id))
     }
 
-    /// Where the run's own artifacts are.
+    /// The URI of the run's own artifacts.
     pub(super) fn artifact_root(&self) -> Option<&str> {
         self.0.info.artifact_uri.as_deref()
     }
 
-    /// The version with what its run tells.
+    /// The version with the details of its run.
     pub(super) fn describe(self, version: ModelVersion) -> ModelVersion {
         ModelVersion {
             duration_seconds: duration(&self.0.info),
@@ -59,67 +60,69 @@ impl Run {
 
 fn duration(info: &wire::RunInfo) -> Option<i64> {
     let (start, end) = (info.start_time?.0, info.end_time?.0);
-    end.checked_sub(start)
-        .filter(|_| start > 0)
-        .filter(|ms| *ms >= 0)
-        .map(|ms| ms / 1000)
+    if start <= 0 || end < start {
+        return None;
+    }
+    Some(end.checked_sub(start)? / 1000)
 }
 
 fn metrics(metrics: Vec<wire::Metric>) -> BTreeMap<String, String> {
-    let all: BTreeMap<String, String> = metrics
-        .into_iter()
-        .filter_map(|metric| Some((key(&metric.key?)?, metric.value?.text())))
-        .collect();
+    let mut all = BTreeMap::new();
+    for metric in metrics {
+        if let (Some(name), Some(value)) = (valid_name(metric.key), metric.value) {
+            all.insert(name, value.text());
+        }
+    }
     all.into_iter().take(MOST_METRICS).collect()
 }
 
 fn parameters(parameters: Vec<wire::Pair>) -> BTreeMap<String, String> {
-    let all: BTreeMap<String, String> = parameters
-        .into_iter()
-        .filter_map(|pair| {
-            Some((
-                key(&pair.key?)?,
-                cut(&pair.value.unwrap_or_default(), MOST_VALUE),
-            ))
-        })
-        .collect();
+    let mut all = BTreeMap::new();
+    for parameter in parameters {
+        if let Some(name) = valid_name(parameter.key) {
+            let value = parameter.value.unwrap_or_default();
+            all.insert(name, cut(&value, MOST_VALUE));
+        }
+    }
     all.into_iter().take(MOST_PARAMETERS).collect()
 }
 
 fn datasets(inputs: Vec<wire::DatasetInput>) -> Vec<Dataset> {
-    let context = |tags: &[wire::Pair]| {
-        let tag = tags
-            .iter()
-            .find(|tag| tag.key.as_deref() == Some("mlflow.data.context"))?;
-        tag.value.as_deref().map(|value| cut(value, MOST_VALUE))
-    };
-    let named = inputs.into_iter().filter_map(|input| {
-        let name = cut(&key(&input.dataset.name?)?, MOST_VALUE);
-        let digest = input.dataset.digest.map(|digest| cut(&digest, MOST_VALUE));
-        Some(Dataset {
-            name,
-            digest,
-            context: context(&input.tags),
-        })
-    });
-    named.take(MOST_DATASETS).collect()
+    let mut datasets = Vec::new();
+    for input in inputs {
+        let Some(name) = valid_name(input.dataset.name) else {
+            continue;
+        };
+        let context = tag_value(&input.tags, "mlflow.data.context");
+        datasets.push(Dataset {
+            name: cut(&name, MOST_VALUE),
+            digest: input.dataset.digest.map(|digest| cut(&digest, MOST_VALUE)),
+            context: context.map(|context| cut(context, MOST_VALUE)),
+        });
+    }
+    datasets.truncate(MOST_DATASETS);
+    datasets
 }
 
-/// A name that can be shown and told from others.
-fn key(name: &str) -> Option<String> {
-    (!name.is_empty() && name.len() <= 255 && !name.chars().any(char::is_control))
-        .then(|| name.to_owned())
+fn tag_value<'a>(tags: &'a [wire::Pair], key: &str) -> Option<&'a str> {
+    let tag = tags.iter().find(|tag| tag.key.as_deref() == Some(key))?;
+    tag.value.as_deref()
 }
 
-/// The code that trained, from the tags that MLflow writes where training ran in a checkout.
+/// A name that is short and visible; `None` otherwise.
+fn valid_name(name: Option<String>) -> Option<String> {
+    let name = name?;
+    let is_valid = !name.is_empty() && name.len() <= 255 && !name.chars().any(char::is_control);
+    is_valid.then_some(name)
+}
+
+/// The training code, from the tags that MLflow writes if training ran in a Git checkout.
 fn lineage(tags: &[wire::Pair]) -> Option<CodeLineage> {
     let tag = |name: &str| {
-        let value = tags
-            .iter()
-            .find(|tag| tag.key.as_deref() == Some(name))
-            .and_then(|tag| tag.value.as_deref())?;
+        let value = tag_value(tags, name)?;
         let shown: String = value.chars().filter(|c| !c.is_control()).collect();
-        Some(cut(shown.trim(), 1024)).filter(|value| !value.is_empty())
+        let shown = shown.trim();
+        (!shown.is_empty()).then(|| cut(shown, 1024))
     };
     let code = CodeLineage {
         repository: tag("mlflow.source.git.repoURL").map(|url| without_user(&url)),
@@ -132,36 +135,35 @@ fn lineage(tags: &[wire::Pair]) -> Option<CodeLineage> {
 
 /// A repository's address without the token that people write into it.
 fn without_user(repository: &str) -> String {
-    match url::Url::parse(repository) {
-        Ok(mut url)
-            if url.password().is_some()
-                || (url.scheme().starts_with("http") && !url.username().is_empty()) =>
-        {
-            let cleared = url.set_username("").and_then(|()| url.set_password(None));
-            cleared.map_or_else(|()| String::new(), |()| url.to_string())
-        }
-        _ => repository.to_owned(),
+    let Ok(mut url) = url::Url::parse(repository) else {
+        return repository.to_owned();
+    };
+    let has_token = url.scheme().starts_with("http") && !url.username().is_empty();
+    if url.password().is_none() && !has_token {
+        return repository.to_owned();
+    }
+    match url.set_username("").and_then(|()| url.set_password(None)) {
+        Ok(()) => url.to_string(),
+        Err(()) => String::new(),
     }
 }
 
-impl Registry {
-    /// The size of a version's files: the one in the MLmodel file, else the sum of the listing. `None` if neither can be had.
-    ///
-    /// # Errors
-    /// If the registry cannot be reached.
+impl Client {
+    /// The size of a version's files: the one in the MLmodel file, else the sum over the listing.
     pub async fn version_size(
         &self,
         model: &str,
         version: &str,
         uri: &str,
     ) -> Result<Option<i64>, RegistryError> {
-        let _turn = self.may_fetch().await;
+        let _permit = self.fetch_permit().await;
         let query = [("name", model), ("version", version), ("path", "MLmodel")];
-        let ask = Ask::get(&["model-versions/get-artifact"], &query)
-            .patience(SIZE_PATIENCE)
-            .once();
-        let said = reached(self.ask(&ask).await)?;
-        if let Some(size) = said.and_then(|answer| model_size(&answer.body)) {
+        let request = Request::get(&["model-versions/get-artifact"], &query)
+            .timeout(SIZE_TIMEOUT)
+            .without_retry();
+        if let Some(response) = if_reachable(self.send(&request).await)?
+            && let Some(size) = model_size(&response.body)
+        {
             return Ok(Some(size));
         }
         match proxied_path(uri) {
@@ -170,36 +172,29 @@ impl Registry {
         }
     }
 
-    /// The sum of the sizes of all files below a folder of the server's; `None` where not all can be listed.
+    /// The sum of the sizes of all files below a folder; `None` if not all of them can be listed.
     async fn listed_size(&self, root: &str) -> Result<Option<i64>, RegistryError> {
         let mut sum = ListingSum::default();
         let mut folders = vec![(root.to_owned(), 0)];
-        let mut asked = 0;
+        let mut requests = 0;
         while let Some((folder, depth)) = folders.pop() {
-            asked += 1;
-            let path = ["api/2.0/mlflow-artifacts/artifacts"];
-            let query = [("path", folder.as_str())];
-            let answer = reached(
-                self.ask_json::<wire::Listing>(&Ask::get(&path, &query).patience(SIZE_PATIENCE))
-                    .await,
-            )?;
-            let Some(below) = answer
-                .filter(|_| asked <= MOST_FOLDERS && depth <= MOST_DEPTH)
-                .and_then(|listing| sum.add(listing))
-            else {
+            requests += 1;
+            if requests > MOST_FOLDERS || depth > MOST_DEPTH {
+                return Ok(None);
+            }
+            let listing = if_reachable(self.list_artifacts(&folder, SIZE_TIMEOUT).await)?;
+            let Some(subfolders) = listing.and_then(|listing| sum.add(listing)) else {
                 return Ok(None);
             };
-            folders.extend(
-                below
-                    .into_iter()
-                    .map(|name| (format!("{folder}/{name}"), depth + 1)),
-            );
+            for name in subfolders {
+                folders.push((format!("{folder}/{name}"), depth + 1));
+            }
         }
         Ok(sum.total())
     }
 }
 
-/// What was added up of a listing.
+/// The files and bytes of the folders that were listed so far.
 #[derive(Default)]
 struct ListingSum {
     files: usize,
@@ -207,22 +202,22 @@ struct ListingSum {
 }
 
 impl ListingSum {
-    /// Adds a folder's files and names the folders in it; `None` where the listing is no honest one.
+    /// Adds the files of a folder and returns its subfolders; `None` if a name or a size is missing or not plausible.
     fn add(&mut self, listing: wire::Listing) -> Option<Vec<String>> {
-        let mut folders = Vec::new();
+        let mut subfolders = Vec::new();
         for file in listing.files {
             let name = file.path.filter(|name| is_plain_name(name))?;
             if file.is_dir {
-                folders.push(name);
+                subfolders.push(name);
                 continue;
             }
             self.files += 1;
-            self.bytes = self
-                .bytes
-                .checked_add(file.file_size?.0)
-                .filter(|_| self.files <= MOST_FILES)?;
+            self.bytes = self.bytes.checked_add(file.file_size?.0)?;
+            if self.files > MOST_FILES {
+                return None;
+            }
         }
-        Some(folders)
+        Some(subfolders)
     }
 
     fn total(&self) -> Option<i64> {
@@ -230,7 +225,7 @@ impl ListingSum {
     }
 }
 
-/// A name of one level.
+/// Whether a name is that of a file or folder, and no path.
 pub(super) fn is_plain_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= 1024
@@ -250,7 +245,7 @@ fn proxied_path(uri: &str) -> Option<&str> {
     Some(path.trim_matches('/')).filter(|path| !path.is_empty())
 }
 
-/// The line `model_size_bytes` of an MLmodel file.
+/// The value of `model_size_bytes` in an MLmodel file.
 fn model_size(file: &[u8]) -> Option<i64> {
     let text = std::str::from_utf8(file).ok()?;
     let value = text
@@ -259,8 +254,8 @@ fn model_size(file: &[u8]) -> Option<i64> {
     value.trim().parse().ok().filter(|size| *size >= 0)
 }
 
-/// What the server answered, where it could be reached: a size is never worth more.
-fn reached<T>(outcome: Result<T, RegistryError>) -> Result<Option<T>, RegistryError> {
+/// The response; `None` after an error other than an unreachable server. A size is optional.
+fn if_reachable<T>(outcome: Result<T, RegistryError>) -> Result<Option<T>, RegistryError> {
     match outcome {
         Ok(value) => Ok(Some(value)),
         Err(

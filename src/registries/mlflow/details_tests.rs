@@ -4,20 +4,21 @@
 
 use serde_json::json;
 
-use super::super::Credentials;
-use super::super::hostile::{Hostile, Reply};
 use super::*;
 use crate::api::Reason;
+use crate::http::hostile::{HostileServer, Reply};
+use crate::registries::connection::Credentials;
+use crate::registries::testing::mlflow_client;
 
-type Outcome = Result<(), Box<dyn std::error::Error>>;
+type TestResult = Result<(), Box<dyn std::error::Error>>;
 
-fn run(value: serde_json::Value) -> Result<Run, serde_json::Error> {
-    serde_json::from_value(value).map(Run)
+fn run(value: serde_json::Value) -> Result<RunDetails, serde_json::Error> {
+    serde_json::from_value(value).map(RunDetails)
 }
 
 /// A server that knows a version of this source, and answers all else with `rest`.
-async fn server_of(source: &'static str, rest: Reply) -> std::io::Result<Hostile> {
-    Hostile::start(move |_, head| {
+async fn server_of(source: &'static str, rest: Reply) -> std::io::Result<HostileServer> {
+    HostileServer::start(move |_, head| {
         if head.contains("model-versions/get?") {
             let version = json!({"name": "m", "version": "1", "source": source, "run_id": "r1", "creation_timestamp": 1_795_420_212_449_i64});
             return Reply::json("200 OK", &json!({"model_version": version}).to_string());
@@ -28,7 +29,7 @@ async fn server_of(source: &'static str, rest: Reply) -> std::io::Result<Hostile
 }
 
 #[test]
-fn run_tells_time_metrics_parameters_and_code() -> Outcome {
+fn run_tells_time_metrics_parameters_and_code() -> TestResult {
     let run = run(json!({
         "info": {"start_time": 1000, "end_time": 6999},
         "data": {
@@ -69,7 +70,7 @@ fn run_tells_time_metrics_parameters_and_code() -> Outcome {
 }
 
 #[test]
-fn first_few_metrics_by_name_are_kept() -> Outcome {
+fn first_few_metrics_by_name_are_kept() -> TestResult {
     let metrics: Vec<_> = (0..100)
         .rev()
         .map(|i| json!({"key": format!("m{i:03}"), "value": i}))
@@ -84,7 +85,7 @@ fn first_few_metrics_by_name_are_kept() -> Outcome {
 }
 
 #[test]
-fn run_without_an_end_has_no_duration() -> Outcome {
+fn run_without_an_end_has_no_duration() -> TestResult {
     assert_eq!(
         run(json!({"info": {"start_time": 1000}}))?
             .describe(ModelVersion::default())
@@ -126,7 +127,7 @@ fn only_proxied_artifacts_are_listed() {
 }
 
 #[test]
-fn listing_that_climbs_is_no_honest_one() -> Outcome {
+fn listing_that_climbs_is_no_honest_one() -> TestResult {
     for name in ["..", "/etc/passwd", "a/../b", "", "a\\b"] {
         let listing = serde_json::from_value(json!({"files": [{"path": name, "file_size": 1}]}))?;
         assert_eq!(ListingSum::default().add(listing), None, "{name}");
@@ -135,7 +136,7 @@ fn listing_that_climbs_is_no_honest_one() -> Outcome {
 }
 
 #[tokio::test]
-async fn missing_details_are_left_out() -> Outcome {
+async fn missing_details_are_left_out() -> TestResult {
     for rest in [
         Reply::json(
             "404 Not Found",
@@ -146,9 +147,8 @@ async fn missing_details_are_left_out() -> Outcome {
         Reply::json("200 OK", "{}"),
     ] {
         let server = server_of("s3://bucket/model", rest).await?;
-        let version = server
-            .registry(Credentials::None)?
-            .get_version("m", "1")
+        let version = mlflow_client(&server, Credentials::None)?
+            .version("m", "1")
             .await?
             .ok_or("no version")?;
         assert_eq!(
@@ -161,22 +161,21 @@ async fn missing_details_are_left_out() -> Outcome {
 }
 
 #[tokio::test]
-async fn server_that_falls_ill_fails_the_whole() -> Outcome {
+async fn server_that_falls_ill_fails_the_whole() -> TestResult {
     for source in ["s3://bucket/model", "runs:/r1/model"] {
         let server = server_of(source, Reply::HangUp).await?;
-        let fault = server
-            .registry(Credentials::None)?
-            .get_version("m", "1")
+        let error = mlflow_client(&server, Credentials::None)?
+            .version("m", "1")
             .await
             .err()
             .ok_or("believed")?;
-        assert_eq!(fault.reason(), Reason::RegistryUnreachable, "{fault}");
+        assert_eq!(error.reason(), Reason::RegistryUnreachable, "{error}");
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn source_that_leads_nowhere_is_a_problem_of_the_version() -> Outcome {
+async fn source_that_leads_nowhere_is_a_problem_of_the_version() -> TestResult {
     for source in [
         "runs:/gone/model",
         "models:/m-gone",
@@ -191,9 +190,8 @@ async fn source_that_leads_nowhere_is_a_problem_of_the_version() -> Outcome {
             ),
         )
         .await?;
-        let version = server
-            .registry(Credentials::None)?
-            .get_version("m", "1")
+        let version = mlflow_client(&server, Credentials::None)?
+            .version("m", "1")
             .await?
             .ok_or("no version")?;
         assert!(
@@ -205,12 +203,11 @@ async fn source_that_leads_nowhere_is_a_problem_of_the_version() -> Outcome {
 }
 
 #[tokio::test]
-async fn words_that_are_no_number_are_no_version() -> Outcome {
-    let server = Hostile::start(|_, _| Reply::HangUp).await?;
+async fn words_that_are_no_number_are_no_version() -> TestResult {
+    let server = HostileServer::start(|_, _| Reply::HangUp).await?;
     assert_eq!(
-        server
-            .registry(Credentials::None)?
-            .get_version("m", "latest")
+        mlflow_client(&server, Credentials::None)?
+            .version("m", "latest")
             .await?,
         None
     );

@@ -1,43 +1,39 @@
-//! Which model an event is about.
+//! Parses MLflow's webhook events to the model that changed.
 //!
-//! Absent: the event's version and alias. Events come late, doubled and out of order; what is so is asked of the registry.
+//! Absent: the event's version and alias. Events come late, twice and out of order; the current state is read from the registry.
 
 use serde::Deserialize;
 
-/// The kinds of events after which a model is looked at. Prompts have kinds of their own, and are not ours.
-const HEARD: [&str; 3] = ["model_version_alias", "model_version", "registered_model"];
+use crate::registries::delivery_error::InvalidEvent;
 
-/// The body is not an event of MLflow's.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Malformed;
+/// The entities whose events make a model be refreshed. Prompts have entities of their own.
+const ENTITIES: [&str; 3] = ["model_version_alias", "model_version", "registered_model"];
 
 #[derive(Deserialize)]
-struct Event {
+struct WebhookPayload {
     entity: String,
     #[serde(default)]
-    data: Data,
+    data: PayloadData,
 }
 
 #[derive(Default, Deserialize)]
-struct Data {
+struct PayloadData {
     name: Option<String>,
 }
 
-/// The name of the registered model that an event is about; `None` where it is about something else.
+/// The name of the registered model that an event is about; `None` if it is about something else.
 ///
 /// # Errors
-/// Where the body is not an event of MLflow's.
-pub fn model_named(body: &[u8]) -> Result<Option<String>, Malformed> {
-    let event: Event = serde_json::from_slice(body).map_err(|_| Malformed)?;
-    if !HEARD.contains(&event.entity.as_str()) {
+/// If the body is not an event of MLflow's.
+pub fn changed_model(body: &[u8]) -> Result<Option<String>, InvalidEvent> {
+    let payload: WebhookPayload = serde_json::from_slice(body).map_err(|_| InvalidEvent)?;
+    if !ENTITIES.contains(&payload.entity.as_str()) {
         return Ok(None);
     }
-    event
-        .data
-        .name
-        .filter(|name| !name.is_empty())
-        .map(Some)
-        .ok_or(Malformed)
+    match payload.data.name {
+        Some(name) if !name.is_empty() => Ok(Some(name)),
+        _ => Err(InvalidEvent),
+    }
 }
 
 #[cfg(test)]
@@ -45,21 +41,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_model_is_named_and_nothing_else() {
+    fn the_model_of_an_event_is_returned() {
         let body =
             br#"{"entity":"model_version_alias","action":"deleted","data":{"name":"taxi \"x\" \u00e9","alias":"a"}}"#;
-        assert_eq!(model_named(body), Ok(Some("taxi \"x\" é".to_owned())));
+        assert_eq!(changed_model(body), Ok(Some("taxi \"x\" é".to_owned())));
     }
 
     #[test]
-    fn what_is_not_about_models_is_nothing_to_us() {
+    fn events_about_other_entities_name_no_model() {
         let body = br#"{"entity":"prompt_alias","action":"created","data":{"name":"p","alias":"a","version":"1"}}"#;
-        assert_eq!(model_named(body), Ok(None));
-        assert_eq!(model_named(br#"{"entity":"budget_policy"}"#), Ok(None));
+        assert_eq!(changed_model(body), Ok(None));
+        assert_eq!(changed_model(br#"{"entity":"budget_policy"}"#), Ok(None));
     }
 
     #[test]
-    fn what_is_no_event_is_malformed() {
+    fn a_body_that_is_no_event_is_invalid() {
         for body in [
             "",
             "[]",
@@ -69,11 +65,11 @@ mod tests {
             "\u{feff}{}",
             "null",
         ] {
-            assert_eq!(model_named(body.as_bytes()), Err(Malformed), "{body}");
+            assert_eq!(changed_model(body.as_bytes()), Err(InvalidEvent), "{body}");
         }
         assert_eq!(
-            model_named(br#"{"entity":"model_version","data":{"name":""}}"#),
-            Err(Malformed)
+            changed_model(br#"{"entity":"model_version","data":{"name":""}}"#),
+            Err(InvalidEvent)
         );
     }
 }

@@ -1,17 +1,17 @@
-//! Writes names into MLflow's filter language, and names into batches that fit a request line.
+//! Writes names in MLflow's filter language, and groups them into batches that fit a request line.
 //!
 //! Absent: requests. These are pure functions.
 
 use std::fmt::Write;
 
 /// The names as a list for `IN`. MLflow reads the list as a Python literal, so Python's escapes carry any name whole
-/// past the SQL tokenizer, which would trip over quotes, comments and line breaks.
+/// past the SQL tokenizer, which fails on quotes, comments and line breaks.
 pub(super) fn name_in<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     let names: Vec<String> = names.into_iter().map(python_literal).collect();
     format!("name IN ({})", names.join(","))
 }
 
-/// `name = …`, for servers that know no `IN`. There the quotes are cut off and nothing is unescaped, so a name that
+/// `name = …`, for servers without `IN`. There the quotes are cut off and nothing is unescaped, so a name that
 /// holds both kinds of quotes cannot be written.
 pub(super) fn name_equals(name: &str) -> Option<String> {
     let quote = ['\'', '"']
@@ -61,7 +61,7 @@ pub(super) fn batches<'a>(
     batches
 }
 
-/// How many bytes a name takes in a URL, with its quotes and comma: each but the plainest takes three.
+/// How many bytes a name takes in a URL, with its quotes and comma: a character that is percent-encoded takes three.
 pub(super) fn url_cost(name: &str) -> usize {
     let encoded = |c: char| {
         if c.is_ascii_alphanumeric() || " _-.".contains(c) {
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plain_names_stand_as_they_are() {
+    fn plain_names_are_not_escaped() {
         assert_eq!(
             name_in(["nyc-taxi", "b_2 c.d"]),
             "name IN ('nyc-taxi','b_2 c.d')"
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn strange_names_become_python_escapes() {
+    fn other_characters_become_python_escapes() {
         assert_eq!(
             name_in(["o'b\"\\%é日😀\n"]),
             r"name IN ('o\x27b\x22\x5c\x25\xe9\u65e5\U0001f600\x0a')"
@@ -94,14 +94,14 @@ mod tests {
     }
 
     #[test]
-    fn equals_takes_the_quote_that_the_name_lacks() {
+    fn equals_uses_the_quote_that_the_name_lacks() {
         assert_eq!(name_equals("a"), Some("name = 'a'".to_owned()));
         assert_eq!(name_equals("o'b"), Some("name = \"o'b\"".to_owned()));
         assert_eq!(name_equals("'\""), None);
     }
 
     #[test]
-    fn batches_hold_to_both_bounds() {
+    fn batches_keep_both_limits() {
         let names: Vec<String> = (0..2500).map(|i| format!("model-{i:024}")).collect();
         let by_count = batches(names.iter().map(String::as_str), 1000, 60_000);
         assert_eq!(
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn name_beyond_the_bound_stands_alone() {
+    fn a_name_beyond_the_limit_is_a_batch_of_its_own() {
         let long = "é".repeat(255);
         assert_eq!(
             batches(["a", long.as_str(), "b"], 1000, 500),

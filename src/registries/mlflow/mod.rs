@@ -1,31 +1,37 @@
-//! What the registry says: a client of MLflow's Model Registry, and nothing of Kubernetes in it.
+//! MLflow's Model Registry: its REST API, its artifact proxy and its webhooks.
 //!
-//! Absent: polling, caching of answers and any decision. Each call asks the server now and answers with what it said.
+//! Absent: polling, caching and decisions. Outside of `registries` nothing names these types.
 
-mod artifacts;
-pub(crate) mod client;
-mod count;
+mod client;
 mod details;
-mod error;
 mod event;
 mod filter;
 mod models;
-pub(crate) mod redact;
+mod proxied_artifacts;
+mod refusal;
+mod request;
+mod search;
+mod setup;
 mod signature;
-pub(crate) mod source;
-mod tags;
+mod source;
+mod version_tags;
 mod versions;
-mod webhooks;
-mod wire;
+mod webhook_client;
+pub(super) mod wire;
 
-#[cfg(test)]
-pub(crate) mod hostile;
+pub use client::Client;
+pub use event::changed_model;
+pub use signature::{DELIVERY_HEADERS, DeliverySignature};
+pub use version_tags::{VersionTags, VersionTagsClient};
+pub use webhook_client::{DesiredWebhook, ListedWebhook, WebhookClient, WebhookTest};
 
-pub use client::{Connection, Credentials, Registry};
-pub use count::Requests;
-pub use error::RegistryError;
-pub use event::{Malformed, model_named};
-pub use models::ModelFacts;
-pub use signature::{ID_HEADER, SIGNATURE_HEADER, Signed, TIMESTAMP_HEADER, Unsigned, WINDOW};
-pub use versions::ListedVersion;
-pub use webhooks::{Trial, WantedWebhook, Webhook};
+use super::capability::Capabilities;
+
+/// MLflow has all of it.
+pub const CAPABILITIES: Capabilities = Capabilities {
+    aliases: true,
+    stages: true,
+    tags: true,
+    webhooks: true,
+    create: true,
+};

@@ -2,12 +2,26 @@
 //!
 //! Absent: real servers; those are in the test target `registry`.
 
-use super::super::Credentials;
-use super::super::hostile::{Hostile, Reply};
+use super::super::search::{SHORT_LINE, SearchStrategy};
 use super::*;
 use crate::api::Reason;
+use crate::http::hostile::{HostileServer, Reply};
+use crate::registries::connection::Credentials;
+use crate::registries::testing::mlflow_client;
 
-type Outcome = Result<(), Box<dyn std::error::Error>>;
+type TestResult = Result<(), Box<dyn std::error::Error>>;
+
+impl Client {
+    async fn snapshots(
+        &self,
+        names: &BTreeSet<String>,
+    ) -> Result<BTreeMap<String, ModelSnapshot>, RegistryError> {
+        let mut snapshots = BTreeMap::new();
+        let insert = |model: ModelSnapshot| _ = snapshots.insert(model.name.clone(), model);
+        self.for_each_snapshot(names, insert).await?;
+        Ok(snapshots)
+    }
+}
 
 fn names(count: usize) -> BTreeSet<String> {
     (0..count).map(|i| format!("model-{i:024}")).collect()
@@ -26,15 +40,15 @@ fn request_line(head: &str) -> &str {
 }
 
 #[tokio::test]
-async fn thousand_models_are_one_request() -> Outcome {
+async fn thousand_models_are_one_request() -> TestResult {
     let server =
-        Hostile::start(|_, _| page(&["model-000000000000000000000001", "other"], None)).await?;
-    let facts = server
-        .registry(Credentials::None)?
-        .look(&names(1000))
+        HostileServer::start(|_, _| page(&["model-000000000000000000000001", "other"], None))
+            .await?;
+    let snapshots = mlflow_client(&server, Credentials::None)?
+        .snapshots(&names(1000))
         .await?;
     assert_eq!(
-        facts.into_keys().collect::<Vec<_>>(),
+        snapshots.into_keys().collect::<Vec<_>>(),
         ["model-000000000000000000000001"]
     );
     assert_eq!(server.heads().len(), 1);
@@ -42,12 +56,11 @@ async fn thousand_models_are_one_request() -> Outcome {
 }
 
 #[tokio::test]
-async fn no_names_ask_nothing() -> Outcome {
-    let server = Hostile::start(|_, _| Reply::HangUp).await?;
+async fn no_names_ask_nothing() -> TestResult {
+    let server = HostileServer::start(|_, _| Reply::HangUp).await?;
     assert!(
-        server
-            .registry(Credentials::None)?
-            .look(&BTreeSet::new())
+        mlflow_client(&server, Credentials::None)?
+            .snapshots(&BTreeSet::new())
             .await?
             .is_empty()
     );
@@ -56,7 +69,7 @@ async fn no_names_ask_nothing() -> Outcome {
 }
 
 #[tokio::test]
-async fn short_request_lines_are_learnt_once() -> Outcome {
+async fn short_request_lines_are_learnt_once() -> TestResult {
     for refusal in [
         Reply::typed(
             "400 Bad Request",
@@ -66,7 +79,7 @@ async fn short_request_lines_are_learnt_once() -> Outcome {
         Reply::typed("414 URI Too Long", "text/plain", ""),
         Reply::HangUp,
     ] {
-        let server = Hostile::start(move |_, head| {
+        let server = HostileServer::start(move |_, head| {
             if request_line(head).len() > 4094 {
                 refusal.clone()
             } else {
@@ -74,14 +87,14 @@ async fn short_request_lines_are_learnt_once() -> Outcome {
             }
         })
         .await?;
-        let registry = server.registry(Credentials::None)?;
+        let registry = mlflow_client(&server, Credentials::None)?;
         let wanted = names(200);
         assert_eq!(
             registry
-                .look(&wanted)
+                .snapshots(&wanted)
                 .await
                 .err()
-                .map(|fault| fault.reason()),
+                .map(|error| error.reason()),
             Some(Reason::RegistryAnswerInvalid)
         );
         assert!(
@@ -96,8 +109,8 @@ async fn short_request_lines_are_learnt_once() -> Outcome {
 }
 
 #[tokio::test]
-async fn server_without_in_is_walked_where_that_is_shorter() -> Outcome {
-    let server = Hostile::start(|_, head| match request_line(head) {
+async fn server_without_in_is_walked_where_that_is_shorter() -> TestResult {
+    let server = HostileServer::start(|_, head| match request_line(head) {
         line if line.contains("filter=") => Reply::json(
             "400 Bad Request",
             r#"{"error_code":"INVALID_PARAMETER_VALUE","message":"Invalid filter"}"#,
@@ -109,12 +122,12 @@ async fn server_without_in_is_walked_where_that_is_shorter() -> Outcome {
         _ => page(&["a", "c"], Some("two")),
     })
     .await?;
-    let registry = server.registry(Credentials::None)?;
+    let registry = mlflow_client(&server, Credentials::None)?;
     let wanted = ["a", "b", "d"].map(str::to_owned).into();
     for requests in [3, 5] {
         assert_eq!(
             registry
-                .look(&wanted)
+                .snapshots(&wanted)
                 .await?
                 .into_keys()
                 .collect::<Vec<_>>(),
@@ -128,7 +141,7 @@ async fn server_without_in_is_walked_where_that_is_shorter() -> Outcome {
     }
     assert_eq!(
         registry
-            .look(&BTreeSet::from(["b".to_owned()]))
+            .snapshots(&BTreeSet::from(["b".to_owned()]))
             .await?
             .len(),
         1
@@ -142,21 +155,21 @@ async fn server_without_in_is_walked_where_that_is_shorter() -> Outcome {
 }
 
 #[tokio::test]
-async fn walk_is_left_where_asking_by_name_is_shorter() -> Outcome {
-    let server = Hostile::start(|number, head| match request_line(head) {
+async fn walk_is_left_where_asking_by_name_is_shorter() -> TestResult {
+    let server = HostileServer::start(|number, head| match request_line(head) {
         line if line.contains("filter=") => page(&["model-000000000000000000000007"], None),
         _ => page(&["z"], Some(&number.to_string())),
     })
     .await?;
-    let registry = server.registry(Credentials::None)?;
-    registry.remember(Habit {
+    let registry = mlflow_client(&server, Credentials::None)?;
+    registry.set_search_strategy(SearchStrategy {
         line: SHORT_LINE,
-        ..Habit::default()
+        ..SearchStrategy::default()
     });
     let wanted = names(300);
-    registry.look(&wanted).await?;
+    registry.snapshots(&wanted).await?;
     let (first, second) = (server.heads().len(), {
-        registry.look(&wanted).await?;
+        registry.snapshots(&wanted).await?;
         server.heads().len()
     });
     let batches = second - first;
@@ -174,49 +187,49 @@ async fn walk_is_left_where_asking_by_name_is_shorter() -> Outcome {
 }
 
 #[tokio::test]
-async fn pages_without_an_end_are_found_out() -> Outcome {
+async fn pages_without_an_end_are_found_out() -> TestResult {
     for next in [page(&["a"], Some("same")), page(&[], Some("same"))] {
-        let server = Hostile::start(move |_, _| next.clone()).await?;
-        let fault = server
-            .registry(Credentials::None)?
-            .look(&names(1))
+        let server = HostileServer::start(move |_, _| next.clone()).await?;
+        let error = mlflow_client(&server, Credentials::None)?
+            .snapshots(&names(1))
             .await
             .err()
             .ok_or("believed")?;
-        assert_eq!(fault.reason(), Reason::RegistryAnswerInvalid, "{fault}");
+        assert_eq!(error.reason(), Reason::RegistryAnswerInvalid, "{error}");
         assert!(server.heads().len() <= 2);
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn server_that_is_away_is_no_reason_to_ask_otherwise() -> Outcome {
+async fn server_that_is_away_is_no_reason_to_ask_otherwise() -> TestResult {
     let server =
-        Hostile::start(|_, _| Reply::typed("500 Oops", "text/plain", "database is locked")).await?;
-    let registry = server.registry(Credentials::None)?;
+        HostileServer::start(|_, _| Reply::typed("500 Oops", "text/plain", "database is locked"))
+            .await?;
+    let registry = mlflow_client(&server, Credentials::None)?;
     assert_eq!(
         registry
-            .look(&names(3))
+            .snapshots(&names(3))
             .await
             .err()
-            .map(|fault| fault.reason()),
+            .map(|error| error.reason()),
         Some(Reason::RegistryUnreachable)
     );
     assert_eq!(
-        (server.heads().len(), registry.habit()),
-        (2, Habit::default())
+        (server.heads().len(), registry.search_strategy()),
+        (2, SearchStrategy::default())
     );
     Ok(())
 }
 
 #[tokio::test]
-async fn a_page_that_failed_once_is_asked_for_again() -> Outcome {
+async fn a_page_that_failed_once_is_asked_for_again() -> TestResult {
     let oops = Reply::typed(
         "500 Oops",
         "text/plain",
         "AST constructor recursion depth mismatch",
     );
-    let server = Hostile::start(move |number, _| {
+    let server = HostileServer::start(move |number, _| {
         if number == 0 {
             oops.clone()
         } else {
@@ -224,33 +237,31 @@ async fn a_page_that_failed_once_is_asked_for_again() -> Outcome {
         }
     })
     .await?;
-    let facts = server
-        .registry(Credentials::None)?
-        .look(&BTreeSet::from(["a".to_owned()]))
+    let snapshots = mlflow_client(&server, Credentials::None)?
+        .snapshots(&BTreeSet::from(["a".to_owned()]))
         .await?;
-    assert_eq!((facts.len(), server.heads().len()), (1, 2));
+    assert_eq!((snapshots.len(), server.heads().len()), (1, 2));
     Ok(())
 }
 
 #[tokio::test]
-async fn another_model_than_asked_for_is_not_believed() -> Outcome {
+async fn another_model_than_asked_for_is_not_believed() -> TestResult {
     let server =
-        Hostile::start(|_, _| Reply::json("200 OK", r#"{"registered_model":{"name":"M"}}"#))
+        HostileServer::start(|_, _| Reply::json("200 OK", r#"{"registered_model":{"name":"M"}}"#))
             .await?;
     assert_eq!(
-        server
-            .registry(Credentials::None)?
-            .get_model("m")
+        mlflow_client(&server, Credentials::None)?
+            .model("m")
             .await
             .err()
-            .map(|fault| fault.reason()),
+            .map(|error| error.reason()),
         Some(Reason::RegistryAnswerInvalid)
     );
     Ok(())
 }
 
 #[test]
-fn facts_keep_what_is_well_formed() -> Outcome {
+fn snapshots_keep_what_is_well_formed() -> TestResult {
     let model: wire::RegisteredModel = serde_json::from_value(json!({
         "name": "m", "creation_timestamp": 1_795_420_212_449_i64, "description": "d", "tags": [{"key": "team", "value": "ml"}, {"value": "x"}],
         "aliases": [{"alias": "champion", "version": "2"}, {"alias": "bad", "version": "2; rm"}, {"alias": "x".repeat(256), "version": "1"}, {"alias": "number", "version": 3}],
@@ -258,25 +269,25 @@ fn facts_keep_what_is_well_formed() -> Outcome {
             {"version": "9", "current_stage": "Production"}, {"version": "10", "current_stage": "None"}, {"version": "8", "current_stage": "Production"}, {"version": "abc", "current_stage": "Staging"}
         ]
     }))?;
-    let facts = read_facts(model).ok_or("no facts")?;
+    let snapshots = read_snapshot(model).ok_or("no snapshots")?;
     assert_eq!(
-        facts.aliases,
+        snapshots.aliases,
         BTreeMap::from([
             ("champion".to_owned(), "2".to_owned()),
             ("number".to_owned(), "3".to_owned())
         ])
     );
     assert_eq!(
-        facts.stages,
+        snapshots.stages,
         BTreeMap::from([("Production".to_owned(), "9".to_owned())])
     );
-    assert_eq!(facts.latest_version.as_deref(), Some("10"));
+    assert_eq!(snapshots.latest_version.as_deref(), Some("10"));
     assert_eq!(
-        facts.tags,
+        snapshots.tags,
         BTreeMap::from([("team".to_owned(), "ml".to_owned())])
     );
     assert_eq!(
-        facts.created_at.map(jiff::Timestamp::as_millisecond),
+        snapshots.created_at.map(jiff::Timestamp::as_millisecond),
         Some(1_795_420_212_449)
     );
     Ok(())

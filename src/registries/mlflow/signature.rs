@@ -1,6 +1,6 @@
-//! Whether a delivery was signed by who holds the secret, and lately.
+//! Verifies that a delivery was signed with the shared secret, and recently.
 //!
-//! Absent: the clock, and the memory of what was delivered before.
+//! Absent: the clock, and the list of deliveries that were seen before.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -8,53 +8,50 @@ use http::HeaderMap;
 use jiff::{SignedDuration, Timestamp};
 use ring::hmac;
 
-/// Header: a delivery's own name, the same on each try.
-pub const ID_HEADER: &str = "x-mlflow-delivery-id";
-/// Header: when the delivery was signed, in seconds since 1970.
-pub const TIMESTAMP_HEADER: &str = "x-mlflow-timestamp";
-/// Header: the signature of id, timestamp and body.
-pub const SIGNATURE_HEADER: &str = "x-mlflow-signature";
-/// How far a delivery's time may lie from ours, before and after.
-pub const WINDOW: SignedDuration = SignedDuration::from_mins(5);
+use crate::registries::delivery_error::DeliveryError;
+
+/// The id of a delivery, the same on each retry.
+const ID_HEADER: &str = "x-mlflow-delivery-id";
+/// The time of the signature, in seconds since 1970.
+const TIMESTAMP_HEADER: &str = "x-mlflow-timestamp";
+/// The signature of id, timestamp and body.
+const SIGNATURE_HEADER: &str = "x-mlflow-signature";
+/// The headers of a signed delivery.
+pub const DELIVERY_HEADERS: [&str; 3] = [ID_HEADER, TIMESTAMP_HEADER, SIGNATURE_HEADER];
+/// The largest difference between a delivery's time and ours, in both directions.
+const WINDOW: SignedDuration = SignedDuration::from_mins(5);
 /// The longest id; MLflow sends UUIDs.
 const LONGEST_ID: usize = 128;
 
-/// What a delivery says of itself.
+/// The signature headers of a delivery.
 #[derive(Debug, Eq, PartialEq)]
-pub struct Signed {
+pub struct DeliverySignature {
     id: String,
     timestamp: String,
     at: Timestamp,
     signature: Vec<u8>,
 }
 
-/// Why headers say nothing that could be checked.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Unsigned {
-    /// Id or time are missing, or not as MLflow writes them.
-    Malformed,
-    /// There is no signature of a kind that is known.
-    NoSignature,
-}
-
-impl Signed {
+impl DeliverySignature {
     /// Reads the three headers.
     ///
     /// # Errors
-    /// Where one of them is missing, or not as MLflow writes it.
-    pub fn read(headers: &HeaderMap) -> Result<Self, Unsigned> {
+    /// If one of them is missing or malformed.
+    pub fn read(headers: &HeaderMap) -> Result<Self, DeliveryError> {
         let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-        let id = text(ID_HEADER)
-            .filter(|id| is_id(id))
-            .ok_or(Unsigned::Malformed)?;
-        let timestamp = text(TIMESTAMP_HEADER).ok_or(Unsigned::Malformed)?;
-        let at = moment(timestamp).ok_or(Unsigned::Malformed)?;
-        let signature = text(SIGNATURE_HEADER)
-            .and_then(|text| text.strip_prefix("v1,"))
-            .ok_or(Unsigned::NoSignature)?;
+        let id = text(ID_HEADER).unwrap_or_default();
+        if !is_id(id) {
+            return Err(DeliveryError::Malformed);
+        }
+        let timestamp = text(TIMESTAMP_HEADER).unwrap_or_default();
+        let at = parse_timestamp(timestamp).ok_or(DeliveryError::Malformed)?;
+        let signature = text(SIGNATURE_HEADER).unwrap_or_default();
+        let encoded = signature
+            .strip_prefix("v1,")
+            .ok_or(DeliveryError::NoSignature)?;
         let signature = STANDARD
-            .decode(signature)
-            .map_err(|_| Unsigned::NoSignature)?;
+            .decode(encoded)
+            .map_err(|_| DeliveryError::NoSignature)?;
         Ok(Self {
             id: id.to_owned(),
             timestamp: timestamp.to_owned(),
@@ -63,27 +60,31 @@ impl Signed {
         })
     }
 
-    /// The delivery's own name.
+    /// The id of the delivery.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// Until when a delivery with this time is let in.
+    /// The time until which a delivery with this timestamp is accepted.
     #[must_use]
     pub fn valid_until(&self) -> Timestamp {
         self.at.saturating_add(WINDOW).unwrap_or(Timestamp::MAX)
     }
 
-    /// Whether the delivery was signed lately.
+    /// Whether the delivery was signed within the window.
     #[must_use]
-    pub fn is_timely(&self, now: Timestamp) -> bool {
+    pub fn is_recent(&self, now: Timestamp) -> bool {
         self.at.duration_since(now).abs() <= WINDOW
     }
 
-    /// Whether the holder of one of these keys signed id, time and this very body. Compares in constant time.
+    /// Whether one of these keys signed the id, the time and this body. Compares in constant time.
     #[must_use]
-    pub fn is_by<'k>(&self, keys: impl IntoIterator<Item = &'k [u8]>, body: &[u8]) -> bool {
+    pub fn is_signed_with<'k>(
+        &self,
+        keys: impl IntoIterator<Item = &'k [u8]>,
+        body: &[u8],
+    ) -> bool {
         let content = [
             self.id.as_bytes(),
             b".",
@@ -92,16 +93,21 @@ impl Signed {
             body,
         ]
         .concat();
-        let signed = |key: &[u8]| {
+        for key in keys {
+            // Anyone can sign with an empty key, so it verifies nothing.
+            if key.is_empty() {
+                continue;
+            }
             let key = hmac::Key::new(hmac::HMAC_SHA256, key);
-            hmac::verify(&key, &content, &self.signature).is_ok()
-        };
-        // An empty key is nobody's: anyone could sign with it.
-        keys.into_iter().filter(|key| !key.is_empty()).any(signed)
+            if hmac::verify(&key, &content, &self.signature).is_ok() {
+                return true;
+            }
+        }
+        false
     }
 }
 
-/// Without a dot, so that no part of the signed text can pass for another.
+/// Whether an id has no dot, so that no part of the signed text can be taken for another.
 fn is_id(id: &str) -> bool {
     (1..=LONGEST_ID).contains(&id.len())
         && id
@@ -109,12 +115,13 @@ fn is_id(id: &str) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
 }
 
-fn moment(timestamp: &str) -> Option<Timestamp> {
-    let digits =
-        (1..=12).contains(&timestamp.len()) && timestamp.bytes().all(|byte| byte.is_ascii_digit());
-    digits
-        .then(|| Timestamp::from_second(timestamp.parse().ok()?).ok())
-        .flatten()
+fn parse_timestamp(text: &str) -> Option<Timestamp> {
+    let is_number =
+        (1..=12).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_number {
+        return None;
+    }
+    Timestamp::from_second(text.parse().ok()?).ok()
 }
 
 #[cfg(test)]
@@ -142,87 +149,95 @@ mod tests {
         headers
     }
 
-    fn signed(id: &str, time: &str, signature: &str) -> Signed {
-        Signed::read(&headers(id, time, signature)).unwrap()
+    fn signed(id: &str, time: &str, signature: &str) -> DeliverySignature {
+        DeliverySignature::read(&headers(id, time, signature)).unwrap()
     }
 
     #[test]
-    fn what_the_holder_of_the_secret_signed_is_believed() {
-        assert!(signed(ID, TIME, SIGNATURE).is_by([SECRET], BODY));
+    fn a_delivery_signed_with_the_secret_is_accepted() {
+        assert!(signed(ID, TIME, SIGNATURE).is_signed_with([SECRET], BODY));
         assert!(
-            signed(ID, TIME, SIGNATURE).is_by([b"another".as_slice(), SECRET], BODY),
-            "a key that went before"
+            signed(ID, TIME, SIGNATURE).is_signed_with([b"another".as_slice(), SECRET], BODY),
+            "a previous key"
         );
     }
 
     #[test]
-    fn whatever_was_altered_is_not_believed() {
+    fn an_altered_delivery_is_rejected() {
         let good = signed(ID, TIME, SIGNATURE);
         assert!(
-            !good.is_by([b"a-secret-of-the-test".as_slice()], BODY),
+            !good.is_signed_with([b"a-secret-of-the-test".as_slice()], BODY),
             "another secret"
         );
         assert!(
-            !good.is_by([], BODY) && !good.is_by([b"".as_slice()], BODY),
+            !good.is_signed_with([], BODY) && !good.is_signed_with([b"".as_slice()], BODY),
             "no secret"
         );
-        assert!(!good.is_by([SECRET], &BODY[1..]), "another body");
-        assert!(!good.is_by([SECRET], b""), "no body");
+        assert!(!good.is_signed_with([SECRET], &BODY[1..]), "another body");
+        assert!(!good.is_signed_with([SECRET], b""), "no body");
         let other_id = ID.replace('6', "7");
         assert!(
-            !signed(&other_id, TIME, SIGNATURE).is_by([SECRET], BODY),
+            !signed(&other_id, TIME, SIGNATURE).is_signed_with([SECRET], BODY),
             "another id"
         );
         assert!(
-            !signed(ID, "1795420870", SIGNATURE).is_by([SECRET], BODY),
+            !signed(ID, "1795420870", SIGNATURE).is_signed_with([SECRET], BODY),
             "another time"
         );
         assert!(
-            !signed(ID, "01795420869", SIGNATURE).is_by([SECRET], BODY),
-            "the same time, written otherwise"
+            !signed(ID, "01795420869", SIGNATURE).is_signed_with([SECRET], BODY),
+            "the same time, written in another way"
         );
         assert!(
-            !signed(ID, TIME, "v1,AAAA").is_by([SECRET], BODY),
+            !signed(ID, TIME, "v1,AAAA").is_signed_with([SECRET], BODY),
             "a short signature"
         );
         assert!(
-            !signed(ID, TIME, "v1,").is_by([SECRET], BODY),
+            !signed(ID, TIME, "v1,").is_signed_with([SECRET], BODY),
             "an empty signature"
         );
     }
 
     #[test]
-    fn headers_that_mlflow_does_not_write_are_refused() {
-        let read =
-            |id: &str, time: &str, signature: &str| Signed::read(&headers(id, time, signature));
+    fn headers_in_another_format_are_rejected() {
+        let read = |id: &str, time: &str, signature: &str| {
+            DeliverySignature::read(&headers(id, time, signature))
+        };
         for id in ["", "a.b", "a b", &"a".repeat(129)] {
-            assert_eq!(read(id, TIME, SIGNATURE), Err(Unsigned::Malformed), "{id}");
+            assert_eq!(
+                read(id, TIME, SIGNATURE),
+                Err(DeliveryError::Malformed),
+                "{id}"
+            );
         }
         for time in ["", "-1", "1e9", " 1", "17954208690000000000", "１"] {
             assert_eq!(
                 read(ID, time, SIGNATURE),
-                Err(Unsigned::Malformed),
+                Err(DeliveryError::Malformed),
                 "{time}"
             );
         }
         for signature in ["", "v1", "v2,AAAA", "v1,not base64", "AAAA"] {
             assert_eq!(
                 read(ID, TIME, signature),
-                Err(Unsigned::NoSignature),
+                Err(DeliveryError::NoSignature),
                 "{signature}"
             );
         }
-        assert_eq!(Signed::read(&HeaderMap::new()), Err(Unsigned::Malformed));
+        assert_eq!(
+            DeliverySignature::read(&HeaderMap::new()),
+            Err(DeliveryError::Malformed)
+        );
     }
 
     #[test]
-    fn a_delivery_is_timely_for_five_minutes_before_and_after() {
+    fn a_delivery_is_recent_for_five_minutes_before_and_after() {
         let signed = signed(ID, TIME, SIGNATURE);
-        let timely =
-            |offset: i64| signed.is_timely(Timestamp::from_second(1_795_420_869 + offset).unwrap());
-        assert!(timely(0) && timely(300) && timely(-300));
-        assert!(!timely(301), "old");
-        assert!(!timely(-301), "from the future");
+        let recent =
+            |offset: i64| signed.is_recent(Timestamp::from_second(1_795_420_869 + offset).unwrap());
+        assert!(recent(0) && recent(300) && recent(-300));
+        assert!(!recent(301), "old");
+        assert!(!recent(-301), "from the future");
         assert_eq!(
             signed.valid_until(),
             Timestamp::from_second(1_795_420_869 + 300).unwrap()

@@ -1,8 +1,9 @@
-//! What a version was registered from, and the artifact URI that it leads to.
+//! Parses the source that a version was registered from, and checks the artifact URI that it leads to.
 //!
-//! Absent: requests. The reader of versions asks what these functions name.
+//! Absent: requests. `versions` sends those that resolve a source.
 
-use super::redact::cut;
+use crate::http::redact::cut;
+use crate::http::uri::{below, has_password};
 
 /// The forms that a source takes.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -11,15 +12,15 @@ pub(super) enum Source<'a> {
     Registry,
     /// `runs:/<run>/<path>`: the run's logged model of that name, or the run's artifacts there.
     Run { run_id: &'a str, path: &'a str },
-    /// Any other URI: as it stands.
+    /// Any other URI, used as written.
     Uri(&'a str),
 }
 
-/// Which form a source has, or why it leads nowhere.
+/// The form of a source, or the reason why it leads to no files.
 pub(super) fn parse(source: &str) -> Result<Source<'_>, String> {
     if let Some(rest) = source.strip_prefix("runs:/") {
         return parse_run(rest.trim_start_matches('/'))
-            .ok_or_else(|| nowhere(source, "it names no run and path"));
+            .ok_or_else(|| leads_nowhere(source, "it names no run and path"));
     }
     check_uri(source)?;
     Ok(if source.starts_with("models:/") {
@@ -29,11 +30,14 @@ pub(super) fn parse(source: &str) -> Result<Source<'_>, String> {
     })
 }
 
-/// The URI that a source was resolved to, fit for pods.
+/// Checks that a resolved URI is one that pods can use.
 pub(super) fn check_artifact_uri(uri: &str) -> Result<String, String> {
     check_uri(uri)?;
     if uri.starts_with("runs:/") || uri.starts_with("models:/") {
-        return Err(nowhere(uri, "it names another source instead of files"));
+        return Err(leads_nowhere(
+            uri,
+            "it names another source instead of files",
+        ));
     }
     Ok(uri.to_owned())
 }
@@ -46,21 +50,13 @@ pub(super) fn logged_model(source: &str) -> Option<&str> {
         .filter(|id| id.starts_with("m-") && is_id(id))
 }
 
-/// A run's artifact root with a path below it.
-pub(crate) fn below(root: &str, path: &str) -> String {
-    let (base, query) = root
-        .split_once('?')
-        .map_or((root, None), |(base, query)| (base, Some(query)));
-    let base = base.trim_end_matches('/');
-    let joined = if path.is_empty() {
-        base.to_owned()
-    } else {
-        format!("{base}/{path}")
-    };
-    query.map_or_else(|| joined.clone(), |query| format!("{joined}?{query}"))
+/// The files at a path below a run's artifact root.
+pub(super) fn check_run_uri(root: &str, path: &str) -> Result<String, String> {
+    let root = check_artifact_uri(root)?;
+    check_artifact_uri(&below(&root, path))
 }
 
-/// Whether this may stand in a path of the registry's API: MLflow's identifiers hold letters, digits, `_` and `-`.
+/// Whether a text can be part of a path of the API: MLflow's identifiers hold letters, digits, `_` and `-`.
 pub(super) fn is_id(id: &str) -> bool {
     !id.is_empty()
         && id.len() <= 256
@@ -79,7 +75,7 @@ fn parse_run(rest: &str) -> Option<Source<'_>> {
 }
 
 fn check_uri(uri: &str) -> Result<(), String> {
-    let fault = |why: &str| Err(nowhere(uri, why));
+    let invalid = |why: &str| Err(leads_nowhere(uri, why));
     if uri.is_empty() {
         return Err(
             "the version was registered without a source: register it again from a run or a URI"
@@ -87,15 +83,15 @@ fn check_uri(uri: &str) -> Result<(), String> {
         );
     }
     if uri.len() > 4096 {
-        return fault("it is longer than 4096 bytes");
+        return invalid("it is longer than 4096 bytes");
     }
     if uri.chars().any(|c| c.is_control() || c.is_whitespace()) {
-        return fault("it holds spaces or control characters");
+        return invalid("it holds spaces or control characters");
     }
     match scheme(uri) {
         Some(_) if has_password(uri) => Err("the version's source holds a user or password: register it again without, and give pods the credentials in a Secret".to_owned()),
         Some(_) => Ok(()),
-        None => fault("it is a path of the machine that trained it, or no URI"),
+        None => invalid("it is a path of the machine that trained it, or no URI"),
     }
 }
 
@@ -110,20 +106,7 @@ fn scheme(uri: &str) -> Option<&str> {
     .then_some(scheme)
 }
 
-/// Whether the authority holds `user:password@`. A user alone is a container of Azure (`abfss://container@account`).
-pub(crate) fn has_password(uri: &str) -> bool {
-    let authority = uri
-        .split_once("://")
-        .map_or("", |(_, rest)| rest)
-        .split(['/', '?', '#'])
-        .next()
-        .unwrap_or_default();
-    authority
-        .rsplit_once('@')
-        .is_some_and(|(user, _)| user.contains(':'))
-}
-
-fn nowhere(source: &str, why: &str) -> String {
+fn leads_nowhere(source: &str, why: &str) -> String {
     let seen: String = source.chars().filter(|c| !c.is_control()).collect();
     format!(
         "the version's source “{}” leads to no files: {why}; register the version again from a run or a URI that pods can read",
@@ -221,19 +204,6 @@ mod tests {
         assert!(check_artifact_uri("mlflow-artifacts:/1/x").is_ok());
         assert!(check_artifact_uri("runs:/abc/model").is_err());
         assert!(check_artifact_uri("models:/iris/1").is_err());
-    }
-
-    #[test]
-    fn path_goes_before_the_query() {
-        assert_eq!(
-            below("s3://b/1/artifacts/", "model"),
-            "s3://b/1/artifacts/model"
-        );
-        assert_eq!(
-            below("mlflow-artifacts:/1/r/artifacts", ""),
-            "mlflow-artifacts:/1/r/artifacts"
-        );
-        assert_eq!(below("x://h/a?k=v", "m"), "x://h/a/m?k=v");
     }
 
     #[test]

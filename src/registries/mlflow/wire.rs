@@ -1,6 +1,6 @@
-//! MLflow's answers as they come over the wire.
+//! The JSON of MLflow's responses.
 //!
-//! Absent: trust. Every field may be missing, unknown ones are ignored, and what is used is checked by the reader.
+//! Absent: trust. Every field may be missing, unknown fields are ignored, and the reader checks each value that it uses.
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
@@ -17,7 +17,7 @@ pub(super) struct ModelPage {
 /// `registered-models/get`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct ModelAnswer {
+pub(super) struct ModelResponse {
     pub(super) registered_model: Option<RegisteredModel>,
 }
 
@@ -28,7 +28,7 @@ pub(super) struct RegisteredModel {
     pub(super) creation_timestamp: Option<Number>,
     pub(super) description: Option<String>,
     #[serde(deserialize_with = "list")]
-    pub(super) latest_versions: Vec<ModelVersion>,
+    pub(super) latest_versions: Vec<VersionInfo>,
     #[serde(deserialize_with = "list")]
     pub(super) tags: Vec<Pair>,
     #[serde(deserialize_with = "list")]
@@ -39,7 +39,7 @@ pub(super) struct RegisteredModel {
 #[serde(default)]
 pub(super) struct Alias {
     pub(super) alias: Option<String>,
-    pub(super) version: Option<Word>,
+    pub(super) version: Option<VersionText>,
 }
 
 /// `model-versions/search`.
@@ -47,22 +47,22 @@ pub(super) struct Alias {
 #[serde(default)]
 pub(super) struct VersionPage {
     #[serde(deserialize_with = "list")]
-    pub(super) model_versions: Vec<ModelVersion>,
+    pub(super) model_versions: Vec<VersionInfo>,
     pub(super) next_page_token: Option<String>,
 }
 
 /// `model-versions/get`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct VersionAnswer {
-    pub(super) model_version: Option<ModelVersion>,
+pub(super) struct VersionResponse {
+    pub(super) model_version: Option<VersionInfo>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct ModelVersion {
+pub(in crate::registries) struct VersionInfo {
     pub(super) name: Option<String>,
-    pub(super) version: Option<Word>,
+    pub(super) version: Option<VersionText>,
     pub(super) creation_timestamp: Option<Number>,
     pub(super) user_id: Option<String>,
     pub(super) current_stage: Option<String>,
@@ -84,13 +84,13 @@ pub(super) struct DownloadUri {
 /// `runs/get`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct RunAnswer {
-    pub(super) run: Option<Run>,
+pub(super) struct RunResponse {
+    pub(super) run: Option<RunRecord>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Run {
+pub(super) struct RunRecord {
     pub(super) info: RunInfo,
     pub(super) data: RunData,
     pub(super) inputs: RunInputs,
@@ -154,7 +154,7 @@ pub(super) struct ModelOutput {
 /// `logged-models/<id>`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct LoggedModelAnswer {
+pub(super) struct LoggedModelResponse {
     pub(super) model: Option<LoggedModel>,
 }
 
@@ -196,7 +196,7 @@ pub(super) struct ServerInfo {
     pub(super) workspaces_enabled: bool,
 }
 
-/// How MLflow says no.
+/// An error of MLflow's.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Refusal {
@@ -209,20 +209,20 @@ pub(super) struct Refusal {
 #[serde(default)]
 pub(super) struct WebhookPage {
     #[serde(deserialize_with = "list")]
-    pub(super) webhooks: Vec<Webhook>,
+    pub(super) webhooks: Vec<WebhookInfo>,
     pub(super) next_page_token: Option<String>,
 }
 
-/// What making or changing a webhook answers.
+/// The response to creating or changing a webhook.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct WebhookAnswer {
-    pub(super) webhook: Option<Webhook>,
+pub(super) struct WebhookResponse {
+    pub(super) webhook: Option<WebhookInfo>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Webhook {
+pub(super) struct WebhookInfo {
     #[serde(rename = "webhook_id")]
     pub(super) id: Option<String>,
     pub(super) name: Option<String>,
@@ -242,13 +242,13 @@ pub(super) struct WebhookEvent {
 /// `webhooks/{id}/test`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct TrialAnswer {
-    pub(super) result: Option<TrialResult>,
+pub(super) struct WebhookTestResponse {
+    pub(super) result: Option<WebhookTestResult>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct TrialResult {
+pub(super) struct WebhookTestResult {
     pub(super) success: bool,
     pub(super) response_status: Option<Number>,
     pub(super) error_message: Option<String>,
@@ -256,7 +256,7 @@ pub(super) struct TrialResult {
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Pair {
+pub(in crate::registries) struct Pair {
     pub(super) key: Option<String>,
     pub(super) value: Option<String>,
 }
@@ -270,11 +270,11 @@ pub(super) struct Metric {
 
 /// A whole number, which some servers write as a string.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Number(pub(super) i64);
+pub(in crate::registries) struct Number(pub(super) i64);
 
-/// A word, which some servers write as a number.
+/// The number of a version, which some servers write as a number and others as a string.
 #[derive(Clone, Debug)]
-pub(super) struct Word(pub(super) String);
+pub(in crate::registries) struct VersionText(pub(super) String);
 
 /// A metric: a number, or the string `"NaN"`.
 #[derive(Clone, Debug, Deserialize)]
@@ -285,11 +285,11 @@ pub(super) enum MetricValue {
 }
 
 impl MetricValue {
-    /// The value as text, in the words that Python and JavaScript share.
+    /// The value as text, in the spelling that Python and JavaScript share.
     pub(super) fn text(&self) -> String {
         match self {
             Self::Text(text) => text.chars().filter(|c| !c.is_control()).take(64).collect(),
-            // MLflow keeps infinity as the greatest double.
+            // MLflow stores infinity as the greatest double.
             Self::Number(number) if *number >= 1.797_693_134_862_315e308 => "Infinity".to_owned(),
             Self::Number(number) if *number <= -1.797_693_134_862_315e308 => "-Infinity".to_owned(),
             Self::Number(number) => serde_json::Number::from_f64(*number)
@@ -312,7 +312,7 @@ impl<'de> Deserialize<'de> for Number {
     }
 }
 
-impl<'de> Deserialize<'de> for Word {
+impl<'de> Deserialize<'de> for VersionText {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match serde_json::Value::deserialize(deserializer)? {
             serde_json::Value::String(text) => Ok(Self(text)),
@@ -337,8 +337,8 @@ pub(super) fn version_number(version: &str) -> Option<u64> {
     digits.then(|| version.parse().ok()).flatten()
 }
 
-/// The moment that a count of milliseconds names.
-pub(super) fn moment(number: Option<Number>) -> Option<jiff::Timestamp> {
+/// The time of a count of milliseconds since 1970.
+pub(super) fn timestamp(number: Option<Number>) -> Option<jiff::Timestamp> {
     number
         .filter(|Number(ms)| *ms > 0)
         .and_then(|Number(ms)| jiff::Timestamp::from_millisecond(ms).ok())
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn metrics_are_text_whatever_they_came_as() -> Result<(), serde_json::Error> {
+    fn metrics_become_text_in_every_form() -> Result<(), serde_json::Error> {
         let cases = [
             ("0.51", "0.51"),
             ("5", "5.0"),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::api::reason::Problem;
 use crate::kubernetes::lock::lock;
-use crate::registries::mlflow::{Connection, Registry as RegistryClient};
+use crate::registries::{Connection, RegistryClient};
 
 /// The longest backoff, unless the interval is longer.
 const MAX_BACKOFF: Duration = Duration::from_secs(300);
@@ -110,13 +110,15 @@ fn backoff_after(failures: u32, interval: Duration) -> Duration {
 pub mod tests {
     use super::*;
     use crate::api::Reason;
+    use crate::registries::RequestMetrics;
 
     /// A connection to this address and its client; nothing is sent.
     pub fn connected(uri: &str) -> (Connection, RegistryClient) {
         // Another test may have chosen the provider already.
         _ = rustls::crypto::ring::default_provider().install_default();
-        let connection = Connection::new(uri.to_owned());
-        let client = RegistryClient::connect(connection.clone()).expect("a client");
+        let connection = Connection::mlflow(uri);
+        let client = RegistryClient::connect(connection.clone(), RequestMetrics::default())
+            .expect("a client");
         (connection, client)
     }
 

@@ -27,7 +27,7 @@ use crate::controllers::registry::state::version_sizes::VersionSizes;
 use crate::controllers::registry::webhook::webhook_state::WebhookState;
 use crate::kubernetes::key::ObjectKey;
 use crate::kubernetes::lock::lock;
-use crate::registries::mlflow::{Connection, Registry as RegistryClient};
+use crate::registries::{Connection, RegistryClient};
 
 /// The states of all registries.
 #[derive(Default)]

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use crate::kubernetes::compress::Compressed;
 use crate::kubernetes::lock::lock;
-use crate::registries::mlflow::{ListedVersion, ModelFacts as ModelSnapshot};
+use crate::registries::{ListedVersion, ModelSnapshot};
 
 /// The last snapshot of each model.
 #[derive(Default)]

@@ -23,7 +23,7 @@ use crate::controllers::registry::webhook::registration::WebhookRegistration;
 use crate::controllers::registry::webhook::webhook_finalizer::{has_finalizer, unregister};
 use crate::controllers::registry::webhook::webhook_state::Registration;
 use crate::kubernetes::key::ObjectKey;
-use crate::registries::mlflow::Registry as RegistryClient;
+use crate::registries::RegistryClient;
 
 /// The time until the next attempt after a problem in this cluster, such as a conflict.
 const CONFLICT_RETRY: Duration = Duration::from_secs(1);
@@ -88,6 +88,12 @@ async fn register_or_remove(
             Err(problem) => return Registration::failed(problem),
         };
         if mode == WebhookMode::Managed {
+            let Some(client) = client.webhooks() else {
+                return Registration::failed(Problem::new(
+                    Reason::WebhookUnsupported,
+                    "this kind of registry has no webhooks: remove spec.webhook",
+                ));
+            };
             let registration = WebhookRegistration::new(registry, ctx, state, client, secret);
             return registration.reconcile().await;
         }

@@ -8,7 +8,7 @@ use ring::digest;
 
 use crate::api::ModelRegistry;
 use crate::api::model_registry::RegisteredWebhook;
-use crate::registries::mlflow::Webhook as ListedWebhook;
+use crate::registries::ListedWebhook;
 
 /// The longest name that MLflow accepts.
 const MAX_NAME_LENGTH: usize = 63;
@@ -78,7 +78,7 @@ pub fn recorded_webhook(registry: &ModelRegistry) -> Option<&RegisteredWebhook> 
 pub fn webhook_elsewhere(registry: &ModelRegistry) -> Option<&RegisteredWebhook> {
     let webhook = recorded_webhook(registry)?;
     let server = webhook.server.as_ref()?;
-    (*server != registry.spec.mlflow.uri).then_some(webhook)
+    (server != registry.spec.address()).then_some(webhook)
 }
 
 #[cfg(test)]
@@ -93,7 +93,7 @@ mod tests {
             id: id.to_owned(),
             name: name.to_owned(),
             url: url.to_owned(),
-            is_whole: true,
+            is_complete: true,
         }
     }
 

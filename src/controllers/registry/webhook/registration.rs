@@ -17,10 +17,7 @@ use crate::controllers::registry::webhook::webhook_messages::{
     delivery_failed, delivery_refused, problem,
 };
 use crate::controllers::registry::webhook::webhook_state::{Registration, WebhookState};
-use crate::registries::mlflow::{
-    Registry as RegistryClient, RegistryError, Trial as WebhookTest,
-    WantedWebhook as DesiredWebhook, Webhook as ListedWebhook,
-};
+use crate::registries::{DesiredWebhook, ListedWebhook, RegistryError, WebhookClient, WebhookTest};
 
 /// How many times a new webhook is read back. Each request may reach another of the server's
 /// workers.
@@ -39,7 +36,7 @@ pub struct WebhookRegistration<'a> {
     registry: &'a ModelRegistry,
     ctx: &'a Context,
     state: &'a WebhookState,
-    client: &'a RegistryClient,
+    client: WebhookClient<'a>,
     name: String,
     url: String,
     secret: String,
@@ -58,7 +55,7 @@ impl<'a> WebhookRegistration<'a> {
         registry: &'a ModelRegistry,
         ctx: &'a Context,
         state: &'a RegistryState,
-        client: &'a RegistryClient,
+        client: WebhookClient<'a>,
         secret: String,
     ) -> Self {
         Self {
@@ -101,7 +98,7 @@ impl<'a> WebhookRegistration<'a> {
             webhook: Some(RegisteredWebhook {
                 id: registered.id,
                 url: self.url.clone(),
-                server: Some(self.registry.spec.mlflow.uri.clone()),
+                server: Some(self.registry.spec.address().to_owned()),
             }),
             is_new: registered.is_new,
             problem,
@@ -122,12 +119,12 @@ impl<'a> WebhookRegistration<'a> {
 
     /// Creates the webhook, or updates it if it differs from the spec, and deletes duplicates.
     async fn register(&self) -> Result<RegisteredId, Problem> {
-        let listed = self.client.webhooks().await.map_err(problem)?;
+        let listed = self.client.list().await.map_err(problem)?;
         let recorded = recorded_webhook(self.registry);
         let own = OwnWebhooks::find(listed, &self.name, &self.url, recorded);
         self.check_leadership()?;
         for duplicate in own.duplicates {
-            let deleted = self.client.delete_webhook(&duplicate.id).await;
+            let deleted = self.client.delete(&duplicate.id).await;
             deleted.map_err(problem)?;
         }
         match own.kept {
@@ -137,7 +134,7 @@ impl<'a> WebhookRegistration<'a> {
     }
 
     async fn create(&self) -> Result<RegisteredId, Problem> {
-        let created = self.client.create_webhook(self.desired()).await;
+        let created = self.client.create(self.desired()).await;
         let id = created.map_err(problem)?;
         self.state.record_secret(&id, &self.secret);
         Ok(RegisteredId { id, is_new: true })
@@ -148,7 +145,7 @@ impl<'a> WebhookRegistration<'a> {
             Some(secret) => secret != self.secret,
             None => false,
         };
-        let is_new = !kept.is_whole || kept.url != self.url || has_other_secret;
+        let is_new = !kept.is_complete || kept.url != self.url || has_other_secret;
         if is_new {
             self.update(&kept.id).await?;
         }
@@ -158,10 +155,7 @@ impl<'a> WebhookRegistration<'a> {
 
     async fn update(&self, id: &str) -> Result<(), Problem> {
         let has_secret = self.state.secret_of(id).as_ref() == Some(&self.secret);
-        let updated = self
-            .client
-            .update_webhook(id, self.desired(), !has_secret)
-            .await;
+        let updated = self.client.update(id, self.desired(), !has_secret).await;
         updated.map_err(problem)?;
         self.state.record_secret(id, &self.secret);
         Ok(())
@@ -187,7 +181,7 @@ impl<'a> WebhookRegistration<'a> {
         };
         // A worker that lacks the others' encryption key cannot read the webhook.
         for _ in 0..reads {
-            self.client.webhooks().await.map_err(problem)?;
+            self.client.list().await.map_err(problem)?;
         }
         Ok(())
     }
@@ -196,20 +190,20 @@ impl<'a> WebhookRegistration<'a> {
     /// the only sign of another one.
     async fn test(&self, registered: &mut RegisteredId) -> Result<(), Problem> {
         let id = registered.id.clone();
-        let mut outcome = self.client.try_webhook(&id).await;
-        if matches!(outcome, Ok(WebhookTest::Answered(401))) && self.state.secret_of(&id).is_none()
+        let mut outcome = self.client.test(&id).await;
+        if matches!(outcome, Ok(WebhookTest::Rejected(401))) && self.state.secret_of(&id).is_none()
         {
             self.update(&id).await?;
             registered.is_new = true;
-            outcome = self.client.try_webhook(&id).await;
+            outcome = self.client.test(&id).await;
         }
         match outcome {
-            Ok(WebhookTest::Arrived) => {
+            Ok(WebhookTest::Delivered) => {
                 self.state.record_secret(&id, &self.secret);
                 self.state.record_tested(&id);
                 Ok(())
             }
-            Ok(WebhookTest::Answered(status)) => Err(delivery_refused(&self.url, status)),
+            Ok(WebhookTest::Rejected(status)) => Err(delivery_refused(&self.url, status)),
             Ok(WebhookTest::Failed(cause)) => Err(delivery_failed(&self.url, &cause)),
             Err(error @ RegistryError::TimedOut { .. }) => {
                 Err(delivery_failed(&self.url, &error.to_string()))
@@ -223,13 +217,13 @@ impl<'a> WebhookRegistration<'a> {
     async fn delete_persistently(&self, id: &str) -> Result<(), Problem> {
         for _ in 1..DELETE_ATTEMPTS {
             self.check_leadership()?;
-            if self.client.delete_webhook(id).await.is_ok() {
+            if self.client.delete(id).await.is_ok() {
                 return Ok(());
             }
             tokio::time::sleep(DELETE_PAUSE).await;
         }
         self.check_leadership()?;
-        self.client.delete_webhook(id).await.map_err(problem)
+        self.client.delete(id).await.map_err(problem)
     }
 
     /// The fence covers writes to the API server only, so it is checked before each write to

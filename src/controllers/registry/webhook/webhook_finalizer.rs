@@ -23,7 +23,7 @@ use crate::kubernetes::failure::ReconcileError;
 use crate::kubernetes::finalizer::set_finalizer;
 use crate::kubernetes::key::ObjectKey;
 use crate::kubernetes::work_queue::Requeue;
-use crate::registries::mlflow::{Registry as RegistryClient, Webhook as ListedWebhook};
+use crate::registries::{ListedWebhook, RegistryClient, WebhookClient};
 
 /// For how long a deleted object waits until its webhook is removed.
 const REMOVAL_TIMEOUT: SignedDuration = SignedDuration::from_secs(60);
@@ -134,7 +134,7 @@ async fn last_client(registry: &ModelRegistry, ctx: &Context) -> Result<Registry
     }
     let connection = connection(registry, &ctx.client).await?;
     let metrics = ctx.metrics.requests.clone();
-    Ok(RegistryClient::connect_counted(connection, metrics)?)
+    Ok(RegistryClient::connect(connection, metrics)?)
 }
 
 async fn delete_with_last_client(registry: &ModelRegistry, ctx: &Context) -> Result<(), Problem> {
@@ -148,6 +148,9 @@ async fn delete_webhooks(
     ctx: &Context,
     client: &RegistryClient,
 ) -> Result<(), Problem> {
+    let Some(client) = client.webhooks() else {
+        return Ok(());
+    };
     let recorded = recorded_webhook(registry);
     let url = match recorded {
         Some(webhook) => webhook.url.clone(),
@@ -159,7 +162,7 @@ async fn delete_webhooks(
     let kept = own.kept.as_ref().map(|kept| kept.id.as_str());
     report_webhook_elsewhere(registry, ctx, kept);
     for webhook in own.kept.into_iter().chain(own.duplicates) {
-        client.delete_webhook(&webhook.id).await.map_err(problem)?;
+        client.delete(&webhook.id).await.map_err(problem)?;
     }
     Ok(())
 }
@@ -167,10 +170,10 @@ async fn delete_webhooks(
 /// All webhooks of the server. A server that refuses webhooks has none of ours, unless one is
 /// recorded.
 async fn list_webhooks(
-    client: &RegistryClient,
+    client: WebhookClient<'_>,
     is_recorded: bool,
 ) -> Result<Vec<ListedWebhook>, Problem> {
-    let refused = match client.webhooks().await {
+    let refused = match client.list().await {
         Ok(listed) => return Ok(listed),
         Err(error) => problem(error),
     };
@@ -196,7 +199,7 @@ fn report_left_behind(registry: &ModelRegistry, ctx: &Context, cause: &str) {
     let id = webhook.map_or("without a known id", |webhook| webhook.id.as_str());
     let server = webhook
         .and_then(|webhook| webhook.server.as_ref())
-        .unwrap_or(&registry.spec.mlflow.uri);
+        .map_or(registry.spec.address(), String::as_str);
     let name = webhook_name(registry, &ctx.settings.cluster_name);
     let note = format!(
         "the webhook {name} ({id}) stays behind in MLflow at {server}: delete it there; {cause}"

@@ -10,7 +10,7 @@ use crate::api::{ModelRegistry, Reason, reason::Problem};
 use crate::controllers::context::Context;
 use crate::controllers::registry::state::RegistryState;
 use crate::controllers::registry::webhook::webhook_state::{Registration, WebhookReport};
-use crate::registries::mlflow::RegistryError;
+use crate::registries::RegistryError;
 
 const ADMINISTRATOR_REMEDY: &str = "make the user of spec.auth an administrator of MLflow, or register the webhook by hand and set spec.webhook.mode: External";
 const UPGRADE_REMEDY: &str =
@@ -25,22 +25,22 @@ const RECEIVER_REMEDY: &str = "let spec.webhook.url name this operator's webhook
 pub fn problem(error: RegistryError) -> Problem {
     let (reason, remedy) = match &error {
         RegistryError::Forbidden { .. } => (Reason::WebhookRefused, ADMINISTRATOR_REMEDY),
-        RegistryError::NotMlflow {
+        RegistryError::WrongServer {
             status: 404 | 405, ..
         } => (Reason::WebhookUnsupported, UPGRADE_REMEDY),
-        RegistryError::Unwell {
+        RegistryError::ServerError {
             status: 500,
             code: Some(_),
             ..
         } => (Reason::WebhookKeyMissing, KEY_REMEDY),
-        RegistryError::Unwell {
+        RegistryError::ServerError {
             status: 500 | 501,
             code: None,
             ..
         } => (Reason::WebhookUnsupported, DATABASE_REMEDY),
         RegistryError::Refused {
-            status: 400, words, ..
-        } if words.to_lowercase().contains("webhook url") => {
+            status: 400, text, ..
+        } if text.to_lowercase().contains("webhook url") => {
             (Reason::WebhookAddressRefused, ADDRESS_REMEDY)
         }
         _ => return error.into(),
@@ -188,17 +188,17 @@ mod tests {
     #[test]
     fn a_refusal_names_its_remedy() {
         let at = || "http://mlflow/api".to_owned();
-        let refused = |words: &str| RegistryError::Refused {
+        let refused = |text: &str| RegistryError::Refused {
             at: at(),
             status: 400,
             code: None,
-            words: words.to_owned(),
+            text: text.to_owned(),
         };
-        let unwell = |code: Option<&str>| RegistryError::Unwell {
+        let failed = |code: Option<&str>| RegistryError::ServerError {
             at: at(),
             status: 500,
             code: code.map(ToOwned::to_owned),
-            words: String::new(),
+            text: String::new(),
         };
         let cases = [
             (
@@ -212,20 +212,20 @@ mod tests {
                 "ALLOW_PRIVATE_IPS=true",
             ),
             (
-                unwell(Some("INTERNAL_ERROR")),
+                failed(Some("INTERNAL_ERROR")),
                 Reason::WebhookKeyMissing,
                 "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY",
             ),
             (
-                unwell(None),
+                failed(None),
                 Reason::WebhookUnsupported,
                 "--backend-store-uri",
             ),
             (
-                RegistryError::NotMlflow {
+                RegistryError::WrongServer {
                     at: at(),
                     status: 404,
-                    what: String::new(),
+                    response: String::new(),
                 },
                 Reason::WebhookUnsupported,
                 "3.3",
@@ -234,7 +234,7 @@ mod tests {
                 RegistryError::Forbidden {
                     at: at(),
                     sent: "a bearer token",
-                    words: String::new(),
+                    text: String::new(),
                 },
                 Reason::WebhookRefused,
                 "administrator",

@@ -1,8 +1,8 @@
-//! Cleans what a server said before people see it: one line, cut short, and free of our own secrets.
+//! Cleans text of a server before people see it: one line, cut short, and free of our own secrets.
 //!
-//! Absent: guesses at what else may be secret. Only secrets that we hold can be known.
+//! Absent: guesses at what else may be secret. Only the secrets that this process holds are known.
 
-/// How many characters of a server's words are kept.
+/// The longest text of a server that is kept, in characters.
 const KEPT: usize = 200;
 
 /// The secrets that must not be seen, the longest first.
@@ -20,30 +20,32 @@ impl Redactor {
         Self(secrets)
     }
 
-    /// One line without control characters and secrets, cut short. Secrets go before the cut, lest half of one stays.
-    pub(crate) fn clean(&self, words: &str) -> String {
-        let line: String = words
+    /// One line without control characters and secrets, cut short. Secrets are removed before the cut, so that no half of one stays.
+    pub(crate) fn clean(&self, text: &str) -> String {
+        let line: String = text
             .chars()
-            .map(|c| if is_unseen(c) { ' ' } else { c })
+            .map(|c| if is_invisible(c) { ' ' } else { c })
             .collect();
         let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
         cut(&self.hide(&line), KEPT)
     }
 
     fn hide(&self, text: &str) -> String {
-        self.0.iter().fold(text.to_owned(), |text, secret| {
-            text.replace(secret.as_str(), "[redacted]")
-        })
+        let mut text = text.to_owned();
+        for secret in &self.0 {
+            text = text.replace(secret.as_str(), "[redacted]");
+        }
+        text
     }
 }
 
 /// Control characters, and those that turn or hide text on a terminal.
-fn is_unseen(c: char) -> bool {
+fn is_invisible(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
-/// At most so many characters, with a sign where some were left out.
+/// At most `most` characters, with an ellipsis if some were left out.
 pub(crate) fn cut(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
         Some((end, _)) => format!("{}…", &text[..end]),
@@ -56,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secrets_go_wherever_they_stand() {
+    fn every_occurrence_of_a_secret_is_removed() {
         let redactor = Redactor::new([
             "pass word".to_owned(),
             "pass word and more".to_owned(),
@@ -69,11 +71,11 @@ mod tests {
     }
 
     #[test]
-    fn secret_across_the_cut_leaves_no_half() {
+    fn a_secret_across_the_cut_leaves_no_half() {
         let redactor = Redactor::new(["s3cr3t-t0k3n".to_owned()]);
-        let said = redactor.clean(&format!("{}s3cr3t-t0k3n", "x".repeat(KEPT - 4)));
-        assert!(!said.contains("s3cr"), "{said}");
-        assert_eq!(said.chars().count(), KEPT + 1);
+        let cleaned = redactor.clean(&format!("{}s3cr3t-t0k3n", "x".repeat(KEPT - 4)));
+        assert!(!cleaned.contains("s3cr"), "{cleaned}");
+        assert_eq!(cleaned.chars().count(), KEPT + 1);
     }
 
     #[test]
@@ -85,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn cut_counts_characters_not_bytes() {
+    fn a_cut_counts_characters_not_bytes() {
         assert_eq!(cut("ééé", 2), "éé…");
         assert_eq!(cut("éé", 2), "éé");
     }

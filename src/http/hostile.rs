@@ -1,6 +1,6 @@
-//! A server that answers as it is told, for tests.
+//! A server with scripted replies, for tests.
 //!
-//! Absent: MLflow, and any check of the questions; they are only written down.
+//! Absent: any check of the requests. They are only recorded.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -8,9 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Connection, Credentials, Registry};
-
-/// What a connection is answered with.
+/// The reply to a connection.
 #[derive(Clone)]
 pub(crate) enum Reply {
     /// These bytes, then the end.
@@ -37,13 +35,13 @@ impl Reply {
 }
 
 /// A running server. It ends with the test's runtime.
-pub(crate) struct Hostile {
+pub(crate) struct HostileServer {
     pub(crate) uri: String,
     heads: Arc<Mutex<Vec<String>>>,
 }
 
-impl Hostile {
-    /// Answers each connection with what `reply` says to its number and head.
+impl HostileServer {
+    /// Starts a server that sends each connection the reply to its number and head.
     pub(crate) async fn start(
         reply: impl Fn(usize, &str) -> Reply + Send + Sync + 'static,
     ) -> std::io::Result<Self> {
@@ -59,7 +57,7 @@ impl Hostile {
                     heads.push(head.clone());
                     heads.len() - 1
                 };
-                tokio::spawn(answer(stream, reply(number, &head)));
+                tokio::spawn(send(stream, reply(number, &head)));
             }
         });
         Ok(Self { uri, heads })
@@ -71,21 +69,6 @@ impl Hostile {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
-    }
-
-    /// A reader of this server that is soon out of patience.
-    pub(crate) fn registry(
-        &self,
-        credentials: Credentials,
-    ) -> Result<Registry, super::RegistryError> {
-        // Another test may have chosen the provider already.
-        _ = rustls::crypto::ring::default_provider().install_default();
-        let connection = Connection::new(&self.uri);
-        Registry::connect(Connection {
-            credentials,
-            total_timeout: Duration::from_millis(1500),
-            ..connection
-        })
     }
 }
 
@@ -101,7 +84,7 @@ async fn read_head(stream: &mut TcpStream) -> String {
     String::from_utf8_lossy(&head).into_owned()
 }
 
-async fn answer(mut stream: TcpStream, reply: Reply) {
+async fn send(mut stream: TcpStream, reply: Reply) {
     match reply {
         Reply::HangUp => {}
         Reply::Raw(text) => _ = stream.write_all(text.as_bytes()).await,

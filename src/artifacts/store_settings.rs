@@ -1,58 +1,58 @@
-//! What the clients of S3, GCS and Azure are told: environment variables of a Secret over those of this process.
+//! The settings of S3, GCS and Azure clients: environment variables from a Secret, which take precedence over those of this process.
 //!
-//! Absent: a Secret that sends this process's own credentials elsewhere. One that names credentials or a server uses
-//! its own credentials only, and files (tokens, keys) are named by this process's environment alone.
+//! Absent: a Secret that sends this process's own credentials to another server. If a Secret names credentials or a server, only its
+//! own credentials are used; files (tokens, keys) can be named by this process's environment only.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use url::Url;
 
-use super::place::Cloud;
-use crate::registries::mlflow::redact::Redactor;
+use super::location::Cloud;
+use crate::http::redact::Redactor;
 
-/// The variables by where they come from.
+/// The variables of the Secret and of this process.
 #[derive(Clone, Default)]
-pub(super) struct Settings {
+pub(super) struct StoreSettings {
     secret: BTreeMap<String, String>,
     environment: BTreeMap<String, String>,
 }
 
-/// The variables that one cloud's client is told.
+/// The variables for the client of one cloud.
 #[derive(Clone, Default)]
-pub(super) struct Chosen(BTreeMap<String, String>);
+pub(super) struct CloudSettings(BTreeMap<String, String>);
 
-/// What may come from a Secret, per cloud: what says where and how, and then what lets in.
-const S3_WHERE: &[&str] = &[
+/// The variables that may come from a Secret, per cloud: endpoints, options, and then credentials.
+const S3_ENDPOINTS: &[&str] = &[
     "AWS_ENDPOINT_URL_S3",
     "AWS_ENDPOINT_URL",
     "AWS_ENDPOINT",
     "MLFLOW_S3_ENDPOINT_URL",
 ];
-const S3_HOW: &[&str] = &[
+const S3_OPTIONS: &[&str] = &[
     "AWS_REGION",
     "AWS_DEFAULT_REGION",
     "AWS_ALLOW_HTTP",
     "AWS_VIRTUAL_HOSTED_STYLE_REQUEST",
     "AWS_REQUEST_PAYER",
 ];
-const S3_WHO: &[&str] = &[
+const S3_CREDENTIALS: &[&str] = &[
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
     "AWS_SKIP_SIGNATURE",
 ];
-const GCS_WHERE: &[&str] = &["GOOGLE_BASE_URL"];
-const GCS_HOW: &[&str] = &["GOOGLE_ALLOW_HTTP"];
-const GCS_WHO: &[&str] = &[
+const GCS_ENDPOINTS: &[&str] = &["GOOGLE_BASE_URL"];
+const GCS_OPTIONS: &[&str] = &["GOOGLE_ALLOW_HTTP"];
+const GCS_CREDENTIALS: &[&str] = &[
     "GOOGLE_SERVICE_ACCOUNT_KEY",
     "GOOGLE_APPLICATION_CREDENTIALS",
     "GOOGLE_BEARER_TOKEN",
     "GOOGLE_SKIP_SIGNATURE",
 ];
-const AZURE_WHERE: &[&str] = &["AZURE_STORAGE_ENDPOINT", "AZURE_AUTHORITY_HOST"];
-const AZURE_HOW: &[&str] = &["AZURE_ALLOW_HTTP"];
-const AZURE_WHO: &[&str] = &[
+const AZURE_ENDPOINTS: &[&str] = &["AZURE_STORAGE_ENDPOINT", "AZURE_AUTHORITY_HOST"];
+const AZURE_OPTIONS: &[&str] = &["AZURE_ALLOW_HTTP"];
+const AZURE_CREDENTIALS: &[&str] = &[
     "AZURE_STORAGE_CONNECTION_STRING",
     "AZURE_STORAGE_ACCOUNT_NAME",
     "AZURE_STORAGE_ACCOUNT_KEY",
@@ -64,8 +64,8 @@ const AZURE_WHO: &[&str] = &[
     "AZURE_TENANT_ID",
     "AZURE_SKIP_SIGNATURE",
 ];
-/// What only this process's own environment may say: it names files here, or who this pod is.
-const OWN: &[&str] = &[
+/// The variables that may come from this process's environment only: they name files here, or this pod's identity.
+const ENVIRONMENT_ONLY: &[&str] = &[
     "AWS_WEB_IDENTITY_TOKEN_FILE",
     "AWS_ROLE_ARN",
     "AWS_ROLE_SESSION_NAME",
@@ -76,12 +76,12 @@ const OWN: &[&str] = &[
     "GOOGLE_SERVICE_ACCOUNT",
     "AZURE_FEDERATED_TOKEN_FILE",
 ];
-/// What is read, and not sent as it is: a key's JSON, or a file's name.
+/// The variables whose values are not sent as written: the JSON of a key, or the name of a file.
 const UNSENT: &[&str] = &[
     "GOOGLE_SERVICE_ACCOUNT_KEY",
     "GOOGLE_APPLICATION_CREDENTIALS",
 ];
-/// What need not be kept from people's eyes.
+/// The variables that are no secrets.
 const PUBLIC: &[&str] = &[
     "AWS_REGION",
     "AWS_DEFAULT_REGION",
@@ -93,9 +93,9 @@ const PUBLIC: &[&str] = &[
 impl Cloud {
     fn keys(self) -> [&'static [&'static str]; 3] {
         match self {
-            Self::S3 => [S3_WHERE, S3_HOW, S3_WHO],
-            Self::Gcs => [GCS_WHERE, GCS_HOW, GCS_WHO],
-            Self::Azure => [AZURE_WHERE, AZURE_HOW, AZURE_WHO],
+            Self::S3 => [S3_ENDPOINTS, S3_OPTIONS, S3_CREDENTIALS],
+            Self::Gcs => [GCS_ENDPOINTS, GCS_OPTIONS, GCS_CREDENTIALS],
+            Self::Azure => [AZURE_ENDPOINTS, AZURE_OPTIONS, AZURE_CREDENTIALS],
         }
     }
 
@@ -108,14 +108,14 @@ impl Cloud {
     }
 }
 
-impl fmt::Debug for Settings {
+impl fmt::Debug for StoreSettings {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Settings")
+        formatter.write_str("StoreSettings")
     }
 }
 
-impl Settings {
-    /// The Secret's variables over the environment's. Line breaks that editors leave at an end are dropped.
+impl StoreSettings {
+    /// Settings from a Secret and an environment. Line breaks that editors leave at the end of a value are dropped.
     pub(super) fn new(
         secret: BTreeMap<String, String>,
         environment: BTreeMap<String, String>,
@@ -129,35 +129,43 @@ impl Settings {
         }
     }
 
-    /// What one cloud's client is told.
-    pub(super) fn choose(&self, cloud: Cloud) -> Chosen {
-        let [place, how, who] = cloud.keys();
-        let from = |source: &BTreeMap<String, String>, keys: &[&str]| -> BTreeMap<String, String> {
-            keys.iter()
-                .filter_map(|key| Some(((*key).to_owned(), source.get(*key)?.clone())))
-                .collect()
-        };
-        let mut chosen = from(&self.environment, how);
-        chosen.extend(from(&self.secret, how));
-        let (places, names) = (from(&self.secret, place), from(&self.secret, who));
-        if places.is_empty() && names.is_empty() {
-            chosen.extend(from(&self.environment, who));
-            chosen.extend(
-                from(&self.environment, OWN)
-                    .into_iter()
-                    .filter(|(key, _)| key.starts_with(cloud.prefix())),
-            );
+    /// The settings for the client of one cloud.
+    pub(super) fn of_cloud(&self, cloud: Cloud) -> CloudSettings {
+        let [endpoint_keys, option_keys, credential_keys] = cloud.keys();
+        let endpoints = pick(&self.secret, endpoint_keys);
+        let credentials = pick(&self.secret, credential_keys);
+        let mut settings = pick(&self.environment, option_keys);
+        settings.extend(pick(&self.secret, option_keys));
+        if endpoints.is_empty() && credentials.is_empty() {
+            settings.extend(pick(&self.environment, credential_keys));
+            for (key, value) in pick(&self.environment, ENVIRONMENT_ONLY) {
+                if key.starts_with(cloud.prefix()) {
+                    settings.insert(key, value);
+                }
+            }
         }
-        chosen.extend(if places.is_empty() {
-            from(&self.environment, place)
+        if endpoints.is_empty() {
+            settings.extend(pick(&self.environment, endpoint_keys));
         } else {
-            places
-        });
-        chosen.extend(names);
-        Chosen(chosen).spelled_one_way()
+            settings.extend(endpoints);
+        }
+        settings.extend(credentials);
+        CloudSettings(settings).normalized()
     }
 }
 
+/// The variables with these names.
+fn pick(variables: &BTreeMap<String, String>, keys: &[&str]) -> BTreeMap<String, String> {
+    let mut picked = BTreeMap::new();
+    for key in keys {
+        if let Some(value) = variables.get(*key) {
+            picked.insert((*key).to_owned(), value.clone());
+        }
+    }
+    picked
+}
+
+/// The variables of stores, with trimmed values.
 fn tidy(variables: BTreeMap<String, String>) -> BTreeMap<String, String> {
     let known = |key: &str| {
         ["AWS_", "GOOGLE_", "AZURE_", "MLFLOW_S3_"]
@@ -171,20 +179,20 @@ fn tidy(variables: BTreeMap<String, String>) -> BTreeMap<String, String> {
         .collect()
 }
 
-impl Chosen {
+impl CloudSettings {
     /// A variable's value.
     pub(super) fn get(&self, key: &str) -> Option<&str> {
         self.0.get(key).map(String::as_str)
     }
 
-    /// All variables, named as the stores' library names its settings.
+    /// All variables under the names of the store library's settings.
     pub(super) fn named(&self) -> impl Iterator<Item = (String, &str)> {
         self.0
             .iter()
             .map(|(key, value)| (key.to_ascii_lowercase(), value.as_str()))
     }
 
-    /// The server that is asked instead of the cloud's own.
+    /// The server that is used instead of the cloud's own.
     pub(super) fn endpoint(&self) -> Option<&str> {
         [
             "AWS_ENDPOINT_URL",
@@ -195,61 +203,58 @@ impl Chosen {
         .find_map(|key| self.get(key))
     }
 
-    /// Whether nothing is signed, because somebody says so.
+    /// Whether a setting asks for anonymous requests.
     pub(super) fn is_anonymous(&self) -> bool {
         self.0
             .iter()
             .any(|(key, value)| key.ends_with("_SKIP_SIGNATURE") && is_true(value))
     }
 
-    /// What hides all of this in words.
+    /// A redactor that hides all secret values.
     pub(super) fn redactor(&self) -> Redactor {
-        let secret = |(key, value): (&String, &String)| {
-            let hidden = value.len() > 5 && !PUBLIC.contains(&key.as_str()) && !is_place(key);
-            hidden.then(|| value.clone())
-        };
-        let whole = self.0.iter().filter_map(secret);
-        let parts = self
-            .get("AZURE_STORAGE_SAS_KEY")
-            .into_iter()
-            .flat_map(|token| token.split('&'));
-        let parts = parts
-            .filter_map(|pair| pair.split_once('='))
-            .map(|(_, value)| value.to_owned());
-        Redactor::new(
-            whole
-                .chain(parts.filter(|value| value.len() > 15))
-                .collect::<Vec<_>>(),
-        )
+        let mut secrets = Vec::new();
+        for (key, value) in &self.0 {
+            if value.len() > 5 && !PUBLIC.contains(&key.as_str()) && !is_endpoint(key) {
+                secrets.push(value.clone());
+            }
+        }
+        // The signature alone is a secret too.
+        let token = self.get("AZURE_STORAGE_SAS_KEY").unwrap_or_default();
+        for (_, value) in token.split('&').filter_map(|pair| pair.split_once('=')) {
+            if value.len() > 15 {
+                secrets.push(value.to_owned());
+            }
+        }
+        Redactor::new(secrets)
     }
 
-    /// Whether there is something to be let in with; else what to set, and whether all of it is well formed.
-    pub(super) fn check(&self, cloud: Cloud) -> Result<(), String> {
-        for (key, value) in self.0.iter().filter(|(key, _)| is_place(key)) {
+    /// Checks that all values are well formed and that there are credentials; the error says what to set.
+    pub(super) fn validate(&self, cloud: Cloud) -> Result<(), String> {
+        for (key, value) in self.0.iter().filter(|(key, _)| is_endpoint(key)) {
             if !is_server(value) {
                 return Err(format!(
                     "{key} must be an address such as http://minio.minio.svc:9000, without user, password and query"
                 ));
             }
         }
-        self.check_words()?;
+        self.validate_values()?;
         if self.is_anonymous() {
             return Ok(());
         }
         match cloud {
-            Cloud::S3 => self.check_s3(),
-            Cloud::Gcs => self.check_gcs(),
-            Cloud::Azure => self.check_azure(),
+            Cloud::S3 => self.validate_s3(),
+            Cloud::Gcs => self.validate_gcs(),
+            Cloud::Azure => self.validate_azure(),
         }
     }
 
-    /// What the stores' library puts into headers and hosts as it is: it panics where that is no header and no host,
-    /// and a region with a slash in it would be another host, which gets this process's own credentials.
-    fn check_words(&self) -> Result<(), String> {
+    /// Checks the values that the store library puts into headers and hosts unchecked: it panics on an invalid header or host, and a
+    /// region with a slash would name another host, which would get this process's own credentials.
+    fn validate_values(&self) -> Result<(), String> {
         for (key, value) in &self.0 {
             let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
             let is_domain = |byte: u8| is_name(byte) || byte == b'.';
-            let (well, rule) = match key.as_str() {
+            let (is_valid, rule) = match key.as_str() {
                 "AWS_REGION" | "AZURE_STORAGE_ACCOUNT_NAME" => {
                     (value.bytes().all(is_name), "letters, digits and hyphens")
                 }
@@ -257,13 +262,13 @@ impl Chosen {
                     value.bytes().all(is_domain),
                     "letters, digits, hyphens and dots",
                 ),
-                key if UNSENT.contains(&key) || OWN.contains(&key) => continue,
+                key if UNSENT.contains(&key) || ENVIRONMENT_ONLY.contains(&key) => continue,
                 _ => (
                     value.bytes().all(|byte| matches!(byte, b' '..=b'~')),
                     "one line of printable ASCII",
                 ),
             };
-            if !well {
+            if !is_valid {
                 return Err(format!("{key} must be of {rule} only; set it again"));
             }
         }
@@ -274,7 +279,7 @@ impl Chosen {
         keys.iter().all(|key| self.get(key).is_some())
     }
 
-    fn check_s3(&self) -> Result<(), String> {
+    fn validate_s3(&self) -> Result<(), String> {
         let key = (
             self.get("AWS_ACCESS_KEY_ID"),
             self.get("AWS_SECRET_ACCESS_KEY"),
@@ -294,14 +299,14 @@ impl Chosen {
                 Err("AWS_SECRET_ACCESS_KEY is set without AWS_ACCESS_KEY_ID; set both".to_owned())
             }
             (None, None) if others => Ok(()),
-            (None, None) => Err(wanted(
+            (None, None) => Err(missing_credentials(
                 "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
                 "AWS_SKIP_SIGNATURE",
             )),
         }
     }
 
-    fn check_gcs(&self) -> Result<(), String> {
+    fn validate_gcs(&self) -> Result<(), String> {
         let keys = [
             "GOOGLE_SERVICE_ACCOUNT_KEY",
             "GOOGLE_SERVICE_ACCOUNT",
@@ -310,7 +315,7 @@ impl Chosen {
         ];
         let found = keys.iter().any(|key| self.get(key).is_some());
         let missing = || {
-            wanted(
+            missing_credentials(
                 "GOOGLE_SERVICE_ACCOUNT_KEY (the JSON of a service account's key)",
                 "GOOGLE_SKIP_SIGNATURE",
             )
@@ -318,7 +323,7 @@ impl Chosen {
         found.then_some(()).ok_or_else(missing)
     }
 
-    fn check_azure(&self) -> Result<(), String> {
+    fn validate_azure(&self) -> Result<(), String> {
         let found = self.has(&["AZURE_STORAGE_ACCOUNT_KEY"])
             || self.has(&["AZURE_STORAGE_SAS_KEY"])
             || self.has(&["AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_CLIENT_SECRET"])
@@ -330,14 +335,14 @@ impl Chosen {
         let names = "AZURE_STORAGE_ACCOUNT_NAME with AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN (or AZURE_CLIENT_ID, AZURE_TENANT_ID and AZURE_CLIENT_SECRET)";
         found
             .then_some(())
-            .ok_or_else(|| wanted(names, "AZURE_SKIP_SIGNATURE"))
+            .ok_or_else(|| missing_credentials(names, "AZURE_SKIP_SIGNATURE"))
     }
 
-    /// The many names of one thing become one, and what a text holds becomes variables.
-    fn spelled_one_way(mut self) -> Self {
-        self.rename("AWS_ENDPOINT_URL", S3_WHERE);
+    /// Gives each setting one name, and splits texts that hold several settings.
+    fn normalized(mut self) -> Self {
+        self.rename("AWS_ENDPOINT_URL", S3_ENDPOINTS);
         self.rename("AWS_REGION", &["AWS_REGION", "AWS_DEFAULT_REGION"]);
-        self.open_connection_string();
+        self.split_connection_string();
         self.rename(
             "AZURE_STORAGE_ACCOUNT_KEY",
             &["AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_ACCESS_KEY"],
@@ -346,11 +351,11 @@ impl Chosen {
             "AZURE_STORAGE_SAS_KEY",
             &["AZURE_STORAGE_SAS_TOKEN", "AZURE_STORAGE_SAS_KEY"],
         );
-        self.open_google_key();
+        self.normalize_google_key();
         self
     }
 
-    /// Keeps the first that is set of several names, under one of them.
+    /// Keeps the first value of several names, under the name `to`.
     fn rename(&mut self, to: &str, names: &[&str]) {
         let values: Vec<String> = names
             .iter()
@@ -362,7 +367,7 @@ impl Chosen {
     }
 
     /// `AccountName=…;AccountKey=…;BlobEndpoint=…;SharedAccessSignature=…`, as Azure's portal shows it.
-    fn open_connection_string(&mut self) {
+    fn split_connection_string(&mut self) {
         let Some(text) = self.0.remove("AZURE_STORAGE_CONNECTION_STRING") else {
             return;
         };
@@ -380,8 +385,8 @@ impl Chosen {
         }
     }
 
-    /// A key's JSON is a key under whatever name it comes; a path is one only in this process's own environment.
-    fn open_google_key(&mut self) {
+    /// The JSON of a key is a key under either name. A path is used only if it comes from this process's own environment.
+    fn normalize_google_key(&mut self) {
         if let Some(text) = self.0.remove("GOOGLE_APPLICATION_CREDENTIALS") {
             let key = if text.starts_with('{') {
                 "GOOGLE_SERVICE_ACCOUNT_KEY"
@@ -391,7 +396,7 @@ impl Chosen {
             self.0.entry(key.to_owned()).or_insert(text);
         }
         if let Some(text) = self.0.get("GOOGLE_SERVICE_ACCOUNT_KEY") {
-            // Emulators' keys name a server, and the stores' library believes them: it is checked like any other.
+            // The key of an emulator names a server, which the store library uses: it is checked like any other.
             let key: BTreeMap<String, serde_json::Value> =
                 serde_json::from_str(text).unwrap_or_default();
             if let Some(server) = key
@@ -407,14 +412,14 @@ impl Chosen {
     }
 }
 
-fn wanted(names: &str, anonymous: &str) -> String {
+fn missing_credentials(names: &str, anonymous: &str) -> String {
     format!(
-        "no credentials for it are known; set {names} in the Secret that spec.artifacts of the ModelRegistry names, or {anonymous}=true where everybody may read"
+        "there are no credentials for it; set {names} in the Secret that spec.artifacts of the ModelRegistry names, or {anonymous}=true if everybody may read it"
     )
 }
 
 /// Whether a variable names a server.
-fn is_place(key: &str) -> bool {
+fn is_endpoint(key: &str) -> bool {
     key.starts_with("AWS_ENDPOINT")
         || matches!(
             key,
@@ -422,7 +427,7 @@ fn is_place(key: &str) -> bool {
         )
 }
 
-/// Whether requests can be built on an address: the stores' library relies on it.
+/// Whether requests can be built on an address. The store library relies on it.
 fn is_server(address: &str) -> bool {
     let is_plain =
         |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:/[]@!$&'()*+,;=%".contains(&byte);
@@ -455,8 +460,12 @@ mod tests {
             .collect()
     }
 
-    fn chosen(cloud: Cloud, secret: &[(&str, &str)], environment: &[(&str, &str)]) -> Chosen {
-        Settings::new(map(secret), map(environment)).choose(cloud)
+    fn settings(
+        cloud: Cloud,
+        secret: &[(&str, &str)],
+        environment: &[(&str, &str)],
+    ) -> CloudSettings {
+        StoreSettings::new(map(secret), map(environment)).of_cloud(cloud)
     }
 
     const OWN_KEY: &[(&str, &str)] = &[
@@ -469,20 +478,20 @@ mod tests {
     ];
 
     #[test]
-    fn environment_alone_is_enough() {
-        let found = chosen(Cloud::S3, &[], OWN_KEY);
+    fn the_environment_alone_is_sufficient() {
+        let found = settings(Cloud::S3, &[], OWN_KEY);
         assert_eq!(found.get("AWS_ACCESS_KEY_ID"), Some("own-id"));
-        assert_eq!(found.check(Cloud::S3), Ok(()));
+        assert_eq!(found.validate(Cloud::S3), Ok(()));
     }
 
     #[test]
-    fn secret_is_laid_over_the_environment() {
+    fn the_secret_takes_precedence_over_the_environment() {
         let secret = [
             ("AWS_ACCESS_KEY_ID", "id\n"),
             ("AWS_SECRET_ACCESS_KEY", "secret\n"),
             ("AWS_DEFAULT_REGION", "us-east-2"),
         ];
-        let found = chosen(
+        let found = settings(
             Cloud::S3,
             &secret,
             &[("AWS_ENDPOINT_URL", "http://minio:9000")],
@@ -492,12 +501,12 @@ mod tests {
             (found.endpoint(), found.get("AWS_REGION")),
             (Some("http://minio:9000"), Some("us-east-2"))
         );
-        assert_eq!(found.check(Cloud::S3), Ok(()));
+        assert_eq!(found.validate(Cloud::S3), Ok(()));
     }
 
     #[test]
-    fn server_of_a_secret_never_gets_our_own_credentials() {
-        let found = chosen(
+    fn a_server_from_a_secret_never_gets_our_own_credentials() {
+        let found = settings(
             Cloud::S3,
             &[("MLFLOW_S3_ENDPOINT_URL", "https://evil.example.com")],
             OWN_KEY,
@@ -505,10 +514,10 @@ mod tests {
         assert_eq!(found.endpoint(), Some("https://evil.example.com"));
         assert!(
             found
-                .check(Cloud::S3)
+                .validate(Cloud::S3)
                 .is_err_and(|why| why.contains("AWS_ACCESS_KEY_ID"))
         );
-        let redirected = chosen(
+        let redirected = settings(
             Cloud::S3,
             &[("AWS_ENDPOINT_URL_STS", "https://evil.example.com")],
             OWN_KEY,
@@ -517,7 +526,7 @@ mod tests {
     }
 
     #[test]
-    fn region_of_a_secret_is_no_other_host() {
+    fn a_region_from_a_secret_cannot_name_another_host() {
         for region in [
             "x.evil.example.com/",
             "x@evil.example.com/",
@@ -525,23 +534,24 @@ mod tests {
             "a b",
             "a\nb",
         ] {
-            let found = chosen(Cloud::S3, &[("AWS_REGION", region)], &OWN_KEY[..5]);
+            let found = settings(Cloud::S3, &[("AWS_REGION", region)], &OWN_KEY[..5]);
             assert_eq!(found.get("AWS_ACCESS_KEY_ID"), Some("own-id"));
             assert!(
                 found
-                    .check(Cloud::S3)
+                    .validate(Cloud::S3)
                     .is_err_and(|why| why.contains("AWS_REGION")),
                 "{region}"
             );
         }
         assert_eq!(
-            chosen(Cloud::S3, &[("AWS_REGION", "us-gov-west-1")], &OWN_KEY[..5]).check(Cloud::S3),
+            settings(Cloud::S3, &[("AWS_REGION", "us-gov-west-1")], &OWN_KEY[..5])
+                .validate(Cloud::S3),
             Ok(())
         );
     }
 
     #[test]
-    fn secret_never_names_files_of_ours() {
+    fn a_secret_cannot_name_files_of_this_process() {
         let token = "/var/run/secrets/kubernetes.io/serviceaccount/token";
         for (cloud, secret) in [
             (
@@ -573,21 +583,21 @@ mod tests {
                 ],
             ),
         ] {
-            let found = chosen(cloud, &secret, &[]);
+            let found = settings(cloud, &secret, &[]);
             assert!(found.named().all(|(_, value)| value != token), "{cloud:?}");
-            assert!(found.check(cloud).is_err(), "{cloud:?}");
+            assert!(found.validate(cloud).is_err(), "{cloud:?}");
         }
     }
 
     #[test]
-    fn what_is_missing_is_named() {
+    fn missing_credentials_are_named() {
         for (cloud, name) in [
             (Cloud::S3, "AWS_ACCESS_KEY_ID"),
             (Cloud::Gcs, "GOOGLE_SERVICE_ACCOUNT_KEY"),
             (Cloud::Azure, "AZURE_STORAGE_ACCOUNT_KEY"),
         ] {
-            let why = chosen(cloud, &[], &[])
-                .check(cloud)
+            let why = settings(cloud, &[], &[])
+                .validate(cloud)
                 .err()
                 .unwrap_or_default();
             assert!(
@@ -595,20 +605,20 @@ mod tests {
                 "{why}"
             );
         }
-        let half = chosen(Cloud::S3, &[("AWS_ACCESS_KEY_ID", "x")], &[]).check(Cloud::S3);
+        let half = settings(Cloud::S3, &[("AWS_ACCESS_KEY_ID", "x")], &[]).validate(Cloud::S3);
         assert!(half.is_err_and(|why| why.contains("set both")));
     }
 
     #[test]
-    fn broken_servers_are_refused_before_anything_is_built() {
+    fn invalid_servers_are_refused_before_a_client_is_built() {
         for (cloud, key, value) in [
             (Cloud::Azure, "AZURE_STORAGE_ENDPOINT", "mailto:x@y"),
             (Cloud::S3, "AWS_ENDPOINT_URL", "minio:9000"),
             (Cloud::S3, "AWS_ENDPOINT_URL", "http://user:hunter2@minio"),
             (Cloud::Gcs, "GOOGLE_BASE_URL", "http://"),
         ] {
-            let why = chosen(cloud, &[(key, value)], &[])
-                .check(cloud)
+            let why = settings(cloud, &[(key, value)], &[])
+                .validate(cloud)
                 .err()
                 .unwrap_or_default();
             assert!(why.contains(key) && !why.contains("hunter2"), "{why}");
@@ -616,9 +626,9 @@ mod tests {
     }
 
     #[test]
-    fn connection_string_is_opened() {
+    fn a_connection_string_is_split_into_settings() {
         let text = "DefaultEndpointsProtocol=https;AccountName=acct;AccountKey=a2V5a2V5a2V5==;EndpointSuffix=core.windows.net";
-        let found = chosen(
+        let found = settings(
             Cloud::Azure,
             &[("AZURE_STORAGE_CONNECTION_STRING", text)],
             &[],
@@ -637,8 +647,8 @@ mod tests {
     }
 
     #[test]
-    fn google_key_is_known_by_its_form() {
-        let found = chosen(
+    fn a_google_key_is_recognized_by_its_content() {
+        let found = settings(
             Cloud::Gcs,
             &[("GOOGLE_APPLICATION_CREDENTIALS", "{\"type\":1}")],
             &[],
@@ -647,20 +657,20 @@ mod tests {
             found.get("GOOGLE_SERVICE_ACCOUNT_KEY"),
             Some("{\"type\":1}")
         );
-        let path = chosen(
+        let path = settings(
             Cloud::Gcs,
             &[("GOOGLE_APPLICATION_CREDENTIALS", "/etc/passwd")],
             &[],
         );
         assert!(
-            path.check(Cloud::Gcs).is_err(),
-            "a Secret named a file of ours"
+            path.validate(Cloud::Gcs).is_err(),
+            "a Secret named a file of this process"
         );
-        let own = chosen(
+        let own = settings(
             Cloud::Gcs,
             &[],
             &[("GOOGLE_APPLICATION_CREDENTIALS", "/key.json")],
         );
-        assert_eq!(own.check(Cloud::Gcs), Ok(()));
+        assert_eq!(own.validate(Cloud::Gcs), Ok(()));
     }
 }

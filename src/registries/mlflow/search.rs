@@ -1,0 +1,122 @@
+//! How a server can be searched: the limits that were found out, and a walk through pages that ends.
+//!
+//! Absent: requests.
+
+use std::collections::BTreeSet;
+
+use super::wire;
+use crate::registries::error::RegistryError;
+
+/// The most names that one request asks for. MLflow returns at most as many models.
+pub(super) const BATCH: usize = 1000;
+/// The longest request lines that MLflow 3 accepts (uvicorn: more than 90,000 bytes were accepted), and that every server accepts
+/// (gunicorn: 4094).
+const LONG_LINE: usize = 60_000;
+pub(super) const SHORT_LINE: usize = 4_000;
+/// The most pages of one search.
+pub(super) const MOST_PAGES: usize = 10_000;
+/// The longest page token that is sent back.
+const LONGEST_TOKEN: usize = 2048;
+
+/// The way of searching that a server accepts. It starts with the fastest, and falls back when the server refuses.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct SearchStrategy {
+    /// How long a request line may be.
+    pub(super) line: usize,
+    /// Whether the server refuses `IN`.
+    pub(super) refuses_in: bool,
+    /// How many models a page holds.
+    pub(super) page_size: usize,
+    /// How many pages the whole list has, or more than which.
+    pub(super) pages: usize,
+}
+
+impl Default for SearchStrategy {
+    fn default() -> Self {
+        Self {
+            line: LONG_LINE,
+            refuses_in: false,
+            page_size: BATCH,
+            pages: 1,
+        }
+    }
+}
+
+impl SearchStrategy {
+    /// The next way to try after this error; `None` if no other way will help.
+    pub(super) fn after(self, error: &RegistryError) -> Option<Self> {
+        match error {
+            RegistryError::TooLarge { .. } if self.page_size > 10 => Some(Self {
+                page_size: self.page_size / 10,
+                ..self
+            }),
+            _ if self.line > SHORT_LINE && is_about_length(error) => Some(Self {
+                line: SHORT_LINE,
+                ..self
+            }),
+            _ if !self.refuses_in && error.code() == Some("INVALID_PARAMETER_VALUE") => {
+                Some(Self {
+                    refuses_in: true,
+                    ..self
+                })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Whether a server may return this error for a request line that is too long.
+fn is_about_length(error: &RegistryError) -> bool {
+    match error {
+        RegistryError::Refused {
+            status: 400 | 413 | 414 | 431,
+            code,
+            ..
+        } => code.is_none(),
+        RegistryError::Unreachable { connected, .. } => *connected,
+        _ => false,
+    }
+}
+
+/// A walk through the pages of a search. It fails instead of going in a circle.
+pub(super) struct Pages<'a> {
+    pub(super) filter: &'a str,
+    pub(super) size: String,
+    pub(super) token: String,
+    pub(super) taken: usize,
+    pub(super) ended: bool,
+    seen: BTreeSet<String>,
+}
+
+impl<'a> Pages<'a> {
+    /// A walk that has read no page yet.
+    pub(super) fn new(filter: &'a str, size: usize) -> Self {
+        Self {
+            filter,
+            size: size.to_string(),
+            token: String::new(),
+            taken: 0,
+            ended: false,
+            seen: BTreeSet::new(),
+        }
+    }
+
+    /// Advances to the page after this one.
+    pub(super) fn advance(&mut self, page: &wire::ModelPage) -> Result<(), &'static str> {
+        self.taken += 1;
+        let token = page.next_page_token.clone().unwrap_or_default();
+        if token.is_empty() {
+            self.ended = true;
+            return Ok(());
+        }
+        if page.registered_models.is_empty() {
+            return Err("an empty page that names a next one");
+        }
+        let is_new = self.seen.insert(token.clone());
+        if token.len() > LONGEST_TOKEN || !is_new || self.taken >= MOST_PAGES {
+            return Err("pages that go in a circle");
+        }
+        self.token = token;
+        Ok(())
+    }
+}

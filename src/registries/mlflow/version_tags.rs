@@ -1,0 +1,94 @@
+//! Tags of model versions: read in batches, written one at a time, because MLflow has no other request for that.
+//!
+//! Absent: the meaning of the tags.
+
+use std::collections::BTreeMap;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::client::Client;
+use super::filter;
+use super::request::Request;
+use super::wire;
+use crate::registries::error::RegistryError;
+
+/// The most models in one search, the most bytes that their names take in the request line, and the most versions in a response.
+const BATCH: usize = 100;
+const BATCH_LINE: usize = 3000;
+const PAGE: u32 = 1000;
+
+/// The tags of versions, by model and version.
+pub type VersionTags = BTreeMap<(String, String), BTreeMap<String, String>>;
+
+/// Reads and writes the tags of versions.
+#[derive(Clone, Copy, Debug)]
+pub struct VersionTagsClient<'a> {
+    client: &'a Client,
+}
+
+impl Client {
+    /// The tags of versions.
+    pub fn version_tags(&self) -> VersionTagsClient<'_> {
+        VersionTagsClient { client: self }
+    }
+}
+
+impl VersionTagsClient<'_> {
+    /// The tags of the newest versions of some models, with one request for up to 100 models.
+    ///
+    /// # Errors
+    /// If the registry cannot be reached, refuses, or sends a response that cannot be used. MLflow servers before 3.0 refuse.
+    pub async fn read(&self, models: &[&str]) -> Result<VersionTags, RegistryError> {
+        let mut tags = VersionTags::new();
+        for batch in filter::batches(models.iter().copied(), BATCH, BATCH_LINE) {
+            let filter = filter::name_in(batch);
+            let page = self.client.search_versions(&filter, PAGE).await?;
+            tags.extend(page.model_versions.into_iter().filter_map(tags_of));
+        }
+        Ok(tags)
+    }
+
+    /// Sets a tag of a version.
+    ///
+    /// # Errors
+    /// If the registry cannot be reached, or refuses.
+    pub async fn set(
+        &self,
+        model: &str,
+        version: &str,
+        key: &str,
+        value: &str,
+    ) -> Result<(), RegistryError> {
+        let body = json!({"name": model, "version": version, "key": key, "value": value});
+        let path = ["api/2.0/mlflow/model-versions/set-tag"];
+        let request = Request::change(Method::POST, &path, body);
+        let _: Value = self.client.send_json(&request).await?;
+        Ok(())
+    }
+
+    /// Deletes a tag of a version. Deleting one that does not exist succeeds.
+    ///
+    /// # Errors
+    /// If the registry cannot be reached, or refuses.
+    pub async fn delete(&self, model: &str, version: &str, key: &str) -> Result<(), RegistryError> {
+        let body = json!({"name": model, "version": version, "key": key});
+        let path = ["api/2.0/mlflow/model-versions/delete-tag"];
+        let request = Request::change(Method::DELETE, &path, body);
+        match self.client.send_json::<Value>(&request).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.is_not_found() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn tags_of(version: wire::VersionInfo) -> Option<((String, String), BTreeMap<String, String>)> {
+    let mut tags = BTreeMap::new();
+    for tag in version.tags {
+        if let Some(key) = tag.key {
+            tags.insert(key, tag.value.unwrap_or_default());
+        }
+    }
+    Some(((version.name?, version.version?.0), tags))
+}
