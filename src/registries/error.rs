@@ -73,7 +73,7 @@ pub enum RegistryError {
     },
     /// MLflow's protection against DNS rebinding does not know the host name that was used (403).
     #[error(
-        "MLflow does not accept the host name {host}: start it with `--allowed-hosts '{host},localhost:*,127.0.0.1:*,10.*,192.168.*'`, which replaces its defaults"
+        "MLflow does not accept the host name {host}: start it with `--allowed-hosts '{host},localhost,localhost:*,127.0.0.1:*,10.*,172.*,192.168.*'`, which replaces its defaults"
     )]
     HostRefused {
         /// Origin and path of the URL.

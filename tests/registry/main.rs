@@ -418,7 +418,7 @@ async fn refused_host_names_the_flag_to_start_the_server_with() -> TestResult {
     assert_eq!(fault.reason(), Reason::RegistryRefused, "{fault}");
     assert!(
         fault.to_string().contains(&format!(
-            "start it with `--allowed-hosts '{door},localhost:*,127.0.0.1:*,10.*,192.168.*'`"
+            "start it with `--allowed-hosts '{door},localhost,localhost:*,127.0.0.1:*,10.*,172.*,192.168.*'`"
         )),
         "{fault}"
     );

@@ -322,7 +322,7 @@ async fn assert_metrics_of_one_move(fixture: &Fixture) {
         assert!(metrics.contains(line), "{line}\n{metrics}");
     }
     assert!(
-        metrics.contains(r#"operation="registered-models/search",outcome="Answered""#),
+        metrics.contains(r#"operation="registered-models/search",outcome="Success""#),
         "{metrics}"
     );
 }

@@ -104,7 +104,7 @@ async fn retry_after_of_a_registry_is_respected(environment: Arc<Environment>) -
         .inject(matching::everything(), Fault::Busy(6), Some(1));
     let message = fixture.registry_reports("RegistryUnreachable").await;
     assert!(
-        message.contains("asks for patience (429)") && message.contains("after 6 s"),
+        message.contains("limits requests (429)") && message.contains("after 6 s"),
         "{message}"
     );
     let (requested, mark) = (Instant::now(), fixture.registry.mark());

@@ -181,7 +181,7 @@ async fn refused_host_names_the_flag() -> TestResult {
     let host = server.uri.trim_start_matches("http://");
     assert!(
         error.to_string().contains(&format!(
-            "start it with `--allowed-hosts '{host},localhost:*,127.0.0.1:*,10.*,192.168.*'`"
+            "start it with `--allowed-hosts '{host},localhost,localhost:*,127.0.0.1:*,10.*,172.*,192.168.*'`"
         )),
         "{error}"
     );
