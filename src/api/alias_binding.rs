@@ -226,11 +226,11 @@ pub struct AliasBindingStatus {
     pub last_handled_retry: Option<HandledRequest>,
     /// The versions that ran, newest first, and those that were held back before they could run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "schema::history")]
+    #[schemars(schema_with = "schema::atomic::<HistoryEntry>")]
     pub history: Vec<HistoryEntry>,
     /// The conditions Ready, Reconciling, Stalled, Resolved and ArtifactAvailable, and those of other controllers.
     #[serde(default)]
-    #[schemars(schema_with = "schema::conditions")]
+    #[schemars(schema_with = "schema::keyed_by_type::<Condition>")]
     pub conditions: Vec<Condition>,
 }
 

@@ -81,7 +81,7 @@ pub struct ModelRegistrySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("self.mode != 'Managed' || has(self.url)").message("webhook.mode Managed needs webhook.url: the receiver's base address as MLflow reaches it, such as http://pointsman-webhook.pointsman.svc:8443"))]
     #[x_kube(validation = Rule::new("self.mode == 'Disabled' || has(self.secretRef)").message("webhook.mode Managed and External need webhook.secretRef: the Secret that signs deliveries, such as {name: mlflow-webhook}"))]
-    pub webhook: Option<Webhook>,
+    pub webhook: Option<WebhookSpec>,
     /// The namespaces whose RegisteredModels may use this registry.
     #[serde(default)]
     #[x_kube(validation = Rule::new("(self.from == 'Selector') == has(self.selector)").message("allowedNamespaces.selector goes with from: Selector, and only with it"))]
@@ -224,7 +224,7 @@ fn default_ca_key() -> String {
 /// The webhook of a registry.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Webhook {
+pub struct WebhookSpec {
     /// Managed: Pointsman registers the webhook in MLflow and repairs it. External: you register it, and deliveries are
     /// accepted. Disabled: no delivery is accepted. Default: Disabled.
     #[serde(default)]
@@ -316,7 +316,7 @@ pub struct ModelRegistryStatus {
     /// The conditions Ready, Reconciling and Stalled, WebhookReady if spec.webhook enables webhooks, and those of other
     /// controllers.
     #[serde(default)]
-    #[schemars(schema_with = "schema::conditions")]
+    #[schemars(schema_with = "schema::keyed_by_type::<Condition>")]
     pub conditions: Vec<Condition>,
 }
 

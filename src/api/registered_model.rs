@@ -71,7 +71,7 @@ pub struct RegisteredModelSpec {
     pub tags: BTreeMap<String, String>,
     /// Aliases that are kept at these versions, at most 100. Other aliases are not changed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "schema::declared_aliases")]
+    #[schemars(schema_with = "schema::keyed_by_name::<DeclaredAlias>", extend("maxItems" = 100))]
     pub aliases: Vec<DeclaredAlias>,
     /// Retain: the registered model stays in the registry when this object is deleted. Delete: it is deleted from the
     /// registry with all its versions. Default: Retain.
@@ -152,19 +152,19 @@ pub struct RegisteredModelStatus {
     pub latest_version: Option<String>,
     /// The aliases, at most 64. Those that a binding follows or the spec declares come first, then the others by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "schema::mirrored_aliases")]
+    #[schemars(schema_with = "schema::keyed_by_name::<MirroredAlias>")]
     pub aliases: Vec<MirroredAlias>,
     /// The newest version in each stage, if the registry uses stages.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "schema::mirrored_stages")]
+    #[schemars(schema_with = "schema::keyed_by_name::<MirroredStage>")]
     pub stages: Vec<MirroredStage>,
     /// The versions that are followed, pinned or aliased, and the newest ones. At most 24.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "schema::mirrored_versions")]
+    #[schemars(schema_with = "schema::keyed_by_version::<ModelVersion>")]
     pub versions: Vec<ModelVersion>,
     /// The conditions Ready, Reconciling and Stalled, and those of other controllers.
     #[serde(default)]
-    #[schemars(schema_with = "schema::conditions")]
+    #[schemars(schema_with = "schema::keyed_by_type::<Condition>")]
     pub conditions: Vec<Condition>,
 }
 
@@ -234,7 +234,7 @@ pub struct ModelVersion {
     pub code: Option<CodeLineage>,
     /// The data sets that trained and tested the version. At most 16.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "schema::datasets")]
+    #[schemars(schema_with = "schema::atomic::<Dataset>")]
     pub datasets: Vec<Dataset>,
     /// The reason why the version cannot be deployed, if so.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -94,7 +94,7 @@ pub struct HeldBack {
     /// A digest of the specs of the binding and of the pod template when they failed. The list ends when it changes.
     pub spec_digest: String,
     /// The versions, in the order in which they failed.
-    #[schemars(schema_with = "schema::failed_versions")]
+    #[schemars(schema_with = "schema::atomic::<FailedVersion>")]
     pub versions: Vec<FailedVersion>,
 }
 
@@ -155,7 +155,7 @@ pub struct Lineage {
     pub parameters: BTreeMap<String, String>,
     /// The data sets.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "schema::datasets")]
+    #[schemars(schema_with = "schema::atomic::<Dataset>")]
     pub datasets: Vec<Dataset>,
 }
 

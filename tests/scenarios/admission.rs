@@ -57,6 +57,10 @@ fn refused_registries() -> Vec<Row> {
             "interval must lie between 1s and 24h",
         ),
         (
+            registry(json!({"interval": "1.5m"})),
+            "written in h, m, s and ms without fractions",
+        ),
+        (
             registry(json!({"allowedNamespaces": {"from": "Selector"}})),
             "goes with from: Selector",
         ),
