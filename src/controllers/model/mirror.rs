@@ -265,3 +265,7 @@ impl ModelReconcile<'_> {
         followed
     }
 }
+
+#[cfg(test)]
+#[path = "mirror_tests.rs"]
+mod tests;

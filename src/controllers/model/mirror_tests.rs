@@ -1,0 +1,136 @@
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::api::registered_model::MirroredAlias;
+use crate::registries::memory::MemoryRegistry;
+use crate::registries::{Connection, RequestMetrics, Server};
+
+/// A model of a registry in this process, with the state that the controller has of the registry.
+struct Fixture {
+    memory: MemoryRegistry,
+    client: RegistryClient,
+    registry: ModelRegistry,
+    state: RegistryState,
+    model: RegisteredModel,
+}
+
+impl Fixture {
+    fn new(spec: &Value) -> Self {
+        let memory = MemoryRegistry::default();
+        let connection = Connection::new(Server::Memory(memory.clone()));
+        let registry = json!({"mlflow": {"uri": "http://mlflow:5000"}});
+        let registry = serde_json::from_value(registry).expect("a spec");
+        let spec = serde_json::from_value(spec.clone()).expect("a spec");
+        Self {
+            memory,
+            client: RegistryClient::connect(connection, RequestMetrics::default())
+                .expect("a client"),
+            registry: ModelRegistry::new("mlflow", registry),
+            state: RegistryState::default(),
+            model: RegisteredModel::new("taxi", spec),
+        }
+    }
+
+    async fn reconcile(&self) -> Result<Mirror, Problem> {
+        let reconcile = ModelReconcile {
+            own: ObjectKey::new("ml", "taxi"),
+            model: &self.model,
+            registry: &self.registry,
+            state: &self.state,
+            client: self.client.clone(),
+            bindings: Vec::new(),
+        };
+        reconcile.run().await
+    }
+
+    /// Reconciles, and keeps the status.
+    async fn mirror(&mut self) -> Mirror {
+        let Ok(mirror) = self.reconcile().await else {
+            panic!("the model is mirrored");
+        };
+        self.model.status = Some(mirror.status.clone());
+        mirror
+    }
+}
+
+fn spec() -> Value {
+    json!({"registryRef": {"name": "mlflow"}})
+}
+
+fn champion(version: &str) -> Value {
+    let aliases = json!([{"name": "champion", "version": version}]);
+    json!({"registryRef": {"name": "mlflow"}, "aliases": aliases})
+}
+
+#[tokio::test]
+async fn a_declared_alias_is_set_and_mirrored() {
+    let mut fixture = Fixture::new(&champion("1"));
+    fixture.memory.register("taxi", "s3://models/1");
+    let mirror = fixture.mirror().await;
+    assert!(mirror.problem.is_none());
+    assert_eq!(mirror.status.aliases[0].version, "1");
+    let uri = mirror.status.versions[0].artifact_uri.as_deref();
+    assert_eq!(uri, Some("s3://models/1"));
+}
+
+#[tokio::test]
+async fn an_alias_of_a_missing_version_is_a_problem_beside_the_mirror() {
+    let mut fixture = Fixture::new(&champion("7"));
+    fixture.memory.register("taxi", "s3://models/1");
+    let mirror = fixture.mirror().await;
+    let problem = mirror.problem.expect("a problem");
+    assert_eq!(problem.reason, Reason::VersionNotFound);
+    assert_eq!(mirror.status.latest_version.as_deref(), Some("1"));
+}
+
+#[tokio::test]
+async fn a_model_that_is_observed_is_not_created() {
+    let mut spec = spec();
+    spec["creationPolicy"] = json!("Observe");
+    let outcome = Fixture::new(&spec).reconcile().await;
+    let reason = outcome.err().map(|problem| problem.reason);
+    assert_eq!(reason, Some(Reason::ModelNotFound));
+}
+
+#[tokio::test]
+async fn a_cached_snapshot_is_used_until_it_lacks_a_mirrored_alias() {
+    let mut fixture = Fixture::new(&spec());
+    fixture.memory.register("taxi", "s3://models/1");
+    fixture.mirror().await;
+    fixture.memory.register("taxi", "s3://models/2");
+    let cached = fixture.mirror().await;
+    assert_eq!(cached.status.latest_version.as_deref(), Some("1"));
+    let alias = MirroredAlias {
+        name: "champion".to_owned(),
+        version: "1".to_owned(),
+        since: Time(Timestamp::UNIX_EPOCH),
+    };
+    let status = fixture.model.status.as_mut().expect("a status");
+    status.aliases.push(alias);
+    let requested = fixture.mirror().await;
+    assert_eq!(requested.status.latest_version.as_deref(), Some("2"));
+    assert!(
+        requested.status.aliases.is_empty(),
+        "it is gone for certain"
+    );
+}
+
+#[tokio::test]
+async fn the_size_of_a_new_version_is_set_when_it_was_read() {
+    let mut fixture = Fixture::new(&spec());
+    fixture.memory.register("taxi", "s3://models/1");
+    let published = fixture.mirror().await;
+    assert_eq!(published.status.versions[0].size_bytes, None);
+    assert!(fixture.state.sizes.begin(), "it is to be read");
+    let taxi = ObjectKey::new("ml", "taxi");
+    fixture.state.sizes.record_read(&taxi, "s3://models/1", 58);
+    let sized = fixture.mirror().await;
+    assert_eq!(sized.status.versions[0].size_bytes, Some(58));
+    fixture.mirror().await;
+    assert!(
+        fixture.state.sizes.read(&taxi).is_empty(),
+        "it is published"
+    );
+}
