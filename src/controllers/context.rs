@@ -16,7 +16,6 @@ use crate::controllers::cached::{
     binding_of, of_binding, of_model, of_registered_name, of_registry, of_workload, registry_of,
 };
 use crate::controllers::metrics::{Kind, Metrics};
-use crate::controllers::registry::refresh_batcher::RefreshBatcher;
 use crate::controllers::registry::state::RegistryStates;
 use crate::controllers::settings::OperatorSettings;
 use crate::kubernetes::event_recorder::EventRecorder;
@@ -45,8 +44,6 @@ pub struct Context {
     pub registries: RegistryStates,
     /// Which artifacts can be read.
     pub artifact_checks: ArtifactChecks,
-    /// Models to refresh that are not requested yet.
-    pub refresh_batcher: RefreshBatcher,
     /// Open while this replica leads.
     pub fence: Fence,
     /// Writes Events.

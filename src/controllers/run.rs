@@ -26,7 +26,6 @@ use crate::controllers::metrics::Metrics;
 use crate::controllers::receiver::Receiver;
 use crate::controllers::receiver::server;
 use crate::controllers::receiver::tls::Certificate;
-use crate::controllers::registry::refresh_batcher::RefreshBatcher;
 use crate::controllers::registry::state::RegistryStates;
 use crate::controllers::settings::{OperatorSettings, WebhookSettings};
 use crate::controllers::watches;
@@ -173,7 +172,6 @@ fn context(
         queues,
         registries: RegistryStates::default(),
         artifact_checks: ArtifactChecks::default(),
-        refresh_batcher: RefreshBatcher::default(),
         fence,
         event_recorder,
         metrics: Metrics::default(),

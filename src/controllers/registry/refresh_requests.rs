@@ -33,13 +33,13 @@ pub fn refresh_announced(ctx: &Arc<Context>, registry: &ObjectKey, model: String
 
 /// Refreshes a model, together with all others that are requested meanwhile.
 pub fn request_refresh(ctx: &Arc<Context>, registry: &ObjectKey, model: String) {
-    if ctx.refresh_batcher.add(registry, model) {
+    if ctx.registries.refresh_batcher.add(registry, model) {
         tokio::spawn(drain(Arc::clone(ctx), registry.clone()));
     }
 }
 
 async fn drain(ctx: Arc<Context>, registry: ObjectKey) {
-    while let Some(pending) = ctx.refresh_batcher.take(&registry) {
+    while let Some(pending) = ctx.registries.refresh_batcher.take(&registry) {
         let is_suspended = match ctx.stores.registries.get(&registry) {
             Some(object) => object.spec.suspend,
             None => true,

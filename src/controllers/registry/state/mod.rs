@@ -16,6 +16,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use crate::controllers::registry::known_tags::KnownTags;
+use crate::controllers::registry::refresh_batcher::RefreshBatcher;
 use crate::controllers::registry::state::connection_health::ConnectionHealth;
 use crate::controllers::registry::state::negative_cache::NegativeCache;
 use crate::controllers::registry::state::poll_schedule::PollSchedule;
@@ -32,6 +33,8 @@ use crate::registries::{Connection, RegistryClient};
 /// The states of all registries.
 #[derive(Default)]
 pub struct RegistryStates {
+    /// Models to refresh that are not requested yet.
+    pub refresh_batcher: RefreshBatcher,
     all: Mutex<HashMap<ObjectKey, Arc<RegistryState>>>,
 }
 
