@@ -3,6 +3,7 @@
 //! Absent: fields whose behaviour is not built. No accepted field is ignored.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
@@ -12,7 +13,7 @@ use serde_json::{Map, Value};
 
 use super::registered_model::CodeLineage;
 use super::rollback::{GoodVersion, HeldBack, Lost, Retrain, RetrainState, Rollback};
-use super::{Reason, names, schema};
+use super::{Reason, VersionRef, Word, names, schema};
 
 /// An alias that drives a Deployment.
 #[derive(Clone, CustomResource, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
@@ -130,11 +131,59 @@ pub enum TargetApiVersion {
 }
 
 /// The kind of a target.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    Deserialize,
+    Eq,
+    Hash,
+    JsonSchema,
+    Ord,
+    PartialEq,
+    PartialOrd,
+    Serialize,
+)]
 pub enum TargetKind {
     /// A Deployment.
     #[default]
     Deployment,
+    /// A StatefulSet.
+    StatefulSet,
+    /// A DaemonSet.
+    DaemonSet,
+}
+
+impl TargetKind {
+    /// All kinds.
+    pub const ALL: [Self; 3] = [Self::Deployment, Self::StatefulSet, Self::DaemonSet];
+
+    /// The kind as manifests write it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Deployment => "Deployment",
+            Self::StatefulSet => "StatefulSet",
+            Self::DaemonSet => "DaemonSet",
+        }
+    }
+
+    /// The resource as kubectl takes it.
+    #[must_use]
+    pub const fn resource(self) -> &'static str {
+        match self {
+            Self::Deployment => "deployment",
+            Self::StatefulSet => "statefulset",
+            Self::DaemonSet => "daemonset",
+        }
+    }
+}
+
+impl fmt::Display for TargetKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
 }
 
 /// A Deployment to create.
@@ -248,18 +297,9 @@ pub struct AliasState {
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct VersionState {
-    /// The version's number.
-    pub version: String,
-    /// The URI of the version's files.
-    #[serde(
-        default,
-        rename = "artifactURI",
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub artifact_uri: Option<String>,
-    /// The MLflow run that logged the version.
-    #[serde(default, rename = "runID", skip_serializing_if = "Option::is_none")]
-    pub run_id: Option<String>,
+    /// The version.
+    #[serde(flatten)]
+    pub version: VersionRef,
     /// Since when the workload has held it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
@@ -280,51 +320,27 @@ pub struct HandledRequest {
 #[serde(rename_all = "camelCase")]
 pub struct Hold {
     /// The version that was wanted when the person changed the workload. The hold ends when another one is wanted.
-    pub wanted: HeldVersion,
+    pub wanted: VersionRef,
     /// The field manager that wrote the change, such as kubectl.
     pub manager: String,
     /// When the change was first seen.
     pub since: Time,
 }
 
-/// A version, told from one of the same number of a model that was made again.
-#[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct HeldVersion {
-    /// The version's number.
-    pub version: String,
-    /// The URI of the version's files.
-    #[serde(
-        default,
-        rename = "artifactURI",
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub artifact_uri: Option<String>,
-}
-
 /// A period in which the workload held one version.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HistoryEntry {
-    /// The version's number.
-    pub version: String,
-    /// The URI of the version's files.
-    #[serde(
-        default,
-        rename = "artifactURI",
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub artifact_uri: Option<String>,
-    /// The MLflow run that logged the version.
-    #[serde(default, rename = "runID", skip_serializing_if = "Option::is_none")]
-    pub run_id: Option<String>,
+    /// The version.
+    #[serde(flatten)]
+    pub version: VersionRef,
     /// The code that trained the version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<CodeLineage>,
     /// RollingOut, Baking, Live, Failed, RolledBack, HeldBack or Superseded.
-    pub outcome: Outcome,
+    pub outcome: Word<Outcome>,
     /// The reason of the outcome, as one word.
-    pub reason: Reason,
+    pub reason: Word<Reason>,
     /// The reason of the outcome, as a sentence.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
@@ -340,7 +356,7 @@ pub struct HistoryEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Time>,
     /// The cause of the change: AliasMove, Pin, Person, Failure or SpecChange.
-    pub trigger: Trigger,
+    pub trigger: Word<Trigger>,
 }
 
 /// The outcome of a version in the workload.
@@ -377,15 +393,36 @@ pub enum Trigger {
     SpecChange,
 }
 
+impl fmt::Display for Outcome {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, formatter)
+    }
+}
+
+impl fmt::Display for Trigger {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, formatter)
+    }
+}
+
 impl HistoryEntry {
-    /// Whether it is this version: the number alone does not tell, for a model that was made again begins at 1 anew.
+    /// Whether both entries are of one rollout.
     #[must_use]
-    pub fn is_version(&self, version: &str, artifact_uri: Option<&str>) -> bool {
-        self.version == version && self.artifact_uri.as_deref() == artifact_uri
+    pub fn is_same_rollout(&self, other: &Self) -> bool {
+        self.started_at == other.started_at && self.version.is_same(&other.version)
     }
 }
 
 impl AliasBindingStatus {
+    /// All versions that the status knows by their full identity.
+    pub fn known_versions(&self) -> impl Iterator<Item = &VersionRef> {
+        let running = self.running.iter().map(|running| &running.version);
+        let history = self.history.iter().map(|entry| &entry.version);
+        let good = self.last_good.iter().map(|good| &good.version);
+        let wanted = self.held_back.iter().map(|held_back| &held_back.wanted);
+        running.chain(history).chain(good).chain(wanted)
+    }
+
     /// The history entry of the version that the workload holds now.
     #[must_use]
     pub fn current(&self) -> Option<&HistoryEntry> {
@@ -434,6 +471,13 @@ impl AliasBinding {
             .and_then(|status| status.last_handled_retry.as_ref());
         self.retry_request()
             .is_some_and(|asked| acted_on.is_none_or(|acted_on| acted_on.value != *asked))
+    }
+
+    /// The kind of the workload that the binding drives.
+    #[must_use]
+    pub fn target_kind(&self) -> TargetKind {
+        let target = self.spec.target_ref.as_ref();
+        target.map(|target| target.kind).unwrap_or_default()
     }
 
     /// The name of the Deployment that the binding drives.

@@ -6,8 +6,20 @@
 pub const FIELD_MANAGER: &str = "pointsman";
 /// Label on a driven Deployment and its pod template: the binding's name.
 pub const BINDING_LABEL: &str = "pointsman.dev/binding";
+/// The labels of pods that are read: the binding, and the revisions that StatefulSets and DaemonSets write.
+pub const READ_LABELS: [&str; 3] = [
+    BINDING_LABEL,
+    REVISION_HASH_LABEL,
+    TEMPLATE_GENERATION_LABEL,
+];
+/// Label on the pods of a StatefulSet: the revision of their template.
+pub const REVISION_HASH_LABEL: &str = "controller-revision-hash";
+/// Label on the pods of a DaemonSet: the generation of the template that they were created from.
+pub const TEMPLATE_GENERATION_LABEL: &str = "pod-template-generation";
 /// Annotation on the pod template: the version that it holds.
 pub const VERSION_ANNOTATION: &str = "pointsman.dev/model-version";
+/// Annotation on the pod template: a digest of the version's identity (model, number, creation time, source).
+pub const VERSION_ID_ANNOTATION: &str = "pointsman.dev/model-version-id";
 /// Annotation that Kubernetes shows in `kubectl rollout history`.
 pub const CHANGE_CAUSE_ANNOTATION: &str = "kubernetes.io/change-cause";
 /// Annotation on any of the three kinds: a new value requests a reconcile, with a poll of the registry.

@@ -9,7 +9,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::schema;
+use super::{VersionId, VersionRef, schema};
 
 /// A registered model of an MLflow registry.
 #[derive(Clone, CustomResource, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
@@ -239,6 +239,23 @@ pub struct ModelVersion {
     /// The reason why the version cannot be deployed, if so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+}
+
+impl ModelVersion {
+    /// The identity and the attributes that go into a pod template.
+    #[must_use]
+    pub fn reference(&self, model: &str) -> VersionRef {
+        VersionRef {
+            id: VersionId {
+                model: model.to_owned(),
+                version: self.version.clone(),
+                created_at: self.created_at.clone(),
+                source: self.source.clone(),
+            },
+            artifact_uri: self.artifact_uri.clone(),
+            run_id: self.run_id.clone(),
+        }
+    }
 }
 
 /// A data set of a run, as MLflow recorded it.

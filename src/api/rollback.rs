@@ -10,9 +10,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::alias_binding::{HeldVersion, TemplateMetadata};
+use super::alias_binding::TemplateMetadata;
 use super::registered_model::{CodeLineage, Dataset};
-use super::{Reason, schema};
+use super::{Reason, VersionRef, Word, schema};
 
 /// The reaction to a version that fails.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
@@ -90,7 +90,7 @@ pub struct JobTemplate {
 #[serde(rename_all = "camelCase")]
 pub struct HeldBack {
     /// The version that was wanted when they failed. The list ends when another one is wanted.
-    pub wanted: HeldVersion,
+    pub wanted: VersionRef,
     /// A digest of the specs of the binding and of the pod template when they failed. The list ends when it changes.
     pub spec_digest: String,
     /// The versions, in the order in which they failed.
@@ -98,21 +98,31 @@ pub struct HeldBack {
     pub versions: Vec<FailedVersion>,
 }
 
+impl HeldBack {
+    /// The failed version that is this one.
+    #[must_use]
+    pub fn find(&self, version: &VersionRef) -> Option<&FailedVersion> {
+        self.versions
+            .iter()
+            .find(|failed| failed.version.is_same(version))
+    }
+
+    /// Whether a version is held back.
+    #[must_use]
+    pub fn contains(&self, version: &VersionRef) -> bool {
+        self.find(version).is_some()
+    }
+}
+
 /// A version that failed, and the reason.
 #[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FailedVersion {
-    /// The version's number.
-    pub version: String,
-    /// The URI of the version's files.
-    #[serde(
-        default,
-        rename = "artifactURI",
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub artifact_uri: Option<String>,
+    /// The version.
+    #[serde(flatten)]
+    pub version: VersionRef,
     /// The reason of the failure, as one word.
-    pub reason: Reason,
+    pub reason: Word<Reason>,
     /// The reason of the failure, as a sentence.
     pub message: String,
     /// When the failure was first seen.
@@ -123,18 +133,9 @@ pub struct FailedVersion {
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GoodVersion {
-    /// The version's number.
-    pub version: String,
-    /// The URI of the version's files.
-    #[serde(
-        default,
-        rename = "artifactURI",
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub artifact_uri: Option<String>,
-    /// The MLflow run that logged the version.
-    #[serde(default, rename = "runID", skip_serializing_if = "Option::is_none")]
-    pub run_id: Option<String>,
+    /// The version.
+    #[serde(flatten)]
+    pub version: VersionRef,
     /// Since when the version is good.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
@@ -163,18 +164,9 @@ pub struct Lineage {
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Lost {
-    /// The version's number.
-    pub version: String,
-    /// The URI at which the version's files were.
-    #[serde(
-        default,
-        rename = "artifactURI",
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub artifact_uri: Option<String>,
-    /// The MLflow run that logged the version.
-    #[serde(default, rename = "runID", skip_serializing_if = "Option::is_none")]
-    pub run_id: Option<String>,
+    /// The version.
+    #[serde(flatten)]
+    pub version: VersionRef,
     /// The code, parameters and data that trained the version.
     #[serde(default)]
     pub lineage: Lineage,
@@ -195,7 +187,7 @@ pub struct RetrainState {
     /// The number of the version that the Job trains again.
     pub version: String,
     /// Running, Succeeded, Failed or Refused.
-    pub outcome: RetrainOutcome,
+    pub outcome: Word<RetrainOutcome>,
     /// The message of the Job, or of the API server that refused it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,

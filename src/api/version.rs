@@ -24,6 +24,12 @@ pub struct VersionId {
 }
 
 impl VersionId {
+    /// Whether the identity tells this version from one of the same number of a model that was made again.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.created_at.is_some()
+    }
+
     /// A short digest of the identity, for the pod template: 16 hexadecimal digits.
     #[must_use]
     pub fn digest(&self) -> String {
@@ -54,6 +60,31 @@ pub struct VersionRef {
     /// The run that logged it.
     #[serde(default, rename = "runID", skip_serializing_if = "Option::is_none")]
     pub run_id: Option<String>,
+}
+
+impl VersionRef {
+    /// The version's number.
+    #[must_use]
+    pub fn number(&self) -> &str {
+        &self.id.version
+    }
+
+    /// Whether both are the same version: by identity if both have it, else by number and artifact URI.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let (own, others) = (&self.id, &other.id);
+        let models = [&own.model, &others.model];
+        let is_same_model =
+            own.model == others.model || models.iter().any(|model| model.is_empty());
+        if own.version != others.version || !is_same_model {
+            return false;
+        }
+        if own.is_complete() && others.is_complete() {
+            own.created_at == others.created_at && own.source == others.source
+        } else {
+            self.artifact_uri == other.artifact_uri
+        }
+    }
 }
 
 /// A stable 64-bit digest: it is stored, so it must be the same in every release.

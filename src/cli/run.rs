@@ -15,6 +15,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt};
 
 use super::Failure;
+use crate::api::alias_binding::TargetKind;
 use crate::api::names;
 use crate::controllers::{self, OperatorSettings, WebhookSettings};
 use crate::kubernetes::client::fenced_client;
@@ -54,6 +55,16 @@ pub struct RunArguments {
     /// !pointsman.dev/shard: for several operators in one cluster
     #[arg(long, value_name = "SELECTOR", env = "POINTSMAN_SHARD", value_parser = selector)]
     shard: Option<String>,
+    /// The kinds of workloads that AliasBindings may drive. Each needs rights of its own; see targets in the chart's values
+    #[arg(
+        long,
+        value_name = "KIND",
+        default_value = "Deployment",
+        env = "POINTSMAN_TARGETS",
+        value_delimiter = ',',
+        value_parser = target_kind
+    )]
+    targets: Vec<TargetKind>,
     /// Whether /metrics has a pointsman_binding_info for each AliasBinding
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "true|false", env = "POINTSMAN_BINDING_INFO_METRIC")]
     binding_info_metric: bool,
@@ -178,9 +189,16 @@ fn settings(arguments: RunArguments, own_namespace: String) -> OperatorSettings 
         cluster_name: arguments.cluster_name,
         allow_file_artifacts: arguments.check_file_artifacts,
         shard: arguments.shard,
+        targets: arguments.targets,
         binding_info_metric: arguments.binding_info_metric,
         election,
     }
+}
+
+fn target_kind(word: &str) -> Result<TargetKind, String> {
+    let kinds = TargetKind::ALL.into_iter();
+    let found = kinds.into_iter().find(|kind| kind.as_str() == word);
+    found.ok_or_else(|| "write Deployment, StatefulSet or DaemonSet".to_owned())
 }
 
 fn election(arguments: &RunArguments, own_namespace: String) -> Option<Election> {

@@ -8,7 +8,8 @@ use kube::{Resource, ResourceExt};
 use crate::api::{AliasBinding, ModelRegistry, RegisteredModel, names};
 use crate::kubernetes::key::{IndexKey, ObjectKey};
 use crate::kubernetes::store::Cached;
-use crate::targets::{Job, Pod, ReplicaSet, Workload};
+use crate::rollout::Job;
+use crate::targets::{Adapter, Pod, ReplicaSet, Workload};
 
 /// A copy of the whole object, which `kubectl apply` writes.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -81,7 +82,7 @@ impl Cached for AliasBinding {
     }
 }
 
-impl Cached for Workload {
+impl<K: Adapter> Cached for Workload<K> {
     fn index_keys(&self) -> Vec<IndexKey> {
         Vec::new()
     }
@@ -89,7 +90,7 @@ impl Cached for Workload {
     fn prune(&mut self) {
         // Only once: a second digest, of no managed fields, would say that nobody owns a field.
         if self.metadata.managed_fields.is_some() {
-            *self = std::mem::take(self).digested();
+            *self = self.clone().with_owners();
         }
         prune_metadata(self.meta_mut());
     }
@@ -153,7 +154,7 @@ fn keep_annotations(metadata: &mut ObjectMeta, annotations_read: &[&str]) {
         annotations.retain(|key, _| annotations_read.contains(&key.as_str()));
     }
     if let Some(labels) = &mut metadata.labels {
-        labels.retain(|key, _| key == names::BINDING_LABEL);
+        labels.retain(|key, _| names::READ_LABELS.contains(&key.as_str()));
     }
 }
 
@@ -161,6 +162,7 @@ fn keep_annotations(metadata: &mut ObjectMeta, annotations_read: &[&str]) {
 mod tests {
     use super::*;
     use crate::kubernetes::store::{Change, Store};
+    use k8s_openapi::api::apps::v1::Deployment;
     use serde_json::{Value, json};
 
     fn binding(version: &str, model: &str) -> AliasBinding {
@@ -313,13 +315,13 @@ mod tests {
             "spec": {"replicas": 2, "template": {"metadata": {"annotations": {"a": "b"}}, "spec": {"containers": [
                 {"name": "server", "image": "i", "env": [{"name": "P", "valueFrom": {"secretKeyRef": {"name": "s"}}}]}]}}},
             "status": {"observedGeneration": 4}});
-        let mut read: Workload = serde_json::from_value(json).expect("a workload");
+        let mut read: Workload<Deployment> = serde_json::from_value(json).expect("a workload");
         let store = Store::default();
         store.put(0, &mut read);
         let kept = store
             .get(&ObjectKey::new("ml", "taxi"))
             .expect("it was put there");
-        assert_ne!(kept.spec.template.users_digest, 0);
+        assert_ne!(kept.spec.template.users_digest, String::new());
         assert_eq!(format!("{kept:?}"), format!("{read:?}"));
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use k8s_openapi::NamespaceResourceScope;
 use kube::{Client, Resource};
 
+use crate::api::alias_binding::TargetKind;
 use crate::api::{AliasBinding, ModelRegistry, RegisteredModel};
 use crate::controllers::binding::artifact_checks::ArtifactChecks;
 use crate::controllers::cached::{
@@ -18,6 +19,7 @@ use crate::controllers::cached::{
 use crate::controllers::metrics::{Kind, Metrics};
 use crate::controllers::registry::state::RegistryStates;
 use crate::controllers::settings::OperatorSettings;
+use crate::controllers::workloads::WorkloadStores;
 use crate::kubernetes::event_recorder::EventRecorder;
 use crate::kubernetes::failure::ReconcileError;
 use crate::kubernetes::key::ObjectKey;
@@ -25,7 +27,8 @@ use crate::kubernetes::lease::Fence;
 use crate::kubernetes::status::{self, StatusWrite};
 use crate::kubernetes::store::{Cached, Store};
 use crate::kubernetes::work_queue::WorkQueue;
-use crate::targets::{Job, Pod, ReplicaSet, Workload};
+use crate::rollout::Job;
+use crate::targets::{Pod, ReplicaSet};
 
 /// The delay of a registry's reconcile that a thousand objects may ask for within a moment.
 const REGISTRY_DELAY: Duration = Duration::from_millis(500);
@@ -63,8 +66,8 @@ pub struct Stores {
     pub models: Store<RegisteredModel>,
     /// Bindings.
     pub bindings: Store<AliasBinding>,
-    /// Deployments with the binding's label.
-    pub workloads: Store<Workload>,
+    /// Workloads with the binding's label.
+    pub workloads: WorkloadStores,
     /// Pods with the binding's label.
     pub pods: Store<Pod>,
     /// ReplicaSets with the binding's label.
@@ -117,12 +120,20 @@ impl Stores {
     }
 
     /// The other bindings that drive, or want to drive, the same workload as this one.
-    pub fn rivals(&self, binding: &ObjectKey, workload: &str) -> Vec<AliasBinding> {
+    pub fn rivals(
+        &self,
+        binding: &ObjectKey,
+        kind: TargetKind,
+        workload: &str,
+    ) -> Vec<AliasBinding> {
         let namespace = binding.namespace();
         self.bindings
             .find(of_workload(namespace, workload), |rival| {
                 let key = ObjectKey::of(rival);
-                key != *binding && key.namespace() == namespace && rival.workload_name() == workload
+                key != *binding
+                    && key.namespace() == namespace
+                    && rival.workload_name() == workload
+                    && rival.target_kind() == kind
             })
     }
 }

@@ -137,7 +137,8 @@ async fn wait_for_stores(ctx: &Context, start: &StartSignal, is_single: bool) {
     // A registry's write-back needs the bindings.
     let registries = stores.registries.all_names();
     ctx.queues.registries.enqueue_all(registries);
-    stores.workloads.wait_until_synced(watches).await;
+    let targets = &ctx.settings.targets;
+    stores.workloads.wait_until_synced(targets, watches).await;
     stores.replica_sets.wait_until_synced(watches).await;
     stores.pods.wait_until_synced(watches).await;
     stores.jobs.wait_until_synced(watches).await;

@@ -62,7 +62,7 @@ pub struct Metrics {
     /// Statuses written, by kind.
     pub status_writes: Family<Kind, Counter>,
     /// Changes of the condition Ready of bindings, by the new reason.
-    pub transitions: Family<Transition, Counter>,
+    pub transitions: Family<TransitionLabels, Counter>,
     /// Webhook deliveries, by outcome.
     pub webhook_deliveries: Family<OutcomeLabel, Counter>,
     /// 1 if this replica leads or is the only one.
@@ -115,7 +115,7 @@ pub struct Rollout {
 
 /// A change of a binding's condition Ready.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-pub struct Transition {
+pub struct TransitionLabels {
     /// The new reason.
     pub reason: &'static str,
 }
@@ -214,23 +214,19 @@ impl Metrics {
 
     /// Counts a history entry that got an outcome, and records how long it took to become available.
     pub fn count_entry(&self, old: &AliasBindingStatus, entry: &HistoryEntry) {
-        let before = old.history.iter().find(|before| {
-            before.started_at == entry.started_at && before.version == entry.version
-        });
-        let (outcome_before, was_available) = match before {
-            Some(before) => (Some(before.outcome), before.available_at.is_some()),
-            None => (None, false),
-        };
-        if outcome_before != Some(entry.outcome) {
-            let rollout = Rollout {
-                outcome: format!("{:?}", entry.outcome),
-                trigger: format!("{:?}", entry.trigger),
+        let known = old
+            .history
+            .iter()
+            .find(|known| known.is_same_rollout(entry));
+        if known.is_none_or(|known| known.outcome != entry.outcome) {
+            let labels = Rollout {
+                outcome: entry.outcome.to_string(),
+                trigger: entry.trigger.to_string(),
             };
-            self.rollouts.get_or_create(&rollout).inc();
+            self.rollouts.get_or_create(&labels).inc();
         }
-        if let Some(available) = &entry.available_at
-            && !was_available
-        {
+        let was_available = known.is_some_and(|known| known.available_at.is_some());
+        if let (Some(available), false) = (&entry.available_at, was_available) {
             let took = available.0.duration_since(entry.started_at.0);
             self.rollout.observe(seconds(took));
         }
@@ -288,7 +284,7 @@ fn info(binding: &AliasBinding) -> BindingInfo {
         wanted: status.alias.map(|alias| alias.version).unwrap_or_default(),
         running: status
             .running
-            .map(|running| running.version)
+            .map(|running| running.version.id.version)
             .unwrap_or_default(),
         ready: ready.map(|ready| ready.status.clone()).unwrap_or_default(),
         reason: ready.map(|ready| ready.reason.clone()).unwrap_or_default(),

@@ -15,6 +15,7 @@ mod registry;
 mod run;
 mod settings;
 mod watches;
+mod workloads;
 
 pub use run::run;
 pub use settings::{OperatorSettings, WebhookSettings};

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::api::alias_binding::TargetKind;
 use crate::kubernetes::lease::Election;
 
 /// How the operator is to run.
@@ -25,6 +26,8 @@ pub struct OperatorSettings {
     pub allow_file_artifacts: bool,
     /// A label selector for the registered models and bindings of this process; `None` for all.
     pub shard: Option<String>,
+    /// The kinds of workloads that bindings may drive.
+    pub targets: Vec<TargetKind>,
     /// Whether there is a metric for each binding.
     pub binding_info_metric: bool,
     /// How to take part in the leader election; `None` for a single replica.

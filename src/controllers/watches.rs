@@ -15,10 +15,11 @@ use crate::api::{AliasBinding, ModelRegistry, RegisteredModel, names};
 use crate::controllers::cached::{binding_of, registry_of};
 use crate::controllers::context::{Context, Stores};
 use crate::controllers::metrics::Kind;
+use crate::controllers::workloads::{Stored, with_kind};
 use crate::kubernetes::key::ObjectKey;
 use crate::kubernetes::store::{Cached, Change, Store};
 use crate::kubernetes::watch::{Handler, Shown, Watch};
-use crate::targets::Workload;
+use crate::targets::{Adapter, Workload};
 
 /// Spawns the watches of all kinds, a set for each watched namespace.
 pub fn spawn(tasks: &mut JoinSet<()>, ctx: &Arc<Context>) {
@@ -36,7 +37,13 @@ pub fn spawn(tasks: &mut JoinSet<()>, ctx: &Arc<Context>) {
         tasks.spawn(scope.watch(Objects::OfShard, |all| &all.models, model_changed));
         let mut spawn_later = |watch| tasks.spawn(after_models(Arc::clone(ctx), watch));
         spawn_later(scope.watch(Objects::OfShard, |all| &all.bindings, binding_changed));
-        spawn_later(scope.watch(Objects::Labelled, |all| &all.workloads, workload_changed));
+        for kind in &ctx.settings.targets {
+            with_kind!(kind, K => spawn_later(scope.watch(
+                Objects::Labelled,
+                |all| K::store(&all.workloads),
+                workload_changed::<K>,
+            )));
+        }
         spawn_later(scope.watch(Objects::Labelled, |all| &all.pods, labelled_changed));
         spawn_later(scope.watch(Objects::Labelled, |all| &all.replica_sets, labelled_changed));
         spawn_later(scope.watch(Objects::Labelled, |all| &all.jobs, labelled_changed));
@@ -175,7 +182,7 @@ fn binding_changed(ctx: &Arc<Context>, binding: &AliasBinding, change: Change) {
 }
 
 /// A workload: enqueues the binding that its label names, and all that want to drive it.
-fn workload_changed(ctx: &Arc<Context>, workload: &Workload, change: Change) {
+fn workload_changed<K: Adapter>(ctx: &Arc<Context>, workload: &Workload<K>, change: Change) {
     let key = ObjectKey::of(workload);
     labelled_changed(ctx, workload, change);
     ctx.enqueue_bindings_of_workload(key.namespace(), key.name());
@@ -191,7 +198,9 @@ fn labelled_changed<K: Cached>(ctx: &Arc<Context>, object: &K, _: Change) {
 /// Reads the objects of a binding that came into this shard. The watches skipped them while it belonged to another shard.
 async fn adopt(ctx: Arc<Context>, binding: ObjectKey) {
     let stores = &ctx.stores;
-    adopt_kind(&ctx, &binding, &stores.workloads).await;
+    for kind in &ctx.settings.targets {
+        with_kind!(kind, K => adopt_kind(&ctx, &binding, K::store(&stores.workloads)).await);
+    }
     adopt_kind(&ctx, &binding, &stores.replica_sets).await;
     adopt_kind(&ctx, &binding, &stores.pods).await;
     adopt_kind(&ctx, &binding, &stores.jobs).await;

@@ -1,45 +1,48 @@
-//! Who drives a Deployment where several would: one binding, always the same one.
+//! The one binding that drives a workload if several name it: always the same one.
 //!
-//! Absent: any change of mind. A holder keeps what it holds as long as it exists.
+//! Absent: handover. A holder keeps its workload as long as the holder exists.
 
 use crate::api::AliasBinding;
-use crate::targets::Workload;
+use crate::targets::Target;
 
-/// Who drives the Deployment already, where it is not this binding.
+/// The other owner of a workload.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Claim {
-    /// The holder, as people would look for it.
+    /// The owner, as people would look for it.
     pub holder: String,
 }
 
-/// Who else holds this binding's Deployment: the binding that the Deployment names, else the oldest one.
+/// The other owner of this binding's workload: the binding in the workload's label, else the oldest one.
 #[must_use]
 pub fn claim(
     binding: &AliasBinding,
     rivals: &[&AliasBinding],
-    workload: Option<&Workload>,
+    target: Option<&Target>,
 ) -> Option<Claim> {
-    if binding.spec.template.is_some()
-        && workload.is_some_and(|workload| !is_made_by(workload, binding))
+    if let (Some(_), Some(target)) = (&binding.spec.template, target)
+        && !is_made_by(target, binding)
     {
+        let holder = "somebody else (it exists, and this binding did not make it)";
         return Some(Claim {
-            holder: "somebody else (it exists, and this binding did not make it)".to_owned(),
+            holder: holder.to_owned(),
         });
     }
-    let named = workload.and_then(Workload::binding);
-    let candidates = || {
-        rivals
-            .iter()
-            .copied()
-            .chain([binding])
-            .filter(|each| each.metadata.deletion_timestamp.is_none())
-    };
-    let by_name = named
-        .and_then(|named| candidates().find(|each| each.metadata.name.as_deref() == Some(named)));
-    let holder = by_name.or_else(|| candidates().min_by_key(|each| seniority(each)))?;
-    let is_me = holder.metadata.name == binding.metadata.name;
+    let candidates: Vec<_> = rivals
+        .iter()
+        .copied()
+        .chain([binding])
+        .filter(|each| each.metadata.deletion_timestamp.is_none())
+        .collect();
+    let labelled = target.and_then(Target::binding);
+    let by_label = candidates
+        .iter()
+        .find(|each| labelled.is_some() && each.metadata.name.as_deref() == labelled);
+    let holder = by_label.or_else(|| candidates.iter().min_by_key(|each| seniority(each)))?;
+    if holder.metadata.name == binding.metadata.name {
+        return None;
+    }
     let name = holder.metadata.name.as_deref().unwrap_or_default();
-    (!is_me).then(|| Claim {
+    Some(Claim {
         holder: format!("AliasBinding {name}"),
     })
 }
@@ -55,8 +58,8 @@ fn seniority(binding: &AliasBinding) -> (Option<jiff::Timestamp>, Option<&str>) 
     )
 }
 
-fn is_made_by(workload: &Workload, binding: &AliasBinding) -> bool {
-    let owners = workload
+fn is_made_by(target: &Target, binding: &AliasBinding) -> bool {
+    let owners = target
         .metadata
         .owner_references
         .as_deref()
@@ -64,14 +67,17 @@ fn is_made_by(workload: &Workload, binding: &AliasBinding) -> bool {
     let owned = owners
         .iter()
         .any(|owner| Some(&owner.uid) == binding.metadata.uid.as_ref());
-    let orphaned = owners.is_empty() && workload.owners.our_last_write().is_some();
-    owned || (orphaned && workload.binding() == binding.metadata.name.as_deref())
+    let orphaned = owners.is_empty() && target.owners.our_last_write().is_some();
+    owned || (orphaned && target.binding() == binding.metadata.name.as_deref())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use k8s_openapi::api::apps::v1::Deployment;
     use serde_json::json;
+
+    use super::*;
+    use crate::targets::Workload;
 
     fn binding(name: &str, created: &str) -> AliasBinding {
         serde_json::from_value(json!({
@@ -81,9 +87,12 @@ mod tests {
         .expect("a binding")
     }
 
-    fn labelled(name: &str) -> Workload {
-        serde_json::from_value(json!({"metadata": {"labels": {"pointsman.dev/binding": name}}}))
-            .expect("a workload")
+    fn labelled(name: &str) -> Target {
+        let workload: Workload<Deployment> = serde_json::from_value(
+            json!({"metadata": {"labels": {"pointsman.dev/binding": name}}}),
+        )
+        .expect("a workload");
+        Target::from(workload)
     }
 
     #[test]
@@ -100,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn the_binding_that_the_deployment_names_holds_it_whatever_its_age() {
+    fn the_binding_in_the_workloads_label_holds_it_whatever_its_age() {
         let (old, new) = (
             binding("b", "2026-01-01T00:00:00Z"),
             binding("a", "2026-01-02T00:00:00Z"),

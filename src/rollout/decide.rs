@@ -1,825 +1,609 @@
-//! The one decision: leave the workload as it is, or write a version into it.
+//! The one decision: leave the workload as it is, or write a version into it. The rules are in docs/rules.md.
 //!
-//! Absent: any effect. The rules' numbers are those of the design's section on what happens.
+//! Absent: any effect.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::back::{Back, Candidate, candidates, choose, lost_version, missing, retrain_sentence};
-use super::evidence::{Answer, Evidence, Question};
-use super::judge::{Judgement, contains, identity, judge};
-use crate::api::alias_binding::{HeldVersion, Hold};
+use super::assess::{Assessment, assess, runs_failed};
+use super::checks::CheckResults;
+use super::claim::Claim;
+use super::gates::{GateInput, Verdict, first_hindrance};
+use super::hold::{
+    hold, hold_in_rollback, hold_while_suspended, hold_while_unresolved, standing_hold,
+};
+use super::messages::{self, name, namespace, retry_command};
+use super::resolve::Resolution;
+use super::rollback_target::{
+    RollbackTarget, candidates, choose, lost_version, missing, retrain_sentence,
+};
+use crate::api::alias_binding::Hold;
+use crate::api::reason::Problem;
 use crate::api::rollback::{HeldBack, Lost};
-use crate::api::{AliasBinding, AliasBindingStatus, Reason, names, reason::Problem};
-use crate::rollout::{Claim, Resolution};
-use crate::targets::{self, Injection, Pod, Wanted, Workload, chosen_containers};
+use crate::api::{AliasBinding, Reason, VersionRef, names};
+use crate::targets::{
+    self, DesiredVersion, Injection, Pod, Target, chosen_containers, template_containers,
+};
 
 /// Everything that the decision looks at, beside the binding itself.
 #[derive(Clone, Debug)]
 pub struct Observed<'a> {
     /// What the mirror says.
     pub resolution: &'a Resolution,
-    /// The Deployment; `None` where there is none.
-    pub workload: Option<&'a Workload>,
-    /// The pods of the Deployment's newest template.
+    /// The workload; `None` if there is none.
+    pub target: Option<&'a Target>,
+    /// The pods of the workload's newest template.
     pub pods: &'a [&'a Pod],
-    /// Who else holds the Deployment.
+    /// The other owner of the workload, if there is one.
     pub claim: Option<&'a Claim>,
-    /// Whether an owned Deployment's template text is another than the one that was applied.
+    /// Whether an owned Deployment was made from another template than the binding's.
     pub template_changed: bool,
-    /// What registry and stores answered of late.
-    pub evidence: &'a Evidence,
+    /// The results of artifact checks.
+    pub checks: &'a CheckResults,
 }
 
-/// What to do.
+impl Observed<'_> {
+    /// Whether the target runs a version, with the same artifact URI.
+    pub(super) fn runs(&self, version: &VersionRef) -> bool {
+        self.target.is_some_and(|target| {
+            let uri = target.injected(names::MODEL_URI);
+            target.runs(version) && uri == version.artifact_uri.as_deref()
+        })
+    }
+}
+
+/// The direction of a change.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Action {
-    /// Touch nothing, because of this.
-    Leave(Problem),
-    /// Everything is as it should be already.
-    Settled,
-    /// Write this version.
-    Apply(Injection),
+pub enum Course {
+    /// To the version that is wanted.
+    Forward,
+    /// To an earlier version, because the wanted one failed; with the sentence for people.
+    Rollback(Problem),
 }
 
-/// What to do, and what the status must remember of it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Decision {
-    /// What to do.
-    pub action: Action,
-    /// Why another version than the wanted one is to run, where one is.
-    pub gone_back: Option<Problem>,
-    /// Why the version in the workload fails, where it does.
-    pub failure: Option<Problem>,
-    /// Whether the wanted version is not let into the workload, for its artifact cannot be read.
-    pub is_refused: bool,
-    /// The person's hold that is in force from now on.
-    pub hold: Option<Hold>,
-    /// The versions that are held back from now on.
-    pub held_back: Option<HeldBack>,
-    /// The version that cannot be gone back to any more.
-    pub lost: Option<Lost>,
-    /// What must be known before it goes on.
-    pub questions: Vec<Question>,
-    /// Whether it goes on by itself after this pass.
-    pub goes_on: bool,
-    /// When to look again, though nothing may have changed by then.
-    pub look_again: Option<Timestamp>,
+/// Why nothing is written for now.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Waiting {
+    /// No version can be resolved.
+    Unresolved(Problem),
+    /// The workload does not exist, or the version cannot be written into it.
+    Target(Problem),
+    /// The results of artifact checks are not known yet.
+    Checks(Problem),
+    /// A gate does not let the version go forward.
+    Gate {
+        /// The gate's name.
+        gate: &'static str,
+        /// Its result.
+        verdict: Verdict,
+        /// Its sentence.
+        problem: Problem,
+    },
+}
+
+/// What to do. Each case is a sentence of docs/rules.md.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Decision {
+    /// `spec.suspend`: nothing is changed.
+    Suspended(Problem),
+    /// Somebody else drives the workload.
+    Claimed(Problem),
+    /// A person's change stands.
+    Held(Problem),
+    /// A failure is written into the status before the next reconcile acts on it.
+    RecordFailure(Problem),
+    /// Nothing is written for now.
+    Waiting(Waiting),
+    /// The version failed, and there is none to roll back to.
+    NoRollbackTarget(Problem),
+    /// The workload holds the right version already.
+    Settled(Course),
+    /// A version is written.
+    Write(Injection, Course),
 }
 
 impl Decision {
-    fn new(action: Action) -> Self {
+    /// The direction of the version in the workload, if the decision has one.
+    #[must_use]
+    pub fn course(&self) -> Option<&Course> {
+        match self {
+            Self::Settled(course) | Self::Write(_, course) => Some(course),
+            _ => None,
+        }
+    }
+}
+
+/// What the status must remember.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Memory {
+    /// The person's hold in force.
+    pub hold: Option<Hold>,
+    /// The versions that are held back.
+    pub held_back: Option<HeldBack>,
+    /// The version that cannot be rolled back to any more.
+    pub lost: Option<Lost>,
+}
+
+/// A decision with everything that goes into the status beside it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decided {
+    /// What to do.
+    pub decision: Decision,
+    /// What the status must remember.
+    pub memory: Memory,
+    /// Why the version in the workload fails, if it does.
+    pub failure: Option<Problem>,
+    /// When to reconcile again, although nothing may have changed by then.
+    pub look_again: Option<Timestamp>,
+}
+
+impl Decided {
+    /// The decision if the workload may not be read at all.
+    #[must_use]
+    pub fn unreadable_target(binding: &AliasBinding, problem: Problem) -> Self {
+        let decision = Decision::Waiting(Waiting::Target(problem));
+        untouched(binding, decision, standing_hold(binding))
+    }
+}
+
+/// A decision with the parts of the memory that depend on it.
+struct Step {
+    decision: Decision,
+    hold: Option<Hold>,
+    lost: Option<Lost>,
+}
+
+impl From<Decision> for Step {
+    fn from(decision: Decision) -> Self {
         Self {
-            action,
-            gone_back: None,
-            failure: None,
-            is_refused: false,
+            decision,
             hold: None,
-            held_back: None,
             lost: None,
-            questions: Vec::new(),
-            goes_on: false,
-            look_again: None,
         }
     }
+}
 
-    fn leave(problem: Problem) -> Self {
-        Self::new(Action::Leave(problem))
-    }
-
-    /// Leaves the workload as it is until this is known.
-    fn ask(question: Question, problem: Problem) -> Self {
-        Self {
-            questions: vec![question],
-            goes_on: true,
-            ..Self::leave(problem)
-        }
+impl From<Waiting> for Step {
+    fn from(waiting: Waiting) -> Self {
+        Decision::Waiting(waiting).into()
     }
 }
 
 /// Decides what to do with a binding's workload now.
 #[must_use]
-pub fn decide(binding: &AliasBinding, observed: &Observed<'_>, now: Timestamp) -> Decision {
-    if let Some(problem) = suspended(binding) {
+pub fn decide(binding: &AliasBinding, observed: &Observed<'_>, now: Timestamp) -> Decided {
+    if binding.spec.suspend {
         let hold = hold_while_suspended(binding, observed, now);
-        return Decision {
-            hold,
-            ..remembering(binding, Decision::leave(problem))
-        };
+        return untouched(binding, Decision::Suspended(suspended()), hold);
     }
-    if let Some(problem) = claimed(observed.claim) {
-        return remembering(binding, Decision::leave(problem));
+    if let Some(claim) = observed.claim {
+        let decision = Decision::Claimed(claimed(binding, observed, claim));
+        return untouched(binding, decision, standing_hold(binding));
     }
-    let judgement = judge(binding, observed, now);
-    let decision = match &judgement.failure {
-        // Written down before it is acted on: who is killed in between must not try the failed version again.
-        Some(failure) if judgement.is_news => Decision {
-            goes_on: true,
-            ..Decision::leave(failure.clone())
-        },
-        _ => choose_way(binding, observed, &judgement, now),
+    let assessment = assess(binding, observed, now);
+    let step = match &assessment.failure {
+        // Written down before it is acted on: an operator that dies in between must not try the failed version again.
+        Some(failure) if assessment.is_news => Decision::RecordFailure(failure.clone()).into(),
+        _ => choose_course(binding, observed, &assessment, now),
     };
-    let look_again = decision.look_again.or(judgement.look_again);
-    Decision {
-        failure: judgement.failure,
-        held_back: judgement.held_back,
-        look_again,
-        ..decision
+    Decided {
+        decision: step.decision,
+        memory: Memory {
+            hold: step.hold,
+            held_back: assessment.held_back,
+            lost: step.lost,
+        },
+        failure: assessment.failure,
+        look_again: assessment.look_again,
     }
 }
 
-fn remembering(binding: &AliasBinding, decision: Decision) -> Decision {
-    let held_back = binding
-        .status
-        .as_ref()
-        .and_then(|status| status.held_back.clone());
-    Decision {
-        hold: standing_hold(binding),
-        held_back,
-        lost: standing_loss(binding),
-        ..decision
+/// A decision that changes neither the workload nor what is held back.
+fn untouched(binding: &AliasBinding, decision: Decision, hold: Option<Hold>) -> Decided {
+    let status = binding.status.as_ref();
+    Decided {
+        decision,
+        memory: Memory {
+            hold,
+            held_back: status.and_then(|status| status.held_back.clone()),
+            lost: standing_loss(binding),
+        },
+        failure: None,
+        look_again: None,
     }
-}
-
-fn standing_hold(binding: &AliasBinding) -> Option<Hold> {
-    binding
-        .status
-        .as_ref()
-        .and_then(|status| status.hold.clone())
 }
 
 fn standing_loss(binding: &AliasBinding) -> Option<Lost> {
-    binding
-        .status
-        .as_ref()
-        .and_then(|status| status.lost.clone())
+    binding.status.as_ref()?.lost.clone()
 }
 
-/// Forward to what is wanted; back where that is held back, or where the workload holds a failed version and there is no
-/// way forward.
-fn choose_way(
-    binding: &AliasBinding,
-    observed: &Observed<'_>,
-    judgement: &Judgement,
-    now: Timestamp,
-) -> Decision {
-    let wanted = observed.resolution.wanted.as_ref();
-    let Some(held_back) = &judgement.held_back else {
-        return forward(binding, observed, now);
-    };
-    if wanted.is_ok_and(|wanted| contains(held_back, &wanted.version, Some(&wanted.artifact_uri))) {
-        return back(binding, observed, held_back, now);
-    }
-    let forward = forward(binding, observed, now);
-    let is_stuck = matches!(forward.action, Action::Leave(_))
-        && forward.questions.is_empty()
-        && forward.hold.is_none();
-    if is_stuck
-        && observed
-            .workload
-            .is_some_and(|workload| holds_failed(workload, held_back))
-    {
-        return back(binding, observed, held_back, now);
-    }
-    forward
-}
-
-fn holds_failed(workload: &Workload, held_back: &HeldBack) -> bool {
-    workload
-        .version()
-        .is_some_and(|version| contains(held_back, version, workload.injected(names::MODEL_URI)))
-}
-
-fn forward(binding: &AliasBinding, observed: &Observed<'_>, now: Timestamp) -> Decision {
-    match (&observed.resolution.wanted, observed.workload) {
-        // Rule 3, fail static: what cannot be resolved changes nothing.
-        (Err(problem), workload) => Decision {
-            hold: hold_while_unresolved(binding, workload, now),
-            ..Decision::leave(problem.clone())
-        },
-        (Ok(wanted), None) => on_missing_workload(binding, observed, wanted, Direction::Forward),
-        (Ok(wanted), Some(workload)) => {
-            on_present_workload(binding, observed, workload, wanted, now)
-        }
-    }
-}
-
-/// Forward waits for evidence and for a registry that answers; back has its evidence, and waits for nothing.
-#[derive(Clone, Copy, Eq, PartialEq)]
-enum Direction {
-    Forward,
-    Back,
-}
-
-/// Rules 5 and 6: what is wanted failed, so what was good before runs in its place.
-fn back(
-    binding: &AliasBinding,
-    observed: &Observed<'_>,
-    held_back: &HeldBack,
-    now: Timestamp,
-) -> Decision {
-    let status = binding.status.clone().unwrap_or_default();
-    if let Some(hold) = observed
-        .workload
-        .and_then(|workload| hold_while_back(binding, &status, workload, held_back, now))
-    {
-        let problem = observed.workload.map(|workload| held(workload, &hold));
-        return Decision {
-            hold: Some(hold),
-            ..Decision::leave(problem.unwrap_or_else(|| failure_of(held_back)))
-        };
-    }
-    let model = model_name(observed);
-    let goal = match running_candidate(observed.workload, held_back) {
-        Some(running) => Back::To(running),
-        None => choose(
-            &model,
-            &candidates(&status, &held_back.versions),
-            observed.evidence,
-        ),
-    };
-    match goal {
-        Back::To(candidate) => back_to(binding, observed, held_back, &candidate, model),
-        Back::Ask(question) => {
-            let failure = failure_of(held_back);
-            let message = format!(
-                "{}; asking whether version {} can still be read",
-                failure.message, question.version
-            );
-            let problem = Problem::new(failure.reason, message);
-            Decision {
-                lost: standing_loss(binding),
-                ..Decision::ask(question, problem)
-            }
-        }
-        Back::Nowhere(gone) => nowhere(binding, observed, held_back, &gone, now),
-    }
-}
-
-/// The version that is wanted and failed, with its reason; of several the one that is wanted.
-fn failure_of(held_back: &HeldBack) -> Problem {
-    let is_wanted = |version: &&crate::api::rollback::FailedVersion| {
-        version.version == held_back.wanted.version
-    };
-    let failed = held_back
-        .versions
-        .iter()
-        .find(is_wanted)
-        .or_else(|| held_back.versions.first());
-    failed.map_or_else(
-        || Problem::new(Reason::RolledBack, "a version failed"),
-        |failed| {
-            Problem::new(
-                failed.reason,
-                format!(
-                    "version {} failed ({}): {}",
-                    failed.version, failed.reason, failed.message
-                ),
-            )
-        },
+fn suspended() -> Problem {
+    Problem::new(
+        Reason::Suspended,
+        "spec.suspend is true: nothing is changed until it is set to false",
     )
 }
 
-fn model_name(observed: &Observed<'_>) -> String {
-    let injected = || {
-        observed
-            .workload
-            .and_then(|workload| workload.injected(names::MODEL_NAME))
-            .map(str::to_owned)
-    };
-    observed
-        .resolution
-        .model
-        .clone()
-        .or_else(injected)
-        .unwrap_or_default()
+fn claimed(binding: &AliasBinding, observed: &Observed<'_>, claim: &Claim) -> Problem {
+    let target = observed
+        .target
+        .map_or_else(|| binding.workload_name().to_owned(), Target::reference);
+    messages::problem(
+        Reason::TargetClaimed,
+        &format!("{target} is driven by {} already", claim.holder),
+        &format!(
+            "delete one of the two: kubectl delete abind {} -n {} (the workload keeps serving)",
+            name(binding),
+            namespace(binding)
+        ),
+    )
 }
 
-/// What the workload holds already, where that did not fail: there is nothing to go back from any more.
-fn running_candidate(workload: Option<&Workload>, held_back: &HeldBack) -> Option<Candidate> {
-    let workload = workload?;
-    let (version, artifact_uri) = (workload.version()?, workload.injected(names::MODEL_URI)?);
-    let run_id = workload
-        .injected(names::MODEL_RUN_ID)
-        .filter(|id| !id.is_empty())
-        .map(str::to_owned);
-    let failed = contains(held_back, version, Some(artifact_uri));
-    (!failed).then(|| Candidate {
-        version: version.to_owned(),
-        artifact_uri: artifact_uri.to_owned(),
-        run_id,
-    })
-}
-
-fn back_to(
+/// Forward to the wanted version; back if that is held back, or if the workload holds a failed version and cannot go forward.
+fn choose_course(
     binding: &AliasBinding,
     observed: &Observed<'_>,
-    held_back: &HeldBack,
-    goal: &Candidate,
-    model: String,
-) -> Decision {
-    let injected = || {
-        observed
-            .workload
-            .and_then(|workload| workload.injected(names::MLFLOW_TRACKING_URI))
-            .map(str::to_owned)
-    };
-    let wanted = Wanted {
-        model,
-        version: goal.version.clone(),
-        artifact_uri: goal.artifact_uri.clone(),
-        run_id: goal.run_id.clone().unwrap_or_default(),
-        tracking_uri: observed.resolution.tracking_uri.clone().or_else(injected),
-    };
-    let message = format!(
-        "{}; version {} runs in its place, and version {} is held back until the alias moves, a spec changes, or somebody asks: \
-         kubectl annotate --overwrite aliasbinding {} {}=$(date +%s)",
-        failure_of(held_back).message,
-        goal.version,
-        held_back.wanted.version,
-        binding.metadata.name.as_deref().unwrap_or_default(),
-        names::RETRY_ANNOTATION,
-    );
-    let decision = match observed.workload {
-        None => on_missing_workload(binding, observed, &wanted, Direction::Back),
-        Some(workload) => write(binding, observed, workload, &wanted),
-    };
-    Decision {
-        gone_back: Some(Problem::new(Reason::RolledBack, message)),
-        ..decision
-    }
-}
-
-/// Writes a version where the workload does not hold it already, and nobody else's fields are in the way.
-fn write(
-    binding: &AliasBinding,
-    observed: &Observed<'_>,
-    workload: &Workload,
-    wanted: &Wanted,
-) -> Decision {
-    let injection = match injection(binding, workload, wanted) {
-        Ok(injection) => injection,
-        Err(problem) => return Decision::leave(problem),
-    };
-    if targets::holds(workload, &injection) && !observed.template_changed {
-        return Decision::new(Action::Settled);
-    }
-    Decision::new(change(binding, workload, injection))
-}
-
-fn nowhere(
-    binding: &AliasBinding,
-    observed: &Observed<'_>,
-    held_back: &HeldBack,
-    gone: &[(String, String)],
+    assessment: &Assessment,
     now: Timestamp,
-) -> Decision {
-    let lost = lost_version(binding, observed.resolution.details.as_ref());
-    let why = if gone.is_empty() {
-        "no earlier version was good for this binding".to_owned()
-    } else {
-        let each: Vec<_> = gone
-            .iter()
-            .take(4)
-            .map(|(version, why)| format!("version {version}: {why}"))
-            .collect();
-        format!(
-            "no earlier version can be gone back to ({})",
-            each.join("; ")
-        )
+) -> Step {
+    let Some(held_back) = &assessment.held_back else {
+        return forward(binding, observed, now);
     };
-    let code = lost
+    if let Ok(desired) = &observed.resolution.desired
+        && held_back.contains(&desired.version)
+    {
+        return roll_back(binding, observed, held_back, now);
+    }
+    let forward = forward(binding, observed, now);
+    let holds_failed = observed
+        .target
+        .is_some_and(|target| runs_failed(target, held_back));
+    match &forward.decision {
+        Decision::Waiting(Waiting::Checks(_)) => forward,
+        Decision::Waiting(_) if holds_failed && forward.hold.is_none() => {
+            roll_back(binding, observed, held_back, now)
+        }
+        _ => forward,
+    }
+}
+
+fn forward(binding: &AliasBinding, observed: &Observed<'_>, now: Timestamp) -> Step {
+    match (&observed.resolution.desired, observed.target) {
+        // fail_static: a version that cannot be resolved changes nothing.
+        (Err(problem), target) => Step {
+            hold: hold_while_unresolved(binding, target, now),
+            ..Waiting::Unresolved(problem.clone()).into()
+        },
+        (Ok(desired), None) => match new_workload(binding, desired) {
+            Err(problem) => Waiting::Target(problem).into(),
+            Ok(injection) => pass_gates(binding, observed, desired, false)
+                .unwrap_or_else(|| Decision::Write(injection, Course::Forward).into()),
+        },
+        (Ok(desired), Some(target)) => forward_on(binding, observed, target, desired, now),
+    }
+}
+
+fn forward_on(
+    binding: &AliasBinding,
+    observed: &Observed<'_>,
+    target: &Target,
+    desired: &DesiredVersion,
+    now: Timestamp,
+) -> Step {
+    let injection = match injection(binding, target, desired) {
+        Ok(injection) => injection,
+        Err(problem) => return Waiting::Target(problem).into(),
+    };
+    if targets::holds(target, &injection) && !observed.template_changed {
+        return Decision::Settled(Course::Forward).into();
+    }
+    if let Some(hold) = hold(binding, target, desired, now) {
+        return held(binding, target, hold);
+    }
+    let same_version = observed.runs(&desired.version);
+    pass_gates(binding, observed, desired, same_version)
+        .unwrap_or_else(|| write(binding, target, injection, Course::Forward).into())
+}
+
+/// The step to take because a gate does not let the version pass; `None` if all do.
+fn pass_gates(
+    binding: &AliasBinding,
+    observed: &Observed<'_>,
+    desired: &DesiredVersion,
+    same_version: bool,
+) -> Option<Step> {
+    let input = GateInput {
+        binding,
+        resolution: observed.resolution,
+        desired,
+        checks: observed.checks,
+    };
+    let (gate, verdict) = first_hindrance(&input, same_version)?;
+    let problem = match &verdict {
+        Verdict::Pass => return None,
+        Verdict::Pending(problem) => return Some(Waiting::Checks(problem.clone()).into()),
+        Verdict::Retry(problem) | Verdict::Wait(problem) | Verdict::Refuse(problem) => {
+            problem.clone()
+        }
+    };
+    Some(
+        Waiting::Gate {
+            gate,
+            verdict,
+            problem,
+        }
+        .into(),
+    )
+}
+
+/// An earlier good version runs instead of the wanted one, which failed (`automatic_rollback`, `no_loops`).
+fn roll_back(
+    binding: &AliasBinding,
+    observed: &Observed<'_>,
+    held_back: &HeldBack,
+    now: Timestamp,
+) -> Step {
+    if let Some(target) = observed.target
+        && let Some(hold) = hold_in_rollback(binding, target, held_back, now)
+    {
+        return held(binding, target, hold);
+    }
+    let status = binding.status.clone().unwrap_or_default();
+    let chosen = match running_good_version(observed, held_back) {
+        Some(running) => RollbackTarget::To(running),
+        None => choose(&candidates(&status, &held_back.versions), observed.checks),
+    };
+    match chosen {
+        RollbackTarget::To(version) => roll_back_to(binding, observed, held_back, version),
+        RollbackTarget::Pending(check) => {
+            let failure = failure_of(held_back);
+            let message = format!(
+                "{}; checking whether version {} can still be read",
+                failure.message, check.version
+            );
+            let waiting = Waiting::Checks(Problem::new(failure.reason, message));
+            Step {
+                lost: standing_loss(binding),
+                ..waiting.into()
+            }
+        }
+        RollbackTarget::None(missing) => {
+            no_rollback_target(binding, observed, held_back, &missing, now)
+        }
+    }
+}
+
+/// The failed version with its reason; of several the one that is wanted.
+fn failure_of(held_back: &HeldBack) -> Problem {
+    let wanted = held_back.find(&held_back.wanted);
+    let Some(failed) = wanted.or(held_back.versions.first()) else {
+        return Problem::new(Reason::RolledBack, "a version failed");
+    };
+    let reason = failed.reason.known().unwrap_or(Reason::RolledBack);
+    let number = failed.version.number();
+    let message = format!(
+        "version {number} failed ({}): {}",
+        failed.reason, failed.message
+    );
+    Problem::new(reason, message)
+}
+
+/// The version in the workload, if it did not fail: then there is nothing to roll back from any more.
+fn running_good_version(observed: &Observed<'_>, held_back: &HeldBack) -> Option<VersionRef> {
+    let target = observed.target?;
+    let running = target.held_version(std::iter::empty())?;
+    running.artifact_uri.as_ref()?;
+    (!runs_failed(target, held_back)).then_some(running)
+}
+
+fn roll_back_to(
+    binding: &AliasBinding,
+    observed: &Observed<'_>,
+    held_back: &HeldBack,
+    version: VersionRef,
+) -> Step {
+    let course = Course::Rollback(messages::problem(
+        Reason::RolledBack,
+        &format!(
+            "version {} runs: {}",
+            version.number(),
+            failure_of(held_back).message
+        ),
+        &format!("try again: {}", retry_command(binding)),
+    ));
+    let Some(target) = observed.target else {
+        let desired = rollback_version(binding, observed, version);
+        return match new_workload(binding, &desired) {
+            Err(problem) => Waiting::Target(problem).into(),
+            Ok(injection) => Decision::Write(injection, course).into(),
+        };
+    };
+    let desired = rollback_version(binding, observed, version);
+    let injection = match injection(binding, target, &desired) {
+        Ok(injection) => injection,
+        Err(problem) => return Waiting::Target(problem).into(),
+    };
+    if targets::holds(target, &injection) && !observed.template_changed {
+        return Decision::Settled(course).into();
+    }
+    write(binding, target, injection, course).into()
+}
+
+/// A version of the history as the workload should hold it.
+fn rollback_version(
+    binding: &AliasBinding,
+    observed: &Observed<'_>,
+    mut version: VersionRef,
+) -> DesiredVersion {
+    let injected = |name| {
+        let target = observed.target?;
+        target.injected(name).map(str::to_owned)
+    };
+    if version.id.model.is_empty() {
+        let known = observed.resolution.model.clone();
+        version.id.model = known
+            .or_else(|| injected(names::MODEL_NAME))
+            .unwrap_or_default();
+    }
+    let status = binding.status.as_ref();
+    let known = status
+        .into_iter()
+        .flat_map(|status| status.known_versions());
+    if let Some(known) = known.into_iter().find(|known| known.is_same(&version)) {
+        version.id = VersionRef::clone(known).id;
+    }
+    let tracking_uri = observed.resolution.tracking_uri.clone();
+    DesiredVersion {
+        version,
+        tracking_uri: tracking_uri.or_else(|| injected(names::MLFLOW_TRACKING_URI)),
+    }
+}
+
+fn no_rollback_target(
+    binding: &AliasBinding,
+    observed: &Observed<'_>,
+    held_back: &HeldBack,
+    unavailable: &[(String, String)],
+    now: Timestamp,
+) -> Step {
+    let lost = lost_version(binding, observed.resolution.details.as_ref());
+    let why = match unavailable.first() {
+        None => "no earlier version was good for this binding".to_owned(),
+        Some((version, why)) => {
+            format!("no earlier version can be read (version {version}: {why})")
+        }
+    };
+    // The code to train the version again comes first: it is the remedy, and an Event may be cut.
+    let remedy = lost
         .as_ref()
         .map_or_else(String::new, |lost| format!("; {}", retrain_sentence(lost)));
-    let problem = Problem::new(
-        Reason::NoRollbackTarget,
-        format!("{}; {why}{code}", failure_of(held_back).message),
-    );
+    let message = format!("{why}{remedy}; {}", failure_of(held_back).message);
     let lost = lost.map(|lost| Lost {
         missing: missing(&lost),
-        since: known_since(binding, &lost.version, lost.artifact_uri.as_ref()).unwrap_or(Time(now)),
+        since: lost_since(binding, &lost.version).unwrap_or(Time(now)),
         version: lost.version,
-        artifact_uri: lost.artifact_uri,
-        run_id: lost.run_id,
         lineage: lost.lineage,
     });
-    Decision {
+    Step {
         lost,
-        ..Decision::leave(problem)
+        ..Decision::NoRollbackTarget(Problem::new(Reason::NoRollbackTarget, message)).into()
     }
 }
 
-fn known_since(
-    binding: &AliasBinding,
-    version: &str,
-    artifact_uri: Option<&String>,
-) -> Option<Time> {
+fn lost_since(binding: &AliasBinding, version: &VersionRef) -> Option<Time> {
     let known = binding.status.as_ref()?.lost.as_ref()?;
-    (known.version == version && known.artifact_uri.as_ref() == artifact_uri)
-        .then(|| known.since.clone())
+    known.version.is_same(version).then(|| known.since.clone())
 }
 
-/// Rule 7: suspended means untouched.
-fn suspended(binding: &AliasBinding) -> Option<Problem> {
-    binding.spec.suspend.then(|| {
-        Problem::new(
-            Reason::Suspended,
-            "spec.suspend is true: nothing is touched until it is set to false",
-        )
-    })
-}
-
-fn claimed(claim: Option<&Claim>) -> Option<Problem> {
-    claim.map(|claim| {
-        let message = format!(
-            "the Deployment is driven by {} already: delete that, or name another Deployment here",
-            claim.holder
-        );
-        Problem::new(Reason::TargetClaimed, message)
-    })
-}
-
-fn on_missing_workload(
-    binding: &AliasBinding,
-    observed: &Observed<'_>,
-    wanted: &Wanted,
-    direction: Direction,
-) -> Decision {
+/// The fields of a version in a workload that does not exist yet: only a template makes one.
+fn new_workload(binding: &AliasBinding, desired: &DesiredVersion) -> Result<Injection, Problem> {
     let Some(template) = &binding.spec.template else {
-        return Decision::leave(Problem::new(
+        return Err(messages::problem(
             Reason::TargetNotFound,
-            format!(
-                "there is no Deployment {} in this namespace: create it and version {} is put into it",
+            &format!(
+                "there is no {}/{} in namespace {}",
+                binding.target_kind().resource(),
                 binding.workload_name(),
-                wanted.version
+                namespace(binding)
+            ),
+            &format!(
+                "create it, and version {} is written into it",
+                desired.number()
             ),
         ));
     };
-    let present = template_containers(&template.spec);
-    let injection = Injection::new(binding, wanted, chosen_containers(binding, &present));
-    if let Some(problem) = unknown_containers(&injection, &present) {
-        return Decision::leave(problem);
-    }
-    let hindrance = if direction == Direction::Forward {
-        hindrance(binding, observed, wanted)
-    } else {
-        None
+    checked_injection(binding, desired, &template_containers(&template.spec))
+}
+
+/// The fields of a version in an existing workload, if it has the chosen containers.
+fn injection(
+    binding: &AliasBinding,
+    target: &Target,
+    desired: &DesiredVersion,
+) -> Result<Injection, Problem> {
+    let present = match &binding.spec.template {
+        Some(template) => template_containers(&template.spec),
+        None => target.containers(),
     };
-    hindrance.unwrap_or_else(|| Decision::new(Action::Apply(injection)))
+    checked_injection(binding, desired, &present)
 }
 
-fn template_containers(spec: &serde_json::Map<String, serde_json::Value>) -> Vec<&str> {
-    let containers = spec
-        .get("template")
-        .and_then(|template| template.pointer("/spec/containers"));
-    let containers = containers.and_then(serde_json::Value::as_array);
-    containers
-        .into_iter()
-        .flatten()
-        .filter_map(|container| container["name"].as_str())
-        .collect()
-}
-
-fn unknown_containers(injection: &Injection, present: &[&str]) -> Option<Problem> {
+fn checked_injection(
+    binding: &AliasBinding,
+    desired: &DesiredVersion,
+    present: &[&str],
+) -> Result<Injection, Problem> {
+    let injection = Injection::new(binding, desired, chosen_containers(binding, present));
+    let is_missing = |name: &&String| !present.contains(&name.as_str());
     let missing: Vec<_> = injection
         .containers
         .iter()
-        .filter(|name| !present.contains(&name.as_str()))
-        .map(String::as_str)
+        .filter(is_missing)
+        .cloned()
         .collect();
     if missing.is_empty() && !injection.containers.is_empty() {
-        return None;
+        return Ok(injection);
     }
-    let message = format!(
-        "spec.inject.containers names {}, but the pod template has {}: correct one of the two",
-        if missing.is_empty() {
-            "no container".to_owned()
-        } else {
-            missing.join(", ")
-        },
-        if present.is_empty() {
-            "none".to_owned()
-        } else {
-            present.join(", ")
-        },
-    );
-    Some(Problem::new(Reason::InvalidSpec, message))
-}
-
-fn on_present_workload(
-    binding: &AliasBinding,
-    observed: &Observed<'_>,
-    workload: &Workload,
-    wanted: &Wanted,
-    now: Timestamp,
-) -> Decision {
-    let injection = match injection(binding, workload, wanted) {
-        Ok(injection) => injection,
-        Err(problem) => return Decision::leave(problem),
-    };
-    if targets::holds(workload, &injection) && !observed.template_changed {
-        return Decision::new(Action::Settled);
-    }
-    if let Some(hold) = hold(binding, workload, wanted, now) {
-        return Decision {
-            hold: Some(hold.clone()),
-            ..Decision::leave(held(workload, &hold))
-        };
-    }
-    let is_another_version = workload.version() != Some(&wanted.version)
-        || workload.injected(names::MODEL_URI) != Some(&wanted.artifact_uri);
-    let hindrance = if is_another_version {
-        hindrance(binding, observed, wanted)
+    let chosen = if missing.is_empty() {
+        "no container".to_owned()
     } else {
-        stale(binding, observed)
+        missing.join(", ")
     };
-    hindrance.unwrap_or_else(|| Decision::new(change(binding, workload, injection)))
+    let present = if present.is_empty() {
+        "none".to_owned()
+    } else {
+        present.join(", ")
+    };
+    Err(Problem::new(
+        Reason::InvalidSpec,
+        format!(
+            "spec.inject.containers names {chosen}, but the pod template has {present}: correct one of the two"
+        ),
+    ))
 }
 
-/// What a version sets in a workload, where its containers are there.
-fn injection(
+/// Writes a version, unless that overwrites a field of another manager (`gitops_in_peace`).
+fn write(
     binding: &AliasBinding,
-    workload: &Workload,
-    wanted: &Wanted,
-) -> Result<Injection, Problem> {
-    let from_template = binding
-        .spec
-        .template
-        .as_ref()
-        .map(|template| template_containers(&template.spec));
-    let live = || {
-        workload
-            .spec
-            .template
-            .spec
-            .containers
-            .iter()
-            .map(|each| each.name.as_str())
-            .collect()
-    };
-    let present: Vec<&str> = from_template.unwrap_or_else(live);
-    let injection = Injection::new(binding, wanted, chosen_containers(binding, &present));
-    match unknown_containers(&injection, &present) {
-        Some(problem) => Err(problem),
-        None => Ok(injection),
-    }
-}
-
-fn change(binding: &AliasBinding, workload: &Workload, injection: Injection) -> Action {
+    target: &Target,
+    injection: Injection,
+    course: Course,
+) -> Decision {
     let conflicts = if binding.spec.template.is_some() {
         Vec::new()
     } else {
-        targets::conflicts(workload, &injection)
+        targets::conflicts(target, &injection)
     };
-    if let Some(conflict) = conflicts.first() {
-        // Rule 8: never a field that another manager owns.
-        let message = format!(
-            "{} sets {} in container {}: remove it from there, or choose other containers with spec.inject.containers",
+    let Some(conflict) = conflicts.first() else {
+        return Decision::Write(injection, course);
+    };
+    Decision::Waiting(Waiting::Target(Problem::new(
+        Reason::FieldConflict,
+        format!(
+            "{} sets {} in container {}: remove it there, or choose other containers with spec.inject.containers",
             conflict.manager, conflict.variable, conflict.container
-        );
-        return Action::Leave(Problem::new(Reason::FieldConflict, message));
-    }
-    Action::Apply(injection)
+        ),
+    )))
 }
 
-/// Why a version may not be rolled out now: the registry cannot be read, or the artifact cannot.
-fn hindrance(binding: &AliasBinding, observed: &Observed<'_>, wanted: &Wanted) -> Option<Decision> {
-    stale(binding, observed).or_else(|| unreadable(binding, observed.evidence, wanted))
-}
-
-/// While the registry cannot be read, nothing new is written; a pin is a person's word, and needs no registry.
-fn stale(binding: &AliasBinding, observed: &Observed<'_>) -> Option<Decision> {
-    let stale = observed
-        .resolution
-        .stale
-        .clone()
-        .filter(|_| binding.spec.pinned_version.is_none());
-    stale.map(Decision::leave)
-}
-
-/// An unreadable artifact never starts a rollout.
-fn unreadable(binding: &AliasBinding, evidence: &Evidence, wanted: &Wanted) -> Option<Decision> {
-    let question = forward_question(wanted);
-    let unavailable = |why: &str| {
-        let message = format!(
-            "version {} is not rolled out, for its artifact cannot be read: {why}",
-            wanted.version
-        );
-        Decision::leave(Problem::new(Reason::ArtifactUnavailable, message))
-    };
-    match evidence.get(&question) {
-        Some(Answer::Readable | Answer::Unchecked(_)) => None,
-        // Rule 4: what was good before waits for no store.
-        Some(Answer::Silent(_)) if was_good(binding, wanted) => None,
-        Some(Answer::Silent(why)) => Some(Decision {
-            goes_on: true,
-            ..unavailable(why)
-        }),
-        Some(Answer::Gone(why)) => Some(Decision {
-            is_refused: true,
-            ..unavailable(why)
-        }),
-        None => {
-            let message = format!(
-                "asking whether the artifact of version {} can be read",
-                wanted.version
-            );
-            Some(Decision::ask(
-                question,
-                Problem::new(Reason::Pending, message),
-            ))
-        }
-    }
-}
-
-/// Whether a version that the mirror holds can be read.
-#[must_use]
-pub fn forward_question(wanted: &Wanted) -> Question {
-    Question {
-        model: wanted.model.clone(),
-        version: wanted.version.clone(),
-        artifact_uri: wanted.artifact_uri.clone(),
-        must_exist: false,
-    }
-}
-
-/// Whether a version was good for this binding before.
-fn was_good(binding: &AliasBinding, wanted: &Wanted) -> bool {
-    let good = binding
-        .status
-        .as_ref()
-        .map(|status| candidates(status, &[]))
-        .unwrap_or_default();
-    good.iter()
-        .any(|each| each.version == wanted.version && each.artifact_uri == wanted.artifact_uri)
-}
-
-/// Rule 7, people win: the hold in force, an old one or one that begins now.
-fn hold(
-    binding: &AliasBinding,
-    workload: &Workload,
-    wanted: &Wanted,
-    now: Timestamp,
-) -> Option<Hold> {
-    let status = binding.status.as_ref()?;
-    let was_running = status
-        .current()
-        .is_some_and(|entry| entry.is_version(&wanted.version, Some(&wanted.artifact_uri)));
-    hold_against(
-        binding,
-        status,
-        workload,
-        identity(wanted),
-        was_running,
-        now,
-    )
-}
-
-/// The same while the wanted version is held back: a person's own choice stands until another version is wanted.
-fn hold_while_back(
-    binding: &AliasBinding,
-    status: &AliasBindingStatus,
-    workload: &Workload,
-    held_back: &HeldBack,
-    now: Timestamp,
-) -> Option<Hold> {
-    hold_against(
-        binding,
-        status,
-        workload,
-        held_back.wanted.clone(),
-        is_anothers(status, workload),
-        now,
-    )
-}
-
-/// The same while nothing is touched: a person's choice is noticed all the same.
-fn hold_while_suspended(
-    binding: &AliasBinding,
-    observed: &Observed<'_>,
-    now: Timestamp,
-) -> Option<Hold> {
-    let status = binding.status.as_ref()?;
-    let workload = observed.workload.filter(|_| observed.claim.is_none());
-    let (Ok(wanted), Some(workload)) = (&observed.resolution.wanted, workload) else {
-        return hold_while_unresolved(binding, workload, now);
-    };
-    let held_back = status.held_back.as_ref();
-    let held_back = held_back
-        .filter(|held_back| contains(held_back, &wanted.version, Some(&wanted.artifact_uri)));
-    let begun = match held_back {
-        Some(held_back) => hold_while_back(binding, status, workload, held_back, now),
-        None => hold(binding, workload, wanted, now),
-    };
-    begun.or_else(|| standing_hold(binding))
-}
-
-/// The same while nobody can say what is wanted: it is what was written last, until the alias says otherwise.
-fn hold_while_unresolved(
-    binding: &AliasBinding,
-    workload: Option<&Workload>,
-    now: Timestamp,
-) -> Option<Hold> {
-    let status = binding.status.as_ref()?;
-    if let Some(standing) = &status.hold {
-        return Some(standing.clone());
-    }
-    let (workload, current) = (workload?, status.current()?);
-    let written = HeldVersion {
-        version: current.version.clone(),
-        artifact_uri: current.artifact_uri.clone(),
-    };
-    let wanted = status
-        .held_back
-        .as_ref()
-        .map_or(written, |held_back| held_back.wanted.clone());
-    hold_against(
-        binding,
-        status,
-        workload,
-        wanted,
-        is_anothers(status, workload),
-        now,
-    )
-}
-
-/// Whether the workload holds another version than the ledger says.
-fn is_anothers(status: &AliasBindingStatus, workload: &Workload) -> bool {
-    let held = workload
-        .version()
-        .map(|version| (version, workload.injected(names::MODEL_URI)));
-    status
-        .current()
-        .is_some_and(|entry| !held.is_some_and(|(version, uri)| entry.is_version(version, uri)))
-}
-
-fn hold_against(
-    binding: &AliasBinding,
-    status: &AliasBindingStatus,
-    workload: &Workload,
-    wanted: HeldVersion,
-    begins: bool,
-    now: Timestamp,
-) -> Option<Hold> {
-    if resume_asked(binding) {
-        return None;
-    }
-    let writer = foreign_writer(workload)?;
-    let standing = status.hold.clone().filter(|old| old.wanted == wanted);
-    standing.or_else(|| {
-        begins.then_some(Hold {
-            wanted,
-            manager: writer,
-            since: Time(now),
-        })
-    })
-}
-
-/// Whether a resume was asked for that has not been acted on.
-fn resume_asked(binding: &AliasBinding) -> bool {
-    let asked = binding.resume_request();
-    let handled = binding
-        .status
-        .as_ref()
-        .and_then(|status| status.last_handled_resume.as_ref());
-    asked.is_some() && asked != handled
-}
-
-/// The manager other than Pointsman that wrote the version into the pod template, as `kubectl rollout undo` does; or that
-/// took the whole injection away by going back to a time before it.
-#[must_use]
-pub fn foreign_writer(workload: &Workload) -> Option<String> {
-    if workload.version().is_some() {
-        return workload
-            .owners
-            .foreign_version_writers()
-            .first()
-            .map(|writer| writer.manager.clone());
-    }
-    // Whoever replaces the whole Deployment takes our label along; an undo takes the pod template alone.
-    workload.binding()?;
-    let last = workload
-        .owners
-        .last_template_writer()
-        .filter(|writer| writer.manager != names::FIELD_MANAGER);
-    Some(last.map_or_else(|| "somebody".to_owned(), |writer| writer.manager.clone()))
-}
-
-fn held(workload: &Workload, hold: &Hold) -> Problem {
-    let running = workload.version().map_or_else(
+fn held(binding: &AliasBinding, target: &Target, hold: Hold) -> Step {
+    let running = target.version().map_or_else(
         || "no version".to_owned(),
         |version| format!("version {version}"),
     );
-    Problem::new(
+    let problem = messages::problem(
         Reason::Held,
-        format!(
-            "{} changed the workload to {running} by hand while version {} was wanted; it is left alone until the alias \
-             moves or somebody resumes it: kubectl annotate --overwrite aliasbinding <name> {}=$(date +%s)",
+        &format!(
+            "{} changed the workload to {running} while version {} was wanted",
             hold.manager,
-            hold.wanted.version,
-            names::RESUME_ANNOTATION
+            hold.wanted.number()
         ),
-    )
+        &format!("resume: {}", messages::resume_command(binding)),
+    );
+    Step {
+        hold: Some(hold),
+        ..Decision::Held(problem).into()
+    }
 }
 
 #[cfg(test)]

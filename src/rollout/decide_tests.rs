@@ -1,12 +1,17 @@
-//! The decision, row by row; each test's name begins with the number of the rule that it shows.
+//! The decision, row by row; the name of a test begins with the rule that it shows (docs/rules.md).
 //!
 //! Absent: a cluster. What Kubernetes does with a decision is shown by the scenarios.
 
+use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::api::Availability;
 use crate::api::RegisteredModel;
-use crate::rollout::{Applied, Pass, resolve, summarize};
+use crate::rollout::{
+    Applied, ArtifactCheck, CheckResults, Reconciled, needed_checks, resolve, summarize,
+};
+use crate::targets::Workload;
 
 const NOW: &str = "2026-11-23T12:00:00Z";
 
@@ -49,7 +54,7 @@ fn mirrored(champion: &str) -> RegisteredModel {
 }
 
 /// A Deployment that holds a version, written by a manager; every other field as a user would write it.
-fn workload(version: Option<&str>, manager: &str, extra_env: Value) -> Workload {
+fn workload(version: Option<&str>, manager: &str, extra_env: Value) -> Target {
     let mut env = extra_env.as_array().cloned().unwrap_or_default();
     let mut names: Vec<String> = env
         .iter()
@@ -87,24 +92,20 @@ fn workload(version: Option<&str>, manager: &str, extra_env: Value) -> Workload 
         fields["f:spec"]["f:template"]["f:metadata"] =
             json!({"f:annotations": {"f:pointsman.dev/model-version": {}}});
     }
-    let workload: Workload = serde_json::from_value(json!({
+    let workload: Workload<Deployment> = serde_json::from_value(json!({
         "metadata": {"name": "server", "resourceVersion": "1", "annotations": annotations, "labels": {"pointsman.dev/binding": "taxi"},
             "managedFields": [{"manager": manager, "operation": "Apply", "time": NOW, "fieldsV1": fields}]},
         "spec": {"template": {"metadata": template, "spec": {"containers": [{"name": "server", "env": env}]}}}}))
     .expect("a workload");
-    workload.digested()
+    workload.with_owners().into()
 }
 
-fn ours(version: &str) -> Workload {
+fn ours(version: &str) -> Target {
     workload(Some(version), "pointsman", json!([]))
 }
 
-fn decision(
-    binding: &AliasBinding,
-    model: &RegisteredModel,
-    workload: Option<&Workload>,
-) -> Decision {
-    let readable = ["1", "2"].map(|version| (asked(version, false), Answer::Readable));
+fn decision(binding: &AliasBinding, model: &RegisteredModel, workload: Option<&Target>) -> Decided {
+    let readable = ["1", "2"].map(|version| (asked(version, false), Availability::Readable));
     decision_with(
         binding,
         model,
@@ -117,24 +118,24 @@ fn decision(
 fn decision_with(
     binding: &AliasBinding,
     model: &RegisteredModel,
-    workload: Option<&Workload>,
+    workload: Option<&Target>,
     pods: &[&Pod],
-    evidence: &Evidence,
-) -> Decision {
+    checks: &CheckResults,
+) -> Decided {
     let resolution = resolve(binding, Some(model));
     let observed = Observed {
         resolution: &resolution,
-        workload,
+        target: workload,
         pods,
         claim: None,
         template_changed: false,
-        evidence,
+        checks,
     };
     decide(binding, &observed, now())
 }
 
-fn asked(version: &str, must_exist: bool) -> Question {
-    Question {
+fn asked(version: &str, must_exist: bool) -> ArtifactCheck {
+    ArtifactCheck {
         model: "nyc-taxi".into(),
         version: version.into(),
         artifact_uri: format!("s3://m/{version}"),
@@ -142,12 +143,12 @@ fn asked(version: &str, must_exist: bool) -> Question {
     }
 }
 
-fn other_artifact() -> Evidence {
-    let question = Question {
+fn other_artifact() -> CheckResults {
+    let check = ArtifactCheck {
         artifact_uri: "s3://other/1".into(),
         ..asked("1", false)
     };
-    Evidence::from([(question, Answer::Readable)])
+    CheckResults::from([(check, Availability::Readable)])
 }
 
 fn crash_loop() -> Pod {
@@ -157,7 +158,7 @@ fn crash_loop() -> Pod {
 }
 
 fn entry(version: &str, outcome: &str, live: bool, finished: bool) -> Value {
-    json!({"version": version, "artifactURI": format!("s3://m/{version}"), "outcome": outcome, "reason": "RollingOut", "startedAt": NOW,
+    json!({"model": "nyc-taxi", "version": version, "artifactURI": format!("s3://m/{version}"), "outcome": outcome, "reason": "RollingOut", "startedAt": NOW,
         "liveAt": live.then_some(NOW), "finishedAt": finished.then_some(NOW), "trigger": "AliasMove"})
 }
 
@@ -175,42 +176,78 @@ fn failed_two(spec: Value) -> AliasBinding {
         &mirrored("2"),
         Some(&ours("2")),
         &[&pod],
-        &Evidence::new(),
+        &CheckResults::new(),
     );
     let status = binding.status.as_mut().expect("a status");
-    status.held_back = decision.held_back;
-    (status.history[0].outcome, status.wanted) =
-        (crate::api::alias_binding::Outcome::Failed, Some("2".into()));
+    status.held_back = decision.memory.held_back;
+    (status.history[0].outcome, status.wanted) = (
+        crate::api::alias_binding::Outcome::Failed.into(),
+        Some("2".into()),
+    );
     binding
 }
 
-fn back_evidence(answer: Answer) -> Evidence {
-    Evidence::from([(asked("1", true), answer)])
+fn rollback_checks(answer: Availability) -> CheckResults {
+    CheckResults::from([(asked("1", true), answer)])
 }
 
-fn applied(decision: &Decision) -> Option<&str> {
-    match &decision.action {
-        Action::Apply(injection) => Some(&injection.version),
-        Action::Leave(_) | Action::Settled => None,
+/// The reason of a rollback.
+fn rollback_reason(decided: &Decided) -> Option<Reason> {
+    match decided.decision.course() {
+        Some(Course::Rollback(problem)) => Some(problem.reason),
+        _ => None,
     }
 }
 
-fn left(decision: &Decision) -> Option<Reason> {
-    match &decision.action {
-        Action::Leave(problem) => Some(problem.reason),
-        Action::Settled | Action::Apply(_) => None,
+/// The checks that the decision needs.
+fn needed(binding: &AliasBinding, model: &RegisteredModel, target: &Target) -> Vec<ArtifactCheck> {
+    let resolution = resolve(binding, Some(model));
+    let observed = Observed {
+        resolution: &resolution,
+        target: Some(target),
+        pods: &[],
+        claim: None,
+        template_changed: false,
+        checks: &CheckResults::new(),
+    };
+    needed_checks(binding, &observed)
+}
+
+/// The number of the version that is written.
+fn written(decided: &Decided) -> Option<&str> {
+    match &decided.decision {
+        Decision::Write(injection, _) => Some(&injection.version),
+        _ => None,
+    }
+}
+
+/// The reason why nothing is written.
+fn left(decided: &Decided) -> Option<Reason> {
+    match &decided.decision {
+        Decision::Suspended(problem)
+        | Decision::Claimed(problem)
+        | Decision::Held(problem)
+        | Decision::RecordFailure(problem)
+        | Decision::NoRollbackTarget(problem)
+        | Decision::Waiting(
+            Waiting::Unresolved(problem)
+            | Waiting::Target(problem)
+            | Waiting::Checks(problem)
+            | Waiting::Gate { problem, .. },
+        ) => Some(problem.reason),
+        Decision::Settled(_) | Decision::Write(..) => None,
     }
 }
 
 fn after(version: &str) -> Value {
-    json!({"history": [{"version": version, "artifactURI": format!("s3://m/{version}"), "outcome": "Live", "reason": "Live",
+    json!({"history": [{"model": "nyc-taxi", "version": version, "artifactURI": format!("s3://m/{version}"), "outcome": "Live", "reason": "Live",
         "startedAt": NOW, "trigger": "AliasMove"}]})
 }
 
 #[test]
-fn rule_1_the_alias_resolves_to_one_version_with_its_artifact() {
+fn resolve_once_the_alias_resolves_to_one_version_with_its_artifact() {
     let decision = decision(&plain(), &mirrored("2"), Some(&ours("1")));
-    let Action::Apply(injection) = decision.action else {
+    let Decision::Write(injection, _) = decision.decision else {
         panic!("{decision:?}")
     };
     assert_eq!(injection.env["MODEL_URI"], "s3://m/2");
@@ -218,26 +255,26 @@ fn rule_1_the_alias_resolves_to_one_version_with_its_artifact() {
 }
 
 #[test]
-fn rule_1_the_same_number_with_another_artifact_is_another_version() {
+fn resolve_once_the_same_number_with_another_artifact_is_another_version() {
     let mut made_again = mirrored("1");
     made_again.status.as_mut().expect("a status").versions[0].artifact_uri =
         Some("s3://other/1".into());
     assert_eq!(
-        applied(&decision(&plain(), &made_again, Some(&ours("1")))),
+        written(&decision(&plain(), &made_again, Some(&ours("1")))),
         Some("1")
     );
 }
 
 #[test]
-fn rule_2_what_is_as_wanted_already_is_settled() {
+fn level_triggered_a_workload_that_is_as_wanted_is_settled() {
     assert_eq!(
-        decision(&plain(), &mirrored("2"), Some(&ours("2"))).action,
-        Action::Settled
+        decision(&plain(), &mirrored("2"), Some(&ours("2"))).decision,
+        Decision::Settled(Course::Forward)
     );
 }
 
 #[test]
-fn rule_3_whatever_cannot_be_resolved_leaves_the_workload_alone() {
+fn fail_static_an_unresolved_version_leaves_the_workload_alone() {
     let rows = [
         (model(None, ("True", "Mirrored")), Reason::AliasNotFound),
         (mirrored("9"), Reason::VersionNotFound),
@@ -268,19 +305,19 @@ fn rule_3_whatever_cannot_be_resolved_leaves_the_workload_alone() {
 }
 
 #[test]
-fn rule_3_an_outage_settles_what_runs_already() {
+fn fail_static_an_outage_settles_the_running_version() {
     let outage = model(Some("2"), ("False", "RegistryUnreachable"));
     assert_eq!(
-        decision(&plain(), &outage, Some(&ours("2"))).action,
-        Action::Settled
+        decision(&plain(), &outage, Some(&ours("2"))).decision,
+        Decision::Settled(Course::Forward)
     );
 }
 
 #[test]
-fn rule_4_back_is_as_direct_as_forward() {
+fn fast_rollback_is_as_direct_as_forward() {
     let status = after("2");
     assert_eq!(
-        applied(&decision(
+        written(&decision(
             &binding(json!({}), status),
             &mirrored("1"),
             Some(&ours("2"))
@@ -290,7 +327,7 @@ fn rule_4_back_is_as_direct_as_forward() {
 }
 
 #[test]
-fn rule_7_a_persons_undo_is_held_and_remembered() {
+fn people_win_a_persons_undo_is_held_and_remembered() {
     let undone = workload(Some("1"), "kubectl", json!([]));
     let decision = decision(
         &binding(json!({}), after("2")),
@@ -298,39 +335,43 @@ fn rule_7_a_persons_undo_is_held_and_remembered() {
         Some(&undone),
     );
     assert_eq!(left(&decision), Some(Reason::Held));
-    let hold = decision.hold.expect("a hold");
+    let hold = decision.memory.hold.expect("a hold");
     assert_eq!(
-        (hold.wanted.version.as_str(), hold.manager.as_str()),
+        (hold.wanted.number(), hold.manager.as_str()),
         ("2", "kubectl")
     );
 }
 
 #[test]
-fn rule_7_a_hold_ends_when_the_alias_moves() {
+fn people_win_a_hold_ends_when_the_alias_moves() {
     let undone = workload(Some("1"), "kubectl", json!([]));
     let mut status = after("1");
     status["hold"] = json!({"wanted": {"version": "9", "artifactURI": "s3://m/9"}, "manager": "kubectl", "since": NOW});
     let decision = decision(&binding(json!({}), status), &mirrored("2"), Some(&undone));
     assert_eq!(
-        (applied(&decision), decision.hold.clone()),
+        (written(&decision), decision.memory.hold.clone()),
         (Some("2"), None)
     );
 }
 
 #[test]
-fn rule_7_an_old_hold_against_another_version_hides_no_new_undo() {
+fn people_win_an_old_hold_against_another_version_hides_no_new_undo() {
     let undone = workload(Some("1"), "kubectl", json!([]));
     let mut status = after("2");
     status["hold"] = json!({"wanted": {"version": "9", "artifactURI": "s3://m/9"}, "manager": "kubectl", "since": NOW});
     let decision = decision(&binding(json!({}), status), &mirrored("2"), Some(&undone));
     assert_eq!(
-        decision.hold.map(|hold| hold.wanted.version).as_deref(),
+        decision
+            .memory
+            .hold
+            .map(|hold| hold.wanted.number().to_owned())
+            .as_deref(),
         Some("2")
     );
 }
 
 #[test]
-fn rule_7_a_hold_ends_when_a_person_resumes() {
+fn people_win_a_hold_ends_when_a_person_resumes() {
     let undone = workload(Some("1"), "kubectl", json!([]));
     let mut binding = binding(json!({}), after("2"));
     binding.metadata.annotations = Some(
@@ -341,13 +382,13 @@ fn rule_7_a_hold_ends_when_a_person_resumes() {
         .into(),
     );
     assert_eq!(
-        applied(&decision(&binding, &mirrored("2"), Some(&undone))),
+        written(&decision(&binding, &mirrored("2"), Some(&undone))),
         Some("2")
     );
 }
 
 #[test]
-fn rule_7_an_undo_while_nothing_can_be_resolved_is_held_when_the_alias_is_back() {
+fn people_win_an_undo_while_nothing_can_be_resolved_is_held_when_the_alias_is_back() {
     let running_two =
         json!({"history": [entry("2", "Live", true, false), entry("1", "Superseded", true, true)]});
     for lost in [
@@ -362,14 +403,14 @@ fn rule_7_an_undo_while_nothing_can_be_resolved_is_held_when_the_alias_is_back()
                 &binding(json!({}), running_two.clone()),
                 &lost,
                 &undone,
-                &Evidence::new(),
+                &CheckResults::new(),
             );
             assert_eq!(
                 left(&decision(&seen, &mirrored("2"), Some(&undone))),
                 Some(Reason::Held)
             );
             assert_eq!(
-                applied(&decision(&seen, &mirrored("1"), Some(&undone))).is_some(),
+                written(&decision(&seen, &mirrored("1"), Some(&undone))).is_some(),
                 undone.version().is_none()
             );
         }
@@ -377,12 +418,12 @@ fn rule_7_an_undo_while_nothing_can_be_resolved_is_held_when_the_alias_is_back()
 }
 
 #[test]
-fn rule_7_an_undo_while_suspended_is_held_when_that_is_over() {
+fn people_win_an_undo_while_suspended_is_held_when_that_is_over() {
     let running_two =
         json!({"history": [entry("2", "Live", true, false), entry("1", "Superseded", true, true)]});
     let undone = workload(Some("1"), "kubectl", json!([]));
     let suspended = binding(json!({"suspend": true}), running_two);
-    let mut seen = summarized(&suspended, &mirrored("2"), &undone, &Evidence::new());
+    let mut seen = summarized(&suspended, &mirrored("2"), &undone, &CheckResults::new());
     seen.spec.suspend = false;
     assert_eq!(
         left(&decision(&seen, &mirrored("2"), Some(&undone))),
@@ -390,37 +431,39 @@ fn rule_7_an_undo_while_suspended_is_held_when_that_is_over() {
     );
 }
 
-/// The binding with the status that a pass writes whose decision is this.
+/// The binding with the status of the next reconcile.
 fn summarized(
     binding: &AliasBinding,
     model: &RegisteredModel,
-    workload: &Workload,
-    evidence: &Evidence,
+    workload: &Target,
+    checks: &CheckResults,
 ) -> AliasBinding {
     let resolution = resolve(binding, Some(model));
-    let decision = decision_with(binding, model, Some(workload), &[], evidence);
+    let decision = decision_with(binding, model, Some(workload), &[], checks);
     let applied = Applied {
-        workload: Some(workload),
+        target: Some(workload),
         failure: None,
         retrain: None,
     };
-    let pass = Pass {
+    let reconciled = Reconciled {
         resolution: &resolution,
-        evidence,
-        decision: &decision,
+        checks,
+        decided: &decision,
         applied: &applied,
     };
     let mut binding = binding.clone();
-    binding.status = Some(summarize(&binding, &pass, now()));
+    binding.status = Some(summarize(&binding, &reconciled, now()));
     binding
 }
 
 #[test]
-fn rule_7_a_resume_that_must_wait_is_not_forgotten() {
+fn people_win_a_resume_that_must_wait_is_not_forgotten() {
     let undone = workload(None, "kubectl-client-side-apply", json!([]));
     let mut binding = binding(json!({}), after("2"));
     binding.status.as_mut().expect("a status").hold =
-        decision(&binding, &mirrored("2"), Some(&undone)).hold;
+        decision(&binding, &mirrored("2"), Some(&undone))
+            .memory
+            .hold;
     binding.metadata.annotations = Some(
         [(
             "pointsman.dev/resume-requested-at".to_owned(),
@@ -428,18 +471,18 @@ fn rule_7_a_resume_that_must_wait_is_not_forgotten() {
         )]
         .into(),
     );
-    let waiting = summarized(&binding, &mirrored("2"), &undone, &Evidence::new());
+    let waiting = summarized(&binding, &mirrored("2"), &undone, &CheckResults::new());
     assert_eq!(
-        applied(&decision(&waiting, &mirrored("2"), Some(&undone))),
+        written(&decision(&waiting, &mirrored("2"), Some(&undone))),
         Some("2")
     );
     let outage = model(None, ("True", "Mirrored"));
-    let waiting = summarized(&binding, &outage, &undone, &Evidence::new());
+    let waiting = summarized(&binding, &outage, &undone, &CheckResults::new());
     assert_eq!(
-        applied(&decision(&waiting, &mirrored("2"), Some(&undone))),
+        written(&decision(&waiting, &mirrored("2"), Some(&undone))),
         Some("2")
     );
-    let resumed = summarized(&waiting, &mirrored("2"), &ours("2"), &Evidence::new());
+    let resumed = summarized(&waiting, &mirrored("2"), &ours("2"), &CheckResults::new());
     assert_eq!(
         resumed
             .status
@@ -451,21 +494,21 @@ fn rule_7_a_resume_that_must_wait_is_not_forgotten() {
 }
 
 #[test]
-fn rule_7_a_pin_decides_whatever_the_alias_says_and_whether_or_not_the_registry_answers() {
+fn people_win_a_pin_decides_whatever_the_alias_says_and_whether_or_not_the_registry_answers() {
     let pinned = binding(json!({"pinnedVersion": "1"}), after("2"));
     assert_eq!(
-        applied(&decision(&pinned, &mirrored("2"), Some(&ours("2")))),
+        written(&decision(&pinned, &mirrored("2"), Some(&ours("2")))),
         Some("1")
     );
     let outage = model(Some("2"), ("False", "RegistryUnreachable"));
     assert_eq!(
-        applied(&decision(&pinned, &outage, Some(&ours("2")))),
+        written(&decision(&pinned, &outage, Some(&ours("2")))),
         Some("1")
     );
 }
 
 #[test]
-fn rule_7_a_pinned_version_that_ran_before_is_known_by_history_alone() {
+fn people_win_a_pinned_version_that_ran_before_is_known_by_history_alone() {
     let mut forgotten = mirrored("2");
     forgotten
         .status
@@ -475,13 +518,13 @@ fn rule_7_a_pinned_version_that_ran_before_is_known_by_history_alone() {
         .clear();
     let pinned = binding(json!({"pinnedVersion": "1"}), after("1"));
     assert_eq!(
-        applied(&decision(&pinned, &forgotten, Some(&ours("2")))),
+        written(&decision(&pinned, &forgotten, Some(&ours("2")))),
         Some("1")
     );
 }
 
 #[test]
-fn rule_7_suspended_means_untouched() {
+fn people_win_suspended_means_untouched() {
     let suspended = binding(json!({"suspend": true}), json!({}));
     assert_eq!(
         left(&decision(&suspended, &mirrored("2"), Some(&ours("1")))),
@@ -490,14 +533,14 @@ fn rule_7_suspended_means_untouched() {
 }
 
 #[test]
-fn rule_8_a_variable_of_another_manager_is_never_overwritten() {
+fn gitops_in_peace_a_variable_of_another_manager_is_never_overwritten() {
     let theirs = workload(
         None,
         "kubectl-client-side-apply",
         json!([{"name": "MODEL_URI", "value": "mine"}]),
     );
     let decision = decision(&plain(), &mirrored("2"), Some(&theirs));
-    let Action::Leave(problem) = decision.action else {
+    let Decision::Waiting(Waiting::Target(problem)) = decision.decision else {
         panic!("{decision:?}")
     };
     assert_eq!(problem.reason, Reason::FieldConflict);
@@ -511,14 +554,14 @@ fn rule_8_a_variable_of_another_manager_is_never_overwritten() {
 }
 
 #[test]
-fn rule_8_the_users_own_tracking_uri_is_no_conflict() {
+fn gitops_in_peace_the_users_own_tracking_uri_is_no_conflict() {
     let theirs = workload(
         None,
         "argocd",
         json!([{"name": "MLFLOW_TRACKING_URI", "value": "mine"}]),
     );
     assert_eq!(
-        applied(&decision(&plain(), &mirrored("2"), Some(&theirs))),
+        written(&decision(&plain(), &mirrored("2"), Some(&theirs))),
         Some("2")
     );
 }
@@ -528,7 +571,7 @@ fn a_wiped_injection_is_written_again() {
     let mut replaced = workload(None, "kubectl-replace", json!([]));
     replaced.metadata.labels = None;
     assert_eq!(
-        applied(&decision(
+        written(&decision(
             &binding(json!({}), after("2")),
             &mirrored("2"),
             Some(&replaced)
@@ -538,7 +581,7 @@ fn a_wiped_injection_is_written_again() {
 }
 
 #[test]
-fn rule_7_an_undo_to_before_the_first_version_is_held() {
+fn people_win_an_undo_to_before_the_first_version_is_held() {
     let undone = workload(None, "kubectl-client-side-apply", json!([]));
     assert_eq!(
         left(&decision(
@@ -551,14 +594,14 @@ fn rule_7_an_undo_to_before_the_first_version_is_held() {
 }
 
 #[test]
-fn a_missing_target_is_told_and_a_missing_template_is_made() {
+fn a_missing_target_is_reported_and_a_templates_workload_is_created() {
     assert_eq!(
         left(&decision(&plain(), &mirrored("2"), None)),
         Some(Reason::TargetNotFound)
     );
     let template = json!({"targetRef": null, "template": {"spec": {"template": {"spec": {"containers": [{"name": "server"}]}}}}});
     assert_eq!(
-        applied(&decision(
+        written(&decision(
             &binding(template, json!({})),
             &mirrored("2"),
             None
@@ -577,7 +620,7 @@ fn a_container_that_is_not_there_is_an_invalid_spec() {
 }
 
 #[test]
-fn rule_5_a_failure_is_written_down_before_it_is_acted_on() {
+fn automatic_rollback_records_a_failure_before_it_acts() {
     let pod = crash_loop();
     let binding = binding(json!({}), two_after_one());
     let decision = decision_with(
@@ -585,52 +628,59 @@ fn rule_5_a_failure_is_written_down_before_it_is_acted_on() {
         &mirrored("2"),
         Some(&ours("2")),
         &[&pod],
-        &Evidence::new(),
+        &CheckResults::new(),
     );
-    assert_eq!(
-        (left(&decision), decision.goes_on),
-        (Some(Reason::CrashLoop), true)
-    );
-    let held_back = decision.held_back.expect("held back");
     assert_eq!(
         (
-            held_back.wanted.version.as_str(),
-            held_back.versions[0].version.as_str()
+            left(&decision),
+            matches!(decision.decision, Decision::RecordFailure(_))
+        ),
+        (Some(Reason::CrashLoop), true)
+    );
+    let held_back = decision.memory.held_back.expect("held back");
+    assert_eq!(
+        (
+            held_back.wanted.number(),
+            held_back.versions[0].version.number()
         ),
         ("2", "2")
     );
 }
 
 #[test]
-fn rule_5_the_workload_goes_back_to_what_was_good_and_can_be_read() {
+fn automatic_rollback_goes_to_a_good_version_that_can_be_read() {
     let pod = crash_loop();
-    let go = |evidence: &Evidence| {
+    let go = |checks: &CheckResults| {
         decision_with(
             &failed_two(json!({})),
             &mirrored("2"),
             Some(&ours("2")),
             &[&pod],
-            evidence,
+            checks,
         )
     };
-    let asking = go(&Evidence::new());
-    assert_eq!(asking.questions, [asked("1", true)]);
-    let back = go(&back_evidence(Answer::Readable));
+    let waiting = go(&CheckResults::new());
+    assert!(matches!(
+        waiting.decision,
+        Decision::Waiting(Waiting::Checks(_))
+    ));
     assert_eq!(
-        (
-            applied(&back),
-            back.gone_back.as_ref().map(|problem| problem.reason)
-        ),
+        needed(&failed_two(json!({})), &mirrored("2"), &ours("2")),
+        [asked("1", true)]
+    );
+    let back = go(&rollback_checks(Availability::Readable));
+    assert_eq!(
+        (written(&back), rollback_reason(&back)),
         (Some("1"), Some(Reason::RolledBack))
     );
     assert_eq!(
-        applied(&go(&back_evidence(Answer::Silent("away".into())))),
+        written(&go(&rollback_checks(Availability::Unknown("away".into())))),
         Some("1")
     );
 }
 
 #[test]
-fn rule_5_going_back_waits_for_no_registry() {
+fn automatic_rollback_waits_for_no_registry() {
     let pod = crash_loop();
     for reason in ["RegistryUnreachable", "ModelNotFound"] {
         let outage = model(Some("2"), ("False", reason));
@@ -639,28 +689,22 @@ fn rule_5_going_back_waits_for_no_registry() {
             &outage,
             Some(&ours("2")),
             &[&pod],
-            &back_evidence(Answer::Readable),
+            &rollback_checks(Availability::Readable),
         );
-        assert_eq!(applied(&decision), Some("1"), "{reason}");
+        assert_eq!(written(&decision), Some("1"), "{reason}");
     }
 }
 
 #[test]
-fn rule_5_with_nowhere_to_go_back_to_it_stays_and_names_the_code() {
+fn automatic_rollback_without_a_target_stays_and_names_the_code() {
     let pod = crash_loop();
     let mut binding = failed_two(json!({}));
     binding.status.as_mut().expect("a status").last_good = serde_json::from_value(
-        json!({"version": "1", "artifactURI": "s3://m/1", "lineage": {"code": {"repository": "https://git.example/taxi", "commit": "abc"}}}))
+        json!({"model": "nyc-taxi", "version": "1", "artifactURI": "s3://m/1", "lineage": {"code": {"repository": "https://git.example/taxi", "commit": "abc"}}}))
     .expect("a version");
-    let evidence = back_evidence(Answer::Gone("deleted".into()));
-    let decision = decision_with(
-        &binding,
-        &mirrored("2"),
-        Some(&ours("2")),
-        &[&pod],
-        &evidence,
-    );
-    let Action::Leave(problem) = &decision.action else {
+    let checks = rollback_checks(Availability::Missing("deleted".into()));
+    let decision = decision_with(&binding, &mirrored("2"), Some(&ours("2")), &[&pod], &checks);
+    let Decision::NoRollbackTarget(problem) = &decision.decision else {
         panic!("{decision:?}")
     };
     assert_eq!(problem.reason, Reason::NoRollbackTarget);
@@ -671,10 +715,10 @@ fn rule_5_with_nowhere_to_go_back_to_it_stays_and_names_the_code() {
         "{}",
         problem.message
     );
-    let lost = decision.lost.expect("a loss");
+    let lost = decision.memory.lost.expect("a loss");
     assert_eq!(
         (
-            lost.version.as_str(),
+            lost.version.number(),
             lost.missing.contains(&"datasets".to_owned())
         ),
         ("1", true)
@@ -682,7 +726,7 @@ fn rule_5_with_nowhere_to_go_back_to_it_stays_and_names_the_code() {
 }
 
 #[test]
-fn rule_5_without_on_failure_the_failure_is_told_and_nothing_else() {
+fn automatic_rollback_with_on_failure_report_only_reports() {
     let pod = crash_loop();
     let binding = binding(
         json!({"rollback": {"onFailure": "Report"}}),
@@ -693,11 +737,11 @@ fn rule_5_without_on_failure_the_failure_is_told_and_nothing_else() {
         &mirrored("2"),
         Some(&ours("2")),
         &[&pod],
-        &back_evidence(Answer::Readable),
+        &rollback_checks(Availability::Readable),
     );
     assert_eq!(
-        (decision.action, decision.held_back),
-        (Action::Settled, None)
+        (decision.decision, decision.memory.held_back),
+        (Decision::Settled(Course::Forward), None)
     );
     assert_eq!(
         decision.failure.map(|problem| problem.reason),
@@ -706,9 +750,9 @@ fn rule_5_without_on_failure_the_failure_is_told_and_nothing_else() {
 }
 
 #[test]
-fn rule_5_an_unreadable_artifact_never_starts_a_rollout() {
-    let go = |answer: Option<Answer>| {
-        let evidence = answer
+fn automatic_rollback_an_unreadable_artifact_never_starts_a_rollout() {
+    let go = |answer: Option<Availability>| {
+        let checks = answer
             .map(|answer| (asked("2", false), answer))
             .into_iter()
             .collect();
@@ -717,35 +761,42 @@ fn rule_5_an_unreadable_artifact_never_starts_a_rollout() {
             &mirrored("2"),
             Some(&ours("1")),
             &[],
-            &evidence,
+            &checks,
         )
     };
+    assert_eq!(left(&go(None)), Some(Reason::Pending));
     assert_eq!(
-        (left(&go(None)), go(None).questions),
-        (Some(Reason::Pending), vec![asked("2", false)])
+        needed(&binding(json!({}), after("1")), &mirrored("2"), &ours("1")),
+        [asked("2", false)]
     );
-    for answer in [Answer::Gone("gone".into()), Answer::Silent("away".into())] {
+    for answer in [
+        Availability::Missing("gone".into()),
+        Availability::Unknown("away".into()),
+    ] {
         assert_eq!(left(&go(Some(answer))), Some(Reason::ArtifactUnavailable));
     }
-    for answer in [Answer::Readable, Answer::Unchecked("no credentials".into())] {
-        assert_eq!(applied(&go(Some(answer))), Some("2"));
+    for answer in [
+        Availability::Readable,
+        Availability::Unchecked("no credentials".into()),
+    ] {
+        assert_eq!(written(&go(Some(answer))), Some("2"));
     }
 }
 
 #[test]
-fn rule_4_what_was_good_before_waits_for_no_store() {
+fn fast_rollback_of_a_version_that_was_good_waits_for_no_store() {
     let back = binding(
         json!({}),
         json!({"history": [entry("2", "Live", true, false), entry("1", "Superseded", true, true)]}),
     );
-    let evidence = Evidence::from([(asked("1", false), Answer::Silent("away".into()))]);
+    let checks = CheckResults::from([(asked("1", false), Availability::Unknown("away".into()))]);
     assert_eq!(
-        applied(&decision_with(
+        written(&decision_with(
             &back,
             &mirrored("1"),
             Some(&ours("2")),
             &[],
-            &evidence
+            &checks
         )),
         Some("1")
     );
@@ -755,7 +806,7 @@ fn rule_4_what_was_good_before_waits_for_no_store() {
 fn gone_back(spec: Value) -> AliasBinding {
     let mut binding = failed_two(spec);
     let status = binding.status.as_mut().expect("a status");
-    status.history[0].outcome = crate::api::alias_binding::Outcome::RolledBack;
+    status.history[0].outcome = crate::api::alias_binding::Outcome::RolledBack.into();
     status.history[0].finished_at = Some(Time(now()));
     let one: crate::api::alias_binding::HistoryEntry =
         serde_json::from_value(entry("1", "Live", true, false)).expect("an entry");
@@ -764,42 +815,39 @@ fn gone_back(spec: Value) -> AliasBinding {
 }
 
 #[test]
-fn rule_6_a_failed_version_is_held_back_while_the_alias_names_it() {
+fn no_loops_a_failed_version_is_held_back_while_the_alias_names_it() {
     let decision = decision(&gone_back(json!({})), &mirrored("2"), Some(&ours("1")));
-    assert_eq!(decision.action, Action::Settled);
-    assert_eq!(
-        decision.gone_back.map(|problem| problem.reason),
-        Some(Reason::RolledBack)
-    );
+    assert!(matches!(decision.decision, Decision::Settled(_)));
+    assert_eq!(rollback_reason(&decision), Some(Reason::RolledBack));
 }
 
 #[test]
-fn rule_6_it_is_tried_again_when_the_alias_moves_away_and_returns() {
+fn no_loops_a_failed_version_is_retried_when_the_alias_returns() {
     let away = decision(&gone_back(json!({})), &mirrored("1"), Some(&ours("1")));
     assert_eq!(
-        (away.action, away.held_back.clone()),
-        (Action::Settled, None)
+        (away.decision, away.memory.held_back),
+        (Decision::Settled(Course::Forward), None)
     );
     let mut binding = gone_back(json!({}));
     binding.status.as_mut().expect("a status").held_back = None;
     assert_eq!(
-        applied(&decision(&binding, &mirrored("2"), Some(&ours("1")))),
+        written(&decision(&binding, &mirrored("2"), Some(&ours("1")))),
         Some("2")
     );
 }
 
 #[test]
-fn rule_6_it_is_tried_again_when_a_spec_changes() {
+fn no_loops_a_failed_version_is_retried_when_a_spec_changes() {
     let mut binding = gone_back(json!({}));
     binding.spec.rollback.max_restarts = 9;
     assert_eq!(
-        applied(&decision(&binding, &mirrored("2"), Some(&ours("1")))),
+        written(&decision(&binding, &mirrored("2"), Some(&ours("1")))),
         Some("2")
     );
     let mut workload = ours("1");
-    workload.spec.template.users_digest += 1;
+    workload.template.users_digest.push('x');
     assert_eq!(
-        applied(&decision(
+        written(&decision(
             &gone_back(json!({})),
             &mirrored("2"),
             Some(&workload)
@@ -809,17 +857,15 @@ fn rule_6_it_is_tried_again_when_a_spec_changes() {
 }
 
 #[test]
-fn rule_6_what_changes_nothing_about_the_version_does_not_have_it_tried_again() {
+fn no_loops_a_change_beside_the_version_does_not_retry_it() {
     let mut binding = gone_back(json!({}));
     binding.spec.history_limit = 5;
-    assert_eq!(
-        decision(&binding, &mirrored("2"), Some(&ours("1"))).action,
-        Action::Settled
-    );
+    let settled = decision(&binding, &mirrored("2"), Some(&ours("1")));
+    assert!(matches!(settled.decision, Decision::Settled(Course::Rollback(_))));
 }
 
 #[test]
-fn rule_6_it_is_tried_again_when_a_person_asks_and_once_only() {
+fn no_loops_it_is_tried_again_when_a_person_asks_and_once_only() {
     let mut binding = gone_back(json!({}));
     binding.metadata.annotations = Some(
         [(
@@ -829,7 +875,7 @@ fn rule_6_it_is_tried_again_when_a_person_asks_and_once_only() {
         .into(),
     );
     assert_eq!(
-        applied(&decision(&binding, &mirrored("2"), Some(&ours("1")))),
+        written(&decision(&binding, &mirrored("2"), Some(&ours("1")))),
         Some("2")
     );
     binding
@@ -840,14 +886,12 @@ fn rule_6_it_is_tried_again_when_a_person_asks_and_once_only() {
         value: "1".into(),
         at: Time(now()),
     });
-    assert_eq!(
-        decision(&binding, &mirrored("2"), Some(&ours("1"))).action,
-        Action::Settled
-    );
+    let settled = decision(&binding, &mirrored("2"), Some(&ours("1")));
+    assert!(matches!(settled.decision, Decision::Settled(Course::Rollback(_))));
 }
 
 #[test]
-fn rule_6_a_retry_that_is_asked_for_while_suspended_is_not_forgotten() {
+fn no_loops_a_retry_that_is_asked_for_while_suspended_is_not_forgotten() {
     let mut binding = gone_back(json!({}));
     binding.spec.suspend = true;
     binding.metadata.annotations = Some(
@@ -857,17 +901,17 @@ fn rule_6_a_retry_that_is_asked_for_while_suspended_is_not_forgotten() {
         )]
         .into(),
     );
-    let mut seen = summarized(&binding, &mirrored("2"), &ours("1"), &Evidence::new());
+    let mut seen = summarized(&binding, &mirrored("2"), &ours("1"), &CheckResults::new());
     assert!(seen.status.as_ref().expect("a status").held_back.is_some());
     seen.spec.suspend = false;
     assert_eq!(
-        applied(&decision(&seen, &mirrored("2"), Some(&ours("1")))),
+        written(&decision(&seen, &mirrored("2"), Some(&ours("1")))),
         Some("2")
     );
 }
 
 #[test]
-fn rule_7_a_persons_own_choice_while_a_version_is_held_back_is_left_alone() {
+fn people_win_a_persons_own_choice_while_a_version_is_held_back_is_left_alone() {
     let persons = workload(Some("2"), "kubectl", json!([]));
     let pod = crash_loop();
     let decision = decision_with(
@@ -875,11 +919,14 @@ fn rule_7_a_persons_own_choice_while_a_version_is_held_back_is_left_alone() {
         &mirrored("2"),
         Some(&persons),
         &[&pod],
-        &Evidence::new(),
+        &CheckResults::new(),
     );
     assert_eq!(left(&decision), Some(Reason::Held));
     assert_eq!(
-        decision.hold.map(|hold| hold.wanted.version),
+        decision
+            .memory
+            .hold
+            .map(|hold| hold.wanted.number().to_owned()),
         Some("2".to_owned())
     );
 }
@@ -896,6 +943,7 @@ fn a_failed_version_in_the_workload_does_not_stay_because_the_next_one_cannot_be
         .as_mut()
         .expect("held back")
         .wanted
+        .id
         .version = "3".into();
     moved
         .status
@@ -911,7 +959,7 @@ fn a_failed_version_in_the_workload_does_not_stay_because_the_next_one_cannot_be
         &mirrored("3"),
         Some(&ours("2")),
         &[&pod],
-        &back_evidence(Answer::Readable),
+        &rollback_checks(Availability::Readable),
     );
-    assert_eq!(applied(&decision), Some("1"));
+    assert_eq!(written(&decision), Some("1"));
 }

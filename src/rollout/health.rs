@@ -1,6 +1,6 @@
 //! Whether the pods of a version that is being rolled out show that it fails.
 //!
-//! Absent: the troubles of others. Old pods, pods on their way out, lost nodes, evictions and pods that are new because
+//! Absent: faults of others. Old pods, pods that are being deleted, lost nodes, evictions and pods that are new because
 //! somebody scaled up say nothing about the version.
 
 use jiff::{SignedDuration, Timestamp};
@@ -9,36 +9,34 @@ use k8s_openapi::api::core::v1::{ContainerStateTerminated, PodCondition};
 use crate::api::alias_binding::HistoryEntry;
 use crate::api::rollback::Rollback;
 use crate::api::{Reason, reason::Problem};
-use crate::targets::{ContainerStatus, Pod, Workload};
+use crate::targets::{ContainerStatus, Deadline, Pod, RolloutState, Target};
 
-/// How long what may heal by itself is given: a pull that fails, a Secret that comes a little later.
+/// The time in which a fault may heal by itself: a pull that fails, a Secret that is created a little later.
 const HEALING_TIME: SignedDuration = SignedDuration::from_secs(30);
-/// The progress deadline where the Deployment says nothing.
-const DEFAULT_DEADLINE: i64 = 600;
 
-/// What the pods show.
+/// The health of a version.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Health {
-    /// Nothing that speaks against the version.
+    /// No sign of a failure.
     Fine,
-    /// Something that may heal until then.
+    /// A fault that may heal by itself until then.
     Doubtful(Timestamp),
     /// The version fails, for this reason.
     Failing(Problem),
 }
 
-/// What is looked at: the workload, the pods of its newest template, and the entry of the version that they run.
+/// The inputs of the health check.
 #[derive(Clone, Copy, Debug)]
 pub struct Examined<'a> {
-    /// The Deployment.
-    pub workload: &'a Workload,
+    /// The workload.
+    pub target: &'a Target,
     /// The pods of its newest template.
     pub pods: &'a [&'a Pod],
-    /// The ledger's entry of the version.
+    /// The history entry of the version.
     pub entry: &'a HistoryEntry,
 }
 
-/// What the pods of a version show of it.
+/// The health of the version that the pods run.
 #[must_use]
 pub fn health(examined: &Examined<'_>, rollback: &Rollback, now: Timestamp) -> Health {
     let mut doubtful: Option<Timestamp> = None;
@@ -55,13 +53,16 @@ pub fn health(examined: &Examined<'_>, rollback: &Rollback, now: Timestamp) -> H
             failing @ Health::Failing(_) => return failing,
         }
     }
-    if let Some(problem) = deadline_exceeded(examined) {
-        return Health::Failing(problem);
+    match deadline(examined, now) {
+        Health::Fine => doubtful.map_or(Health::Fine, Health::Doubtful),
+        Health::Doubtful(until) => {
+            Health::Doubtful(doubtful.map_or(until, |known| known.min(until)))
+        }
+        failing @ Health::Failing(_) => failing,
     }
-    doubtful.map_or(Health::Fine, Health::Doubtful)
 }
 
-/// A pod that is leaving, was evicted or ended whole says nothing about the version.
+/// A pod that is being deleted, was evicted or ended as a whole says nothing about the version.
 fn speaks_for_its_version(pod: &Pod) -> bool {
     let ended = matches!(pod.status.phase.as_deref(), Some("Failed" | "Succeeded"));
     let disrupted =
@@ -89,7 +90,7 @@ fn of_pod(pod: &Pod, entry: &HistoryEntry, rollback: &Rollback, now: Timestamp) 
         .map(|container| (container, Reason::CrashLoop));
     for (container, reason) in init.chain(main) {
         if restarts_too_often(container, rollback.max_restarts, is_new, entry.started_at.0) {
-            return Health::Failing(Problem::new(reason, crash_sentence(pod, container)));
+            return Health::Failing(Problem::new(reason, crash_sentence(container)));
         }
     }
     if let Some(problem) = lost_readiness(pod, entry) {
@@ -102,14 +103,14 @@ fn of_pod(pod: &Pod, entry: &HistoryEntry, rollback: &Rollback, now: Timestamp) 
     let stuck = waiting
         .filter(|_| is_new)
         .find_map(|container| stuck(pod, container));
-    stuck.map_or(Health::Fine, |stuck| stuck.judge(pod, now))
+    stuck.map_or(Health::Fine, |stuck| stuck.assess(pod, now))
 }
 
 fn created(pod: &Pod) -> Option<Timestamp> {
     pod.metadata.creation_timestamp.as_ref().map(|time| time.0)
 }
 
-/// A new pod's restarts all count. A pod that was there before, of a version that is gone back to, must crash in a loop now.
+/// All restarts of a new pod count. A pod that is older than the rollout, after a rollback, must crash in a loop now.
 fn restarts_too_often(
     container: &ContainerStatus,
     most: i32,
@@ -125,7 +126,7 @@ fn restarts_too_often(
     crossed && (is_new || (in_loop && crashed_since))
 }
 
-/// The kubelet may say that a container ended long before it says that it waits to start it again.
+/// The kubelet may report that a container ended long before it reports that it waits to start it again.
 fn has_just_crashed(container: &ContainerStatus) -> bool {
     let ended = container
         .state
@@ -144,7 +145,7 @@ fn waiting_reason(container: &ContainerStatus) -> Option<&str> {
         .as_deref()
 }
 
-/// How the container ended last: a loop's own end is its last state, or, before the kubelet waits, its state.
+/// The container's last end: in its last state, or in its state if the kubelet does not wait yet.
 fn last_end(container: &ContainerStatus) -> Option<&ContainerStateTerminated> {
     let of = |state: &'_ Option<k8s_openapi::api::core::v1::ContainerState>| {
         state
@@ -159,28 +160,31 @@ fn last_end(container: &ContainerStatus) -> Option<&ContainerStateTerminated> {
     state.as_ref()?.terminated.as_ref()
 }
 
-fn crash_sentence(pod: &Pod, container: &ContainerStatus) -> String {
-    let end = last_end(container).map_or_else(String::new, |end| {
-        let reason = end
-            .reason
-            .as_deref()
-            .filter(|reason| *reason != "Error")
-            .map_or_else(String::new, |reason| format!("{reason}, "));
-        format!(", last with {reason}exit code {}", end.exit_code)
-    });
-    let (name, of) = (pod_name(pod), &container.name);
-    format!(
-        "container {of} of pod {name} crashes: {} restarts{end}; see kubectl logs --previous {name} -c {of}",
-        container.restart_count
-    )
+/// The container's own last words: its pod is deleted by the rollback, so a hint at its log would lead nowhere.
+fn crash_sentence(container: &ContainerStatus) -> String {
+    let (name, restarts) = (&container.name, container.restart_count);
+    let Some(end) = last_end(container) else {
+        return format!("container {name} crashes: {restarts} restarts");
+    };
+    let mut sentence = format!(
+        "container {name} crashes: {restarts} restarts, exit code {}",
+        end.exit_code
+    );
+    if let Some(reason) = end.reason.as_deref().filter(|reason| *reason != "Error") {
+        sentence = format!("{sentence}, {reason}");
+    }
+    match end.message.as_deref().map(str::trim) {
+        Some(message) if !message.is_empty() => format!("{sentence}: {message}"),
+        _ => sentence,
+    }
 }
 
 fn pod_name(pod: &Pod) -> &str {
     pod.metadata.name.as_deref().unwrap_or_default()
 }
 
-/// A pod that was ready when the rollout was complete, whose containers run as they ran then, and that says no now.
-/// A lost node leaves the containers' own word as it was, and a container that restarted is judged by its restarts.
+/// A pod that was ready when the rollout was complete, whose containers run as they ran then, and that is not ready now.
+/// On a lost node the containers' own state stays as it was; a container that restarted is assessed by its restarts.
 fn lost_readiness(pod: &Pod, entry: &HistoryEntry) -> Option<Problem> {
     let since = entry.available_at.as_ref()?.0;
     let ready = condition(pod, "Ready").filter(|ready| ready.status == "False")?;
@@ -197,9 +201,8 @@ fn lost_readiness(pod: &Pod, entry: &HistoryEntry) -> Option<Problem> {
         .find(|container| is_unready_as_it_ran(container, since))?;
     was_there.then(|| {
         let message = format!(
-            "container {} of pod {} was ready and is not since {lost_at}; see kubectl describe pod {}",
+            "container {} of pod {} was ready and lost its readiness at {lost_at}",
             container.name,
-            pod_name(pod),
             pod_name(pod)
         );
         Problem::new(Reason::ReadinessLost, message)
@@ -217,7 +220,7 @@ fn is_unready_as_it_ran(container: &ContainerStatus, since: Timestamp) -> bool {
     ran_then && container.started != Some(false) && !container.ready
 }
 
-/// A container that cannot begin.
+/// A container that cannot start.
 struct Stuck {
     problem: Problem,
     may_heal: bool,
@@ -252,7 +255,7 @@ fn stuck(pod: &Pod, container: &ContainerStatus) -> Option<Stuck> {
 }
 
 impl Stuck {
-    fn judge(self, pod: &Pod, now: Timestamp) -> Health {
+    fn assess(self, pod: &Pod, now: Timestamp) -> Health {
         let began = pod
             .status
             .start_time
@@ -269,42 +272,42 @@ impl Stuck {
     }
 }
 
-/// The Deployment's own deadline, for this very rollout: its condition outlives the rollout that it was written for.
-fn deadline_exceeded(examined: &Examined<'_>) -> Option<Problem> {
-    let workload = examined.workload;
-    let condition = workload
-        .status
-        .conditions
-        .iter()
-        .find(|condition| condition.type_ == "Progressing")?;
-    let exceeded =
-        condition.reason.as_deref() == Some("ProgressDeadlineExceeded") && workload.is_observed();
-    let at = condition
-        .last_transition_time
-        .as_ref()
-        .or(condition.last_update_time.as_ref())?
-        .0;
-    let deadline = workload
-        .spec
-        .progress_deadline_seconds
-        .map_or(DEFAULT_DEADLINE, i64::from);
-    let earliest = examined
-        .entry
-        .started_at
-        .0
-        .saturating_add(SignedDuration::from_secs(deadline))
-        .ok()?;
-    let message = || {
-        format!(
-            "the Deployment says: {}",
-            condition
-                .message
-                .as_deref()
-                .unwrap_or("its progress deadline is exceeded")
-        )
-    };
-    (exceeded && at >= earliest && examined.entry.available_at.is_none())
-        .then(|| Problem::new(Reason::ProgressDeadlineExceeded, message()))
+/// The deadline for this very rollout. A Deployment's condition outlives the rollout that it was written for, so it counts
+/// only if it is younger than this rollout's deadline.
+fn deadline(examined: &Examined<'_>, now: Timestamp) -> Health {
+    let (target, entry) = (examined.target, examined.entry);
+    if entry.available_at.is_some() {
+        return Health::Fine;
+    }
+    let ends = |after: SignedDuration| entry.started_at.0.saturating_add(after).ok();
+    match &target.deadline {
+        Deadline::Controller { after, exceeded } => {
+            let (Some((at, words)), Some(earliest)) = (exceeded, ends(*after)) else {
+                return Health::Fine;
+            };
+            if *at < earliest {
+                return Health::Fine;
+            }
+            late(format!("the {} says: {words}", target.kind))
+        }
+        Deadline::FromStart(after) => {
+            let (Some(end), RolloutState::InProgress(_)) = (ends(*after), &target.rollout) else {
+                return Health::Fine;
+            };
+            if now < end {
+                return Health::Doubtful(end);
+            }
+            late(format!(
+                "{} was not ready after {} minutes",
+                target.reference(),
+                after.as_mins()
+            ))
+        }
+    }
+}
+
+fn late(message: String) -> Health {
+    Health::Failing(Problem::new(Reason::ProgressDeadlineExceeded, message))
 }
 
 #[cfg(test)]

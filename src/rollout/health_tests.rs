@@ -1,10 +1,13 @@
-//! What speaks against a version, row by row, and what does not.
+//! The signs of a failed version, row by row, and the signs that are none.
 //!
-//! Absent: a kubelet. What real pods do is shown on a real node.
+//! Absent: a kubelet. Real pods are in tests/node.
 
 use serde_json::{Value, json};
 
+use k8s_openapi::api::apps::v1::Deployment;
+
 use super::*;
+use crate::targets::Workload;
 
 const BEFORE: &str = "2026-11-23T11:00:00Z";
 const STARTED: &str = "2026-11-23T12:00:00Z";
@@ -67,11 +70,11 @@ fn unready(created: &str, container_ready: bool, container_since: &str, ready_si
 }
 
 fn seen_at(pod: &Pod, available: bool, now: &str) -> Health {
-    let workload = Workload::default();
+    let target = Target::from(Workload::<Deployment>::default());
     let entry = entry(available);
     health(
         &Examined {
-            workload: &workload,
+            target: &target,
             pods: &[pod],
             entry: &entry,
         },
@@ -92,7 +95,7 @@ fn reason(health: &Health) -> Option<Reason> {
 }
 
 #[test]
-fn rule_5_a_crash_loop_fails_at_the_limit_and_says_how_it_ended() {
+fn automatic_rollback_a_crash_loop_fails_at_the_limit_and_says_how_it_ended() {
     let Health::Failing(problem) = seen(&crashing(STARTED, 3, in_loop())) else {
         panic!("not failing")
     };
@@ -100,14 +103,14 @@ fn rule_5_a_crash_loop_fails_at_the_limit_and_says_how_it_ended() {
     assert!(
         problem
             .message
-            .contains("3 restarts, last with OOMKilled, exit code 137"),
+            .contains("3 restarts, exit code 137, OOMKilled"),
         "{}",
         problem.message
     );
 }
 
 #[test]
-fn rule_5_more_restarts_than_allowed_fail_also_while_the_container_runs() {
+fn automatic_rollback_too_many_restarts_fail_while_the_container_runs() {
     assert_eq!(
         reason(&seen(&crashing(STARTED, 4, running()))),
         Some(Reason::CrashLoop)
@@ -115,7 +118,7 @@ fn rule_5_more_restarts_than_allowed_fail_also_while_the_container_runs() {
 }
 
 #[test]
-fn rule_5_a_crash_after_the_last_restart_that_is_allowed_fails_before_the_kubelet_waits() {
+fn automatic_rollback_counts_a_crash_before_the_kubelet_reports_the_wait() {
     let ended = |code: i32| json!({"terminated": {"exitCode": code, "finishedAt": LATER}});
     assert_eq!(
         reason(&seen(&crashing(STARTED, 3, ended(1)))),
@@ -132,7 +135,7 @@ fn fewer_restarts_than_allowed_do_not_fail() {
 }
 
 #[test]
-fn rule_5_restarts_from_before_the_version_was_gone_back_to_do_not_count() {
+fn automatic_rollback_ignores_restarts_from_before_the_rollback() {
     let mut old = crashing(BEFORE, 9, running());
     assert_eq!(seen(&old), Health::Fine);
     old = crashing(BEFORE, 9, in_loop());
@@ -140,7 +143,7 @@ fn rule_5_restarts_from_before_the_version_was_gone_back_to_do_not_count() {
 }
 
 #[test]
-fn rule_5_an_image_that_cannot_be_pulled_may_heal_for_a_while() {
+fn automatic_rollback_an_image_that_cannot_be_pulled_may_heal_for_a_while() {
     let stuck = waiting("ImagePullBackOff");
     assert_eq!(
         seen_at(&stuck, false, NOW),
@@ -153,7 +156,7 @@ fn rule_5_an_image_that_cannot_be_pulled_may_heal_for_a_while() {
 }
 
 #[test]
-fn rule_5_a_name_that_is_no_image_fails_at_once() {
+fn automatic_rollback_a_name_that_is_no_image_fails_at_once() {
     assert_eq!(
         reason(&seen(&waiting("InvalidImageName"))),
         Some(Reason::ImageUnavailable)
@@ -161,7 +164,7 @@ fn rule_5_a_name_that_is_no_image_fails_at_once() {
 }
 
 #[test]
-fn rule_5_a_configuration_that_stays_wrong_fails() {
+fn automatic_rollback_a_configuration_that_stays_wrong_fails() {
     assert_eq!(
         reason(&seen_at(
             &waiting("CreateContainerConfigError"),
@@ -173,7 +176,7 @@ fn rule_5_a_configuration_that_stays_wrong_fails() {
 }
 
 #[test]
-fn rule_5_an_init_container_that_crashes_fails() {
+fn automatic_rollback_an_init_container_that_crashes_fails() {
     let init = pod(
         STARTED,
         json!({"phase": "Pending", "initContainerStatuses": [
@@ -183,7 +186,7 @@ fn rule_5_an_init_container_that_crashes_fails() {
 }
 
 #[test]
-fn rule_5_readiness_lost_while_baking_fails() {
+fn automatic_rollback_readiness_lost_while_baking_fails() {
     assert_eq!(
         reason(&seen_at(
             &unready(STARTED, false, STARTED, LATER),
@@ -219,7 +222,7 @@ fn a_pod_that_came_by_scaling_up_has_lost_nothing() {
 }
 
 #[test]
-fn a_container_that_restarted_is_judged_by_its_restarts() {
+fn a_container_that_restarted_is_assessed_by_its_restarts() {
     assert_eq!(
         seen_at(&unready(STARTED, false, LATER, LATER), true, NOW),
         Health::Fine
@@ -242,14 +245,15 @@ fn an_evicted_a_leaving_and_a_disrupted_pod_say_nothing() {
 }
 
 fn late(at: &str, available: bool) -> Health {
-    let workload: Workload = serde_json::from_value(json!({"metadata": {"generation": 2}, "spec": {"progressDeadlineSeconds": 10},
+    let workload: Workload<Deployment> = serde_json::from_value(json!({"metadata": {"generation": 2}, "spec": {"progressDeadlineSeconds": 10},
         "status": {"observedGeneration": 2, "conditions": [{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded",
             "message": "timed out", "lastTransitionTime": at}]}}))
     .expect("a workload");
+    let target = Target::from(workload);
     let entry = entry(available);
     health(
         &Examined {
-            workload: &workload,
+            target: &target,
             pods: &[],
             entry: &entry,
         },
@@ -259,7 +263,7 @@ fn late(at: &str, available: bool) -> Health {
 }
 
 #[test]
-fn rule_5_an_exceeded_progress_deadline_fails_in_the_deployments_own_words() {
+fn automatic_rollback_an_exceeded_deadline_fails_in_the_deployments_words() {
     let Health::Failing(problem) = late("2026-11-23T12:00:10Z", false) else {
         panic!("not failing")
     };

@@ -1,26 +1,33 @@
-//! What should happen: resolve, decide, and what the status says of it.
+//! What should happen: resolve, assess, decide, and the status that says so.
 //!
-//! Absent: any client, clock or async. `now` is a parameter; every failure is a value.
+//! Absent: any client, clock or async. `now` is a parameter; every failure is a value. Kinds of workloads: see `targets`.
 
-mod back;
+mod assess;
+mod checks;
 mod claim;
 mod decide;
-mod events;
-mod evidence;
+mod gates;
 mod health;
 mod history;
-mod judge;
+mod hold;
+mod messages;
+mod readiness;
 mod resolve;
+mod retrain;
+mod rollback_target;
 mod summarize;
-mod tags;
+mod transitions;
+mod version_tags;
 
-pub use back::{Back, Candidate, candidates, choose};
+pub use assess::spec_digest;
+pub use checks::{ArtifactCheck, CheckResults, needed_checks};
 pub use claim::{Claim, claim};
-pub use decide::{Action, Decision, Observed, decide};
-pub use events::{Notice, ledger_changes, notices};
-pub use evidence::{Answer, Evidence, Question};
+pub use decide::{Course, Decided, Decision, Memory, Observed, Waiting, decide};
+pub use gates::{GATES, Gate, GateInput, Verdict};
 pub use health::{Examined, Health, health};
-pub use judge::spec_digest;
 pub use resolve::{Resolution, resolve};
-pub use summarize::{Applied, Pass, summarize};
-pub use tags::{binding_of_key, tag_key, tag_values};
+pub use retrain::{Job, RetrainJob, retrain_job};
+pub use rollback_target::{RollbackTarget, candidates, choose};
+pub use summarize::{Applied, Reconciled, summarize};
+pub use transitions::{Transition, history_changes, transitions};
+pub use version_tags::{binding_of_key, tag_key, tag_values};

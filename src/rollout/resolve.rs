@@ -2,11 +2,13 @@
 //!
 //! Absent: the registry. It is read in one place, and mirrored into the `RegisteredModel`'s status.
 
+use super::checks::{ArtifactCheck, forward_check};
+use super::messages::namespace;
 use crate::api::conditions::{READY, find};
 use crate::api::{
     AliasBinding, ModelVersion, Reason, RegisteredModel, RegisteredModelStatus, reason::Problem,
 };
-use crate::targets::Wanted;
+use crate::targets::DesiredVersion;
 
 /// What the mirror says of a binding.
 #[derive(Clone, Debug)]
@@ -14,66 +16,71 @@ pub struct Resolution {
     /// The number of the version that the alias or stage names.
     pub alias: Option<String>,
     /// The version to run, or why there is none.
-    pub wanted: Result<Wanted, Problem>,
-    /// The mirrored version that `wanted` was made from.
+    pub desired: Result<DesiredVersion, Problem>,
+    /// The mirrored version that `desired` was made from.
     pub details: Option<ModelVersion>,
-    /// Why the mirror may be out of date, where it may.
+    /// Why the mirror may be out of date, if it may.
     pub stale: Option<Problem>,
-    /// The registered model's name in the registry, where that is known.
+    /// The registered model's name in the registry, if that is known.
     pub model: Option<String>,
     /// The address that pods reach the registry at.
     pub tracking_uri: Option<String>,
 }
 
-/// Resolves a binding by the mirror; by the binding's own history where a pinned version is in no mirror any more.
+impl Resolution {
+    /// The artifact check of the desired version.
+    #[must_use]
+    pub fn forward_check(&self) -> Option<ArtifactCheck> {
+        self.desired.as_ref().ok().map(forward_check)
+    }
+}
+
+/// Resolves a binding by the mirror; by the binding's own history if a pinned version is in no mirror any more.
 #[must_use]
 pub fn resolve(binding: &AliasBinding, model: Option<&RegisteredModel>) -> Resolution {
     let Some(model) = model else {
-        return unresolved(Problem::new(
-            Reason::ModelNotFound,
-            format!(
-                "there is no RegisteredModel {} in this namespace: create it, or correct spec.modelRef.name",
-                binding.spec.model_ref.name
-            ),
-        ));
+        return unresolved(model_not_found(binding));
     };
     let Some(status) = model.status.as_ref() else {
-        return unresolved(Problem::new(
-            Reason::Pending,
-            "the RegisteredModel has not been looked at yet",
-        ));
+        let message = "the RegisteredModel has not been mirrored yet";
+        return unresolved(Problem::new(Reason::Pending, message));
     };
     let stale = staleness(status);
     let alias = followed(binding, status);
-    let gone = stale
-        .clone()
-        .filter(|problem| problem.reason == Reason::ModelNotFound);
-    let details = gone.map_or_else(
-        || wanted_version(binding, model, status, alias.as_deref(), stale.as_ref()),
-        Err,
-    );
-    let details = details.or_else(|problem| from_history(binding).ok_or(problem));
-    let wanted = details
-        .clone()
-        .and_then(|version| usable(model, status, &version));
-    let (model, tracking_uri) = (
-        Some(model.model_name().to_owned()),
-        status.tracking_uri.clone(),
-    );
+    let found = match &stale {
+        Some(problem) if problem.reason == Reason::ModelNotFound => Err(problem.clone()),
+        _ => wanted_version(binding, model, status, alias.as_deref(), stale.as_ref()),
+    };
+    let details = found.or_else(|problem| from_history(binding).ok_or(problem));
+    let desired = match &details {
+        Ok(version) => usable(model, status, version),
+        Err(problem) => Err(problem.clone()),
+    };
     Resolution {
         alias,
-        wanted,
+        desired,
         details: details.ok(),
         stale,
-        model,
-        tracking_uri,
+        model: Some(model.model_name().to_owned()),
+        tracking_uri: status.tracking_uri.clone(),
     }
+}
+
+fn model_not_found(binding: &AliasBinding) -> Problem {
+    let model = &binding.spec.model_ref.name;
+    let namespace = namespace(binding);
+    Problem::new(
+        Reason::ModelNotFound,
+        format!(
+            "there is no RegisteredModel {model} in namespace {namespace}: create it, or correct spec.modelRef.name"
+        ),
+    )
 }
 
 fn unresolved(problem: Problem) -> Resolution {
     Resolution {
         alias: None,
-        wanted: Err(problem),
+        desired: Err(problem),
         details: None,
         stale: None,
         model: None,
@@ -177,17 +184,19 @@ fn version_not_found(model: &RegisteredModel, number: &str) -> Problem {
     )
 }
 
-/// A pinned version that ran before is known by this binding's own history, whatever the registry says now.
+/// A pinned version that ran before is known by the binding's own history, even if the registry has forgotten it.
 fn from_history(binding: &AliasBinding) -> Option<ModelVersion> {
-    let pinned = binding.spec.pinned_version.as_ref()?;
+    let pinned = binding.spec.pinned_version.as_deref()?;
     let history = &binding.status.as_ref()?.history;
     let entry = history
         .iter()
-        .find(|entry| entry.version == *pinned && entry.artifact_uri.is_some())?;
+        .find(|entry| entry.version.number() == pinned && entry.version.artifact_uri.is_some())?;
     Some(ModelVersion {
-        version: entry.version.clone(),
-        artifact_uri: entry.artifact_uri.clone(),
-        run_id: entry.run_id.clone(),
+        version: pinned.to_owned(),
+        artifact_uri: entry.version.artifact_uri.clone(),
+        source: entry.version.id.source.clone(),
+        run_id: entry.version.run_id.clone(),
+        created_at: entry.version.id.created_at.clone(),
         code: entry.code.clone(),
         ..ModelVersion::default()
     })
@@ -197,17 +206,14 @@ fn usable(
     model: &RegisteredModel,
     status: &RegisteredModelStatus,
     version: &ModelVersion,
-) -> Result<Wanted, Problem> {
-    Wanted::from_mirror(model.model_name(), version, status.tracking_uri.as_deref()).ok_or_else(
-        || {
-            let cause = version
-                .problem
-                .as_deref()
-                .unwrap_or("its source leads to no artifact");
-            Problem::new(
-                Reason::ArtifactUnavailable,
-                format!("version {} cannot be deployed: {cause}", version.version),
-            )
-        },
-    )
+) -> Result<DesiredVersion, Problem> {
+    let tracking_uri = status.tracking_uri.as_deref();
+    DesiredVersion::from_mirror(model.model_name(), version, tracking_uri).ok_or_else(|| {
+        let cause = version
+            .problem
+            .as_deref()
+            .unwrap_or("its source leads to no artifact");
+        let message = format!("version {} cannot be deployed: {cause}", version.version);
+        Problem::new(Reason::ArtifactUnavailable, message)
+    })
 }

@@ -1,11 +1,13 @@
-//! Whether a workload holds a version already, and which fields stand in the way.
+//! Whether a target holds a version already, and which fields of other managers conflict with it.
 //!
-//! Absent: any change. These functions only look.
+//! Absent: any change. These functions only compare.
 
-use super::{FieldOwners, Injection, OwnedField, Workload};
+use super::injection::Injection;
+use super::owners::{FieldOwners, OwnedField};
+use super::target::Target;
 use crate::api::names;
 
-/// A field that another manager set, and which Pointsman would have to overwrite.
+/// A field of another manager that Pointsman would have to overwrite.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Conflict {
     /// The variable.
@@ -16,53 +18,55 @@ pub struct Conflict {
     pub manager: String,
 }
 
-/// Whether every injected field of the workload is as the version sets it.
+/// Whether every injected field of the target has the value that the version sets.
 #[must_use]
-pub fn holds(workload: &Workload, injection: &Injection) -> bool {
-    let template = &workload.spec.template.metadata;
-    let labelled = |labels: Option<&String>| labels == Some(&injection.binding);
-    workload.version() == Some(&injection.version)
-        && labelled(template.labels.get(names::BINDING_LABEL))
-        && workload.binding() == Some(&injection.binding)
-        && change_cause(workload) == Some(&injection.change_cause)
+pub fn holds(target: &Target, injection: &Injection) -> bool {
+    let template = &target.template.metadata;
+    let binding = Some(&injection.binding);
+    let has_annotations = injection
+        .annotations()
+        .iter()
+        .all(|(name, value)| template.annotations.get(*name).map(String::as_str) == Some(*value));
+    has_annotations
+        && template.labels.get(names::BINDING_LABEL) == binding
+        && target.binding() == Some(&injection.binding)
+        && change_cause(target) == Some(&injection.change_cause)
         && injection
             .containers
             .iter()
-            .all(|container| container_holds(workload, injection, container))
+            .all(|container| container_holds(target, injection, container))
 }
 
-fn change_cause(workload: &Workload) -> Option<&String> {
-    workload
+fn change_cause(target: &Target) -> Option<&String> {
+    target
         .metadata
         .annotations
         .as_ref()?
         .get(names::CHANGE_CAUSE_ANNOTATION)
 }
 
-fn container_holds(workload: &Workload, injection: &Injection, container: &str) -> bool {
-    variables(workload, injection, container)
+fn container_holds(target: &Target, injection: &Injection, container: &str) -> bool {
+    variables(target, injection, container)
         .iter()
-        .all(|(name, value)| has_value(workload, container, name, value))
+        .all(|(name, value)| has_value(target, container, name, value))
 }
 
-fn has_value(workload: &Workload, container: &str, name: &str, value: &str) -> bool {
-    workload.env(container, name).is_some_and(|env| {
+fn has_value(target: &Target, container: &str, name: &str, value: &str) -> bool {
+    target.env(container, name).is_some_and(|env| {
         env.value_from.is_none() && env.value.as_deref().unwrap_or_default() == value
     })
 }
 
-/// The variables that a container gets: the tracking URI only where the user has not set it.
+/// The variables of a container. The tracking URI is left out if the user sets it.
 pub(super) fn variables<'a>(
-    workload: &Workload,
+    target: &Target,
     injection: &'a Injection,
     container: &str,
 ) -> Vec<(&'static str, &'a str)> {
     let field = env_field(container, names::MLFLOW_TRACKING_URI);
-    let users = workload
-        .env(container, names::MLFLOW_TRACKING_URI)
-        .is_some()
-        && !workload.owners.of(&field).is_empty()
-        && !workload.owners.is_ours(&field);
+    let users = target.env(container, names::MLFLOW_TRACKING_URI).is_some()
+        && !target.owners.of(&field).is_empty()
+        && !target.owners.is_ours(&field);
     injection.variables(users)
 }
 
@@ -78,16 +82,14 @@ fn env_field(container: &str, name: &str) -> OwnedField {
 /// A person's `kubectl rollout undo` brings an older template of ours back under that person's manager, which then owns
 /// annotation and variables alike; those are ours by name, and no conflict.
 #[must_use]
-pub fn conflicts(workload: &Workload, injection: &Injection) -> Vec<Conflict> {
+pub fn conflicts(target: &Target, injection: &Injection) -> Vec<Conflict> {
     let mut found = Vec::new();
     for container in &injection.containers {
-        for (name, value) in variables(workload, injection, container) {
-            if workload.env(container, name).is_none()
-                || has_value(workload, container, name, value)
-            {
+        for (name, value) in variables(target, injection, container) {
+            if target.env(container, name).is_none() || has_value(target, container, name, value) {
                 continue;
             }
-            if let Some(manager) = foreign_manager(&workload.owners, &env_field(container, name)) {
+            if let Some(manager) = foreign_manager(&target.owners, &env_field(container, name)) {
                 found.push(Conflict {
                     variable: name.to_owned(),
                     container: container.clone(),

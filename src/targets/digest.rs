@@ -1,12 +1,13 @@
-//! Short digests, by which a change of somebody else's is seen without keeping what was there.
+//! The digest by which a change of the user's part of a pod template is seen.
 //!
-//! Absent: secrecy. These digests only compare.
+//! Absent: secrecy; the digest only compares. Labels, annotations and fields that the API server sets by default.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::api::names;
+use crate::api::version::fnv1a;
 
-/// The variables that Pointsman sets.
+/// The environment variables that Pointsman sets.
 const OUR_VARIABLES: [&str; 7] = [
     names::MODEL_NAME,
     names::MODEL_VERSION,
@@ -17,75 +18,100 @@ const OUR_VARIABLES: [&str; 7] = [
     names::MLFLOW_TRACKING_URI,
 ];
 
-/// FNV-1a: short, stable between releases, and not for secrets.
+/// The fields of a pod spec that the digest covers, beside its containers. The list is part of the scheme: a new field
+/// needs a new scheme, so that neither a release nor a newer API server changes a digest.
+const POD_FIELDS: [&str; 13] = [
+    "affinity",
+    "hostNetwork",
+    "imagePullSecrets",
+    "nodeName",
+    "nodeSelector",
+    "priorityClassName",
+    "resourceClaims",
+    "runtimeClassName",
+    "securityContext",
+    "serviceAccountName",
+    "tolerations",
+    "topologySpreadConstraints",
+    "volumes",
+];
+
+/// The fields of a container that the digest covers, beside its environment.
+const CONTAINER_FIELDS: [&str; 15] = [
+    "args",
+    "command",
+    "envFrom",
+    "image",
+    "lifecycle",
+    "livenessProbe",
+    "name",
+    "ports",
+    "readinessProbe",
+    "resources",
+    "securityContext",
+    "startupProbe",
+    "volumeDevices",
+    "volumeMounts",
+    "workingDir",
+];
+
+/// Whether Pointsman sets an environment variable of this name.
 #[must_use]
-pub fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+pub fn is_ours(variable: &str) -> bool {
+    OUR_VARIABLES.contains(&variable)
 }
 
-/// A part of a pod template that Pointsman writes into beside others.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Part {
-    /// The template's labels.
-    Label,
-    /// The template's annotations.
-    Annotation,
-    /// A container's environment.
-    Variable,
-}
-
-/// Whether Pointsman writes what has this name, or it is the moment of a `kubectl rollout restart`, which changes nothing.
+/// The digest of the user's part of a pod spec: 16 hexadecimal digits.
 #[must_use]
-pub fn is_ours(part: Part, name: &str) -> bool {
-    match part {
-        Part::Label => name == names::BINDING_LABEL,
-        Part::Annotation => {
-            [names::VERSION_ANNOTATION, names::RESTARTED_AT_ANNOTATION].contains(&name)
+pub fn pod_spec_digest(spec: &Value) -> String {
+    let mut covered = picked(spec, &POD_FIELDS);
+    for list in ["containers", "initContainers"] {
+        let containers = spec[list].as_array();
+        let containers: Vec<Value> = containers.into_iter().flatten().map(container).collect();
+        if !containers.is_empty() {
+            covered.insert(list.to_owned(), Value::Array(containers));
         }
-        Part::Variable => OUR_VARIABLES.contains(&name),
     }
+    format!(
+        "{:016x}",
+        fnv1a(Value::Object(covered).to_string().as_bytes())
+    )
 }
 
-/// Takes out of a pod template what is ours.
-pub(super) fn without_ours(template: &mut Value) {
-    if let Some(metadata) = template.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata.remove("creationTimestamp");
+fn container(whole: &Value) -> Value {
+    let mut covered = picked(whole, &CONTAINER_FIELDS);
+    let env = whole["env"].as_array().into_iter().flatten();
+    let env = env.filter(|variable| !variable["name"].as_str().is_some_and(is_ours));
+    let env: Vec<Value> = env.map(without_empty).collect();
+    if !env.is_empty() {
+        covered.insert("env".to_owned(), Value::Array(env));
     }
-    take_ours(
-        template.pointer_mut("/metadata/annotations"),
-        Part::Annotation,
-    );
-    take_ours(template.pointer_mut("/metadata/labels"), Part::Label);
-    drop_empty(template.get_mut("metadata"), &["annotations", "labels"]);
-    drop_empty(Some(template), &["metadata"]);
-    let containers = template
-        .pointer_mut("/spec/containers")
-        .and_then(Value::as_array_mut);
-    for container in containers.into_iter().flatten() {
-        if let Some(env) = container.get_mut("env").and_then(Value::as_array_mut) {
-            env.retain(|variable| {
-                !variable["name"]
-                    .as_str()
-                    .is_some_and(|name| is_ours(Part::Variable, name))
-            });
+    Value::Object(covered)
+}
+
+fn picked(object: &Value, fields: &[&str]) -> Map<String, Value> {
+    let mut picked = Map::new();
+    for field in fields {
+        let value = without_empty(&object[*field]);
+        if !is_empty(&value) {
+            picked.insert((*field).to_owned(), value);
         }
-        drop_empty(Some(container), &["env"]);
     }
+    picked
 }
 
-fn take_ours(members: Option<&mut Value>, part: Part) {
-    if let Some(members) = members.and_then(Value::as_object_mut) {
-        members.retain(|name, _| !is_ours(part, name));
+/// The value without empty members: an API server may write them or leave them out.
+fn without_empty(value: &Value) -> Value {
+    match value {
+        Value::Object(members) => {
+            let members = members
+                .iter()
+                .map(|(name, value)| (name.clone(), without_empty(value)));
+            Value::Object(members.filter(|(_, value)| !is_empty(value)).collect())
+        }
+        Value::Array(items) => Value::Array(items.iter().map(without_empty).collect()),
+        other => other.clone(),
     }
-}
-
-fn drop_empty(object: Option<&mut Value>, members: &[&str]) {
-    let Some(object) = object.and_then(Value::as_object_mut) else {
-        return;
-    };
-    object.retain(|name, value| !(members.contains(&name.as_str()) && is_empty(value)));
 }
 
 fn is_empty(value: &Value) -> bool {
@@ -102,27 +128,32 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn bare(mut template: Value) -> Value {
-        without_ours(&mut template);
-        template
+    fn users() -> Value {
+        json!({"containers": [{"name": "server", "image": "a"}]})
     }
 
     #[test]
-    fn what_pointsman_writes_and_a_restart_are_no_change_of_the_template() {
-        let users = json!({"metadata": {"labels": {"app": "a"}}, "spec": {"containers": [{"name": "server", "image": "a"}]}});
-        let mut ours = users.clone();
-        ours["metadata"]["annotations"] = json!({"pointsman.dev/model-version": "3", "kubectl.kubernetes.io/restartedAt": "2026-11-23T12:00:00Z"});
-        ours["metadata"]["labels"]["pointsman.dev/binding"] = json!("taxi");
-        ours["spec"]["containers"][0]["env"] = json!([{"name": "MODEL_URI", "value": "s3://m/3"}]);
-        assert_eq!(bare(ours), bare(users));
+    fn our_variables_and_defaults_of_the_api_server_do_not_change_the_digest() {
+        let mut written = users();
+        written["containers"][0]["env"] = json!([{"name": "MODEL_URI", "value": "s3://m/3"}]);
+        written["containers"][0]["resources"] = json!({});
+        written["containers"][0]["terminationMessagePath"] = json!("/dev/termination-log");
+        written["restartPolicy"] = json!("Always");
+        written["schedulerName"] = json!("default-scheduler");
+        written["securityContext"] = json!({});
+        assert_eq!(pod_spec_digest(&written), pod_spec_digest(&users()));
     }
 
     #[test]
-    fn another_image_or_variable_is_a_change_of_the_template() {
-        let users = json!({"spec": {"containers": [{"name": "server", "image": "a"}]}});
-        let image = json!({"spec": {"containers": [{"name": "server", "image": "b"}]}});
-        let variable = json!({"spec": {"containers": [{"name": "server", "image": "a", "env": [{"name": "PORT", "value": "1"}]}]}});
-        assert_ne!(bare(users.clone()), bare(image));
-        assert_ne!(bare(users), bare(variable));
+    fn another_image_or_variable_changes_the_digest() {
+        let image = json!({"containers": [{"name": "server", "image": "b"}]});
+        let variable = json!({"containers": [{"name": "server", "image": "a", "env": [{"name": "PORT", "value": "1"}]}]});
+        assert_ne!(pod_spec_digest(&image), pod_spec_digest(&users()));
+        assert_ne!(pod_spec_digest(&variable), pod_spec_digest(&users()));
+    }
+
+    #[test]
+    fn the_digest_of_a_scheme_stays_the_same_for_ever() {
+        assert_eq!(pod_spec_digest(&users()), "a263f3ab37d1758f");
     }
 }

@@ -1,27 +1,28 @@
-//! What a workload looks like: what is read of a Deployment, what is injected into it, and the patch that does so.
+//! Workloads: one file for each kind, behind one type, [`Target`], that knows no kind.
 //!
 //! Absent: any client, clock or async. Everything here is a function of its arguments.
 
-mod build;
 mod compare;
+mod daemon_set;
+mod deployment;
 mod digest;
-mod inject;
+mod injection;
 mod metadata;
-mod observed;
 mod owners;
+mod patch;
 mod pods;
-mod progress;
-mod retrain;
+mod stateful_set;
+mod target;
+mod workload;
 
-pub use build::{
+pub use compare::{Conflict, conflicts, holds};
+pub use digest::{is_ours, pod_spec_digest};
+pub use injection::{DesiredVersion, Injection, chosen_containers, template_containers};
+pub use metadata::without_managed_fields;
+pub use owners::{FieldOwners, OwnedField, Writer};
+pub use patch::{
     Owner, TEMPLATE_DIGEST_ANNOTATION, patch_for_target, patch_for_template, template_digest,
 };
-pub use compare::{Conflict, conflicts, holds};
-pub use digest::{Part, fnv1a, is_ours};
-pub use inject::{Injection, Wanted, chosen_containers};
-pub use metadata::without_managed_fields;
-pub use observed::Workload;
-pub use owners::{FieldOwners, OwnedField, Writer};
-pub use pods::{ContainerStatus, Pod, ReplicaSet, newest_pods};
-pub use progress::{Progress, progress};
-pub use retrain::{Job, RetrainJob, retrain_job};
+pub use pods::{ContainerStatus, Pod, ReplicaSet, blocking_pods, newest_pods};
+pub use target::{Adapter, Deadline, NewestPods, RolloutState, Target};
+pub use workload::{PodTemplate, Workload};

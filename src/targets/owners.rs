@@ -1,4 +1,4 @@
-//! Who wrote the few fields that Pointsman cares for, read from an object's managed fields.
+//! The managers of the few fields that Pointsman may write, read from an object's managed fields.
 //!
 //! Absent: every other field's owner.
 
@@ -32,20 +32,20 @@ pub enum OwnedField {
 pub struct Writer {
     /// Its name.
     pub manager: String,
-    /// When it last wrote anything of the object.
+    /// When it last wrote any field of the object.
     pub at: Option<Timestamp>,
 }
 
-/// The writers of each field that Pointsman cares for.
+/// The managers of each field that Pointsman may write.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct FieldOwners {
     #[serde(with = "pairs")]
     fields: BTreeMap<OwnedField, Vec<Writer>>,
-    /// Who wrote anything of the pod template, newest last.
+    /// The managers of any field of the pod template, newest last.
     template: Vec<Writer>,
 }
 
-/// Keys that are no words, as a list of pairs: whatever format it is written in takes that.
+/// Serializes the map as a list of pairs, because its keys are not strings.
 mod pairs {
     use std::collections::BTreeMap;
 
@@ -66,7 +66,7 @@ mod pairs {
 }
 
 impl FieldOwners {
-    /// Reads the managed fields of a Deployment, its status's writers aside.
+    /// Reads managed fields; those of the status are left out.
     #[must_use]
     pub fn read(entries: &[ManagedFieldsEntry]) -> Self {
         let mut owners = Self::default();
@@ -142,7 +142,7 @@ impl FieldOwners {
             .any(|writer| writer.manager == names::FIELD_MANAGER)
     }
 
-    /// Who wrote the version into the pod template, where that was not Pointsman.
+    /// The managers of the version annotation, if Pointsman is not one of them.
     #[must_use]
     pub fn foreign_version_writers(&self) -> &[Writer] {
         let field = OwnedField::TemplateAnnotation(names::VERSION_ANNOTATION.to_owned());
@@ -153,7 +153,7 @@ impl FieldOwners {
         }
     }
 
-    /// The manager that wrote anything of the pod template last.
+    /// The last manager that wrote any field of the pod template.
     #[must_use]
     pub fn last_template_writer(&self) -> Option<&Writer> {
         self.template.last()

@@ -1,6 +1,6 @@
-//! The parts of pods and ReplicaSets that tell how a rollout goes, decoded straight into these few fields.
+//! The parts of pods and ReplicaSets that show how a rollout goes, decoded straight into these few fields.
 //!
-//! Absent: judgement. Whether a version failed is decided in `rollout`.
+//! Absent: assessment. Whether a version failed is decided in `rollout`.
 
 use std::borrow::Cow;
 
@@ -12,8 +12,8 @@ use kube::Resource;
 use kube::api::ObjectMeta;
 use serde::{Deserialize, Serialize};
 
-use super::Workload;
 use super::metadata::without_managed_fields;
+use super::target::{NewestPods, Target};
 use crate::api::names;
 
 /// A pod, as far as it matters here.
@@ -104,41 +104,84 @@ impl Resource for ReplicaSet {
     }
 }
 
-/// The pods of a Deployment's newest template; none where its controller has not seen that template yet.
+/// The pods of a target's newest template.
 #[must_use]
 pub fn newest_pods<'a>(
-    workload: &Workload,
+    target: &Target,
     replica_sets: &[impl AsRef<ReplicaSet>],
     pods: &'a [impl AsRef<Pod>],
 ) -> Vec<&'a Pod> {
-    let newest = replica_sets
-        .iter()
-        .map(AsRef::as_ref)
-        .find(|set| is_newest(workload, set));
-    let Some(uid) = newest
-        .and_then(|set| set.metadata.uid.as_ref())
-        .filter(|_| workload.is_observed())
-    else {
+    let (owner, label) = match &target.newest_pods {
+        NewestPods::None => return Vec::new(),
+        NewestPods::ReplicaSetOfRevision(revision) => {
+            let sets = replica_sets.iter().map(AsRef::as_ref);
+            (revision_uid(target, revision.as_deref(), sets), None)
+        }
+        NewestPods::OwnedWithLabel(name, value) => {
+            let Some(value) = value else {
+                return Vec::new();
+            };
+            (target.metadata.uid.as_deref(), Some((*name, value)))
+        }
+    };
+    let Some(owner) = owner else {
         return Vec::new();
     };
-    pods.iter()
+    let owned = pods
+        .iter()
         .map(AsRef::as_ref)
-        .filter(|pod| is_owned(&pod.metadata, uid))
+        .filter(|pod| is_owned(&pod.metadata, owner));
+    owned
+        .filter(|pod| label.is_none_or(|(name, value)| has_label(pod, name, value)))
         .collect()
 }
 
-fn is_newest(workload: &Workload, set: &ReplicaSet) -> bool {
-    let revision = set
-        .metadata
-        .annotations
-        .as_ref()
-        .and_then(|all| all.get(names::REVISION_ANNOTATION));
-    let owned = workload
-        .metadata
-        .uid
-        .as_ref()
-        .is_some_and(|uid| is_owned(&set.metadata, uid));
-    owned && revision.is_some() && revision.map(String::as_str) == workload.revision()
+/// The UID of the ReplicaSet that the target owns and that has this revision.
+fn revision_uid<'a>(
+    target: &Target,
+    revision: Option<&str>,
+    mut replica_sets: impl Iterator<Item = &'a ReplicaSet>,
+) -> Option<&'a str> {
+    let (uid, revision) = (target.metadata.uid.as_deref()?, revision?);
+    let newest = replica_sets.find(|set| {
+        let annotations = set.metadata.annotations.as_ref();
+        let found = annotations.and_then(|all| all.get(names::REVISION_ANNOTATION));
+        is_owned(&set.metadata, uid) && found.map(String::as_str) == Some(revision)
+    })?;
+    newest.metadata.uid.as_deref()
+}
+
+fn has_label(pod: &Pod, name: &str, value: &str) -> bool {
+    let labels = pod.metadata.labels.as_ref();
+    labels.is_some_and(|labels| labels.get(name).is_some_and(|found| found == value))
+}
+
+/// The broken pods of older templates that keep the target's controller from replacing them: owned, not ready, not yet
+/// being deleted. Only a StatefulSet with OrderedReady has such pods (kubernetes/kubernetes#67250).
+#[must_use]
+pub fn blocking_pods<'a>(target: &Target, pods: &'a [impl AsRef<Pod>]) -> Vec<&'a Pod> {
+    let NewestPods::OwnedWithLabel(name, Some(newest)) = &target.newest_pods else {
+        return Vec::new();
+    };
+    let (Some(uid), true) = (target.metadata.uid.as_deref(), target.broken_pods_block) else {
+        return Vec::new();
+    };
+    let owned = pods
+        .iter()
+        .map(AsRef::as_ref)
+        .filter(|pod| is_owned(&pod.metadata, uid));
+    let broken = owned.filter(|pod| {
+        let is_leaving = pod.metadata.deletion_timestamp.is_some();
+        !is_leaving && !has_label(pod, name, newest) && !is_ready(pod)
+    });
+    broken.collect()
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = &pod.status.conditions;
+    conditions
+        .iter()
+        .any(|each| each.type_ == "Ready" && each.status == "True")
 }
 
 fn is_owned(metadata: &ObjectMeta, uid: &str) -> bool {
@@ -163,8 +206,11 @@ impl AsRef<Self> for ReplicaSet {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
     use serde_json::json;
+
+    use super::*;
+    use crate::targets::Workload;
 
     fn set(uid: &str, revision: &str) -> ReplicaSet {
         serde_json::from_value(
@@ -180,30 +226,67 @@ mod tests {
         .expect("a pod")
     }
 
-    fn workload(observed: i64) -> Workload {
-        serde_json::from_value(json!({"metadata": {"uid": "d", "generation": 2,
+    fn target(observed: i64) -> Target {
+        let workload: Workload<Deployment> = serde_json::from_value(json!({"metadata": {"uid": "d", "generation": 2,
             "annotations": {"deployment.kubernetes.io/revision": "7"}}, "status": {"observedGeneration": observed}}))
-        .expect("a workload")
+        .expect("a workload");
+        Target::from(workload)
+    }
+
+    fn stateful_pod(name: &str, revision: &str, ready: &str) -> Pod {
+        serde_json::from_value(json!({"metadata": {"name": name, "labels": {"controller-revision-hash": revision},
+            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "x", "uid": "s"}]},
+            "status": {"conditions": [{"type": "Ready", "status": ready}]}}))
+        .expect("a pod")
+    }
+
+    fn names(pods: &[&Pod]) -> Vec<String> {
+        pods.iter()
+            .filter_map(|pod| pod.metadata.name.clone())
+            .collect()
     }
 
     #[test]
-    fn old_pods_are_not_the_newest_templates() {
+    fn old_pods_are_not_of_the_newest_template() {
         let (sets, pods) = (
             [set("old", "6"), set("new", "7")],
             [pod("a", "old"), pod("b", "new")],
         );
-        let newest = newest_pods(&workload(2), &sets, &pods);
-        assert_eq!(
-            newest
-                .iter()
-                .map(|pod| pod.metadata.name.as_deref())
-                .collect::<Vec<_>>(),
-            [Some("b")]
-        );
+        assert_eq!(names(&newest_pods(&target(2), &sets, &pods)), ["b"]);
     }
 
     #[test]
-    fn before_the_controller_has_seen_a_template_no_pod_is_its() {
-        assert!(newest_pods(&workload(1), &[set("new", "7")], &[pod("b", "new")]).is_empty());
+    fn a_template_that_the_controller_has_not_observed_has_no_pods() {
+        assert!(newest_pods(&target(1), &[set("new", "7")], &[pod("b", "new")]).is_empty());
+    }
+
+    #[test]
+    fn a_broken_old_pod_blocks_a_stateful_set_that_replaces_in_order() {
+        let workload = |policy: &str| -> Target {
+            let workload: Workload<StatefulSet> =
+                serde_json::from_value(json!({"metadata": {"uid": "s", "generation": 2},
+                "spec": {"podManagementPolicy": policy},
+                "status": {"observedGeneration": 2, "updateRevision": "good"}}))
+                .expect("a workload");
+            Target::from(workload)
+        };
+        let pods = [
+            stateful_pod("x-0", "bad", "True"),
+            stateful_pod("x-1", "bad", "False"),
+            stateful_pod("x-2", "good", "False"),
+        ];
+        assert_eq!(
+            names(&blocking_pods(&workload("OrderedReady"), &pods)),
+            ["x-1"]
+        );
+        assert!(blocking_pods(&workload("Parallel"), &pods).is_empty());
+        assert_eq!(
+            names(&newest_pods(
+                &workload("Parallel"),
+                &[] as &[ReplicaSet],
+                &pods
+            )),
+            ["x-2"]
+        );
     }
 }

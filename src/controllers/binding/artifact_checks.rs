@@ -1,6 +1,6 @@
-//! Asks registry and stores whether versions can still be run, beside the passes, and keeps the answers for a while.
+//! Runs artifact checks beside the reconciles, and caches their results.
 //!
-//! Absent: decisions. A pass that lacks an answer ends, and the answer wakes its binding.
+//! Absent: decisions. A reconcile that lacks a result ends, and the result enqueues its binding.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
@@ -11,262 +11,258 @@ use tokio::sync::Semaphore;
 use crate::api::Availability;
 use crate::api::reason::Problem;
 use crate::artifacts::{ArtifactStores, ProxiedArtifacts};
-use crate::controllers::cached::registry_of;
 use crate::controllers::context::Context;
 use crate::controllers::registry::credentials::artifact_settings;
 use crate::kubernetes::key::ObjectKey;
 use crate::kubernetes::lock::lock;
 use crate::registries::RegistryClient;
-use crate::rollout::{Answer, Evidence, Question};
+use crate::rollout::{ArtifactCheck, CheckResults};
 
-/// How many questions are under way at the same time.
+/// How many checks run at the same time.
 const CONCURRENCY: usize = 8;
-/// How long a good answer holds.
+/// How long a good result holds. For a version that goes forward, a recent read of the same files holds longer; see
+/// `registry::readable_artifacts`.
 const GOOD_FOR: Duration = Duration::from_secs(30);
-/// How long a bad answer is shown while it is asked for again.
+/// How long a bad result holds while the check is repeated.
 const BAD_FOR: Duration = Duration::from_secs(120);
-/// How long clients of stores are kept: a changed Secret is read again after that.
+/// After what time a check with a bad result is repeated.
+const REPEAT_AFTER: Duration = Duration::from_secs(20);
+/// How long clients of stores are kept: a changed Secret is read again after this time.
 const STORES_FOR: Duration = Duration::from_secs(5);
-/// How soon a bad answer is asked for again.
-pub const ASK_AGAIN: Duration = Duration::from_secs(20);
+/// How often expired results are removed.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
+/// How long a first result may take before a status says that it is awaited.
+pub const BRIEF: Duration = Duration::from_secs(1);
 
-/// The questions and answers of all bindings.
+/// The cached results of all registries.
 pub struct ArtifactChecks {
-    /// Mostly one question each: lists, for a tree would take ten times the room.
-    pages: Mutex<HashMap<ObjectKey, Vec<(Question, Known)>>>,
+    known: Mutex<HashMap<CheckKey, Known>>,
     permits: Semaphore,
 }
 
+/// A check in the registry that it belongs to.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+struct CheckKey {
+    registry: ObjectKey,
+    check: ArtifactCheck,
+}
+
 struct Known {
-    answer: Option<Answer>,
-    /// When it was answered, or asked for the first time.
-    at: Instant,
-    /// When it was asked last.
-    since: Instant,
-    is_asking: bool,
+    result: Option<(Availability, Instant)>,
+    /// When the running check was started, and the bindings that its result enqueues.
+    running: Option<(Instant, Vec<ObjectKey>)>,
+}
+
+/// The results for one reconcile.
+pub struct Requested {
+    /// The results that are known.
+    pub results: CheckResults,
+    /// Whether a first result is still awaited and may come within [`BRIEF`].
+    pub is_brief_wait: bool,
 }
 
 impl Default for ArtifactChecks {
     fn default() -> Self {
         Self {
-            pages: Mutex::default(),
+            known: Mutex::default(),
             permits: Semaphore::new(CONCURRENCY),
         }
     }
 }
 
 impl ArtifactChecks {
-    /// The answers for a binding that are not too old.
-    pub fn evidence(&self, binding: &ObjectKey) -> Evidence {
-        let pages = lock(&self.pages);
-        let page = pages.get(binding);
-        let fresh = |(question, known): &(Question, Known)| {
-            Some((
-                question.clone(),
-                known.answer.clone().filter(|_| known.is_fresh())?,
-            ))
-        };
-        page.into_iter().flatten().filter_map(fresh).collect()
-    }
-
-    /// Whether a question for a binding has been under way for this long.
-    pub fn is_kept_waiting(&self, binding: &ObjectKey, long: Duration) -> bool {
-        let pages = lock(&self.pages);
-        let page = pages.get(binding);
-        page.into_iter()
-            .flatten()
-            .any(|(_, known)| known.is_asking && known.since.elapsed() >= long)
-    }
-
-    /// The bad answers for a binding that it is time to ask for again.
-    pub fn doubtful(&self, binding: &ObjectKey) -> Vec<Question> {
-        let pages = lock(&self.pages);
-        let page = pages.get(binding);
-        let is_due =
-            |known: &Known| is_bad(known.answer.as_ref()) && known.at.elapsed() >= ASK_AGAIN;
-        page.into_iter()
-            .flatten()
-            .filter(|(_, known)| is_due(known))
-            .map(|(question, _)| question.clone())
-            .collect()
-    }
-
-    /// Notes that a question is put; false where it is under way already.
-    fn begin(&self, binding: &ObjectKey, question: &Question) -> bool {
-        let mut pages = lock(&self.pages);
-        let page = page_of(&mut pages, binding);
-        let now = Instant::now();
-        match page.iter_mut().find(|(known, _)| known == question) {
-            Some((_, known)) if known.is_asking => return false,
-            Some((_, known)) => (known.is_asking, known.since) = (true, now),
-            None => page.push((
-                question.clone(),
-                Known {
-                    answer: None,
-                    at: now,
-                    since: now,
-                    is_asking: true,
-                },
-            )),
+    /// The known results of some checks.
+    fn results(&self, registry: &ObjectKey, checks: &[ArtifactCheck]) -> CheckResults {
+        let known = lock(&self.known);
+        let mut results = CheckResults::new();
+        for check in checks {
+            let key = CheckKey::new(registry, check);
+            if let Some(result) = known.get(&key).and_then(|known| known.fresh()) {
+                results.insert(check.clone(), result.clone());
+            }
         }
+        results
+    }
+
+    /// Notes that a binding needs a result. True if a check has to be started for it.
+    fn begin(&self, key: &CheckKey, binding: &ObjectKey) -> bool {
+        let mut known = lock(&self.known);
+        let known = known.entry(key.clone()).or_insert_with(|| Known {
+            result: None,
+            running: None,
+        });
+        if let Some((_, waiting)) = &mut known.running {
+            if !waiting.contains(binding) {
+                waiting.push(binding.clone());
+            }
+            return false;
+        }
+        if !known.is_due() {
+            return false;
+        }
+        known.running = Some((Instant::now(), vec![binding.clone()]));
         true
     }
 
-    /// Drops what is too old to be of use.
-    fn sweep(&self) {
-        let mut pages = lock(&self.pages);
-        for page in pages.values_mut() {
-            page.retain(|(_, known)| known.is_asking || known.is_fresh());
-        }
-        pages.retain(|_, page| !page.is_empty());
-        pages.shrink_to_fit();
+    /// Whether a check without a result was started less than [`BRIEF`] ago.
+    fn is_brief_wait(&self, registry: &ObjectKey, checks: &[ArtifactCheck]) -> bool {
+        let known = lock(&self.known);
+        checks.iter().any(|check| {
+            let Some(known) = known.get(&CheckKey::new(registry, check)) else {
+                return false;
+            };
+            let Some((since, _)) = &known.running else {
+                return false;
+            };
+            known.fresh().is_none() && since.elapsed() < BRIEF
+        })
     }
 
-    /// Keeps an answer. True where it is news.
-    fn keep(&self, binding: &ObjectKey, question: Question, answer: Answer) -> bool {
-        let mut pages = lock(&self.pages);
-        let page = page_of(&mut pages, binding);
-        let now = Instant::now();
-        let known = Known {
-            answer: Some(answer),
-            at: now,
-            since: now,
-            is_asking: false,
+    /// Records a result, and returns the bindings to enqueue: those that wait, if the result is new to them.
+    fn record(&self, key: &CheckKey, result: Availability) -> Vec<ObjectKey> {
+        let mut known = lock(&self.known);
+        let Some(known) = known.get_mut(key) else {
+            return Vec::new();
         };
-        let old = page
-            .iter()
-            .position(|(asked, _)| *asked == question)
-            .map(|at| page.swap_remove(at).1);
-        let is_news = old.is_none_or(|old| old.answer != known.answer || !old.is_fresh());
-        page.push((question, known));
-        is_news
+        let is_news = known.fresh() != Some(&result);
+        known.result = Some((result, Instant::now()));
+        let waiting = known
+            .running
+            .take()
+            .map(|(_, waiting)| waiting)
+            .unwrap_or_default();
+        if is_news { waiting } else { Vec::new() }
+    }
+
+    /// Removes expired results.
+    fn sweep(&self) {
+        let mut known = lock(&self.known);
+        known.retain(|key, known| known.running.is_some() || known.fresh().is_some());
+        known.shrink_to_fit();
     }
 }
 
-/// Where there was none, one with room for a single question.
-fn page_of<'a>(
-    pages: &'a mut HashMap<ObjectKey, Vec<(Question, Known)>>,
-    binding: &ObjectKey,
-) -> &'a mut Vec<(Question, Known)> {
-    pages
-        .entry(binding.clone())
-        .or_insert_with(|| Vec::with_capacity(1))
+impl CheckKey {
+    fn new(registry: &ObjectKey, check: &ArtifactCheck) -> Self {
+        Self {
+            registry: registry.clone(),
+            check: check.clone(),
+        }
+    }
 }
 
 impl Known {
-    /// Whether there is an answer that may still be used.
-    fn is_fresh(&self) -> bool {
-        self.answer
-            .as_ref()
-            .is_some_and(|answer| self.at.elapsed() < holds_for(answer))
+    /// The result, if it is not too old.
+    fn fresh(&self) -> Option<&Availability> {
+        let (result, at) = self.result.as_ref()?;
+        (at.elapsed() < holds_for(result)).then_some(result)
+    }
+
+    /// Whether the check has to run: it has no result, or a bad one for some time.
+    fn is_due(&self) -> bool {
+        let (Some(result), Some((_, at))) = (self.fresh(), &self.result) else {
+            return true;
+        };
+        is_bad(result) && at.elapsed() >= REPEAT_AFTER
     }
 }
 
-fn is_bad(answer: Option<&Answer>) -> bool {
-    matches!(answer, Some(Answer::Gone(_) | Answer::Silent(_)))
+fn is_bad(result: &Availability) -> bool {
+    matches!(result, Availability::Missing(_) | Availability::Unknown(_))
 }
 
-fn holds_for(answer: &Answer) -> Duration {
-    if is_bad(Some(answer)) {
-        BAD_FOR
-    } else {
-        GOOD_FOR
-    }
+fn holds_for(result: &Availability) -> Duration {
+    if is_bad(result) { BAD_FOR } else { GOOD_FOR }
 }
 
-/// Keeps the `artifact_checks` small, until the operator ends.
+/// Removes expired results until the operator ends.
 pub async fn sweep(ctx: Arc<Context>) {
-    let mut turns = tokio::time::interval(GOOD_FOR / 2);
+    let mut interval = tokio::time::interval(SWEEP_INTERVAL);
     loop {
-        turns.tick().await;
+        interval.tick().await;
         ctx.artifact_checks.sweep();
     }
 }
 
-/// Puts questions for a binding of this model; each answer that is news wakes it.
-pub fn ask(ctx: &Arc<Context>, binding: &ObjectKey, model: &str, questions: Vec<Question>) {
-    for question in questions {
-        if !ctx.artifact_checks.begin(binding, &question) {
-            continue;
+/// Starts the checks that a binding needs and that have no usable result, and returns the results that are known; those of
+/// `also` if they are known by chance.
+pub fn request(
+    ctx: &Arc<Context>,
+    registry: &ObjectKey,
+    binding: &ObjectKey,
+    needed: &[ArtifactCheck],
+    also: Option<ArtifactCheck>,
+) -> Requested {
+    for check in needed {
+        let key = CheckKey::new(registry, check);
+        if ctx.artifact_checks.begin(&key, binding) {
+            tokio::spawn(run(Arc::clone(ctx), key));
         }
-        let (ctx, binding, model) = (Arc::clone(ctx), binding.clone(), model.to_owned());
-        tokio::spawn(async move {
-            // The semaphore is never closed.
-            let permit = ctx.artifact_checks.permits.acquire().await;
-            let answer = answer(&ctx, binding.namespace(), &model, &question).await;
-            drop(permit);
-            tracing::debug!(
-                binding = binding.name(),
-                version = question.version,
-                ?answer,
-                "asked whether a version can be run"
-            );
-            if ctx.artifact_checks.keep(&binding, question, answer) {
-                ctx.queues.bindings.enqueue(binding);
-            }
-        });
+    }
+    let mut results = ctx.artifact_checks.results(registry, needed);
+    results.extend(ctx.artifact_checks.results(registry, also.as_slice()));
+    Requested {
+        results,
+        is_brief_wait: ctx.artifact_checks.is_brief_wait(registry, needed),
     }
 }
 
-async fn answer(ctx: &Context, namespace: &str, model: &str, question: &Question) -> Answer {
-    let model = ctx.stores.model(namespace, model);
-    let registry = model.as_ref().map(registry_of);
-    let state = registry.as_ref().map(|name| ctx.registries.of(name));
-    let client = state.as_ref().and_then(|state| state.connection.client());
-    if let (true, Some(client)) = (question.must_exist, &client)
-        && let Some(gone) = is_gone(client, question).await
+async fn run(ctx: Arc<Context>, key: CheckKey) {
+    // The semaphore is never closed.
+    let permit = ctx.artifact_checks.permits.acquire().await;
+    let result = check(&ctx, &key).await;
+    drop(permit);
+    tracing::debug!(version = key.check.version, ?result, "checked an artifact");
+    let waiting = ctx.artifact_checks.record(&key, result);
+    ctx.queues.bindings.enqueue_all(waiting);
+}
+
+async fn check(ctx: &Context, CheckKey { registry, check }: &CheckKey) -> Availability {
+    let state = ctx.registries.of(registry);
+    let client = state.connection.client();
+    if let (true, Some(client)) = (check.must_exist, &client)
+        && let Some(missing) = is_missing(client, check).await
     {
-        return gone;
+        return missing;
     }
-    let uri = &question.artifact_uri;
+    let uri = &check.artifact_uri;
     // A move relies on a recent read of the same files; a rollback checks them again.
-    if let Some(state) = &state
-        && !question.must_exist
-        && state.readable_artifacts.contains(uri, Instant::now())
-    {
-        return Answer::Readable;
+    if !check.must_exist && state.readable_artifacts.contains(uri, Instant::now()) {
+        return Availability::Readable;
     }
-    let kept = state
-        .as_ref()
-        .and_then(|state| state.store_clients.get(STORES_FOR));
-    let stores = match kept {
+    let stores = match state.store_clients.get(STORES_FOR) {
         Some(stores) => stores,
-        None => match stores(ctx, registry.as_ref(), client).await {
+        None => match stores(ctx, registry, client).await {
             Ok(stores) => stores,
-            Err(problem) => return Answer::Silent(problem.message),
+            Err(problem) => return Availability::Unknown(problem.message),
         },
     };
-    match stores.check(uri).await {
-        Availability::Readable => {
-            if let Some(state) = &state {
-                state.readable_artifacts.record(uri, Instant::now());
-            }
-            Answer::Readable
-        }
-        Availability::Missing(why) => Answer::Gone(why),
-        Availability::Unknown(why) => Answer::Silent(why),
-        Availability::Unchecked(why) => Answer::Unchecked(why),
+    let result = stores.check(uri).await;
+    if result == Availability::Readable {
+        state.readable_artifacts.record(uri, Instant::now());
     }
+    result
 }
 
-/// Clients of the stores, with what the registry's Secret holds now; kept for the next questions.
+/// Clients of the stores with the present contents of the registry's Secret; kept for the next checks.
 async fn stores(
     ctx: &Context,
-    name: Option<&ObjectKey>,
+    name: &ObjectKey,
     client: Option<RegistryClient>,
 ) -> Result<Arc<ArtifactStores>, Problem> {
-    let registry = name.and_then(|name| ctx.stores.registries.get(name));
+    let registry = ctx.stores.registries.get(name);
     let settings = match &registry {
         Some(registry) => artifact_settings(registry, &ctx.client).await?,
         None => BTreeMap::new(),
     };
-    let is_connected = client.is_some();
+    let is_connected = client.is_some() && registry.is_some();
+    let allow_files = ctx.settings.allow_file_artifacts;
     let stores = Arc::new(ArtifactStores::new(
         client.map(proxied_artifacts),
         settings,
-        ctx.settings.allow_file_artifacts,
+        allow_files,
     ));
-    if let Some(name) = name.filter(|_| is_connected && registry.is_some()) {
+    if is_connected {
         ctx.registries.of(name).store_clients.record(&stores);
     }
     Ok(stores)
@@ -280,54 +276,73 @@ fn proxied_artifacts(client: RegistryClient) -> ProxiedArtifacts {
     })
 }
 
-/// Whether the registry says plainly that it has no such version any more. One that cannot say hinders no rollback.
-async fn is_gone(client: &RegistryClient, question: &Question) -> Option<Answer> {
-    let Question {
+/// Whether the registry says plainly that it has no such version any more. If it cannot be read, that hinders no rollback.
+async fn is_missing(client: &RegistryClient, check: &ArtifactCheck) -> Option<Availability> {
+    let ArtifactCheck {
         model,
         version,
         artifact_uri,
         ..
-    } = question;
-    match client.version(model, version).await {
-        Ok(None) => Some(Answer::Gone(format!(
-            "the registry has no version {version} of model {model:?} any more"
-        ))),
+    } = check;
+    let why = match client.version(model, version).await {
+        Ok(None) => format!("the registry has no version {version} of model {model:?} any more"),
         Ok(Some(found)) if found.artifact_uri.as_ref() != Some(artifact_uri) => {
-            Some(Answer::Gone(format!(
-                "the registry's version {version} of model {model:?} is another one than the one that ran"
-            )))
+            format!("version {version} of model {model:?} is not the one that ran before")
         }
-        Ok(Some(_)) | Err(_) => None,
-    }
+        Ok(Some(_)) | Err(_) => return None,
+    };
+    Some(Availability::Missing(why))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn question() -> Question {
-        Question {
+    fn key() -> CheckKey {
+        let check = ArtifactCheck {
             model: "m".into(),
             version: "1".into(),
             artifact_uri: "s3://m/1".into(),
             must_exist: false,
-        }
+        };
+        CheckKey::new(&ObjectKey::new("ml", "mlflow"), &check)
     }
 
     #[test]
-    fn the_same_answer_is_news_where_the_last_one_was_too_old_to_be_used() {
-        let (artifact_checks, name) = (ArtifactChecks::default(), ObjectKey::new("ml", "taxi"));
-        assert!(artifact_checks.keep(&name, question(), Answer::Readable));
-        assert!(!artifact_checks.keep(&name, question(), Answer::Readable));
+    fn one_check_serves_all_bindings_that_wait_for_it() {
+        let (checks, key) = (ArtifactChecks::default(), key());
+        let (a, b) = (ObjectKey::new("ml", "a"), ObjectKey::new("ml", "b"));
+        assert!(checks.begin(&key, &a));
+        assert!(!checks.begin(&key, &b), "it is running already");
+        assert!(checks.is_brief_wait(&key.registry, std::slice::from_ref(&key.check)));
+        assert_eq!(checks.record(&key, Availability::Readable), [a.clone(), b]);
+        assert!(!checks.begin(&key, &a), "the result is known");
+        assert_eq!(
+            checks
+                .results(&key.registry, std::slice::from_ref(&key.check))
+                .len(),
+            1
+        );
+    }
+
+    #[test]
+    fn an_expired_result_is_checked_again_and_is_news() {
+        let (checks, key) = (ArtifactChecks::default(), key());
+        let binding = ObjectKey::new("ml", "a");
+        checks.begin(&key, &binding);
+        checks.record(&key, Availability::Readable);
         let long_ago = Instant::now()
             .checked_sub(GOOD_FOR)
-            .expect("the machine runs for longer than that");
-        lock(&artifact_checks.pages)
-            .values_mut()
-            .flatten()
-            .for_each(|(_, known)| known.at = long_ago);
-        assert!(artifact_checks.evidence(&name).is_empty());
-        assert!(artifact_checks.keep(&name, question(), Answer::Readable));
-        assert_eq!(artifact_checks.evidence(&name).len(), 1);
+            .expect("the machine runs for longer");
+        for known in lock(&checks.known).values_mut() {
+            known.result = Some((Availability::Readable, long_ago));
+        }
+        assert!(
+            checks
+                .results(&key.registry, std::slice::from_ref(&key.check))
+                .is_empty()
+        );
+        assert!(checks.begin(&key, &binding));
+        assert_eq!(checks.record(&key, Availability::Readable), [binding]);
     }
 }

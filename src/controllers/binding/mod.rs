@@ -1,240 +1,196 @@
-//! The loop of `AliasBinding`: observe → decide → apply → summarize → publish.
+//! The controller of `AliasBinding`: observe → decide → build → apply → summarize → publish.
 //!
-//! Absent: any way out before the status is written, but a Kubernetes API that does not answer.
+//! Absent: an exit before the status is written, except if the Kubernetes API fails.
 
 pub mod artifact_checks;
+mod publish;
 pub mod retrain_job;
+pub mod target_client;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use kube::api::{Patch, PatchParams};
-use kube::runtime::events::{Event, EventType};
-use kube::{Api, Resource, ResourceExt};
+use kube::{Api, ResourceExt};
 use serde_json::Value;
 
-use crate::api::alias_binding::HistoryEntry;
-use crate::api::{AliasBinding, AliasBindingStatus, Reason, names, reason::Problem};
-use crate::controllers::binding::artifact_checks::{ASK_AGAIN, ask};
+use crate::api::alias_binding::WorkloadDeletionPolicy;
+use crate::api::reason::Problem;
+use crate::api::{AliasBinding, AliasBindingStatus, Reason};
+use crate::controllers::binding::artifact_checks::{BRIEF, request};
+use crate::controllers::binding::publish::publish;
 use crate::controllers::binding::retrain_job::retrain;
 use crate::controllers::cached::registry_of;
 use crate::controllers::context::{Context, labelled};
-use crate::controllers::metrics::Transition;
 use crate::kubernetes::failure::ReconcileError;
 use crate::kubernetes::key::ObjectKey;
 use crate::kubernetes::status::StatusWrite;
 use crate::kubernetes::work_queue::Requeue;
 use crate::rollout::{
-    self, Action, Applied, Decision, Notice, Observed, Pass, Question, Resolution, decide,
-    ledger_changes, notices, resolve, summarize,
+    self, Applied, CheckResults, Claim, Course, Decided, Decision, Observed, Reconciled,
+    Resolution, Waiting, decide, needed_checks, resolve, summarize,
 };
 use crate::targets::{
-    Injection, Owner, TEMPLATE_DIGEST_ANNOTATION, Workload, newest_pods, patch_for_target,
-    patch_for_template, template_digest,
+    Injection, Owner, Pod, ReplicaSet, TEMPLATE_DIGEST_ANNOTATION, Target, blocking_pods,
+    newest_pods, patch_for_target, patch_for_template, template_digest,
 };
 
-/// How long an answer may take before the status says that it is waited for.
-const BRIEF: Duration = Duration::from_secs(1);
-
-/// What a pass came to.
-struct Conclusion {
-    /// The new status; `None` where it is not worth a write yet.
-    status: Option<AliasBindingStatus>,
-    next: Requeue,
-    /// What is asked when the status is written.
-    questions: Vec<Question>,
+/// Everything that a reconcile reads before it decides, but for the artifact checks.
+struct Observation {
+    own: ObjectKey,
+    registry: Option<ObjectKey>,
+    resolution: Resolution,
+    target: Option<Target>,
+    claim: Option<Claim>,
+    pods: Vec<Pod>,
+    replica_sets: Vec<ReplicaSet>,
 }
 
-/// One pass over a binding.
+/// One reconcile of a binding.
+///
+/// # Errors
+/// The API server's error. Everything else is a value that reaches the status.
 pub async fn reconcile(
     binding: Arc<AliasBinding>,
     ctx: Arc<Context>,
 ) -> Result<Requeue, ReconcileError> {
     if binding.metadata.deletion_timestamp.is_some() {
-        // Rule 9: a target's fields stay as they are, and an owned Deployment goes with its owner, by the cluster's own hand.
+        // delete_is_harmless: a target keeps its fields, and the garbage collector deletes an owned Deployment.
         return Ok(Requeue::await_change());
     }
-    let (own, model) = (
-        ObjectKey::of(binding.as_ref()),
-        binding.spec.model_ref.name.clone(),
-    );
-    let Conclusion {
-        status,
-        next,
-        questions,
-    } = conclude(&binding, &own, &ctx).await?;
-    if let Some(status) = status {
-        publish(Arc::unwrap_or_clone(binding), &ctx, status).await?;
+    let observation = observe(&binding, &ctx).await?;
+    let newest = observation.newest_pods();
+    let nothing = CheckResults::new();
+    let observed = observation.observed(&binding, &newest, &nothing);
+    let needed = needed_checks(&binding, &observed);
+    let registry = observation
+        .registry
+        .clone()
+        .unwrap_or_else(|| observation.own.clone());
+    let also = observation.resolution.forward_check();
+    let checks = request(&ctx, &registry, &observation.own, &needed, also);
+    if checks.is_brief_wait {
+        // The result enqueues the binding; until then nothing is worth a write.
+        return Ok(Requeue::after(BRIEF));
     }
-    ask(&ctx, &own, &model, questions);
-    Ok(next)
-}
-
-async fn conclude(
-    binding: &AliasBinding,
-    own: &ObjectKey,
-    ctx: &Context,
-) -> Result<Conclusion, ReconcileError> {
-    let resolution = resolve(
-        binding,
-        ctx.stores
-            .model(own.namespace(), &binding.spec.model_ref.name)
-            .as_ref(),
-    );
-    let workload = observe_workload(binding, ctx).await?;
-    let rivals = rivals(binding, ctx, workload.as_ref()).await?;
-    let rivals: Vec<&AliasBinding> = rivals.iter().collect();
-    let claim = rollout::claim(binding, &rivals, workload.as_ref());
-    let (sets, pods) = (
-        labelled(&ctx.stores.replica_sets, own),
-        labelled(&ctx.stores.pods, own),
-    );
-    let pods = workload
-        .as_ref()
-        .map(|workload| newest_pods(workload, &sets, &pods))
-        .unwrap_or_default();
-    let evidence = ctx.artifact_checks.evidence(own);
     let observed = Observed {
-        resolution: &resolution,
-        workload: workload.as_ref(),
-        pods: &pods,
-        claim: claim.as_ref(),
-        template_changed: template_changed(binding, workload.as_ref()),
-        evidence: &evidence,
+        checks: &checks.results,
+        ..observed
     };
     let now = Timestamp::now();
-    let decision = decide(binding, &observed, now);
-    if is_brief(ctx, own, &decision) {
-        // The answer wakes the binding; nothing is worth a write until then.
-        return Ok(Conclusion {
-            status: None,
-            next: Requeue::after(BRIEF),
-            questions: decision.questions,
-        });
-    }
-    let (workload, failure) = apply(binding, ctx, (&resolution, &decision), workload).await?;
-    let retrain = retrain(binding, ctx, &resolution, &decision).await?;
+    let decided = match disabled_kind(&binding, &ctx) {
+        Some(problem) => Decided::unreadable_target(&binding, problem),
+        None => decide(&binding, &observed, now),
+    };
+    let (target, failure) = apply(&binding, &ctx, &observation, &decided).await?;
+    let retrain = retrain(&binding, &ctx, &observation.resolution, &decided).await?;
     let applied = Applied {
-        workload: workload.as_ref(),
+        target: target.as_ref().or(observation.target.as_ref()),
         failure,
         retrain,
     };
-    let pass = Pass {
-        resolution: &resolution,
-        evidence: &evidence,
-        decision: &decision,
+    let reconciled = Reconciled {
+        resolution: &observation.resolution,
+        checks: &checks.results,
+        decided: &decided,
         applied: &applied,
     };
-    let status = summarize(binding, &pass, now);
-    let next = next(&decision, applied.failure.as_ref(), now);
-    Ok(Conclusion {
-        status: Some(status),
-        next,
-        questions: questions(ctx, own, decision),
+    let status = summarize(&binding, &reconciled, now);
+    let requeue = requeue(&decided, applied.failure.as_ref(), now);
+    write_status(Arc::unwrap_or_clone(binding), &ctx, status).await?;
+    Ok(requeue)
+}
+
+impl Observation {
+    fn newest_pods(&self) -> Vec<&Pod> {
+        let Some(target) = &self.target else {
+            return Vec::new();
+        };
+        newest_pods(target, &self.replica_sets, &self.pods)
+    }
+
+    fn observed<'a>(
+        &'a self,
+        binding: &AliasBinding,
+        pods: &'a [&'a Pod],
+        checks: &'a CheckResults,
+    ) -> Observed<'a> {
+        Observed {
+            resolution: &self.resolution,
+            target: self.target.as_ref(),
+            pods,
+            claim: self.claim.as_ref(),
+            template_changed: template_changed(binding, self.target.as_ref()),
+            checks,
+        }
+    }
+}
+
+async fn observe(binding: &AliasBinding, ctx: &Context) -> Result<Observation, ReconcileError> {
+    let own = ObjectKey::of(binding);
+    let model = ctx
+        .stores
+        .model(own.namespace(), &binding.spec.model_ref.name);
+    let key = ObjectKey::new(own.namespace(), binding.workload_name());
+    let target = match disabled_kind(binding, ctx) {
+        Some(_) => None,
+        None => target_client::read(ctx, binding.target_kind(), &key).await?,
+    };
+    let rivals = rivals(binding, ctx, target.as_ref()).await?;
+    let rivals: Vec<&AliasBinding> = rivals.iter().collect();
+    Ok(Observation {
+        registry: model.as_ref().map(registry_of),
+        resolution: resolve(binding, model.as_ref()),
+        claim: rollout::claim(binding, &rivals, target.as_ref()),
+        pods: labelled(&ctx.stores.pods, &own),
+        replica_sets: labelled(&ctx.stores.replica_sets, &own),
+        target,
+        own,
     })
 }
 
-/// Whether all that a pass came to is a question that was not put long ago.
-fn is_brief(ctx: &Context, own: &ObjectKey, decision: &Decision) -> bool {
-    !decision.questions.is_empty() && !ctx.artifact_checks.is_kept_waiting(own, BRIEF)
-}
-
-/// What the decision lacks, and again what was answered badly while that is in the way.
-fn questions(ctx: &Context, own: &ObjectKey, decision: Decision) -> Vec<Question> {
-    let mut questions = decision.questions;
-    if matches!(&decision.action, Action::Leave(problem) if depends_on_stores(problem.reason)) {
-        questions.extend(ctx.artifact_checks.doubtful(own));
+/// Why the kind of a binding's workload cannot be driven, if it is not switched on.
+fn disabled_kind(binding: &AliasBinding, ctx: &Context) -> Option<Problem> {
+    let kind = binding.target_kind();
+    if ctx.settings.targets.contains(&kind) {
+        return None;
     }
-    questions
+    let message = format!(
+        "this operator does not drive {kind}s: switch them on in the chart's values, under targets (option --targets)"
+    );
+    Some(Problem::new(Reason::InvalidSpec, message))
 }
 
-fn depends_on_stores(reason: Reason) -> bool {
-    matches!(
-        reason,
-        Reason::ArtifactUnavailable | Reason::NoRollbackTarget
-    )
-}
-
-/// When to look again, though nothing may have changed by then.
-fn next(decision: &Decision, failure: Option<&Problem>, now: Timestamp) -> Requeue {
-    let problem = match &decision.action {
-        Action::Leave(problem) => Some(problem),
-        Action::Settled | Action::Apply(_) => failure,
-    };
-    let until =
-        |moment: Timestamp| Duration::try_from(moment.duration_since(now)).unwrap_or_default();
-    let moments = [
-        decision.look_again.map(until),
-        problem.and_then(|problem| look_again_after(problem.reason)),
-    ];
-    moments
-        .into_iter()
-        .flatten()
-        .min()
-        .map_or_else(Requeue::await_change, Requeue::after)
-}
-
-/// Deployments that carry no label of ours are not watched, so what hinders the first patch is looked at again soon; stores
-/// are not watched either.
-fn look_again_after(reason: Reason) -> Option<Duration> {
-    match reason {
-        Reason::TargetNotFound
-        | Reason::TargetClaimed
-        | Reason::FieldConflict
-        | Reason::InvalidSpec
-        | Reason::ApplyRefused => Some(Duration::from_secs(5)),
-        reason if depends_on_stores(reason) => Some(ASK_AGAIN),
-        _ => None,
-    }
-}
-
-/// The other bindings that would drive the same Deployment. In a shard the one that its label names may be another shard's.
+/// The other bindings that want to drive the same workload. In a shard the one in its label may belong to another shard.
 async fn rivals(
     binding: &AliasBinding,
     ctx: &Context,
-    workload: Option<&Workload>,
+    target: Option<&Target>,
 ) -> Result<Vec<AliasBinding>, ReconcileError> {
-    let namespace = binding.namespace().unwrap_or_default();
-    let mut rivals = ctx
-        .stores
-        .rivals(&ObjectKey::of(binding), binding.workload_name());
-    let named = workload
-        .and_then(Workload::binding)
-        .filter(|named| *named != binding.name_any());
-    if let Some(named) = named.filter(|named| {
-        ctx.settings.is_sharded() && !ctx.stores.bindings.has(&ObjectKey::new(&namespace, named))
-    }) {
-        let api: Api<AliasBinding> = Api::namespaced(ctx.client.clone(), &namespace);
-        let found = api
-            .get_opt(named)
-            .await
-            .map_err(ReconcileError::when("reading a binding of another shard"))?;
-        rivals.extend(found.filter(|found| found.workload_name() == binding.workload_name()));
+    let (own, kind, workload) = (
+        ObjectKey::of(binding),
+        binding.target_kind(),
+        binding.workload_name(),
+    );
+    let mut rivals = ctx.stores.rivals(&own, kind, workload);
+    let Some(labelled) = target.and_then(Target::binding) else {
+        return Ok(rivals);
+    };
+    let is_known = labelled == own.name()
+        || ctx
+            .stores
+            .bindings
+            .has(&ObjectKey::new(own.namespace(), labelled));
+    if is_known || !ctx.settings.is_sharded() {
+        return Ok(rivals);
     }
+    let api: Api<AliasBinding> = Api::namespaced(ctx.client.clone(), own.namespace());
+    let found = api.get_opt(labelled).await;
+    let found = found.map_err(ReconcileError::when("reading a binding of another shard"))?;
+    rivals.extend(
+        found.filter(|found| found.workload_name() == workload && found.target_kind() == kind),
+    );
     Ok(rivals)
-}
-
-async fn observe_workload(
-    binding: &AliasBinding,
-    ctx: &Context,
-) -> Result<Option<Workload>, ReconcileError> {
-    let namespace = binding.namespace().unwrap_or_default();
-    if let Some(watched) = ctx
-        .stores
-        .workloads
-        .get(&ObjectKey::new(&namespace, binding.workload_name()))
-    {
-        return Ok(Some(watched));
-    }
-    let found = api(ctx, &namespace).get_opt(binding.workload_name()).await;
-    found
-        .map(|found| found.map(Workload::digested))
-        .map_err(ReconcileError::when("reading the Deployment"))
-}
-
-fn api(ctx: &Context, namespace: &str) -> Api<Workload> {
-    Api::namespaced(ctx.client.clone(), namespace)
 }
 
 fn owner(binding: &AliasBinding) -> Owner {
@@ -242,84 +198,133 @@ fn owner(binding: &AliasBinding) -> Owner {
         namespace: binding.namespace().unwrap_or_default(),
         name: binding.name_any(),
         uid: binding.uid().unwrap_or_default(),
-        takes_workload_along: binding.spec.deletion_policy
-            == crate::api::alias_binding::WorkloadDeletionPolicy::Delete,
+        takes_workload_along: binding.spec.deletion_policy == WorkloadDeletionPolicy::Delete,
     }
 }
 
-fn template_changed(binding: &AliasBinding, workload: Option<&Workload>) -> bool {
-    let (Some(template), Some(workload)) = (&binding.spec.template, workload) else {
+fn template_changed(binding: &AliasBinding, target: Option<&Target>) -> bool {
+    let (Some(template), Some(target)) = (&binding.spec.template, target) else {
         return false;
     };
-    workload.annotations().get(TEMPLATE_DIGEST_ANNOTATION)
-        != Some(&template_digest(template, &owner(binding)))
+    let annotations = target.metadata.annotations.as_ref();
+    let applied = annotations.and_then(|all| all.get(TEMPLATE_DIGEST_ANNOTATION));
+    applied != Some(&template_digest(template, &owner(binding)))
 }
 
-/// Carries out a decision. What the API server refuses is a value; a conflict means a fresh look.
+/// Carries out a decision; returns the workload if it was written. An answer of the API server that refuses it is a value.
 async fn apply(
     binding: &AliasBinding,
     ctx: &Context,
-    (resolution, decision): (&Resolution, &Decision),
-    workload: Option<Workload>,
-) -> Result<(Option<Workload>, Option<Problem>), ReconcileError> {
-    let Action::Apply(injection) = &decision.action else {
-        return Ok((workload, None));
-    };
-    let patch = patch(binding, workload.as_ref(), injection);
-    // Forced, for what is not ours was ruled out on the very resource version that the patch names.
-    let params = PatchParams::apply(names::FIELD_MANAGER).force();
-    let name = binding.workload_name();
-    let written = api(ctx, &binding.namespace().unwrap_or_default())
-        .patch(name, &params, &Patch::Apply(patch))
-        .await;
-    match written {
-        Ok(written) => {
-            ctx.metrics.workload_patches.inc();
-            if resolution.alias.as_deref() == Some(injection.version.as_str()) {
-                ctx.metrics
-                    .count_patch(binding, injection, seen(binding, ctx));
-            }
-            tracing::info!(
-                binding = binding.name_any(),
-                deployment = name,
-                version = injection.version,
-                "wrote a version into the Deployment"
-            );
-            Ok((Some(written.digested()), None))
+    observation: &Observation,
+    decided: &Decided,
+) -> Result<(Option<Target>, Option<Problem>), ReconcileError> {
+    match &decided.decision {
+        Decision::Write(injection, _) => write(binding, ctx, observation, injection).await,
+        Decision::Settled(Course::Forward | Course::Rollback(_)) => {
+            unblock(ctx, observation).await?;
+            Ok((None, None))
         }
-        Err(kube::Error::Api(answer)) if answer.code != 409 && answer.code < 500 => {
-            let reason = if matches!(answer.code, 400 | 422) {
-                Reason::InvalidSpec
-            } else {
-                Reason::ApplyRefused
-            };
-            let message = format!("the API server refused the Deployment: {}", answer.message);
-            Ok((workload, Some(Problem::new(reason, message))))
-        }
-        Err(error) => Err(ReconcileError::when("writing the Deployment")(error)),
+        Decision::Suspended(_)
+        | Decision::Claimed(_)
+        | Decision::Held(_)
+        | Decision::RecordFailure(_)
+        | Decision::Waiting(_)
+        | Decision::NoRollbackTarget(_) => Ok((None, None)),
     }
 }
 
-/// When a look first showed what the registry says of the binding's model now.
-fn seen(binding: &AliasBinding, ctx: &Context) -> Option<Instant> {
-    let model = ctx
-        .stores
-        .model(&binding.namespace()?, &binding.spec.model_ref.name)?;
-    let registry = registry_of(&model);
-    let state = ctx.registries.of(&registry);
-    state.snapshots.changed_at(model.model_name())
+/// Deletes the broken pods of older templates that block the rollout of the version that is written.
+async fn unblock(ctx: &Context, observation: &Observation) -> Result<(), ReconcileError> {
+    let Some(target) = &observation.target else {
+        return Ok(());
+    };
+    if target.is_complete() {
+        return Ok(());
+    }
+    for pod in blocking_pods(target, &observation.pods) {
+        target_client::delete_pod(ctx, pod).await?;
+    }
+    Ok(())
 }
 
-fn patch(binding: &AliasBinding, workload: Option<&Workload>, injection: &Injection) -> Value {
-    match (&binding.spec.template, workload) {
+async fn write(
+    binding: &AliasBinding,
+    ctx: &Context,
+    observation: &Observation,
+    injection: &Injection,
+) -> Result<(Option<Target>, Option<Problem>), ReconcileError> {
+    let kind = binding.target_kind();
+    let key = ObjectKey::new(observation.own.namespace(), binding.workload_name());
+    let patch = patch(binding, observation.target.as_ref(), injection);
+    match target_client::apply(ctx, kind, &key, patch).await {
+        Ok(written) => {
+            count(binding, ctx, observation, injection);
+            tracing::info!(
+                namespace = key.namespace(),
+                binding = binding.name_any(),
+                workload = written.reference(),
+                version = injection.version,
+                "wrote a version into the workload"
+            );
+            Ok((Some(written), None))
+        }
+        Err(kube::Error::Api(answer)) if answer.code != 409 && answer.code < 500 => {
+            let reason = match answer.code {
+                400 | 422 => Reason::InvalidSpec,
+                _ => Reason::ApplyRefused,
+            };
+            let message = format!("the API server refused the {kind}: {}", answer.message);
+            Ok((None, Some(Problem::new(reason, message))))
+        }
+        Err(error) => Err(ReconcileError::when("writing the workload")(error)),
+    }
+}
+
+fn patch(binding: &AliasBinding, target: Option<&Target>, injection: &Injection) -> Value {
+    match (&binding.spec.template, target) {
         (Some(template), _) => patch_for_template(template, &owner(binding), injection),
-        (None, Some(workload)) => patch_for_target(workload, injection),
-        // A missing target is never applied to: `decide` answers `TargetNotFound`.
+        (None, Some(target)) => patch_for_target(target, injection),
+        // Nothing is written to a target that does not exist: `decide` waits for it.
         (None, None) => Value::Null,
     }
 }
 
-async fn publish(
+fn count(binding: &AliasBinding, ctx: &Context, observation: &Observation, injection: &Injection) {
+    ctx.metrics.workload_patches.inc();
+    if observation.resolution.alias.as_deref() == Some(injection.version.as_str()) {
+        ctx.metrics
+            .count_patch(binding, injection, first_seen(ctx, observation));
+    }
+}
+
+/// When a poll or webhook first showed the present state of the binding's model.
+fn first_seen(ctx: &Context, observation: &Observation) -> Option<Instant> {
+    let (registry, model) = (
+        observation.registry.as_ref()?,
+        observation.resolution.model.as_ref()?,
+    );
+    ctx.registries.of(registry).snapshots.changed_at(model)
+}
+
+/// When to reconcile again, although nothing may have changed by then.
+fn requeue(decided: &Decided, failure: Option<&Problem>, now: Timestamp) -> Requeue {
+    let until =
+        |moment: Timestamp| Duration::try_from(moment.duration_since(now)).unwrap_or_default();
+    let problem = failure.or(match &decided.decision {
+        Decision::Waiting(
+            Waiting::Unresolved(problem) | Waiting::Target(problem) | Waiting::Gate { problem, .. },
+        )
+        | Decision::Claimed(problem)
+        | Decision::NoRollbackTarget(problem) => Some(problem),
+        _ => None,
+    });
+    let retry = problem.and_then(|problem| problem.reason.class().retry());
+    let moments = [decided.look_again.map(until), retry];
+    let soonest = moments.into_iter().flatten().min();
+    soonest.map_or_else(Requeue::await_change, Requeue::after)
+}
+
+async fn write_status(
     mut binding: AliasBinding,
     ctx: &Context,
     new: AliasBindingStatus,
@@ -327,76 +332,13 @@ async fn publish(
     if binding.status.as_ref() == Some(&new) {
         return Ok(());
     }
-    let old = binding.status.take().unwrap_or_default();
-    binding.status = Some(new);
+    let old = binding.status.replace(new).unwrap_or_default();
     match ctx.write_status(&ctx.stores.bindings, &binding).await? {
         // The next reconcile acts on the written status: a failure is recorded before the rollback.
         StatusWrite::Changed => ctx.queues.bindings.enqueue(ObjectKey::of(&binding)),
         StatusWrite::Unchanged => return Ok(()),
         StatusWrite::Gone => {}
     }
-    let Some(new) = &binding.status else {
-        return Ok(());
-    };
-    let written = ledger_changes(&old, new);
-    for entry in &written {
-        ctx.metrics.count_entry(&old, entry);
-        log(&binding, entry);
-    }
-    if !written.is_empty() {
-        wake_registry(&binding, ctx);
-    }
-    for notice in notices(&old, new) {
-        tell(&binding, ctx, &notice);
-    }
+    publish(&binding, ctx, &old);
     Ok(())
-}
-
-/// A registry that keeps tags of what is deployed writes them when the ledger changes.
-fn wake_registry(binding: &AliasBinding, ctx: &Context) {
-    let model = ctx.stores.model(
-        &binding.namespace().unwrap_or_default(),
-        &binding.spec.model_ref.name,
-    );
-    let Some(registry) = model.as_ref().map(registry_of) else {
-        return;
-    };
-    if ctx
-        .stores
-        .registries
-        .get(&registry)
-        .is_some_and(|registry| registry.spec.write_back.deployment_tags)
-    {
-        ctx.enqueue_registry_delayed(registry);
-    }
-}
-
-/// The ledger in full, for those who keep logs longer than the status keeps entries.
-fn log(binding: &AliasBinding, entry: &HistoryEntry) {
-    let entry = serde_json::to_string(entry).unwrap_or_default();
-    tracing::info!(target: "pointsman::ledger", namespace = binding.namespace(), binding = binding.name_any(), entry, "ledger");
-}
-
-fn tell(binding: &AliasBinding, ctx: &Context, notice: &Notice) {
-    ctx.metrics
-        .transitions
-        .get_or_create(&Transition {
-            reason: notice.reason.as_str(),
-        })
-        .inc();
-    tracing::info!(
-        namespace = binding.namespace(), binding = binding.name_any(), reason = %notice.reason, note = notice.note, "told"
-    );
-    let event = Event {
-        type_: if notice.is_warning {
-            EventType::Warning
-        } else {
-            EventType::Normal
-        },
-        reason: notice.reason.as_str().to_owned(),
-        note: Some(notice.note.clone()),
-        action: notice.action.clone(),
-        secondary: None,
-    };
-    ctx.event_recorder.publish(binding.object_ref(&()), event);
 }

@@ -7,26 +7,25 @@ use kube::api::PostParams;
 use kube::{Api, ResourceExt};
 
 use crate::api::rollback::{RetrainOutcome, RetrainState};
-use crate::api::{AliasBinding, Reason};
+use crate::api::{AliasBinding, Word};
 use crate::controllers::context::{Context, labelled};
 use crate::kubernetes::failure::ReconcileError;
 use crate::kubernetes::key::ObjectKey;
-use crate::rollout::{Action, Decision, Resolution};
-use crate::targets::{Job, RetrainJob, retrain_job};
+use crate::rollout::{Decided, Decision, Job, Resolution, RetrainJob, retrain_job};
 
 /// How the training of a lost version goes; it is begun where there is nowhere to go back to and none was begun yet.
 pub async fn retrain(
     binding: &AliasBinding,
     ctx: &Context,
     resolution: &Resolution,
-    decision: &Decision,
+    decided: &Decided,
 ) -> Result<Option<RetrainState>, ReconcileError> {
     let known = binding
         .status
         .as_ref()
         .and_then(|status| status.retrain.clone());
-    let is_lost = matches!(&decision.action, Action::Leave(problem) if problem.reason == Reason::NoRollbackTarget);
-    let wanted = match (&binding.spec.retrain, &decision.lost) {
+    let is_lost = matches!(decided.decision, Decision::NoRollbackTarget(_));
+    let wanted = match (&binding.spec.retrain, &decided.memory.lost) {
         (Some(retrain), Some(lost)) if is_lost => {
             let model = resolution.model.clone().unwrap_or_default();
             Some(retrain_job(
@@ -54,10 +53,10 @@ async fn begin(
 ) -> Result<RetrainState, ReconcileError> {
     let jobs: Api<WholeJob> =
         Api::namespaced(ctx.client.clone(), &binding.namespace().unwrap_or_default());
-    let state = |outcome, message: String| RetrainState {
+    let state = |outcome: RetrainOutcome, message: String| RetrainState {
         job: job.name.clone(),
         version: job.version.clone(),
-        outcome,
+        outcome: Word::from(outcome),
         message,
     };
     let manifest = match serde_json::from_value(job.manifest.clone()) {
@@ -100,7 +99,7 @@ fn refresh(binding: &AliasBinding, ctx: &Context, known: RetrainState) -> Retrai
     };
     let (outcome, message) = outcome(job);
     RetrainState {
-        outcome,
+        outcome: outcome.into(),
         message,
         ..known
     }

@@ -90,20 +90,20 @@ impl Bounded {
         let entries: Vec<_> = status
             .history
             .iter()
-            .map(|entry| format!("{} {:?}", entry.version, entry.outcome))
+            .map(|entry| format!("{} {}", entry.version.number(), entry.outcome))
             .collect();
         let held_back = status.held_back.as_ref().map(|held_back| {
             let versions: Vec<_> = held_back
                 .versions
                 .iter()
-                .map(|failed| failed.version.as_str())
+                .map(|failed| failed.version.number())
                 .collect();
-            format!(" held back {versions:?} for {}", held_back.wanted.version)
+            format!(" held back {versions:?} for {}", held_back.wanted.number())
         });
         let hold = status
             .hold
             .as_ref()
-            .map(|hold| format!(" hold against {}", hold.wanted.version));
+            .map(|hold| format!(" hold against {}", hold.wanted.number()));
         let ready = status.conditions.iter().find(|each| each.type_ == "Ready");
         let ready = ready
             .map(|ready| format!(" {}/{}", ready.status, ready.reason))

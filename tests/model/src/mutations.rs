@@ -39,7 +39,7 @@ const MUTATIONS: [(Broken, Property, u8, &[Kind]); 14] = [
         &[Kind::Moves, Kind::Undos],
     ),
     (
-        Broken::SkipsTheEvidence,
+        Broken::SkipsTheChecks,
         Property::Readable,
         2,
         &[Kind::Moves, Kind::Losses],

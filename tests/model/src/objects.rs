@@ -5,9 +5,11 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::Deployment;
+use pointsman::api::Availability;
 use pointsman::api::{AliasBinding, AliasBindingStatus, RegisteredModel, names};
-use pointsman::rollout::{Answer, Evidence, Question};
-use pointsman::targets::{Pod, Workload};
+use pointsman::rollout::{ArtifactCheck, CheckResults};
+use pointsman::targets::{Pod, Target, Workload};
 use serde_json::{Map, Value, json};
 
 use super::world::{Book, Mirror, Pods, Query, Registry, Reply, Spec, Version, Work, Writer};
@@ -109,7 +111,10 @@ fn differs_by_version(name: &str) -> bool {
     .contains(&name)
 }
 
-pub fn workload(work: Work) -> Workload {
+/// The Deployment as the API server has it.
+pub type Object = Workload<Deployment>;
+
+pub fn workload(work: Work) -> Object {
     let env: Vec<Value> = work
         .version
         .into_iter()
@@ -138,9 +143,9 @@ pub fn workload(work: Work) -> Workload {
         "spec": {"replicas": 1, "template": template},
         "status": rollout_status(work.pods),
     });
-    serde_json::from_value::<Workload>(whole)
+    serde_json::from_value::<Object>(whole)
         .unwrap()
-        .digested()
+        .with_owners()
 }
 
 fn managed_fields(work: Work) -> Value {
@@ -225,8 +230,8 @@ pub fn pods(work: Work) -> Vec<Pod> {
     vec![serde_json::from_value(pod).unwrap()]
 }
 
-pub fn question(query: Query) -> Question {
-    Question {
+pub fn check(query: Query) -> ArtifactCheck {
+    ArtifactCheck {
         model: MODEL.to_owned(),
         version: query.version.number().to_owned(),
         artifact_uri: query.version.artifact().to_owned(),
@@ -234,30 +239,30 @@ pub fn question(query: Query) -> Question {
     }
 }
 
-pub fn query(question: &Question) -> Option<Query> {
-    Query::all().find(|query| self::question(*query) == *question)
+pub fn query(check: &ArtifactCheck) -> Option<Query> {
+    Query::all().find(|query| self::check(*query) == *check)
 }
 
-pub fn evidence(book: Book) -> Evidence {
-    let answer = |reply: Reply| match reply {
-        Reply::Readable => Answer::Readable,
-        Reply::Gone => Answer::Gone("gone".to_owned()),
-        Reply::Silent => Answer::Silent("away".to_owned()),
+pub fn results(book: Book) -> CheckResults {
+    let result = |reply: Reply| match reply {
+        Reply::Readable => Availability::Readable,
+        Reply::Gone => Availability::Missing("gone".to_owned()),
+        Reply::Silent => Availability::Unknown("away".to_owned()),
     };
     Query::all()
-        .filter_map(|query| Some((question(query), answer(book.get(query)?))))
+        .filter_map(|query| Some((check(query), result(book.get(query)?))))
         .collect()
 }
 
 /// The Deployment after a server-side apply: maps by key, containers and variables by name.
-pub fn apply(workload: &Workload, patch: &Value) -> Workload {
+pub fn apply(workload: &Object, patch: &Value) -> Object {
     let mut whole = serde_json::to_value(workload).unwrap();
     // What the operator keeps of an object beside its fields is no part of it: it is read anew.
     whole.as_object_mut().unwrap().remove("owners");
     whole["spec"]["template"]
         .as_object_mut()
         .unwrap()
-        .remove("users_digest");
+        .remove("usersDigest");
     merge(&mut whole, patch);
     serde_json::from_value(whole).unwrap()
 }
@@ -282,7 +287,7 @@ fn merge(into: &mut Value, from: &Value) {
 }
 
 /// The one version that every place of the template names.
-pub fn one_version(workload: &Workload) -> Option<Version> {
+pub fn one_version(workload: &Target) -> Option<Version> {
     let annotated = workload.version()?;
     let named = |container: &&str| -> Option<Version> {
         let value = |name: &str| workload.env(container, name)?.value.as_deref();

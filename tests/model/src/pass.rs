@@ -3,11 +3,14 @@
 //! Absent: resource versions and crashes. Whether the patch and the status really get written is the world's business.
 
 use dashmap::DashMap;
-use pointsman::api::{AliasBinding, Reason, RegisteredModel};
-use pointsman::rollout::{Action, Applied, Decision, Observed, Pass, claim, resolve};
-use pointsman::targets::{Pod, Workload, patch_for_target};
+use pointsman::api::{AliasBinding, RegisteredModel};
+use pointsman::rollout::{
+    Applied, ArtifactCheck, Course, Decided, Decision, Observed, Reconciled, Waiting, claim,
+    needed_checks, resolve,
+};
+use pointsman::targets::{Pod, Target, patch_for_target};
 
-use super::objects;
+use super::objects::{self, Object};
 use super::policy::Policy;
 use super::statuses::Statuses;
 use super::world::{Book, Mirror, Query, Reply, Spec, StatusId, Version, Work, Writer};
@@ -40,7 +43,7 @@ pub struct Passes {
     policy: Policy,
     base: AliasBinding,
     done: DashMap<Seen, Done>,
-    works: DashMap<Work, (Workload, Vec<Pod>)>,
+    works: DashMap<Work, (Object, Target, Vec<Pod>)>,
     models: DashMap<Mirror, RegisteredModel>,
 }
 
@@ -71,10 +74,13 @@ impl Passes {
         done
     }
 
-    fn objects(&self, work: Work) -> (Workload, Vec<Pod>) {
+    fn objects(&self, work: Work) -> (Object, Target, Vec<Pod>) {
         self.works
             .entry(work)
-            .or_insert_with(|| (objects::workload(work), objects::pods(work)))
+            .or_insert_with(|| {
+                let object = objects::workload(work);
+                (object.clone(), object.into(), objects::pods(work))
+            })
             .clone()
     }
 
@@ -87,50 +93,50 @@ impl Passes {
             .or_insert_with(|| objects::model(seen.mirror))
             .clone();
         let resolution = resolve(&binding, Some(&model));
-        let (workload, pods) = self.objects(seen.work);
+        let (object, target, pods) = self.objects(seen.work);
         let pods: Vec<&Pod> = pods.iter().collect();
-        let evidence = objects::evidence(seen.book);
-        let claim = claim(&binding, &[], Some(&workload));
+        let checks = objects::results(seen.book);
+        let claim = claim(&binding, &[], Some(&target));
         let observed = Observed {
             resolution: &resolution,
-            workload: Some(&workload),
+            target: Some(&target),
             pods: &pods,
             claim: claim.as_ref(),
             template_changed: false,
-            evidence: &evidence,
+            checks: &checks,
         };
         let now = objects::time(objects::NOW);
-        let decision = self.policy.decide(&binding, &observed, now);
-        let wrote = apply(seen.work, &workload, &decision);
-        let after = wrote.map_or(workload, |work| self.objects(work).0);
+        let decided = self.policy.decide(&binding, &observed, now);
+        let wrote = apply(seen.work, &object, &target, &decided.decision);
+        let after = wrote.map_or_else(|| target.clone(), |work| self.objects(work).1);
         let applied = Applied {
-            workload: Some(&after),
+            target: Some(&after),
             failure: None,
             retrain: None,
         };
-        let pass = Pass {
+        let reconciled = Reconciled {
             resolution: &resolution,
-            evidence: &evidence,
-            decision: &decision,
+            checks: &checks,
+            decided: &decided,
             applied: &applied,
         };
-        let new = self.policy.summarize(&binding, &pass, now);
+        let new = self.policy.summarize(&binding, &reconciled, now);
         Done {
             wrote,
-            is_back: decision.gone_back.is_some(),
+            is_back: matches!(decided.decision.course(), Some(Course::Rollback(_))),
             is_status_changed: new != *status,
             status: self.statuses.keep(new),
-            ask: questions(&decision, seen.book),
+            ask: asked(&needed_checks(&binding, &observed), &decided, seen.book),
         }
     }
 }
 
 /// The real patch, merged as the API server would.
-fn apply(work: Work, workload: &Workload, decision: &Decision) -> Option<Work> {
-    let Action::Apply(injection) = &decision.action else {
+fn apply(work: Work, object: &Object, target: &Target, decision: &Decision) -> Option<Work> {
+    let Decision::Write(injection, _) = decision else {
         return None;
     };
-    let merged = objects::apply(workload, &patch_for_target(workload, injection));
+    let merged = Target::from(objects::apply(object, &patch_for_target(target, injection)));
     let named = objects::one_version(&merged);
     let annotated = || Version::all().find(|each| merged.version() == Some(each.number()));
     let version = named.or_else(annotated);
@@ -149,19 +155,15 @@ fn apply(work: Work, workload: &Workload, decision: &Decision) -> Option<Work> {
     })
 }
 
-/// As the controller asks: what the decision lacks, and again what was answered badly while that is in the way.
-fn questions(decision: &Decision, book: Book) -> u16 {
-    let lacking = decision.questions.iter().filter_map(objects::query);
-    let depends = |reason| {
-        matches!(
-            reason,
-            Reason::ArtifactUnavailable | Reason::NoRollbackTarget
-        )
-    };
-    let in_the_way = matches!(&decision.action, Action::Leave(problem) if depends(problem.reason));
-    let is_bad = |query: &Query| matches!(book.get(*query), Some(Reply::Gone | Reply::Silent));
-    let doubtful = Query::all().filter(|query| in_the_way && is_bad(query));
-    lacking
-        .chain(doubtful)
-        .fold(0, |asked, query| asked | query.bit())
+/// The checks that the controller runs: those that are needed and have no result, or a bad one.
+fn asked(needed: &[ArtifactCheck], decided: &Decided, book: Book) -> u16 {
+    let is_due = |query: &Query| book.get(*query) != Some(Reply::Readable);
+    let asked = needed.iter().filter_map(objects::query).filter(is_due);
+    let asked = asked.fold(0, |asked, query| asked | query.bit());
+    let waits = matches!(decided.decision, Decision::Waiting(Waiting::Checks(_)));
+    assert!(
+        asked != 0 || !waits,
+        "the decision waits for a check that nobody runs"
+    );
+    asked
 }

@@ -7,9 +7,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use pointsman::api::alias_binding::Outcome;
 use pointsman::api::reason::Problem;
 use pointsman::api::rollback::OnFailure;
-use pointsman::api::{AliasBinding, AliasBindingStatus, Reason};
-use pointsman::rollout::{Action, Answer, Decision, Evidence, Observed, Pass, decide, summarize};
-use pointsman::targets::Workload;
+use pointsman::api::{AliasBinding, AliasBindingStatus, Availability, Reason};
+use pointsman::rollout::{
+    CheckResults, Decided, Decision, Observed, Reconciled, Waiting, decide, summarize,
+};
+use pointsman::targets::{DesiredVersion, Target};
 
 /// A rule that is broken.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -21,7 +23,7 @@ pub enum Broken {
     MovesATimestamp,
     ForgetsAContainer,
     OverwritesPeople,
-    SkipsTheEvidence,
+    SkipsTheChecks,
     GoesBackToAnything,
     NeverGoesOn,
     NeverGoesBack,
@@ -40,7 +42,7 @@ impl Policy {
         binding: &AliasBinding,
         observed: &Observed<'_>,
         now: Timestamp,
-    ) -> Decision {
+    ) -> Decided {
         let Some(broken) = self.0 else {
             return decide(binding, observed, now);
         };
@@ -57,14 +59,12 @@ impl Policy {
         }
         let mut resolution = observed.resolution.clone();
         alter_resolution(broken, &mut resolution, binding);
-        let evidence = altered_evidence(broken, observed.evidence);
-        let workload = observed
-            .workload
-            .map(|workload| altered_workload(broken, workload));
+        let checks = altered_results(broken, observed.checks);
+        let target = observed.target.map(|target| altered_target(broken, target));
         let observed = Observed {
             resolution: &resolution,
-            evidence: &evidence,
-            workload: workload.as_ref(),
+            checks: &checks,
+            target: target.as_ref(),
             ..observed.clone()
         };
         alter_decision(broken, decide(&altered, &observed, now))
@@ -73,10 +73,10 @@ impl Policy {
     pub fn summarize(
         self,
         binding: &AliasBinding,
-        pass: &Pass<'_>,
+        reconciled: &Reconciled<'_>,
         now: Timestamp,
     ) -> AliasBindingStatus {
-        let mut status = summarize(binding, pass, now);
+        let mut status = summarize(binding, reconciled, now);
         match self.0 {
             Some(Broken::AlternatesItsStatus) => {
                 let told = binding
@@ -127,7 +127,7 @@ fn alter_status(broken: Broken, status: &mut AliasBindingStatus) {
                 .filter(|entry| entry.finished_at.is_some())
             {
                 entry.live_at = Some(entry.started_at.clone());
-                entry.outcome = Outcome::Superseded;
+                entry.outcome = Outcome::Superseded.into();
             }
         }
         _ => {}
@@ -147,33 +147,30 @@ fn alter_resolution(
         .as_ref()
         .and_then(|status| status.history.last());
     if let (Broken::IgnoresAMissingAlias, Err(_), Some(entry)) =
-        (broken, &resolution.wanted, running)
+        (broken, &resolution.desired, running)
     {
         // As if the oldest known version were meant.
-        resolution.wanted = Ok(pointsman::targets::Wanted {
-            model: "nyc-taxi".to_owned(),
+        resolution.desired = Ok(DesiredVersion {
             version: entry.version.clone(),
-            artifact_uri: entry.artifact_uri.clone().unwrap_or_default(),
-            run_id: String::new(),
             tracking_uri: Some("http://mlflow".to_owned()),
         });
         resolution.stale = None;
     }
 }
 
-fn altered_evidence(broken: Broken, evidence: &Evidence) -> Evidence {
-    let answer = |answer: &Answer| match (broken, answer) {
-        (Broken::SkipsTheEvidence, _) => Answer::Readable,
-        (_, answer) => answer.clone(),
+fn altered_results(broken: Broken, results: &CheckResults) -> CheckResults {
+    let altered = |result: &Availability| match broken {
+        Broken::SkipsTheChecks => Availability::Readable,
+        _ => result.clone(),
     };
-    evidence
+    results
         .iter()
-        .map(|(question, known)| (question.clone(), answer(known)))
+        .map(|(check, result)| (check.clone(), altered(result)))
         .collect()
 }
 
-fn altered_workload(broken: Broken, workload: &Workload) -> Workload {
-    let mut altered = workload.clone();
+fn altered_target(broken: Broken, target: &Target) -> Target {
+    let mut altered = target.clone();
     if broken == Broken::OverwritesPeople {
         altered.owners = pointsman::targets::FieldOwners::default();
         if altered.version().is_none() {
@@ -183,13 +180,16 @@ fn altered_workload(broken: Broken, workload: &Workload) -> Workload {
     altered
 }
 
-fn alter_decision(broken: Broken, mut decision: Decision) -> Decision {
-    match (broken, &mut decision.action) {
-        (Broken::ForgetsAContainer, Action::Apply(injection)) => injection.containers.truncate(1),
-        (Broken::NeverGoesOn, Action::Apply(_)) => {
-            decision.action = Action::Leave(Problem::new(Reason::Pending, "some other time"));
+fn alter_decision(broken: Broken, mut decided: Decided) -> Decided {
+    match (broken, &mut decided.decision) {
+        (Broken::ForgetsAContainer, Decision::Write(injection, _)) => {
+            injection.containers.truncate(1);
+        }
+        (Broken::NeverGoesOn, decision @ Decision::Write(..)) => {
+            let problem = Problem::new(Reason::Pending, "some other time");
+            *decision = Decision::Waiting(Waiting::Target(problem));
         }
         _ => {}
     }
-    decision
+    decided
 }

@@ -121,8 +121,7 @@ pub fn on_undo(world: &mut World, to: Option<Version>, status: &AliasBindingStat
         .map_or(0, |retry| retry.value.parse().unwrap());
     let is_latest = world.spec.resumes == handled && world.spec.retries == tried;
     let running = status.running.as_ref();
-    let running =
-        running.and_then(|running| Version::find(&running.version, running.artifact_uri.as_ref()?));
+    let running = running.and_then(|running| Version::of(&running.version));
     let is_ours = world.work.writer == Writer::Pointsman && world.operator.pending.is_none();
     let is_known = is_ours && running == world.work.version;
     // Without label and version, nothing tells it from a Deployment that was replaced whole.
@@ -192,26 +191,20 @@ pub fn on_writing(world: &mut World, writing: &Writing<'_>) {
 
 /// Learns from a status that was written.
 pub fn on_status(world: &mut World, status: &AliasBindingStatus, is_current: bool) {
-    let find = |number: &str, artifact: Option<&String>| Version::find(number, artifact?);
     for entry in status
         .history
         .iter()
         .filter(|entry| entry.live_at.is_some())
     {
-        world.ghost.live |=
-            find(&entry.version, entry.artifact_uri.as_ref()).map_or(0, Version::bit);
+        world.ghost.live |= Version::of(&entry.version).map_or(0, Version::bit);
     }
     let Some(held_back) = status.held_back.as_ref().filter(|_| is_current) else {
         return;
     };
-    let wanted = find(
-        &held_back.wanted.version,
-        held_back.wanted.artifact_uri.as_ref(),
-    );
+    let wanted = Version::of(&held_back.wanted);
     if wanted == world.ghost.named {
         for failed in &held_back.versions {
-            world.ghost.failed |=
-                find(&failed.version, failed.artifact_uri.as_ref()).map_or(0, Version::bit);
+            world.ghost.failed |= Version::of(&failed.version).map_or(0, Version::bit);
         }
     }
 }
@@ -266,12 +259,7 @@ fn is_held_back(status: &AliasBindingStatus, wanted: Option<Version>) -> bool {
         .held_back
         .iter()
         .flat_map(|held_back| &held_back.versions);
-    let mut versions = versions.filter_map(|failed| {
-        Version::find(
-            &failed.version,
-            failed.artifact_uri.as_deref().unwrap_or_default(),
-        )
-    });
+    let mut versions = versions.filter_map(|failed| Version::of(&failed.version));
     wanted.is_some_and(|wanted| versions.any(|failed| failed == wanted))
 }
 
@@ -318,7 +306,7 @@ fn lies(world: &World, status: &AliasBindingStatus) -> bool {
     let says_running = status
         .running
         .as_ref()
-        .and_then(|running| Version::find(&running.version, running.artifact_uri.as_ref()?));
+        .and_then(|running| Version::of(&running.version));
     (says_well && !is_well)
         || matches!(at_work, Some("Baking" | "Pending"))
         || (at_work == Some("RolledBack") && world.work.pods == Pods::Ready)

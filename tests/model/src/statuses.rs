@@ -135,7 +135,7 @@ fn settle_entry(entry: &mut HistoryEntry) {
         *at = begun.clone();
     }
     // Told to people, and read by nobody else.
-    entry.trigger = Trigger::AliasMove;
+    entry.trigger = Trigger::AliasMove.into();
     if entry.finished_at.is_some()
         || entry.outcome != pointsman::api::alias_binding::Outcome::Failed
     {

@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use pointsman::api::VersionRef;
+
 /// A version, as an index into [`VERSIONS`].
 #[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Version(pub u8);
@@ -35,6 +37,10 @@ impl Version {
 
     pub fn all() -> impl Iterator<Item = Self> {
         (0..6).map(Self)
+    }
+
+    pub fn of(version: &VersionRef) -> Option<Self> {
+        Self::find(version.number(), version.artifact_uri.as_deref()?)
     }
 
     pub fn find(number: &str, artifact: &str) -> Option<Self> {

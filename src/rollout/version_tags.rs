@@ -1,8 +1,10 @@
-//! What a data scientist sees of a binding in the registry's own UI: one tag on each version that the ledger tells of.
+//! The write-back: one tag on each version of a binding's history, for data scientists in the registry's own UI.
 //!
-//! Absent: the writing, and any say in what is deployed.
+//! Absent: the requests, and any influence on deployments.
 
 use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::api::alias_binding::{HistoryEntry, Outcome};
 use crate::api::{AliasBinding, GROUP};
@@ -13,7 +15,7 @@ pub fn tag_key(cluster: &str, namespace: &str, binding: &str) -> String {
     format!("{GROUP}/{cluster}/{namespace}/{binding}")
 }
 
-/// The namespace and the binding that a key of this cluster names.
+/// The namespace and the binding of a key, if the key is of this cluster.
 #[must_use]
 pub fn binding_of_key<'a>(cluster: &str, key: &'a str) -> Option<(&'a str, &'a str)> {
     key.strip_prefix(GROUP)?
@@ -23,47 +25,45 @@ pub fn binding_of_key<'a>(cluster: &str, key: &'a str) -> Option<(&'a str, &'a s
         .split_once('/')
 }
 
-/// The tag's value for each version that the ledger tells of, by the version's number: outcome, time, and for a version
-/// that did not make it the reason.
+/// The tag's value for each version of the history, by the version's number: outcome, time, and the reason if the version
+/// did not become live.
 #[must_use]
 pub fn tag_values(binding: &AliasBinding) -> BTreeMap<String, String> {
-    let history = binding
-        .status
-        .as_ref()
-        .map(|status| status.history.as_slice())
-        .unwrap_or_default();
     let mut values = BTreeMap::new();
-    for entry in history {
-        values
-            .entry(entry.version.clone())
-            .or_insert_with(|| value(entry));
+    let Some(status) = &binding.status else {
+        return values;
+    };
+    for entry in &status.history {
+        let number = entry.version.number().to_owned();
+        values.entry(number).or_insert_with(|| value(entry));
     }
     values
 }
 
 fn value(entry: &HistoryEntry) -> String {
-    let (outcome, at) = match entry.outcome {
-        Outcome::RollingOut => ("RollingOut", &entry.started_at),
-        Outcome::Baking => (
-            "Baking",
-            entry.available_at.as_ref().unwrap_or(&entry.started_at),
-        ),
-        Outcome::Live => ("Live", entry.live_at.as_ref().unwrap_or(&entry.started_at)),
-        Outcome::Failed => return format!("Failed {} {}", entry.started_at.0, entry.reason),
-        Outcome::RolledBack => (
-            "RolledBack",
-            entry.finished_at.as_ref().unwrap_or(&entry.started_at),
-        ),
-        Outcome::HeldBack => ("HeldBack", &entry.started_at),
-        Outcome::Superseded => (
-            "Superseded",
-            entry.finished_at.as_ref().unwrap_or(&entry.started_at),
-        ),
-    };
-    match entry.outcome {
-        Outcome::RolledBack | Outcome::HeldBack => format!("{outcome} {} {}", at.0, entry.reason),
-        _ => format!("{outcome} {}", at.0),
+    let started = &entry.started_at;
+    let outcome = &entry.outcome;
+    match outcome.known() {
+        Some(Outcome::Failed | Outcome::HeldBack) => {
+            format!("{outcome} {} {}", started.0, entry.reason)
+        }
+        Some(Outcome::RolledBack) => {
+            let at = entry.finished_at.as_ref().unwrap_or(started);
+            format!("{outcome} {} {}", at.0, entry.reason)
+        }
+        Some(Outcome::Baking) => at(entry, entry.available_at.as_ref()),
+        Some(Outcome::Live) => at(entry, entry.live_at.as_ref()),
+        Some(Outcome::Superseded) => at(entry, entry.finished_at.as_ref()),
+        Some(Outcome::RollingOut) | None => at(entry, None),
     }
+}
+
+fn at(entry: &HistoryEntry, moment: Option<&Time>) -> String {
+    format!(
+        "{} {}",
+        entry.outcome,
+        moment.unwrap_or(&entry.started_at).0
+    )
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! The Job that trains a lost version again: a pure function of the binding and of what was lost.
+//! The Job that trains a lost version again: a pure function of the binding and the lost version.
 //!
-//! Absent: chance and time. The same loss gives the same name, so that the Job is made once.
+//! Absent: randomness and time. The same lost version gives the same name, so that the Job is created once.
 
 use k8s_openapi::api::batch::v1::{Job as WholeJob, JobCondition};
 use kube::Resource;
@@ -8,11 +8,11 @@ use kube::api::ObjectMeta;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::digest::fnv1a;
-use super::metadata::without_managed_fields;
 use crate::api::registered_model::CodeLineage;
 use crate::api::rollback::{Lost, Retrain};
+use crate::api::version::fnv1a;
 use crate::api::{AliasBinding, names};
+use crate::targets::without_managed_fields;
 
 /// A Job, as far as it matters here.
 #[derive(Clone, Debug, Default, Deserialize, Resource, Serialize)]
@@ -34,7 +34,7 @@ pub struct JobStatus {
     pub conditions: Vec<JobCondition>,
 }
 
-/// A Job to be.
+/// A Job to create.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RetrainJob {
     /// Its name.
@@ -45,7 +45,7 @@ pub struct RetrainJob {
     pub manifest: Value,
 }
 
-/// The Job for a loss.
+/// The Job for a lost version.
 #[must_use]
 pub fn retrain_job(
     binding: &AliasBinding,
@@ -85,7 +85,7 @@ pub fn retrain_job(
     }
     RetrainJob {
         name,
-        version: lost.version.clone(),
+        version: lost.version.number().to_owned(),
         manifest: job,
     }
 }
@@ -93,11 +93,17 @@ pub fn retrain_job(
 /// A Job's name becomes a label of its pods, so it holds 63 characters.
 fn job_name(binding: &str, lost: &Lost) -> String {
     let short: String = binding.chars().take(24).collect();
-    let digest = fnv1a(lost.artifact_uri.as_deref().unwrap_or_default().as_bytes());
+    let digest = fnv1a(
+        lost.version
+            .artifact_uri
+            .as_deref()
+            .unwrap_or_default()
+            .as_bytes(),
+    );
     format!(
         "{}-retrain-{}-{:08x}",
         short.trim_end_matches(['-', '.']),
-        lost.version,
+        lost.version.number(),
         digest >> 32
     )
 }
@@ -108,8 +114,8 @@ fn variables(model: &str, tracking_uri: Option<&str>, lost: &Lost) -> Vec<(&'sta
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
     let mut variables = vec![
         ("RETRAIN_MODEL_NAME", model.to_owned()),
-        ("RETRAIN_MODEL_VERSION", lost.version.clone()),
-        ("RETRAIN_RUN_ID", text(&lost.run_id)),
+        ("RETRAIN_MODEL_VERSION", lost.version.number().to_owned()),
+        ("RETRAIN_RUN_ID", text(&lost.version.run_id)),
         ("RETRAIN_REPOSITORY", text(&code.repository)),
         ("RETRAIN_COMMIT", text(&code.commit)),
         ("RETRAIN_BRANCH", text(&code.branch)),
@@ -124,7 +130,7 @@ fn variables(model: &str, tracking_uri: Option<&str>, lost: &Lost) -> Vec<(&'sta
     variables
 }
 
-/// What the container sets itself wins.
+/// Variables that the container sets itself win.
 fn give(container: &mut Value, variables: &[(&'static str, String)]) {
     let Some(container) = container.as_object_mut() else {
         return;
@@ -135,7 +141,7 @@ fn give(container: &mut Value, variables: &[(&'static str, String)]) {
     };
     for (name, value) in variables {
         if !env.iter().any(|each| each["name"] == *name) {
-            // A $(NAME) in what MLflow recorded must not be filled in by Kubernetes.
+            // Kubernetes must not expand a $(NAME) in a recorded value.
             env.push(json!({"name": name, "value": value.replace("$(", "$$(")}));
         }
     }
@@ -185,14 +191,14 @@ mod tests {
     }
 
     #[test]
-    fn the_same_loss_gives_the_same_job_and_another_loss_another() {
+    fn the_same_lost_version_gives_the_same_job_and_another_one_another() {
         assert_eq!(job("s3://m/3"), job("s3://m/3"));
         assert_ne!(job("s3://m/3").name, job("s3://other/3").name);
         assert!(job("s3://m/3").name.starts_with("taxi-retrain-3-"));
     }
 
     #[test]
-    fn the_job_gets_what_was_recorded_and_keeps_what_it_sets_itself() {
+    fn the_job_gets_the_recorded_facts_and_keeps_its_own_variables() {
         let job = job("s3://m/3");
         assert_eq!(env(&job, "RETRAIN_COMMIT"), "abc");
         assert_eq!(env(&job, "RETRAIN_BRANCH"), "");

@@ -1,16 +1,17 @@
-//! The server-side-apply patch that puts a version into a workload.
+//! The server-side-apply patch that puts a version into a workload of any kind.
 //!
 //! Absent: replicas, and any field of a target beyond the injected ones.
 
 use serde_json::{Map, Value, json};
 
 use super::compare::variables;
-use super::digest::fnv1a;
-use super::{Injection, Workload};
-use crate::api::alias_binding::DeploymentTemplate;
+use super::injection::Injection;
+use super::target::Target;
+use crate::api::alias_binding::{DeploymentTemplate, TargetKind};
 use crate::api::names;
+use crate::api::version::fnv1a;
 
-/// The annotation by which a changed template is seen: the template's own text, as a short digest.
+/// Annotation on an owned Deployment: a digest of the binding's template, by which a changed template is seen.
 pub const TEMPLATE_DIGEST_ANNOTATION: &str = "pointsman.dev/template-digest";
 
 /// The binding as an owner.
@@ -26,35 +27,40 @@ pub struct Owner {
     pub takes_workload_along: bool,
 }
 
-/// The fewest fields that put a version into somebody's Deployment.
+/// The fewest fields that put a version into a workload that others own.
 ///
-/// It carries the resource version that the decision was made on, so that a change in between is a conflict and not lost.
+/// The patch names the resource version of the decision, so that a change in between is a conflict and not lost.
 #[must_use]
-pub fn patch_for_target(workload: &Workload, injection: &Injection) -> Value {
+pub fn patch_for_target(target: &Target, injection: &Injection) -> Value {
     let containers: Vec<Value> = injection
         .containers
         .iter()
-        .map(|name| json!({"name": name, "env": env_list(&variables(workload, injection, name))}))
+        .map(|name| json!({"name": name, "env": env_list(&variables(target, injection, name))}))
         .collect();
-    let mut patch = frame(injection);
-    patch["metadata"]["name"] = json!(workload.metadata.name);
-    patch["metadata"]["namespace"] = json!(workload.metadata.namespace);
-    patch["metadata"]["resourceVersion"] = json!(workload.metadata.resource_version);
+    let mut patch = frame(target.kind, injection);
+    patch["metadata"]["name"] = json!(target.metadata.name);
+    patch["metadata"]["namespace"] = json!(target.metadata.namespace);
+    patch["metadata"]["resourceVersion"] = json!(target.metadata.resource_version);
     patch["spec"]["template"]["spec"] = json!({"containers": containers});
     patch
 }
 
-fn frame(injection: &Injection) -> Value {
+fn frame(kind: TargetKind, injection: &Injection) -> Value {
+    let annotations: Map<String, Value> = injection
+        .annotations()
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), json!(value)))
+        .collect();
     json!({
         "apiVersion": "apps/v1",
-        "kind": "Deployment",
+        "kind": kind.as_str(),
         "metadata": {
             "labels": {names::BINDING_LABEL: injection.binding},
             "annotations": {names::CHANGE_CAUSE_ANNOTATION: injection.change_cause},
         },
         "spec": {"template": {"metadata": {
             "labels": {names::BINDING_LABEL: injection.binding},
-            "annotations": {names::VERSION_ANNOTATION: injection.version},
+            "annotations": annotations,
         }}},
     })
 }
@@ -66,7 +72,7 @@ fn env_list(variables: &[(&'static str, &str)]) -> Vec<Value> {
         .collect()
 }
 
-/// The whole Deployment of a template, with the version in it. The template's own text wins nowhere over injected fields.
+/// The whole Deployment of a template, with the version in it. Injected fields win over the template.
 #[must_use]
 pub fn patch_for_template(
     template: &DeploymentTemplate,
@@ -74,7 +80,7 @@ pub fn patch_for_template(
     injection: &Injection,
 ) -> Value {
     let mut deployment = json!({"metadata": template.metadata, "spec": template.spec});
-    overlay(&mut deployment, frame(injection));
+    overlay(&mut deployment, frame(TargetKind::Deployment, injection));
     deployment["metadata"]["name"] = json!(owner.name);
     deployment["metadata"]["namespace"] = json!(owner.namespace);
     if owner.takes_workload_along {
@@ -141,13 +147,18 @@ fn inject_into(container: &mut Map<String, Value>, injection: &Injection) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::collections::BTreeMap;
+
+    use k8s_openapi::api::apps::v1::StatefulSet;
+
+    use super::*;
+    use crate::targets::Workload;
 
     fn injection(version: &str) -> Injection {
         Injection {
             binding: "taxi".into(),
             version: version.into(),
+            version_id: None,
             change_cause: format!("nyc version {version} (champion)"),
             containers: vec!["server".into()],
             env: BTreeMap::from([(names::MODEL_VERSION, version.to_owned())]),
@@ -172,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn going_back_gives_byte_for_byte_the_template_that_ran_before() {
+    fn a_rollback_gives_byte_for_byte_the_template_that_ran_before() {
         let build = |version: &str| {
             patch_for_template(&template(), &owner(), &injection(version)).to_string()
         };
@@ -207,10 +218,11 @@ mod tests {
 
     #[test]
     fn a_targets_patch_holds_no_replicas_and_names_the_resource_version() {
-        let workload: Workload =
+        let workload: Workload<StatefulSet> =
             serde_json::from_value(json!({"metadata": {"name": "taxi", "resourceVersion": "7"}}))
                 .expect("a workload");
-        let patch = patch_for_target(&workload, &injection("4"));
+        let patch = patch_for_target(&Target::from(workload), &injection("4"));
+        assert_eq!(patch["kind"], "StatefulSet");
         assert_eq!(patch["metadata"]["resourceVersion"], "7");
         assert_eq!(
             patch["spec"]

@@ -1,0 +1,90 @@
+//! Reads and writes workloads of every kind.
+//!
+//! Absent: decisions about them.
+
+use k8s_openapi::api::core::v1::Pod as WholePod;
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::{Api, ResourceExt};
+use serde_json::Value;
+
+use crate::api::alias_binding::TargetKind;
+use crate::api::names;
+use crate::controllers::context::Context;
+use crate::controllers::workloads::{Stored, with_kind};
+use crate::kubernetes::failure::ReconcileError;
+use crate::kubernetes::key::ObjectKey;
+use crate::targets::{Adapter, Pod, Target, Workload};
+
+/// The workload of a binding: from the store, or from the API server if it has no label of ours yet.
+pub async fn read(
+    ctx: &Context,
+    kind: TargetKind,
+    key: &ObjectKey,
+) -> Result<Option<Target>, ReconcileError> {
+    with_kind!(kind, K => read_as::<K>(ctx, key).await)
+}
+
+async fn read_as<K: Stored>(
+    ctx: &Context,
+    key: &ObjectKey,
+) -> Result<Option<Target>, ReconcileError> {
+    if let Some(stored) = K::store(&ctx.stores.workloads).get(key) {
+        return Ok(Some(stored.into()));
+    }
+    let found = api::<K>(ctx, key.namespace()).get_opt(key.name()).await;
+    let found = found.map_err(ReconcileError::when("reading the workload"))?;
+    Ok(found.map(|found| found.with_owners().into()))
+}
+
+/// Writes a patch, and returns the workload as it is then.
+///
+/// The patch is forced, because conflicts were ruled out on the very resource version that it names.
+pub async fn apply(
+    ctx: &Context,
+    kind: TargetKind,
+    key: &ObjectKey,
+    patch: Value,
+) -> Result<Target, kube::Error> {
+    with_kind!(kind, K => apply_as::<K>(ctx, key, patch).await)
+}
+
+async fn apply_as<K: Stored>(
+    ctx: &Context,
+    key: &ObjectKey,
+    patch: Value,
+) -> Result<Target, kube::Error> {
+    let params = PatchParams::apply(names::FIELD_MANAGER).force();
+    let api = api::<K>(ctx, key.namespace());
+    let written = api.patch(key.name(), &params, &Patch::Apply(patch)).await?;
+    Ok(written.with_owners().into())
+}
+
+fn api<K: Adapter>(ctx: &Context, namespace: &str) -> Api<Workload<K>> {
+    Api::namespaced(ctx.client.clone(), namespace)
+}
+
+/// Deletes a broken pod that keeps a StatefulSet from replacing it. A pod that is gone, or another one of the same name, is
+/// left alone.
+pub async fn delete_pod(ctx: &Context, pod: &Pod) -> Result<(), ReconcileError> {
+    let params = DeleteParams {
+        preconditions: Some(Preconditions {
+            uid: pod.metadata.uid.clone(),
+            resource_version: None,
+        }),
+        ..DeleteParams::default()
+    };
+    let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
+    let pods: Api<WholePod> = Api::namespaced(ctx.client.clone(), &namespace);
+    match pods.delete(&name, &params).await {
+        Ok(_) => {
+            tracing::info!(
+                namespace,
+                pod = name,
+                "deleted a broken pod that blocked a rollout"
+            );
+            Ok(())
+        }
+        Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => Ok(()),
+        Err(error) => Err(ReconcileError::when("deleting a broken pod")(error)),
+    }
+}

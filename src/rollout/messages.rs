@@ -1,0 +1,56 @@
+//! Sentences for people that several steps share: a cause, and one remedy that works when it is copied.
+//!
+//! Absent: reasons. They are in `api::reason`.
+
+use crate::api::conditions::shorten;
+use crate::api::reason::Problem;
+use crate::api::{AliasBinding, Reason, names};
+
+/// The longest message that people are shown, in characters.
+const LONGEST: usize = 200;
+
+/// A problem with its cause and a remedy. The cause is cut if both are too long; the remedy never is.
+pub fn problem(reason: Reason, cause: &str, remedy: &str) -> Problem {
+    let room = LONGEST.saturating_sub(remedy.chars().count() + 2);
+    Problem::new(reason, format!("{}; {remedy}", shorten(cause, room)))
+}
+
+/// The command that has failed versions of a binding tried again.
+pub fn retry_command(binding: &AliasBinding) -> String {
+    annotate(binding, names::RETRY_ANNOTATION)
+}
+
+/// The command that ends a person's hold on a binding's workload.
+pub fn resume_command(binding: &AliasBinding) -> String {
+    annotate(binding, names::RESUME_ANNOTATION)
+}
+
+fn annotate(binding: &AliasBinding, annotation: &str) -> String {
+    format!(
+        "kubectl annotate --overwrite abind {} -n {} {annotation}=$(date +%s)",
+        name(binding),
+        namespace(binding)
+    )
+}
+
+/// The binding's name.
+pub fn name(binding: &AliasBinding) -> &str {
+    binding.metadata.name.as_deref().unwrap_or_default()
+}
+
+/// The binding's namespace.
+pub fn namespace(binding: &AliasBinding) -> &str {
+    binding.metadata.namespace.as_deref().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_cause_is_cut_and_the_remedy_stays_whole() {
+        let problem = problem(Reason::CrashLoop, &"x".repeat(500), "kubectl get pods");
+        assert_eq!(problem.message.chars().count(), LONGEST);
+        assert!(problem.message.ends_with("…; kubectl get pods"));
+    }
+}

@@ -1,0 +1,275 @@
+//! The conditions of a binding after a reconcile.
+//!
+//! Absent: time. The moment of a transition is set where conditions are merged.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use super::assess::baked_at;
+use super::checks::forward_check;
+use super::decide::{Course, Decision, Waiting};
+use super::gates::Verdict;
+use super::messages::{self, namespace};
+use super::resolve::Resolution;
+use super::summarize::Reconciled;
+use crate::api::alias_binding::{HistoryEntry, Outcome};
+use crate::api::conditions::{
+    ARTIFACT_AVAILABLE, ConditionUpdate, READY, RESOLVED, find, not_ready, reconciling, stalled,
+};
+use crate::api::reason::Problem;
+use crate::api::{AliasBinding, Availability, Reason};
+use crate::targets::{RolloutState, Target};
+
+/// The workload and the history entry of its version, as they are after the reconcile.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    /// The workload, if this binding drives it.
+    pub target: Option<&'a Target>,
+    /// The history entry of the running version.
+    pub current: Option<&'a HistoryEntry>,
+}
+
+impl View<'_> {
+    fn is_complete(&self) -> bool {
+        self.target.is_some_and(Target::is_complete)
+    }
+}
+
+/// The conditions after a reconcile.
+pub fn conditions(
+    binding: &AliasBinding,
+    reconciled: &Reconciled<'_>,
+    old: &[Condition],
+    view: View<'_>,
+) -> Vec<ConditionUpdate> {
+    let mut conditions = readiness(binding, reconciled, view);
+    conditions.push(resolved(reconciled.resolution));
+    conditions.extend(artifact(reconciled, old));
+    conditions
+}
+
+fn readiness(
+    binding: &AliasBinding,
+    reconciled: &Reconciled<'_>,
+    view: View<'_>,
+) -> Vec<ConditionUpdate> {
+    if let Some(failure) = &reconciled.applied.failure {
+        return not_ready(failure);
+    }
+    match &reconciled.decided.decision {
+        Decision::Suspended(problem) | Decision::Held(problem) => by_choice(problem, view),
+        Decision::Claimed(problem) | Decision::NoRollbackTarget(problem) => not_ready(problem),
+        Decision::RecordFailure(problem) => reconciling(problem),
+        Decision::Waiting(waiting) => waits(waiting, reconciled.resolution, view),
+        Decision::Settled(Course::Rollback(problem))
+        | Decision::Write(_, Course::Rollback(problem)) => {
+            if view.is_complete() {
+                stalled(problem)
+            } else {
+                reconciling(problem)
+            }
+        }
+        Decision::Settled(Course::Forward) | Decision::Write(_, Course::Forward) => {
+            forward(binding, reconciled.resolution, view)
+        }
+    }
+}
+
+/// A person chose that nothing is changed: Ready as long as the workload is well.
+fn by_choice(problem: &Problem, view: View<'_>) -> Vec<ConditionUpdate> {
+    match view.target {
+        None => vec![ConditionUpdate::yes(
+            READY,
+            problem.reason,
+            &problem.message,
+        )],
+        Some(target) => rollout(problem.reason, &problem.message, target),
+    }
+}
+
+fn waits(waiting: &Waiting, resolution: &Resolution, view: View<'_>) -> Vec<ConditionUpdate> {
+    match waiting {
+        Waiting::Checks(problem) => reconciling(problem),
+        Waiting::Gate {
+            verdict: Verdict::Retry(problem),
+            ..
+        } => reconciling(problem),
+        Waiting::Unresolved(problem) | Waiting::Target(problem) | Waiting::Gate { problem, .. } => {
+            match serving_in_outage(problem, resolution, view) {
+                Some(ready) => vec![ready],
+                None => not_ready(problem),
+            }
+        }
+    }
+}
+
+/// fail_static: in a registry outage a workload that runs the last resolved version stays Ready.
+fn serving_in_outage(
+    problem: &Problem,
+    resolution: &Resolution,
+    view: View<'_>,
+) -> Option<ConditionUpdate> {
+    let is_outage =
+        resolution.stale.as_ref() == Some(problem) && problem.reason.is_registry_outage();
+    let desired = resolution.desired.as_ref().ok()?;
+    let runs_desired = view.target?.version() == Some(desired.number());
+    (is_outage && view.is_complete() && runs_desired)
+        .then(|| outage_but_serving(resolution, problem))
+}
+
+fn outage_but_serving(resolution: &Resolution, problem: &Problem) -> ConditionUpdate {
+    let number = resolution
+        .desired
+        .as_ref()
+        .map_or("", |desired| desired.number());
+    let message = format!(
+        "version {number} keeps running, as the registry named it last; {}",
+        problem.message
+    );
+    ConditionUpdate::yes(READY, problem.reason, message)
+}
+
+fn forward(
+    binding: &AliasBinding,
+    resolution: &Resolution,
+    view: View<'_>,
+) -> Vec<ConditionUpdate> {
+    let number = resolution
+        .desired
+        .as_ref()
+        .map_or("", |desired| desired.number());
+    if let Some(entry) = view.current {
+        if entry.outcome == Outcome::Failed {
+            return failed(number, entry);
+        }
+        if entry.outcome == Outcome::Baking {
+            return baking(binding, entry);
+        }
+    }
+    let Some(target) = view.target else {
+        return not_ready(&missing_target(binding));
+    };
+    if resolution
+        .alias
+        .as_deref()
+        .is_none_or(|alias| alias != number)
+    {
+        let message = format!("version {number} is pinned by spec.pinnedVersion and runs");
+        return rollout(Reason::Pinned, &message, target);
+    }
+    match &resolution.stale {
+        Some(stale) if target.is_complete() => vec![outage_but_serving(resolution, stale)],
+        _ => rollout(Reason::Live, &format!("version {number} runs"), target),
+    }
+}
+
+fn missing_target(binding: &AliasBinding) -> Problem {
+    let (kind, name) = (binding.target_kind().resource(), binding.workload_name());
+    messages::problem(
+        Reason::TargetNotFound,
+        &format!("there is no {kind}/{name}"),
+        &format!("list them: kubectl get {kind} -n {}", namespace(binding)),
+    )
+}
+
+fn failed(number: &str, entry: &HistoryEntry) -> Vec<ConditionUpdate> {
+    let message = format!(
+        "version {number} failed and is still in the workload: {}",
+        entry.message
+    );
+    let reason = entry.reason.known().unwrap_or(Reason::CrashLoop);
+    stalled(&Problem::new(reason, message))
+}
+
+fn baking(binding: &AliasBinding, entry: &HistoryEntry) -> Vec<ConditionUpdate> {
+    let number = entry.version.number();
+    let message = match baked_at(binding, entry) {
+        Some(until) => format!("version {number} runs and is observed until {until}"),
+        None => format!("version {number} runs and is observed"),
+    };
+    reconciling(&Problem::new(Reason::Baking, message))
+}
+
+/// Ready with this reason once the rollout is complete.
+fn rollout(reason: Reason, message: &str, target: &Target) -> Vec<ConditionUpdate> {
+    match &target.rollout {
+        RolloutState::Complete => vec![ConditionUpdate::yes(READY, reason, message)],
+        RolloutState::InProgress(hint) => reconciling(&Problem::new(Reason::RollingOut, hint)),
+        RolloutState::DeadlineExceeded(words) => {
+            let namespace = target.metadata.namespace.as_deref().unwrap_or_default();
+            stalled(&messages::problem(
+                Reason::ProgressDeadlineExceeded,
+                &format!("the {} says: {words}", target.kind),
+                &format!("look at its newest pods: kubectl get pods -n {namespace}"),
+            ))
+        }
+    }
+}
+
+fn resolved(resolution: &Resolution) -> ConditionUpdate {
+    match (&resolution.stale, &resolution.desired) {
+        (Some(problem), _) => ConditionUpdate::no(RESOLVED, problem.reason, &problem.message),
+        (None, Err(problem)) if problem.reason == Reason::ArtifactUnavailable => {
+            ConditionUpdate::yes(RESOLVED, Reason::Resolved, "the version is known")
+        }
+        (None, Err(problem)) => ConditionUpdate::no(RESOLVED, problem.reason, &problem.message),
+        (None, Ok(desired)) => {
+            let message = format!("version {}", desired.number());
+            ConditionUpdate::yes(RESOLVED, Reason::Resolved, message)
+        }
+    }
+}
+
+/// The result of the artifact check; if it is too old, the condition of the same artifact stays as it was.
+fn artifact(reconciled: &Reconciled<'_>, old: &[Condition]) -> Option<ConditionUpdate> {
+    let type_ = ARTIFACT_AVAILABLE;
+    let desired = match &reconciled.resolution.desired {
+        Ok(desired) => desired,
+        Err(problem) if problem.reason == Reason::ArtifactUnavailable => {
+            return Some(ConditionUpdate::no(type_, problem.reason, &problem.message));
+        }
+        Err(_) => return None,
+    };
+    let uri = desired.artifact_uri();
+    let about = |sentence: &str| about_artifact(uri, sentence);
+    Some(match reconciled.checks.get(&forward_check(desired)) {
+        Some(Availability::Readable) => {
+            ConditionUpdate::yes(type_, Reason::Resolved, about("can be read"))
+        }
+        Some(Availability::Missing(why) | Availability::Unknown(why)) => {
+            ConditionUpdate::no(type_, Reason::ArtifactUnavailable, about(why))
+        }
+        Some(Availability::Unchecked(why)) => {
+            ConditionUpdate::unknown(type_, Reason::Resolved, about(why))
+        }
+        None => as_before(old, uri).unwrap_or_else(|| {
+            ConditionUpdate::unknown(type_, Reason::Pending, about("not checked yet"))
+        }),
+    })
+}
+
+/// A sentence that begins with the artifact's URI, so that an older condition shows which artifact it is about.
+fn about_artifact(uri: &str, sentence: &str) -> String {
+    match sentence.strip_prefix(uri) {
+        Some(rest) => format!("{uri}: {}", rest.trim_start_matches([' ', ':', ','])),
+        None => format!("{uri}: {sentence}"),
+    }
+}
+
+fn as_before(old: &[Condition], uri: &str) -> Option<ConditionUpdate> {
+    let old = find(old, ARTIFACT_AVAILABLE)?;
+    let rest = old.message.strip_prefix(uri)?;
+    if !rest.starts_with(": ") {
+        return None;
+    }
+    let status = match old.status.as_str() {
+        "True" => Some(true),
+        "False" => Some(false),
+        _ => None,
+    };
+    Some(ConditionUpdate {
+        type_: ARTIFACT_AVAILABLE,
+        status,
+        reason: Reason::parse(&old.reason)?,
+        message: old.message.clone(),
+    })
+}

@@ -1,0 +1,357 @@
+//! The version to roll back to when one fails.
+//!
+//! Absent: the artifact checks. Their results are an input.
+
+use super::checks::{ArtifactCheck, CheckResults, rollback_check};
+use crate::api::alias_binding::{HistoryEntry, Outcome};
+use crate::api::rollback::{FailedVersion, GoodVersion, Lineage};
+use crate::api::{AliasBinding, AliasBindingStatus, Availability, ModelVersion, VersionRef};
+
+/// The version to roll back to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum RollbackTarget {
+    /// This version.
+    To(VersionRef),
+    /// The result of this check is not known yet.
+    Pending(ArtifactCheck),
+    /// None: each candidate's number, with why it cannot be used.
+    None(Vec<(String, String)>),
+}
+
+/// The versions that were good for the binding, newest first, without those that failed since.
+#[must_use]
+pub fn candidates(status: &AliasBindingStatus, failed: &[FailedVersion]) -> Vec<VersionRef> {
+    let mut seen: Vec<&VersionRef> = Vec::new();
+    let mut good: Vec<&VersionRef> = Vec::new();
+    for entry in &status.history {
+        // The newest entry that proves a version good or failed decides; a version that never became live decides nothing.
+        let is_good = entry.live_at.is_some() && !has_failed(entry);
+        let is_known = seen.iter().any(|seen| seen.is_same(&entry.version));
+        if is_known || !(is_good || has_failed(entry)) {
+            continue;
+        }
+        seen.push(&entry.version);
+        if is_good {
+            good.push(&entry.version);
+        }
+    }
+    if let Some(last) = &status.last_good
+        && !seen.iter().any(|seen| seen.is_same(&last.version))
+    {
+        good.push(&last.version);
+    }
+    let is_candidate = |version: &&&VersionRef| {
+        let has_failed = failed.iter().any(|failed| failed.version.is_same(version));
+        version.artifact_uri.is_some() && !has_failed
+    };
+    good.iter()
+        .filter(is_candidate)
+        .map(|version| (*version).clone())
+        .collect()
+}
+
+/// Whether a version was good for this binding before.
+pub fn was_good(binding: &AliasBinding, version: &VersionRef) -> bool {
+    let Some(status) = &binding.status else {
+        return false;
+    };
+    candidates(status, &[])
+        .iter()
+        .any(|good| good.is_same(version))
+}
+
+/// Whether a version's time in the workload ended with a failure.
+pub fn has_failed(entry: &HistoryEntry) -> bool {
+    entry.outcome == Outcome::Failed || entry.outcome == Outcome::RolledBack
+}
+
+/// The newest candidate that can be read; if none is known to be readable, the newest that is not known to be missing.
+#[must_use]
+pub fn choose(candidates: &[VersionRef], checks: &CheckResults) -> RollbackTarget {
+    let mut unknown = None;
+    let mut missing = Vec::new();
+    for candidate in candidates {
+        let check = rollback_check(candidate);
+        match checks.get(&check) {
+            None => return RollbackTarget::Pending(check),
+            Some(Availability::Readable | Availability::Unchecked(_)) => {
+                return RollbackTarget::To(candidate.clone());
+            }
+            Some(Availability::Unknown(_)) => unknown = unknown.or(Some(candidate)),
+            Some(Availability::Missing(why)) => {
+                missing.push((candidate.number().to_owned(), why.clone()));
+            }
+        }
+    }
+    match unknown {
+        Some(candidate) => RollbackTarget::To(candidate.clone()),
+        None => RollbackTarget::None(missing),
+    }
+}
+
+/// The version that is lost when there is no rollback target: the last good one, else the wanted one.
+#[must_use]
+pub fn lost_version(binding: &AliasBinding, wanted: Option<&ModelVersion>) -> Option<GoodVersion> {
+    let last_good = binding
+        .status
+        .as_ref()
+        .and_then(|status| status.last_good.clone());
+    last_good.or_else(|| {
+        wanted.map(|version| GoodVersion {
+            version: version.reference(""),
+            since: None,
+            lineage: lineage(version),
+        })
+    })
+}
+
+/// The lineage of a mirrored version.
+#[must_use]
+pub fn lineage(version: &ModelVersion) -> Lineage {
+    Lineage {
+        code: version.code.clone(),
+        parameters: version.parameters.clone(),
+        datasets: version.datasets.clone(),
+    }
+}
+
+/// The facts of a training that MLflow did not record.
+#[must_use]
+pub fn missing(lost: &GoodVersion) -> Vec<String> {
+    let code = lost.lineage.code.as_ref();
+    let recorded = [
+        (
+            "repository",
+            code.is_some_and(|code| code.repository.is_some()),
+        ),
+        ("commit", code.is_some_and(|code| code.commit.is_some())),
+        ("branch", code.is_some_and(|code| code.branch.is_some())),
+        (
+            "entry point",
+            code.is_some_and(|code| code.entry_point.is_some()),
+        ),
+        ("run", lost.version.run_id.is_some()),
+        ("parameters", !lost.lineage.parameters.is_empty()),
+        ("datasets", !lost.lineage.datasets.is_empty()),
+    ];
+    recorded
+        .into_iter()
+        .filter(|(_, present)| !present)
+        .map(|(name, _)| name.to_owned())
+        .collect()
+}
+
+/// The facts that can train a version again, as one sentence.
+#[must_use]
+pub fn retrain_sentence(lost: &GoodVersion) -> String {
+    let code = lost.lineage.code.clone().unwrap_or_default();
+    let pairs = |pairs: Vec<String>| (!pairs.is_empty()).then(|| pairs.join(", "));
+    let facts = [
+        ("repository", code.repository),
+        ("commit", code.commit),
+        ("branch", code.branch),
+        ("entry point", code.entry_point),
+        ("run", lost.version.run_id.clone()),
+        (
+            "parameters",
+            pairs(
+                lost.lineage
+                    .parameters
+                    .iter()
+                    .take(8)
+                    .map(|(name, value)| format!("{name}={value}"))
+                    .collect(),
+            ),
+        ),
+        (
+            "datasets",
+            pairs(
+                lost.lineage
+                    .datasets
+                    .iter()
+                    .take(4)
+                    .map(|data| format!("{}@{}", data.name, data.digest.as_deref().unwrap_or("?")))
+                    .collect(),
+            ),
+        ),
+    ];
+    let known: Vec<String> = facts
+        .into_iter()
+        .filter_map(|(name, fact)| Some(format!("{name} {}", fact?)))
+        .collect();
+    let missing = missing(lost);
+    let gap = if missing.is_empty() {
+        String::new()
+    } else {
+        format!("; MLflow recorded no {}", missing.join(", no "))
+    };
+    if known.is_empty() {
+        return format!(
+            "nothing is recorded that could train version {} again{gap}",
+            lost.version.number()
+        );
+    }
+    format!(
+        "to train version {} again: {}{gap}",
+        lost.version.number(),
+        known.join(", ")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    const NOW: &str = "2026-11-23T12:00:00Z";
+
+    fn entry(version: &str, outcome: &str, live: bool) -> Value {
+        json!({"version": version, "artifactURI": format!("s3://m/{version}"), "outcome": outcome, "reason": "Live",
+            "startedAt": NOW, "liveAt": live.then_some(NOW), "trigger": "AliasMove"})
+    }
+
+    fn status(history: Value, last_good: Value) -> AliasBindingStatus {
+        serde_json::from_value(json!({"history": history, "lastGood": last_good}))
+            .expect("a status")
+    }
+
+    fn numbers(candidates: &[VersionRef]) -> Vec<&str> {
+        candidates.iter().map(VersionRef::number).collect()
+    }
+
+    fn three_good() -> Vec<VersionRef> {
+        candidates(
+            &status(
+                json!([
+                    entry("3", "Superseded", true),
+                    entry("2", "Superseded", true),
+                    entry("1", "Superseded", true)
+                ]),
+                Value::Null,
+            ),
+            &[],
+        )
+    }
+
+    fn result(version: &str, result: Availability) -> (ArtifactCheck, Availability) {
+        let check = ArtifactCheck {
+            model: String::new(),
+            version: version.into(),
+            artifact_uri: format!("s3://m/{version}"),
+            must_exist: true,
+        };
+        (check, result)
+    }
+
+    fn missing() -> Availability {
+        Availability::Missing("deleted".into())
+    }
+
+    fn chosen(results: impl IntoIterator<Item = (ArtifactCheck, Availability)>) -> RollbackTarget {
+        choose(&three_good(), &results.into_iter().collect())
+    }
+
+    fn to(version: &str) -> RollbackTarget {
+        let three = three_good();
+        let found = three.into_iter().find(|good| good.number() == version);
+        RollbackTarget::To(found.expect("one of three"))
+    }
+
+    #[test]
+    fn only_a_good_version_that_did_not_fail_since_is_a_candidate() {
+        let history = json!([
+            entry("6", "Failed", false),
+            entry("5", "RolledBack", false),
+            entry("4", "Superseded", false),
+            entry("5", "Superseded", true),
+            entry("3", "Superseded", true),
+            entry("2", "Superseded", true),
+            entry("3", "Superseded", true)
+        ]);
+        assert_eq!(
+            numbers(&candidates(&status(history, Value::Null), &[])),
+            ["3", "2"]
+        );
+    }
+
+    #[test]
+    fn the_last_good_version_stays_a_candidate_when_the_history_drops_it() {
+        let status = status(
+            json!([entry("6", "Failed", false)]),
+            json!({"version": "1", "artifactURI": "s3://m/1"}),
+        );
+        assert_eq!(numbers(&candidates(&status, &[])), ["1"]);
+    }
+
+    #[test]
+    fn a_version_that_is_held_back_is_no_candidate() {
+        let failed: FailedVersion =
+            serde_json::from_value(json!({"version": "1", "artifactURI": "s3://m/1",
+            "reason": "CrashLoop", "message": "", "since": NOW}))
+            .expect("a failed version");
+        let status = status(
+            json!([entry("1", "Superseded", true)]),
+            json!({"version": "1", "artifactURI": "s3://m/1"}),
+        );
+        assert!(candidates(&status, &[failed]).is_empty());
+    }
+
+    #[test]
+    fn automatic_rollback_the_newest_readable_one_is_chosen_and_the_next_older_where_it_is_missing()
+    {
+        assert_eq!(chosen([result("3", Availability::Readable)]), to("3"));
+        assert_eq!(
+            chosen([result("3", missing()), result("2", Availability::Readable)]),
+            to("2")
+        );
+    }
+
+    #[test]
+    fn automatic_rollback_waits_for_an_unknown_result() {
+        assert_eq!(
+            chosen([result("3", missing())]),
+            RollbackTarget::Pending(result("2", missing()).0)
+        );
+    }
+
+    #[test]
+    fn automatic_rollback_needs_no_store_that_responds() {
+        let unknown = || Availability::Unknown("timed out".into());
+        assert_eq!(
+            chosen([
+                result("3", unknown()),
+                result("2", unknown()),
+                result("1", missing())
+            ]),
+            to("3")
+        );
+        assert_eq!(
+            chosen([result("3", unknown()), result("2", Availability::Readable)]),
+            to("2")
+        );
+    }
+
+    #[test]
+    fn automatic_rollback_has_no_target_if_all_are_missing() {
+        let RollbackTarget::None(why) = chosen([
+            result("3", missing()),
+            result("2", missing()),
+            result("1", missing()),
+        ]) else {
+            panic!("there is a target")
+        };
+        assert_eq!(why.len(), 3);
+    }
+
+    #[test]
+    fn the_sentence_names_recorded_and_missing_facts_of_the_training() {
+        let lost: GoodVersion = serde_json::from_value(json!({"version": "3", "runID": "r3", "lineage": {
+            "code": {"repository": "https://git.example/taxi", "commit": "abc"}, "parameters": {"alpha": "0.1"}}}))
+        .expect("a version");
+        assert_eq!(
+            retrain_sentence(&lost),
+            "to train version 3 again: repository https://git.example/taxi, commit abc, run r3, parameters alpha=0.1; \
+             MLflow recorded no branch, no entry point, no datasets"
+        );
+    }
+}

@@ -1,0 +1,101 @@
+//! DaemonSets: one pod a node.
+//!
+//! Absent: a progress deadline of its own. The controller writes none, so Pointsman counts one from the write.
+
+use jiff::SignedDuration;
+use k8s_openapi::api::apps::v1::DaemonSet;
+
+use super::target::{Adapter, Deadline, NewestPods, RolloutState, Target};
+use super::workload::Workload;
+use crate::api::alias_binding::TargetKind;
+use crate::api::names;
+
+/// The annotation in which the API server counts the changes of the template.
+const GENERATION_ANNOTATION: &str = "deprecated.daemonset.template.generation";
+/// How long a rollout may take.
+const DEADLINE: SignedDuration = SignedDuration::from_mins(10);
+
+impl Adapter for DaemonSet {
+    const KIND: TargetKind = TargetKind::DaemonSet;
+
+    fn read(workload: Workload<Self>) -> Target {
+        let newest_pods = if workload.is_observed() {
+            let generation = workload.annotation(GENERATION_ANNOTATION);
+            // After a rollback pods that were never replaced keep an older number; they are of a version that was good.
+            NewestPods::OwnedWithLabel(names::TEMPLATE_GENERATION_LABEL, generation)
+        } else {
+            NewestPods::None
+        };
+        Target {
+            kind: Self::KIND,
+            rollout: rollout(&workload),
+            deadline: Deadline::FromStart(DEADLINE),
+            newest_pods,
+            broken_pods_block: false,
+            metadata: workload.metadata,
+            template: workload.spec.template,
+            owners: workload.owners,
+        }
+    }
+}
+
+fn rollout(workload: &Workload<DaemonSet>) -> RolloutState {
+    let status = &workload.status;
+    let asked = status.desired_number_scheduled.unwrap_or_default();
+    let is_complete = workload.is_observed()
+        && status.updated_number_scheduled.unwrap_or_default() >= asked
+        && status.number_available.unwrap_or_default() >= asked;
+    if is_complete {
+        return RolloutState::Complete;
+    }
+    let (name, namespace) = (workload.name(), workload.namespace());
+    RolloutState::InProgress(
+        if workload.spec.update_strategy.type_.as_deref() == Some("OnDelete") {
+            format!(
+                "the DaemonSet replaces a pod only when it is deleted (updateStrategy OnDelete); list them: kubectl get pods -n {namespace}"
+            )
+        } else {
+            format!(
+                "the DaemonSet is rolling out; watch it: kubectl rollout status daemonset/{name} -n {namespace}"
+            )
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn target(status: Value) -> Target {
+        let workload: Workload<DaemonSet> = serde_json::from_value(json!({
+            "metadata": {"name": "server", "namespace": "ml", "generation": 3,
+                "annotations": {"deprecated.daemonset.template.generation": "2"}},
+            "spec": {"template": {}}, "status": status}))
+        .expect("a DaemonSet");
+        Target::from(workload)
+    }
+
+    #[test]
+    fn a_rollout_is_complete_when_every_node_has_an_available_new_pod() {
+        let numbers = |updated: i32, available: i32| {
+            json!({"observedGeneration": 3, "desiredNumberScheduled": 2,
+            "updatedNumberScheduled": updated, "numberAvailable": available})
+        };
+        assert!(target(numbers(2, 2)).is_complete());
+        assert!(!target(numbers(1, 2)).is_complete());
+        assert!(!target(numbers(2, 1)).is_complete());
+    }
+
+    #[test]
+    fn the_newest_pods_have_the_generation_of_the_template() {
+        assert_eq!(
+            target(json!({"observedGeneration": 3})).newest_pods,
+            NewestPods::OwnedWithLabel("pod-template-generation", Some("2".into()))
+        );
+        assert_eq!(
+            target(json!({"observedGeneration": 2})).newest_pods,
+            NewestPods::None
+        );
+    }
+}

@@ -1,0 +1,111 @@
+//! StatefulSets: pods in order, each replaced in its place.
+//!
+//! Absent: a progress deadline of its own. The controller writes none, so Pointsman counts one from the write.
+
+use jiff::SignedDuration;
+use k8s_openapi::api::apps::v1::StatefulSet;
+
+use super::target::{Adapter, Deadline, NewestPods, RolloutState, Target};
+use super::workload::Workload;
+use crate::api::alias_binding::TargetKind;
+use crate::api::names;
+
+/// How long a rollout may take.
+const DEADLINE: SignedDuration = SignedDuration::from_mins(10);
+
+impl Adapter for StatefulSet {
+    const KIND: TargetKind = TargetKind::StatefulSet;
+
+    fn read(workload: Workload<Self>) -> Target {
+        let newest_pods = if workload.is_observed() {
+            NewestPods::OwnedWithLabel(
+                names::REVISION_HASH_LABEL,
+                workload.status.update_revision.clone(),
+            )
+        } else {
+            NewestPods::None
+        };
+        // With OrderedReady the controller waits for a broken pod to become ready before it replaces it
+        // (kubernetes/kubernetes#67250), also when the template is a good one again.
+        let in_order = workload.spec.pod_management_policy.as_deref() != Some("Parallel");
+        Target {
+            kind: Self::KIND,
+            rollout: rollout(&workload),
+            deadline: Deadline::FromStart(DEADLINE),
+            newest_pods,
+            broken_pods_block: in_order,
+            metadata: workload.metadata,
+            template: workload.spec.template,
+            owners: workload.owners,
+        }
+    }
+}
+
+fn rollout(workload: &Workload<StatefulSet>) -> RolloutState {
+    let (status, strategy) = (&workload.status, &workload.spec.update_strategy);
+    let asked = workload.spec.replicas.unwrap_or(1);
+    let to_update = (asked - strategy.rolling_update.partition.unwrap_or_default()).max(0);
+    let is_complete = workload.is_observed()
+        && status.replicas.unwrap_or_default() == asked
+        && status.updated_replicas.unwrap_or_default() >= to_update
+        && status.available_replicas.unwrap_or_default() >= asked;
+    if is_complete {
+        return RolloutState::Complete;
+    }
+    let (name, namespace) = (workload.name(), workload.namespace());
+    RolloutState::InProgress(if strategy.type_.as_deref() == Some("OnDelete") {
+        format!(
+            "the StatefulSet replaces a pod only when it is deleted (updateStrategy OnDelete); list them: kubectl get pods -n {namespace}"
+        )
+    } else {
+        format!(
+            "the StatefulSet is rolling out; watch it: kubectl rollout status statefulset/{name} -n {namespace}"
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn target(spec: Value, status: Value) -> Target {
+        let mut whole = json!({"metadata": {"name": "server", "namespace": "ml", "generation": 3},
+            "spec": {"replicas": 2, "template": {}}, "status": status});
+        for (key, value) in spec.as_object().expect("an object") {
+            whole["spec"][key] = value.clone();
+        }
+        let workload: Workload<StatefulSet> = serde_json::from_value(whole).expect("a StatefulSet");
+        Target::from(workload)
+    }
+
+    #[test]
+    fn equal_revisions_alone_do_not_make_a_rollout_complete() {
+        let blocked = json!({"observedGeneration": 3, "replicas": 2, "updatedReplicas": 1, "availableReplicas": 1,
+            "currentRevision": "s-good", "updateRevision": "s-good"});
+        assert!(matches!(
+            target(json!({}), blocked).rollout,
+            RolloutState::InProgress(_)
+        ));
+    }
+
+    #[test]
+    fn a_rollout_is_complete_when_all_pods_are_new_and_available() {
+        let status = json!({"observedGeneration": 3, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2,
+            "updateRevision": "s-new"});
+        let target = target(json!({}), status);
+        assert!(target.is_complete() && target.broken_pods_block);
+        assert_eq!(
+            target.newest_pods,
+            NewestPods::OwnedWithLabel("controller-revision-hash", Some("s-new".into()))
+        );
+    }
+
+    #[test]
+    fn pods_below_the_partition_need_not_be_updated() {
+        let spec =
+            json!({"updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 1}}});
+        let status = json!({"observedGeneration": 3, "replicas": 2, "updatedReplicas": 1, "availableReplicas": 2});
+        assert!(target(spec, status).is_complete());
+    }
+}
