@@ -861,7 +861,10 @@ fn no_loops_a_change_beside_the_version_does_not_retry_it() {
     let mut binding = gone_back(json!({}));
     binding.spec.history_limit = 5;
     let settled = decision(&binding, &mirrored("2"), Some(&ours("1")));
-    assert!(matches!(settled.decision, Decision::Settled(Course::Rollback(_))));
+    assert!(matches!(
+        settled.decision,
+        Decision::Settled(Course::Rollback(_))
+    ));
 }
 
 #[test]
@@ -887,7 +890,10 @@ fn no_loops_it_is_tried_again_when_a_person_asks_and_once_only() {
         at: Time(now()),
     });
     let settled = decision(&binding, &mirrored("2"), Some(&ours("1")));
-    assert!(matches!(settled.decision, Decision::Settled(Course::Rollback(_))));
+    assert!(matches!(
+        settled.decision,
+        Decision::Settled(Course::Rollback(_))
+    ));
 }
 
 #[test]
