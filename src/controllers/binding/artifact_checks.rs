@@ -137,7 +137,7 @@ impl ArtifactChecks {
     /// Removes expired results.
     fn sweep(&self) {
         let mut known = lock(&self.known);
-        known.retain(|key, known| known.running.is_some() || known.fresh().is_some());
+        known.retain(|_, known| known.running.is_some() || known.fresh().is_some());
         known.shrink_to_fit();
     }
 }
