@@ -56,10 +56,17 @@ fn section(report: &mut String, kind: &Kind, objects: &[Value]) {
 
 fn workload_lines(object: &Value) -> String {
     let mut lines = format!(
-        "{}: wants {}, generation {}, status {}\n",
+        "{}: wants {}, updated {}, ready {}, generation {} observed {}, status {}\n",
         text(object, "/metadata/name"),
-        number(object, "/spec/replicas"),
+        either(object, "/spec/replicas", "/status/desiredNumberScheduled"),
+        either(
+            object,
+            "/status/updatedReplicas",
+            "/status/updatedNumberScheduled"
+        ),
+        either(object, "/status/readyReplicas", "/status/numberReady"),
         number(object, "/metadata/generation"),
+        number(object, "/status/observedGeneration"),
         without_conditions(object),
     );
     for condition in object
@@ -90,6 +97,16 @@ fn workload_lines(object: &Value) -> String {
         object.pointer("/spec/template").unwrap_or(&Value::Null)
     );
     lines
+}
+
+/// The number at the first pointer, or at the second, which is a DaemonSet's.
+fn either(object: &Value, first: &str, second: &str) -> i64 {
+    let pointer = if object.pointer(first).is_some() {
+        first
+    } else {
+        second
+    };
+    number(object, pointer)
 }
 
 /// The counters and revisions of a workload's status, whatever its kind calls them.
