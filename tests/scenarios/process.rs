@@ -176,7 +176,8 @@ async fn a_settled_cluster_sees_no_writes_and_one_poll_an_interval(
             quiet,
         )
         .await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    // The sizes of new versions are read five seconds after the versions were published.
+    tokio::time::sleep(Duration::from_secs(7)).await;
     let (api, registry) = (fixture.api.mark(), fixture.registry.mark());
     let interval = Duration::from_secs(1);
     tokio::time::sleep(interval * 10).await;
