@@ -4,7 +4,7 @@
 //! kind, the same number of creates in flight, and end with the same objects. A Deployment that exists before its binding is
 //! rolled out twice by the operator (without the variables, then with them) and once by the plain client.
 //!
-//! Absent: artifact requests. The sources are in a store that needs no check.
+//! Absent: artifact requests. The operator cannot check the sources; see `SOURCE`.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,9 @@ use pointsman_env::{Kind, kinds};
 use serde_json::{Value, json};
 
 use crate::durations::{Durations, Unit, megabytes, ratio_figure};
-use crate::environment::{Environment, binding, deployment, model, owning_binding, registry};
+use crate::environment::{
+    Environment, SOURCE, binding, deployment, model, owning_binding, registry,
+};
 use crate::object_counter::{ObjectCounter, READY};
 use crate::object_set::ObjectSet;
 use crate::plain_client::{PlainClient, run_all};
@@ -169,7 +171,10 @@ fn deployment_with_variables(name: &str, registry: &str) -> Value {
         ("MODEL_NAME", name.to_owned()),
         ("MODEL_VERSION", "1".to_owned()),
         ("MODEL_ALIAS", "champion".to_owned()),
-        ("MODEL_URI", format!("s3://models/{name}/1")),
+        (
+            "MODEL_URI",
+            SOURCE.replace("{name}", name).replace("{version}", "1"),
+        ),
         ("MLFLOW_MODEL_URI", format!("models:/{name}/1")),
         ("MLFLOW_TRACKING_URI", registry.to_owned()),
     ];
