@@ -329,7 +329,7 @@ async fn a_missing_target_is_reported_and_bound_once_it_exists(
     fixture.declare_binding(json!({})).await;
     let message = fixture.reports("TargetNotFound").await;
     assert!(
-        message.contains("there is no Deployment server in this namespace: create it"),
+        message.contains("there is no deployment/server"),
         "{message}"
     );
     fixture.deploy(&Workload::deployment("server")).await;

@@ -538,7 +538,7 @@ async fn an_unreadable_artifact_starts_no_rollout_until_it_is_readable(
     fixture.alias("2").await;
     let message = fixture.reports("ArtifactUnavailable").await;
     assert!(
-        message.contains("version 2 is not rolled out, for its artifact cannot be read"),
+        message.contains("version 2 is not rolled out: its artifact cannot be read"),
         "{message}"
     );
     let binding = fixture.binding().await;
@@ -754,7 +754,7 @@ async fn the_whole_history_is_logged(environment: Arc<Environment>) -> ScenarioR
         1,
         "{back}"
     );
-    let entries = ledger_of(&fixture.operator.log());
+    let entries = history_of(&fixture.operator.log());
     let is_reported = |version: &str, outcome: &str| {
         entries
             .iter()
@@ -768,11 +768,11 @@ async fn the_whole_history_is_logged(environment: Arc<Environment>) -> ScenarioR
 }
 
 /// The history entries in a log of JSON lines.
-fn ledger_of(log: &str) -> Vec<Value> {
+fn history_of(log: &str) -> Vec<Value> {
     let lines = log
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let entries = lines.filter(|line| line["target"] == "pointsman::ledger");
+    let entries = lines.filter(|line| line["target"] == "pointsman::history");
     entries
         .filter_map(|line| serde_json::from_str(line["entry"].as_str()?).ok())
         .collect()

@@ -59,7 +59,7 @@ async fn a_persons_rollout_undo_is_held_until_the_alias_moves(
     undo(&fixture).await;
     let message = fixture.reports("Held").await;
     assert!(
-        message.contains("changed the workload to version 1 by hand while version 2 was wanted"),
+        message.contains("changed the workload to version 1 while version 2 was wanted"),
         "{message}"
     );
     holds_version(&fixture, "1").await;

@@ -954,7 +954,7 @@ async fn deliveries_without_a_valid_signature_are_refused_and_change_nothing(
     );
     let log = fixture.operator.log();
     assert!(
-        log.contains("a delivery was refused") && !log.contains(SIGNING),
+        log.contains("refused a delivery that is not signed") && !log.contains(SIGNING),
         "{log}"
     );
     let server = environment.mlflow_with_webhooks().await;
