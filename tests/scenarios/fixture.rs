@@ -167,6 +167,25 @@ impl Fixture {
         Self::at(environment, name, version, &url).await
     }
 
+    /// A fixture on the shared MLflow 3 whose operator has these values of the chart.
+    pub async fn with_values(environment: &Arc<Environment>, name: &str, values: Value) -> Self {
+        let url = environment.mlflow(MlflowVersion::Three).await;
+        let namespace = namespace(environment, name).await;
+        let watched = namespace.namespace().to_owned();
+        let version = MlflowVersion::Three;
+        Self::with(
+            environment,
+            namespace,
+            version,
+            &url,
+            &[&watched],
+            |options| {
+                merge(&mut options.values, values);
+            },
+        )
+        .await
+    }
+
     /// A fixture on a given MLflow server.
     pub async fn at(
         environment: &Arc<Environment>,
@@ -318,6 +337,13 @@ impl Fixture {
     pub async fn bind(&self, more: Value) {
         self.deploy(&Workload::deployment("server")).await;
         self.declare_binding(more).await;
+    }
+
+    /// Applies a workload of any kind and a binding `binding` for it.
+    pub async fn bind_to(&self, workload: &Workload) {
+        self.deploy(workload).await;
+        let target = json!({"targetRef": workload.target_ref()});
+        self.declare_binding(target).await;
     }
 
     pub async fn deploy(&self, workload: &Workload) {

@@ -20,6 +20,7 @@ mod people;
 mod process;
 mod scale;
 mod servers;
+mod targets;
 mod webhooks;
 
 use std::sync::Arc;
@@ -52,6 +53,7 @@ fn run_all(arguments: &Arguments) -> Conclusion {
         process::scenarios(),
         scale::scenarios(),
         servers::scenarios(),
+        targets::scenarios(),
         webhooks::scenarios(),
     ];
     let trial = |(name, scenario): fixture::Scenario| {
