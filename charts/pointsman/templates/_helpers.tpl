@@ -60,6 +60,20 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch]
+{{- if .Values.targets.statefulSets }}
+- apiGroups: [apps]
+  resources: [statefulsets]
+  verbs: [get, list, watch, patch]
+# A broken pod stops the rollout of a StatefulSet in order, also back to a good version.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [delete]
+{{- end }}
+{{- if .Values.targets.daemonSets }}
+- apiGroups: [apps]
+  resources: [daemonsets]
+  verbs: [get, list, watch, patch]
+{{- end }}
 # Jobs that train a lost version again (spec.retrain).
 - apiGroups: [batch]
   resources: [jobs]
