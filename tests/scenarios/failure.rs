@@ -140,7 +140,7 @@ async fn a_crashing_version_is_rolled_back_with_its_cause_and_not_retried(
         failed["message"]
             .as_str()
             .unwrap()
-            .contains("container server of pod server-"),
+            .starts_with("container server crashes: "),
         "{failed}"
     );
     assert_eq!(
