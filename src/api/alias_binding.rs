@@ -1,8 +1,7 @@
-//! `AliasBinding`: the alias that drives a Deployment, and the history of the versions that ran.
+//! `AliasBinding`: the alias that drives a workload, and the history of the versions that ran.
 //!
 //! Absent: fields whose behaviour is not built. No accepted field is ignored.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -13,9 +12,10 @@ use serde_json::{Map, Value};
 
 use super::registered_model::CodeLineage;
 use super::rollback::{GoodVersion, HeldBack, Lost, Retrain, RetrainState, Rollback};
+use super::template::TemplateMetadata;
 use super::{Reason, VersionRef, Word, names, schema};
 
-/// An alias that drives a Deployment.
+/// An alias that drives a workload.
 #[derive(Clone, CustomResource, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[kube(
     group = "pointsman.dev",
@@ -28,7 +28,7 @@ use super::{Reason, VersionRef, Word, names, schema};
     status = "AliasBindingStatus",
     derive = "PartialEq",
     cel,
-    doc = "Binds an alias of a registered model to a Deployment: moving the alias is the deployment, moving it back is the rollback.",
+    doc = "Binds an alias of a registered model to a workload: moving the alias is the deployment, moving it back is the rollback.",
     validation = Rule::new("size(self.metadata.name) <= 63").message("an AliasBinding's name becomes a label, so it holds 63 characters at most: choose a shorter one"),
     printcolumn(name = "Model", type_ = "string", json_path = ".spec.modelRef.name"),
     printcolumn(name = "Alias", type_ = "string", json_path = ".status.follows"),
@@ -42,9 +42,9 @@ use super::{Reason, VersionRef, Word, names, schema};
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[x_kube(validation = Rule::new("has(self.alias) != has(self.stage)").message("a binding follows one alias or stage: set alias (or, for registries that still use stages, stage), not both and not none"))]
-#[x_kube(validation = Rule::new("has(self.targetRef) != has(self.template)").message("a binding drives one Deployment: set targetRef to name one that exists, or template to have one created, not both and not none"))]
+#[x_kube(validation = Rule::new("has(self.targetRef) != has(self.template)").message("a binding drives one workload: set targetRef to name one that exists, or template to have one created, not both and not none"))]
 #[x_kube(validation = Rule::new("has(self.template) == has(oldSelf.template)").message("a binding cannot change between targetRef and template: delete it and create another (the workload keeps serving with targetRef, or with deletionPolicy: Orphan)"))]
-#[x_kube(validation = Rule::new("!has(self.targetRef) || self.deletionPolicy == 'Delete'").message("deletionPolicy is for a template's Deployment: the Deployment in targetRef is never deleted, so leave deletionPolicy out"))]
+#[x_kube(validation = Rule::new("!has(self.targetRef) || self.deletionPolicy == 'Delete'").message("deletionPolicy is for a template's Deployment: the workload in targetRef is never deleted, so leave deletionPolicy out"))]
 #[serde(rename_all = "camelCase")]
 pub struct AliasBindingSpec {
     /// The RegisteredModel whose alias or stage is followed. It is in the binding's namespace.
@@ -59,10 +59,10 @@ pub struct AliasBindingSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     pub stage: Option<String>,
-    /// An existing Deployment in the binding's namespace. Only the injected fields are changed. Immutable. Set either
+    /// An existing workload in the binding's namespace. Only the injected fields are changed. Immutable. Set either
     /// targetRef or template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("self == oldSelf").message("targetRef cannot be changed: delete this binding (its Deployment keeps serving) and create another"))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("targetRef cannot be changed: delete this binding (its workload keeps serving) and create another"))]
     pub target_ref: Option<TargetReference>,
     /// A Deployment to create and own, with the binding's name. Set either targetRef or template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -113,7 +113,7 @@ pub struct TargetReference {
     /// The API version of the kind. Default: apps/v1.
     #[serde(default)]
     pub api_version: TargetApiVersion,
-    /// The kind of the workload. Default: Deployment.
+    /// The kind of the workload. StatefulSet and DaemonSet must be enabled in the operator (--targets). Default: Deployment.
     #[serde(default)]
     pub kind: TargetKind,
     /// The workload's name.
@@ -196,18 +196,6 @@ pub struct DeploymentTemplate {
     /// The Deployment's spec. Default of `selector`: the label pointsman.dev/binding with the binding's name.
     #[schemars(schema_with = "schema::opaque")]
     pub spec: Map<String, Value>,
-}
-
-/// Labels and annotations.
-#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct TemplateMetadata {
-    /// Labels.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub labels: BTreeMap<String, String>,
-    /// Annotations.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub annotations: BTreeMap<String, String>,
 }
 
 /// The containers that the version is injected into.
@@ -480,7 +468,7 @@ impl AliasBinding {
         target.map(|target| target.kind).unwrap_or_default()
     }
 
-    /// The name of the Deployment that the binding drives.
+    /// The name of the workload that the binding drives.
     #[must_use]
     pub fn workload_name(&self) -> &str {
         let own = || self.metadata.name.as_deref().unwrap_or_default();

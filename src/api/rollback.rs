@@ -10,8 +10,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::alias_binding::TemplateMetadata;
 use super::registered_model::{CodeLineage, Dataset};
+use super::template::TemplateMetadata;
 use super::{Reason, VersionRef, Word, schema};
 
 /// The reaction to a version that fails.
