@@ -12,7 +12,7 @@ use kube::{Client, Resource};
 
 use crate::api::alias_binding::TargetKind;
 use crate::api::{AliasBinding, ModelRegistry, RegisteredModel};
-use crate::controllers::binding::artifact_checks::ArtifactChecks;
+use crate::controllers::binding::check_cache::ArtifactChecks;
 use crate::controllers::cached::{
     binding_of, of_binding, of_model, of_registered_name, of_registry, of_workload, registry_of,
 };

@@ -17,7 +17,8 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::api::{AliasBinding, names};
-use crate::controllers::binding::artifact_checks::{self, ArtifactChecks};
+use crate::controllers::binding::artifact_checks;
+use crate::controllers::binding::check_cache::ArtifactChecks;
 use crate::controllers::context::{Context, Stores, WorkQueues};
 use crate::controllers::http::{Readiness, serve};
 use crate::controllers::leadership::{Leadership, start_signal};

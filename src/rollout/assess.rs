@@ -6,8 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 
-use super::decide::Observed;
 use super::health::{Examined, Health, health};
+use super::observed::Observed;
 use crate::api::AliasBinding;
 use crate::api::alias_binding::{HistoryEntry, Outcome};
 use crate::api::reason::Problem;

@@ -6,14 +6,13 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::assess::{Assessment, assess, runs_failed};
-use super::checks::CheckResults;
 use super::claim::Claim;
 use super::gates::{GateInput, Verdict, first_hindrance};
 use super::hold::{
     hold, hold_in_rollback, hold_while_suspended, hold_while_unresolved, standing_hold,
 };
 use super::messages::{self, name, namespace, retry_command};
-use super::resolve::Resolution;
+use super::observed::Observed;
 use super::rollback_target::{
     RollbackTarget, candidates, choose, lost_version, missing, retrain_sentence,
 };
@@ -22,35 +21,8 @@ use crate::api::reason::Problem;
 use crate::api::rollback::{HeldBack, Lost};
 use crate::api::{AliasBinding, Reason, VersionRef, names};
 use crate::targets::{
-    self, DesiredVersion, Injection, Pod, Target, chosen_containers, template_containers,
+    self, DesiredVersion, Injection, Target, chosen_containers, template_containers,
 };
-
-/// Everything that the decision looks at, beside the binding itself.
-#[derive(Clone, Debug)]
-pub struct Observed<'a> {
-    /// What the mirror says.
-    pub resolution: &'a Resolution,
-    /// The workload; `None` if there is none.
-    pub target: Option<&'a Target>,
-    /// The pods of the workload's newest template.
-    pub pods: &'a [&'a Pod],
-    /// The other owner of the workload, if there is one.
-    pub claim: Option<&'a Claim>,
-    /// Whether an owned Deployment was made from another template than the binding's.
-    pub template_changed: bool,
-    /// The results of artifact checks.
-    pub checks: &'a CheckResults,
-}
-
-impl Observed<'_> {
-    /// Whether the target runs a version, with the same artifact URI.
-    pub(super) fn runs(&self, version: &VersionRef) -> bool {
-        self.target.is_some_and(|target| {
-            let uri = target.injected(names::MODEL_URI);
-            target.runs(version) && uri == version.artifact_uri.as_deref()
-        })
-    }
-}
 
 /// The direction of a change.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -101,7 +101,7 @@ fn of_pod(pod: &Pod, entry: &HistoryEntry, rollback: &Rollback, now: Timestamp) 
         .iter()
         .chain(&status.container_statuses);
     let stuck = waiting
-        .filter(|_| is_new)
+        .filter(|_container| is_new)
         .find_map(|container| stuck(pod, container));
     stuck.map_or(Health::Fine, |stuck| stuck.assess(pod, now))
 }

@@ -5,7 +5,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::decide::Observed;
+use super::observed::Observed;
 use crate::api::alias_binding::Hold;
 use crate::api::rollback::HeldBack;
 use crate::api::{AliasBinding, AliasBindingStatus, VersionRef, names};

@@ -2,8 +2,8 @@
 //!
 //! Absent: any client, clock or async. `now` is a parameter; every failure is a value. Kinds of workloads: see `targets`.
 
+mod artifact_check;
 mod assess;
-mod checks;
 mod claim;
 mod decide;
 mod gates;
@@ -11,7 +11,10 @@ mod health;
 mod history;
 mod hold;
 mod messages;
+mod needed_checks;
+mod observed;
 mod readiness;
+mod reconciled;
 mod resolve;
 mod retrain;
 mod rollback_target;
@@ -19,15 +22,19 @@ mod summarize;
 mod transitions;
 mod version_tags;
 
+pub use artifact_check::{ArtifactCheck, CheckResults};
 pub use assess::spec_digest;
-pub use checks::{ArtifactCheck, CheckResults, needed_checks};
+
 pub use claim::{Claim, claim};
-pub use decide::{Course, Decided, Decision, Memory, Observed, Waiting, decide};
+pub use decide::{Course, Decided, Decision, Memory, Waiting, decide};
 pub use gates::{GATES, Gate, GateInput, Verdict};
 pub use health::{Examined, Health, health};
+pub use needed_checks::needed_checks;
+pub use observed::Observed;
+pub use reconciled::{Applied, Reconciled};
 pub use resolve::{Resolution, resolve};
 pub use retrain::{Job, RetrainJob, retrain_job};
 pub use rollback_target::{RollbackTarget, candidates, choose};
-pub use summarize::{Applied, Reconciled, summarize};
+pub use summarize::summarize;
 pub use transitions::{Transition, history_changes, transitions};
 pub use version_tags::{binding_of_key, tag_key, tag_values};

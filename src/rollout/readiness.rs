@@ -4,13 +4,13 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
+use super::artifact_check::forward_check;
 use super::assess::baked_at;
-use super::checks::forward_check;
 use super::decide::{Course, Decision, Waiting};
 use super::gates::Verdict;
 use super::messages::{self, namespace};
+use super::reconciled::Reconciled;
 use super::resolve::Resolution;
-use super::summarize::Reconciled;
 use crate::api::alias_binding::{HistoryEntry, Outcome};
 use crate::api::conditions::{
     ARTIFACT_AVAILABLE, ConditionUpdate, READY, RESOLVED, find, not_ready, reconciling, stalled,

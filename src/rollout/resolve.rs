@@ -2,7 +2,7 @@
 //!
 //! Absent: the registry. It is read in one place, and mirrored into the `RegisteredModel`'s status.
 
-use super::checks::{ArtifactCheck, forward_check};
+use super::artifact_check::{ArtifactCheck, forward_check};
 use super::messages::namespace;
 use crate::api::conditions::{READY, find};
 use crate::api::{

@@ -2,7 +2,7 @@
 //!
 //! Absent: the artifact checks. Their results are an input.
 
-use super::checks::{ArtifactCheck, CheckResults, rollback_check};
+use super::artifact_check::{ArtifactCheck, CheckResults, rollback_check};
 use crate::api::alias_binding::{HistoryEntry, Outcome};
 use crate::api::rollback::{FailedVersion, GoodVersion, Lineage};
 use crate::api::{AliasBinding, AliasBindingStatus, Availability, ModelVersion, VersionRef};

@@ -5,12 +5,12 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::checks::CheckResults;
 use super::decide::{Course, Decided, Decision, Waiting};
 use super::gates::Verdict;
 use super::history::{Observations, Running, history};
 use super::hold::foreign_writer;
 use super::readiness::{View, conditions};
+use super::reconciled::Reconciled;
 use super::resolve::Resolution;
 use super::rollback_target::lineage;
 use crate::api::alias_binding::{
@@ -18,33 +18,9 @@ use crate::api::alias_binding::{
 };
 use crate::api::conditions::transition;
 use crate::api::reason::Problem;
-use crate::api::rollback::{GoodVersion, RetrainState};
+use crate::api::rollback::GoodVersion;
 use crate::api::{AliasBinding, AliasBindingStatus, ModelVersion, VersionRef};
 use crate::targets::Target;
-
-/// The result of applying a decision.
-#[derive(Clone, Debug)]
-pub struct Applied<'a> {
-    /// The workload as it is now.
-    pub target: Option<&'a Target>,
-    /// Why the write failed, if it did.
-    pub failure: Option<Problem>,
-    /// The Job that trains a lost version again, if there is one.
-    pub retrain: Option<RetrainState>,
-}
-
-/// Everything that a reconcile knows at its end.
-#[derive(Clone, Copy, Debug)]
-pub struct Reconciled<'a> {
-    /// What the mirror said.
-    pub resolution: &'a Resolution,
-    /// The results of artifact checks.
-    pub checks: &'a CheckResults,
-    /// The decision.
-    pub decided: &'a Decided,
-    /// Its result.
-    pub applied: &'a Applied<'a>,
-}
 
 /// The status after a reconcile.
 #[must_use]

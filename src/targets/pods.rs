@@ -111,7 +111,7 @@ pub fn newest_pods<'a>(
     replica_sets: &[impl AsRef<ReplicaSet>],
     pods: &'a [impl AsRef<Pod>],
 ) -> Vec<&'a Pod> {
-    let (owner, label) = match &target.newest_pods {
+    let (owner_uid, label) = match &target.newest_pods {
         NewestPods::None => return Vec::new(),
         NewestPods::ReplicaSetOfRevision(revision) => {
             let sets = replica_sets.iter().map(AsRef::as_ref);
@@ -124,13 +124,13 @@ pub fn newest_pods<'a>(
             (target.metadata.uid.as_deref(), Some((*name, value)))
         }
     };
-    let Some(owner) = owner else {
+    let Some(owner_uid) = owner_uid else {
         return Vec::new();
     };
     let owned = pods
         .iter()
         .map(AsRef::as_ref)
-        .filter(|pod| is_owned(&pod.metadata, owner));
+        .filter(|pod| is_owned(&pod.metadata, owner_uid));
     owned
         .filter(|pod| label.is_none_or(|(name, value)| has_label(pod, name, value)))
         .collect()

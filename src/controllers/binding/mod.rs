@@ -3,6 +3,7 @@
 //! Absent: an exit before the status is written, except if the Kubernetes API fails.
 
 pub mod artifact_checks;
+pub mod check_cache;
 mod publish;
 pub mod retrain_job;
 pub mod target_client;
@@ -17,7 +18,8 @@ use serde_json::Value;
 use crate::api::alias_binding::WorkloadDeletionPolicy;
 use crate::api::reason::Problem;
 use crate::api::{AliasBinding, AliasBindingStatus, Reason};
-use crate::controllers::binding::artifact_checks::{BRIEF, request};
+use crate::controllers::binding::artifact_checks::request;
+use crate::controllers::binding::check_cache::BRIEF;
 use crate::controllers::binding::publish::publish;
 use crate::controllers::binding::retrain_job::retrain;
 use crate::controllers::cached::registry_of;

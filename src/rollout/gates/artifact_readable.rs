@@ -5,7 +5,7 @@
 use super::{Gate, GateInput, Verdict};
 use crate::api::reason::Problem;
 use crate::api::{Availability, Reason};
-use crate::rollout::checks::forward_check;
+use crate::rollout::artifact_check::forward_check;
 use crate::rollout::rollback_target::was_good;
 
 /// The gate.

@@ -5,7 +5,7 @@
 mod artifact_readable;
 mod registry_fresh;
 
-use super::checks::CheckResults;
+use super::artifact_check::CheckResults;
 use super::resolve::Resolution;
 use crate::api::AliasBinding;
 use crate::api::reason::Problem;

@@ -1,51 +1,12 @@
 //! The artifact checks that a decision needs.
 //!
-//! Absent: the requests. They run beside the reconciles, so that a slow store delays nobody else.
+//! Absent: the decision. The checks are known before it, so that a move is decided once.
 
-use std::collections::BTreeMap;
-
+use super::artifact_check::{ArtifactCheck, forward_check, rollback_check};
 use super::assess::{runs_failed, standing_held_back};
-use super::decide::Observed;
+use super::observed::Observed;
 use super::rollback_target::candidates;
-use crate::api::{AliasBinding, Availability, VersionRef};
-use crate::targets::DesiredVersion;
-
-/// The check of one version's artifact.
-#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct ArtifactCheck {
-    /// The registered model's name in the registry.
-    pub model: String,
-    /// The version's number.
-    pub version: String,
-    /// The URI of its files.
-    pub artifact_uri: String,
-    /// Whether the registry must still know the version by that artifact: for versions that the mirror may have dropped.
-    pub must_exist: bool,
-}
-
-/// The results that are known and not too old.
-pub type CheckResults = BTreeMap<ArtifactCheck, Availability>;
-
-/// The check before a mirrored version goes forward.
-#[must_use]
-pub fn forward_check(desired: &DesiredVersion) -> ArtifactCheck {
-    check(&desired.version, false)
-}
-
-/// The check before a version of the history is rolled back to.
-#[must_use]
-pub fn rollback_check(version: &VersionRef) -> ArtifactCheck {
-    check(version, true)
-}
-
-fn check(version: &VersionRef, must_exist: bool) -> ArtifactCheck {
-    ArtifactCheck {
-        model: version.id.model.clone(),
-        version: version.number().to_owned(),
-        artifact_uri: version.artifact_uri.clone().unwrap_or_default(),
-        must_exist,
-    }
-}
+use crate::api::{AliasBinding, VersionRef};
 
 /// The checks whose results `decide` looks at: of the desired version if the target does not run it, and of every rollback
 /// candidate if a rollback may be due. They are known before the decision, so that a move is decided once.

@@ -1,0 +1,45 @@
+//! Artifact checks and their results.
+//!
+//! Absent: the requests. They run beside the reconciles, so that a slow store delays nobody else.
+
+use std::collections::BTreeMap;
+
+use crate::api::{Availability, VersionRef};
+use crate::targets::DesiredVersion;
+
+/// The check of one version's artifact.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct ArtifactCheck {
+    /// The registered model's name in the registry.
+    pub model: String,
+    /// The version's number.
+    pub version: String,
+    /// The URI of its files.
+    pub artifact_uri: String,
+    /// Whether the registry must still know the version by that artifact: for versions that the mirror may have dropped.
+    pub must_exist: bool,
+}
+
+/// The results that are known and not too old.
+pub type CheckResults = BTreeMap<ArtifactCheck, Availability>;
+
+/// The check before a mirrored version goes forward.
+#[must_use]
+pub fn forward_check(desired: &DesiredVersion) -> ArtifactCheck {
+    check(&desired.version, false)
+}
+
+/// The check before a version of the history is rolled back to.
+#[must_use]
+pub fn rollback_check(version: &VersionRef) -> ArtifactCheck {
+    check(version, true)
+}
+
+fn check(version: &VersionRef, must_exist: bool) -> ArtifactCheck {
+    ArtifactCheck {
+        model: version.id.model.clone(),
+        version: version.number().to_owned(),
+        artifact_uri: version.artifact_uri.clone().unwrap_or_default(),
+        must_exist,
+    }
+}

@@ -1,0 +1,36 @@
+//! The input of a decision.
+//!
+//! Absent: the binding, and how the input is read.
+
+use super::artifact_check::CheckResults;
+use super::claim::Claim;
+use super::resolve::Resolution;
+use crate::api::{VersionRef, names};
+use crate::targets::{Pod, Target};
+
+/// Everything that the decision looks at, beside the binding itself.
+#[derive(Clone, Debug)]
+pub struct Observed<'a> {
+    /// What the mirror says.
+    pub resolution: &'a Resolution,
+    /// The workload; `None` if there is none.
+    pub target: Option<&'a Target>,
+    /// The pods of the workload's newest template.
+    pub pods: &'a [&'a Pod],
+    /// The other owner of the workload, if there is one.
+    pub claim: Option<&'a Claim>,
+    /// Whether an owned Deployment was made from another template than the binding's.
+    pub template_changed: bool,
+    /// The results of artifact checks.
+    pub checks: &'a CheckResults,
+}
+
+impl Observed<'_> {
+    /// Whether the target runs a version, with the same artifact URI.
+    pub(super) fn runs(&self, version: &VersionRef) -> bool {
+        self.target.is_some_and(|target| {
+            let uri = target.injected(names::MODEL_URI);
+            target.runs(version) && uri == version.artifact_uri.as_deref()
+        })
+    }
+}
