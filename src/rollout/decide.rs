@@ -19,7 +19,7 @@ use super::rollback_target::{
 use crate::api::alias_binding::Hold;
 use crate::api::reason::Problem;
 use crate::api::rollback::{HeldBack, Lost};
-use crate::api::{AliasBinding, Reason, VersionRef, names};
+use crate::api::{AliasBinding, AliasBindingStatus, Reason, VersionRef, names};
 use crate::targets::{
     self, DesiredVersion, Injection, Target, chosen_containers, template_containers,
 };
@@ -420,7 +420,7 @@ fn rollback_version(
     let status = binding.status.as_ref();
     let known = status
         .into_iter()
-        .flat_map(|status| status.known_versions());
+        .flat_map(AliasBindingStatus::known_versions);
     if let Some(known) = known.into_iter().find(|known| known.is_same(&version)) {
         version.id = VersionRef::clone(known).id;
     }

@@ -11,7 +11,7 @@ use crate::api::RegisteredModel;
 use crate::rollout::{
     Applied, ArtifactCheck, CheckResults, Reconciled, needed_checks, resolve, summarize,
 };
-use crate::targets::Workload;
+use crate::targets::{Pod, Workload};
 
 const NOW: &str = "2026-11-23T12:00:00Z";
 

@@ -88,8 +88,8 @@ fn by_choice(problem: &Problem, view: View<'_>) -> Vec<ConditionUpdate> {
 
 fn waits(waiting: &Waiting, resolution: &Resolution, view: View<'_>) -> Vec<ConditionUpdate> {
     match waiting {
-        Waiting::Checks(problem) => reconciling(problem),
-        Waiting::Gate {
+        Waiting::Checks(problem)
+        | Waiting::Gate {
             verdict: Verdict::Retry(problem),
             ..
         } => reconciling(problem),
@@ -102,7 +102,7 @@ fn waits(waiting: &Waiting, resolution: &Resolution, view: View<'_>) -> Vec<Cond
     }
 }
 
-/// fail_static: in a registry outage a workload that runs the last resolved version stays Ready.
+/// `fail_static`: in a registry outage a workload that runs the last resolved version stays Ready.
 fn serving_in_outage(
     problem: &Problem,
     resolution: &Resolution,
@@ -206,17 +206,18 @@ fn rollout(reason: Reason, message: &str, target: &Target) -> Vec<ConditionUpdat
 }
 
 fn resolved(resolution: &Resolution) -> ConditionUpdate {
-    match (&resolution.stale, &resolution.desired) {
-        (Some(problem), _) => ConditionUpdate::no(RESOLVED, problem.reason, &problem.message),
-        (None, Err(problem)) if problem.reason == Reason::ArtifactUnavailable => {
-            ConditionUpdate::yes(RESOLVED, Reason::Resolved, "the version is known")
-        }
-        (None, Err(problem)) => ConditionUpdate::no(RESOLVED, problem.reason, &problem.message),
+    let desired = resolution.desired.as_ref();
+    let problem = match (resolution.stale.as_ref(), desired) {
         (None, Ok(desired)) => {
             let message = format!("version {}", desired.number());
-            ConditionUpdate::yes(RESOLVED, Reason::Resolved, message)
+            return ConditionUpdate::yes(RESOLVED, Reason::Resolved, message);
         }
-    }
+        (None, Err(problem)) if problem.reason == Reason::ArtifactUnavailable => {
+            return ConditionUpdate::yes(RESOLVED, Reason::Resolved, "the version is known");
+        }
+        (Some(problem), _) | (None, Err(problem)) => problem,
+    };
+    ConditionUpdate::no(RESOLVED, problem.reason, &problem.message)
 }
 
 /// The result of the artifact check; if it is too old, the condition of the same artifact stays as it was.

@@ -18,7 +18,7 @@ use crate::api::alias_binding::{
 };
 use crate::api::conditions::transition;
 use crate::api::reason::Problem;
-use crate::api::rollback::GoodVersion;
+use crate::api::rollback::{GoodVersion, Lineage};
 use crate::api::{AliasBinding, AliasBindingStatus, ModelVersion, VersionRef};
 use crate::targets::Target;
 
@@ -282,7 +282,7 @@ fn last_good(
     let lineage = match (details, old) {
         (Some(details), _) if details.reference(model).is_same(&entry.version) => lineage(details),
         (_, Some(old)) if old.version.is_same(&entry.version) => old.lineage.clone(),
-        _ => Default::default(),
+        _ => Lineage::default(),
     };
     Some(GoodVersion {
         version: entry.version.clone(),

@@ -45,7 +45,7 @@ pub fn request(
     registry: &ObjectKey,
     binding: &ObjectKey,
     needed: &[ArtifactCheck],
-    also: Option<ArtifactCheck>,
+    also: Option<&ArtifactCheck>,
 ) -> Requested {
     for check in needed {
         let key = CheckKey::new(registry, check);
@@ -54,7 +54,10 @@ pub fn request(
         }
     }
     let mut results = ctx.artifact_checks.results(registry, needed);
-    results.extend(ctx.artifact_checks.results(registry, also.as_slice()));
+    results.extend(
+        ctx.artifact_checks
+            .results(registry, also.map_or(&[], std::slice::from_ref)),
+    );
     Requested {
         results,
         is_brief_wait: ctx.artifact_checks.is_brief_wait(registry, needed),

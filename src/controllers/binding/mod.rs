@@ -70,7 +70,7 @@ pub async fn reconcile(
         .clone()
         .unwrap_or_else(|| observation.own.clone());
     let also = observation.resolution.forward_check();
-    let checks = request(&ctx, &registry, &observation.own, &needed, also);
+    let checks = request(&ctx, &registry, &observation.own, &needed, also.as_ref());
     if checks.is_brief_wait {
         // The result enqueues the binding; until then nothing is worth a write.
         return Ok(Requeue::after(BRIEF));
