@@ -1,4 +1,5 @@
-//! Checks files in a bucket: the file MLmodel, else the first file of the folder, else the key itself. One byte is read.
+//! Checks files in a bucket: the file MLmodel, else the first file of the folder, else the key
+//! itself. One byte is read.
 //!
 //! Absent: more than one page of a listing, and anonymous requests that no setting asks for.
 
@@ -15,7 +16,7 @@ use reqwest::StatusCode;
 
 use super::location::{BucketAddress, Cloud, MODEL_FILE};
 use super::store_settings::{CloudSettings, StoreSettings};
-use super::transport::{ExchangeOutcome, LastExchange, RecordingTransport, StoreClients};
+use super::transport::{ExchangeOutcome, HttpClients, LastExchange, RecordingTransport};
 use crate::api::Availability;
 use crate::http::body::root_cause;
 use crate::http::redact::Redactor;
@@ -58,7 +59,7 @@ enum BucketOutcome {
 pub(super) async fn check(
     address: &BucketAddress,
     settings: &StoreSettings,
-    clients: &StoreClients,
+    clients: &HttpClients,
 ) -> Availability {
     let settings = settings.of_cloud(address.cloud);
     if let Err(problem) = settings
@@ -255,7 +256,8 @@ impl BucketCheck<'_> {
         }
     }
 
-    /// Checks that the last response came from a store: every store sends an `ETag` or a date along.
+    /// Checks that the last response came from a store: every store sends an `ETag` or a date
+    /// along.
     fn confirm_store(&self) -> BucketOutcome {
         let Some(LastExchange { origin, outcome }) = self.transport.take() else {
             return BucketOutcome::Byte;
@@ -302,7 +304,8 @@ impl BucketCheck<'_> {
                 Ok(file.map(|file| file.location.into()))
             }
             Err(error) => match self.explain(&error) {
-                // A folder that does not exist lists as empty, and a bucket that does not exist has an error code of its own.
+                // A folder that does not exist lists as empty, and a bucket that does not exist has
+                // an error code of its own.
                 BucketOutcome::Missing => Err(BucketOutcome::Inconclusive(
                     Availability::Unchecked(format!(
                         "the folder of {} cannot be listed (404); check the endpoint in the Secret that spec.artifacts names",

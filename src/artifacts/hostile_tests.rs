@@ -1,4 +1,5 @@
-//! Checks against stores that respond slowly, endlessly or with invalid data, and against addresses that must get no request.
+//! Checks against stores that respond slowly, endlessly or with invalid data, and against addresses
+//! that must get no request.
 //!
 //! Absent: real stores; those are in the test target `artifact`.
 
@@ -423,7 +424,8 @@ const STRANGE: &[&str] = &[
     "http://a/\"<>{}|",
 ];
 
-/// Each setting is strange once, while the others are well: the release build ends where a thread panics.
+/// Each setting is strange once, while the others are well: the release build ends where a thread
+/// panics.
 #[tokio::test]
 async fn no_value_of_a_secret_panics() {
     _ = rustls::crypto::ring::default_provider().install_default();

@@ -1,4 +1,5 @@
-//! Parses an artifact URI to the location of the files: behind the MLflow server, in a bucket, on a web server, or a path.
+//! Parses an artifact URI to the location of the files: behind the MLflow server, in a bucket, on a
+//! web server, or a path.
 //!
 //! Absent: requests and credentials. A URI that holds a password is refused and not repeated.
 
@@ -47,7 +48,8 @@ pub(super) enum Cloud {
     Azure,
 }
 
-/// The file that MLflow writes into each model's folder. If it can be read, a check takes one request.
+/// The file that MLflow writes into each model's folder. If it can be read, a check takes one
+/// request.
 pub(super) const MODEL_FILE: &str = "MLmodel";
 /// The domains of Azure's accounts. A URI cannot make credentials be sent to any other.
 const AZURE_DOMAINS: &[&str] = &[

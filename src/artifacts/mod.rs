@@ -1,4 +1,5 @@
-//! Checks whether the files behind an artifact URI can be read now, with a real request to the store that holds them.
+//! Checks whether the files behind an artifact URI can be read now, with a real request to the
+//! store that holds them.
 //!
 //! Absent: fetching and verifying the files, and instance metadata, to which no request is sent.
 
@@ -19,7 +20,7 @@ use std::time::Duration;
 use location::ArtifactLocation;
 pub use proxied::ProxiedArtifacts;
 use store_settings::StoreSettings;
-use transport::StoreClients;
+use transport::HttpClients;
 
 use crate::api::Availability;
 use crate::http::uri::{brief, shown};
@@ -32,7 +33,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub struct ArtifactStores {
     proxied: Option<ProxiedArtifacts>,
     settings: StoreSettings,
-    clients: StoreClients,
+    clients: HttpClients,
     allow_files: bool,
     timeout: Duration,
 }
@@ -40,9 +41,10 @@ pub struct ArtifactStores {
 impl ArtifactStores {
     /// Stores with these settings. Nothing is sent yet.
     ///
-    /// `proxied` checks artifacts behind the registry's own server (`mlflow-artifacts:`). `settings` are environment variables of
-    /// S3, GCS and Azure clients by name, from a Secret; they take precedence over this process's own environment. `allow_files`
-    /// allows `file:` and plain paths, which are paths of this machine and not of a pod.
+    /// `proxied` checks artifacts behind the registry's own server (`mlflow-artifacts:`).
+    /// `settings` are environment variables of S3, GCS and Azure clients by name, from a Secret;
+    /// they take precedence over this process's own environment. `allow_files` allows `file:` and
+    /// plain paths, which are paths of this machine and not of a pod.
     #[must_use]
     pub fn new(
         proxied: Option<ProxiedArtifacts>,
@@ -61,13 +63,14 @@ impl ArtifactStores {
         Self {
             proxied,
             settings: StoreSettings::new(secret, environment),
-            clients: StoreClients::default(),
+            clients: HttpClients::default(),
             allow_files,
             timeout: TIMEOUT,
         }
     }
 
-    /// Whether the files behind `uri` can be read now. One small request if there is a file MLmodel, else up to five; 10 s at most.
+    /// Whether the files behind `uri` can be read now. One small request if there is a file
+    /// MLmodel, else up to five; 10 s at most.
     ///
     /// Every failure is an [`Availability`]. Its sentence holds no credentials and no queries.
     pub async fn check(&self, uri: &str) -> Availability {

@@ -1,4 +1,5 @@
-//! Artifacts behind a registry's own server (`mlflow-artifacts:`), checked by a function that the caller gives.
+//! Artifacts behind a registry's own server (`mlflow-artifacts:`), checked by a function that the
+//! caller gives.
 //!
 //! Absent: the registry's client. Registries and artifacts do not depend on each other.
 

@@ -1,7 +1,9 @@
-//! The settings of S3, GCS and Azure clients: environment variables from a Secret, which take precedence over those of this process.
+//! The settings of S3, GCS and Azure clients: environment variables from a Secret, which take
+//! precedence over those of this process.
 //!
-//! Absent: a Secret that sends this process's own credentials to another server. If a Secret names credentials or a server, only its
-//! own credentials are used; files (tokens, keys) can be named by this process's environment only.
+//! Absent: a Secret that sends this process's own credentials to another server. If a Secret names
+//! credentials or a server, only its own credentials are used; files (tokens, keys) can be named by
+//! this process's environment only.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -64,7 +66,8 @@ const AZURE_CREDENTIALS: &[&str] = &[
     "AZURE_TENANT_ID",
     "AZURE_SKIP_SIGNATURE",
 ];
-/// The variables that may come from this process's environment only: they name files here, or this pod's identity.
+/// The variables that may come from this process's environment only: they name files here, or this
+/// pod's identity.
 const ENVIRONMENT_ONLY: &[&str] = &[
     "AWS_WEB_IDENTITY_TOKEN_FILE",
     "AWS_ROLE_ARN",
@@ -115,7 +118,8 @@ impl fmt::Debug for StoreSettings {
 }
 
 impl StoreSettings {
-    /// Settings from a Secret and an environment. Line breaks that editors leave at the end of a value are dropped.
+    /// Settings from a Secret and an environment. Line breaks that editors leave at the end of a
+    /// value are dropped.
     pub(super) fn new(
         secret: BTreeMap<String, String>,
         environment: BTreeMap<String, String>,
@@ -228,7 +232,8 @@ impl CloudSettings {
         Redactor::new(secrets)
     }
 
-    /// Checks that all values are well formed and that there are credentials; the error says what to set.
+    /// Checks that all values are well formed and that there are credentials; the error says what
+    /// to set.
     pub(super) fn validate(&self, cloud: Cloud) -> Result<(), String> {
         for (key, value) in self.0.iter().filter(|(key, _)| is_endpoint(key)) {
             if !is_server(value) {
@@ -248,8 +253,9 @@ impl CloudSettings {
         }
     }
 
-    /// Checks the values that the store library puts into headers and hosts unchecked: it panics on an invalid header or host, and a
-    /// region with a slash would name another host, which would get this process's own credentials.
+    /// Checks the values that the store library puts into headers and hosts unchecked: it panics on
+    /// an invalid header or host, and a region with a slash would name another host, which would
+    /// get this process's own credentials.
     fn validate_values(&self) -> Result<(), String> {
         for (key, value) in &self.0 {
             let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
@@ -366,7 +372,8 @@ impl CloudSettings {
         }
     }
 
-    /// `AccountName=…;AccountKey=…;BlobEndpoint=…;SharedAccessSignature=…`, as Azure's portal shows it.
+    /// `AccountName=…;AccountKey=…;BlobEndpoint=…;SharedAccessSignature=…`, as Azure's portal shows
+    /// it.
     fn split_connection_string(&mut self) {
         let Some(text) = self.0.remove("AZURE_STORAGE_CONNECTION_STRING") else {
             return;
@@ -385,7 +392,8 @@ impl CloudSettings {
         }
     }
 
-    /// The JSON of a key is a key under either name. A path is used only if it comes from this process's own environment.
+    /// The JSON of a key is a key under either name. A path is used only if it comes from this
+    /// process's own environment.
     fn normalize_google_key(&mut self) {
         if let Some(text) = self.0.remove("GOOGLE_APPLICATION_CREDENTIALS") {
             let key = if text.starts_with('{') {
@@ -396,7 +404,8 @@ impl CloudSettings {
             self.0.entry(key.to_owned()).or_insert(text);
         }
         if let Some(text) = self.0.get("GOOGLE_SERVICE_ACCOUNT_KEY") {
-            // The key of an emulator names a server, which the store library uses: it is checked like any other.
+            // The key of an emulator names a server, which the store library uses: it is checked
+            // like any other.
             let key: BTreeMap<String, serde_json::Value> =
                 serde_json::from_str(text).unwrap_or_default();
             if let Some(server) = key

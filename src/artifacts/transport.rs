@@ -1,4 +1,5 @@
-//! The HTTP transport to stores: bounded responses, no redirects, no instance metadata. It keeps the last response.
+//! The HTTP transport to stores: bounded responses, no redirects, no instance metadata. It keeps
+//! the last response.
 //!
 //! Absent: credentials, and the meaning of the responses.
 
@@ -26,17 +27,18 @@ const LONGEST_REFUSAL: usize = 16 << 10;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// The hosts of instance metadata. No request is sent there: it would return the node's credentials, not a pod's.
+/// The hosts of instance metadata. No request is sent there: it would return the node's
+/// credentials, not a pod's.
 const METADATA_HOSTS: &[&str] = &["metadata.google.internal", "metadata"];
 
 /// The clients for http and https, built when they are first needed.
 #[derive(Clone, Debug, Default)]
-pub(super) struct StoreClients {
+pub(super) struct HttpClients {
     plain: Arc<OnceLock<Result<reqwest::Client, String>>>,
     secure: Arc<OnceLock<Result<reqwest::Client, String>>>,
 }
 
-impl StoreClients {
+impl HttpClients {
     /// The client for an address.
     pub(super) fn for_url(&self, url: &Url) -> Result<&reqwest::Client, String> {
         if is_metadata_host(url) {
@@ -62,7 +64,8 @@ fn build(secure: bool) -> Result<reqwest::Client, String> {
         .pool_max_idle_per_host(0)
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(TOTAL_TIMEOUT);
-    // Plain http stays in the cluster and needs no certificates; https uses HTTPS_PROXY if that is set.
+    // Plain http stays in the cluster and needs no certificates; https uses HTTPS_PROXY if that is
+    // set.
     let builder = if secure {
         builder
     } else {
@@ -125,7 +128,8 @@ pub(super) struct LastExchange {
 /// The outcome of a request to a store.
 #[derive(Clone, Debug)]
 pub(super) enum ExchangeOutcome {
-    /// A response: its status, whether it is an HTML page, whether it has an `ETag` or a date, and the text of a refusal.
+    /// A response: its status, whether it is an HTML page, whether it has an `ETag` or a date, and
+    /// the text of a refusal.
     Response {
         status: StatusCode,
         html: bool,
@@ -136,16 +140,17 @@ pub(super) enum ExchangeOutcome {
     NoResponse(String),
 }
 
-/// The transport to one store, which keeps the last exchange. The store's library hides statuses and texts in its errors.
+/// The transport to one store, which keeps the last exchange. The store's library hides statuses
+/// and texts in its errors.
 #[derive(Clone, Debug)]
 pub(super) struct RecordingTransport {
-    clients: StoreClients,
+    clients: HttpClients,
     last: Arc<Mutex<Option<LastExchange>>>,
 }
 
 impl RecordingTransport {
     /// A transport without an exchange yet.
-    pub(super) fn new(clients: &StoreClients) -> Self {
+    pub(super) fn new(clients: &HttpClients) -> Self {
         Self {
             clients: clients.clone(),
             last: Arc::default(),
@@ -235,7 +240,8 @@ impl HttpConnector for RecordingTransport {
     }
 }
 
-/// The cause of a request without a response. It leaves out the address, which may hold a signature.
+/// The cause of a request without a response. It leaves out the address, which may hold a
+/// signature.
 pub(super) fn failure_cause(error: &reqwest::Error) -> String {
     match (error.is_timeout(), error.is_connect()) {
         (true, true) => format!("no connection within {} s", CONNECT_TIMEOUT.as_secs()),

@@ -1,4 +1,5 @@
-//! Checks files on a web server: the file MLmodel below the URI, else the URI itself. One byte is read.
+//! Checks files on a web server: the file MLmodel below the URI, else the URI itself. One byte is
+//! read.
 //!
 //! Absent: credentials. None are sent, so a redirect can carry none to another host.
 
@@ -7,7 +8,7 @@ use reqwest::{Response, StatusCode};
 use url::Url;
 
 use super::location::MODEL_FILE;
-use super::transport::{StoreClients, failure_cause};
+use super::transport::{HttpClients, failure_cause};
 use crate::api::Availability;
 use crate::http::body::is_html;
 use crate::http::redact::Redactor;
@@ -29,7 +30,7 @@ enum WebOutcome {
 }
 
 /// Whether the files at a URI can be read now.
-pub(super) async fn check(url: &Url, clients: &StoreClients) -> Availability {
+pub(super) async fn check(url: &Url, clients: &HttpClients) -> Availability {
     let shown_url = shown(url.as_str());
     let without_fragment = url.as_str().split('#').next().unwrap_or_default();
     let outcome = match Url::parse(&below(without_fragment, MODEL_FILE)) {
@@ -54,7 +55,7 @@ pub(super) async fn check(url: &Url, clients: &StoreClients) -> Availability {
 }
 
 /// Requests one byte, following redirects.
-async fn read_byte(mut url: Url, clients: &StoreClients) -> WebOutcome {
+async fn read_byte(mut url: Url, clients: &HttpClients) -> WebOutcome {
     for _ in 0..=MOST_REDIRECTS {
         let shown_url = shown(url.as_str());
         let client = match clients.for_url(&url) {
@@ -84,7 +85,8 @@ async fn read_byte(mut url: Url, clients: &StoreClients) -> WebOutcome {
     )))
 }
 
-/// The address that a redirect leads to. Only addresses of the same scheme without a password are followed.
+/// The address that a redirect leads to. Only addresses of the same scheme without a password are
+/// followed.
 fn redirect_target(url: &Url, response: &Response) -> Result<Url, Availability> {
     let location = match response.headers().get(LOCATION) {
         Some(value) => value.to_str().unwrap_or_default(),

@@ -1,4 +1,5 @@
-//! Helpers for HTTP clients that talk to servers nobody vouches for: bounded bodies, redaction, URIs as people may see them.
+//! Helpers for HTTP clients that talk to servers nobody vouches for: bounded bodies, redaction,
+//! URIs as people may see them.
 //!
 //! Absent: clients and requests. `registries` and `artifacts` have their own.
 

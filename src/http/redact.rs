@@ -20,7 +20,8 @@ impl Redactor {
         Self(secrets)
     }
 
-    /// One line without control characters and secrets, cut short. Secrets are removed before the cut, so that no half of one stays.
+    /// One line without control characters and secrets, cut short. Secrets are removed before the
+    /// cut, so that no half of one stays.
     pub(crate) fn clean(&self, text: &str) -> String {
         let line: String = text
             .chars()

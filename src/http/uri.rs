@@ -26,7 +26,8 @@ pub(crate) fn below(root: &str, path: &str) -> String {
     }
 }
 
-/// Whether the authority holds `user:password@`. A user alone is a container of Azure (`abfss://container@account`).
+/// Whether the authority holds `user:password@`. A user alone is a container of Azure
+/// (`abfss://container@account`).
 pub(crate) fn has_password(uri: &str) -> bool {
     let Some((_, rest)) = uri.split_once("://") else {
         return false;

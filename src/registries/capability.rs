@@ -1,11 +1,13 @@
 //! The operations that a kind of registry has.
 //!
-//! Absent: the permissions of a user and the version of a server. Those show in a request's response.
+//! Absent: the permissions of a user and the version of a server. Those show in a request's
+//! response.
 
 use super::error::RegistryError;
 use super::operation::Operation;
 
-/// The operations that a kind of registry has. An operation that it lacks is refused before a request is sent.
+/// The operations that a kind of registry has. An operation that it lacks is refused before a
+/// request is sent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[allow(clippy::struct_excessive_bools)] // independent properties of a kind, each declared once
 pub struct Capabilities {

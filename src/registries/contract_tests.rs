@@ -1,5 +1,5 @@
-//! The contract between controllers and registries, checked against every kind of registry: MLflow (a scripted server) and the
-//! registry in memory, which lacks most capabilities.
+//! The contract between controllers and registries, checked against every kind of registry: MLflow
+//! (a scripted server) and the registry in memory, which lacks most capabilities.
 //!
 //! Absent: real servers; those are in the test target `registry`.
 

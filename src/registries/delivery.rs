@@ -1,4 +1,5 @@
-//! Deliveries of webhooks, whatever the kind of registry: their signature, and the model that an event is about.
+//! Deliveries of webhooks, whatever the kind of registry: their signature, and the model that an
+//! event is about.
 //!
 //! Absent: the secret's storage, the clock, and the list of deliveries that were seen before.
 
@@ -24,13 +25,15 @@ pub enum SignedDelivery {
 }
 
 impl DeliveryProtocol {
-    /// The protocol of the registry that a spec names; `None` if that kind of registry has no webhooks.
+    /// The protocol of the registry that a spec names; `None` if that kind of registry has no
+    /// webhooks.
     #[must_use]
     pub fn of(spec: &ModelRegistrySpec) -> Option<Self> {
         spec.mlflow.as_ref().map(|_| Self::Mlflow)
     }
 
-    /// The headers that belong to the signature. A replica that forwards a delivery sends them along.
+    /// The headers that belong to the signature. A replica that forwards a delivery sends them
+    /// along.
     #[must_use]
     pub fn headers(self) -> &'static [&'static str] {
         match self {

@@ -192,7 +192,8 @@ impl RegistryError {
         }
     }
 
-    /// Whether MLflow itself says that the object does not exist. A 404 without its error code, as for an unknown route, is no proof.
+    /// Whether MLflow itself says that the object does not exist. A 404 without its error code, as
+    /// for an unknown route, is no proof.
     #[must_use]
     pub fn is_not_found(&self) -> bool {
         self.code() == Some("RESOURCE_DOES_NOT_EXIST")

@@ -1,4 +1,5 @@
-//! A registry in this process, for tests. It has aliases and nothing else: no stages, tags, webhooks, and no creating of models.
+//! A registry in this process, for tests. It has aliases and nothing else: no stages, tags,
+//! webhooks, and no creating of models.
 //!
 //! Absent: MLflow.
 

@@ -1,7 +1,9 @@
-//! Model registries behind one client. `RegistryClient` has one variant for each kind of registry, and `capabilities` says which
-//! operations that kind has. A new kind is a folder here and one arm in each `match` of this file.
+//! Model registries behind one client. `RegistryClient` has one variant for each kind of registry,
+//! and `capabilities` says which operations that kind has. A new kind is a folder here and one arm
+//! in each `match` of this file.
 //!
-//! Absent: Kubernetes, polling, caching and decisions. Each call asks the registry now and returns its response.
+//! Absent: Kubernetes, polling, caching and decisions. Each call asks the registry now and returns
+//! its response.
 
 mod capability;
 mod connection;
@@ -56,7 +58,8 @@ impl RegistryClient {
     /// A client for this connection, which counts its requests in `metrics`. Nothing is sent yet.
     ///
     /// # Errors
-    /// `Configuration` if the address, the credentials or the certificates cannot be used as written.
+    /// `Configuration` if the address, the credentials or the certificates cannot be used as
+    /// written.
     pub fn connect(connection: Connection, metrics: RequestMetrics) -> Result<Self> {
         match &connection.server {
             Server::Mlflow { .. } => mlflow::Client::connect(connection, metrics).map(Self::Mlflow),
@@ -94,8 +97,8 @@ impl RegistryClient {
         }
     }
 
-    /// The snapshots of many models, with as few requests as the server allows. A model that is missing from the result may
-    /// still exist: confirm with [`RegistryClient::model`].
+    /// The snapshots of many models, with as few requests as the server allows. A model that is
+    /// missing from the result may still exist: confirm with [`RegistryClient::model`].
     ///
     /// # Errors
     /// If the registry cannot be reached, refuses, or sends a response that cannot be used.
@@ -109,8 +112,9 @@ impl RegistryClient {
         Ok(snapshots)
     }
 
-    /// The same, but each snapshot is passed on when its page is read, so that at most one page is held in memory. If the search
-    /// has to start again in another way, a model may be passed twice; if it fails, some may have been passed.
+    /// The same, but each snapshot is passed on when its page is read, so that at most one page is
+    /// held in memory. If the search has to start again in another way, a model may be passed
+    /// twice; if it fails, some may have been passed.
     ///
     /// # Errors
     /// As [`RegistryClient::snapshots`].
@@ -141,8 +145,8 @@ impl RegistryClient {
         }
     }
 
-    /// One version with its details, without its size. `None` if the registry says that there is none. If its source leads to no files, `problem`
-    /// says why and the artifact URI is absent.
+    /// One version with its details, without its size. `None` if the registry says that there is
+    /// none. If its source leads to no files, `problem` says why and the artifact URI is absent.
     ///
     /// # Errors
     /// As [`RegistryClient::snapshots`]. A detail that is missing or refused is left out.
@@ -197,8 +201,8 @@ impl RegistryClient {
         }
     }
 
-    /// The newest versions of many models, with few requests. Models whose newest `count` versions are not certain to be in the
-    /// responses are left out.
+    /// The newest versions of many models, with few requests. Models whose newest `count` versions
+    /// are not certain to be in the responses are left out.
     ///
     /// # Errors
     /// As [`RegistryClient::snapshots`]. MLflow servers before 3.0 refuse.
@@ -307,7 +311,8 @@ impl RegistryClient {
         }
     }
 
-    /// Whether artifacts that the registry's own server hands out can be read now. `host` is the host that the URI names, if any.
+    /// Whether artifacts that the registry's own server hands out can be read now. `host` is the
+    /// host that the URI names, if any.
     pub async fn check_proxied_artifact(&self, host: Option<&str>, path: &str) -> Availability {
         match self {
             Self::Mlflow(client) => client.check_proxied_artifact(host, path).await,

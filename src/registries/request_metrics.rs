@@ -1,6 +1,7 @@
 //! Counts the requests to registries and measures their duration.
 //!
-//! Absent: labels for the registry and the model. Object names would make the number of series grow.
+//! Absent: labels for the registry and the model. Object names would make the number of series
+//! grow.
 
 use std::time::Duration;
 

@@ -1,6 +1,7 @@
 //! The state of models and versions as a registry returned it at one moment.
 //!
-//! Absent: the kind of registry, but for the details of a listed version that only its own client can read.
+//! Absent: the kind of registry, but for the details of a listed version that only its own client
+//! can read.
 
 use std::collections::BTreeMap;
 

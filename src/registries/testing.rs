@@ -10,6 +10,9 @@ use super::mlflow::Client;
 use super::request_metrics::RequestMetrics;
 use crate::http::hostile::HostileServer;
 
+/// The outcome of a test.
+pub(super) type TestResult = Result<(), Box<dyn std::error::Error>>;
+
 /// A connection to a scripted server, with a short timeout.
 pub(super) fn connection(server: &HostileServer, credentials: Credentials) -> Connection {
     // Another test may have installed the provider already.

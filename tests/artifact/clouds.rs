@@ -1,4 +1,5 @@
-//! Servers that speak as Google Cloud Storage and Azure Blob Storage do, started on loopback, filled by http, stopped.
+//! Servers that speak as Google Cloud Storage and Azure Blob Storage do, started on loopback,
+//! filled by http, stopped.
 //!
 //! Absent: refusals of Google's: its server lets everybody in. They are in the unit tests.
 
@@ -27,7 +28,7 @@ const MAKE_KEY: &str = "from cryptography.hazmat.primitives import serialization
      from cryptography.hazmat.primitives.asymmetric import rsa; \
      print(rsa.generate_private_key(65537, 2048).private_bytes(s.Encoding.PEM, s.PrivateFormat.PKCS8, s.NoEncryption()).decode())";
 
-/// How long a server may take from its start to the first answer: Node reads many files.
+/// How long a server may take from its start to its first response: Node reads many files.
 const START_LIMIT: Duration = Duration::from_secs(60);
 /// What is in the folder of a model, `empty` beside it.
 const FILES: &[(&str, &str)] = &[
@@ -129,13 +130,13 @@ impl Drop for Server {
 }
 
 async fn sent(request: reqwest::RequestBuilder) -> TestResult {
-    let answer = request.send().await?;
-    let (asked, status) = (answer.url().clone(), answer.status());
-    let said = format!("{status} from {asked}: {:?}", answer.text().await?);
+    let response = request.send().await?;
+    let (url, status) = (response.url().clone(), response.status());
+    let text = format!("{status} from {url}: {:?}", response.text().await?);
     if status.is_success() {
         Ok(())
     } else {
-        Err(said.into())
+        Err(text.into())
     }
 }
 
@@ -146,8 +147,8 @@ fn stores(settings: &[(&str, &str)]) -> ArtifactStores {
     ArtifactStores::new(None, settings.collect::<BTreeMap<_, _>>(), false)
 }
 
-/// Sees what is there, and what is not, and then nothing.
-async fn look_and_stop(
+/// Checks files that exist and files that do not, and again after the server was stopped.
+async fn check_and_stop(
     server: Server,
     stores: &ArtifactStores,
     at: impl Fn(&str) -> String,
@@ -190,7 +191,7 @@ fn google_key(python: &str) -> Result<serde_json::Value, Box<dyn Error>> {
 }
 
 #[tokio::test]
-async fn bucket_of_a_server_like_googles_tells_what_is_there() -> TestResult {
+async fn a_gcs_bucket_is_readable_until_its_files_are_deleted() -> TestResult {
     let (Some(program), Some(python)) = (
         given("POINTSMAN_TEST_GCS_SERVER"),
         given("POINTSMAN_TEST_PYTHON3"),
@@ -257,7 +258,7 @@ async fn bucket_of_a_server_like_googles_tells_what_is_there() -> TestResult {
         matches!(&nobody, Availability::Unchecked(why) if why.contains("no credentials")),
         "{nobody:?}"
     );
-    look_and_stop(server, &with_key, at).await
+    check_and_stop(server, &with_key, at).await
 }
 
 /// The program of Azurite; else says why there is none.
@@ -270,7 +271,7 @@ fn azurite() -> Option<String> {
 }
 
 #[tokio::test]
-async fn container_of_azurite_tells_what_is_there() -> TestResult {
+async fn an_azure_container_is_readable_until_its_files_are_deleted() -> TestResult {
     let Some(program) = azurite() else {
         return Ok(());
     };
@@ -349,5 +350,5 @@ async fn container_of_azurite_tells_what_is_there() -> TestResult {
         matches!(&other, Availability::Unchecked(why) if why.contains("storage account")),
         "{other:?}"
     );
-    look_and_stop(server, &with_key, at).await
+    check_and_stop(server, &with_key, at).await
 }

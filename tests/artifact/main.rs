@@ -1,7 +1,8 @@
-//! Whether artifacts can be read, asked of real stores, whose addresses come by environment (see tests/registry):
-//! `POINTSMAN_TEST_MLFLOW3` and `POINTSMAN_TEST_MLFLOW3_ARTIFACTS` (the folder behind its proxy), `POINTSMAN_TEST_S3`,
-//! `POINTSMAN_TEST_S3_BUCKETS` (the folder behind it), `POINTSMAN_TEST_S3_KEY_ID` and `POINTSMAN_TEST_S3_SECRET`; and
-//! of servers that are started here, whose programs come so too: `POINTSMAN_TEST_GCS_SERVER`, `POINTSMAN_TEST_AZURITE`.
+//! Whether artifacts can be read, asked of real stores, whose addresses come by environment (see
+//! tests/registry): `POINTSMAN_TEST_MLFLOW3` and `POINTSMAN_TEST_MLFLOW3_ARTIFACTS` (the folder
+//! behind its proxy), `POINTSMAN_TEST_S3`, `POINTSMAN_TEST_S3_BUCKETS` (the folder behind it),
+//! `POINTSMAN_TEST_S3_KEY_ID` and `POINTSMAN_TEST_S3_SECRET`; and of servers that are started here,
+//! whose programs come so too: `POINTSMAN_TEST_GCS_SERVER`, `POINTSMAN_TEST_AZURITE`.
 //!
 //! Absent: stores that misbehave; those are in the unit tests.
 
@@ -32,7 +33,7 @@ fn proxied(client: RegistryClient) -> ProxiedArtifacts {
     })
 }
 
-/// What this variable says; `None` skips the test and says so.
+/// The value of a variable; `None` skips the test and logs that.
 fn given(variable: &str) -> Option<String> {
     _ = rustls::crypto::ring::default_provider().install_default();
     let found = std::env::var(variable).ok();
@@ -115,7 +116,7 @@ impl Drop for WebServer {
 }
 
 #[tokio::test]
-async fn model_behind_mlflow_is_readable_until_its_files_go() -> TestResult {
+async fn a_model_behind_mlflow_is_readable_until_its_files_are_deleted() -> TestResult {
     let (Some(uri), Some(folder)) = (
         given("POINTSMAN_TEST_MLFLOW3"),
         given("POINTSMAN_TEST_MLFLOW3_ARTIFACTS"),
@@ -174,7 +175,7 @@ async fn model_behind_mlflow_is_readable_until_its_files_go() -> TestResult {
 }
 
 #[tokio::test]
-async fn model_that_was_logged_is_readable() -> TestResult {
+async fn a_logged_model_is_readable() -> TestResult {
     let (Some(uri), Some(python)) = (
         given("POINTSMAN_TEST_MLFLOW3"),
         given("POINTSMAN_TEST_PYTHON3"),
@@ -208,7 +209,7 @@ async fn model_that_was_logged_is_readable() -> TestResult {
 }
 
 #[tokio::test]
-async fn bucket_of_a_real_s3_server_tells_what_is_there() -> TestResult {
+async fn an_s3_bucket_is_readable_until_its_files_are_deleted() -> TestResult {
     let (Some(url), Some(folder)) = (
         given("POINTSMAN_TEST_S3"),
         given("POINTSMAN_TEST_S3_BUCKETS"),
@@ -291,7 +292,7 @@ async fn bucket_of_a_real_s3_server_tells_what_is_there() -> TestResult {
 }
 
 #[tokio::test]
-async fn web_server_is_asked_for_the_files_and_not_for_a_page() -> TestResult {
+async fn a_web_server_is_checked_for_files_and_not_for_pages() -> TestResult {
     _ = rustls::crypto::ring::default_provider().install_default();
     let folder = Folder::make("pointsman-web")?;
     model_in(&folder.0.join("model"))?;
@@ -326,7 +327,7 @@ async fn web_server_is_asked_for_the_files_and_not_for_a_page() -> TestResult {
 }
 
 #[tokio::test]
-async fn files_are_looked_at_only_where_that_is_allowed() -> TestResult {
+async fn files_are_checked_only_if_that_is_allowed() -> TestResult {
     _ = rustls::crypto::ring::default_provider().install_default();
     let folder = Folder::make("pointsman-files")?;
     model_in(&folder.0.join("model"))?;

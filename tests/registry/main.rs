@@ -1,6 +1,7 @@
 //! The client against real MLflow servers, whose addresses come by environment:
-//! `POINTSMAN_TEST_MLFLOW3` and `POINTSMAN_TEST_MLFLOW2` (open servers), `POINTSMAN_TEST_MLFLOW_AUTH` (basic auth) and
-//! `POINTSMAN_TEST_PYTHON3`, `POINTSMAN_TEST_PYTHON2` (interpreters that have the MLflow client of that server).
+//! `POINTSMAN_TEST_MLFLOW3` and `POINTSMAN_TEST_MLFLOW2` (open servers),
+//! `POINTSMAN_TEST_MLFLOW_AUTH` (basic auth) and `POINTSMAN_TEST_PYTHON3`, `POINTSMAN_TEST_PYTHON2`
+//! (interpreters that have the MLflow client of that server).
 //!
 //! Absent: servers of its own, and servers that misbehave; those are in the unit tests.
 
@@ -103,7 +104,8 @@ async fn register(uri: &str, name: &str, source: &str) -> Result<Value, reqwest:
     .await
 }
 
-/// A door to the server that passes each request on under another host name, as a Service in a cluster has one.
+/// A door to the server that passes each request on under another host name, as a Service in a
+/// cluster has one.
 async fn rename_host(server: String, name: &'static str) -> std::io::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let door = listener.local_addr()?;
@@ -126,7 +128,7 @@ async fn rename_host(server: String, name: &'static str) -> std::io::Result<Sock
 }
 
 #[tokio::test]
-async fn server_tells_its_version() -> TestResult {
+async fn the_server_version_is_read() -> TestResult {
     for (uri, _) in both() {
         let version = connect(Connection::mlflow(&uri))?
             .server_version()
@@ -151,7 +153,7 @@ async fn newest(
 }
 
 #[tokio::test]
-async fn model_is_made_labelled_and_deleted() -> TestResult {
+async fn a_model_is_created_tagged_and_deleted() -> TestResult {
     for (uri, _) in both() {
         let (registry, name) = (connect(Connection::mlflow(&uri))?, fresh("made"));
         assert_eq!(registry.model(&name).await?, None);
@@ -165,29 +167,32 @@ async fn model_is_made_labelled_and_deleted() -> TestResult {
         register(&uri, &name, "s3://bucket/1").await?;
         register(&uri, &name, "s3://bucket/2").await?;
         registry.set_alias(&name, "champion", "1").await?;
-        let facts = registry.model(&name).await?.ok_or("no model")?;
+        let snapshot = registry.model(&name).await?.ok_or("no model")?;
         assert_eq!(
-            (facts.description.as_str(), facts.latest_version.as_deref()),
+            (
+                snapshot.description.as_str(),
+                snapshot.latest_version.as_deref()
+            ),
             ("second", Some("2"))
         );
         assert_eq!(
-            facts.tags,
+            snapshot.tags,
             BTreeMap::from([
                 ("team".to_owned(), "ml".to_owned()),
                 ("tier".to_owned(), "gold".to_owned())
             ])
         );
         assert_eq!(
-            facts.aliases,
+            snapshot.aliases,
             BTreeMap::from([("champion".to_owned(), "1".to_owned())])
         );
-        assert!(facts.created_at.is_some() && facts.stages.is_empty());
+        assert!(snapshot.created_at.is_some() && snapshot.stages.is_empty());
         assert_eq!(
             registry
                 .snapshots(&BTreeSet::from([name.clone()]))
                 .await?
                 .get(&name),
-            Some(&facts)
+            Some(&snapshot)
         );
         assert_eq!(newest(&registry, &name, 1).await?, ["2"]);
         assert_eq!(newest(&registry, &name, 9).await?, ["2", "1"]);
@@ -201,7 +206,7 @@ async fn model_is_made_labelled_and_deleted() -> TestResult {
 }
 
 #[tokio::test]
-async fn stages_are_seen_where_versions_have_them() -> TestResult {
+async fn stages_are_read_if_versions_have_them() -> TestResult {
     for (uri, _) in both() {
         let (registry, name) = (connect(Connection::mlflow(&uri))?, fresh("staged"));
         registry.create_model(&name, None, &BTreeMap::new()).await?;
@@ -211,18 +216,18 @@ async fn stages_are_seen_where_versions_have_them() -> TestResult {
                 post(&uri, "model-versions/transition-stage", &json!({"name": name, "version": number, "stage": "Production", "archive_existing_versions": false})).await?;
             }
         }
-        let facts = registry.model(&name).await?.ok_or("no model")?;
+        let snapshot = registry.model(&name).await?.ok_or("no model")?;
         assert_eq!(
-            facts.stages,
+            snapshot.stages,
             BTreeMap::from([("Production".to_owned(), "2".to_owned())])
         );
-        assert_eq!(facts.latest_version.as_deref(), Some("3"));
+        assert_eq!(snapshot.latest_version.as_deref(), Some("3"));
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn strange_names_are_found() -> TestResult {
+async fn names_with_special_characters_are_found() -> TestResult {
     for (uri, _) in both() {
         let registry = connect(Connection::mlflow(&uri))?;
         let stem = fresh("strange");
@@ -265,7 +270,7 @@ async fn strange_names_are_found() -> TestResult {
 }
 
 #[tokio::test]
-async fn thousand_models_are_looked_at_in_bulk() -> TestResult {
+async fn a_thousand_models_are_read_in_bulk() -> TestResult {
     for (uri, _) in both() {
         let registry = connect(Connection::mlflow(&uri))?;
         let stem = fresh("bulk-of-many");
@@ -401,7 +406,7 @@ async fn run_without_logged_model_leads_to_its_own_artifacts() -> TestResult {
 }
 
 #[tokio::test]
-async fn refused_host_names_the_flag_to_start_the_server_with() -> TestResult {
+async fn a_refused_host_names_the_flag_of_the_server() -> TestResult {
     let Some(uri) = server("POINTSMAN_TEST_MLFLOW3") else {
         return Ok(());
     };
@@ -410,58 +415,58 @@ async fn refused_host_names_the_flag_to_start_the_server_with() -> TestResult {
         "mlflow.mlflow.svc:5000",
     )
     .await?;
-    let fault = connect(Connection::mlflow(format!("http://{door}")))?
+    let error = connect(Connection::mlflow(format!("http://{door}")))?
         .model("m")
         .await
         .err()
         .ok_or("believed")?;
-    assert_eq!(fault.reason(), Reason::RegistryRefused, "{fault}");
+    assert_eq!(error.reason(), Reason::RegistryRefused, "{error}");
     assert!(
-        fault.to_string().contains(&format!(
+        error.to_string().contains(&format!(
             "start it with `--allowed-hosts '{door},localhost,localhost:*,127.0.0.1:*,10.*,172.*,192.168.*'`"
         )),
-        "{fault}"
+        "{error}"
     );
     Ok(())
 }
 
 #[tokio::test]
-async fn workspace_on_a_server_without_them_is_a_fault_of_the_spec() -> TestResult {
+async fn a_workspace_on_a_server_without_workspaces_is_an_invalid_spec() -> TestResult {
     for (uri, _) in both() {
         let connection = Connection::new(Server::Mlflow {
             uri,
             workspace: Some("team-a".to_owned()),
         });
-        let fault = connect(connection)?
+        let error = connect(connection)?
             .model("m")
             .await
             .err()
             .ok_or("believed")?;
-        assert_eq!(fault.reason(), Reason::InvalidSpec, "{fault}");
+        assert_eq!(error.reason(), Reason::InvalidSpec, "{error}");
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn another_path_is_no_registry() -> TestResult {
+async fn another_path_is_not_a_registry() -> TestResult {
     for (uri, _) in both() {
-        let fault = connect(Connection::mlflow(format!("{uri}/elsewhere")))?
+        let error = connect(Connection::mlflow(format!("{uri}/elsewhere")))?
             .model("m")
             .await
             .err()
             .ok_or("believed")?;
-        assert_eq!(fault.reason(), Reason::RegistryAnswerInvalid, "{fault}");
+        assert_eq!(error.reason(), Reason::RegistryAnswerInvalid, "{error}");
         assert!(
-            fault.to_string().contains("check spec.mlflow.uri")
-                || fault.to_string().contains("Check spec.mlflow.uri"),
-            "{fault}"
+            error.to_string().contains("check spec.mlflow.uri")
+                || error.to_string().contains("Check spec.mlflow.uri"),
+            "{error}"
         );
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn wrong_password_says_what_was_sent() -> TestResult {
+async fn a_wrong_password_names_the_kind_of_credentials() -> TestResult {
     let Some(uri) = server("POINTSMAN_TEST_MLFLOW_AUTH") else {
         return Ok(());
     };
@@ -479,13 +484,13 @@ async fn wrong_password_says_what_was_sent() -> TestResult {
             credentials,
             ..Connection::mlflow(&uri)
         };
-        let fault = connect(connection)?
+        let error = connect(connection)?
             .snapshots(&BTreeSet::from(["m".to_owned()]))
             .await
             .err()
             .ok_or("believed")?;
-        assert_eq!(fault.reason(), Reason::RegistryRefused, "{fault}");
-        let text = fault.to_string();
+        assert_eq!(error.reason(), Reason::RegistryRefused, "{error}");
+        let text = error.to_string();
         assert!(
             text.contains("401")
                 && text.contains(kind)

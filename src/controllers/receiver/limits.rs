@@ -10,7 +10,8 @@ use ring::digest;
 
 /// The ids of deliveries that were acted on, each until its timestamp is too old to be accepted.
 ///
-/// If there are more than fit, the oldest is dropped: a repetition of it would only refresh a model once more.
+/// If there are more than fit, the oldest is dropped: a repetition of it would only refresh a model
+/// once more.
 #[derive(Debug)]
 pub struct SeenDeliveries {
     most: usize,

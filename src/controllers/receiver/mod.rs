@@ -1,4 +1,5 @@
-//! Receives webhook deliveries on every replica: verified, deduplicated, and acted on by the leader or forwarded to it.
+//! Receives webhook deliveries on every replica: verified, deduplicated, and acted on by the leader
+//! or forwarded to it.
 //!
 //! Absent: details for the sender. A refusal is a status code and nothing else.
 
@@ -86,7 +87,8 @@ impl DeliveryOutcome {
     /// MLflow retries after 429 and 5xx, and gives up after any other refusal.
     fn status(self) -> StatusCode {
         match self {
-            // MLflow repeats a delivery if our response was lost; an error would make it repeat it again.
+            // MLflow repeats a delivery if our response was lost; an error would make it repeat it
+            // again.
             Self::Accepted | Self::Repeated | Self::Forwarded => StatusCode::OK,
             Self::Old | Self::Malformed => StatusCode::BAD_REQUEST,
             Self::BadSignature => StatusCode::UNAUTHORIZED,
@@ -164,7 +166,8 @@ struct SignedBody {
 }
 
 impl Receiver {
-    /// A receiver that acts on deliveries while this replica leads, and otherwise forwards them to `leader`.
+    /// A receiver that acts on deliveries while this replica leads, and otherwise forwards them to
+    /// `leader`.
     ///
     /// # Errors
     /// If the HTTP client cannot be built.
@@ -173,7 +176,8 @@ impl Receiver {
         readiness: Readiness,
         leader: Leader,
     ) -> Result<Arc<Self>, reqwest::Error> {
-        // Replicas are reached by plain http inside the cluster. It must work if no certificates are installed.
+        // Replicas are reached by plain http inside the cluster. It must work if no certificates
+        // are installed.
         let http = reqwest::Client::builder()
             .no_proxy()
             .timeout(FORWARD_TIMEOUT)
@@ -221,7 +225,8 @@ impl Receiver {
         Router::new().route(ROUTE, post(handler)).with_state(self)
     }
 
-    /// Processes a delivery. Cheap checks come first, and nothing is kept of a delivery that is refused.
+    /// Processes a delivery. Cheap checks come first, and nothing is kept of a delivery that is
+    /// refused.
     async fn receive(
         &self,
         delivery: &Delivery<'_>,
@@ -258,7 +263,8 @@ impl Receiver {
         self.accept(delivery, &limits, &signed).await
     }
 
-    /// The protocol and the Secret of a registry that receives deliveries. Any other registry is unknown.
+    /// The protocol and the Secret of a registry that receives deliveries. Any other registry is
+    /// unknown.
     fn protocol_and_secret(
         &self,
         delivery: &Delivery<'_>,
@@ -278,7 +284,8 @@ impl Receiver {
         }
     }
 
-    /// The limits of a delivery's registry. Those of registries that were deleted are dropped when a new one is added.
+    /// The limits of a delivery's registry. Those of registries that were deleted are dropped when
+    /// a new one is added.
     fn limits_of(&self, delivery: &Delivery<'_>) -> Arc<DeliveryLimits> {
         let mut all = lock(&self.limits);
         let registry = ObjectKey::new(delivery.namespace, delivery.name);
@@ -289,7 +296,8 @@ impl Receiver {
         Arc::clone(all.entry(registry).or_default())
     }
 
-    /// Verifies the signature. If no known key made it and the Secret was not read just now, the Secret is read again.
+    /// Verifies the signature. If no known key made it and the Secret was not read just now, the
+    /// Secret is read again.
     async fn verify(
         &self,
         delivery: &Delivery<'_>,
@@ -312,7 +320,8 @@ impl Receiver {
             // The Secret does not exist or cannot be read: MLflow may retry.
             return Err(DeliveryOutcome::NotReady);
         }
-        // Forged deliveries never use up the limit of genuine ones; only their log lines are limited.
+        // Forged deliveries never use up the limit of genuine ones; only their log lines are
+        // limited.
         if lock(&limits.forged).take(Instant::now()) {
             tracing::info!(
                 namespace,

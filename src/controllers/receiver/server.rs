@@ -1,4 +1,5 @@
-//! The HTTP server for deliveries: a limit on connections, a timeout for each part of a request, a limit on the body.
+//! The HTTP server for deliveries: a limit on connections, a timeout for each part of a request, a
+//! limit on the body.
 //!
 //! Absent: the meaning of a request.
 
@@ -58,7 +59,8 @@ pub async fn serve(listener: TcpListener, tls: Option<Arc<ServerConfig>>, router
     }
 }
 
-/// Pauses after a failed accept, for example if the limit on open files is reached. A connection that the peer closed needs none.
+/// Pauses after a failed accept, for example if the limit on open files is reached. A connection
+/// that the peer closed needs none.
 async fn pause_after(error: &io::Error) {
     if !matches!(
         error.kind(),

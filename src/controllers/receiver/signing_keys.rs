@@ -1,4 +1,5 @@
-//! The secrets that deliveries are signed with: read by name, cached for a short time, and read again if a signature fails.
+//! The secrets that deliveries are signed with: read by name, cached for a short time, and read
+//! again if a signature fails.
 //!
 //! Absent: any other use of a Secret.
 
@@ -18,7 +19,8 @@ const TTL: Duration = Duration::from_secs(30);
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(2);
 /// The timeout of reading a Secret. Deliveries wait for it.
 const READ_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long the previous key is accepted after a change: MLflow's workers sign with it for another minute.
+/// How long the previous key is accepted after a change: MLflow's workers sign with it for another
+/// minute.
 const OVERLAP: Duration = Duration::from_secs(120);
 
 /// The keys of all registries.
@@ -121,7 +123,8 @@ impl CachedKey {
         }
     }
 
-    /// The keys that are accepted now. Without a current key the previous one is not accepted either.
+    /// The keys that are accepted now. Without a current key the previous one is not accepted
+    /// either.
     fn accepted(&self) -> Vec<Vec<u8>> {
         let Some(current) = &self.current else {
             return Vec::new();

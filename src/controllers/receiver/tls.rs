@@ -1,4 +1,5 @@
-//! The receiver's certificate: read from two files, and read again when they change, as they do when cert-manager renews them.
+//! The receiver's certificate: read from two files, and read again when they change, as they do
+//! when cert-manager renews them.
 //!
 //! Absent: stopping the operator. Without a certificate connections fail, and polling continues.
 
@@ -84,7 +85,8 @@ impl Certificate {
         })
     }
 
-    /// Replaces the certificate by the one that was read. If it is invalid the previous one stays in use.
+    /// Replaces the certificate by the one that was read. If it is invalid the previous one stays
+    /// in use.
     fn replace(&self, read: &Result<CertificateFiles, String>) {
         let folder = self.folder.display();
         match read.as_ref().map_err(Clone::clone).and_then(parse) {

@@ -1,4 +1,5 @@
-//! The client: sends a request over a fresh connection, retries a read once, and returns a bounded response.
+//! The client: sends a request over a fresh connection, retries a read once, and returns a bounded
+//! response.
 //!
 //! Absent: redirects, proxies and pooled connections, and the meaning of the responses.
 
@@ -25,8 +26,8 @@ use crate::registries::request_metrics::RequestMetrics;
 
 /// The pause before a retry.
 const RETRY_PAUSE: Duration = Duration::from_millis(300);
-/// How many requests that make the server fetch files run at the same time. Each keeps the server busy for long: with sixteen of
-/// them a busy server was seen to answer polls with 500.
+/// How many requests that make the server fetch files run at the same time. Each keeps the server
+/// busy for long: with sixteen of them a busy server was seen to answer polls with 500.
 const FETCHES: usize = 4;
 
 /// A client of one MLflow server. Clones share its state.

@@ -1,4 +1,4 @@
-//! Tests of the transport, against servers that answer as they should not.
+//! Tests of the client against servers that respond slowly, endlessly or with invalid data.
 //!
 //! Absent: real servers; those are in the test target `registry`.
 
@@ -6,9 +6,7 @@ use super::super::request::SMALL_RESPONSE;
 use super::*;
 use crate::api::Reason;
 use crate::http::hostile::{HostileServer, Reply};
-use crate::registries::testing::mlflow_client;
-
-type TestResult = Result<(), Box<dyn std::error::Error>>;
+use crate::registries::testing::{TestResult, mlflow_client};
 
 fn connect(connection: Connection) -> Result<Client, RegistryError> {
     _ = rustls::crypto::ring::default_provider().install_default();
@@ -22,7 +20,7 @@ async fn error_of(
 ) -> Result<RegistryError, Box<dyn std::error::Error>> {
     let server = HostileServer::start(move |_, _| reply.clone()).await?;
     let answer = mlflow_client(&server, credentials)?.model("m").await;
-    Ok(answer.err().ok_or("the answer was believed")?)
+    Ok(answer.err().ok_or("no error")?)
 }
 
 fn basic() -> Credentials {
@@ -33,7 +31,7 @@ fn basic() -> Credentials {
 }
 
 #[tokio::test]
-async fn page_for_people_is_no_registry() -> TestResult {
+async fn an_html_page_is_not_a_registry() -> TestResult {
     let error = error_of(
         Reply::typed("200 OK", "text/html; charset=utf-8", "<html>Sign in</html>"),
         Credentials::None,
@@ -56,7 +54,7 @@ async fn page_for_people_is_no_registry() -> TestResult {
 }
 
 #[tokio::test]
-async fn html_404_is_no_proof_of_absence() -> TestResult {
+async fn an_html_404_does_not_prove_absence() -> TestResult {
     for status in ["404 Not Found", "405 Method Not Allowed"] {
         let error = error_of(
             Reply::typed(status, "text/html", "<html>nothing here</html>"),
@@ -72,7 +70,7 @@ async fn html_404_is_no_proof_of_absence() -> TestResult {
 }
 
 #[tokio::test]
-async fn plain_absence_is_believed() -> TestResult {
+async fn mlflows_own_not_found_proves_absence() -> TestResult {
     let body = r#"{"error_code":"RESOURCE_DOES_NOT_EXIST","message":"Registered Model with name=m not found"}"#;
     let server = HostileServer::start(move |_, _| Reply::json("404 Not Found", body)).await?;
     assert_eq!(
@@ -106,7 +104,7 @@ async fn broken_json_is_refused() -> TestResult {
 }
 
 #[tokio::test]
-async fn answer_shorter_than_announced_is_refused() -> TestResult {
+async fn a_response_shorter_than_announced_is_refused() -> TestResult {
     let reply = Reply::Raw(
         "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{\"registered_model\":"
             .to_owned(),
@@ -118,7 +116,7 @@ async fn answer_shorter_than_announced_is_refused() -> TestResult {
 }
 
 #[tokio::test]
-async fn endless_answer_is_cut_off() -> TestResult {
+async fn an_endless_response_is_cut_off() -> TestResult {
     let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{\"registered_model\":\"";
     let error = error_of(Reply::Endless(head.to_owned()), Credentials::None).await?;
     assert!(
@@ -136,7 +134,7 @@ async fn endless_answer_is_cut_off() -> TestResult {
 }
 
 #[tokio::test]
-async fn slow_drip_ends_in_time() -> TestResult {
+async fn a_response_that_drips_times_out() -> TestResult {
     let head = format!(
         "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{}",
         " ".repeat(4000)
@@ -148,7 +146,7 @@ async fn slow_drip_ends_in_time() -> TestResult {
 }
 
 #[tokio::test]
-async fn wrong_credentials_are_named_by_kind() -> TestResult {
+async fn refused_credentials_are_named_by_kind() -> TestResult {
     let page = Reply::typed("401 Unauthorized", "text/html", "You are not authenticated");
     for (credentials, kind) in [
         (Credentials::None, "no credentials"),
@@ -166,7 +164,7 @@ async fn wrong_credentials_are_named_by_kind() -> TestResult {
 }
 
 #[tokio::test]
-async fn refused_host_names_the_flag() -> TestResult {
+async fn a_refused_host_names_the_flag_to_set() -> TestResult {
     let reply = Reply::typed(
         "403 Forbidden",
         "text/plain",
@@ -177,7 +175,7 @@ async fn refused_host_names_the_flag() -> TestResult {
         .model("m")
         .await
         .err()
-        .ok_or("believed")?;
+        .ok_or("no error")?;
     let host = server.uri.trim_start_matches("http://");
     assert!(
         error.to_string().contains(&format!(
@@ -190,7 +188,7 @@ async fn refused_host_names_the_flag() -> TestResult {
 }
 
 #[tokio::test]
-async fn redirect_is_named_and_not_followed() -> TestResult {
+async fn a_redirect_is_reported_and_not_followed() -> TestResult {
     let reply = Reply::Raw(
         "HTTP/1.1 302 Found\r\nLocation: https://sso.example.test/login?state=s3cr3t\r\nContent-Length: 0\r\n\r\n"
             .to_owned(),
@@ -200,7 +198,7 @@ async fn redirect_is_named_and_not_followed() -> TestResult {
         .model("m")
         .await
         .err()
-        .ok_or("believed")?;
+        .ok_or("no error")?;
     assert!(
         error.to_string().contains("https://sso.example.test")
             && !error.to_string().contains("s3cr3t"),
@@ -214,7 +212,7 @@ async fn redirect_is_named_and_not_followed() -> TestResult {
 }
 
 #[tokio::test]
-async fn secrets_that_the_server_says_back_are_hidden() -> TestResult {
+async fn secrets_that_the_server_repeats_are_redacted() -> TestResult {
     let said = "no: YWRhOmh1bnRlcjItaHVudGVyMg== is ada:hunter2-hunter2\u{1b}[2J";
     let body = serde_json::json!({"error_code": "INVALID_STATE", "message": said}).to_string();
     for reply in [
@@ -236,7 +234,7 @@ async fn secrets_that_the_server_says_back_are_hidden() -> TestResult {
 }
 
 #[tokio::test]
-async fn short_outage_is_asked_through_once() -> TestResult {
+async fn a_read_is_retried_once_after_a_short_outage() -> TestResult {
     let server = HostileServer::start(|number, _| match number {
         0 => Reply::typed("503 Service Unavailable", "text/html", "<html>busy</html>"),
         _ => Reply::json("200 OK", r#"{"registered_model":{"name":"m"}}"#),
@@ -253,7 +251,7 @@ async fn short_outage_is_asked_through_once() -> TestResult {
 }
 
 #[tokio::test]
-async fn changes_are_never_asked_twice() -> TestResult {
+async fn changes_are_never_retried() -> TestResult {
     let server =
         HostileServer::start(|_, _| Reply::typed("503 Service Unavailable", "text/plain", "busy"))
             .await?;
@@ -261,7 +259,7 @@ async fn changes_are_never_asked_twice() -> TestResult {
         .set_alias("m", "champion", "1")
         .await
         .err()
-        .ok_or("believed")?;
+        .ok_or("no error")?;
     assert_eq!(
         (error.reason(), server.heads().len()),
         (Reason::RegistryUnreachable, 1)
@@ -270,19 +268,19 @@ async fn changes_are_never_asked_twice() -> TestResult {
 }
 
 #[tokio::test]
-async fn nobody_there_is_unreachable() -> TestResult {
+async fn a_closed_connection_is_unreachable() -> TestResult {
     let server = HostileServer::start(|_, _| Reply::HangUp).await?;
     let error = mlflow_client(&server, Credentials::None)?
         .model("m")
         .await
         .err()
-        .ok_or("believed")?;
+        .ok_or("no error")?;
     assert_eq!(error.reason(), Reason::RegistryUnreachable, "{error}");
     let error = connect(Connection::mlflow("http://127.0.0.1:1/base"))?
         .model("m")
         .await
         .err()
-        .ok_or("believed")?;
+        .ok_or("no error")?;
     assert!(
         error
             .to_string()
@@ -293,7 +291,7 @@ async fn nobody_there_is_unreachable() -> TestResult {
 }
 
 #[tokio::test]
-async fn workspace_is_sent_only_where_the_server_has_them() -> TestResult {
+async fn the_workspace_is_sent_only_if_the_server_has_workspaces() -> TestResult {
     for (enabled, heads) in [(true, 3), (false, 1)] {
         let server = HostileServer::start(move |_, head| {
             let info = format!(r#"{{"workspaces_enabled":{enabled}}}"#);
@@ -331,7 +329,7 @@ async fn workspace_is_sent_only_where_the_server_has_them() -> TestResult {
 }
 
 #[tokio::test]
-async fn each_question_takes_a_fresh_connection_and_says_who_asks() -> TestResult {
+async fn each_request_uses_a_new_connection_and_a_user_agent() -> TestResult {
     let server = HostileServer::start(|_, _| Reply::Raw("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 33\r\n\r\n{\"registered_model\":{\"name\":\"m\"}}".to_owned())).await?;
     let registry = mlflow_client(&server, Credentials::None)?;
     registry.model("m").await?;
@@ -344,7 +342,7 @@ async fn each_question_takes_a_fresh_connection_and_says_who_asks() -> TestResul
 }
 
 #[test]
-fn addresses_that_cannot_be_used_say_what_to_write() {
+fn invalid_addresses_name_the_fix() {
     for (uri, says) in [
         ("mlflow:5000", "must begin with http"),
         ("ftp://mlflow", "must begin with http"),
@@ -368,7 +366,7 @@ fn addresses_that_cannot_be_used_say_what_to_write() {
 }
 
 #[test]
-fn certificates_that_are_none_are_a_error_of_the_spec() {
+fn invalid_certificates_are_an_invalid_spec() {
     for pem in [
         "",
         "no certificate",

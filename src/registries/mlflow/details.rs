@@ -1,6 +1,8 @@
-//! The details of a version beside its files: the duration, metrics, parameters and code of its run, and its size.
+//! The details of a version beside its files: the duration, metrics, parameters and code of its
+//! run, and its size.
 //!
-//! Absent: failure. A detail that cannot be read is left out; only an unreachable server is an error.
+//! Absent: failure. A detail that cannot be read is left out; only an unreachable server is an
+//! error.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,7 +20,8 @@ const MOST_METRICS: usize = 32;
 const MOST_PARAMETERS: usize = 64;
 const MOST_DATASETS: usize = 16;
 const MOST_VALUE: usize = 250;
-/// The timeout for each request for a size: the server may have to fetch the file from a slow store.
+/// The timeout for each request for a size: the server may have to fetch the file from a slow
+/// store.
 const SIZE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most folders, files and levels of a listing that are read.
 const MOST_FOLDERS: usize = 64;
@@ -202,7 +205,8 @@ struct ListingSum {
 }
 
 impl ListingSum {
-    /// Adds the files of a folder and returns its subfolders; `None` if a name or a size is missing or not plausible.
+    /// Adds the files of a folder and returns its subfolders; `None` if a name or a size is missing
+    /// or not plausible.
     fn add(&mut self, listing: wire::Listing) -> Option<Vec<String>> {
         let mut subfolders = Vec::new();
         for file in listing.files {

@@ -1,4 +1,4 @@
-//! Tests of a version's details: what is read, what is cut, what is left out.
+//! Tests of a version's details: which are read, cut and left out.
 //!
 //! Absent: real servers; those are in the test target `registry`.
 
@@ -8,15 +8,13 @@ use super::*;
 use crate::api::Reason;
 use crate::http::hostile::{HostileServer, Reply};
 use crate::registries::connection::Credentials;
-use crate::registries::testing::mlflow_client;
-
-type TestResult = Result<(), Box<dyn std::error::Error>>;
+use crate::registries::testing::{TestResult, mlflow_client};
 
 fn run(value: serde_json::Value) -> Result<RunDetails, serde_json::Error> {
     serde_json::from_value(value).map(RunDetails)
 }
 
-/// A server that knows a version of this source, and answers all else with `rest`.
+/// A server with a version of this source, which sends `rest` to every other request.
 async fn server_of(source: &'static str, rest: Reply) -> std::io::Result<HostileServer> {
     HostileServer::start(move |_, head| {
         if head.contains("model-versions/get?") {
@@ -29,7 +27,7 @@ async fn server_of(source: &'static str, rest: Reply) -> std::io::Result<Hostile
 }
 
 #[test]
-fn run_tells_time_metrics_parameters_and_code() -> TestResult {
+fn a_run_has_duration_metrics_parameters_and_code() -> TestResult {
     let run = run(json!({
         "info": {"start_time": 1000, "end_time": 6999},
         "data": {
@@ -70,7 +68,7 @@ fn run_tells_time_metrics_parameters_and_code() -> TestResult {
 }
 
 #[test]
-fn first_few_metrics_by_name_are_kept() -> TestResult {
+fn the_first_metrics_by_name_are_kept() -> TestResult {
     let metrics: Vec<_> = (0..100)
         .rev()
         .map(|i| json!({"key": format!("m{i:03}"), "value": i}))
@@ -85,7 +83,7 @@ fn first_few_metrics_by_name_are_kept() -> TestResult {
 }
 
 #[test]
-fn run_without_an_end_has_no_duration() -> TestResult {
+fn a_run_without_an_end_has_no_duration() -> TestResult {
     assert_eq!(
         run(json!({"info": {"start_time": 1000}}))?
             .describe(ModelVersion::default())
@@ -102,7 +100,7 @@ fn run_without_an_end_has_no_duration() -> TestResult {
 }
 
 #[test]
-fn size_is_a_line_of_the_mlmodel_file() {
+fn the_size_is_read_from_the_mlmodel_file() {
     assert_eq!(
         model_size(b"flavors:\n  x: 1\nmodel_size_bytes: 7491\nrun_id: a\n"),
         Some(7491)
@@ -127,7 +125,7 @@ fn only_proxied_artifacts_are_listed() {
 }
 
 #[test]
-fn listing_that_climbs_is_no_honest_one() -> TestResult {
+fn a_listing_with_paths_is_refused() -> TestResult {
     for name in ["..", "/etc/passwd", "a/../b", "", "a\\b"] {
         let listing = serde_json::from_value(json!({"files": [{"path": name, "file_size": 1}]}))?;
         assert_eq!(ListingSum::default().add(listing), None, "{name}");
@@ -161,21 +159,21 @@ async fn missing_details_are_left_out() -> TestResult {
 }
 
 #[tokio::test]
-async fn server_that_falls_ill_fails_the_whole() -> TestResult {
+async fn an_unreachable_server_fails_the_whole_version() -> TestResult {
     for source in ["s3://bucket/model", "runs:/r1/model"] {
         let server = server_of(source, Reply::HangUp).await?;
         let error = mlflow_client(&server, Credentials::None)?
             .version("m", "1")
             .await
             .err()
-            .ok_or("believed")?;
+            .ok_or("no error")?;
         assert_eq!(error.reason(), Reason::RegistryUnreachable, "{error}");
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn source_that_leads_nowhere_is_a_problem_of_the_version() -> TestResult {
+async fn a_source_without_files_is_a_problem_of_the_version() -> TestResult {
     for source in [
         "runs:/gone/model",
         "models:/m-gone",
@@ -203,7 +201,7 @@ async fn source_that_leads_nowhere_is_a_problem_of_the_version() -> TestResult {
 }
 
 #[tokio::test]
-async fn words_that_are_no_number_are_no_version() -> TestResult {
+async fn a_version_that_is_no_number_does_not_exist() -> TestResult {
     let server = HostileServer::start(|_, _| Reply::HangUp).await?;
     assert_eq!(
         mlflow_client(&server, Credentials::None)?

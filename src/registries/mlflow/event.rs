@@ -1,6 +1,7 @@
 //! Parses MLflow's webhook events to the model that changed.
 //!
-//! Absent: the event's version and alias. Events come late, twice and out of order; the current state is read from the registry.
+//! Absent: the event's version and alias. Events come late, twice and out of order; the current
+//! state is read from the registry.
 
 use serde::Deserialize;
 

@@ -4,15 +4,15 @@
 
 use std::fmt::Write;
 
-/// The names as a list for `IN`. MLflow reads the list as a Python literal, so Python's escapes carry any name whole
-/// past the SQL tokenizer, which fails on quotes, comments and line breaks.
+/// The names as a list for `IN`. MLflow reads the list as a Python literal, so Python's escapes
+/// carry any name whole past the SQL tokenizer, which fails on quotes, comments and line breaks.
 pub(super) fn name_in<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     let names: Vec<String> = names.into_iter().map(python_literal).collect();
     format!("name IN ({})", names.join(","))
 }
 
-/// `name = …`, for servers without `IN`. There the quotes are cut off and nothing is unescaped, so a name that
-/// holds both kinds of quotes cannot be written.
+/// `name = …`, for servers without `IN`. There the quotes are cut off and nothing is unescaped, so
+/// a name that holds both kinds of quotes cannot be written.
 pub(super) fn name_equals(name: &str) -> Option<String> {
     let quote = ['\'', '"']
         .into_iter()
@@ -36,8 +36,8 @@ fn python_literal(name: &str) -> String {
     literal
 }
 
-/// Batches of at most `most` names whose lists take at most `bytes` bytes in a URL. A name that is too long by itself
-/// makes a batch of one.
+/// Batches of at most `most` names whose lists take at most `bytes` bytes in a URL. A name that is
+/// too long by itself makes a batch of one.
 pub(super) fn batches<'a>(
     names: impl IntoIterator<Item = &'a str>,
     most: usize,
@@ -61,7 +61,8 @@ pub(super) fn batches<'a>(
     batches
 }
 
-/// How many bytes a name takes in a URL, with its quotes and comma: a character that is percent-encoded takes three.
+/// How many bytes a name takes in a URL, with its quotes and comma: a character that is
+/// percent-encoded takes three.
 pub(super) fn url_cost(name: &str) -> usize {
     let encoded = |c: char| {
         if c.is_ascii_alphanumeric() || " _-.".contains(c) {

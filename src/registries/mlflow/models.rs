@@ -1,6 +1,7 @@
 //! Registered models: read in bulk and one by one, created, changed and deleted.
 //!
-//! Absent: the conclusion that a model that a search does not return is gone. The caller confirms with `model`.
+//! Absent: the conclusion that a model that a search does not return is gone. The caller confirms
+//! with `model`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -140,8 +141,9 @@ impl Client {
         }
         let request = Request::get(SEARCH, &query).limit(PAGE_RESPONSE);
         let page: wire::ModelPage = match self.send_json(&request).await {
-            // On Python 3.11 a thread of MLflow's that fails makes another one misparse a filter (cpython #106905). Without a
-            // retry one such page of ten would be reported as an outage of the registry.
+            // On Python 3.11 a thread of MLflow's that fails makes another one misparse a filter
+            // (cpython #106905). Without a retry one such page of ten would be reported as an
+            // outage of the registry.
             Err(RegistryError::ServerError { status: 500, .. }) => self.send_json(&request).await?,
             outcome => outcome?,
         };

@@ -1,4 +1,5 @@
-//! Tests of looking at many models: how a server's ways are learnt, and what is believed of its answers.
+//! Tests of looking at many models: how a server's ways are learnt, and what is believed of its
+//! answers.
 //!
 //! Absent: real servers; those are in the test target `registry`.
 
@@ -7,9 +8,7 @@ use super::*;
 use crate::api::Reason;
 use crate::http::hostile::{HostileServer, Reply};
 use crate::registries::connection::Credentials;
-use crate::registries::testing::mlflow_client;
-
-type TestResult = Result<(), Box<dyn std::error::Error>>;
+use crate::registries::testing::{TestResult, mlflow_client};
 
 impl Client {
     async fn snapshots(
@@ -40,7 +39,7 @@ fn request_line(head: &str) -> &str {
 }
 
 #[tokio::test]
-async fn thousand_models_are_one_request() -> TestResult {
+async fn a_thousand_models_take_one_request() -> TestResult {
     let server =
         HostileServer::start(|_, _| page(&["model-000000000000000000000001", "other"], None))
             .await?;
@@ -56,7 +55,7 @@ async fn thousand_models_are_one_request() -> TestResult {
 }
 
 #[tokio::test]
-async fn no_names_ask_nothing() -> TestResult {
+async fn no_names_send_no_request() -> TestResult {
     let server = HostileServer::start(|_, _| Reply::HangUp).await?;
     assert!(
         mlflow_client(&server, Credentials::None)?
@@ -69,7 +68,7 @@ async fn no_names_ask_nothing() -> TestResult {
 }
 
 #[tokio::test]
-async fn short_request_lines_are_learnt_once() -> TestResult {
+async fn short_request_lines_are_used_after_a_refusal() -> TestResult {
     for refusal in [
         Reply::typed(
             "400 Bad Request",
@@ -109,7 +108,7 @@ async fn short_request_lines_are_learnt_once() -> TestResult {
 }
 
 #[tokio::test]
-async fn server_without_in_is_walked_where_that_is_shorter() -> TestResult {
+async fn a_server_without_in_is_listed_if_that_takes_fewer_requests() -> TestResult {
     let server = HostileServer::start(|_, head| match request_line(head) {
         line if line.contains("filter=") => Reply::json(
             "400 Bad Request",
@@ -155,7 +154,7 @@ async fn server_without_in_is_walked_where_that_is_shorter() -> TestResult {
 }
 
 #[tokio::test]
-async fn walk_is_left_where_asking_by_name_is_shorter() -> TestResult {
+async fn a_list_is_abandoned_if_names_take_fewer_requests() -> TestResult {
     let server = HostileServer::start(|number, head| match request_line(head) {
         line if line.contains("filter=") => page(&["model-000000000000000000000007"], None),
         _ => page(&["z"], Some(&number.to_string())),
@@ -187,14 +186,14 @@ async fn walk_is_left_where_asking_by_name_is_shorter() -> TestResult {
 }
 
 #[tokio::test]
-async fn pages_without_an_end_are_found_out() -> TestResult {
+async fn endless_pages_are_detected() -> TestResult {
     for next in [page(&["a"], Some("same")), page(&[], Some("same"))] {
         let server = HostileServer::start(move |_, _| next.clone()).await?;
         let error = mlflow_client(&server, Credentials::None)?
             .snapshots(&names(1))
             .await
             .err()
-            .ok_or("believed")?;
+            .ok_or("no error")?;
         assert_eq!(error.reason(), Reason::RegistryAnswerInvalid, "{error}");
         assert!(server.heads().len() <= 2);
     }
@@ -202,7 +201,7 @@ async fn pages_without_an_end_are_found_out() -> TestResult {
 }
 
 #[tokio::test]
-async fn server_that_is_away_is_no_reason_to_ask_otherwise() -> TestResult {
+async fn an_outage_does_not_change_the_search_strategy() -> TestResult {
     let server =
         HostileServer::start(|_, _| Reply::typed("500 Oops", "text/plain", "database is locked"))
             .await?;
@@ -223,7 +222,7 @@ async fn server_that_is_away_is_no_reason_to_ask_otherwise() -> TestResult {
 }
 
 #[tokio::test]
-async fn a_page_that_failed_once_is_asked_for_again() -> TestResult {
+async fn a_page_that_failed_once_is_retried() -> TestResult {
     let oops = Reply::typed(
         "500 Oops",
         "text/plain",
@@ -245,7 +244,7 @@ async fn a_page_that_failed_once_is_asked_for_again() -> TestResult {
 }
 
 #[tokio::test]
-async fn another_model_than_asked_for_is_not_believed() -> TestResult {
+async fn another_model_than_the_requested_one_is_refused() -> TestResult {
     let server =
         HostileServer::start(|_, _| Reply::json("200 OK", r#"{"registered_model":{"name":"M"}}"#))
             .await?;
@@ -261,7 +260,7 @@ async fn another_model_than_asked_for_is_not_believed() -> TestResult {
 }
 
 #[test]
-fn snapshots_keep_what_is_well_formed() -> TestResult {
+fn a_snapshot_keeps_only_well_formed_values() -> TestResult {
     let model: wire::RegisteredModel = serde_json::from_value(json!({
         "name": "m", "creation_timestamp": 1_795_420_212_449_i64, "description": "d", "tags": [{"key": "team", "value": "ml"}, {"value": "x"}],
         "aliases": [{"alias": "champion", "version": "2"}, {"alias": "bad", "version": "2; rm"}, {"alias": "x".repeat(256), "version": "1"}, {"alias": "number", "version": 3}],

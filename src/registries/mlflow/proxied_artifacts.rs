@@ -30,7 +30,8 @@ enum ListedEntry {
 }
 
 impl Client {
-    /// Whether the files at the path of an `mlflow-artifacts:` URI can be read now. `host` is the host in the URI, if any.
+    /// Whether the files at the path of an `mlflow-artifacts:` URI can be read now. `host` is the
+    /// host in the URI, if any.
     pub async fn check_proxied_artifact(&self, host: Option<&str>, path: &str) -> Availability {
         let elsewhere = host.filter(|host| !self.is_at(host));
         match (self.has_readable_file(path).await, elsewhere) {
@@ -48,8 +49,9 @@ impl Client {
         }
     }
 
-    /// Whether the server returns the first bytes of a file below `path`. One request reads the file MLmodel, which every model
-    /// has; only if it is missing are folders listed for another file.
+    /// Whether the server returns the first bytes of a file below `path`. One request reads the
+    /// file MLmodel, which every model has; only if it is missing are folders listed for another
+    /// file.
     ///
     /// # Errors
     /// If the server cannot be reached, refuses, or cannot return a file that it lists.
@@ -110,7 +112,8 @@ impl Client {
         }
     }
 
-    /// Whether the path is a file with content. A folder is a 400 here; with S3 behind the server, a missing path is a 500.
+    /// Whether the path is a file with content. A folder is a 400 here; with S3 behind the server,
+    /// a missing path is a 500.
     async fn is_file(&self, path: &str) -> Result<bool, RegistryError> {
         match self.has_bytes(path).await {
             Err(
@@ -122,7 +125,8 @@ impl Client {
     }
 }
 
-/// MLmodel, else the first file that is not empty, else the first folder. Entries whose names are paths are skipped.
+/// MLmodel, else the first file that is not empty, else the first folder. Entries whose names are
+/// paths are skipped.
 fn first_entry(listing: wire::Listing) -> ListedEntry {
     let (mut file, mut folder) = (None, None);
     for entry in listing.files {

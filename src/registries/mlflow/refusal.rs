@@ -1,4 +1,5 @@
-//! Turns failed requests into errors: a connection that broke, and a response whose status is not 2xx.
+//! Turns failed requests into errors: a connection that broke, and a response whose status is not
+//! 2xx.
 //!
 //! Absent: retries. The texts of servers are redacted and cut.
 
@@ -134,7 +135,8 @@ impl Client {
     }
 }
 
-/// The pause that a server asks for (RFC 9110, Retry-After: seconds or a date); `None` if it asks for none.
+/// The pause that a server asks for (RFC 9110, Retry-After: seconds or a date); `None` if it asks
+/// for none.
 fn requested_pause(status: StatusCode, retry_after: &str, now: Timestamp) -> Option<Duration> {
     let pause = parse_retry_after(retry_after, now);
     match status {

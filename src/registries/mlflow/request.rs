@@ -30,7 +30,8 @@ pub(super) struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// A request that changes nothing. The path is relative to the base address; each part is a segment, or several joined by `/`.
+    /// A request that changes nothing. The path is relative to the base address; each part is a
+    /// segment, or several joined by `/`.
     pub(super) fn get(path: &'a [&'a str], query: &'a [(&'a str, &'a str)]) -> Self {
         Self {
             method: Method::GET,
@@ -59,7 +60,8 @@ impl<'a> Request<'a> {
         Self { limit, ..self }
     }
 
-    /// The same, but only the first bytes are requested (`Range`), and the response is cut if the server ignores that.
+    /// The same, but only the first bytes are requested (`Range`), and the response is cut if the
+    /// server ignores that.
     pub(super) fn first_bytes(self, limit: usize) -> Self {
         Self {
             limit,

@@ -1,4 +1,5 @@
-//! How a server can be searched: the limits that were found out, and a walk through pages that ends.
+//! How a server can be searched: the limits that were found out, and a walk through pages that
+//! ends.
 //!
 //! Absent: requests.
 
@@ -9,8 +10,8 @@ use crate::registries::error::RegistryError;
 
 /// The most names that one request asks for. MLflow returns at most as many models.
 pub(super) const BATCH: usize = 1000;
-/// The longest request lines that MLflow 3 accepts (uvicorn: more than 90,000 bytes were accepted), and that every server accepts
-/// (gunicorn: 4094).
+/// The longest request lines that MLflow 3 accepts (uvicorn: more than 90,000 bytes were accepted),
+/// and that every server accepts (gunicorn: 4094).
 const LONG_LINE: usize = 60_000;
 pub(super) const SHORT_LINE: usize = 4_000;
 /// The most pages of one search.
@@ -18,7 +19,8 @@ pub(super) const MOST_PAGES: usize = 10_000;
 /// The longest page token that is sent back.
 const LONGEST_TOKEN: usize = 2048;
 
-/// The way of searching that a server accepts. It starts with the fastest, and falls back when the server refuses.
+/// The way of searching that a server accepts. It starts with the fastest, and falls back when the
+/// server refuses.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct SearchStrategy {
     /// How long a request line may be.

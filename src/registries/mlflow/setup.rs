@@ -55,7 +55,8 @@ pub(super) fn build_client(
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
         .no_proxy()
-        // A reused connection to uvicorn stalls for 44 ms (delayed ACK); a fresh one takes about 1 ms.
+        // A reused connection to uvicorn stalls for 44 ms (delayed ACK); a fresh one takes about 1
+        // ms.
         .pool_max_idle_per_host(0)
         .connect_timeout(connection.connect_timeout)
         .timeout(connection.total_timeout);

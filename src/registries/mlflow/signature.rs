@@ -130,7 +130,8 @@ mod tests {
 
     use super::*;
 
-    /// Id, time, secret, body and signature, made by Python's `hmac` over a delivery that MLflow 3.17 sent.
+    /// Id, time, secret, body and signature, made by Python's `hmac` over a delivery that MLflow
+    /// 3.17 sent.
     const ID: &str = "68fff168-ad1b-4e6c-919a-7e537ca1d7b8";
     const TIME: &str = "1795420869";
     const SECRET: &[u8] = b"a-secret-of-the-tests";

@@ -1,4 +1,5 @@
-//! Parses the source that a version was registered from, and checks the artifact URI that it leads to.
+//! Parses the source that a version was registered from, and checks the artifact URI that it leads
+//! to.
 //!
 //! Absent: requests. `versions` sends those that resolve a source.
 
@@ -56,7 +57,8 @@ pub(super) fn check_run_uri(root: &str, path: &str) -> Result<String, String> {
     check_artifact_uri(&below(&root, path))
 }
 
-/// Whether a text can be part of a path of the API: MLflow's identifiers hold letters, digits, `_` and `-`.
+/// Whether a text can be part of a path of the API: MLflow's identifiers hold letters, digits, `_`
+/// and `-`.
 pub(super) fn is_id(id: &str) -> bool {
     !id.is_empty()
         && id.len() <= 256

@@ -1,4 +1,5 @@
-//! Tags of model versions: read in batches, written one at a time, because MLflow has no other request for that.
+//! Tags of model versions: read in batches, written one at a time, because MLflow has no other
+//! request for that.
 //!
 //! Absent: the meaning of the tags.
 
@@ -13,7 +14,8 @@ use super::request::Request;
 use super::wire;
 use crate::registries::error::RegistryError;
 
-/// The most models in one search, the most bytes that their names take in the request line, and the most versions in a response.
+/// The most models in one search, the most bytes that their names take in the request line, and the
+/// most versions in a response.
 const BATCH: usize = 100;
 const BATCH_LINE: usize = 3000;
 const PAGE: u32 = 1000;
@@ -38,7 +40,8 @@ impl VersionTagsClient<'_> {
     /// The tags of the newest versions of some models, with one request for up to 100 models.
     ///
     /// # Errors
-    /// If the registry cannot be reached, refuses, or sends a response that cannot be used. MLflow servers before 3.0 refuse.
+    /// If the registry cannot be reached, refuses, or sends a response that cannot be used. MLflow
+    /// servers before 3.0 refuse.
     pub async fn read(&self, models: &[&str]) -> Result<VersionTags, RegistryError> {
         let mut tags = VersionTags::new();
         for batch in filter::batches(models.iter().copied(), BATCH, BATCH_LINE) {

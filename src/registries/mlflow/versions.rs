@@ -20,7 +20,8 @@ use crate::registries::snapshot::{ListedDetails, ListedVersion};
 
 /// The most logged models of a run that are read.
 const MOST_LOGGED_MODELS: usize = 32;
-/// The most models in one search of versions, the most bytes that their names take in the request line, and the size of a page.
+/// The most models in one search of versions, the most bytes that their names take in the request
+/// line, and the size of a page.
 const BATCH: usize = 100;
 const BATCH_LINE: usize = 3000;
 const PAGE: u32 = 1000;
@@ -32,8 +33,9 @@ const SEARCH: &[&str] = &["api/2.0/mlflow/model-versions/search"];
 /// The URI of a version's files, or the reason why there is none.
 type Resolved = Result<String, String>;
 
-/// The newest versions of each model in a page that is sorted by number, the highest first. If there is a next page, a model with
-/// fewer than `count` versions in this one is left out: it may have more.
+/// The newest versions of each model in a page that is sorted by number, the highest first. If
+/// there is a next page, a model with fewer than `count` versions in this one is left out: it may
+/// have more.
 fn newest_of_each(page: wire::VersionPage, count: usize) -> BTreeMap<String, Vec<ListedVersion>> {
     let is_last_page = page.next_page_token.is_none_or(|token| token.is_empty());
     let mut models: BTreeMap<String, Vec<wire::VersionInfo>> = BTreeMap::new();
@@ -160,7 +162,8 @@ impl Client {
         Ok(newest)
     }
 
-    /// The newest versions of many models, with one request for up to 100 of them. MLflow servers before 3.0 refuse.
+    /// The newest versions of many models, with one request for up to 100 of them. MLflow servers
+    /// before 3.0 refuse.
     pub async fn newest_versions_of(
         &self,
         models: &[&str],
@@ -200,7 +203,8 @@ impl Client {
         self.send_json(&request).await
     }
 
-    /// Resolves a source to the URI of files. The registry may resolve it to a path of a run; nothing is followed further.
+    /// Resolves a source to the URI of files. The registry may resolve it to a path of a run;
+    /// nothing is followed further.
     async fn resolve(
         &self,
         model: &str,
@@ -239,7 +243,8 @@ impl Client {
         }
     }
 
-    /// The files of `runs:/<run>/<path>`: in MLflow 3 those of the run's logged model of that name, in MLflow 2 the run's own.
+    /// The files of `runs:/<run>/<path>`: in MLflow 3 those of the run's logged model of that name,
+    /// in MLflow 2 the run's own.
     async fn resolve_run(&self, run_id: &str, path: &str) -> Result<Resolved, RegistryError> {
         let run = match self.run(run_id).await {
             Ok(run) => run,
@@ -306,8 +311,8 @@ impl Client {
     }
 }
 
-/// An optional detail. If the server is unreachable the whole request fails, so that it is repeated; after any other error the
-/// detail is left out.
+/// An optional detail. If the server is unreachable the whole request fails, so that it is
+/// repeated; after any other error the detail is left out.
 fn optional<T>(outcome: Result<T, RegistryError>) -> Result<Option<T>, RegistryError> {
     match outcome {
         Ok(value) => Ok(Some(value)),

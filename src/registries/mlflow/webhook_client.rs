@@ -1,4 +1,5 @@
-//! The webhooks of MLflow: listed, created, updated, tested and deleted. MLflow 3.3 and later; SQL stores only.
+//! The webhooks of MLflow: listed, created, updated, tested and deleted. MLflow 3.3 and later; SQL
+//! stores only.
 //!
 //! Absent: deliveries, and the secret in any response. MLflow never returns it.
 
@@ -19,7 +20,8 @@ const ROUTE: &str = "api/2.0/mlflow/webhooks";
 const PAGE: &str = "1000";
 /// The most pages of a list.
 const MOST_PAGES: usize = 100;
-/// The events that a webhook subscribes to: all that MLflow sends when an alias or stage may have moved.
+/// The events that a webhook subscribes to: all that MLflow sends when an alias or stage may have
+/// moved.
 const EVENTS: [(&str, &str); 4] = [
     ("MODEL_VERSION_ALIAS", "CREATED"),
     ("MODEL_VERSION_ALIAS", "DELETED"),
@@ -165,7 +167,8 @@ impl WebhookClient<'_> {
         ))
     }
 
-    /// The id in the response. A refusal may repeat the request's body, so the secret is removed from it.
+    /// The id in the response. A refusal may repeat the request's body, so the secret is removed
+    /// from it.
     async fn write(
         &self,
         request: &Request<'_>,

@@ -1,6 +1,7 @@
 //! The JSON of MLflow's responses.
 //!
-//! Absent: trust. Every field may be missing, unknown fields are ignored, and the reader checks each value that it uses.
+//! Absent: trust. Every field may be missing, unknown fields are ignored, and the reader checks
+//! each value that it uses.
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
