@@ -219,9 +219,17 @@ async fn a_held_back_version_is_retried_when_the_workload_changes(
         .await
         .unwrap();
     stays_on(&fixture, "1", 4).await;
-    let mended = Workload::deployment("server")
+    // Annotations and labels are no change of the spec (`no_loops`); another image is one.
+    let mut mended = Workload::deployment("server")
         .with_behavior("2=ready")
         .manifest();
+    fixture
+        .namespace
+        .kubectl_apply(mended.clone())
+        .await
+        .unwrap();
+    stays_on(&fixture, "1", 4).await;
+    mended["spec"]["template"]["spec"]["containers"][0]["image"] = json!("server:mended");
     fixture.namespace.kubectl_apply(mended).await.unwrap();
     let runs = fixture.runs("2").await;
     assert_eq!(
