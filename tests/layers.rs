@@ -131,7 +131,10 @@ fn module_of(file: &Path) -> Module {
 
 /// The code before the test module, which is last in each file.
 fn without_tests_and_comments(source: &str) -> String {
-    let code = source.split("#[cfg(test)]\nmod ").next().unwrap_or(source);
+    let mut code = source;
+    for tests in ["#[cfg(test)]\nmod ", "#[cfg(test)]\npub mod "] {
+        code = code.split(tests).next().unwrap_or(code);
+    }
     code.lines()
         .map(|line| line.split("//").next().unwrap_or(line))
         .collect::<Vec<_>>()

@@ -143,7 +143,8 @@ async fn observe(binding: &AliasBinding, ctx: &Context) -> Result<Observation, R
     Ok(Observation {
         registry: model.as_ref().map(registry_of),
         resolution: resolve(binding, model.as_ref()),
-        claim: rollout::claim(binding, &rivals, target.as_ref()),
+        claim: unreadable_holder(ctx, &own, target.as_ref())
+            .or_else(|| rollout::claim(binding, &rivals, target.as_ref())),
         pods: labelled(&ctx.stores.pods, &own),
         replica_sets: labelled(&ctx.stores.replica_sets, &own),
         target,
@@ -161,6 +162,19 @@ fn disabled_kind(binding: &AliasBinding, ctx: &Context) -> Option<Problem> {
         "this operator does not drive {kind}s: switch them on in the chart's values, under targets (option --targets)"
     );
     Some(Problem::new(Reason::InvalidSpec, message))
+}
+
+/// The binding in the workload's label, if it exists and cannot be decoded: it may still want its workload.
+fn unreadable_holder(ctx: &Context, own: &ObjectKey, target: Option<&Target>) -> Option<Claim> {
+    let labelled = target?.binding()?;
+    let key = ObjectKey::new(own.namespace(), labelled);
+    let bindings = &ctx.stores.bindings;
+    if key == *own || bindings.has(&key) || !bindings.is_unreadable(&key) {
+        return None;
+    }
+    Some(Claim {
+        holder: format!("AliasBinding {labelled}, which cannot be read"),
+    })
 }
 
 /// The other bindings that want to drive the same workload. In a shard the one in its label may belong to another shard.
