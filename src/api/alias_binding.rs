@@ -373,7 +373,7 @@ pub enum Trigger {
     AliasMove,
     /// `spec.pinnedVersion` named it.
     Pin,
-    /// A person changed the workload by hand, or asked for a version to be tried again.
+    /// A person changed the workload by hand, or requested a retry.
     Person,
     /// The previous version failed.
     Failure,

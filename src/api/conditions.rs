@@ -1,6 +1,6 @@
 //! The condition types of the three kinds, and the one way in which a condition changes.
 //!
-//! Absent: the clock. `now` is a parameter, and is used only where a status changes.
+//! Absent: the clock. `now` is a parameter, and is used only if a status changes.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -8,28 +8,28 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use super::Reason;
 use super::reason::{Class, Problem};
 
-/// The object does what its spec asks. Reasons where True: `Live`, `Pinned`, `Held`, `Suspended`,
-/// `RegistryUnreachable` (what was resolved last still runs), `Reachable`, `Mirrored`. Any other: False.
+/// The object is as its spec asks. True with the reasons `Live`, `Pinned`, `Held`, `Suspended`, `Reachable`, `Mirrored`,
+/// and with a registry outage if the last resolved version still runs. False with any other reason.
 pub const READY: &str = "Ready";
-/// Work is under way and will go on by itself. Present only where True.
+/// Work is under way and goes on by itself. Present only if it is True.
 pub const RECONCILING: &str = "Reconciling";
-/// A person is needed. Present only where True.
+/// A person is needed. Present only if it is True.
 pub const STALLED: &str = "Stalled";
-/// The registry answered with a usable version. Reasons: `Resolved` where True; the registry's problem where False.
+/// The registry named a usable version. True with the reason `Resolved`, False with the reason of the registry's problem.
 pub const RESOLVED: &str = "Resolved";
-/// The wanted version's artifact could be read when its store was asked. Reasons: `Resolved` where True, and where Unknown
-/// because Pointsman has no way to ask; `Pending` where it was not asked yet; `ArtifactUnavailable` where False.
+/// The wanted version's artifact can be read. True with the reason `Resolved`; Unknown with `Resolved` if Pointsman cannot
+/// check this store, and with `Pending` before the first check; False with `ArtifactUnavailable`.
 pub const ARTIFACT_AVAILABLE: &str = "ArtifactAvailable";
 
-/// Deliveries of the registry's webhook arrive (on a `ModelRegistry`; absent where `spec.webhook` is off). It hinders nothing:
-/// polling goes on whatever it says. Reasons: `WebhookReady` where True; `Pending` and `WebhookSettling` where Unknown; where
-/// False the other reasons that begin with Webhook, `CredentialsNotFound`, and the registry's problem.
+/// Deliveries of the registry's webhook arrive (on a `ModelRegistry`; absent if `spec.webhook` is disabled). Polling does not
+/// depend on it. True with the reason `WebhookReady`; Unknown with `Pending` and `WebhookSettling`; False with the other
+/// reasons that begin with Webhook, with `CredentialsNotFound`, and with the reason of the registry's problem.
 pub const WEBHOOK_READY: &str = "WebhookReady";
 
 /// The longest message that a condition carries, in characters.
 const LONGEST_MESSAGE: usize = 1024;
 
-/// A condition as it should be, less the moment of its last change.
+/// The desired condition, without the time of its last transition.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ConditionUpdate {
     /// One of the types above.
@@ -63,7 +63,7 @@ impl ConditionUpdate {
         }
     }
 
-    /// A condition of which nobody knows whether it is True.
+    /// A condition that is Unknown.
     pub fn unknown(type_: &'static str, reason: Reason, message: impl Into<String>) -> Self {
         Self {
             type_,
@@ -156,7 +156,7 @@ fn settle(
     }
 }
 
-/// The text, cut to so many characters with an ellipsis where it was longer.
+/// The text, cut to this many characters, with an ellipsis if it was longer.
 #[must_use]
 pub fn shorten(text: &str, longest: usize) -> String {
     if text.chars().count() <= longest {

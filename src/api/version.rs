@@ -1,4 +1,4 @@
-//! What tells one version of a model from another.
+//! The identity of a version of a model.
 //!
 //! Absent: what is only known of some versions, such as metrics and lineage.
 
@@ -24,7 +24,7 @@ pub struct VersionId {
 }
 
 impl VersionId {
-    /// Whether the identity tells this version from one of the same number of a model that was made again.
+    /// Whether the identity is known in full, so that it differs from the same number of a model that was made again.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.created_at.is_some()

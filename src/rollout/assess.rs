@@ -8,11 +8,11 @@ use serde_json::json;
 
 use super::health::{Examined, Health, health};
 use super::observed::Observed;
-use crate::api::AliasBinding;
 use crate::api::alias_binding::{HistoryEntry, Outcome};
 use crate::api::reason::Problem;
 use crate::api::rollback::{FailedVersion, HeldBack, OnFailure};
 use crate::api::version::fnv1a;
+use crate::api::{AliasBinding, VersionRef};
 use crate::targets::{Target, pod_spec_digest};
 
 /// The prefix of digests of this scheme. A digest of another scheme cannot be compared and counts as unchanged.
@@ -149,6 +149,14 @@ pub fn runs_failed(target: &Target, held_back: &HeldBack) -> bool {
         .versions
         .iter()
         .any(|failed| target.runs(&failed.version))
+}
+
+/// The version in the workload, if it did not fail: then there is nothing to roll back from any more.
+pub fn running_good_version(observed: &Observed<'_>, held_back: &HeldBack) -> Option<VersionRef> {
+    let target = observed.target?;
+    let running = target.held_version(std::iter::empty())?;
+    running.artifact_uri.as_ref()?;
+    (!runs_failed(target, held_back)).then_some(running)
 }
 
 /// When a version under observation has been available for long enough.

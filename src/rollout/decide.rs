@@ -5,7 +5,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::assess::{Assessment, assess, runs_failed};
+use super::assess::{Assessment, assess, running_good_version, runs_failed};
 use super::claim::Claim;
 use super::gates::{GateInput, Verdict, first_hindrance};
 use super::hold::{
@@ -358,14 +358,6 @@ fn failure_of(held_back: &HeldBack) -> Problem {
         failed.reason, failed.message
     );
     Problem::new(reason, message)
-}
-
-/// The version in the workload, if it did not fail: then there is nothing to roll back from any more.
-fn running_good_version(observed: &Observed<'_>, held_back: &HeldBack) -> Option<VersionRef> {
-    let target = observed.target?;
-    let running = target.held_version(std::iter::empty())?;
-    running.artifact_uri.as_ref()?;
-    (!runs_failed(target, held_back)).then_some(running)
 }
 
 fn roll_back_to(

@@ -3,7 +3,7 @@
 //! Absent: the decision. The checks are known before it, so that a move is decided once.
 
 use super::artifact_check::{ArtifactCheck, forward_check, rollback_check};
-use super::assess::{runs_failed, standing_held_back};
+use super::assess::{running_good_version, runs_failed, standing_held_back};
 use super::observed::Observed;
 use super::rollback_target::candidates;
 use crate::api::{AliasBinding, VersionRef};
@@ -36,10 +36,8 @@ pub fn needed_checks(binding: &AliasBinding, observed: &Observed<'_>) -> Vec<Art
     let target_failed = observed
         .target
         .is_some_and(|target| runs_failed(target, held_back));
-    let runs_a_good_one = observed
-        .target
-        .is_some_and(|target| target.version().is_some());
-    if target_failed || (desired_failed && !runs_a_good_one) {
+    let runs_a_good_version = running_good_version(observed, held_back).is_some();
+    if (desired_failed || target_failed) && !runs_a_good_version {
         let status = binding.status.clone().unwrap_or_default();
         let candidates = candidates(&status, &held_back.versions);
         checks.extend(candidates.iter().map(rollback_check));

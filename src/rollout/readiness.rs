@@ -1,6 +1,6 @@
 //! The conditions of a binding after a reconcile.
 //!
-//! Absent: time. The moment of a transition is set where conditions are merged.
+//! Absent: time. The time of a transition is set when conditions are merged.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 

@@ -88,7 +88,7 @@ fn unresolved(problem: Problem) -> Resolution {
     }
 }
 
-/// The mirror's own problem, where it has one.
+/// The mirror's own problem, if it has one.
 fn staleness(status: &RegisteredModelStatus) -> Option<Problem> {
     let ready = find(&status.conditions, READY)?;
     let reason = Reason::parse(&ready.reason).unwrap_or(Reason::RegistryUnreachable);

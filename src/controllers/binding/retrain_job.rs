@@ -13,7 +13,7 @@ use crate::kubernetes::failure::ReconcileError;
 use crate::kubernetes::key::ObjectKey;
 use crate::rollout::{Decided, Decision, Job, Resolution, RetrainJob, retrain_job};
 
-/// How the training of a lost version goes; it is begun where there is nowhere to go back to and none was begun yet.
+/// The state of the retrain Job; the Job is created if there is no rollback target and it does not exist yet.
 pub async fn retrain(
     binding: &AliasBinding,
     ctx: &Context,
@@ -91,7 +91,7 @@ async fn begin(
     }
 }
 
-/// What the Job says of itself; what is known, where the Job is gone.
+/// The state in the Job's status; the known state if the Job is gone.
 fn refresh(binding: &AliasBinding, ctx: &Context, known: RetrainState) -> RetrainState {
     let jobs = labelled(&ctx.stores.jobs, &ObjectKey::of(binding));
     let Some(job) = jobs.iter().find(|job| job.name_any() == known.job) else {

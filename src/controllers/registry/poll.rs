@@ -13,7 +13,7 @@ use crate::controllers::metrics::OutcomeLabel;
 use crate::controllers::registry::credentials::connection;
 use crate::controllers::registry::refresh::{Refresh, RefreshedModels};
 use crate::controllers::registry::state::RegistryState;
-use crate::controllers::registry::state::poll_schedule::Trigger;
+use crate::controllers::registry::state::poll_schedule::PollTrigger;
 use crate::kubernetes::key::ObjectKey;
 use crate::registries::{Connection, RegistryClient};
 
@@ -27,7 +27,7 @@ pub async fn poll_if_due(
     state: &RegistryState,
     watched: &BTreeSet<String>,
 ) {
-    let trigger = Trigger::of(registry);
+    let trigger = PollTrigger::of(registry);
     if registry.spec.suspend || !state.schedule.is_due(&trigger, Instant::now()) {
         return;
     }

@@ -14,14 +14,14 @@ use crate::kubernetes::lock::lock;
 /// The state of a `ModelRegistry` that a poll was made for. A different one makes a poll due at
 /// once.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Trigger {
+pub struct PollTrigger {
     /// The generation of the spec.
     pub generation: Option<i64>,
     /// The annotation by which a person requests a poll.
     pub request: Option<String>,
 }
 
-impl Trigger {
+impl PollTrigger {
     /// The trigger that the object holds now.
     pub fn of(registry: &ModelRegistry) -> Self {
         let annotations = registry.annotations();
@@ -41,20 +41,20 @@ pub struct PollSchedule {
 #[derive(Default)]
 struct ScheduleInner {
     next_poll: Option<Instant>,
-    trigger: Trigger,
+    trigger: PollTrigger,
     /// `None` after a model was added or removed.
     watched: Option<Arc<BTreeSet<String>>>,
 }
 
 impl PollSchedule {
     /// Whether a poll is due: the time has come, or the trigger differs from that of the last poll.
-    pub fn is_due(&self, trigger: &Trigger, now: Instant) -> bool {
+    pub fn is_due(&self, trigger: &PollTrigger, now: Instant) -> bool {
         let inner = lock(&self.inner);
         inner.next_poll.is_none_or(|next| next <= now) || inner.trigger != *trigger
     }
 
     /// Records that a poll was made, and when the next one is due.
-    pub fn record(&self, trigger: Trigger, next_poll: Instant) {
+    pub fn record(&self, trigger: PollTrigger, next_poll: Instant) {
         let mut inner = lock(&self.inner);
         inner.trigger = trigger;
         inner.next_poll = Some(next_poll);
@@ -94,8 +94,8 @@ impl PollSchedule {
 mod tests {
     use super::*;
 
-    fn trigger(generation: i64, request: Option<&str>) -> Trigger {
-        Trigger {
+    fn trigger(generation: i64, request: Option<&str>) -> PollTrigger {
+        PollTrigger {
             generation: Some(generation),
             request: request.map(str::to_owned),
         }

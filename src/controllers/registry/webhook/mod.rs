@@ -18,7 +18,7 @@ use crate::controllers::context::Context;
 use crate::controllers::receiver::signing_keys::signing_key;
 use crate::controllers::registry::credentials::secret;
 use crate::controllers::registry::state::RegistryState;
-use crate::controllers::registry::state::poll_schedule::Trigger;
+use crate::controllers::registry::state::poll_schedule::PollTrigger;
 use crate::controllers::registry::webhook::registration::WebhookRegistration;
 use crate::controllers::registry::webhook::webhook_finalizer::{has_finalizer, unregister};
 use crate::controllers::registry::webhook::webhook_state::Registration;
@@ -50,7 +50,7 @@ pub fn reconcile_webhook(
     let Some(client) = state.connection.healthy_client() else {
         return state.webhook.postpone();
     };
-    if !state.webhook.begin(Trigger::of(registry)) {
+    if !state.webhook.begin(PollTrigger::of(registry)) {
         return;
     }
     let (registry, ctx, state) = (Arc::clone(registry), Arc::clone(ctx), Arc::clone(state));

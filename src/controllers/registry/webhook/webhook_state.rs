@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::api::model_registry::RegisteredWebhook;
 use crate::api::reason::Problem;
-use crate::controllers::registry::state::poll_schedule::Trigger;
+use crate::controllers::registry::state::poll_schedule::PollTrigger;
 use crate::kubernetes::lock::lock;
 
 /// For how long each worker of an MLflow server caches its list of webhooks.
@@ -68,7 +68,7 @@ pub struct WebhookState {
 #[derive(Default)]
 struct WebhookStateInner {
     is_busy: bool,
-    trigger: Trigger,
+    trigger: PollTrigger,
     next_reconcile: Option<Instant>,
     registration: Option<Registration>,
     /// Id and secret of the webhook in MLflow, as far as they are known.
@@ -102,7 +102,7 @@ impl WebhookState {
 
     /// Begins a reconcile if one is due: the time has come, or the trigger changed. Returns false
     /// if it is not due or one is under way.
-    pub fn begin(&self, trigger: Trigger) -> bool {
+    pub fn begin(&self, trigger: PollTrigger) -> bool {
         let mut inner = lock(&self.inner);
         let now = Instant::now();
         let is_due = inner.next_reconcile.is_none_or(|next| next <= now);
@@ -244,8 +244,8 @@ mod tests {
         Instant::now().checked_sub(Duration::from_secs(30)).unwrap()
     }
 
-    fn trigger(generation: i64, request: Option<&str>) -> Trigger {
-        Trigger {
+    fn trigger(generation: i64, request: Option<&str>) -> PollTrigger {
+        PollTrigger {
             generation: Some(generation),
             request: request.map(str::to_owned),
         }
