@@ -185,21 +185,28 @@ fn ready(registry: &ModelRegistry, registration: &Registration) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_refusal_names_its_remedy() {
-        let at = || "http://mlflow/api".to_owned();
-        let refused = |text: &str| RegistryError::Refused {
-            at: at(),
+    const URL: &str = "http://mlflow/api";
+
+    fn refused(text: &str) -> RegistryError {
+        RegistryError::Refused {
+            at: URL.to_owned(),
             status: 400,
             code: None,
             text: text.to_owned(),
-        };
-        let failed = |code: Option<&str>| RegistryError::ServerError {
-            at: at(),
+        }
+    }
+
+    fn failed(code: Option<&str>) -> RegistryError {
+        RegistryError::ServerError {
+            at: URL.to_owned(),
             status: 500,
             code: code.map(ToOwned::to_owned),
             text: String::new(),
-        };
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_its_remedy() {
         let cases = [
             (
                 refused("Invalid webhook URL scheme: 'http'. Allowed schemes are: https."),
@@ -223,7 +230,7 @@ mod tests {
             ),
             (
                 RegistryError::WrongServer {
-                    at: at(),
+                    at: URL.to_owned(),
                     status: 404,
                     response: String::new(),
                 },
@@ -232,7 +239,7 @@ mod tests {
             ),
             (
                 RegistryError::Forbidden {
-                    at: at(),
+                    at: URL.to_owned(),
                     sent: "a bearer token",
                     text: String::new(),
                 },
