@@ -6,6 +6,8 @@
 //!
 //! Absent: stores that misbehave; those are in the unit tests.
 
+#![allow(clippy::too_many_lines)] // one server, and one sequence of steps on it, a test
+
 mod clouds;
 
 use std::collections::BTreeMap;

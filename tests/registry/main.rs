@@ -5,6 +5,8 @@
 //!
 //! Absent: servers of its own, and servers that misbehave; those are in the unit tests.
 
+#![allow(clippy::too_many_lines)] // one server, and one sequence of steps on it, a test
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::net::SocketAddr;
