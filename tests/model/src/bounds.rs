@@ -1,61 +1,131 @@
-//! How much of the world is looked at: what may happen, and how often.
+//! The bounds of the exploration: which outside events happen, and how many of them.
 //!
-//! Absent: any bound on the operator's own steps. It passes, is answered and writes as often as it can.
+//! Absent: any bound on the operator. It reconciles, runs checks and writes as often as it can.
 
-use super::check::Bound;
-use super::steps::{Kind, Scope};
+use super::explore::Bound;
+use super::state::Ownership;
+use super::steps::{EventKind, Scope};
 
-/// Every kind of thing.
-pub const EVERYTHING: &[Kind] = &[
-    Kind::Moves,
-    Kind::Failures,
-    Kind::Heals,
-    Kind::Undos,
-    Kind::Edits,
-    Kind::Asks,
-    Kind::Pins,
-    Kind::Suspends,
-    Kind::Outages,
-    Kind::Losses,
-    Kind::Crashes,
-    Kind::Lags,
-    Kind::Remakes,
+/// Every kind of event for a binding with `spec.targetRef`.
+pub const ALL_EVENTS: &[EventKind] = &[
+    EventKind::AliasMoves,
+    EventKind::Failures,
+    EventKind::Recoveries,
+    EventKind::Undos,
+    EventKind::Edits,
+    EventKind::Requests,
+    EventKind::Pins,
+    EventKind::Suspends,
+    EventKind::Outages,
+    EventKind::Losses,
+    EventKind::Crashes,
+    EventKind::Lags,
+    EventKind::Recreations,
 ];
-const FAILING: &[Kind] = &[Kind::Moves, Kind::Failures, Kind::Crashes];
-const PEOPLE: &[Kind] = &[Kind::Moves, Kind::Undos, Kind::Asks, Kind::Crashes];
-const OUTAGES: &[Kind] = &[Kind::Failures, Kind::Outages, Kind::Losses, Kind::Remakes];
+/// Every kind of event for a binding with `spec.template`.
+pub const ALL_TEMPLATE_EVENTS: &[EventKind] = &[
+    EventKind::AliasMoves,
+    EventKind::Failures,
+    EventKind::Recoveries,
+    EventKind::Undos,
+    EventKind::Edits,
+    EventKind::Requests,
+    EventKind::Pins,
+    EventKind::Suspends,
+    EventKind::Outages,
+    EventKind::Losses,
+    EventKind::Crashes,
+    EventKind::Lags,
+    EventKind::Recreations,
+    EventKind::TemplateEdits,
+    EventKind::Deletions,
+];
+const FAILURES: &[EventKind] = &[
+    EventKind::AliasMoves,
+    EventKind::Failures,
+    EventKind::Crashes,
+];
+const PEOPLE: &[EventKind] = &[
+    EventKind::AliasMoves,
+    EventKind::Undos,
+    EventKind::Requests,
+    EventKind::Crashes,
+];
+const OUTAGES: &[EventKind] = &[
+    EventKind::Failures,
+    EventKind::Outages,
+    EventKind::Losses,
+    EventKind::Recreations,
+];
+const TEMPLATES: &[EventKind] = &[
+    EventKind::AliasMoves,
+    EventKind::Failures,
+    EventKind::Crashes,
+    EventKind::TemplateEdits,
+    EventKind::Deletions,
+];
 
-/// The variable that lets more happen, for whoever has more time.
+/// The variable that allows more events, for a longer run.
 const MORE: &str = "POINTSMAN_MODEL_MORE";
 
-/// The bounds that every property holds in: each is one more thing deep for every one that [`MORE`] says.
+/// The bounds in which every property holds. [`MORE`] is added to the number of events of each.
 pub fn all() -> Vec<Bound> {
     let more = std::env::var(MORE)
         .ok()
         .and_then(|text| text.parse().ok())
         .unwrap_or(0);
-    let bound = |name, versions, kinds, things: u8, history_limit| Bound {
+    let bound = |name, ownership, versions, kinds, events: u8, history_limit| Bound {
         name,
-        scope: Scope { versions, kinds },
+        scope: Scope {
+            versions,
+            kinds,
+            ownership,
+        },
         history_limit,
-        things: things + more,
+        events: events + more,
     };
+    let (target_ref, template) = (Ownership::TargetRef, Ownership::Template);
     vec![
-        bound("whatever may happen, twice", 3, EVERYTHING, 2, 3),
+        bound("any two events", target_ref, 3, ALL_EVENTS, 2, 3),
         bound(
-            "versions that fail and an operator that crashes, four times",
+            "any four of moves, failures and crashes of the operator",
+            target_ref,
             3,
-            FAILING,
+            FAILURES,
             4,
             3,
         ),
         bound(
-            "people and an operator that crashes, three times",
+            "any three of moves, undos, requests and crashes of the operator",
+            target_ref,
             3,
             PEOPLE,
             3,
             2,
         ),
-        bound("outages and losses, three times", 2, OUTAGES, 3, 1),
+        bound(
+            "any three of failures, outages, losses and recreated models",
+            target_ref,
+            2,
+            OUTAGES,
+            3,
+            1,
+        ),
+        bound(
+            "template: any two events",
+            template,
+            3,
+            ALL_TEMPLATE_EVENTS,
+            2,
+            3,
+        ),
+        bound(
+            "template: any three of moves, failures, crashes, edits and deletions",
+            template,
+            2,
+            TEMPLATES,
+            3,
+            2,
+        ),
     ]
 }

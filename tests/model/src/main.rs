@@ -1,48 +1,48 @@
-//! The decision, proven: every reachable state of a bounded world around the operator's own `decide` and `summarize`.
+//! The model check: every reachable state of a bounded model around the operator's own `decide` and `summarize`.
 //!
-//! Absent: a second implementation of any rule. Only registry, store, Deployment controller and people are played.
+//! Absent: a second implementation of any rule. Only the registry, the store, the Deployment controller and people are simulated.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)] // a test's way to fail
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test fails by a panic
 
 mod bounds;
-mod check;
-mod histories;
+mod explore;
 mod mutations;
 mod objects;
-mod pass;
 mod policy;
 mod properties;
-mod settle;
+mod quiescence;
+mod random_paths;
+mod reconciler;
+mod state;
 mod statuses;
 mod steps;
-mod world;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
 fn main() {
     let mut arguments = Arguments::from_args();
-    // Each check takes all processors.
+    // Each exploration uses all processors.
     arguments.test_threads = Some(1);
     let exhaustive = bounds::all().into_iter().map(|bound| {
         Trial::test(format!("every state: {}", bound.name), move || {
-            all_hold(&check::check(bound, policy::Policy(None), None))
+            all_hold(&explore::explore(bound, policy::Policy(None), None))
         })
     });
     let trials = exhaustive
         .chain(mutations::trials())
-        .chain([histories::trial()]);
+        .chain([random_paths::trial()]);
     libtest_mimic::run(&arguments, trials.collect()).exit();
 }
 
-fn all_hold(found: &check::Found) -> Result<(), Failed> {
-    let told: Vec<String> = found
+fn all_hold(exploration: &explore::Exploration) -> Result<(), Failed> {
+    let failures: Vec<String> = exploration
         .failures
         .iter()
-        .map(|(sentence, path)| format!("it is not so that {sentence}:\n{path}"))
+        .map(|(sentence, path)| format!("this fails: {sentence}:\n{path}"))
         .collect();
-    if told.is_empty() {
+    if failures.is_empty() {
         Ok(())
     } else {
-        Err(told.join("\n").into())
+        Err(failures.join("\n").into())
     }
 }

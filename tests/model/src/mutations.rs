@@ -1,116 +1,225 @@
-//! Each property bites: the operator with one rule broken fails the very property that the rule is for.
+//! The properties detect broken rules: with one rule broken, the property for that rule fails.
 //!
-//! Absent: changes of the operator's source. What is broken is broken around the real decision.
+//! Absent: changes of the operator's source. The rule is broken around the real decision, see `policy`.
 
 use libtest_mimic::{Failed, Trial};
 
-use super::check::{Bound, check};
-use super::policy::{Broken, Policy};
+use super::explore::{Bound, explore};
+use super::policy::{BrokenRule, Policy};
 use super::properties::Property;
-use super::steps::{Kind, Scope};
+use super::state::Ownership::{self, TargetRef, Template};
+use super::steps::{EventKind, Scope};
 
-/// A broken rule, the property that must fail, and the least that must happen for it.
-const MUTATIONS: [(Broken, Property, u8, &[Kind]); 14] = [
-    (
-        Broken::ForgetsWhatFailed,
+/// A broken rule, the property that must fail, and the smallest bound in which it does.
+struct Mutation {
+    rule: BrokenRule,
+    property: Property,
+    ownership: Ownership,
+    events: u8,
+    kinds: &'static [EventKind],
+}
+
+const fn mutation(
+    rule: BrokenRule,
+    property: Property,
+    ownership: Ownership,
+    events: u8,
+    kinds: &'static [EventKind],
+) -> Mutation {
+    Mutation {
+        rule,
+        property,
+        ownership,
+        events,
+        kinds,
+    }
+}
+
+const MOVES: &[EventKind] = &[EventKind::AliasMoves];
+const FAILURES: &[EventKind] = &[EventKind::AliasMoves, EventKind::Failures];
+const DELETIONS: &[EventKind] = &[
+    EventKind::AliasMoves,
+    EventKind::Failures,
+    EventKind::Deletions,
+];
+
+const MUTATIONS: &[Mutation] = &[
+    mutation(
+        BrokenRule::ForgetsFailures,
         Property::HeldBack,
+        TargetRef,
         2,
-        &[Kind::Moves, Kind::Failures],
+        FAILURES,
     ),
-    (
-        Broken::IgnoresStaleMirrors,
+    mutation(
+        BrokenRule::IgnoresStaleMirrors,
         Property::FailStatic,
+        TargetRef,
         2,
-        &[Kind::Moves, Kind::Outages],
+        &[EventKind::AliasMoves, EventKind::Outages],
     ),
-    (
-        Broken::IgnoresAMissingAlias,
+    mutation(
+        BrokenRule::IgnoresMissingAlias,
         Property::FailStatic,
+        TargetRef,
         2,
-        &[Kind::Moves],
+        MOVES,
     ),
-    (Broken::AlternatesItsStatus, Property::Settles, 0, &[]),
-    (Broken::MovesATimestamp, Property::Quiet, 0, &[]),
-    (Broken::ForgetsAContainer, Property::OneVersion, 0, &[]),
-    (
-        Broken::OverwritesPeople,
+    mutation(
+        BrokenRule::AlternatesStatus,
+        Property::Terminates,
+        TargetRef,
+        0,
+        &[],
+    ),
+    mutation(
+        BrokenRule::MovesTimestamp,
+        Property::NoMoreWrites,
+        TargetRef,
+        0,
+        &[],
+    ),
+    mutation(
+        BrokenRule::SkipsContainer,
+        Property::OneVersion,
+        TargetRef,
+        0,
+        &[],
+    ),
+    mutation(
+        BrokenRule::OverwritesPeople,
         Property::PeopleWin,
+        TargetRef,
         2,
-        &[Kind::Moves, Kind::Undos],
+        &[EventKind::AliasMoves, EventKind::Undos],
     ),
-    (
-        Broken::SkipsTheChecks,
+    mutation(
+        BrokenRule::SkipsChecks,
         Property::Readable,
+        TargetRef,
         2,
-        &[Kind::Moves, Kind::Losses],
+        &[EventKind::AliasMoves, EventKind::Losses],
     ),
-    (
-        Broken::GoesBackToAnything,
-        Property::BackToGood,
+    mutation(
+        BrokenRule::RollsBackToAnything,
+        Property::RollbackToGood,
+        TargetRef,
         2,
-        &[Kind::Moves, Kind::Failures],
+        FAILURES,
     ),
-    (Broken::NeverGoesOn, Property::GetsThere, 0, &[]),
-    (
-        Broken::NeverGoesBack,
+    mutation(
+        BrokenRule::NeverWrites,
+        Property::Converges,
+        TargetRef,
+        0,
+        &[],
+    ),
+    mutation(
+        BrokenRule::NeverRollsBack,
         Property::LeavesFailure,
+        TargetRef,
         2,
-        &[Kind::Moves, Kind::Failures],
+        FAILURES,
     ),
-    (Broken::SaysReady, Property::Honest, 1, &[Kind::Failures]),
-    (
-        Broken::SwallowsResumes,
-        Property::LetsGo,
+    mutation(
+        BrokenRule::AlwaysReady,
+        Property::StatusIsTrue,
+        TargetRef,
+        1,
+        &[EventKind::Failures],
+    ),
+    mutation(
+        BrokenRule::IgnoresResumes,
+        Property::HoldEnds,
+        TargetRef,
         2,
-        &[Kind::Undos, Kind::Asks],
+        &[EventKind::Undos, EventKind::Requests],
     ),
-    (
-        Broken::SwallowsRetries,
-        Property::TriesAgain,
+    mutation(
+        BrokenRule::IgnoresRetries,
+        Property::RetryIsKept,
+        TargetRef,
         3,
-        &[Kind::Moves, Kind::Failures, Kind::Asks],
+        &[
+            EventKind::AliasMoves,
+            EventKind::Failures,
+            EventKind::Requests,
+        ],
+    ),
+    mutation(
+        BrokenRule::IgnoresTemplateEdits,
+        Property::Converges,
+        Template,
+        1,
+        &[EventKind::TemplateEdits],
+    ),
+    mutation(
+        BrokenRule::AlwaysRewritesTemplate,
+        Property::NoMoreWrites,
+        Template,
+        0,
+        &[],
+    ),
+    mutation(
+        BrokenRule::ForgetsFailuresOfDeleted,
+        Property::HeldBack,
+        Template,
+        3,
+        DELETIONS,
+    ),
+    mutation(
+        BrokenRule::NeverRecreates,
+        Property::Recreates,
+        Template,
+        3,
+        DELETIONS,
     ),
 ];
 
 /// One trial for each broken rule.
 pub fn trials() -> Vec<Trial> {
-    let trial = |(broken, property, things, kinds)| {
-        Trial::test(
-            format!("a rule is broken and seen: {broken:?}"),
-            move || fails(broken, property, things, kinds),
-        )
+    let trial = |mutation: &'static Mutation| {
+        let name = format!("the broken rule is detected: {:?}", mutation.rule);
+        Trial::test(name, move || is_detected(mutation))
     };
-    MUTATIONS.into_iter().map(trial).collect()
+    MUTATIONS.iter().map(trial).collect()
 }
 
-fn fails(
-    broken: Broken,
-    property: Property,
-    things: u8,
-    kinds: &'static [Kind],
-) -> Result<(), Failed> {
+fn is_detected(mutation: &Mutation) -> Result<(), Failed> {
+    let Mutation {
+        rule,
+        property,
+        ownership,
+        events,
+        kinds,
+    } = *mutation;
     let bound = Bound {
-        name: "a rule is broken",
-        scope: Scope { versions: 3, kinds },
+        name: "a broken rule",
+        scope: Scope {
+            versions: 3,
+            kinds,
+            ownership,
+        },
         history_limit: 3,
-        things,
+        events,
     };
-    let sound = check(bound, Policy::default(), Some(property));
+    let sound = explore(bound, Policy::default(), Some(property));
     if let Some((sentence, path)) = sound.failures.first() {
-        return Err(format!("unbroken, it is not so that {sentence}:\n{path}").into());
+        return Err(format!("with no rule broken, this fails: {sentence}:\n{path}").into());
     }
-    let found = check(bound, Policy(Some(broken)), Some(property));
-    let Some((sentence, path)) = found
+    let broken = explore(bound, Policy(Some(rule)), Some(property));
+    let failure = broken
         .failures
         .iter()
-        .find(|(sentence, _)| *sentence == property.sentence())
-    else {
-        return Err(format!("{broken:?} goes unseen: {}", property.sentence()).into());
+        .find(|(sentence, _)| *sentence == property.sentence());
+    let Some((sentence, path)) = failure else {
+        return Err(format!("{rule:?} is not detected by: {}", property.sentence()).into());
     };
-    let steps = path.lines().count();
     println!(
-        "not so that {sentence}: {steps} steps, {} states, {:.1} s",
-        found.states, found.seconds
+        "detected by \"{sentence}\": {} steps, {} states, {:.1} s",
+        path.lines().count(),
+        broken.states,
+        broken.seconds
     );
     Ok(())
 }

@@ -1,6 +1,6 @@
-//! The operator's own `decide` and `summarize`, and what they would be with one rule broken at a time.
+//! The operator's own `decide` and `summarize`, and variants of them with one rule broken.
 //!
-//! Absent: a second decision. A broken rule is the real decision on other facts, or with another answer.
+//! Absent: a second decision. A broken rule changes the inputs or the result of the real decision.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -9,51 +9,63 @@ use pointsman::api::reason::Problem;
 use pointsman::api::rollback::OnFailure;
 use pointsman::api::{AliasBinding, AliasBindingStatus, Availability, Reason};
 use pointsman::rollout::{
-    CheckResults, Decided, Decision, Observed, Reconciled, Waiting, decide, summarize,
+    ArtifactCheck, CheckResults, Decided, Decision, Observed, Reconciled, Waiting, decide,
+    needed_checks, summarize,
 };
 use pointsman::targets::{DesiredVersion, Target};
 
 /// A rule that is broken.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Broken {
-    ForgetsWhatFailed,
+pub enum BrokenRule {
+    ForgetsFailures,
     IgnoresStaleMirrors,
-    IgnoresAMissingAlias,
-    AlternatesItsStatus,
-    MovesATimestamp,
-    ForgetsAContainer,
+    IgnoresMissingAlias,
+    AlternatesStatus,
+    MovesTimestamp,
+    SkipsContainer,
     OverwritesPeople,
-    SkipsTheChecks,
-    GoesBackToAnything,
-    NeverGoesOn,
-    NeverGoesBack,
-    SaysReady,
-    SwallowsResumes,
-    SwallowsRetries,
+    SkipsChecks,
+    RollsBackToAnything,
+    NeverWrites,
+    NeverRollsBack,
+    AlwaysReady,
+    IgnoresResumes,
+    IgnoresRetries,
+    IgnoresTemplateEdits,
+    AlwaysRewritesTemplate,
+    ForgetsFailuresOfDeleted,
+    NeverRecreates,
 }
 
 /// The decision that is checked: the real one, or the real one with a rule broken.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Policy(pub Option<Broken>);
+pub struct Policy(pub Option<BrokenRule>);
 
 impl Policy {
+    /// The decision, and the checks that it needs.
     pub fn decide(
         self,
         binding: &AliasBinding,
         observed: &Observed<'_>,
         now: Timestamp,
-    ) -> Decided {
+    ) -> (Decided, Vec<ArtifactCheck>) {
         let Some(broken) = self.0 else {
-            return decide(binding, observed, now);
+            let needed = needed_checks(binding, observed);
+            return (decide(binding, observed, now), needed);
         };
         let mut altered = binding.clone();
         if let Some(status) = altered.status.as_mut() {
             alter_status(broken, status);
         }
         match broken {
-            Broken::NeverGoesBack => altered.spec.rollback.on_failure = OnFailure::Report,
-            Broken::SwallowsResumes | Broken::SwallowsRetries => {
+            BrokenRule::NeverRollsBack => altered.spec.rollback.on_failure = OnFailure::Report,
+            BrokenRule::IgnoresResumes | BrokenRule::IgnoresRetries => {
                 altered.metadata.annotations = None;
+            }
+            BrokenRule::ForgetsFailuresOfDeleted if observed.target.is_none() => {
+                if let Some(status) = altered.status.as_mut() {
+                    status.held_back = None;
+                }
             }
             _ => {}
         }
@@ -65,9 +77,16 @@ impl Policy {
             resolution: &resolution,
             checks: &checks,
             target: target.as_ref(),
+            template_changed: match broken {
+                BrokenRule::IgnoresTemplateEdits => false,
+                BrokenRule::AlwaysRewritesTemplate => true,
+                _ => observed.template_changed,
+            },
             ..observed.clone()
         };
-        alter_decision(broken, decide(&altered, &observed, now))
+        let decided = decide(&altered, &observed, now);
+        let needed = needed_checks(&altered, &observed);
+        (alter_decision(broken, decided, target.is_some()), needed)
     }
 
     pub fn summarize(
@@ -78,21 +97,27 @@ impl Policy {
     ) -> AliasBindingStatus {
         let mut status = summarize(binding, reconciled, now);
         match self.0 {
-            Some(Broken::AlternatesItsStatus) => {
-                let told = binding
+            Some(BrokenRule::AlternatesStatus) => {
+                let previous = binding
                     .status
                     .as_ref()
                     .and_then(|status| status.follows.as_deref());
-                status.follows =
-                    Some(if told == Some("tick") { "tock" } else { "tick" }.to_owned());
+                status.follows = Some(
+                    if previous == Some("tick") {
+                        "tock"
+                    } else {
+                        "tick"
+                    }
+                    .to_owned(),
+                );
             }
-            Some(Broken::MovesATimestamp) => {
+            Some(BrokenRule::MovesTimestamp) => {
                 status
                     .conditions
                     .iter_mut()
                     .for_each(|each| each.last_transition_time = Time(now));
             }
-            Some(Broken::SaysReady) => {
+            Some(BrokenRule::AlwaysReady) => {
                 status
                     .conditions
                     .retain(|each| !["Reconciling", "Stalled"].contains(&each.type_.as_str()));
@@ -111,16 +136,16 @@ impl Policy {
     }
 }
 
-fn alter_status(broken: Broken, status: &mut AliasBindingStatus) {
+fn alter_status(broken: BrokenRule, status: &mut AliasBindingStatus) {
     match broken {
-        Broken::ForgetsWhatFailed
+        BrokenRule::ForgetsFailures
             if status
                 .current()
                 .is_none_or(|entry| entry.outcome != Outcome::Failed) =>
         {
             status.held_back = None;
         }
-        Broken::GoesBackToAnything => {
+        BrokenRule::RollsBackToAnything => {
             for entry in status
                 .history
                 .iter_mut()
@@ -135,21 +160,21 @@ fn alter_status(broken: Broken, status: &mut AliasBindingStatus) {
 }
 
 fn alter_resolution(
-    broken: Broken,
+    broken: BrokenRule,
     resolution: &mut pointsman::rollout::Resolution,
     binding: &AliasBinding,
 ) {
-    if broken == Broken::IgnoresStaleMirrors {
+    if broken == BrokenRule::IgnoresStaleMirrors {
         resolution.stale = None;
     }
     let running = binding
         .status
         .as_ref()
         .and_then(|status| status.history.last());
-    if let (Broken::IgnoresAMissingAlias, Err(_), Some(entry)) =
+    if let (BrokenRule::IgnoresMissingAlias, Err(_), Some(entry)) =
         (broken, &resolution.desired, running)
     {
-        // As if the oldest known version were meant.
+        // The oldest known version stands in for the missing alias.
         resolution.desired = Ok(DesiredVersion {
             version: entry.version.clone(),
             tracking_uri: Some("http://mlflow".to_owned()),
@@ -158,9 +183,9 @@ fn alter_resolution(
     }
 }
 
-fn altered_results(broken: Broken, results: &CheckResults) -> CheckResults {
+fn altered_results(broken: BrokenRule, results: &CheckResults) -> CheckResults {
     let altered = |result: &Availability| match broken {
-        Broken::SkipsTheChecks => Availability::Readable,
+        BrokenRule::SkipsChecks => Availability::Readable,
         _ => result.clone(),
     };
     results
@@ -169,9 +194,9 @@ fn altered_results(broken: Broken, results: &CheckResults) -> CheckResults {
         .collect()
 }
 
-fn altered_target(broken: Broken, target: &Target) -> Target {
+fn altered_target(broken: BrokenRule, target: &Target) -> Target {
     let mut altered = target.clone();
-    if broken == Broken::OverwritesPeople {
+    if broken == BrokenRule::OverwritesPeople {
         altered.owners = pointsman::targets::FieldOwners::default();
         if altered.version().is_none() {
             altered.metadata.labels = None;
@@ -180,12 +205,13 @@ fn altered_target(broken: Broken, target: &Target) -> Target {
     altered
 }
 
-fn alter_decision(broken: Broken, mut decided: Decided) -> Decided {
+fn alter_decision(broken: BrokenRule, mut decided: Decided, has_target: bool) -> Decided {
     match (broken, &mut decided.decision) {
-        (Broken::ForgetsAContainer, Decision::Write(injection, _)) => {
+        (BrokenRule::SkipsContainer, Decision::Write(injection, _)) => {
             injection.containers.truncate(1);
         }
-        (Broken::NeverGoesOn, decision @ Decision::Write(..)) => {
+        (BrokenRule::NeverRecreates, _) if has_target || decided.memory.held_back.is_none() => {}
+        (BrokenRule::NeverWrites | BrokenRule::NeverRecreates, decision @ Decision::Write(..)) => {
             let problem = Problem::new(Reason::Pending, "some other time");
             *decision = Decision::Waiting(Waiting::Target(problem));
         }

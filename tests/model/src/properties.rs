@@ -1,46 +1,51 @@
-//! What must be true of every write, whatever happened before.
+//! The properties of every write and of every quiescent state.
 //!
-//! Absent: the operator's own memory. What is known here is told by what happened in the world and by what was written.
+//! Absent: the operator's own memory. The properties look at the oracle, which records events and writes.
 
 use pointsman::api::AliasBindingStatus;
+use pointsman::api::alias_binding::Outcome;
 
-use super::pass::Seen;
-use super::world::{Pods, Query, Registry, Reply, Version, Work, World, Writer};
+use super::reconciler::Inputs;
+use super::state::{Check, CheckResult, Pods, Registry, State, Version, WorkloadState, Writer};
 
-/// A property, by its bit and its sentence.
+/// A property, with its bit and its sentence.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u16)]
 pub enum Property {
     HeldBack = 1,
     FailStatic = 1 << 1,
-    Settles = 1 << 2,
-    Quiet = 1 << 3,
+    Terminates = 1 << 2,
+    NoMoreWrites = 1 << 3,
     OneVersion = 1 << 4,
     PeopleWin = 1 << 5,
     Readable = 1 << 6,
-    BackToGood = 1 << 7,
-    GetsThere = 1 << 8,
+    RollbackToGood = 1 << 7,
+    Converges = 1 << 8,
     LeavesFailure = 1 << 9,
-    Honest = 1 << 10,
-    LetsGo = 1 << 11,
-    TriesAgain = 1 << 12,
+    StatusIsTrue = 1 << 10,
+    HoldEnds = 1 << 11,
+    RetryIsKept = 1 << 12,
+    Recreates = 1 << 13,
+    ChecksRun = 1 << 14,
 }
 
 impl Property {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::HeldBack,
         Self::FailStatic,
-        Self::Settles,
-        Self::Quiet,
+        Self::Terminates,
+        Self::NoMoreWrites,
         Self::OneVersion,
         Self::PeopleWin,
         Self::Readable,
-        Self::BackToGood,
-        Self::GetsThere,
+        Self::RollbackToGood,
+        Self::Converges,
         Self::LeavesFailure,
-        Self::Honest,
-        Self::LetsGo,
-        Self::TriesAgain,
+        Self::StatusIsTrue,
+        Self::HoldEnds,
+        Self::RetryIsKept,
+        Self::Recreates,
+        Self::ChecksRun,
     ];
 
     pub fn bit(self) -> u16 {
@@ -50,67 +55,75 @@ impl Property {
     pub fn sentence(self) -> &'static str {
         match self {
             Self::HeldBack => {
-                "a version that failed is not written again while it is wanted and nobody asked"
+                "a failed version is not written again while it is wanted, unless a person asks for it"
             }
             Self::FailStatic => {
-                "a registry that names no version has nothing written but a pin or a way back"
+                "if the registry names no version, only a pin or a rollback is written"
             }
-            Self::Settles => "with the world quiet, passes come to an end",
-            Self::Quiet => "what is settled is written no more, neither Deployment nor status",
+            Self::Terminates => "without outside events, reconciles come to an end",
+            Self::NoMoreWrites => {
+                "in a quiescent state neither the Deployment nor the status is written"
+            }
             Self::OneVersion => {
                 "every chosen container names the one version that the annotation names"
             }
             Self::PeopleWin => {
                 "a person's undo stands until another version is wanted or a person resumes"
             }
-            Self::Readable => {
-                "a version whose artifact is known to be gone is never gone forward to"
+            Self::Readable => "a version whose artifact is known to be missing is not rolled out",
+            Self::RollbackToGood => {
+                "an automatic rollback chooses a version that was live and is not held back"
             }
-            Self::BackToGood => "by itself it goes back only to what was live and is not held back",
-            Self::GetsThere => "what is wanted and hindered by nothing runs in the end",
+            Self::Converges => {
+                "the wanted version runs in the end, from the binding's template, if nothing prevents it"
+            }
             Self::LeavesFailure => {
-                "a failed version does not stay where a good one can be gone back to"
+                "a failed version does not stay if there is a good one to roll back to"
             }
-            Self::Honest => "a settled status says what is so",
-            Self::LetsGo => "a hold that a person ended does not come back by itself",
-            Self::TriesAgain => "a retry that a person asked for is not forgotten",
+            Self::StatusIsTrue => "the status of a quiescent state is true",
+            Self::HoldEnds => "a hold that a person ended does not begin again without an undo",
+            Self::ChecksRun => "every check that a decision waits for is running",
+            Self::Recreates => {
+                "a missing owned Deployment is created with the last good version if the wanted one is held back"
+            }
+            Self::RetryIsKept => "a retry that a person asked for is not forgotten",
         }
     }
 }
 
-/// A write of the operator's into the Deployment.
-pub struct Writing<'a> {
-    pub seen: &'a Seen,
-    pub wrote: Work,
-    pub is_back: bool,
-    /// Whether a retry was asked for that is not written down as acted on yet.
-    pub is_asked: bool,
+/// A write of the operator into the Deployment.
+pub struct Write<'a> {
+    pub inputs: &'a Inputs,
+    pub written: WorkloadState,
+    pub is_rollback: bool,
+    /// Whether a retry was requested that the status does not name as handled yet.
+    pub retry_is_due: bool,
 }
 
-/// What is held back is released: another version is wanted, a spec changed, or somebody asked.
-pub fn release(world: &mut World) {
-    world.ghost.failed = 0;
-    if let Some(pending) = world.operator.pending.as_mut() {
-        pending.is_current = false;
+/// Releases the versions that are held back: another version is wanted, a spec changed, or a retry was requested.
+pub fn release(state: &mut State) {
+    state.oracle.failed = 0;
+    if let Some(unwritten) = state.operator.unwritten.as_mut() {
+        unwritten.is_current = false;
     }
 }
 
-/// Notices when another version is wanted. An alias that is gone names no other.
-pub fn notice_what_is_wanted(world: &mut World) {
-    let wanted = world.wanted();
-    if wanted.is_some() && wanted != world.ghost.named {
-        world.ghost.named = wanted;
-        (world.ghost.is_kept, world.ghost.is_asked) = (false, false);
-        release(world);
+/// Records a change of the wanted version. A deleted alias names no other version.
+pub fn record_wanted_version(state: &mut State) {
+    let wanted = state.wanted();
+    if wanted.is_some() && wanted != state.oracle.wanted {
+        state.oracle.wanted = wanted;
+        (state.oracle.undo_stands, state.oracle.retry_is_due) = (false, false);
+        release(state);
     }
 }
 
-/// A person undoes what was written because of what is wanted now, be it that or what is run in its place, once the operator
-/// has it written down and seen. Whoever undoes something else, while what is wanted is yet to be written, is told from
-/// nobody: the move is the later word; and so is a resume or a retry that the operator has not seen yet.
-pub fn on_undo(world: &mut World, to: Option<Version>, status: &AliasBindingStatus) {
-    let named = world.ghost.named;
-    let is_held_back = named.is_some_and(|named| world.ghost.failed & named.bit() != 0);
+/// Records an undo. It must stand if it reverts the wanted version, or the one that runs instead of it, after the operator
+/// wrote that version and recorded it in the status. An undo before the wanted version is written is overwritten, because
+/// the move counts as the later event; so does a resume or a retry that the operator has not handled yet.
+pub fn record_undo(state: &mut State, to: Option<Version>, status: &AliasBindingStatus) {
+    let wanted = state.oracle.wanted;
+    let is_held_back = wanted.is_some_and(|wanted| state.oracle.failed & wanted.bit() != 0);
     let handled = status
         .last_handled_resume
         .as_ref()
@@ -119,117 +132,120 @@ pub fn on_undo(world: &mut World, to: Option<Version>, status: &AliasBindingStat
         .last_handled_retry
         .as_ref()
         .map_or(0, |retry| retry.value.parse().unwrap());
-    let is_latest = world.spec.resumes == handled && world.spec.retries == tried;
+    let is_latest = state.spec.resumes == handled && state.spec.retries == tried;
     let running = status.running.as_ref();
     let running = running.and_then(|running| Version::of(&running.version));
-    let is_ours = world.work.writer == Writer::Pointsman && world.operator.pending.is_none();
-    let is_known = is_ours && running == world.work.version;
-    // Without label and version, nothing tells it from a Deployment that was replaced whole.
-    let is_seen = to.is_some() || world.work.labelled;
-    world.ghost.is_undone = true;
-    world.ghost.is_kept &= is_seen;
-    world.ghost.is_kept |=
-        is_seen && is_latest && is_known && (world.work.version == named || is_held_back);
+    let is_ours = state.workload.writer == Writer::Pointsman && state.operator.unwritten.is_none();
+    let is_known = is_ours && running == state.workload.version;
+    // Without label and version it cannot be told from a Deployment that a person replaced.
+    let is_seen = to.is_some() || state.workload.has_label;
+    state.oracle.is_undone = true;
+    state.oracle.undo_stands &= is_seen;
+    state.oracle.undo_stands |=
+        is_seen && is_latest && is_known && (state.workload.version == wanted || is_held_back);
 }
 
-/// A retry is the later word over an undo that the operator has not seen yet.
-pub fn on_retry(world: &mut World, status: &AliasBindingStatus) {
-    world.ghost.is_kept &= status.hold.is_some();
+/// A retry ends an undo that the operator has not recorded as a hold yet.
+pub fn record_retry(state: &mut State, status: &AliasBindingStatus) {
+    state.oracle.undo_stands &= status.hold.is_some();
 }
 
-/// Whatever a person undid is over.
-pub fn end_undo(world: &mut World) {
-    (world.ghost.is_undone, world.ghost.is_kept) = (false, false);
+/// Ends every undo.
+pub fn end_undo(state: &mut State) {
+    (state.oracle.is_undone, state.oracle.undo_stands) = (false, false);
 }
 
-/// Looks at a write before it is made.
-pub fn on_writing(world: &mut World, writing: &Writing<'_>) {
-    let Some(version) = writing.wrote.version else {
+/// Checks a write before it is applied.
+pub fn check_write(state: &mut State, write: &Write<'_>) {
+    let Some(version) = write.written.version else {
         return;
     };
-    world.ghost.is_asked &= world.wanted() != Some(version);
-    let ghost = world.ghost;
-    let is_another = world.work.version != Some(version);
-    let is_known_good = writing.is_back && ghost.live & version.bit() != 0;
-    let is_pinned = writing.seen.spec.pin.is_some();
-    let names_a_version = world.mirror.registry == Registry::Up && world.mirror.alias.is_some();
-    let known = writing.seen.book.get(Query {
+    state.oracle.retry_is_due &= state.wanted() != Some(version);
+    let oracle = state.oracle;
+    let is_another = state.workload.version != Some(version);
+    let is_known_good = write.is_rollback && oracle.live & version.bit() != 0;
+    let is_pinned = write.inputs.spec.pin.is_some();
+    let names_a_version = state.mirror.registry == Registry::Up && state.mirror.alias.is_some();
+    let known = write.inputs.checks.get(Check {
         version,
         must_exist: false,
     });
     let violations = [
         (
             Property::HeldBack,
-            ghost.failed & version.bit() != 0 && world.wanted() == Some(version),
+            oracle.failed & version.bit() != 0 && state.wanted() == Some(version),
         ),
         (
             Property::FailStatic,
             !names_a_version && !is_pinned && !is_known_good,
         ),
-        (Property::OneVersion, writing.wrote.torn),
-        (Property::PeopleWin, ghost.is_kept),
+        (Property::OneVersion, write.written.is_mixed),
+        (Property::PeopleWin, oracle.undo_stands),
         (
             Property::Readable,
-            !writing.is_back && is_another && known == Some(Reply::Gone),
+            !write.is_rollback && is_another && known == Some(CheckResult::Missing),
         ),
         (
-            Property::BackToGood,
-            writing.is_back
+            Property::RollbackToGood,
+            write.is_rollback
                 && is_another
-                && (ghost.live & version.bit() == 0 || ghost.failed & version.bit() != 0),
+                && (oracle.live & version.bit() == 0 || oracle.failed & version.bit() != 0),
         ),
     ];
     for (property, _) in violations.iter().filter(|(_, is_violated)| *is_violated) {
-        world.ghost.violated |= property.bit();
+        state.oracle.violated |= property.bit();
     }
-    // Going back says that what is gone back from failed, whether or not anybody lives to write it down.
-    let is_told =
-        writing.is_back && is_another && !writing.is_asked && world.operator.old_binding.is_none();
-    let gone_from = world.work.version.filter(|_| is_told);
-    world.ghost.failed |= gone_from.map_or(0, Version::bit);
+    // A rollback means that the version before it failed, even if the operator crashes before it writes the status.
+    let is_failure = write.is_rollback
+        && is_another
+        && !write.retry_is_due
+        && state.operator.stale_binding.is_none();
+    let rolled_back_from = state.workload.version.filter(|_version| is_failure);
+    state.oracle.failed |= rolled_back_from.map_or(0, Version::bit);
 }
 
-/// Learns from a status that was written.
-pub fn on_status(world: &mut World, status: &AliasBindingStatus, is_current: bool) {
+/// Records the versions that a written status names as live or failed.
+pub fn record_status(state: &mut State, status: &AliasBindingStatus, is_current: bool) {
     for entry in status
         .history
         .iter()
         .filter(|entry| entry.live_at.is_some())
     {
-        world.ghost.live |= Version::of(&entry.version).map_or(0, Version::bit);
+        state.oracle.live |= Version::of(&entry.version).map_or(0, Version::bit);
     }
     let Some(held_back) = status.held_back.as_ref().filter(|_| is_current) else {
         return;
     };
     let wanted = Version::of(&held_back.wanted);
-    if wanted == world.ghost.named {
+    if wanted == state.oracle.wanted {
         for failed in &held_back.versions {
-            world.ghost.failed |= Version::of(&failed.version).map_or(0, Version::bit);
+            state.oracle.failed |= Version::of(&failed.version).map_or(0, Version::bit);
         }
     }
 }
 
-/// What a settled world violates.
-pub fn of_settled(world: &World, status: &AliasBindingStatus) -> u16 {
+/// The properties that a quiescent state violates.
+pub fn violations_at_quiescence(state: &State, status: &AliasBindingStatus) -> u16 {
     let violations = [
         (
-            Property::GetsThere,
-            is_hindered_by_nothing(world, status) && !runs_what_is_wanted(world),
+            Property::Converges,
+            can_go_forward(state, status) && !(runs_wanted_version(state) && is_of_template(state)),
         ),
-        (Property::LeavesFailure, stays_with_a_failure(world, status)),
-        (Property::Honest, lies(world, status)),
+        (Property::Recreates, stays_missing(state, status)),
+        (Property::LeavesFailure, stays_with_a_failure(state, status)),
+        (Property::StatusIsTrue, is_status_false(state, status)),
         (
-            Property::TriesAgain,
-            world.ghost.is_asked
-                && is_held_back(status, world.wanted())
-                && can_be_tried(world, status),
+            Property::RetryIsKept,
+            state.oracle.retry_is_due
+                && is_held_back(status, state.wanted())
+                && can_be_tried(state, status),
         ),
         (
-            Property::LetsGo,
+            Property::HoldEnds,
             status.hold.is_some()
-                && !world.ghost.is_undone
-                && !world.spec.suspend
-                && is_resolved(world),
+                && !state.oracle.is_undone
+                && !state.spec.suspend
+                && is_resolved(state),
         ),
     ];
     violations
@@ -238,20 +254,52 @@ pub fn of_settled(world: &World, status: &AliasBindingStatus) -> u16 {
         .fold(0, |bits, (property, _)| bits | property.bit())
 }
 
-fn runs_what_is_wanted(world: &World) -> bool {
-    let runs = |wanted: Version| match (world.work.version, world.spec.pin) {
-        // A pin is a number.
+fn runs_wanted_version(state: &State) -> bool {
+    let runs = |wanted: Version| match (state.workload.version, state.spec.pin) {
+        // A pin names a number, not an artifact.
         (Some(version), Some(pin)) => version.number() == pin.number(),
         (version, _) => version == Some(wanted),
     };
-    world.wanted().is_some_and(runs)
+    state.wanted().is_some_and(runs)
 }
 
-fn is_resolved(world: &World) -> bool {
-    world.mirror.registry == Registry::Up
-        && world
+/// Whether an owned Deployment was made from the binding's template as it is now.
+fn is_of_template(state: &State) -> bool {
+    let made_from = state.workload.made_from_edited;
+    made_from.is_none_or(|edited| edited == state.spec.template_edited)
+}
+
+/// The wanted version is held back and nothing runs, although the last good version can be read.
+fn stays_missing(state: &State, status: &AliasBindingStatus) -> bool {
+    let Some(good) = status
+        .last_good
+        .as_ref()
+        .and_then(|good| Version::of(&good.version))
+    else {
+        return false;
+    };
+    let has_failed = status.history.iter().any(|entry| {
+        let is_failed = entry.outcome == Outcome::Failed || entry.outcome == Outcome::RolledBack;
+        is_failed && Version::of(&entry.version) == Some(good)
+    });
+    let check = Check {
+        version: good,
+        must_exist: true,
+    };
+    let is_person_in_charge = state.spec.suspend || status.hold.is_some();
+    state.workload.is_missing()
+        && is_held_back(status, state.wanted())
+        && !is_held_back(status, Some(good))
+        && !has_failed
+        && !is_person_in_charge
+        && state.check_result(check) == CheckResult::Readable
+}
+
+fn is_resolved(state: &State) -> bool {
+    state.mirror.registry == Registry::Up
+        && state
             .wanted()
-            .is_some_and(|wanted| world.mirror.has(wanted))
+            .is_some_and(|wanted| state.mirror.has(wanted))
 }
 
 fn is_held_back(status: &AliasBindingStatus, wanted: Option<Version>) -> bool {
@@ -263,54 +311,55 @@ fn is_held_back(status: &AliasBindingStatus, wanted: Option<Version>) -> bool {
     wanted.is_some_and(|wanted| versions.any(|failed| failed == wanted))
 }
 
-fn can_be_tried(world: &World, status: &AliasBindingStatus) -> bool {
-    let reply = world.wanted().map(|version| {
-        world.reply(Query {
+fn can_be_tried(state: &State, status: &AliasBindingStatus) -> bool {
+    let check_result = state.wanted().map(|version| {
+        state.check_result(Check {
             version,
             must_exist: false,
         })
     });
-    is_resolved(world)
-        && !world.spec.suspend
+    is_resolved(state)
+        && !state.spec.suspend
         && status.hold.is_none()
-        && reply == Some(Reply::Readable)
+        && check_result == Some(CheckResult::Readable)
 }
 
-fn is_hindered_by_nothing(world: &World, status: &AliasBindingStatus) -> bool {
-    can_be_tried(world, status) && !is_held_back(status, world.wanted())
+fn can_go_forward(state: &State, status: &AliasBindingStatus) -> bool {
+    can_be_tried(state, status) && !is_held_back(status, state.wanted())
 }
 
-fn stays_with_a_failure(world: &World, status: &AliasBindingStatus) -> bool {
-    let is_ours = world.work.writer == Writer::Pointsman;
-    let fails = is_ours && matches!(world.work.pods, Pods::Crashing | Pods::Late);
+fn stays_with_a_failure(state: &State, status: &AliasBindingStatus) -> bool {
+    let is_ours = state.workload.writer == Writer::Pointsman;
+    let fails = is_ours && matches!(state.workload.pods, Pods::Crashing | Pods::DeadlineExceeded);
     let is_failed = status
         .current()
-        .is_some_and(|entry| entry.outcome == pointsman::api::alias_binding::Outcome::Failed);
-    let is_left_alone = world.spec.suspend || status.hold.is_some();
-    let told = ready(status).map(|ready| ready.reason.as_str());
-    fails && is_failed && !is_left_alone && told != Some("NoRollbackTarget")
+        .is_some_and(|entry| entry.outcome == Outcome::Failed);
+    let is_person_in_charge = state.spec.suspend || status.hold.is_some();
+    let reason = ready(status).map(|ready| ready.reason.as_str());
+    fails && is_failed && !is_person_in_charge && reason != Some("NoRollbackTarget")
 }
 
-/// Ready and Live or Pinned, and yet something else runs or does not run well; or at work, though nothing moves.
-fn lies(world: &World, status: &AliasBindingStatus) -> bool {
+/// Whether the status says Live or Pinned although the wanted version does not run well, reports progress that does not
+/// happen, or names another running version.
+fn is_status_false(state: &State, status: &AliasBindingStatus) -> bool {
     let Some(ready) = ready(status) else {
         return true;
     };
-    let says_well = ready.status == "True" && matches!(ready.reason.as_str(), "Live" | "Pinned");
-    let is_well = runs_what_is_wanted(world) && world.work.pods == Pods::Ready;
-    let at_work = status
+    let reports_live = ready.status == "True" && matches!(ready.reason.as_str(), "Live" | "Pinned");
+    let is_well = runs_wanted_version(state) && state.workload.pods == Pods::Ready;
+    let reconciling = status
         .conditions
         .iter()
         .find(|each| each.type_ == "Reconciling")
         .map(|each| each.reason.as_str());
-    let says_running = status
+    let reported_version = status
         .running
         .as_ref()
         .and_then(|running| Version::of(&running.version));
-    (says_well && !is_well)
-        || matches!(at_work, Some("Baking" | "Pending"))
-        || (at_work == Some("RolledBack") && world.work.pods == Pods::Ready)
-        || says_running != world.work.version
+    (reports_live && !is_well)
+        || matches!(reconciling, Some("Baking" | "Pending"))
+        || (reconciling == Some("RolledBack") && state.workload.pods == Pods::Ready)
+        || reported_version != state.workload.version
 }
 
 fn ready(

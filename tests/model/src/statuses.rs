@@ -1,6 +1,6 @@
-//! The statuses that the operator writes, each once, with every moment brought to one of a few.
+//! The interned statuses that the operator writes, with timestamps normalized to a few values.
 //!
-//! Absent: any other change to them. A pass is compared with the very status that it was given.
+//! Absent: other changes of a status. A reconcile is compared with the status that it read.
 
 use std::sync::{Arc, RwLock};
 
@@ -9,14 +9,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use pointsman::api::AliasBindingStatus;
 use pointsman::api::alias_binding::{HistoryEntry, Trigger};
 
-use super::objects::{BEGUN, LONG_AVAILABLE, NOW, time};
-use super::world::StatusId;
+use super::objects::{LONG_AVAILABLE, NOW, STARTED, time};
+use super::state::StatusId;
 
-/// All statuses so far. The first one is that of a binding that nobody has looked at.
+/// All statuses so far. The first one is the empty status of a new binding.
 pub struct Statuses {
     known: RwLock<Vec<Arc<AliasBindingStatus>>>,
     ids: DashMap<String, StatusId>,
-    aged: DashMap<StatusId, StatusId>,
+    baked: DashMap<StatusId, StatusId>,
 }
 
 impl Statuses {
@@ -24,9 +24,9 @@ impl Statuses {
         let statuses = Self {
             known: RwLock::default(),
             ids: DashMap::new(),
-            aged: DashMap::new(),
+            baked: DashMap::new(),
         };
-        statuses.keep(AliasBindingStatus::default());
+        statuses.intern(AliasBindingStatus::default());
         statuses
     }
 
@@ -38,9 +38,9 @@ impl Statuses {
         Arc::clone(&self.known.read().unwrap()[id as usize])
     }
 
-    /// The number of a status, once its moments are brought to the few that there are.
-    pub fn keep(&self, mut status: AliasBindingStatus) -> StatusId {
-        settle_moments(&mut status);
+    /// The number of a status after its timestamps are normalized.
+    pub fn intern(&self, mut status: AliasBindingStatus) -> StatusId {
+        normalize_timestamps(&mut status);
         let text = serde_json::to_string(&status).unwrap();
         *self.ids.entry(text).or_insert_with(|| {
             let mut known = self.known.write().unwrap();
@@ -49,9 +49,9 @@ impl Statuses {
         })
     }
 
-    /// The same status when the time of being watched is over.
-    pub fn aged(&self, id: StatusId) -> StatusId {
-        if let Some(known) = self.aged.get(&id) {
+    /// The same status after the bake time.
+    pub fn baked(&self, id: StatusId) -> StatusId {
+        if let Some(known) = self.baked.get(&id) {
             return *known;
         }
         let mut status = AliasBindingStatus::clone(&self.get(id));
@@ -60,20 +60,20 @@ impl Statuses {
             .iter_mut()
             .find(|entry| entry.finished_at.is_none());
         if let Some(available) = current.and_then(|entry| entry.available_at.as_mut()) {
-            *available = moment(LONG_AVAILABLE);
+            *available = timestamp(LONG_AVAILABLE);
         }
-        let aged = self.keep(status);
-        self.aged.insert(id, aged);
-        aged
+        let baked = self.intern(status);
+        self.baked.insert(id, baked);
+        baked
     }
 }
 
-fn moment(text: &str) -> Time {
+fn timestamp(text: &str) -> Time {
     Time(time(text))
 }
 
-fn settle_moments(status: &mut AliasBindingStatus) {
-    let begun = moment(BEGUN);
+fn normalize_timestamps(status: &mut AliasBindingStatus) {
+    let started = timestamp(STARTED);
     let all = [
         status.alias.as_mut().map(|alias| &mut alias.since),
         status
@@ -105,22 +105,22 @@ fn settle_moments(status: &mut AliasBindingStatus) {
         .chain(failed.map(|failed| &mut failed.since))
         .chain(conditions)
     {
-        *each = begun.clone();
+        *each = started.clone();
     }
-    status.history.iter_mut().for_each(settle_entry);
+    status.history.iter_mut().for_each(normalize_entry);
 }
 
-fn settle_entry(entry: &mut HistoryEntry) {
-    let begun = moment(BEGUN);
+fn normalize_entry(entry: &mut HistoryEntry) {
+    let started = timestamp(STARTED);
     let available = if entry.finished_at.is_some() || entry.live_at.is_some() {
-        begun.clone()
+        started.clone()
     } else {
-        moment(NOW)
+        timestamp(NOW)
     };
     if let Some(at) = entry
         .available_at
         .as_mut()
-        .filter(|at| **at != moment(LONG_AVAILABLE) || available == begun)
+        .filter(|at| **at != timestamp(LONG_AVAILABLE) || available == started)
     {
         *at = available;
     }
@@ -132,9 +132,9 @@ fn settle_entry(entry: &mut HistoryEntry) {
     .into_iter()
     .flatten()
     {
-        *at = begun.clone();
+        *at = started.clone();
     }
-    // Told to people, and read by nobody else.
+    // Only people read these fields.
     entry.trigger = Trigger::AliasMove.into();
     if entry.finished_at.is_some()
         || entry.outcome != pointsman::api::alias_binding::Outcome::Failed

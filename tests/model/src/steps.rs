@@ -1,182 +1,193 @@
-//! What may happen next, and what then is.
+//! The steps that are possible in a state, and the state after each.
 //!
-//! Absent: likelihood. Whatever is possible is a step, whether the operator or somebody else takes it.
+//! Absent: probabilities. Every possible step of the operator, the cluster or people is taken.
 
-use super::pass::{Passes, Seen};
-use super::properties::{self, Writing};
-use super::world::{AGAIN, Pending, Pods, Query, Registry, Version, Work, World, Writer};
+use super::properties::{self, Property, Write};
+use super::reconciler::{Inputs, OnChange, Reconciler};
+use super::state::{
+    Check, Ownership, Pods, RECREATED, Registry, State, UnwrittenStatus, Version, WorkloadState,
+    Writer,
+};
 
-/// Something that happens.
+/// A step.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Step {
     AliasMovesTo(Version),
     AliasIsDeleted,
-    RegistryGoesDown,
-    RegistryComesBack,
+    RegistryFails,
+    RegistryRecovers,
     ModelIsDeleted,
-    ModelIsMadeAgain,
+    ModelIsRecreated,
     ArtifactIsLost(Version),
-    ArtifactIsBack(Version),
-    StoreGoesDown,
-    StoreComesBack,
-    ControllerSeesTheTemplate,
+    ArtifactIsRestored(Version),
+    StoreFails,
+    StoreRecovers,
+    ControllerObservesTemplate,
     PodsBecomeReady,
     PodsCrash,
-    ProgressDeadlinePasses,
-    PodsHeal,
+    ProgressDeadlineExceeds,
+    PodsRecover,
     PersonUndoesTo(Option<Version>),
-    PersonReplacesTheDeployment,
-    PersonEditsTheImage,
-    PersonEditsTheBinding,
+    PersonReplacesDeployment,
+    PersonEditsImage,
+    PersonEditsBinding,
+    PersonEditsTemplate,
+    PersonDeletesDeployment,
     PersonPins(Version),
     PersonUnpins,
     PersonSuspends,
     PersonUnsuspends,
-    PersonAsksForARetry,
+    PersonRequestsRetry,
     PersonResumes,
-    TimePasses,
-    BindingCacheStops,
-    WorkloadCacheStops,
+    BakeTimeElapses,
+    BindingCacheLags,
+    WorkloadCacheLags,
     CachesCatchUp,
-    OperatorPasses,
-    OperatorWritesTheStatus,
-    AnswerArrives(Version, bool),
+    OperatorReconciles,
+    OperatorWritesStatus,
+    CheckCompletes(Version, bool),
     OperatorCrashes,
 }
 
 impl Step {
-    /// Every step that there is.
+    /// Every step.
     pub fn all() -> Vec<Self> {
         let of_versions = [
             Self::AliasMovesTo,
             Self::ArtifactIsLost,
-            Self::ArtifactIsBack,
+            Self::ArtifactIsRestored,
             Self::PersonPins,
             |v| Self::PersonUndoesTo(Some(v)),
         ];
         let of_versions = Version::all().flat_map(|version| of_versions.map(|step| step(version)));
         let answers =
-            Query::all().map(|query| Self::AnswerArrives(query.version, query.must_exist));
+            Check::all().map(|check| Self::CheckCompletes(check.version, check.must_exist));
         let others = [
             Self::AliasIsDeleted,
-            Self::RegistryGoesDown,
-            Self::RegistryComesBack,
+            Self::RegistryFails,
+            Self::RegistryRecovers,
             Self::ModelIsDeleted,
-            Self::ModelIsMadeAgain,
-            Self::StoreGoesDown,
-            Self::StoreComesBack,
-            Self::ControllerSeesTheTemplate,
+            Self::ModelIsRecreated,
+            Self::StoreFails,
+            Self::StoreRecovers,
+            Self::ControllerObservesTemplate,
             Self::PodsBecomeReady,
             Self::PodsCrash,
-            Self::ProgressDeadlinePasses,
-            Self::PodsHeal,
+            Self::ProgressDeadlineExceeds,
+            Self::PodsRecover,
             Self::PersonUndoesTo(None),
-            Self::PersonReplacesTheDeployment,
-            Self::PersonEditsTheImage,
-            Self::PersonEditsTheBinding,
+            Self::PersonReplacesDeployment,
+            Self::PersonEditsImage,
+            Self::PersonEditsBinding,
+            Self::PersonEditsTemplate,
+            Self::PersonDeletesDeployment,
             Self::PersonUnpins,
             Self::PersonSuspends,
             Self::PersonUnsuspends,
-            Self::PersonAsksForARetry,
+            Self::PersonRequestsRetry,
             Self::PersonResumes,
-            Self::TimePasses,
-            Self::BindingCacheStops,
-            Self::WorkloadCacheStops,
+            Self::BakeTimeElapses,
+            Self::BindingCacheLags,
+            Self::WorkloadCacheLags,
             Self::CachesCatchUp,
-            Self::OperatorPasses,
-            Self::OperatorWritesTheStatus,
+            Self::OperatorReconciles,
+            Self::OperatorWritesStatus,
             Self::OperatorCrashes,
         ];
         of_versions.chain(answers).chain(others).collect()
     }
 }
 
-/// A kind of thing that happens from outside.
+/// A kind of outside event.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u16)]
-pub enum Kind {
-    Moves = 1,
+pub enum EventKind {
+    AliasMoves = 1,
     Failures = 1 << 1,
-    Heals = 1 << 2,
+    Recoveries = 1 << 2,
     Undos = 1 << 3,
     Edits = 1 << 4,
-    Asks = 1 << 5,
+    Requests = 1 << 5,
     Pins = 1 << 6,
     Suspends = 1 << 7,
     Outages = 1 << 8,
     Losses = 1 << 9,
     Crashes = 1 << 10,
     Lags = 1 << 11,
-    Remakes = 1 << 12,
+    Recreations = 1 << 12,
+    TemplateEdits = 1 << 13,
+    Deletions = 1 << 14,
 }
 
-/// What may happen from outside.
+/// The outside events that may happen.
 #[derive(Clone, Copy, Debug)]
 pub struct Scope {
-    /// How many versions the registry has.
+    /// The number of versions in the registry.
     pub versions: u8,
-    /// The kinds of things that happen.
-    pub kinds: &'static [Kind],
+    /// The kinds of events.
+    pub kinds: &'static [EventKind],
+    /// How the binding names its Deployment.
+    pub ownership: Ownership,
 }
 
 impl Scope {
-    fn has(self, kind: Kind) -> bool {
+    fn has(self, kind: EventKind) -> bool {
         self.kinds.contains(&kind)
     }
 }
 
-/// The bit of [`World::ran`] for the template without a version.
+/// The bit of [`State::ran`] for the template without a version.
 const BARE: u8 = 1 << 7;
 
-/// Every step that is possible.
-pub fn possible(world: &World, scope: Scope, passes: &Passes, steps: &mut Vec<Step>) {
-    of_operator(world, passes, steps);
-    of_cluster(world, steps);
-    if world.left > 0 {
-        of_registry(world, scope, steps);
-        of_people(world, scope, steps);
-        of_machines(world, scope, steps);
+/// Adds every possible step.
+pub fn possible(state: &State, scope: Scope, reconciler: &Reconciler, steps: &mut Vec<Step>) {
+    operator_steps(state, reconciler, steps);
+    cluster_steps(state, steps);
+    if state.events_left > 0 {
+        registry_events(state, scope, steps);
+        people_events(state, scope, steps);
+        machine_events(state, scope, steps);
     }
-    of_return(world, steps);
+    reverts(state, steps);
 }
 
-fn of_operator(world: &World, passes: &Passes, steps: &mut Vec<Step>) {
-    let operator = &world.operator;
-    steps.push(if operator.pending.is_some() {
-        Step::OperatorWritesTheStatus
+fn operator_steps(state: &State, reconciler: &Reconciler, steps: &mut Vec<Step>) {
+    let operator = &state.operator;
+    steps.push(if operator.unwritten.is_some() {
+        Step::OperatorWritesStatus
     } else {
-        Step::OperatorPasses
+        Step::OperatorReconciles
     });
-    let asked = Query::all().filter(|query| operator.asked & query.bit() != 0);
-    steps.extend(asked.map(|query| Step::AnswerArrives(query.version, query.must_exist)));
-    if operator.old_binding.is_some() || operator.old_work.is_some() {
+    let asked = Check::all().filter(|check| operator.running_checks & check.bit() != 0);
+    steps.extend(asked.map(|check| Step::CheckCompletes(check.version, check.must_exist)));
+    if operator.stale_binding.is_some() || operator.stale_workload.is_some() {
         steps.push(Step::CachesCatchUp);
     }
-    if aged(world, passes) != *world {
-        steps.push(Step::TimePasses);
+    if baked(state, reconciler) != *state {
+        steps.push(Step::BakeTimeElapses);
     }
 }
 
-fn of_cluster(world: &World, steps: &mut Vec<Step>) {
-    match world.work.pods {
-        Pods::Unseen => steps.push(Step::ControllerSeesTheTemplate),
-        Pods::Coming => steps.push(Step::PodsBecomeReady),
-        Pods::Ready | Pods::Crashing | Pods::Late => {}
+fn cluster_steps(state: &State, steps: &mut Vec<Step>) {
+    match state.workload.pods {
+        Pods::Unobserved => steps.push(Step::ControllerObservesTemplate),
+        Pods::Starting => steps.push(Step::PodsBecomeReady),
+        Pods::None | Pods::Ready | Pods::Crashing | Pods::DeadlineExceeded => {}
     }
 }
 
-/// What is undone costs nothing, for what it undoes was paid for.
-fn of_return(world: &World, steps: &mut Vec<Step>) {
-    let lost = Version::all().filter(|each| world.lost & each.bit() != 0);
-    steps.extend(lost.map(Step::ArtifactIsBack));
+/// Steps that revert an outside event. They are not counted, because the event itself was.
+fn reverts(state: &State, steps: &mut Vec<Step>) {
+    let lost = Version::all().filter(|each| state.lost & each.bit() != 0);
+    steps.extend(lost.map(Step::ArtifactIsRestored));
     let returns = [
         (
-            world.mirror.registry == Registry::Down,
-            Step::RegistryComesBack,
+            state.mirror.registry == Registry::Down,
+            Step::RegistryRecovers,
         ),
-        (world.store_is_down, Step::StoreComesBack),
-        (world.spec.suspend, Step::PersonUnsuspends),
-        (world.spec.pin.is_some(), Step::PersonUnpins),
+        (state.store_is_down, Step::StoreRecovers),
+        (state.spec.suspend, Step::PersonUnsuspends),
+        (state.spec.pin.is_some(), Step::PersonUnpins),
     ];
     steps.extend(
         returns
@@ -186,94 +197,104 @@ fn of_return(world: &World, steps: &mut Vec<Step>) {
     );
 }
 
-fn of_registry(world: &World, scope: Scope, steps: &mut Vec<Step>) {
-    let mirror = &world.mirror;
+fn registry_events(state: &State, scope: Scope, steps: &mut Vec<Step>) {
+    let mirror = &state.mirror;
     let known: Vec<Version> = Version::all()
-        .filter(|each| each.0 < scope.versions || *each == AGAIN)
+        .filter(|each| each.0 < scope.versions || *each == RECREATED)
         .collect();
-    if mirror.registry == Registry::Up && scope.has(Kind::Moves) {
+    if mirror.registry == Registry::Up && scope.has(EventKind::AliasMoves) {
         let others = known
             .iter()
             .filter(|each| mirror.has(**each) && mirror.alias != Some(**each));
         steps.extend(others.map(|other| Step::AliasMovesTo(*other)));
         steps.extend(mirror.alias.map(|_| Step::AliasIsDeleted));
     }
-    if mirror.registry == Registry::Up && scope.has(Kind::Outages) {
-        steps.push(Step::RegistryGoesDown);
+    if mirror.registry == Registry::Up && scope.has(EventKind::Outages) {
+        steps.push(Step::RegistryFails);
     }
-    if scope.has(Kind::Remakes) && mirror.registry == Registry::Up {
+    if scope.has(EventKind::Recreations) && mirror.registry == Registry::Up {
         steps.push(Step::ModelIsDeleted);
     }
-    if scope.has(Kind::Remakes) && !mirror.again {
-        steps.push(Step::ModelIsMadeAgain);
+    if scope.has(EventKind::Recreations) && !mirror.recreated {
+        steps.push(Step::ModelIsRecreated);
     }
-    if scope.has(Kind::Losses) {
-        let there = known
-            .into_iter()
-            .filter(|each| world.lost & each.bit() == 0 && (*each != AGAIN || mirror.again));
+    if scope.has(EventKind::Losses) {
+        let there = known.into_iter().filter(|each| {
+            state.lost & each.bit() == 0 && (*each != RECREATED || mirror.recreated)
+        });
         steps.extend(there.map(Step::ArtifactIsLost));
     }
-    if scope.has(Kind::Outages) && !world.store_is_down {
-        steps.push(Step::StoreGoesDown);
+    if scope.has(EventKind::Outages) && !state.store_is_down {
+        steps.push(Step::StoreFails);
     }
 }
 
-fn of_people(world: &World, scope: Scope, steps: &mut Vec<Step>) {
-    let work = &world.work;
-    if scope.has(Kind::Undos) {
+fn people_events(state: &State, scope: Scope, steps: &mut Vec<Step>) {
+    let workload = &state.workload;
+    if scope.has(EventKind::Undos) && !workload.is_missing() {
         let ran = Version::all()
-            .filter(|each| world.ran & each.bit() != 0)
+            .filter(|each| state.ran & each.bit() != 0)
             .map(Some);
-        let bare = (world.ran & BARE != 0).then_some(None);
+        let bare = (state.ran & BARE != 0).then_some(None);
         steps.extend(
             ran.chain(bare)
-                .filter(|to| *to != work.version)
+                .filter(|to| *to != workload.version)
                 .map(Step::PersonUndoesTo),
         );
-        if work.version.is_some() {
-            steps.push(Step::PersonReplacesTheDeployment);
+        if workload.version.is_some() && scope.ownership == Ownership::TargetRef {
+            steps.push(Step::PersonReplacesDeployment);
         }
     }
-    if scope.has(Kind::Edits) {
-        steps.extend([Step::PersonEditsTheImage, Step::PersonEditsTheBinding]);
+    if scope.has(EventKind::Edits) {
+        if !workload.is_missing() {
+            steps.push(Step::PersonEditsImage);
+        }
+        steps.push(Step::PersonEditsBinding);
     }
-    if scope.has(Kind::Asks) {
-        steps.extend([Step::PersonAsksForARetry, Step::PersonResumes]);
+    if scope.has(EventKind::TemplateEdits) {
+        steps.push(Step::PersonEditsTemplate);
     }
-    if scope.has(Kind::Pins) {
+    if scope.has(EventKind::Deletions) && !workload.is_missing() {
+        steps.push(Step::PersonDeletesDeployment);
+    }
+    if scope.has(EventKind::Requests) {
+        steps.extend([Step::PersonRequestsRetry, Step::PersonResumes]);
+    }
+    if scope.has(EventKind::Pins) {
         let numbers =
-            Version::all().filter(|each| each.0 < scope.versions && world.spec.pin != Some(*each));
+            Version::all().filter(|each| each.0 < scope.versions && state.spec.pin != Some(*each));
         steps.extend(numbers.map(Step::PersonPins));
     }
-    if scope.has(Kind::Suspends) && !world.spec.suspend {
+    if scope.has(EventKind::Suspends) && !state.spec.suspend {
         steps.push(Step::PersonSuspends);
     }
 }
 
-fn of_machines(world: &World, scope: Scope, steps: &mut Vec<Step>) {
-    let (operator, pods) = (&world.operator, world.work.pods);
+fn machine_events(state: &State, scope: Scope, steps: &mut Vec<Step>) {
+    let (operator, pods) = (&state.operator, state.workload.pods);
     let may = [
         (
-            scope.has(Kind::Failures) && matches!(pods, Pods::Coming | Pods::Ready),
+            scope.has(EventKind::Failures) && matches!(pods, Pods::Starting | Pods::Ready),
             Step::PodsCrash,
         ),
         (
-            scope.has(Kind::Failures) && pods == Pods::Coming,
-            Step::ProgressDeadlinePasses,
+            scope.has(EventKind::Failures) && pods == Pods::Starting,
+            Step::ProgressDeadlineExceeds,
         ),
         (
-            scope.has(Kind::Heals) && matches!(pods, Pods::Crashing | Pods::Late),
-            Step::PodsHeal,
+            scope.has(EventKind::Recoveries)
+                && matches!(pods, Pods::Crashing | Pods::DeadlineExceeded),
+            Step::PodsRecover,
         ),
         (
-            scope.has(Kind::Lags) && operator.old_binding.is_none(),
-            Step::BindingCacheStops,
+            scope.has(EventKind::Lags) && operator.stale_binding.is_none(),
+            Step::BindingCacheLags,
         ),
         (
-            scope.has(Kind::Lags) && operator.old_work.is_none(),
-            Step::WorkloadCacheStops,
+            scope.has(EventKind::Lags) && operator.stale_workload.is_none(),
+            Step::WorkloadCacheLags,
         ),
-        (scope.has(Kind::Crashes), Step::OperatorCrashes),
+        (scope.has(EventKind::Crashes), Step::OperatorCrashes),
     ];
     steps.extend(
         may.into_iter()
@@ -282,117 +303,127 @@ fn of_machines(world: &World, scope: Scope, steps: &mut Vec<Step>) {
     );
 }
 
-/// The world after a step; the same one where the step changes nothing.
-pub fn after(world: &World, step: Step, passes: &Passes) -> World {
-    let mut next = *world;
-    next.ghost.violated = 0;
-    next.left = next.left.saturating_sub(u8::from(is_counted(step)));
+/// The state after a step.
+pub fn after(state: &State, step: Step, reconciler: &Reconciler) -> State {
+    let mut next = *state;
+    next.oracle.violated = 0;
+    next.events_left = next.events_left.saturating_sub(u8::from(is_counted(step)));
     match step {
-        Step::OperatorPasses => pass(&mut next, passes),
-        Step::OperatorWritesTheStatus => write_status(&mut next, passes),
-        Step::AnswerArrives(version, must_exist) => answer(
+        Step::OperatorReconciles => reconcile(&mut next, reconciler),
+        Step::OperatorWritesStatus => write_status(&mut next, reconciler),
+        Step::CheckCompletes(version, must_exist) => complete_check(
             &mut next,
-            Query {
+            Check {
                 version,
                 must_exist,
             },
         ),
-        Step::TimePasses => next = aged(&next, passes),
-        Step::BindingCacheStops => next.operator.old_binding = Some((next.spec, next.status)),
-        Step::WorkloadCacheStops => next.operator.old_work = Some(next.work),
-        Step::CachesCatchUp => (next.operator.old_binding, next.operator.old_work) = (None, None),
-        Step::OperatorCrashes => next.operator = super::world::Operator::default(),
-        _ => outside(&mut next, step, passes),
+        Step::BakeTimeElapses => next = baked(&next, reconciler),
+        Step::BindingCacheLags => next.operator.stale_binding = Some((next.spec, next.status)),
+        Step::WorkloadCacheLags => next.operator.stale_workload = Some(next.workload),
+        Step::CachesCatchUp => {
+            (next.operator.stale_binding, next.operator.stale_workload) = (None, None);
+        }
+        Step::OperatorCrashes => next.operator = super::state::Operator::default(),
+        _ => outside_event(&mut next, step, reconciler),
     }
     next
 }
 
-/// Whether a step is of those that are bounded: not the operator's, the cluster's, time's, or what takes another back.
+/// Whether a step counts as an outside event: steps of the operator and the cluster, time, and reverts do not.
 fn is_counted(step: Step) -> bool {
     !matches!(
         step,
-        Step::RegistryComesBack
-            | Step::ArtifactIsBack(_)
-            | Step::StoreComesBack
-            | Step::ControllerSeesTheTemplate
+        Step::RegistryRecovers
+            | Step::ArtifactIsRestored(_)
+            | Step::StoreRecovers
+            | Step::ControllerObservesTemplate
             | Step::PodsBecomeReady
             | Step::PersonUnpins
             | Step::PersonUnsuspends
-            | Step::TimePasses
+            | Step::BakeTimeElapses
             | Step::CachesCatchUp
-            | Step::OperatorPasses
-            | Step::OperatorWritesTheStatus
-            | Step::AnswerArrives(..)
+            | Step::OperatorReconciles
+            | Step::OperatorWritesStatus
+            | Step::CheckCompletes(..)
     )
 }
 
-fn outside(world: &mut World, step: Step, passes: &Passes) {
-    let (spec, work) = (world.spec, world.work);
-    in_registry(world, step);
-    let told = world
+fn outside_event(state: &mut State, step: Step, reconciler: &Reconciler) {
+    let (spec, workload) = (state.spec, state.workload);
+    change_registry(state, step);
+    let status = state
         .operator
-        .old_binding
-        .map_or(world.status, |(_, status)| status);
+        .stale_binding
+        .map_or(state.status, |(_, status)| status);
     match step {
-        Step::PersonUndoesTo(to) => properties::on_undo(world, to, &passes.statuses.get(told)),
-        Step::PersonAsksForARetry => properties::on_retry(world, &passes.statuses.get(told)),
+        Step::PersonUndoesTo(to) => {
+            properties::record_undo(state, to, &reconciler.statuses.get(status));
+        }
+        Step::PersonRequestsRetry => {
+            properties::record_retry(state, &reconciler.statuses.get(status));
+        }
         _ => {}
     }
-    by_people(world, step);
-    in_cluster(world, step);
-    if let Some(pending) = world.operator.pending.as_mut() {
-        pending.is_fresh &= spec == world.spec;
+    change_by_person(state, step);
+    change_pods(state, step);
+    if let Some(unwritten) = state.operator.unwritten.as_mut() {
+        unwritten.is_fresh &= spec == state.spec;
     }
-    if world.work.edited != work.edited
-        || world.spec.edited != spec.edited
-        || world.spec.retries != spec.retries
+    let is_edited = !state.workload.is_missing() && state.workload.edited != workload.edited;
+    if is_edited
+        || state.spec.template_edited != spec.template_edited
+        || state.spec.edited != spec.edited
+        || state.spec.retries != spec.retries
     {
-        properties::release(world);
+        properties::release(state);
     }
-    properties::notice_what_is_wanted(world);
+    properties::record_wanted_version(state);
 }
 
-fn in_registry(world: &mut World, step: Step) {
-    let mirror = &mut world.mirror;
+fn change_registry(state: &mut State, step: Step) {
+    let mirror = &mut state.mirror;
     match step {
         Step::AliasMovesTo(version) => mirror.alias = Some(version),
         Step::AliasIsDeleted => mirror.alias = None,
-        Step::RegistryGoesDown => mirror.registry = Registry::Down,
-        Step::RegistryComesBack => mirror.registry = Registry::Up,
+        Step::RegistryFails => mirror.registry = Registry::Down,
+        Step::RegistryRecovers => mirror.registry = Registry::Up,
         Step::ModelIsDeleted => mirror.registry = Registry::ModelGone,
-        Step::ModelIsMadeAgain => {
-            (mirror.registry, mirror.again, mirror.alias) = (Registry::Up, true, Some(AGAIN));
+        Step::ModelIsRecreated => {
+            (mirror.registry, mirror.recreated, mirror.alias) =
+                (Registry::Up, true, Some(RECREATED));
         }
-        Step::ArtifactIsLost(version) => world.lost |= version.bit(),
-        Step::ArtifactIsBack(version) => world.lost &= !version.bit(),
-        Step::StoreGoesDown => world.store_is_down = true,
-        Step::StoreComesBack => world.store_is_down = false,
+        Step::ArtifactIsLost(version) => state.lost |= version.bit(),
+        Step::ArtifactIsRestored(version) => state.lost &= !version.bit(),
+        Step::StoreFails => state.store_is_down = true,
+        Step::StoreRecovers => state.store_is_down = false,
         _ => {}
     }
 }
 
-fn by_people(world: &mut World, step: Step) {
-    let spec = &mut world.spec;
+fn change_by_person(state: &mut State, step: Step) {
+    let spec = &mut state.spec;
     match step {
-        Step::PersonEditsTheBinding => spec.edited = !spec.edited,
+        Step::PersonEditsBinding => spec.edited = !spec.edited,
+        Step::PersonEditsTemplate => spec.template_edited = !spec.template_edited,
         Step::PersonPins(version) => spec.pin = Some(version),
         Step::PersonUnpins => spec.pin = None,
         Step::PersonSuspends => spec.suspend = true,
         Step::PersonUnsuspends => spec.suspend = false,
-        Step::PersonAsksForARetry => {
+        Step::PersonRequestsRetry => {
             spec.retries += 1;
-            world.ghost.is_asked = world.work.version != world.wanted();
+            state.oracle.retry_is_due = state.workload.version != state.wanted();
         }
         Step::PersonResumes => {
             spec.resumes += 1;
-            properties::end_undo(world);
+            properties::end_undo(state);
         }
-        Step::PersonEditsTheImage => {
+        Step::PersonEditsImage => {
             rewrite(
-                world,
-                Work {
-                    edited: !world.work.edited,
-                    ..world.work
+                state,
+                WorkloadState {
+                    edited: !state.workload.edited,
+                    ..state.workload
                 },
             );
         }
@@ -403,135 +434,150 @@ fn by_people(world: &mut World, step: Step) {
                 Writer::User
             };
             rewrite(
-                world,
-                Work {
+                state,
+                WorkloadState {
                     version,
-                    torn: false,
+                    is_mixed: false,
                     writer,
-                    ..world.work
+                    ..state.workload
                 },
             );
         }
-        Step::PersonReplacesTheDeployment => {
+        Step::PersonDeletesDeployment => {
+            (state.workload, state.ran) = (WorkloadState::MISSING, 0);
+            properties::end_undo(state);
+        }
+        Step::PersonReplacesDeployment => {
             rewrite(
-                world,
-                Work {
-                    edited: world.work.edited,
-                    ..Work::default()
+                state,
+                WorkloadState {
+                    edited: state.workload.edited,
+                    ..WorkloadState::default()
                 },
             );
-            properties::end_undo(world);
+            properties::end_undo(state);
         }
         _ => {}
     }
 }
 
-/// A new template: its pods are yet to come, and what was there before can be undone to.
-fn rewrite(world: &mut World, work: Work) {
-    world.ran |= world.work.version.map_or(BARE, Version::bit);
-    world.work = Work {
-        pods: Pods::Unseen,
-        ..work
+/// Writes a new template. Its pods do not exist yet, and a person can undo to the template before it.
+fn rewrite(state: &mut State, workload: WorkloadState) {
+    if !state.workload.is_missing() {
+        state.ran |= state.workload.version.map_or(BARE, Version::bit);
+    }
+    state.workload = WorkloadState {
+        pods: Pods::Unobserved,
+        ..workload
     };
 }
 
-fn in_cluster(world: &mut World, step: Step) {
-    world.work.pods = match step {
-        Step::ControllerSeesTheTemplate => Pods::Coming,
-        Step::PodsBecomeReady | Step::PodsHeal => Pods::Ready,
+fn change_pods(state: &mut State, step: Step) {
+    state.workload.pods = match step {
+        Step::ControllerObservesTemplate => Pods::Starting,
+        Step::PodsBecomeReady | Step::PodsRecover => Pods::Ready,
         Step::PodsCrash => Pods::Crashing,
-        Step::ProgressDeadlinePasses => Pods::Late,
+        Step::ProgressDeadlineExceeds => Pods::DeadlineExceeded,
         _ => return,
     };
 }
 
-/// The world when whatever is being watched was watched for long enough.
-fn aged(world: &World, passes: &Passes) -> World {
-    let mut aged = *world;
-    aged.status = passes.statuses.aged(world.status);
-    if let Some(pending) = aged.operator.pending.as_mut() {
-        pending.status = passes.statuses.aged(pending.status);
+/// The state after the bake time.
+fn baked(state: &State, reconciler: &Reconciler) -> State {
+    let mut baked = *state;
+    baked.status = reconciler.statuses.baked(state.status);
+    if let Some(unwritten) = baked.operator.unwritten.as_mut() {
+        unwritten.status = reconciler.statuses.baked(unwritten.status);
     }
-    if let Some((_, status)) = aged.operator.old_binding.as_mut() {
-        *status = passes.statuses.aged(*status);
+    if let Some((_, status)) = baked.operator.stale_binding.as_mut() {
+        *status = reconciler.statuses.baked(*status);
     }
-    aged
+    baked
 }
 
-/// Observe, decide and patch: the patch names the Deployment's resource version, and fails where that is not the newest.
-fn pass(world: &mut World, passes: &Passes) {
-    let (spec, status) = world
+/// Reconciles up to the patch. A patch with a resource version fails if the Deployment changed since it was read.
+fn reconcile(state: &mut State, reconciler: &Reconciler) {
+    let (spec, status) = state
         .operator
-        .old_binding
-        .unwrap_or((world.spec, world.status));
-    let work = world.operator.old_work.unwrap_or(world.work);
-    let seen = Seen {
+        .stale_binding
+        .unwrap_or((state.spec, state.status));
+    let workload = state.operator.stale_workload.unwrap_or(state.workload);
+    let inputs = Inputs {
         spec,
         status,
-        work,
-        mirror: world.mirror,
-        book: world.operator.book,
+        workload,
+        mirror: state.mirror,
+        checks: state.operator.checks,
     };
-    let done = passes.pass(seen);
-    if let Some(wrote) = done.wrote {
-        if work != world.work {
+    let result = reconciler.reconcile(inputs);
+    if result.waits_for_nothing {
+        state.oracle.violated |= Property::ChecksRun.bit();
+    }
+    if let Some(mut written) = result.written {
+        if workload != state.workload && result.on_change == OnChange::Refused {
             return;
         }
-        let handled = passes
+        // A patch without a resource version is applied to the Deployment as it is now.
+        written.pods = if written.has_same_template(state.workload) {
+            state.workload.pods
+        } else {
+            Pods::Unobserved
+        };
+        let handled = reconciler
             .statuses
             .get(status)
             .last_handled_retry
             .as_ref()
             .map(|retry| retry.value.clone());
-        let is_asked = spec.retries > 0 && handled != Some(spec.retries.to_string());
-        properties::on_writing(
-            world,
-            &Writing {
-                seen: &seen,
-                wrote,
-                is_back: done.is_back,
-                is_asked,
+        let retry_is_due = spec.retries > 0 && handled != Some(spec.retries.to_string());
+        properties::check_write(
+            state,
+            &Write {
+                inputs: &inputs,
+                written,
+                is_rollback: result.is_rollback,
+                retry_is_due,
             },
         );
-        if wrote.pods == Pods::Unseen {
-            rewrite(world, wrote);
+        if written.pods == Pods::Unobserved {
+            rewrite(state, written);
         } else {
-            world.work = wrote;
+            state.workload = written;
         }
     }
-    if !done.is_status_changed {
-        world.operator.asked |= done.ask;
+    if !result.is_status_changed {
+        state.operator.running_checks |= result.requested_checks;
         return;
     }
-    let is_fresh = (spec, status) == (world.spec, world.status);
-    let is_current = world.operator.old_work.is_none();
-    world.operator.pending = Some(Pending {
-        status: done.status,
+    let is_fresh = (spec, status) == (state.spec, state.status);
+    let is_current = state.operator.stale_workload.is_none();
+    state.operator.unwritten = Some(UnwrittenStatus {
+        status: result.status,
         is_fresh,
         is_current,
-        ask: done.ask,
+        requested_checks: result.requested_checks,
     });
 }
 
-/// The status is replaced with the resource version that it was read at; where that is not the newest, the pass is lost.
-fn write_status(world: &mut World, passes: &Passes) {
-    let Some(pending) = world.operator.pending.take() else {
+/// Writes the status of the last reconcile, unless the binding changed since it was read.
+fn write_status(state: &mut State, reconciler: &Reconciler) {
+    let Some(unwritten) = state.operator.unwritten.take() else {
         return;
     };
-    if !pending.is_fresh {
+    if !unwritten.is_fresh {
         return;
     }
-    world.status = pending.status;
-    world.operator.asked |= pending.ask;
-    properties::on_status(
-        world,
-        &passes.statuses.get(pending.status),
-        pending.is_current,
+    state.status = unwritten.status;
+    state.operator.running_checks |= unwritten.requested_checks;
+    properties::record_status(
+        state,
+        &reconciler.statuses.get(unwritten.status),
+        unwritten.is_current,
     );
 }
 
-fn answer(world: &mut World, query: Query) {
-    world.operator.asked &= !query.bit();
-    let reply = world.reply(query);
-    world.operator.book.keep(query, reply);
+fn complete_check(state: &mut State, check: Check) {
+    state.operator.running_checks &= !check.bit();
+    let check_result = state.check_result(check);
+    state.operator.checks.record(check, check_result);
 }
