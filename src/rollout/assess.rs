@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 
+use super::gates::{GateInput, first_hindrance};
 use super::health::{Examined, Health, health};
 use super::observed::Observed;
 use crate::api::alias_binding::{HistoryEntry, Outcome};
@@ -110,7 +111,7 @@ fn begin(binding: &AliasBinding, observed: &Observed<'_>, entry: &HistoryEntry) 
 }
 
 /// The versions that are still held back: until the alias moves, a spec changes, or a person asks (`no_loops`).
-pub fn standing_held_back(binding: &AliasBinding, observed: &Observed<'_>) -> Option<HeldBack> {
+fn standing_held_back(binding: &AliasBinding, observed: &Observed<'_>) -> Option<HeldBack> {
     let held_back = binding.status.as_ref()?.held_back.as_ref()?;
     let is_moved = match &observed.resolution.desired {
         Ok(desired) => !desired.version.is_same(&held_back.wanted),
@@ -140,7 +141,24 @@ fn under_observation<'a>(
     );
     // people_win: a version that a person put there is not assessed.
     let is_ours = target.owners.foreign_version_writers().is_empty();
-    (target.runs(&entry.version) && is_unproven && is_ours).then_some((target, entry))
+    let is_assessed = target.runs(&entry.version) && !is_replaced(binding, observed);
+    (is_assessed && is_unproven && is_ours).then_some((target, entry))
+}
+
+/// Whether the same version goes forward with another template now: its pods say nothing about that template.
+fn is_replaced(binding: &AliasBinding, observed: &Observed<'_>) -> bool {
+    let Ok(desired) = &observed.resolution.desired else {
+        return false;
+    };
+    let input = GateInput {
+        binding,
+        resolution: observed.resolution,
+        desired,
+        checks: observed.checks,
+    };
+    observed.template_changed
+        && observed.runs(&desired.version)
+        && first_hindrance(&input, true).is_none()
 }
 
 /// Whether the target runs a version that is held back.
@@ -178,13 +196,17 @@ pub fn spec_digest(binding: &AliasBinding, target: Option<&Target>) -> String {
         let pods = template.spec.get("template").map(|pods| &pods["spec"]);
         pods.map(pod_spec_digest)
     });
+    // The operator itself writes the pod spec of a Deployment that it owns.
+    let users_part = target
+        .filter(|_target| template.is_none())
+        .map(|target| &target.template.users_digest);
     let rollback = &spec.rollback;
     let covered = json!([
         [spec.model_ref.name.as_str(), spec.follows()],
         spec.inject.containers,
         [rollback.max_restarts, rollback.bake_seconds],
         template,
-        target.map(|target| &target.template.users_digest),
+        users_part,
     ]);
     format!(
         "{DIGEST_SCHEME}{:016x}",

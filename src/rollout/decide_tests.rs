@@ -210,7 +210,7 @@ fn needed(binding: &AliasBinding, model: &RegisteredModel, target: &Target) -> V
         template_changed: false,
         checks: &CheckResults::new(),
     };
-    needed_checks(binding, &observed)
+    needed_checks(binding, &observed, now())
 }
 
 /// The number of the version that is written.

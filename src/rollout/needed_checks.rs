@@ -2,8 +2,10 @@
 //!
 //! Absent: the decision. The checks are known before it, so that a move is decided once.
 
+use jiff::Timestamp;
+
 use super::artifact_check::{ArtifactCheck, forward_check, rollback_check};
-use super::assess::{running_good_version, runs_failed, standing_held_back};
+use super::assess::{assess, running_good_version, runs_failed};
 use super::observed::Observed;
 use super::rollback_target::candidates;
 use crate::api::{AliasBinding, VersionRef};
@@ -11,11 +13,15 @@ use crate::api::{AliasBinding, VersionRef};
 /// The checks whose results `decide` looks at: of the desired version if the target does not run it, and of every rollback
 /// candidate if a rollback may be due. They are known before the decision, so that a move is decided once.
 #[must_use]
-pub fn needed_checks(binding: &AliasBinding, observed: &Observed<'_>) -> Vec<ArtifactCheck> {
+pub fn needed_checks(
+    binding: &AliasBinding,
+    observed: &Observed<'_>,
+    now: Timestamp,
+) -> Vec<ArtifactCheck> {
     if binding.spec.suspend || observed.claim.is_some() {
         return Vec::new();
     }
-    let held_back = standing_held_back(binding, observed);
+    let held_back = assess(binding, observed, now).held_back;
     let desired = observed.resolution.desired.as_ref().ok();
     let is_held_back = |version: &VersionRef| {
         held_back

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use kube::{Api, ResourceExt};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::api::alias_binding::WorkloadDeletionPolicy;
 use crate::api::reason::Problem;
@@ -64,7 +64,8 @@ pub async fn reconcile(
     let newest = observation.newest_pods();
     let nothing = CheckResults::new();
     let observed = observation.observed(&binding, &newest, &nothing);
-    let needed = needed_checks(&binding, &observed);
+    let now = Timestamp::now();
+    let needed = needed_checks(&binding, &observed, now);
     let registry = observation
         .registry
         .clone()
@@ -79,7 +80,6 @@ pub async fn reconcile(
         checks: &checks.results,
         ..observed
     };
-    let now = Timestamp::now();
     let decided = match disabled_kind(&binding, &ctx) {
         Some(problem) => Decided::unreadable_target(&binding, problem),
         None => decide(&binding, &observed, now),
@@ -298,7 +298,14 @@ async fn write(
 
 fn patch(binding: &AliasBinding, target: Option<&Target>, injection: &Injection) -> Value {
     match (&binding.spec.template, target) {
-        (Some(template), _) => patch_for_template(template, &owner(binding), injection),
+        (Some(template), target) => {
+            let mut patch = patch_for_template(template, &owner(binding), injection);
+            // A change since the decision is a conflict, and not lost.
+            if let Some(target) = target {
+                patch["metadata"]["resourceVersion"] = json!(target.metadata.resource_version);
+            }
+            patch
+        }
         (None, Some(target)) => patch_for_target(target, injection),
         // Nothing is written to a target that does not exist: `decide` waits for it.
         (None, None) => Value::Null,

@@ -50,7 +50,7 @@ impl Policy {
         now: Timestamp,
     ) -> (Decided, Vec<ArtifactCheck>) {
         let Some(broken) = self.0 else {
-            let needed = needed_checks(binding, observed);
+            let needed = needed_checks(binding, observed, now);
             return (decide(binding, observed, now), needed);
         };
         let mut altered = binding.clone();
@@ -85,7 +85,7 @@ impl Policy {
             ..observed.clone()
         };
         let decided = decide(&altered, &observed, now);
-        let needed = needed_checks(&altered, &observed);
+        let needed = needed_checks(&altered, &observed, now);
         (alter_decision(broken, decided, target.is_some()), needed)
     }
 
