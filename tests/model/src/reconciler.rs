@@ -10,7 +10,7 @@ use pointsman::rollout::{
 use pointsman::targets::{
     Pod, TEMPLATE_DIGEST_ANNOTATION, Target, patch_for_target, patch_for_template, template_digest,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::objects::{self, Object};
 use super::policy::Policy;
@@ -188,7 +188,13 @@ fn patch(binding: &AliasBinding, target: Option<&Target>, decision: &Decision) -
         return None;
     };
     Some(match &binding.spec.template {
-        Some(template) => patch_for_template(template, &objects::owner(), injection),
+        Some(template) => {
+            let mut patch = patch_for_template(template, &objects::owner(), injection);
+            if let Some(target) = target {
+                patch["metadata"]["resourceVersion"] = json!(target.metadata.resource_version);
+            }
+            patch
+        }
         None => patch_for_target(target?, injection),
     })
 }
