@@ -64,13 +64,6 @@ const TEMPLATES: &[EventKind] = &[
     EventKind::TemplateEdits,
     EventKind::Deletions,
 ];
-const UNDOS_AND_LAGS: &[EventKind] = &[
-    EventKind::AliasMoves,
-    EventKind::Undos,
-    EventKind::Lags,
-    EventKind::TemplateEdits,
-];
-
 /// The variable that allows more events, for a longer run.
 const MORE: &str = "POINTSMAN_MODEL_MORE";
 
@@ -132,14 +125,6 @@ pub fn all() -> Vec<Bound> {
             TEMPLATES,
             3,
             2,
-        ),
-        bound(
-            "template: any four of moves, undos, lags of caches and edits",
-            template,
-            2,
-            UNDOS_AND_LAGS,
-            4,
-            1,
         ),
     ]
 }
