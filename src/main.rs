@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use pointsman::cli::Arguments;
 
-/// glibc keeps the memory that a burst freed; this allocator returns it. See docs/performance.md for both.
+/// glibc keeps the memory that a burst freed; this allocator returns it. See docs/decisions/0007-size-of-the-program.md.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
