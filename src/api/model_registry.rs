@@ -92,7 +92,7 @@ pub struct ModelRegistrySpec {
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(30);
 
 impl ModelRegistrySpec {
-    /// The address of the registry's server, whatever its kind; empty if the spec names none, which admission refuses.
+    /// The address of the registry's server. Empty if the spec has no server; admission refuses such a spec.
     #[must_use]
     pub fn address(&self) -> &str {
         match &self.mlflow {

@@ -1,6 +1,6 @@
 //! Cleans text of a server before people see it: one line, cut short, and free of our own secrets.
 //!
-//! Absent: guesses at what else may be secret. Only the secrets that this process holds are known.
+//! Absent: detection of unknown secrets. Only the secrets that this process holds are redacted.
 
 /// The longest text of a server that is kept, in characters.
 const KEPT: usize = 200;

@@ -99,7 +99,7 @@ fn is_unsupported(outcome: Result<(), RegistryError>) -> bool {
     }
 }
 
-/// What a registry declares is what its operations do.
+/// The operations of a registry match its declared capabilities.
 async fn check_capabilities(client: &RegistryClient) {
     let Capabilities {
         aliases,

@@ -189,8 +189,7 @@ pub fn baked_at(binding: &AliasBinding, entry: &HistoryEntry) -> Option<Timestam
 
 /// A digest of everything beside the version that its success may depend on: the binding's injection, rollback settings and
 /// template, and the user's part of the workload's pod spec.
-#[must_use]
-pub fn spec_digest(binding: &AliasBinding, target: Option<&Target>) -> String {
+fn spec_digest(binding: &AliasBinding, target: Option<&Target>) -> String {
     let spec = &binding.spec;
     let template = spec.template.as_ref().map(|template| {
         let pods = template.spec.get("template").map(|pods| &pods["spec"]);

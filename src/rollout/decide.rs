@@ -375,14 +375,13 @@ fn roll_back_to(
         ),
         &format!("try again: {}", retry_command(binding)),
     ));
+    let desired = rollback_version(binding, observed, version);
     let Some(target) = observed.target else {
-        let desired = rollback_version(binding, observed, version);
         return match new_workload(binding, &desired) {
             Err(problem) => Waiting::Target(problem).into(),
             Ok(injection) => Decision::Write(injection, course).into(),
         };
     };
-    let desired = rollback_version(binding, observed, version);
     let injection = match injection(binding, target, &desired) {
         Ok(injection) => injection,
         Err(problem) => return Waiting::Target(problem).into(),

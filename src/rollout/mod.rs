@@ -23,7 +23,6 @@ mod transitions;
 mod version_tags;
 
 pub use artifact_check::{ArtifactCheck, CheckResults};
-pub use assess::spec_digest;
 
 pub use claim::{Claim, claim};
 pub use decide::{Course, Decided, Decision, Memory, Waiting, decide};

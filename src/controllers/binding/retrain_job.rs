@@ -1,6 +1,6 @@
-//! Makes the Job that trains a lost version again, once, and reads how it goes.
+//! Creates the Job that trains a lost version again, once, and reads its status.
 //!
-//! Absent: what the Job does. The version that it registers is the alias's to name.
+//! Absent: the training. The new version is deployed when an alias names it.
 
 use k8s_openapi::api::batch::v1::Job as WholeJob;
 use kube::api::PostParams;

@@ -1,7 +1,7 @@
 //! Writes the outcome of each version into the registry as tags, if the spec asks for it, in a task
 //! beside the polls.
 //!
-//! Absent: any effect on what runs. If the registry refuses a tag, that is logged, and tried again
+//! Absent: any effect on workloads. If the registry refuses a tag, that is logged, and tried again
 //! later.
 
 use std::collections::{BTreeMap, BTreeSet};
