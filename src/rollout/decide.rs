@@ -2,6 +2,8 @@
 //!
 //! Absent: any effect.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -400,7 +402,7 @@ fn rollback_version(
 ) -> DesiredVersion {
     let injected = |name| {
         let target = observed.target?;
-        target.injected(name).map(str::to_owned)
+        target.injected(name).map(Cow::into_owned)
     };
     if version.id.model.is_empty() {
         let known = observed.resolution.model.clone();

@@ -30,7 +30,7 @@ impl Observed<'_> {
     pub(super) fn runs(&self, version: &VersionRef) -> bool {
         self.target.is_some_and(|target| {
             let uri = target.injected(names::MODEL_URI);
-            target.runs(version) && uri == version.artifact_uri.as_deref()
+            target.runs(version) && uri.as_deref() == version.artifact_uri.as_deref()
         })
     }
 }

@@ -12,7 +12,7 @@ use crate::api::registered_model::CodeLineage;
 use crate::api::rollback::{Lost, Retrain};
 use crate::api::version::fnv1a;
 use crate::api::{AliasBinding, names};
-use crate::targets::without_managed_fields;
+use crate::targets::{escape, without_managed_fields};
 
 /// A Job, as far as it matters here.
 #[derive(Clone, Debug, Default, Deserialize, Resource, Serialize)]
@@ -141,8 +141,7 @@ fn give(container: &mut Value, variables: &[(&'static str, String)]) {
     };
     for (name, value) in variables {
         if !env.iter().any(|each| each["name"] == *name) {
-            // Kubernetes must not expand a $(NAME) in a recorded value.
-            env.push(json!({"name": name, "value": value.replace("$(", "$$(")}));
+            env.push(json!({"name": name, "value": escape(value)}));
         }
     }
 }
@@ -163,7 +162,7 @@ mod tests {
 
     fn lost(uri: &str) -> Lost {
         serde_json::from_value(json!({"version": "3", "artifactURI": uri, "since": "2026-11-23T12:00:00Z",
-            "lineage": {"code": {"repository": "https://git.example/taxi", "commit": "abc"}, "parameters": {"alpha": "$(HOME)"}}}))
+            "lineage": {"code": {"repository": "https://git.example/taxi", "commit": "abc"}, "parameters": {"alpha": "$$(HOME) $1"}}}))
         .expect("a loss")
     }
 
@@ -203,7 +202,11 @@ mod tests {
         assert_eq!(env(&job, "RETRAIN_COMMIT"), "abc");
         assert_eq!(env(&job, "RETRAIN_BRANCH"), "");
         assert_eq!(env(&job, "MLFLOW_TRACKING_URI"), "mine");
-        assert_eq!(env(&job, "RETRAIN_PARAMETERS"), r#"{"alpha":"$$(HOME)"}"#);
+        assert_eq!(
+            env(&job, "RETRAIN_PARAMETERS"),
+            r#"{"alpha":"$$$$(HOME) $$1"}"#,
+            "the kubelet makes it what MLflow recorded"
+        );
     }
 
     #[test]

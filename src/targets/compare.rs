@@ -3,6 +3,7 @@
 //! Absent: any change. These functions only compare.
 
 use super::injection::Injection;
+use super::literal::gives;
 use super::owners::{FieldOwners, OwnedField};
 use super::target::Target;
 use crate::api::names;
@@ -53,7 +54,7 @@ fn container_holds(target: &Target, injection: &Injection, container: &str) -> b
 
 fn has_value(target: &Target, container: &str, name: &str, value: &str) -> bool {
     target.env(container, name).is_some_and(|env| {
-        env.value_from.is_none() && env.value.as_deref().unwrap_or_default() == value
+        env.value_from.is_none() && gives(env.value.as_deref().unwrap_or_default(), value)
     })
 }
 

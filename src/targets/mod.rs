@@ -7,6 +7,7 @@ mod daemon_set;
 mod deployment;
 mod digest;
 mod injection;
+mod literal;
 mod metadata;
 mod owners;
 mod patch;
@@ -18,6 +19,7 @@ mod workload;
 pub use compare::{Conflict, conflicts, holds};
 pub use digest::{is_ours, pod_spec_digest};
 pub use injection::{DesiredVersion, Injection, chosen_containers, template_containers};
+pub use literal::escape;
 pub use metadata::without_managed_fields;
 pub use owners::{FieldOwners, OwnedField, Writer};
 pub use patch::{

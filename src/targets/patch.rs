@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::compare::variables;
 use super::injection::Injection;
+use super::literal::escape;
 use super::target::Target;
 use crate::api::alias_binding::{DeploymentTemplate, TargetKind};
 use crate::api::names;
@@ -68,7 +69,7 @@ fn frame(kind: TargetKind, injection: &Injection) -> Value {
 fn env_list(variables: &[(&'static str, &str)]) -> Vec<Value> {
     variables
         .iter()
-        .map(|(name, value)| json!({"name": name, "value": value}))
+        .map(|(name, value)| json!({"name": name, "value": escape(value)}))
         .collect()
 }
 

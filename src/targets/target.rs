@@ -2,6 +2,7 @@
 //!
 //! Absent: names of kinds. Each kind is read by its own file.
 
+use std::borrow::Cow;
 use std::fmt::Debug;
 
 use jiff::{SignedDuration, Timestamp};
@@ -9,6 +10,7 @@ use k8s_openapi::NamespaceResourceScope;
 use kube::Resource;
 use kube::api::ObjectMeta;
 
+use super::literal::unescape;
 use super::owners::FieldOwners;
 use super::workload::{Container, EnvVar, PodTemplate, Workload};
 use crate::api::alias_binding::TargetKind;
@@ -126,7 +128,7 @@ impl Target {
         }
         match self.annotation(names::VERSION_ID_ANNOTATION) {
             Some(digest) if version.id.is_complete() => *digest == version.id.digest(),
-            _ => self.injected(names::MODEL_URI) == version.artifact_uri.as_deref(),
+            _ => self.injected(names::MODEL_URI).as_deref() == version.artifact_uri.as_deref(),
         }
     }
 
@@ -137,7 +139,7 @@ impl Target {
         mut known: impl Iterator<Item = &'a VersionRef>,
     ) -> Option<VersionRef> {
         let number = self.version()?;
-        let owned = |name| self.injected(name).map(str::to_owned);
+        let owned = |name| self.injected(name).map(Cow::into_owned);
         let id = known.find(|known| self.runs(known)).map_or_else(
             || VersionId {
                 model: owned(names::MODEL_NAME).unwrap_or_default(),
@@ -153,10 +155,10 @@ impl Target {
         })
     }
 
-    /// The literal value of an injected variable, from the first container that holds the template's version: other
+    /// The value of an injected variable as pods get it, from the first container that holds the template's version: other
     /// containers may use the same names for something of their own.
     #[must_use]
-    pub fn injected(&self, name: &str) -> Option<&str> {
+    pub fn injected(&self, name: &str) -> Option<Cow<'_, str>> {
         let version = self.version()?;
         let holder = self
             .template
@@ -164,7 +166,7 @@ impl Target {
             .containers
             .iter()
             .find(|container| literal(container, names::MODEL_VERSION) == Some(version))?;
-        literal(holder, name)
+        literal(holder, name).map(unescape)
     }
 
     /// An environment variable of a container.

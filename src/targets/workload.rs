@@ -249,7 +249,7 @@ mod tests {
                 {"name": "sidecar", "env": env("mine", None)}, {"name": "server", "env": env("s3://m/4", Some("4"))}]}}}}))
         .expect("a workload");
         assert_eq!(
-            Target::from(workload).injected(names::MODEL_URI),
+            Target::from(workload).injected(names::MODEL_URI).as_deref(),
             Some("s3://m/4")
         );
     }

@@ -23,6 +23,7 @@ scenarios!(
     a_model_is_deleted_only_with_deletion_policy_delete,
     the_mirror_shows_metrics_parameters_size_and_code_of_a_version,
     unusual_model_names_work_like_any_other,
+    a_dollar_sign_from_the_registry_expands_to_nothing_in_a_pod,
     a_model_deleted_and_created_again_is_another_model,
     a_registry_of_another_namespace_needs_allowed_namespaces,
 );
@@ -278,6 +279,70 @@ async fn unusual_model_names_work_like_any_other(environment: Arc<Environment>) 
         .await
         .unwrap();
     fixture.binding_runs("model-0", "2").await;
+    fixture.end().await
+}
+
+async fn a_dollar_sign_from_the_registry_expands_to_nothing_in_a_pod(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let fixture = Fixture::new(&environment, "dollar signs").await;
+    let name = format!("a$(HOME) {}", fixture.namespace.namespace());
+    fixture.client.create_registered_model(&name).await.unwrap();
+    let sources = ["s3://models/$(DB_PASSWORD)/$$(HOME)/1", "s3://models/2"];
+    for source in sources {
+        let made = fixture.client.create_model_version(&name, source);
+        made.await.unwrap();
+    }
+    fixture
+        .client
+        .set_alias(&name, "champion", "1")
+        .await
+        .unwrap();
+    fixture.declare_registry(json!({})).await;
+    fixture.declare_model(json!({"modelName": name})).await;
+    fixture.bind(json!({})).await;
+    let binding = fixture.runs("1").await;
+    assert_eq!(binding["status"]["running"]["artifactURI"], sources[0]);
+    // The kubelet turns $$ into $, and expands nothing behind it.
+    let written = fixture.deployment().await;
+    assert_eq!(
+        env(&written, 0, "MODEL_URI").as_deref(),
+        Some("s3://models/$$(DB_PASSWORD)/$$$$(HOME)/1")
+    );
+    assert_eq!(
+        env(&written, 0, "MODEL_NAME"),
+        Some(name.replace('$', "$$"))
+    );
+    assert_eq!(
+        env(&written, 0, "MLFLOW_MODEL_URI"),
+        Some(format!("models:/{}/1", name.replace('$', "$$")))
+    );
+    // Nothing is written again: what is there is what is wanted.
+    let stays = |deployment: &Value| deployment["metadata"]["generation"] == 2;
+    fixture
+        .namespace
+        .stays(
+            "the template is written once",
+            Duration::from_secs(3),
+            &DEPLOYMENT,
+            "server",
+            stays,
+        )
+        .await;
+    fixture
+        .client
+        .set_alias(&name, "champion", "2")
+        .await
+        .unwrap();
+    fixture.runs("2").await;
+    fixture
+        .client
+        .set_alias(&name, "champion", "1")
+        .await
+        .unwrap();
+    fixture.runs("1").await;
+    let back = fixture.deployment().await;
+    assert_eq!(back["spec"]["template"], written["spec"]["template"]);
     fixture.end().await
 }
 
