@@ -69,14 +69,18 @@ impl VersionRef {
         &self.id.version
     }
 
+    /// Whether both are of one model, as far as their models are known.
+    #[must_use]
+    pub fn is_same_model(&self, other: &Self) -> bool {
+        let (own, others) = (&self.id.model, &other.id.model);
+        own == others || own.is_empty() || others.is_empty()
+    }
+
     /// Whether both are the same version: by identity if both have it, else by number and artifact URI.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         let (own, others) = (&self.id, &other.id);
-        let models = [&own.model, &others.model];
-        let is_same_model =
-            own.model == others.model || models.iter().any(|model| model.is_empty());
-        if own.version != others.version || !is_same_model {
+        if own.version != others.version || !self.is_same_model(other) {
             return false;
         }
         if own.is_complete() && others.is_complete() {

@@ -16,7 +16,7 @@ use super::hold::{
 use super::messages::{self, name, namespace, retry_command};
 use super::observed::Observed;
 use super::rollback_target::{
-    RollbackTarget, candidates, choose, lost_version, missing, retrain_sentence,
+    RollbackTarget, candidates, choose, has_failed, lost_version, missing, retrain_sentence,
 };
 use crate::api::alias_binding::Hold;
 use crate::api::reason::Problem;
@@ -33,6 +33,8 @@ pub enum Course {
     Forward,
     /// To an earlier version, because the wanted one failed; with the sentence for people.
     Rollback(Problem),
+    /// The version that ran, into a workload that was deleted or replaced; with the reason why nothing goes forward.
+    Restore(Waiting),
 }
 
 /// Why nothing is written for now.
@@ -213,8 +215,56 @@ fn claimed(binding: &AliasBinding, observed: &Observed<'_>, claim: &Claim) -> Pr
     )
 }
 
-/// Forward to the wanted version; back if that is held back, or if the workload holds a failed version and cannot go forward.
+/// Forward or back; while neither is possible, the version that ran is restored if the workload has lost it.
 fn choose_course(
+    binding: &AliasBinding,
+    observed: &Observed<'_>,
+    assessment: &Assessment,
+    now: Timestamp,
+) -> Step {
+    let step = forward_or_back(binding, observed, assessment, now);
+    match &step.decision {
+        Decision::Waiting(
+            waiting @ (Waiting::Unresolved(_) | Waiting::Checks(_) | Waiting::Gate { .. }),
+        ) => match restore(binding, observed, assessment, waiting) {
+            Some(decision) => Step { decision, ..step },
+            None => step,
+        },
+        _ => step,
+    }
+}
+
+/// The write that puts the version that ran into a workload that was deleted or replaced. The status has all of it, so that
+/// neither the registry nor a store is needed (`fail_static`).
+fn restore(
+    binding: &AliasBinding,
+    observed: &Observed<'_>,
+    assessment: &Assessment,
+    waiting: &Waiting,
+) -> Option<Decision> {
+    // people_win: an undo to the template before the first version removes the version, and leaves the workload's label.
+    let has_lost_it = observed
+        .target
+        .is_none_or(|target| target.version().is_none() && target.binding().is_none());
+    let entry = binding.status.as_ref()?.current()?;
+    let held_back = assessment.held_back.as_ref();
+    let is_bad = has_failed(entry) || held_back.is_some_and(|all| all.contains(&entry.version));
+    if !has_lost_it || is_bad || entry.version.artifact_uri.is_none() {
+        return None;
+    }
+    let desired = recorded_version(binding, observed, entry.version.clone());
+    let course = Course::Restore(waiting.clone());
+    Some(match observed.target {
+        None => Decision::Write(new_workload(binding, &desired).ok()?, course),
+        Some(target) => {
+            let injection = injection(binding, target, &desired).ok()?;
+            write(binding, target, injection, course)
+        }
+    })
+}
+
+/// Forward to the wanted version; back if that is held back, or if the workload holds a failed version and cannot go forward.
+fn forward_or_back(
     binding: &AliasBinding,
     observed: &Observed<'_>,
     assessment: &Assessment,
@@ -377,7 +427,7 @@ fn roll_back_to(
         ),
         &format!("try again: {}", retry_command(binding)),
     ));
-    let desired = rollback_version(binding, observed, version);
+    let desired = recorded_version(binding, observed, version);
     let Some(target) = observed.target else {
         return match new_workload(binding, &desired) {
             Err(problem) => Waiting::Target(problem).into(),
@@ -395,7 +445,7 @@ fn roll_back_to(
 }
 
 /// A version of the history as the workload should hold it.
-fn rollback_version(
+fn recorded_version(
     binding: &AliasBinding,
     observed: &Observed<'_>,
     mut version: VersionRef,
@@ -405,10 +455,9 @@ fn rollback_version(
         target.injected(name).map(Cow::into_owned)
     };
     if version.id.model.is_empty() {
-        let known = observed.resolution.model.clone();
-        version.id.model = known
-            .or_else(|| injected(names::MODEL_NAME))
-            .unwrap_or_default();
+        // The binding may follow another model since.
+        let model = observed.resolution.model.clone();
+        version.id.model = injected(names::MODEL_NAME).or(model).unwrap_or_default();
     }
     let status = binding.status.as_ref();
     let known = status

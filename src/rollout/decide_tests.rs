@@ -581,6 +581,44 @@ fn a_wiped_injection_is_written_again() {
 }
 
 #[test]
+fn fail_static_a_workload_that_was_deleted_or_replaced_gets_back_the_version_that_ran() {
+    let template = json!({"targetRef": null, "template": {"spec": {"template": {"spec": {"containers": [{"name": "server"}]}}}}});
+    let mut replaced = workload(None, "kubectl-replace", json!([]));
+    replaced.metadata.labels = None;
+    let rows = [
+        (binding(json!({}), after("1")), Some(&replaced)),
+        (binding(template, after("1")), None),
+    ];
+    let nothing_goes_forward = [
+        model(Some("2"), ("False", "RegistryUnreachable")),
+        model(Some("1"), ("False", "RegistryUnreachable")),
+        model(None, ("True", "Mirrored")),
+        model(Some("2"), ("False", "ModelNotFound")),
+        mirrored("9"),
+    ];
+    for (binding, target) in &rows {
+        for model in &nothing_goes_forward {
+            let decided = decision(binding, model, *target);
+            assert_eq!(written(&decided), Some("1"), "{decided:?}");
+        }
+    }
+    let mut failed = binding(json!({}), after("1"));
+    let status = failed.status.as_mut().expect("a status");
+    status.history[0].outcome = crate::api::alias_binding::Outcome::Failed.into();
+    let decided = decision(&failed, &nothing_goes_forward[0], Some(&replaced));
+    assert_eq!(left(&decided), Some(Reason::RegistryUnreachable));
+}
+
+#[test]
+fn resolve_once_a_pinned_version_is_never_taken_from_the_history_of_another_model() {
+    let status = json!({"history": [{"model": "other", "version": "9", "artifactURI": "s3://other/9", "outcome": "Live",
+        "reason": "Live", "startedAt": NOW, "trigger": "AliasMove"}]});
+    let pinned = binding(json!({"pinnedVersion": "9"}), status);
+    let decided = decision(&pinned, &mirrored("1"), Some(&ours("1")));
+    assert_eq!(left(&decided), Some(Reason::VersionNotFound));
+}
+
+#[test]
 fn people_win_an_undo_to_before_the_first_version_is_held() {
     let undone = workload(None, "kubectl-client-side-apply", json!([]));
     assert_eq!(

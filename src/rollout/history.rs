@@ -114,7 +114,8 @@ fn finish(history: &mut [HistoryEntry], next: &Running, now: Timestamp) {
 }
 
 fn begin(running: &Running, details: Option<&ModelVersion>, now: Timestamp) -> HistoryEntry {
-    let known = details.filter(|details| details.version == running.version.number());
+    let version = &running.version;
+    let known = details.filter(|details| details.reference(&version.id.model).is_same(version));
     HistoryEntry {
         version: running.version.clone(),
         code: known.and_then(|details| details.code.clone()),

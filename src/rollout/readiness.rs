@@ -59,7 +59,11 @@ fn readiness(
         Decision::Suspended(problem) | Decision::Held(problem) => by_choice(problem, view),
         Decision::Claimed(problem) | Decision::NoRollbackTarget(problem) => not_ready(problem),
         Decision::RecordFailure(problem) => reconciling(problem),
-        Decision::Waiting(waiting) => waits(waiting, reconciled.resolution, view),
+        Decision::Waiting(waiting)
+        | Decision::Settled(Course::Restore(waiting))
+        | Decision::Write(_, Course::Restore(waiting)) => {
+            waits(waiting, reconciled.resolution, view)
+        }
         Decision::Settled(Course::Rollback(problem))
         | Decision::Write(_, Course::Rollback(problem)) => {
             if view.is_complete() {
@@ -111,7 +115,7 @@ fn serving_in_outage(
     let is_outage =
         resolution.stale.as_ref() == Some(problem) && problem.reason.is_registry_outage();
     let desired = resolution.desired.as_ref().ok()?;
-    let runs_desired = view.target?.version() == Some(desired.number());
+    let runs_desired = view.target?.runs(&desired.version);
     (is_outage && view.is_complete() && runs_desired)
         .then(|| outage_but_serving(resolution, problem))
 }

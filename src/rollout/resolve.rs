@@ -6,7 +6,8 @@ use super::artifact_check::{ArtifactCheck, forward_check};
 use super::messages::namespace;
 use crate::api::conditions::{READY, find};
 use crate::api::{
-    AliasBinding, ModelVersion, Reason, RegisteredModel, RegisteredModelStatus, reason::Problem,
+    AliasBinding, ModelVersion, Reason, RegisteredModel, RegisteredModelStatus, VersionRef,
+    reason::Problem,
 };
 use crate::targets::DesiredVersion;
 
@@ -51,7 +52,7 @@ pub fn resolve(binding: &AliasBinding, model: Option<&RegisteredModel>) -> Resol
         Some(problem) if problem.reason == Reason::ModelNotFound => Err(problem.clone()),
         _ => wanted_version(binding, model, status, alias.as_deref(), stale.as_ref()),
     };
-    let details = found.or_else(|problem| from_history(binding).ok_or(problem));
+    let details = found.or_else(|problem| from_history(binding, model.model_name()).ok_or(problem));
     let desired = match &details {
         Ok(version) => usable(model, status, version),
         Err(problem) => Err(problem.clone()),
@@ -185,12 +186,14 @@ fn version_not_found(model: &RegisteredModel, number: &str) -> Problem {
 }
 
 /// A pinned version that ran before is known by the binding's own history, even if the registry has forgotten it.
-fn from_history(binding: &AliasBinding) -> Option<ModelVersion> {
+fn from_history(binding: &AliasBinding, model: &str) -> Option<ModelVersion> {
     let pinned = binding.spec.pinned_version.as_deref()?;
     let history = &binding.status.as_ref()?.history;
-    let entry = history
-        .iter()
-        .find(|entry| entry.version.number() == pinned && entry.version.artifact_uri.is_some())?;
+    let is_pinned = |version: &VersionRef| {
+        let is_of_model = version.id.model == model || version.id.model.is_empty();
+        version.number() == pinned && is_of_model && version.artifact_uri.is_some()
+    };
+    let entry = history.iter().find(|entry| is_pinned(&entry.version))?;
     Some(ModelVersion {
         version: pinned.to_owned(),
         artifact_uri: entry.version.artifact_uri.clone(),

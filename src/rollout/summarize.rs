@@ -202,16 +202,15 @@ fn running(
         .into_iter()
         .chain(old.known_versions());
     let version = target.held_version(known)?;
-    let number = version.number();
     let foreign = target.owners.foreign_version_writers().first();
     let (trigger, cause) = match foreign {
         Some(writer) => (Trigger::Person, format!("written by {}", writer.manager)),
-        None => our_cause(binding, number, old.current(), reconciled.decided, recent),
+        None => our_cause(binding, &version, old.current(), reconciled.decided, recent),
     };
     let is_new = old
         .running
         .as_ref()
-        .is_none_or(|running| running.version.number() != number);
+        .is_none_or(|running| !running.version.is_same(&version));
     let written_at = match foreign {
         Some(writer) => writer.at,
         None => target.owners.our_last_write(),
@@ -227,11 +226,12 @@ fn running(
 /// Why Pointsman wrote a version, for people.
 fn our_cause(
     binding: &AliasBinding,
-    number: &str,
+    version: &VersionRef,
     before: Option<&HistoryEntry>,
     decided: &Decided,
     recent: &Recent<'_>,
 ) -> (Trigger, String) {
+    let number = version.number();
     if let (Some(held_back), Some(Course::Rollback(_))) =
         (&decided.memory.held_back, decided.decision.course())
     {
@@ -250,6 +250,15 @@ fn our_cause(
     }
     if binding.spec.pinned_version.as_deref() == Some(number) {
         return (Trigger::Pin, "spec.pinnedVersion".to_owned());
+    }
+    if let Some(before) = before
+        && !before.version.is_same_model(version)
+    {
+        let model = &version.id.model;
+        return (
+            Trigger::SpecChange,
+            format!("spec.modelRef names model {model}"),
+        );
     }
     let is_since = |moment: &Time| before.is_none_or(|before| moment.0 >= before.started_at.0);
     let follows = binding.spec.follows();

@@ -25,15 +25,19 @@ pub fn binding_of_key<'a>(cluster: &str, key: &'a str) -> Option<(&'a str, &'a s
         .split_once('/')
 }
 
-/// The tag's value for each version of the history, by the version's number: outcome, time, and the reason if the version
-/// did not become live.
+/// The tag's value for each version of this model in the history, by the version's number: outcome, time, and the reason if the
+/// version did not become live.
 #[must_use]
-pub fn tag_values(binding: &AliasBinding) -> BTreeMap<String, String> {
+pub fn tag_values(binding: &AliasBinding, model: &str) -> BTreeMap<String, String> {
     let mut values = BTreeMap::new();
     let Some(status) = &binding.status else {
         return values;
     };
     for entry in &status.history {
+        let named = &entry.version.id.model;
+        if named != model && !named.is_empty() {
+            continue;
+        }
         let number = entry.version.number().to_owned();
         values.entry(number).or_insert_with(|| value(entry));
     }
@@ -82,7 +86,7 @@ mod tests {
             "spec": {"modelRef": {"name": "m"}, "alias": "champion", "targetRef": {"name": "server"}},
             "status": {"history": [entry("1", "Live", "Live"), entry("2", "RolledBack", "CrashLoop"), entry("1", "Superseded", "Live")]}}))
         .expect("a binding");
-        let values = tag_values(&binding);
+        let values = tag_values(&binding, "taxi");
         assert_eq!(values["1"], "Live 2026-11-23T12:01:00Z");
         assert_eq!(values["2"], "RolledBack 2026-11-23T12:02:00Z CrashLoop");
     }

@@ -29,8 +29,8 @@ use crate::kubernetes::key::ObjectKey;
 use crate::kubernetes::status::StatusWrite;
 use crate::kubernetes::work_queue::Requeue;
 use crate::rollout::{
-    self, Applied, CheckResults, Claim, Course, Decided, Decision, Observed, Reconciled,
-    Resolution, Waiting, decide, needed_checks, resolve, summarize,
+    self, Applied, CheckResults, Claim, Decided, Decision, Observed, Reconciled, Resolution,
+    Waiting, decide, needed_checks, resolve, summarize,
 };
 use crate::targets::{
     Injection, Owner, Pod, ReplicaSet, TEMPLATE_DIGEST_ANNOTATION, Target, blocking_pods,
@@ -236,7 +236,7 @@ async fn apply(
 ) -> Result<(Option<Target>, Option<Problem>), ReconcileError> {
     match &decided.decision {
         Decision::Write(injection, _) => write(binding, ctx, observation, injection).await,
-        Decision::Settled(Course::Forward | Course::Rollback(_)) => {
+        Decision::Settled(_) => {
             unblock(ctx, observation).await?;
             Ok((None, None))
         }

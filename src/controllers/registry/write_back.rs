@@ -96,7 +96,7 @@ fn wanted_tags(ctx: &Context, model: &RegisteredModel) -> BTreeMap<TagId, String
     let mut tags = BTreeMap::new();
     for binding in ctx.stores.bindings_of_model(&namespace, &model.name_any()) {
         let key = tag_key(&ctx.settings.cluster_name, &namespace, &binding.name_any());
-        for (version, value) in tag_values(&binding) {
+        for (version, value) in tag_values(&binding, model.model_name()) {
             let tag = TagId {
                 model: model.model_name().to_owned(),
                 version,

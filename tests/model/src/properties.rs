@@ -58,7 +58,7 @@ impl Property {
                 "a failed version is not written again while it is wanted, unless a person asks for it"
             }
             Self::FailStatic => {
-                "if the registry names no version, only a pin or a rollback is written"
+                "if the registry names no version, only a pin, a rollback or the version that ran is written"
             }
             Self::Terminates => "without outside events, reconciles come to an end",
             Self::NoMoreWrites => {
@@ -96,6 +96,8 @@ pub struct Write<'a> {
     pub inputs: &'a Inputs,
     pub written: WorkloadState,
     pub is_rollback: bool,
+    /// Whether it writes the version that the status says ran.
+    pub is_restore: bool,
     /// Whether a retry was requested that the status does not name as handled yet.
     pub retry_is_due: bool,
 }
@@ -165,6 +167,8 @@ pub fn check_write(state: &mut State, write: &Write<'_>) {
     let is_another = state.workload.version != Some(version);
     let is_known_good = write.is_rollback && oracle.live & version.bit() != 0;
     let is_pinned = write.inputs.spec.pin.is_some();
+    // A workload that was deleted or replaced gets back the version that ran.
+    let is_put_back = write.is_restore && write.inputs.workload.version.is_none();
     let names_a_version = state.mirror.registry == Registry::Up && state.mirror.alias.is_some();
     let known = write.inputs.checks.get(Check {
         version,
@@ -177,13 +181,13 @@ pub fn check_write(state: &mut State, write: &Write<'_>) {
         ),
         (
             Property::FailStatic,
-            !names_a_version && !is_pinned && !is_known_good,
+            !names_a_version && !is_pinned && !is_known_good && !is_put_back,
         ),
         (Property::OneVersion, write.written.is_mixed),
         (Property::PeopleWin, oracle.undo_stands),
         (
             Property::Readable,
-            !write.is_rollback && is_another && known == Some(CheckResult::Missing),
+            !write.is_rollback && !is_put_back && is_another && known == Some(CheckResult::Missing),
         ),
         (
             Property::RollbackToGood,

@@ -56,6 +56,8 @@ pub struct ReconcileResult {
     pub written: Option<WorkloadState>,
     /// Whether the write is an automatic rollback.
     pub is_rollback: bool,
+    /// Whether the write puts back the version that the status says ran.
+    pub is_restore: bool,
     /// The effect of the patch on a Deployment that changed since it was read.
     pub on_change: OnChange,
     pub status: StatusId,
@@ -157,12 +159,16 @@ impl Reconciler {
             decided: &decided,
             applied: &applied,
         };
+        let ran = status
+            .current()
+            .and_then(|entry| Version::of(&entry.version));
         let new = self.policy.summarize(&binding, &reconciled, now);
         let requested_checks = requested(&needed, inputs.checks);
         let waits = matches!(decided.decision, Decision::Waiting(Waiting::Checks(_)));
         ReconcileResult {
             written,
             is_rollback: matches!(decided.decision.course(), Some(Course::Rollback(_))),
+            is_restore: ran.is_some() && written.and_then(|written| written.version) == ran,
             on_change: patch.as_ref().map_or(OnChange::Refused, OnChange::of),
             is_status_changed: new != *status,
             status: self.statuses.intern(new),

@@ -536,6 +536,7 @@ fn reconcile(state: &mut State, reconciler: &Reconciler) {
                 inputs: &inputs,
                 written,
                 is_rollback: result.is_rollback,
+                is_restore: result.is_restore,
                 retry_is_due,
             },
         );
