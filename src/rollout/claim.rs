@@ -73,26 +73,18 @@ fn is_made_by(target: &Target, binding: &AliasBinding) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::apps::v1::Deployment;
-    use serde_json::json;
-
     use super::*;
-    use crate::targets::Workload;
+    use crate::testing::{self, With, deployment, time};
 
     fn binding(name: &str, created: &str) -> AliasBinding {
-        serde_json::from_value(json!({
-            "apiVersion": "pointsman.dev/v1alpha1", "kind": "AliasBinding",
-            "metadata": {"name": name, "creationTimestamp": created},
-            "spec": {"modelRef": {"name": "m"}, "alias": "champion", "targetRef": {"name": "server"}}}))
-        .expect("a binding")
+        testing::binding().with(|binding| {
+            binding.metadata.name = Some(name.to_owned());
+            binding.metadata.creation_timestamp = Some(time(created));
+        })
     }
 
     fn labelled(name: &str) -> Target {
-        let workload: Workload<Deployment> = serde_json::from_value(
-            json!({"metadata": {"labels": {"pointsman.dev/binding": name}}}),
-        )
-        .expect("a workload");
-        Target::from(workload)
+        deployment().labelled(name).target()
     }
 
     #[test]

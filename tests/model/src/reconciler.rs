@@ -10,9 +10,10 @@ use pointsman::rollout::{
 use pointsman::targets::{
     Pod, TEMPLATE_DIGEST_ANNOTATION, Target, patch_for_target, patch_for_template, template_digest,
 };
+use pointsman::testing::{self, WorkloadFixture};
 use serde_json::{Value, json};
 
-use super::objects::{self, Object};
+use super::objects;
 use super::policy::Policy;
 use super::state::{
     BindingSpec, Check, CheckCache, CheckResult, Mirror, Ownership, Pods, StatusId, Version,
@@ -73,7 +74,7 @@ pub struct Reconciler {
     policy: Policy,
     base: AliasBinding,
     cache: DashMap<Inputs, ReconcileResult>,
-    workloads: DashMap<WorkloadState, (Object, Target, Vec<Pod>)>,
+    workloads: DashMap<WorkloadState, (WorkloadFixture, Target, Vec<Pod>)>,
     models: DashMap<Mirror, RegisteredModel>,
 }
 
@@ -105,13 +106,13 @@ impl Reconciler {
     }
 
     /// The Deployment with its pods; `None` if there is none.
-    fn objects(&self, workload: WorkloadState) -> Option<(Object, Target, Vec<Pod>)> {
+    fn objects(&self, workload: WorkloadState) -> Option<(WorkloadFixture, Target, Vec<Pod>)> {
         if workload.is_missing() {
             return None;
         }
         let objects = self.workloads.entry(workload).or_insert_with(|| {
             let object = objects::workload(workload);
-            (object.clone(), object.into(), objects::pods(workload))
+            (object.clone(), object.target(), objects::pods(workload))
         });
         Some(objects.clone())
     }
@@ -141,7 +142,7 @@ impl Reconciler {
             template_changed: template_changed(&binding, target),
             checks: &checks,
         };
-        let now = objects::time(objects::NOW);
+        let now = testing::at(objects::NOW);
         let (decided, needed) = self.policy.decide(&binding, &observed, now);
         let patch = patch(&binding, target, &decided.decision);
         let written = patch
@@ -206,8 +207,16 @@ fn patch(binding: &AliasBinding, target: Option<&Target>, decision: &Decision) -
 }
 
 /// The Deployment after the patch, merged as the API server does.
-fn apply(workload: WorkloadState, object: Option<&Object>, patch: &Value) -> WorkloadState {
-    let merged = Target::from(objects::apply(object, patch));
+fn apply(
+    workload: WorkloadState,
+    object: Option<&WorkloadFixture>,
+    patch: &Value,
+) -> WorkloadState {
+    let merged = match object {
+        Some(object) => object.clone().patched(patch),
+        None => WorkloadFixture::created(patch),
+    };
+    let merged = merged.target();
     let named = objects::one_version(&merged);
     let annotated = || Version::all().find(|each| merged.version() == Some(each.number()));
     let image = patch.pointer("/spec/template/spec/containers/0/image");
