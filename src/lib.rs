@@ -32,5 +32,3 @@ pub mod registries;
 pub mod rollout;
 #[deny(clippy::disallowed_methods)]
 pub mod targets;
-#[cfg(any(test, feature = "testing"))]
-pub mod testing;

@@ -13,9 +13,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use kube::{Api, ResourceExt};
-use serde_json::{Value, json};
 
-use crate::api::alias_binding::WorkloadDeletionPolicy;
 use crate::api::reason::Problem;
 use crate::api::{AliasBinding, AliasBindingStatus, Reason};
 use crate::controllers::binding::artifact_checks::request;
@@ -33,8 +31,7 @@ use crate::rollout::{
     Waiting, decide, needed_checks, resolve, summarize,
 };
 use crate::targets::{
-    Injection, Owner, Pod, ReplicaSet, TEMPLATE_DIGEST_ANNOTATION, Target, blocking_pods,
-    newest_pods, patch_for_target, patch_for_template, template_digest,
+    Injection, Pod, ReplicaSet, Target, blocking_pods, newest_pods, patch, template_changed,
 };
 
 /// Everything that a reconcile reads before it decides, but for the artifact checks.
@@ -172,9 +169,8 @@ fn unreadable_holder(ctx: &Context, own: &ObjectKey, target: Option<&Target>) ->
     if key == *own || bindings.has(&key) || !bindings.is_unreadable(&key) {
         return None;
     }
-    Some(Claim {
-        holder: format!("AliasBinding {labelled}, which cannot be read"),
-    })
+    let holder = format!("AliasBinding {labelled}, which cannot be read");
+    Some(Claim::Binding(holder))
 }
 
 /// The other bindings that want to drive the same workload. In a shard the one in its label may belong to another shard.
@@ -207,24 +203,6 @@ async fn rivals(
         found.filter(|found| found.workload_name() == workload && found.target_kind() == kind),
     );
     Ok(rivals)
-}
-
-fn owner(binding: &AliasBinding) -> Owner {
-    Owner {
-        namespace: binding.namespace().unwrap_or_default(),
-        name: binding.name_any(),
-        uid: binding.uid().unwrap_or_default(),
-        takes_workload_along: binding.spec.deletion_policy == WorkloadDeletionPolicy::Delete,
-    }
-}
-
-fn template_changed(binding: &AliasBinding, target: Option<&Target>) -> bool {
-    let (Some(template), Some(target)) = (&binding.spec.template, target) else {
-        return false;
-    };
-    let annotations = target.metadata.annotations.as_ref();
-    let applied = annotations.and_then(|all| all.get(TEMPLATE_DIGEST_ANNOTATION));
-    applied != Some(&template_digest(template, &owner(binding)))
 }
 
 /// Carries out a decision; returns the workload if it was written. An answer of the API server that refuses it is a value.
@@ -271,7 +249,10 @@ async fn write(
 ) -> Result<(Option<Target>, Option<Problem>), ReconcileError> {
     let kind = binding.target_kind();
     let key = ObjectKey::new(observation.own.namespace(), binding.workload_name());
-    let patch = patch(binding, observation.target.as_ref(), injection);
+    // Nothing is written to a target that does not exist: `decide` waits for it.
+    let Some(patch) = patch(binding, observation.target.as_ref(), injection) else {
+        return Ok((None, None));
+    };
     match target_client::apply(ctx, kind, &key, patch).await {
         Ok(written) => {
             count(binding, ctx, observation, injection);
@@ -293,22 +274,6 @@ async fn write(
             Ok((None, Some(Problem::new(reason, message))))
         }
         Err(error) => Err(ReconcileError::when("writing the workload")(error)),
-    }
-}
-
-fn patch(binding: &AliasBinding, target: Option<&Target>, injection: &Injection) -> Value {
-    match (&binding.spec.template, target) {
-        (Some(template), target) => {
-            let mut patch = patch_for_template(template, &owner(binding), injection);
-            // A change since the decision is a conflict, and not lost.
-            if let Some(target) = target {
-                patch["metadata"]["resourceVersion"] = json!(target.metadata.resource_version);
-            }
-            patch
-        }
-        (None, Some(target)) => patch_for_target(target, injection),
-        // Nothing is written to a target that does not exist: `decide` waits for it.
-        (None, None) => Value::Null,
     }
 }
 
