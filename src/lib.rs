@@ -32,3 +32,5 @@ pub mod registries;
 pub mod rollout;
 #[deny(clippy::disallowed_methods)]
 pub mod targets;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;

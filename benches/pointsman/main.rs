@@ -24,6 +24,7 @@ mod peers;
 mod per_model_timers;
 mod plain_client;
 mod plot;
+mod refused;
 mod report;
 mod scale;
 mod settled;
@@ -140,6 +141,14 @@ async fn measure_many_objects(options: &Options) -> Vec<Measurement> {
         let polls = options.quick_or(10, 60);
         all.extend(print(
             few_of_many::measure(&environment, &options.sizes(), polls).await,
+        ));
+        environment.end().await;
+    }
+    if options.includes(Part::Refused) {
+        let environment = Environment::at_scale().await;
+        let count = options.count_or(60, refused::BINDINGS);
+        all.extend(print(
+            refused::measure(&environment, count, options.settled()).await,
         ));
         environment.end().await;
     }

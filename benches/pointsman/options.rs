@@ -30,7 +30,7 @@ pub struct Options {
     /// Write the measured rows into docs/performance.md; with `growth`, also draw docs/growth-*.svg
     #[arg(long)]
     pub write: bool,
-    /// Objects in `burst` (default 1000) and in `created` and `created-from-templates` (default 10000)
+    /// Objects in `burst` and `refused` (default 1000) and in `created` and `created-from-templates` (default 10000)
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     count: Option<u32>,
     /// Rounds of `burst` (default 3)
@@ -39,7 +39,7 @@ pub struct Options {
     /// Numbers of bindings in `growth` and `memory`, separated by commas [default: 100,1000,10000]
     #[arg(long, value_name = "NUMBER", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(10..))]
     sizes: Vec<u32>,
-    /// Seconds for which settled bindings are observed in `settled` and `growth` [default: 300]
+    /// Seconds for which bindings are observed in `settled`, `growth` and `refused` [default: 300]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(20..))]
     settled: Option<u64>,
     /// `cargo bench` passes this to every benchmark.
@@ -68,6 +68,8 @@ pub enum Part {
     CreatedFromTemplates,
     /// 50 watched models of a registry with up to 10,000 (5 min)
     FewOfMany,
+    /// 1,000 bindings refused by a policy: requests after five minutes, and after it is lifted (15 min)
+    Refused,
     /// Flux's source-controller, Argo Rollouts and a timer for each model, with 1,000 objects each (25 min)
     Peers,
     /// 100, 1,000 and 10,000 bindings: memory, polls, start, a tenth moved at once (45 min)

@@ -5,7 +5,6 @@
 pub mod alias_binding;
 pub mod availability;
 pub mod conditions;
-pub mod inject;
 pub mod model_registry;
 pub mod names;
 pub mod reason;

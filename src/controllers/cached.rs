@@ -289,6 +289,16 @@ mod tests {
     }
 
     #[test]
+    fn a_new_list_wins_over_an_own_write_of_a_later_version() {
+        let store = Store::default();
+        store.put(0, &mut binding("7", "m"));
+        store.put_own(&mut binding("9", "m"));
+        assert_eq!(store.put_listed(0, &mut binding("8", "n")), Change::Added);
+        assert_eq!(names_of(&store, "n"), ["taxi"]);
+        assert_eq!(store.put(0, &mut binding("9", "m")), Change::Added);
+    }
+
+    #[test]
     fn an_object_that_a_new_list_lacks_is_removed_and_returned() {
         let store = Store::default();
         store.put(0, &mut binding("7", "m"));

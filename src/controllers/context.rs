@@ -13,6 +13,7 @@ use kube::{Client, Resource};
 use crate::api::alias_binding::TargetKind;
 use crate::api::{AliasBinding, ModelRegistry, RegisteredModel};
 use crate::controllers::binding::check_cache::ArtifactChecks;
+use crate::controllers::binding::refused_writes::RefusedWrites;
 use crate::controllers::cached::{
     binding_of, of_binding, of_model, of_registered_name, of_registry, of_workload, registry_of,
 };
@@ -47,6 +48,8 @@ pub struct Context {
     pub registries: RegistryStates,
     /// Which artifacts can be read.
     pub artifact_checks: ArtifactChecks,
+    /// Writes that the API server refused.
+    pub refused_writes: RefusedWrites,
     /// Open while this replica leads.
     pub fence: Fence,
     /// Writes Events.

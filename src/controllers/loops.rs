@@ -12,18 +12,30 @@ use crate::controllers::context::{Context, Stores, WorkQueues};
 use crate::controllers::leadership::Started;
 use crate::controllers::metrics::Kind;
 use crate::controllers::{binding, model, registry};
+use crate::kubernetes::backoff::{Delays, Failures};
 use crate::kubernetes::compress::CompressError;
-use crate::kubernetes::failure::ReconcileError;
+use crate::kubernetes::failure::{ReconcileError, is_conflict};
 use crate::kubernetes::key::ObjectKey;
 use crate::kubernetes::store::{Cached, Store};
 use crate::kubernetes::work_queue::{self, Requeue, WorkQueue, WorkQueueReceiver, work_queue};
 
 /// How many objects of one kind are reconciled at the same time.
 const CONCURRENT_RECONCILES: usize = 16;
-/// The delay before an object is reconciled again that changed while it was reconciled.
-const CONFLICT_DELAY: Duration = Duration::from_millis(50);
-/// The delay after any other error of the Kubernetes API. The client has retried before.
-const ERROR_DELAY: Duration = Duration::from_secs(2);
+/// The delays before an object is reconciled again that changed while it was reconciled.
+const CONFLICT: Delays = Delays {
+    first: Duration::from_millis(50),
+    longest: Duration::from_secs(5),
+};
+/// The delays while the API server does not answer, or has an error of its own. It is needed again as soon as it is back.
+const OUTAGE: Delays = Delays {
+    first: Duration::from_secs(1),
+    longest: Duration::from_secs(16),
+};
+/// The delays while the API server refuses a request, such as the write of a status.
+const REFUSED: Delays = Delays {
+    first: Duration::from_secs(1),
+    longest: Duration::from_secs(600),
+};
 
 /// The receiving ends of the work queues.
 pub struct QueueReceivers {
@@ -105,19 +117,26 @@ where
             .metrics
             .queue_depth
             .get_or_create_owned(&Kind::of::<K>());
+        let failures = Arc::new(Failures::default());
         let run_one = |key: ObjectKey| {
-            let ctx = Arc::clone(&ctx);
+            let (ctx, failures) = (Arc::clone(&ctx), Arc::clone(&failures));
             async move {
                 let object = match store(&ctx.stores).try_get(&key) {
                     Ok(Some(object)) => Arc::new(object),
-                    Ok(None) => return Requeue::await_change(),
+                    Ok(None) => {
+                        failures.forget(&key);
+                        return Requeue::await_change();
+                    }
                     Err(error) => return report_undecodable::<K>(&ctx, &key, &error),
                 };
                 let reconciles = &ctx.metrics.reconciles;
                 reconciles.get_or_create(&Kind::of::<K>()).inc();
                 match reconcile(object, Arc::clone(&ctx)).await {
-                    Ok(requeue) => requeue,
-                    Err(error) => retry(&ctx, &key, &error),
+                    Ok(requeue) => {
+                        failures.forget(&key);
+                        requeue
+                    }
+                    Err(error) => retry(&ctx, &key, &error, failures.count(&key)),
                 }
             }
         };
@@ -139,11 +158,13 @@ fn report_undecodable<K: Cached>(ctx: &Context, key: &ObjectKey, error: &Compres
     Requeue::await_change()
 }
 
-fn retry(ctx: &Context, key: &ObjectKey, error: &ReconcileError) -> Requeue {
-    if error.is_conflict() {
-        return Requeue::after(CONFLICT_DELAY);
-    }
+fn retry(ctx: &Context, key: &ObjectKey, error: &ReconcileError, failures: u32) -> Requeue {
+    let delays = match error.client_error() {
+        conflict if is_conflict(conflict) => return Requeue::after(CONFLICT.after(failures)),
+        kube::Error::Api(answer) if answer.code < 500 && answer.code != 429 => REFUSED,
+        _ => OUTAGE,
+    };
     ctx.metrics.reconcile_errors.inc();
     tracing::warn!(namespace = key.namespace(), name = key.name(), %error, "a reconcile failed and is retried");
-    Requeue::after(ERROR_DELAY)
+    Requeue::after(delays.after(failures))
 }

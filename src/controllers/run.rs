@@ -19,6 +19,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::api::{AliasBinding, names};
 use crate::controllers::binding::artifact_checks;
 use crate::controllers::binding::check_cache::ArtifactChecks;
+use crate::controllers::binding::refused_writes::RefusedWrites;
 use crate::controllers::context::{Context, Stores, WorkQueues};
 use crate::controllers::http::{Readiness, serve};
 use crate::controllers::leadership::{Leadership, start_signal};
@@ -173,6 +174,7 @@ fn context(
         queues,
         registries: RegistryStates::default(),
         artifact_checks: ArtifactChecks::default(),
+        refused_writes: RefusedWrites::default(),
         fence,
         event_recorder,
         metrics: Metrics::default(),

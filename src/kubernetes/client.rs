@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-use http::Request;
+use http::{Request, Response};
+use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::{self, connect::HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -12,7 +13,7 @@ use kube::client::{Body, ConfigExt, retry::RetryPolicy};
 use kube::{Client, Config};
 use tower::filter::FilterLayer;
 use tower::retry::RetryLayer;
-use tower::{BoxError, ServiceBuilder};
+use tower::{BoxError, Service, ServiceBuilder, service_fn};
 
 use crate::kubernetes::lease::Fence;
 
@@ -22,6 +23,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEPALIVE_TIME: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_RETRIES: u32 = 3;
+/// The longest time until an answer begins. The API server waits up to 30 s for an admission webhook, and then names it.
+const DEADLINE: Duration = Duration::from_secs(35);
 
 /// Makes a client whose writes are sent only while the fence is open.
 ///
@@ -38,12 +41,43 @@ pub fn fenced_client(config: Config, fence: Fence) -> Result<Client, kube::Error
     let service = ServiceBuilder::new()
         .layer(FilterLayer::new(admit))
         .layer(config.base_uri_layer())
-        .layer(RetryLayer::new(RetryPolicy::server_retry()))
+        .layer(RetryLayer::new(RetryPolicy::default()))
         .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)
         .map_err(BoxError::from)
-        .service(http_client(&config)?);
+        .service(with_deadline(http_client(&config)?));
     Ok(Client::new(service, config.default_namespace))
+}
+
+/// The client with a deadline for each attempt of a request but a watch, which may be silent for minutes: a server that accepts
+/// connections and never answers must not hold a reconcile for ever.
+fn with_deadline<Transport>(
+    client: Transport,
+) -> impl Service<Request<Body>, Response = Response<Incoming>, Error = BoxError, Future: Send> + Clone
+where
+    Transport: Service<Request<Body>, Response = Response<Incoming>, Error = legacy::Error>
+        + Clone
+        + Send
+        + 'static,
+    Transport::Future: Send,
+{
+    service_fn(move |request: Request<Body>| {
+        let mut client = client.clone();
+        async move {
+            let is_watch = request
+                .uri()
+                .query()
+                .is_some_and(|query| query.contains("watch=true"));
+            let answer = client.call(request);
+            if is_watch {
+                return answer.await.map_err(BoxError::from);
+            }
+            match tokio::time::timeout(DEADLINE, answer).await {
+                Ok(answer) => answer.map_err(BoxError::from),
+                Err(_) => Err(format!("no answer within {} s", DEADLINE.as_secs()).into()),
+            }
+        }
+    })
 }
 
 fn http_client(

@@ -2,6 +2,8 @@
 //!
 //! Absent: the errors of a registry. Those are values that reach the status.
 
+use kube::core::Status;
+
 /// A reconcile that could not be completed; it is retried.
 #[derive(Debug, thiserror::Error)]
 pub enum ReconcileError {
@@ -25,10 +27,31 @@ impl ReconcileError {
         }
     }
 
-    /// Whether the object was changed since it was read, so that it has to be reconciled again at once.
+    /// The error of the client.
     #[must_use]
-    pub fn is_conflict(&self) -> bool {
+    pub fn client_error(&self) -> &kube::Error {
         let Self::Kubernetes { source, .. } = self;
-        matches!(source.as_ref(), kube::Error::Api(status) if status.code == 409)
+        source
+    }
+}
+
+/// Whether the object was changed since it was read, so that it has to be reconciled again at once. A webhook may refuse a
+/// request with the same status, but has another reason.
+#[must_use]
+pub fn is_conflict(error: &kube::Error) -> bool {
+    match error {
+        kube::Error::Api(answer) => {
+            answer.code == 409 && matches!(answer.reason.as_str(), "Conflict" | "AlreadyExists")
+        }
+        _ => false,
+    }
+}
+
+/// The API server's refusal of a request, unless it is a conflict; `None` too if it did not answer.
+#[must_use]
+pub fn refusal(error: &kube::Error) -> Option<&Status> {
+    match error {
+        kube::Error::Api(answer) if !is_conflict(error) => Some(answer),
+        _ => None,
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Absent: our own kinds, and any decision.
 
+pub mod backoff;
 pub mod client;
 pub mod compress;
 pub mod event_recorder;

@@ -148,10 +148,10 @@ where
                 Ok(Event::Init) => listed.clear(),
                 Ok(Event::InitApply(shown)) => {
                     listed.insert(ObjectKey::of(&shown));
-                    self.apply(shown);
+                    self.apply(shown, Store::put_listed);
                 }
                 Ok(Event::InitDone) => self.finish_list(&std::mem::take(&mut listed)),
-                Ok(Event::Apply(shown)) => self.apply(shown),
+                Ok(Event::Apply(shown)) => self.apply(shown, Store::put),
                 Ok(Event::Delete(shown)) => self.delete(shown),
                 Err(error) if refuses_to_stream(&error) => {
                     tracing::debug!(kind = %K::kind(&()), %error, "the API server does not stream lists; they are read in pages");
@@ -164,7 +164,7 @@ where
         }
     }
 
-    fn apply(&self, shown: Shown<K>) {
+    fn apply(&self, shown: Shown<K>, put: fn(&Store<K>, u16, &mut K) -> Change) {
         let key = ObjectKey::of(&shown);
         let mut object = match shown.0 {
             Ok(object) => object,
@@ -177,7 +177,7 @@ where
         if !self.handler.accepts(&object) {
             return self.store.remove(&key);
         }
-        let change = self.store.put(self.number, &mut object);
+        let change = put(self.store, self.number, &mut object);
         if change != Change::None && self.store.is_synced_by(self.number) {
             self.handler.changed(&object, change);
         }

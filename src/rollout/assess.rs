@@ -9,12 +9,11 @@ use serde_json::json;
 use super::gates::{GateInput, first_hindrance};
 use super::health::{Examined, Health, health};
 use super::observed::Observed;
-use super::reapply;
 use crate::api::alias_binding::{HistoryEntry, Outcome};
 use crate::api::reason::Problem;
 use crate::api::rollback::{FailedVersion, HeldBack, OnFailure};
 use crate::api::version::fnv1a;
-use crate::api::{AliasBinding, AliasBindingStatus, VersionRef};
+use crate::api::{AliasBinding, VersionRef};
 use crate::targets::{Target, pod_spec_digest};
 
 /// The prefix of digests of this scheme. A digest of another scheme cannot be compared and counts as unchanged.
@@ -74,14 +73,6 @@ fn failing(
         return Assessment {
             failure: Some(problem),
             ..Assessment::default()
-        };
-    }
-    if reapply::is_observed(binding, entry) {
-        return Assessment {
-            failure: Some(problem),
-            held_back,
-            is_news: !reapply::is_failure_recorded(binding),
-            look_again: None,
         };
     }
     let recorded = binding
@@ -166,9 +157,7 @@ fn is_replaced(binding: &AliasBinding, observed: &Observed<'_>) -> bool {
         checks: observed.checks,
     };
     observed.template_changed
-        && observed
-            .target
-            .is_some_and(|target| target.runs(&desired.version))
+        && observed.runs(&desired.version)
         && first_hindrance(&input, true).is_none()
 }
 
@@ -181,17 +170,9 @@ pub fn runs_failed(target: &Target, held_back: &HeldBack) -> bool {
 }
 
 /// The version in the workload, if it did not fail: then there is nothing to roll back from any more.
-pub fn running_good_version(
-    binding: &AliasBinding,
-    observed: &Observed<'_>,
-    held_back: &HeldBack,
-) -> Option<VersionRef> {
+pub fn running_good_version(observed: &Observed<'_>, held_back: &HeldBack) -> Option<VersionRef> {
     let target = observed.target?;
-    let status = binding.status.as_ref();
-    let known = status
-        .into_iter()
-        .flat_map(AliasBindingStatus::known_versions);
-    let running = target.held_version(known)?;
+    let running = target.held_version(std::iter::empty())?;
     running.artifact_uri.as_ref()?;
     (!runs_failed(target, held_back)).then_some(running)
 }
@@ -208,7 +189,7 @@ pub fn baked_at(binding: &AliasBinding, entry: &HistoryEntry) -> Option<Timestam
 
 /// A digest of everything beside the version that its success may depend on: the binding's injection, rollback settings and
 /// template, and the user's part of the workload's pod spec.
-fn spec_digest(binding: &AliasBinding, target: Option<&Target>) -> String {
+pub fn spec_digest(binding: &AliasBinding, target: Option<&Target>) -> String {
     let spec = &binding.spec;
     let template = spec.template.as_ref().map(|template| {
         let pods = template.spec.get("template").map(|pods| &pods["spec"]);
@@ -222,7 +203,6 @@ fn spec_digest(binding: &AliasBinding, target: Option<&Target>) -> String {
     let covered = json!([
         [spec.model_ref.name.as_str(), spec.follows()],
         spec.inject.containers,
-        spec.inject.variables,
         [rollback.max_restarts, rollback.bake_seconds],
         template,
         users_part,

@@ -51,8 +51,8 @@ pub fn history(
 ) -> Vec<HistoryEntry> {
     let mut history = old.to_vec();
     if let Some(running) = observations.running {
-        let is_current = current(&mut history)
-            .is_some_and(|entry| entry.version.is_written_as(&running.version));
+        let is_current =
+            current(&mut history).is_some_and(|entry| entry.version.is_same(&running.version));
         if !is_current {
             finish(&mut history, running, now);
             history.insert(0, begin(running, observations.details, now));
@@ -90,12 +90,10 @@ fn current(history: &mut [HistoryEntry]) -> Option<&mut HistoryEntry> {
     history.iter_mut().find(|entry| entry.finished_at.is_none())
 }
 
-/// Whether a version stayed well before, with the same address and location; such a version is not baked again.
+/// Whether a version stayed well before; such a version is not baked again.
 fn was_good(history: &[HistoryEntry], running: &Running) -> bool {
     history.iter().any(|entry| {
-        entry.version.is_written_as(&running.version)
-            && entry.live_at.is_some()
-            && !has_failed(entry)
+        entry.version.is_same(&running.version) && entry.live_at.is_some() && !has_failed(entry)
     })
 }
 
@@ -198,26 +196,15 @@ fn refuse(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::VersionId;
+    use crate::testing::{With, version};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).expect("in range")
     }
 
-    fn version(number: &str, uri: &str) -> VersionRef {
-        VersionRef {
-            id: VersionId {
-                version: number.into(),
-                ..VersionId::default()
-            },
-            artifact_uri: Some(uri.into()),
-            ..VersionRef::default()
-        }
-    }
-
-    fn running(number: &str, uri: &str) -> Running {
+    fn running(number: &str) -> Running {
         Running {
-            version: version(number, uri),
+            version: version(number),
             written_at: None,
             trigger: Trigger::AliasMove,
             cause: String::new(),
@@ -264,13 +251,13 @@ mod tests {
                 at(second),
             )
         };
-        let early = bake(&[], &running("1", "a"), 1);
+        let early = bake(&[], &running("1"), 1);
         assert_eq!(outcomes(&early), [("1", Outcome::Baking)]);
         assert_eq!(
-            outcomes(&bake(&early, &running("1", "a"), 10)),
+            outcomes(&bake(&early, &running("1"), 10)),
             [("1", Outcome::Baking)]
         );
-        let live = bake(&early, &running("1", "a"), 11);
+        let live = bake(&early, &running("1"), 11);
         assert_eq!(
             (
                 live[0].outcome.clone(),
@@ -279,7 +266,7 @@ mod tests {
             ),
             (Outcome::Live.into(), Some(Time(at(1))), Some(Time(at(11))))
         );
-        let back = bake(&bake(&live, &running("2", "b"), 12), &running("1", "a"), 13);
+        let back = bake(&bake(&live, &running("2"), 12), &running("1"), 13);
         assert_eq!(
             outcomes(&back),
             [
@@ -292,9 +279,9 @@ mod tests {
 
     #[test]
     fn a_failed_version_becomes_rolled_back_after_the_rollback() {
-        let good = after(&[], &running("1", "a"), 1);
+        let good = after(&[], &running("1"), 1);
         let problem = Problem::new(Reason::CrashLoop, "crashes");
-        let two = running("2", "b");
+        let two = running("2");
         let failed = history(
             &good,
             &Observations {
@@ -316,7 +303,7 @@ mod tests {
             &failed,
             &Running {
                 trigger: Trigger::Failure,
-                ..running("1", "a")
+                ..running("1")
             },
             3,
         );
@@ -332,10 +319,10 @@ mod tests {
 
     #[test]
     fn a_refused_version_is_recorded_once_beside_the_running_one() {
-        let good = after(&[], &running("1", "a"), 1);
-        let refused_version = version("2", "b");
+        let good = after(&[], &running("1"), 1);
+        let refused_version = version("2");
         let problem = Problem::new(Reason::ArtifactUnavailable, "gone");
-        let one = running("1", "a");
+        let one = running("1");
         let refused = |old: &[HistoryEntry]| {
             history(
                 old,
@@ -358,11 +345,11 @@ mod tests {
     #[test]
     fn the_running_version_stays_in_the_history_beside_many_refused_ones() {
         let problem = Problem::new(Reason::ArtifactUnavailable, "gone");
-        let one = running("1", "a");
+        let one = running("1");
         for limit in [1, 2, 3] {
             let mut kept = after(&[], &one, 1);
             for number in ["2", "3", "4"] {
-                let refused_version = version(number, number);
+                let refused_version = version(number);
                 let observations = Observations {
                     refused: Some((refused_version.clone(), &problem)),
                     ..observed(&one)
@@ -385,9 +372,9 @@ mod tests {
 
     #[test]
     fn forward_and_back_are_three_entries_with_the_newest_first() {
-        let one = after(&[], &running("1", "a"), 1);
-        let two = after(&one, &running("2", "b"), 2);
-        let back = after(&two, &running("1", "a"), 3);
+        let one = after(&[], &running("1"), 1);
+        let two = after(&one, &running("2"), 2);
+        let back = after(&two, &running("1"), 3);
         let versions: Vec<_> = back
             .iter()
             .map(|entry| {
@@ -410,14 +397,16 @@ mod tests {
 
     #[test]
     fn the_same_number_of_a_model_made_again_is_another_entry() {
-        let one = after(&[], &running("1", "a"), 1);
-        assert_eq!(after(&one, &running("1", "other"), 2).len(), 2);
+        let one = after(&[], &running("1"), 1);
+        let other =
+            running("1").with(|running| running.version.artifact_uri = Some("s3://other/1".into()));
+        assert_eq!(after(&one, &other, 2).len(), 2);
     }
 
     #[test]
     fn a_reconcile_that_observes_nothing_new_changes_nothing() {
-        let one = after(&[], &running("1", "a"), 1);
-        assert_eq!(after(&one, &running("1", "a"), 9), one);
+        let one = after(&[], &running("1"), 1);
+        assert_eq!(after(&one, &running("1"), 9), one);
     }
 
     #[test]
@@ -426,7 +415,7 @@ mod tests {
         for (second, version) in ["1", "2", "3", "4", "5"].into_iter().enumerate() {
             kept = after(
                 &kept,
-                &running(version, version),
+                &running(version),
                 i64::try_from(second).expect("small"),
             );
         }

@@ -201,18 +201,20 @@ pub fn retrain_sentence(lost: &GoodVersion) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
+    use crate::api::registered_model::CodeLineage;
+    use crate::api::{Reason, Word};
+    use crate::testing::{self, With, check, entry, time, version};
 
-    const NOW: &str = "2026-11-23T12:00:00Z";
-
-    fn entry(version: &str, outcome: &str, live: bool) -> Value {
-        json!({"version": version, "artifactURI": format!("s3://m/{version}"), "outcome": outcome, "reason": "Live",
-            "startedAt": NOW, "liveAt": live.then_some(NOW), "trigger": "AliasMove"})
+    fn status(history: impl IntoIterator<Item = HistoryEntry>) -> AliasBindingStatus {
+        let binding = testing::binding_with(history);
+        binding.status.expect("a status")
     }
 
-    fn status(history: Value, last_good: Value) -> AliasBindingStatus {
-        serde_json::from_value(json!({"history": history, "lastGood": last_good}))
-            .expect("a status")
+    fn good(number: &str) -> GoodVersion {
+        GoodVersion {
+            version: version(number),
+            ..GoodVersion::default()
+        }
     }
 
     fn numbers(candidates: &[VersionRef]) -> Vec<&str> {
@@ -221,26 +223,13 @@ mod tests {
 
     fn three_good() -> Vec<VersionRef> {
         candidates(
-            &status(
-                json!([
-                    entry("3", "Superseded", true),
-                    entry("2", "Superseded", true),
-                    entry("1", "Superseded", true)
-                ]),
-                Value::Null,
-            ),
+            &status(["3", "2", "1"].map(|number| entry(number, Outcome::Superseded))),
             &[],
         )
     }
 
     fn result(version: &str, result: Availability) -> (ArtifactCheck, Availability) {
-        let check = ArtifactCheck {
-            model: String::new(),
-            version: version.into(),
-            artifact_uri: format!("s3://m/{version}"),
-            must_exist: true,
-        };
-        (check, result)
+        (check(version, true), result)
     }
 
     fn missing() -> Availability {
@@ -259,40 +248,36 @@ mod tests {
 
     #[test]
     fn only_a_good_version_that_did_not_fail_since_is_a_candidate() {
-        let history = json!([
-            entry("6", "Failed", false),
-            entry("5", "RolledBack", false),
-            entry("4", "Superseded", false),
-            entry("5", "Superseded", true),
-            entry("3", "Superseded", true),
-            entry("2", "Superseded", true),
-            entry("3", "Superseded", true)
-        ]);
-        assert_eq!(
-            numbers(&candidates(&status(history, Value::Null), &[])),
-            ["3", "2"]
-        );
+        let replaced_early = entry("4", Outcome::Superseded).with(|entry| entry.live_at = None);
+        let history = [
+            entry("6", Outcome::Failed),
+            entry("5", Outcome::RolledBack),
+            replaced_early,
+            entry("5", Outcome::Superseded),
+            entry("3", Outcome::Superseded),
+            entry("2", Outcome::Superseded),
+            entry("3", Outcome::Superseded),
+        ];
+        assert_eq!(numbers(&candidates(&status(history), &[])), ["3", "2"]);
     }
 
     #[test]
     fn the_last_good_version_stays_a_candidate_when_the_history_drops_it() {
-        let status = status(
-            json!([entry("6", "Failed", false)]),
-            json!({"version": "1", "artifactURI": "s3://m/1"}),
-        );
+        let status =
+            status([entry("6", Outcome::Failed)]).with(|status| status.last_good = Some(good("1")));
         assert_eq!(numbers(&candidates(&status, &[])), ["1"]);
     }
 
     #[test]
     fn a_version_that_is_held_back_is_no_candidate() {
-        let failed: FailedVersion =
-            serde_json::from_value(json!({"version": "1", "artifactURI": "s3://m/1",
-            "reason": "CrashLoop", "message": "", "since": NOW}))
-            .expect("a failed version");
-        let status = status(
-            json!([entry("1", "Superseded", true)]),
-            json!({"version": "1", "artifactURI": "s3://m/1"}),
-        );
+        let failed = FailedVersion {
+            version: version("1"),
+            reason: Word::from(Reason::CrashLoop),
+            message: String::new(),
+            since: time(testing::NOW),
+        };
+        let status = status([entry("1", Outcome::Superseded)])
+            .with(|status| status.last_good = Some(good("1")));
         assert!(candidates(&status, &[failed]).is_empty());
     }
 
@@ -345,9 +330,14 @@ mod tests {
 
     #[test]
     fn the_sentence_names_recorded_and_missing_facts_of_the_training() {
-        let lost: GoodVersion = serde_json::from_value(json!({"version": "3", "runID": "r3", "lineage": {
-            "code": {"repository": "https://git.example/taxi", "commit": "abc"}, "parameters": {"alpha": "0.1"}}}))
-        .expect("a version");
+        let lost = good("3").with(|lost| {
+            lost.lineage.code = Some(CodeLineage {
+                repository: Some("https://git.example/taxi".into()),
+                commit: Some("abc".into()),
+                ..CodeLineage::default()
+            });
+            lost.lineage.parameters = [("alpha".into(), "0.1".into())].into();
+        });
         assert_eq!(
             retrain_sentence(&lost),
             "to train version 3 again: repository https://git.example/taxi, commit abc, run r3, parameters alpha=0.1; \

@@ -5,12 +5,12 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::assess::spec_digest;
 use super::decide::{Course, Decided, Decision, Waiting};
 use super::gates::Verdict;
 use super::history::{Observations, Running, history};
 use super::hold::foreign_writer;
 use super::readiness::{View, conditions};
-use super::reapply;
 use super::reconciled::Reconciled;
 use super::resolve::Resolution;
 use super::rollback_target::lineage;
@@ -19,9 +19,9 @@ use crate::api::alias_binding::{
 };
 use crate::api::conditions::transition;
 use crate::api::reason::Problem;
-use crate::api::rollback::{GoodVersion, Lineage};
+use crate::api::rollback::{GoodVersion, HeldBack, Lineage};
 use crate::api::{AliasBinding, AliasBindingStatus, ModelVersion, VersionRef};
-use crate::targets::Target;
+use crate::targets::{Target, holds};
 
 /// The status after a reconcile.
 #[must_use]
@@ -63,14 +63,10 @@ pub fn summarize(
         }),
         last_good: last_good(current, old.last_good.as_ref(), resolution.details.as_ref()),
         hold: decided.memory.hold.clone(),
-        held_back: decided.memory.held_back.clone(),
+        held_back: held_back(binding, reconciled),
         lost: decided.memory.lost.clone(),
         retrain: applied.retrain.clone(),
-        last_handled_resume: handled_resume(binding, &old, decided, target),
-        last_handled_apply: match applied.failure {
-            None => decided.memory.apply.clone(),
-            Some(_) => old.last_handled_apply.clone(),
-        },
+        last_handled_resume: handled_resume(binding, &old, reconciled, target),
         conditions: transition(
             &old.conditions,
             &conditions,
@@ -102,7 +98,9 @@ fn new_history(
     };
     let observations = Observations {
         running,
-        rollout: target.map(|target| &target.rollout),
+        rollout: target
+            .filter(|target| !is_altered(target, decided))
+            .map(|target| &target.rollout),
         failure,
         bake: SignedDuration::from_secs(i64::from(binding.spec.rollback.bake_seconds)),
         refused: refused(decided, resolution),
@@ -112,6 +110,32 @@ fn new_history(
         .unwrap_or(1)
         .max(1);
     history(&old.history, &observations, limit, now)
+}
+
+/// Whether the workload names the version that was just written, but not with all of its fields: an admission policy changed
+/// the write, so the pods are not those of the version.
+fn is_altered(target: &Target, decided: &Decided) -> bool {
+    match &decided.decision {
+        Decision::Write(injection, _) => {
+            target.version() == Some(injection.version.as_str()) && !holds(target, injection)
+        }
+        _ => false,
+    }
+}
+
+/// The versions that are held back, with a digest of the workload as our own write left it: a field that a policy changed along
+/// with it is no change of the spec (`no_loops`).
+fn held_back(binding: &AliasBinding, reconciled: &Reconciled<'_>) -> Option<HeldBack> {
+    let held_back = reconciled.decided.memory.held_back.clone()?;
+    Some(
+        match (&reconciled.decided.decision, reconciled.applied.target) {
+            (Decision::Write(..), Some(written)) => HeldBack {
+                spec_digest: spec_digest(binding, Some(written)),
+                ..held_back
+            },
+            _ => held_back,
+        },
+    )
 }
 
 /// A retry is handled when nothing is held back any more because of it. A suspended or claimed binding only postpones it.
@@ -141,11 +165,13 @@ fn handled_retry(
 fn handled_resume(
     binding: &AliasBinding,
     old: &AliasBindingStatus,
-    decided: &Decided,
+    reconciled: &Reconciled<'_>,
     target: Option<&Target>,
 ) -> Option<String> {
     let is_persons = target.is_some_and(|target| foreign_writer(target).is_some());
-    let is_acted_on = matches!(decided.decision, Decision::Write(..) | Decision::Settled(_));
+    let decision = &reconciled.decided.decision;
+    let is_acted_on = reconciled.applied.failure.is_none()
+        && matches!(decision, Decision::Write(..) | Decision::Settled(_));
     if is_persons && !is_acted_on {
         old.last_handled_resume.clone()
     } else {
@@ -202,10 +228,9 @@ fn running(
     recent: &Recent<'_>,
 ) -> Option<Running> {
     let desired = reconciled.resolution.desired.as_ref().ok();
-    let desired = desired.map(|desired| reapply::as_written(binding, Some(target), desired));
     let known = desired
-        .iter()
         .map(|desired| &desired.version)
+        .into_iter()
         .chain(old.known_versions());
     let version = target.held_version(known)?;
     let foreign = target.owners.foreign_version_writers().first();
@@ -238,21 +263,6 @@ fn our_cause(
     recent: &Recent<'_>,
 ) -> (Trigger, String) {
     let number = version.number();
-    if let (None, Some(Course::Rollback(problem))) =
-        (&decided.memory.held_back, decided.decision.course())
-    {
-        return (Trigger::Failure, problem.message.clone());
-    }
-    if before.is_some_and(|before| before.version.is_same(version))
-        && decided
-            .memory
-            .apply
-            .as_ref()
-            .is_some_and(|apply| apply.before.is_some())
-    {
-        let cause = "somebody asked for the registry's present address and location of the files";
-        return (Trigger::Person, cause.to_owned());
-    }
     if let (Some(held_back), Some(Course::Rollback(_))) =
         (&decided.memory.held_back, decided.decision.course())
     {

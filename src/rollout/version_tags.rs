@@ -73,20 +73,17 @@ fn at(entry: &HistoryEntry, moment: Option<&Time>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use crate::api::alias_binding::Outcome;
+    use crate::testing::{MODEL, With, binding_with, entry, time};
 
     #[test]
     fn each_version_gets_its_newest_outcome_with_its_time() {
-        let entry = |version: &str, outcome: &str, reason: &str| {
-            json!({"version": version, "outcome": outcome, "reason": reason, "startedAt": "2026-11-23T12:00:00Z",
-                "liveAt": "2026-11-23T12:01:00Z", "finishedAt": "2026-11-23T12:02:00Z", "trigger": "AliasMove"})
-        };
-        let binding: AliasBinding = serde_json::from_value(json!({
-            "apiVersion": "pointsman.dev/v1alpha1", "kind": "AliasBinding", "metadata": {"name": "taxi"},
-            "spec": {"modelRef": {"name": "m"}, "alias": "champion", "targetRef": {"name": "server"}},
-            "status": {"history": [entry("1", "Live", "Live"), entry("2", "RolledBack", "CrashLoop"), entry("1", "Superseded", "Live")]}}))
-        .expect("a binding");
-        let values = tag_values(&binding, "taxi");
+        let live = entry("1", Outcome::Live)
+            .with(|entry| entry.live_at = Some(time("2026-11-23T12:01:00Z")));
+        let rolled_back = entry("2", Outcome::RolledBack)
+            .with(|entry| entry.finished_at = Some(time("2026-11-23T12:02:00Z")));
+        let binding = binding_with([live, rolled_back, entry("1", Outcome::Superseded)]);
+        let values = tag_values(&binding, MODEL);
         assert_eq!(values["1"], "Live 2026-11-23T12:01:00Z");
         assert_eq!(values["2"], "RolledBack 2026-11-23T12:02:00Z CrashLoop");
     }

@@ -4,10 +4,8 @@
 
 use super::injection::Injection;
 use super::literal::gives;
-use super::owners::OwnedField;
+use super::owners::{FieldOwners, OwnedField};
 use super::target::Target;
-use super::workload::EnvVar;
-use crate::api::inject::{from_annotation, usual_variables};
 use crate::api::names;
 
 /// A field of another manager that Pointsman would have to overwrite.
@@ -21,35 +19,61 @@ pub struct Conflict {
     pub manager: String,
 }
 
+/// An injected field of a target with another value than the version sets.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Difference {
+    /// The field, for people.
+    pub field: String,
+    /// Its value in the target; `None` if it is not there.
+    pub found: Option<String>,
+}
+
 /// Whether every injected field of the target has the value that the version sets.
 #[must_use]
 pub fn holds(target: &Target, injection: &Injection) -> bool {
-    let template = &target.template.metadata;
-    let binding = Some(&injection.binding);
-    let has =
-        |name: &str, value: &str| template.annotations.get(name).map(String::as_str) == Some(value);
-    let cause = injection.change_cause.as_ref();
-    has(names::VERSION_ANNOTATION, &injection.version)
-        && injection
-            .version_id
-            .as_ref()
-            .is_none_or(|id| has(names::VERSION_ID_ANNOTATION, id))
-        && has_same_variables(target, injection)
-        && template.labels.get(names::BINDING_LABEL) == binding
-        && target.binding() == Some(&injection.binding)
-        && cause.is_none_or(|cause| change_cause(target) == Some(cause))
-        && injection.containers.iter().all(|container| {
-            container_holds(target, injection, container)
-                && is_in_order(target, injection, container)
-        })
-        && !owns_more(target, injection)
+    difference(target, injection).is_none()
 }
 
-/// Whether the template's list of variables is that of the binding's spec, with or without an annotation for it.
-fn has_same_variables(target: &Target, injection: &Injection) -> bool {
-    let variables = |list: Option<&str>| list.map_or_else(usual_variables, from_annotation);
-    let list = injection.list.as_deref();
-    target.variable_list() == list || variables(target.variable_list()) == variables(list)
+/// The first injected field of the target that has another value than the version sets.
+#[must_use]
+pub fn difference(target: &Target, injection: &Injection) -> Option<Difference> {
+    let template = &target.template.metadata;
+    let annotations = injection.annotations().into_iter().map(|(name, value)| {
+        let found = template.annotations.get(name);
+        ("the pod template's annotation", name, found, value)
+    });
+    let own_label = target.metadata.labels.as_ref();
+    let (label, binding) = (names::BINDING_LABEL, injection.binding.as_str());
+    let metadata = [
+        (
+            "the pod template's label",
+            label,
+            template.labels.get(label),
+            binding,
+        ),
+        (
+            "label",
+            label,
+            own_label.and_then(|labels| labels.get(label)),
+            binding,
+        ),
+        (
+            "annotation",
+            names::CHANGE_CAUSE_ANNOTATION,
+            change_cause(target),
+            injection.change_cause.as_str(),
+        ),
+    ];
+    let different = annotations
+        .chain(metadata)
+        .find(|(.., found, value)| found.map(String::as_str) != Some(*value));
+    match different {
+        Some((kind, name, found, _)) => Some(Difference {
+            field: format!("{kind} {name}"),
+            found: found.cloned(),
+        }),
+        None => env_difference(target, injection),
+    }
 }
 
 fn change_cause(target: &Target) -> Option<&String> {
@@ -60,10 +84,23 @@ fn change_cause(target: &Target) -> Option<&String> {
         .get(names::CHANGE_CAUSE_ANNOTATION)
 }
 
-fn container_holds(target: &Target, injection: &Injection, container: &str) -> bool {
-    variables(target, injection, container)
-        .iter()
-        .all(|(name, value)| has_value(target, container, name, value))
+fn env_difference(target: &Target, injection: &Injection) -> Option<Difference> {
+    for container in &injection.containers {
+        for (name, value) in variables(target, injection, container) {
+            if has_value(target, container, name, value) {
+                continue;
+            }
+            let found = target.env(container, name);
+            return Some(Difference {
+                field: format!("{name} of container {container}"),
+                found: found.map(|env| match &env.value_from {
+                    Some(_) => "a reference".to_owned(),
+                    None => env.value.clone().unwrap_or_default(),
+                }),
+            });
+        }
+    }
+    None
 }
 
 fn has_value(target: &Target, container: &str, name: &str, value: &str) -> bool {
@@ -72,19 +109,17 @@ fn has_value(target: &Target, container: &str, name: &str, value: &str) -> bool 
     })
 }
 
-/// The variables of a container. Those that the user sets are left out if they yield.
+/// The variables of a container. The tracking URI is left out if the user sets it.
 pub(super) fn variables<'a>(
     target: &Target,
     injection: &'a Injection,
     container: &str,
-) -> Vec<(&'a str, &'a str)> {
-    injection.variables(|name| {
-        let field = env_field(container, name);
-        target.env(container, name).is_some()
-            && !target.owners.of(&field).is_empty()
-            && !target.owners.is_ours(&field)
-            && !target.owners.came_back(&field)
-    })
+) -> Vec<(&'static str, &'a str)> {
+    let field = env_field(container, names::MLFLOW_TRACKING_URI);
+    let users = target.env(container, names::MLFLOW_TRACKING_URI).is_some()
+        && !target.owners.of(&field).is_empty()
+        && !target.owners.is_ours(&field);
+    injection.variables(users)
 }
 
 fn env_field(container: &str, name: &str) -> OwnedField {
@@ -92,92 +127,6 @@ fn env_field(container: &str, name: &str) -> OwnedField {
         container: container.to_owned(),
         name: name.to_owned(),
     }
-}
-
-/// Whether each injected variable stands before the user's variables that refer to it: the kubelet expands only those.
-fn is_in_order(target: &Target, injection: &Injection, container: &str) -> bool {
-    first_too_early(target, injection, container).is_none()
-        || anchors(target, injection, container).is_empty()
-}
-
-/// Whether a user's variable refers to an injected one that cannot be set before it, because nobody owns the user's.
-#[must_use]
-pub fn refers_too_early<'a>(target: &'a Target, injection: &Injection) -> Option<&'a str> {
-    let mut early = injection.containers.iter().filter_map(|container| {
-        let env = &target.container(container)?.env;
-        let index = first_too_early(target, injection, container)?;
-        Some(env[index].name.as_str())
-    });
-    early.next()
-}
-
-/// The index of the first variable of the user's that refers to an injected one which does not stand before it.
-fn first_too_early(target: &Target, injection: &Injection, container: &str) -> Option<usize> {
-    let env = &target.container(container)?.env;
-    let ours = variables(target, injection, container);
-    let is_set_before =
-        |name: &str, index: usize| env[..index].iter().any(|each| each.name == name);
-    env.iter().enumerate().position(|(index, user)| {
-        let refers_too_early = |name: &str| refers(user, name) && !is_set_before(name, index);
-        !injection.names_variable(&user.name) && ours.iter().any(|(name, _)| refers_too_early(name))
-    })
-}
-
-fn refers(variable: &EnvVar, name: &str) -> bool {
-    let value = variable.value.as_deref().unwrap_or_default();
-    value.contains("$(") && value.replace("$$", "").contains(&format!("$({name})"))
-}
-
-/// The user's variables that a patch has to name behind the injected ones, so that the API server puts those first:
-/// server-side apply appends a new item of a list, unless the patch names an old one after it. Only the names are patched,
-/// and the next patch lets go of them. Empty if the order is right, or if a variable has no owner who would keep it then.
-pub(super) fn anchors<'a>(
-    target: &'a Target,
-    injection: &Injection,
-    container: &str,
-) -> Vec<&'a str> {
-    let Some(first) = first_too_early(target, injection, container) else {
-        return Vec::new();
-    };
-    let env = target
-        .container(container)
-        .map_or(&[][..], |found| &found.env);
-    let mut anchors: Vec<&str> = Vec::new();
-    for variable in &env[first..] {
-        let name = variable.name.as_str();
-        if !injection.names_variable(name) && !anchors.contains(&name) {
-            anchors.push(name);
-        }
-    }
-    let is_others = |name: &&str| {
-        let writers = target.owners.of(&env_field(container, name));
-        writers
-            .iter()
-            .any(|writer| writer.manager != names::FIELD_MANAGER)
-    };
-    if injection.is_whole || !anchors.iter().all(is_others) {
-        anchors.clear();
-    }
-    anchors
-}
-
-/// Whether Pointsman owns variables that it has to let go of: those that kept an order once, and those of containers that are
-/// not chosen any more.
-fn owns_more(target: &Target, injection: &Injection) -> bool {
-    if injection.is_whole {
-        return false;
-    }
-    target
-        .owners
-        .our_variables()
-        .any(|(container, name, is_shared)| {
-            let is_chosen = injection.containers.iter().any(|each| each == container);
-            let is_empty = target
-                .env(container, name)
-                .is_some_and(|env| env.value.is_none() && env.value_from.is_none());
-            let is_injected = is_chosen && injection.names_variable(name);
-            !is_injected && (is_shared || is_empty || !is_chosen)
-        })
 }
 
 /// The variables that another manager set to something else.
@@ -192,7 +141,7 @@ pub fn conflicts(target: &Target, injection: &Injection) -> Vec<Conflict> {
             if target.env(container, name).is_none() || has_value(target, container, name, value) {
                 continue;
             }
-            if let Some(manager) = foreign_manager(target, &env_field(container, name)) {
+            if let Some(manager) = foreign_manager(&target.owners, &env_field(container, name)) {
                 found.push(Conflict {
                     variable: name.to_owned(),
                     container: container.clone(),
@@ -204,33 +153,20 @@ pub fn conflicts(target: &Target, injection: &Injection) -> Vec<Conflict> {
     found
 }
 
-fn foreign_manager(target: &Target, field: &OwnedField) -> Option<String> {
-    let owners = &target.owners;
+fn foreign_manager(owners: &FieldOwners, field: &OwnedField) -> Option<String> {
+    let writers = owners.of(field);
     if owners.is_ours(field) {
         return None;
     }
-    let brought_back = owners.foreign_version_writers();
-    let is_other = |manager: &&String| brought_back.iter().all(|each| each.manager != **manager);
-    let mut managers = owners.of(field).iter().map(|writer| &writer.manager);
-    managers.find(is_other).cloned()
-}
-
-/// A chosen container with `envFrom` that may bring a variable of an injected name, which the injected one then hides: the
-/// container and that name. `None` if the spec chose the names.
-#[must_use]
-pub fn may_hide<'a>(target: &Target, injection: &'a Injection) -> Option<(&'a str, &'a str)> {
-    if injection.list.is_some() {
-        return None;
-    }
-    let mut hidden = injection.containers.iter().filter_map(|name| {
-        let container = target.container(name)?;
-        let mut sources = container.env_from.iter();
-        let variable = sources.find_map(|source| {
-            let prefix = source.prefix.as_deref().unwrap_or_default();
-            let mut variables = injection.variables.iter();
-            variables.find(|each| each.name.starts_with(prefix))
-        })?;
-        Some((name.as_str(), variable.name.as_str()))
-    });
-    hidden.next()
+    let version_writers = owners.foreign_version_writers();
+    let came_back_with_annotation = |manager: &str| {
+        version_writers
+            .iter()
+            .any(|writer| writer.manager == manager)
+    };
+    writers
+        .iter()
+        .map(|writer| &writer.manager)
+        .find(|manager| !came_back_with_annotation(manager))
+        .cloned()
 }

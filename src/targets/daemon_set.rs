@@ -28,7 +28,6 @@ impl Adapter for DaemonSet {
         };
         Target {
             kind: Self::KIND,
-            replicas: None,
             rollout: rollout(&workload),
             deadline: Deadline::FromStart(DEADLINE),
             newest_pods,
@@ -66,36 +65,34 @@ fn rollout(workload: &Workload<DaemonSet>) -> RolloutState {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::deployment;
     use serde_json::{Value, json};
 
-    fn target(status: Value) -> Target {
-        let workload: Workload<DaemonSet> = serde_json::from_value(json!({
-            "metadata": {"name": "server", "namespace": "ml", "generation": 3,
-                "annotations": {"deprecated.daemonset.template.generation": "2"}},
-            "spec": {"template": {}}, "status": status}))
-        .expect("a DaemonSet");
-        Target::from(workload)
+    fn target(status: &Value) -> Target {
+        let generation = json!({"deprecated.daemonset.template.generation": "2"});
+        let change = json!({"metadata": {"annotations": generation}, "status": status});
+        deployment().changed(&change).target_of::<DaemonSet>()
     }
 
     #[test]
     fn a_rollout_is_complete_when_every_node_has_an_available_new_pod() {
         let numbers = |updated: i32, available: i32| {
-            json!({"observedGeneration": 3, "desiredNumberScheduled": 2,
+            json!({"desiredNumberScheduled": 2,
             "updatedNumberScheduled": updated, "numberAvailable": available})
         };
-        assert!(target(numbers(2, 2)).is_complete());
-        assert!(!target(numbers(1, 2)).is_complete());
-        assert!(!target(numbers(2, 1)).is_complete());
+        assert!(target(&numbers(2, 2)).is_complete());
+        assert!(!target(&numbers(1, 2)).is_complete());
+        assert!(!target(&numbers(2, 1)).is_complete());
     }
 
     #[test]
     fn the_newest_pods_have_the_generation_of_the_template() {
         assert_eq!(
-            target(json!({"observedGeneration": 3})).newest_pods,
+            target(&json!({})).newest_pods,
             NewestPods::OwnedWithLabel("pod-template-generation", Some("2".into()))
         );
         assert_eq!(
-            target(json!({"observedGeneration": 2})).newest_pods,
+            target(&json!({"observedGeneration": 1})).newest_pods,
             NewestPods::None
         );
     }

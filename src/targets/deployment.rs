@@ -25,7 +25,6 @@ impl Adapter for Deployment {
         let seconds = workload.spec.progress_deadline_seconds;
         Target {
             kind: Self::KIND,
-            replicas: workload.spec.replicas,
             rollout: rollout(&workload),
             deadline: Deadline::Controller {
                 after: SignedDuration::from_secs(seconds.map_or(DEFAULT_DEADLINE, i64::from)),
@@ -99,41 +98,36 @@ fn exceeded(workload: &Workload<Deployment>) -> Option<(jiff::Timestamp, String)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
+    use crate::testing::{NOW, WorkloadFixture, deployment};
+    use serde_json::json;
 
-    fn state(status: Value) -> RolloutState {
-        let workload: Workload<Deployment> = serde_json::from_value(json!({
-            "metadata": {"name": "server", "namespace": "ml", "generation": 3},
-            "spec": {"replicas": 2, "template": {}}, "status": status}))
-        .expect("a Deployment");
-        Target::from(workload).rollout
+    fn two_replicas() -> WorkloadFixture {
+        deployment().changed(&json!({"spec": {"replicas": 2}}))
+    }
+
+    fn state(workload: &WorkloadFixture) -> RolloutState {
+        workload.target().rollout
     }
 
     #[test]
     fn a_template_that_the_controller_has_not_observed_is_in_progress() {
-        let status = json!({"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2});
-        assert!(matches!(state(status), RolloutState::InProgress(_)));
+        let workload = two_replicas().counts(2, 2, 2).unobserved();
+        assert!(matches!(state(&workload), RolloutState::InProgress(_)));
     }
 
     #[test]
     fn old_pods_that_still_run_keep_a_rollout_in_progress() {
-        let status = json!({"observedGeneration": 3, "replicas": 3, "updatedReplicas": 2, "availableReplicas": 3});
-        assert!(matches!(state(status), RolloutState::InProgress(_)));
+        let workload = two_replicas().counts(3, 2, 3);
+        assert!(matches!(state(&workload), RolloutState::InProgress(_)));
     }
 
     #[test]
     fn the_sentence_stays_the_same_for_a_whole_rollout() {
-        let steps = [
-            json!({"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2}),
-            json!({"observedGeneration": 3, "replicas": 2, "updatedReplicas": 0, "availableReplicas": 2}),
-            json!({"observedGeneration": 3, "replicas": 3, "updatedReplicas": 1, "availableReplicas": 2}),
-            json!({"observedGeneration": 3, "replicas": 3, "updatedReplicas": 2, "availableReplicas": 2}),
-            json!({"observedGeneration": 3, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 1}),
-        ];
-        let mut states: Vec<_> = steps
-            .into_iter()
-            .map(|step| format!("{:?}", state(step)))
-            .collect();
+        let steps = [(2, 0, 2), (3, 1, 2), (3, 2, 2), (2, 2, 1)]
+            .map(|(all, updated, available)| two_replicas().counts(all, updated, available));
+        let unobserved = two_replicas().counts(2, 2, 2).unobserved();
+        let steps = [unobserved].into_iter().chain(steps);
+        let mut states: Vec<_> = steps.map(|step| format!("{:?}", state(&step))).collect();
         states.dedup();
         assert_eq!(states.len(), 1, "{states:?}");
         assert!(
@@ -144,16 +138,21 @@ mod tests {
 
     #[test]
     fn a_rollout_is_complete_when_all_pods_are_new_and_available() {
-        let status = json!({"observedGeneration": 3, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2});
-        assert_eq!(state(status), RolloutState::Complete);
+        let workload = two_replicas().counts(2, 2, 2);
+        assert_eq!(state(&workload), RolloutState::Complete);
     }
 
     #[test]
     fn an_exceeded_deadline_has_the_words_of_the_deployment() {
-        let status = json!({"observedGeneration": 3, "replicas": 3, "updatedReplicas": 1, "conditions": [
-            {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "ReplicaSet has timed out"}]});
+        let workload = two_replicas().counts(3, 1, 2).condition(
+            "Progressing",
+            "False",
+            "ProgressDeadlineExceeded",
+            "ReplicaSet has timed out",
+            NOW,
+        );
         assert_eq!(
-            state(status),
+            state(&workload),
             RolloutState::DeadlineExceeded("ReplicaSet has timed out".into())
         );
     }

@@ -206,38 +206,29 @@ impl AsRef<Self> for ReplicaSet {
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+    use k8s_openapi::api::apps::v1::StatefulSet;
     use serde_json::json;
 
     use super::*;
-    use crate::targets::Workload;
+    use crate::testing::{
+        self, NOW, With, WorkloadFixture, condition, deployment, owned_by, replica_set,
+    };
 
-    fn set(uid: &str, revision: &str) -> ReplicaSet {
-        serde_json::from_value(
-            json!({"metadata": {"uid": uid, "annotations": {"deployment.kubernetes.io/revision": revision},
-            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "Deployment", "name": "server", "uid": "d"}]}}),
-        )
-        .expect("a ReplicaSet")
+    fn pod(name: &str, owner: &str) -> Pod {
+        owned_by(testing::pod(), owner).with(|pod| pod.metadata.name = Some(name.to_owned()))
     }
 
-    fn pod(name: &str, set: &str) -> Pod {
-        serde_json::from_value(json!({"metadata": {"name": name,
-            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "x", "uid": set}]}}))
-        .expect("a pod")
-    }
-
-    fn target(observed: i64) -> Target {
-        let workload: Workload<Deployment> = serde_json::from_value(json!({"metadata": {"uid": "d", "generation": 2,
-            "annotations": {"deployment.kubernetes.io/revision": "7"}}, "status": {"observedGeneration": observed}}))
-        .expect("a workload");
-        Target::from(workload)
+    fn target() -> WorkloadFixture {
+        deployment()
+            .changed(&json!({"metadata": {"annotations": {names::REVISION_ANNOTATION: "7"}}}))
     }
 
     fn stateful_pod(name: &str, revision: &str, ready: &str) -> Pod {
-        serde_json::from_value(json!({"metadata": {"name": name, "labels": {"controller-revision-hash": revision},
-            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "x", "uid": "s"}]},
-            "status": {"conditions": [{"type": "Ready", "status": ready}]}}))
-        .expect("a pod")
+        pod(name, "s").with(|pod| {
+            let labels = [("controller-revision-hash".to_owned(), revision.to_owned())];
+            pod.metadata.labels = Some(labels.into());
+            pod.status.conditions = vec![condition("Ready", ready, NOW)];
+        })
     }
 
     fn names(pods: &[&Pod]) -> Vec<String> {
@@ -249,26 +240,24 @@ mod tests {
     #[test]
     fn old_pods_are_not_of_the_newest_template() {
         let (sets, pods) = (
-            [set("old", "6"), set("new", "7")],
+            [replica_set("old", "6"), replica_set("new", "7")],
             [pod("a", "old"), pod("b", "new")],
         );
-        assert_eq!(names(&newest_pods(&target(2), &sets, &pods)), ["b"]);
+        assert_eq!(names(&newest_pods(&target().target(), &sets, &pods)), ["b"]);
     }
 
     #[test]
     fn a_template_that_the_controller_has_not_observed_has_no_pods() {
-        assert!(newest_pods(&target(1), &[set("new", "7")], &[pod("b", "new")]).is_empty());
+        let target = target().unobserved().target();
+        assert!(newest_pods(&target, &[replica_set("new", "7")], &[pod("b", "new")]).is_empty());
     }
 
     #[test]
     fn a_broken_old_pod_blocks_a_stateful_set_that_replaces_in_order() {
-        let workload = |policy: &str| -> Target {
-            let workload: Workload<StatefulSet> =
-                serde_json::from_value(json!({"metadata": {"uid": "s", "generation": 2},
-                "spec": {"podManagementPolicy": policy},
-                "status": {"observedGeneration": 2, "updateRevision": "good"}}))
-                .expect("a workload");
-            Target::from(workload)
+        let workload = |policy: &str| {
+            let change = json!({"metadata": {"uid": "s"}, "spec": {"podManagementPolicy": policy},
+                "status": {"updateRevision": "good"}});
+            deployment().changed(&change).target_of::<StatefulSet>()
         };
         let pods = [
             stateful_pod("x-0", "bad", "True"),

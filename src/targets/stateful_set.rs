@@ -30,7 +30,6 @@ impl Adapter for StatefulSet {
         let in_order = workload.spec.pod_management_policy.as_deref() != Some("Parallel");
         Target {
             kind: Self::KIND,
-            replicas: workload.spec.replicas,
             rollout: rollout(&workload),
             deadline: Deadline::FromStart(DEADLINE),
             newest_pods,
@@ -68,33 +67,28 @@ fn rollout(workload: &Workload<StatefulSet>) -> RolloutState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
+    use crate::testing::{WorkloadFixture, deployment};
+    use serde_json::json;
 
-    fn target(spec: Value, status: Value) -> Target {
-        let mut whole = json!({"metadata": {"name": "server", "namespace": "ml", "generation": 3},
-            "spec": {"replicas": 2, "template": {}}, "status": status});
-        for (key, value) in spec.as_object().expect("an object") {
-            whole["spec"][key] = value.clone();
-        }
-        let workload: Workload<StatefulSet> = serde_json::from_value(whole).expect("a StatefulSet");
-        Target::from(workload)
+    fn two_replicas() -> WorkloadFixture {
+        deployment()
+            .changed(&json!({"spec": {"replicas": 2}, "status": {"updateRevision": "s-new"}}))
     }
 
     #[test]
     fn equal_revisions_alone_do_not_make_a_rollout_complete() {
-        let blocked = json!({"observedGeneration": 3, "replicas": 2, "updatedReplicas": 1, "availableReplicas": 1,
-            "currentRevision": "s-good", "updateRevision": "s-good"});
+        let blocked = two_replicas()
+            .counts(2, 1, 1)
+            .changed(&json!({"status": {"currentRevision": "s-new"}}));
         assert!(matches!(
-            target(json!({}), blocked).rollout,
+            blocked.target_of::<StatefulSet>().rollout,
             RolloutState::InProgress(_)
         ));
     }
 
     #[test]
     fn a_rollout_is_complete_when_all_pods_are_new_and_available() {
-        let status = json!({"observedGeneration": 3, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2,
-            "updateRevision": "s-new"});
-        let target = target(json!({}), status);
+        let target = two_replicas().counts(2, 2, 2).target_of::<StatefulSet>();
         assert!(target.is_complete() && target.broken_pods_block);
         assert_eq!(
             target.newest_pods,
@@ -104,9 +98,10 @@ mod tests {
 
     #[test]
     fn pods_below_the_partition_need_not_be_updated() {
-        let spec =
-            json!({"updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 1}}});
-        let status = json!({"observedGeneration": 3, "replicas": 2, "updatedReplicas": 1, "availableReplicas": 2});
-        assert!(target(spec, status).is_complete());
+        let strategy = json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 1}});
+        let workload = two_replicas()
+            .counts(2, 1, 2)
+            .changed(&json!({"spec": {"updateStrategy": strategy}}));
+        assert!(workload.target_of::<StatefulSet>().is_complete());
     }
 }

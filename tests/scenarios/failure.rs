@@ -11,11 +11,12 @@ use pointsman_env::kinds::{ALIAS_BINDING, DEPLOYMENT, JOB, POD, REGISTERED_MODEL
 use pointsman_env::observe::Selection;
 use pointsman_env::python::MlflowVersion;
 use pointsman_env::registrar::{How, TrainedVersion};
+use pointsman_env::resources;
 use serde_json::{Value, json};
 
 use crate::fixture::{
-    Environment, Fixture, PATIENCE, ScenarioResult, condition, env, ready_reason, ready_status,
-    scenarios, template_version,
+    Environment, Fixture, PATIENCE, ScenarioResult, condition, env, ready_message, ready_reason,
+    ready_status, scenarios, template_version,
 };
 
 scenarios!(
@@ -41,6 +42,9 @@ scenarios!(
     an_operator_killed_before_the_rollback_rolls_back_once_after_its_restart,
     a_failed_version_that_a_person_restores_is_not_rolled_back_again,
     moving_the_alias_back_during_a_failing_rollout_is_instant,
+    a_model_reference_edited_while_a_version_fails_keeps_each_model_with_its_versions,
+    an_upgrade_of_the_operator_tries_no_held_back_version_again_and_rolls_no_pods,
+    the_commands_in_messages_work_when_they_are_copied,
 );
 
 /// A fixture on which version 1 runs and the pods of version 2 have this behavior.
@@ -895,5 +899,137 @@ async fn moving_the_alias_back_during_a_failing_rollout_is_instant(
     );
     let sets = fixture.namespace.list(&REPLICA_SET, "").await.unwrap();
     assert_eq!(sets.len(), 3, "version 1's ReplicaSet is used again");
+    fixture.end().await
+}
+
+async fn a_model_reference_edited_while_a_version_fails_keeps_each_model_with_its_versions(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let behavior = "never-ready,3=crash";
+    let fixture =
+        with_behavior_of_version_2(&environment, "model edited", behavior, json!({})).await;
+    let other = format!("{}-other", fixture.model);
+    fixture.register_as(&other, 3).await;
+    let champion = |version| fixture.client.set_alias(&other, "champion", version);
+    champion("3").await.unwrap();
+    let declared = resources::registered_model("other", &other);
+    fixture.apply_object(declared).await;
+    fixture.alias("2").await;
+    fixture.reports("RollingOut").await;
+    fixture
+        .declare_binding(json!({"modelRef": {"name": "other"}}))
+        .await;
+    let back = rolled_back_to(&fixture, "1").await;
+    let models = |binding: &Value| -> Vec<(String, String)> {
+        let entries = binding["status"]["history"].as_array().unwrap();
+        let text = |entry: &Value, name: &str| entry[name].as_str().unwrap().to_owned();
+        let of = |entry: &Value| (text(entry, "model"), text(entry, "version"));
+        entries.iter().map(of).collect()
+    };
+    let version = |model: &str, number: &str| (model.to_owned(), number.to_owned());
+    let own = fixture.model.as_str();
+    let mut expected = vec![
+        version(own, "1"),
+        version(&other, "3"),
+        version(own, "2"),
+        version(own, "1"),
+    ];
+    assert_eq!(models(&back), expected);
+    let held_back = &back["status"]["heldBack"]["versions"];
+    assert_eq!(held_back.as_array().unwrap().len(), 1, "{held_back}");
+    assert_eq!(held_back[0]["model"], other.as_str());
+    let injected = |deployment: &Value| {
+        ["MODEL_NAME", "MLFLOW_MODEL_URI"].map(|name| env(deployment, 0, name).unwrap())
+    };
+    let deployment = fixture.deployment().await;
+    assert_eq!(
+        injected(&deployment),
+        [own.to_owned(), format!("models:/{own}/1")]
+    );
+    // Version 1 of the other model is another version than the one that runs, and is not held back.
+    champion("1").await.unwrap();
+    let live = |binding: &Value| {
+        binding["status"]["running"]["model"] == other.as_str() && ready_status(binding) == "True"
+    };
+    let live = fixture
+        .eventually("the other model runs", &ALIAS_BINDING, "binding", live)
+        .await;
+    expected.insert(0, version(&other, "1"));
+    assert_eq!(models(&live), expected);
+    let deployment = fixture.deployment().await;
+    assert_eq!(
+        injected(&deployment),
+        [other.clone(), format!("models:/{other}/1")]
+    );
+    fixture.end().await
+}
+
+async fn an_upgrade_of_the_operator_tries_no_held_back_version_again_and_rolls_no_pods(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let mut fixture = with_behavior_of_version_2(&environment, "upgrade", "crash", json!({})).await;
+    fixture.alias("2").await;
+    rolled_back_to(&fixture, "1").await;
+    fixture.operator.stop().unwrap();
+    // As an earlier release wrote it, before a newer API server set fields by default.
+    let old = r#"{"status":{"heldBack":{"specDigest":"v0:0123456789abcdef"}}}"#;
+    let status = ["--subresource=status", "--type=merge", "-p", old];
+    let patch = [["patch", "abind", "binding"].as_slice(), &status].concat();
+    fixture.namespace.kubectl(&patch).await.unwrap();
+    let defaulted = json!({"spec": {"template": {"spec": {"dnsPolicy": "Default", "terminationGracePeriodSeconds": 5}}}});
+    let patched = fixture
+        .namespace
+        .patch(&DEPLOYMENT, "server", &defaulted)
+        .await;
+    let before = patched.unwrap()["spec"].clone();
+    fixture.operator.start_again().await.unwrap();
+    stays_on(&fixture, "1", 6).await;
+    assert_eq!(fixture.workload().await, before);
+    let binding = fixture.binding().await;
+    assert_eq!(
+        binding["status"]["heldBack"]["versions"][0]["version"], "2",
+        "{binding}"
+    );
+    fixture.end().await
+}
+
+/// The command at the end of a message, as a person copies it.
+fn command_in(message: &str) -> String {
+    let (_, command) = message.split_once("kubectl ").expect(message);
+    let (command, _) = command.split_once(" (").unwrap_or((command, ""));
+    format!("kubectl {command}")
+}
+
+async fn the_commands_in_messages_work_when_they_are_copied(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let fixture = with_behavior_of_version_2(&environment, "commands", "crash", json!({})).await;
+    let run = async |message: &str| {
+        let command = command_in(message);
+        let plane = fixture.namespace.control_plane();
+        plane.shell(&command).await.expect(&command)
+    };
+    fixture.alias("2").await;
+    let back = rolled_back_to(&fixture, "1").await;
+    run(&ready_message(&back)).await;
+    let tried = |binding: &Value| binding["status"]["history"][1]["trigger"] == "Person";
+    let sentence = "the version is tried again";
+    fixture
+        .eventually(sentence, &ALIAS_BINDING, "binding", tried)
+        .await;
+    fixture.alias("3").await;
+    fixture.runs("3").await;
+    let undo = ["rollout", "undo", "deployment/server"];
+    fixture.namespace.kubectl(&undo).await.unwrap();
+    run(&fixture.reports("Held").await).await;
+    fixture.runs("3").await;
+    let second = resources::alias_binding("second", "model", "server");
+    fixture.apply_object(second).await;
+    run(&fixture.binding_reports("second", "TargetClaimed").await).await;
+    let is_gone = |binding: &Value| binding.is_null();
+    fixture
+        .eventually("the second is gone", &ALIAS_BINDING, "second", is_gone)
+        .await;
+    fixture.runs("3").await;
     fixture.end().await
 }

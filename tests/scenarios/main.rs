@@ -18,6 +18,7 @@ mod model;
 mod outage;
 mod people;
 mod process;
+mod refusals;
 mod scale;
 mod servers;
 mod targets;
@@ -51,6 +52,7 @@ fn run_all(arguments: &Arguments) -> Conclusion {
         outage::scenarios(),
         people::scenarios(),
         process::scenarios(),
+        refusals::scenarios(),
         scale::scenarios(),
         servers::scenarios(),
         targets::scenarios(),

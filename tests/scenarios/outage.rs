@@ -5,20 +5,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use pointsman_env::Workload;
 use pointsman_env::interceptor::{Fault, matching};
-use pointsman_env::kinds::{ALIAS_BINDING, SECRET};
+use pointsman_env::kinds::{ALIAS_BINDING, DEPLOYMENT, SECRET};
 use pointsman_env::mlflow::{Mlflow, MlflowOptions};
 use pointsman_env::python::MlflowVersion;
+use pointsman_env::resources::{self, with_spec};
 use serde_json::{Value, json};
 
 use crate::fixture::{
     Environment, Fixture, ScenarioResult, condition, ready_reason, ready_status, scenarios,
+    template_version,
 };
 
 scenarios!(
     a_missing_or_deleted_alias_leaves_the_workload_unchanged,
     a_version_deleted_under_its_alias_leaves_the_workload_unchanged,
     an_mlflow_outage_changes_no_workload,
+    a_workload_deleted_or_replaced_in_an_outage_gets_back_the_version_that_ran,
     invalid_responses_are_reported_and_leave_the_workload_unchanged,
     a_model_missing_from_one_listing_is_not_taken_for_deleted,
     wrong_credentials_are_reported_and_corrected_without_a_restart,
@@ -310,5 +314,48 @@ async fn a_refused_host_name_is_reported_with_a_remedy(
     assert!(message.contains("--allowed-hosts"), "{message}");
     fixture.registry.clear();
     fixture.registry_reports("Reachable").await;
+    fixture.end().await
+}
+
+async fn a_workload_deleted_or_replaced_in_an_outage_gets_back_the_version_that_ran(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let fixture = Fixture::new(&environment, "put back").await;
+    fixture.serve_version_1().await;
+    let spec = Workload::deployment("owned").manifest()["spec"].clone();
+    let template = json!({"spec": {"replicas": spec["replicas"], "template": spec["template"], "selector": spec["selector"]}});
+    let mut owning = resources::alias_binding("owned", "model", "owned");
+    owning = with_spec(owning, json!({"targetRef": null, "template": template}));
+    fixture.apply_object(owning).await;
+    fixture.binding_runs("owned", "1").await;
+    let namespace = &fixture.namespace;
+    let pods_of = |deployment: Value| deployment["spec"]["template"].clone();
+    let target = pods_of(fixture.deployment().await);
+    let owned = pods_of(namespace.get(&DEPLOYMENT, "owned").await.unwrap());
+
+    let nothing = Fault::CloseConnection;
+    fixture
+        .registry
+        .inject(matching::everything(), nothing, None);
+    fixture.reports("RegistryUnreachable").await;
+    // As `kubectl replace --force` and `helm upgrade --force` do.
+    namespace.delete(&DEPLOYMENT, "server").await.unwrap();
+    let is_gone = |deployment: &Value| deployment.is_null();
+    fixture
+        .eventually("it is deleted", &DEPLOYMENT, "server", is_gone)
+        .await;
+    fixture.deploy(&Workload::deployment("server")).await;
+    namespace.delete(&DEPLOYMENT, "owned").await.unwrap();
+
+    let runs_again = |deployment: &Value| template_version(deployment) == "1";
+    for (name, before) in [("server", target), ("owned", owned)] {
+        let back = fixture
+            .eventually("version 1 is back", &DEPLOYMENT, name, runs_again)
+            .await;
+        assert_eq!(pods_of(back), before, "{name}");
+    }
+    fixture.registry.clear();
+    let live = fixture.runs("1").await;
+    assert_eq!(live["status"]["history"].as_array().unwrap().len(), 1);
     fixture.end().await
 }

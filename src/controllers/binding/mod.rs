@@ -2,27 +2,30 @@
 //!
 //! Absent: an exit before the status is written, except if the Kubernetes API fails.
 
+mod apply;
 pub mod artifact_checks;
 pub mod check_cache;
 mod publish;
+pub mod refused_writes;
 pub mod retrain_job;
 pub mod target_client;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
-use kube::{Api, ResourceExt};
+use kube::Api;
 
 use crate::api::reason::Problem;
 use crate::api::{AliasBinding, AliasBindingStatus, Reason};
+use crate::controllers::binding::apply::{Plan, apply, template_changed, unreadable};
 use crate::controllers::binding::artifact_checks::request;
 use crate::controllers::binding::check_cache::BRIEF;
 use crate::controllers::binding::publish::publish;
 use crate::controllers::binding::retrain_job::retrain;
 use crate::controllers::cached::registry_of;
 use crate::controllers::context::{Context, labelled};
-use crate::kubernetes::failure::ReconcileError;
+use crate::kubernetes::failure::{ReconcileError, refusal};
 use crate::kubernetes::key::ObjectKey;
 use crate::kubernetes::status::StatusWrite;
 use crate::kubernetes::work_queue::Requeue;
@@ -30,9 +33,10 @@ use crate::rollout::{
     self, Applied, CheckResults, Claim, Decided, Decision, Observed, Reconciled, Resolution,
     Waiting, decide, needed_checks, resolve, summarize,
 };
-use crate::targets::{
-    Injection, Pod, ReplicaSet, Target, blocking_pods, newest_pods, patch, template_changed,
-};
+use crate::targets::{Pod, ReplicaSet, Target, newest_pods};
+
+/// How soon a workload that is gone is looked for again.
+const REPLACED_AFTER: Duration = Duration::from_secs(5);
 
 /// Everything that a reconcile reads before it decides, but for the artifact checks.
 struct Observation {
@@ -40,6 +44,8 @@ struct Observation {
     registry: Option<ObjectKey>,
     resolution: Resolution,
     target: Option<Target>,
+    /// Why the workload cannot be read, and when that is tried again.
+    unreadable: Option<(Problem, Option<Duration>)>,
     claim: Option<Claim>,
     pods: Vec<Pod>,
     replica_sets: Vec<ReplicaSet>,
@@ -77,15 +83,15 @@ pub async fn reconcile(
         checks: &checks.results,
         ..observed
     };
-    let decided = match disabled_kind(&binding, &ctx) {
-        Some(problem) => Decided::unreadable_target(&binding, problem),
+    let decided = match &observation.unreadable {
+        Some((problem, _)) => Decided::unreadable_target(&binding, problem.clone()),
         None => decide(&binding, &observed, now),
     };
-    let (target, failure) = apply(&binding, &ctx, &observation, &decided).await?;
+    let effect = apply(&ctx, &observation.plan(&binding, &decided.decision)).await?;
     let retrain = retrain(&binding, &ctx, &observation.resolution, &decided).await?;
     let applied = Applied {
-        target: target.as_ref().or(observation.target.as_ref()),
-        failure,
+        target: effect.target.as_ref().or(observation.target.as_ref()),
+        failure: effect.failure,
         retrain,
     };
     let reconciled = Reconciled {
@@ -95,12 +101,38 @@ pub async fn reconcile(
         applied: &applied,
     };
     let status = summarize(&binding, &reconciled, now);
-    let requeue = requeue(&decided, applied.failure.as_ref(), now);
+    let retry = effect.retry.or(observation.retry(&binding));
+    let requeue = requeue(&decided, retry, now);
     write_status(Arc::unwrap_or_clone(binding), &ctx, status).await?;
     Ok(requeue)
 }
 
 impl Observation {
+    /// When the workload is read again. One that is deleted and made again has no label of ours, so no watch shows it.
+    fn retry(&self, binding: &AliasBinding) -> Option<Duration> {
+        if let Some((_, retry)) = &self.unreadable {
+            return *retry;
+        }
+        let has_run = binding
+            .status
+            .as_ref()
+            .is_some_and(|status| status.current().is_some());
+        let is_gone = self.target.is_none() && binding.spec.template.is_none() && has_run;
+        is_gone.then_some(REPLACED_AFTER)
+    }
+
+    fn plan<'a>(&'a self, binding: &'a AliasBinding, decision: &'a Decision) -> Plan<'a> {
+        Plan {
+            binding,
+            own: &self.own,
+            decision,
+            target: self.target.as_ref(),
+            pods: &self.pods,
+            resolution: &self.resolution,
+            registry: self.registry.as_ref(),
+        }
+    }
+
     fn newest_pods(&self) -> Vec<&Pod> {
         let Some(target) = &self.target else {
             return Vec::new();
@@ -131,10 +163,7 @@ async fn observe(binding: &AliasBinding, ctx: &Context) -> Result<Observation, R
         .stores
         .model(own.namespace(), &binding.spec.model_ref.name);
     let key = ObjectKey::new(own.namespace(), binding.workload_name());
-    let target = match disabled_kind(binding, ctx) {
-        Some(_) => None,
-        None => target_client::read(ctx, binding.target_kind(), &key).await?,
-    };
+    let (target, unreadable) = read_target(binding, ctx, &key).await?;
     let rivals = rivals(binding, ctx, target.as_ref()).await?;
     let rivals: Vec<&AliasBinding> = rivals.iter().collect();
     Ok(Observation {
@@ -145,8 +174,30 @@ async fn observe(binding: &AliasBinding, ctx: &Context) -> Result<Observation, R
         pods: labelled(&ctx.stores.pods, &own),
         replica_sets: labelled(&ctx.stores.replica_sets, &own),
         target,
+        unreadable,
         own,
     })
+}
+
+/// The workload, or why it cannot be read and when that is tried again.
+async fn read_target(
+    binding: &AliasBinding,
+    ctx: &Context,
+    key: &ObjectKey,
+) -> Result<(Option<Target>, Option<(Problem, Option<Duration>)>), ReconcileError> {
+    if let Some(problem) = disabled_kind(binding, ctx) {
+        return Ok((None, Some((problem, None))));
+    }
+    match target_client::read(ctx, binding.target_kind(), key).await {
+        Ok(target) => Ok((target, None)),
+        Err(error) => match refusal(&error) {
+            Some(answer) => {
+                let effect = unreadable(ctx, binding, answer);
+                Ok((None, effect.failure.map(|problem| (problem, effect.retry))))
+            }
+            None => Err(ReconcileError::when("reading the workload")(error)),
+        },
+    }
 }
 
 /// Why the kind of a binding's workload cannot be driven, if it is not switched on.
@@ -169,8 +220,9 @@ fn unreadable_holder(ctx: &Context, own: &ObjectKey, target: Option<&Target>) ->
     if key == *own || bindings.has(&key) || !bindings.is_unreadable(&key) {
         return None;
     }
-    let holder = format!("AliasBinding {labelled}, which cannot be read");
-    Some(Claim::Binding(holder))
+    Some(Claim {
+        holder: format!("AliasBinding {labelled}, which cannot be read"),
+    })
 }
 
 /// The other bindings that want to drive the same workload. In a shard the one in its label may belong to another shard.
@@ -205,108 +257,19 @@ async fn rivals(
     Ok(rivals)
 }
 
-/// Carries out a decision; returns the workload if it was written. An answer of the API server that refuses it is a value.
-async fn apply(
-    binding: &AliasBinding,
-    ctx: &Context,
-    observation: &Observation,
-    decided: &Decided,
-) -> Result<(Option<Target>, Option<Problem>), ReconcileError> {
-    match &decided.decision {
-        Decision::Write(injection, _) => write(binding, ctx, observation, injection).await,
-        Decision::Settled(_) => {
-            unblock(ctx, observation).await?;
-            Ok((None, None))
-        }
-        Decision::Suspended(_)
-        | Decision::Claimed(_)
-        | Decision::Held(_)
-        | Decision::RecordFailure(_)
-        | Decision::Waiting(_)
-        | Decision::NoRollbackTarget(_) => Ok((None, None)),
-    }
-}
-
-/// Deletes the broken pods of older templates that block the rollout of the version that is written.
-async fn unblock(ctx: &Context, observation: &Observation) -> Result<(), ReconcileError> {
-    let Some(target) = &observation.target else {
-        return Ok(());
-    };
-    if target.is_complete() {
-        return Ok(());
-    }
-    for pod in blocking_pods(target, &observation.pods) {
-        target_client::delete_pod(ctx, pod).await?;
-    }
-    Ok(())
-}
-
-async fn write(
-    binding: &AliasBinding,
-    ctx: &Context,
-    observation: &Observation,
-    injection: &Injection,
-) -> Result<(Option<Target>, Option<Problem>), ReconcileError> {
-    let kind = binding.target_kind();
-    let key = ObjectKey::new(observation.own.namespace(), binding.workload_name());
-    // Nothing is written to a target that does not exist: `decide` waits for it.
-    let Some(patch) = patch(binding, observation.target.as_ref(), injection) else {
-        return Ok((None, None));
-    };
-    match target_client::apply(ctx, kind, &key, patch).await {
-        Ok(written) => {
-            count(binding, ctx, observation, injection);
-            tracing::info!(
-                namespace = key.namespace(),
-                binding = binding.name_any(),
-                workload = written.reference(),
-                version = injection.version,
-                "wrote a version into the workload"
-            );
-            Ok((Some(written), None))
-        }
-        Err(kube::Error::Api(answer)) if answer.code != 409 && answer.code < 500 => {
-            let reason = match answer.code {
-                400 | 422 => Reason::InvalidSpec,
-                _ => Reason::ApplyRefused,
-            };
-            let message = format!("the API server refused the {kind}: {}", answer.message);
-            Ok((None, Some(Problem::new(reason, message))))
-        }
-        Err(error) => Err(ReconcileError::when("writing the workload")(error)),
-    }
-}
-
-fn count(binding: &AliasBinding, ctx: &Context, observation: &Observation, injection: &Injection) {
-    ctx.metrics.workload_patches.inc();
-    if observation.resolution.alias.as_deref() == Some(injection.version.as_str()) {
-        ctx.metrics
-            .count_patch(binding, injection, first_seen(ctx, observation));
-    }
-}
-
-/// When a poll or webhook first showed the present state of the binding's model.
-fn first_seen(ctx: &Context, observation: &Observation) -> Option<Instant> {
-    let (registry, model) = (
-        observation.registry.as_ref()?,
-        observation.resolution.model.as_ref()?,
-    );
-    ctx.registries.of(registry).snapshots.changed_at(model)
-}
-
 /// When to reconcile again, although nothing may have changed by then.
-fn requeue(decided: &Decided, failure: Option<&Problem>, now: Timestamp) -> Requeue {
+fn requeue(decided: &Decided, retry: Option<Duration>, now: Timestamp) -> Requeue {
     let until =
         |moment: Timestamp| Duration::try_from(moment.duration_since(now)).unwrap_or_default();
-    let problem = failure.or(match &decided.decision {
+    let problem = match &decided.decision {
         Decision::Waiting(
             Waiting::Unresolved(problem) | Waiting::Target(problem) | Waiting::Gate { problem, .. },
         )
         | Decision::Claimed(problem)
         | Decision::NoRollbackTarget(problem) => Some(problem),
         _ => None,
-    });
-    let retry = problem.and_then(|problem| problem.reason.class().retry());
+    };
+    let retry = retry.or(problem.and_then(|problem| problem.reason.class().retry()));
     let moments = [decided.look_again.map(until), retry];
     let soonest = moments.into_iter().flatten().min();
     soonest.map_or_else(Requeue::await_change, Requeue::after)

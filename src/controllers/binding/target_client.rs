@@ -11,7 +11,6 @@ use crate::api::alias_binding::TargetKind;
 use crate::api::names;
 use crate::controllers::context::Context;
 use crate::controllers::workloads::{Stored, with_kind};
-use crate::kubernetes::failure::ReconcileError;
 use crate::kubernetes::key::ObjectKey;
 use crate::targets::{Adapter, Pod, Target, Workload};
 
@@ -20,23 +19,20 @@ pub async fn read(
     ctx: &Context,
     kind: TargetKind,
     key: &ObjectKey,
-) -> Result<Option<Target>, ReconcileError> {
+) -> Result<Option<Target>, kube::Error> {
     with_kind!(kind, K => read_as::<K>(ctx, key).await)
 }
 
-async fn read_as<K: Stored>(
-    ctx: &Context,
-    key: &ObjectKey,
-) -> Result<Option<Target>, ReconcileError> {
+async fn read_as<K: Stored>(ctx: &Context, key: &ObjectKey) -> Result<Option<Target>, kube::Error> {
     if let Some(stored) = K::store(&ctx.stores.workloads).get(key) {
         return Ok(Some(stored.into()));
     }
-    let found = api::<K>(ctx, key.namespace()).get_opt(key.name()).await;
-    let found = found.map_err(ReconcileError::when("reading the workload"))?;
+    let found = api::<K>(ctx, key.namespace()).get_opt(key.name()).await?;
     Ok(found.map(|found| found.with_owners().into()))
 }
 
-/// Writes a patch, and returns the workload as it is then.
+/// Writes a patch, and returns the workload as it is then. The store has it from then on, before the watch shows it: the next
+/// reconcile must not take the workload of before for a person's change.
 ///
 /// The patch is forced, because conflicts were ruled out on the very resource version that it names.
 pub async fn apply(
@@ -55,8 +51,9 @@ async fn apply_as<K: Stored>(
 ) -> Result<Target, kube::Error> {
     let params = PatchParams::apply(names::FIELD_MANAGER).force();
     let api = api::<K>(ctx, key.namespace());
-    let written = api.patch(key.name(), &params, &Patch::Apply(patch)).await?;
-    Ok(written.with_owners().into())
+    let mut written = api.patch(key.name(), &params, &Patch::Apply(patch)).await?;
+    K::store(&ctx.stores.workloads).put_own(&mut written);
+    Ok(written.into())
 }
 
 fn api<K: Adapter>(ctx: &Context, namespace: &str) -> Api<Workload<K>> {
@@ -65,7 +62,7 @@ fn api<K: Adapter>(ctx: &Context, namespace: &str) -> Api<Workload<K>> {
 
 /// Deletes a broken pod that keeps a StatefulSet from replacing it. A pod that is gone, or another one of the same name, is
 /// left alone.
-pub async fn delete_pod(ctx: &Context, pod: &Pod) -> Result<(), ReconcileError> {
+pub async fn delete_pod(ctx: &Context, pod: &Pod) -> Result<(), kube::Error> {
     let params = DeleteParams {
         preconditions: Some(Preconditions {
             uid: pod.metadata.uid.clone(),
@@ -85,6 +82,6 @@ pub async fn delete_pod(ctx: &Context, pod: &Pod) -> Result<(), ReconcileError> 
             Ok(())
         }
         Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => Ok(()),
-        Err(error) => Err(ReconcileError::when("deleting a broken pod")(error)),
+        Err(error) => Err(error),
     }
 }

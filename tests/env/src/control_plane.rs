@@ -213,6 +213,26 @@ impl ControlPlane {
         self.kubectl_with_input(arguments, "").await
     }
 
+    /// Runs a command line in a shell, as a person would who copied it out of a message; kubectl is on its PATH.
+    pub async fn shell(&self, line: &str) -> Result<String> {
+        let programs = self.kubectl.parent().unwrap_or_else(|| Path::new("/"));
+        let path = std::env::var("PATH").unwrap_or_default();
+        let output = tokio::process::Command::new("sh")
+            .args(["-c", line])
+            .env("PATH", format!("{}:{path}", programs.display()))
+            .env("KUBECONFIG", self.admin_kubeconfig())
+            .env("HOME", self.folder.path())
+            .stdin(std::process::Stdio::null())
+            .kill_on_drop(true)
+            .output()
+            .await
+            .context(line)?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        Err(Error::new(line, String::from_utf8_lossy(&output.stderr)))
+    }
+
     /// Runs the real kubectl with something on its standard input, such as a manifest for `apply -f -`.
     pub async fn kubectl_with_input(&self, arguments: &[&str], input: &str) -> Result<String> {
         let what = format!("kubectl {}", arguments.join(" "));

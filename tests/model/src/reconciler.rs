@@ -7,10 +7,13 @@ use pointsman::api::{AliasBinding, RegisteredModel};
 use pointsman::rollout::{
     Applied, ArtifactCheck, Course, Decision, Observed, Reconciled, Waiting, claim, resolve,
 };
-use pointsman::targets::{Pod, Target, patch, template_changed};
-use serde_json::Value;
+use pointsman::targets::{
+    Pod, TEMPLATE_DIGEST_ANNOTATION, Target, patch_for_target, patch_for_template, template_digest,
+};
+use pointsman::testing::{self, WorkloadFixture};
+use serde_json::{Value, json};
 
-use super::objects::{self, Object};
+use super::objects;
 use super::policy::Policy;
 use super::state::{
     BindingSpec, Check, CheckCache, CheckResult, Mirror, Ownership, Pods, StatusId, Version,
@@ -71,7 +74,7 @@ pub struct Reconciler {
     policy: Policy,
     base: AliasBinding,
     cache: DashMap<Inputs, ReconcileResult>,
-    workloads: DashMap<WorkloadState, (Object, Target, Vec<Pod>)>,
+    workloads: DashMap<WorkloadState, (WorkloadFixture, Target, Vec<Pod>)>,
     models: DashMap<Mirror, RegisteredModel>,
 }
 
@@ -103,13 +106,13 @@ impl Reconciler {
     }
 
     /// The Deployment with its pods; `None` if there is none.
-    fn objects(&self, workload: WorkloadState) -> Option<(Object, Target, Vec<Pod>)> {
+    fn objects(&self, workload: WorkloadState) -> Option<(WorkloadFixture, Target, Vec<Pod>)> {
         if workload.is_missing() {
             return None;
         }
         let objects = self.workloads.entry(workload).or_insert_with(|| {
             let object = objects::workload(workload);
-            (object.clone(), object.into(), objects::pods(workload))
+            (object.clone(), object.target(), objects::pods(workload))
         });
         Some(objects.clone())
     }
@@ -139,12 +142,9 @@ impl Reconciler {
             template_changed: template_changed(&binding, target),
             checks: &checks,
         };
-        let now = objects::time(objects::NOW);
+        let now = testing::at(objects::NOW);
         let (decided, needed) = self.policy.decide(&binding, &observed, now);
-        let patch = match &decided.decision {
-            Decision::Write(injection, _) => patch(&binding, target, injection),
-            _ => None,
-        };
+        let patch = patch(&binding, target, &decided.decision);
         let written = patch
             .as_ref()
             .map(|patch| apply(inputs.workload, object, patch));
@@ -179,9 +179,44 @@ impl Reconciler {
     }
 }
 
+/// Whether the Deployment was made from another template than the binding's, as the controller sees it.
+fn template_changed(binding: &AliasBinding, target: Option<&Target>) -> bool {
+    let (Some(template), Some(target)) = (&binding.spec.template, target) else {
+        return false;
+    };
+    let annotations = target.metadata.annotations.as_ref();
+    let applied = annotations.and_then(|all| all.get(TEMPLATE_DIGEST_ANNOTATION));
+    applied != Some(&template_digest(template, &objects::owner()))
+}
+
+/// The real patch of a decision that writes.
+fn patch(binding: &AliasBinding, target: Option<&Target>, decision: &Decision) -> Option<Value> {
+    let Decision::Write(injection, _) = decision else {
+        return None;
+    };
+    Some(match &binding.spec.template {
+        Some(template) => {
+            let mut patch = patch_for_template(template, &objects::owner(), injection);
+            if let Some(target) = target {
+                patch["metadata"]["resourceVersion"] = json!(target.metadata.resource_version);
+            }
+            patch
+        }
+        None => patch_for_target(target?, injection),
+    })
+}
+
 /// The Deployment after the patch, merged as the API server does.
-fn apply(workload: WorkloadState, object: Option<&Object>, patch: &Value) -> WorkloadState {
-    let merged = Target::from(objects::apply(object, patch));
+fn apply(
+    workload: WorkloadState,
+    object: Option<&WorkloadFixture>,
+    patch: &Value,
+) -> WorkloadState {
+    let merged = match object {
+        Some(object) => object.clone().patched(patch),
+        None => WorkloadFixture::created(patch),
+    };
+    let merged = merged.target();
     let named = objects::one_version(&merged);
     let annotated = || Version::all().find(|each| merged.version() == Some(each.number()));
     let image = patch.pointer("/spec/template/spec/containers/0/image");

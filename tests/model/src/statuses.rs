@@ -5,11 +5,11 @@
 use std::sync::{Arc, RwLock};
 
 use dashmap::DashMap;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use pointsman::api::AliasBindingStatus;
 use pointsman::api::alias_binding::{HistoryEntry, Trigger};
+use pointsman::testing::time;
 
-use super::objects::{LONG_AVAILABLE, NOW, STARTED, time};
+use super::objects::{LONG_AVAILABLE, NOW, STARTED};
 use super::state::StatusId;
 
 /// All statuses so far. The first one is the empty status of a new binding.
@@ -60,7 +60,7 @@ impl Statuses {
             .iter_mut()
             .find(|entry| entry.finished_at.is_none());
         if let Some(available) = current.and_then(|entry| entry.available_at.as_mut()) {
-            *available = timestamp(LONG_AVAILABLE);
+            *available = time(LONG_AVAILABLE);
         }
         let baked = self.intern(status);
         self.baked.insert(id, baked);
@@ -68,12 +68,8 @@ impl Statuses {
     }
 }
 
-fn timestamp(text: &str) -> Time {
-    Time(time(text))
-}
-
 fn normalize_timestamps(status: &mut AliasBindingStatus) {
-    let started = timestamp(STARTED);
+    let started = time(STARTED);
     let all = [
         status.alias.as_mut().map(|alias| &mut alias.since),
         status
@@ -111,16 +107,16 @@ fn normalize_timestamps(status: &mut AliasBindingStatus) {
 }
 
 fn normalize_entry(entry: &mut HistoryEntry) {
-    let started = timestamp(STARTED);
+    let started = time(STARTED);
     let available = if entry.finished_at.is_some() || entry.live_at.is_some() {
         started.clone()
     } else {
-        timestamp(NOW)
+        time(NOW)
     };
     if let Some(at) = entry
         .available_at
         .as_mut()
-        .filter(|at| **at != timestamp(LONG_AVAILABLE) || available == started)
+        .filter(|at| **at != time(LONG_AVAILABLE) || available == started)
     {
         *at = available;
     }

@@ -1,0 +1,266 @@
+//! Carries out a decision: writes the workload, or deletes the broken pods that block its rollout.
+//!
+//! Absent: the decision, and the status. A request that the API server refuses, or that an admission policy changes, is a value.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::{Duration, Instant};
+
+use kube::ResourceExt;
+use kube::core::Status;
+use serde_json::{Value, json};
+
+use crate::api::AliasBinding;
+use crate::api::alias_binding::WorkloadDeletionPolicy;
+use crate::api::reason::Problem;
+use crate::controllers::binding::target_client;
+use crate::controllers::context::Context;
+use crate::kubernetes::failure::{ReconcileError, refusal};
+use crate::kubernetes::key::ObjectKey;
+use crate::rollout::{Decision, Resolution, altered, refused};
+use crate::targets::{
+    Injection, Owner, Pod, TEMPLATE_DIGEST_ANNOTATION, Target, blocking_pods, patch_for_target,
+    patch_for_template, template_digest,
+};
+
+/// What is carried out, and for which objects.
+pub struct Plan<'a> {
+    /// The binding.
+    pub binding: &'a AliasBinding,
+    /// Its key.
+    pub own: &'a ObjectKey,
+    /// The decision.
+    pub decision: &'a Decision,
+    /// The workload as it was when that was decided.
+    pub target: Option<&'a Target>,
+    /// The pods with the binding's label.
+    pub pods: &'a [Pod],
+    /// What the mirror says.
+    pub resolution: &'a Resolution,
+    /// The registry of the binding's model.
+    pub registry: Option<&'a ObjectKey>,
+}
+
+/// The result of carrying out a decision.
+#[derive(Default)]
+pub struct Effect {
+    /// The workload as it is after the write; `None` if nothing was written.
+    pub target: Option<Target>,
+    /// Why it was not carried out.
+    pub failure: Option<Problem>,
+    /// When it is tried again, if it was not carried out.
+    pub retry: Option<Duration>,
+}
+
+impl Effect {
+    fn failed(failure: Problem, retry: Duration) -> Self {
+        Self {
+            target: None,
+            failure: Some(failure),
+            retry: Some(retry),
+        }
+    }
+}
+
+/// Carries out a decision.
+pub async fn apply(ctx: &Context, plan: &Plan<'_>) -> Result<Effect, ReconcileError> {
+    let effect = match plan.decision {
+        Decision::Write(injection, _) => write(ctx, plan, injection).await?,
+        Decision::Settled(_) => unblock(ctx, plan).await?,
+        Decision::Suspended(_)
+        | Decision::Claimed(_)
+        | Decision::Held(_)
+        | Decision::RecordFailure(_)
+        | Decision::Waiting(_)
+        | Decision::NoRollbackTarget(_) => return Ok(Effect::default()),
+    };
+    let was_refused = effect.failure.is_none() && ctx.refused_writes.forget(plan.own);
+    if was_refused && effect.target.is_some() {
+        let others = ctx.refused_writes.release(Instant::now());
+        ctx.queues.bindings.enqueue_all(others);
+    }
+    Ok(effect)
+}
+
+/// Deletes the broken pods of older templates that block the rollout of the version that is written.
+async fn unblock(ctx: &Context, plan: &Plan<'_>) -> Result<Effect, ReconcileError> {
+    let Some(target) = plan.target.filter(|target| !target.is_complete()) else {
+        return Ok(Effect::default());
+    };
+    for pod in blocking_pods(target, plan.pods) {
+        let digest = digest(&pod.metadata.uid);
+        if let Some(effect) = still_refused(ctx, plan.own, digest) {
+            return Ok(effect);
+        }
+        if let Err(error) = target_client::delete_pod(ctx, pod).await {
+            let effect = format!("pod {} is not deleted", pod.name_any());
+            let doing = "deleting a broken pod";
+            return record_refusal(ctx, plan.binding, digest, &effect, doing, error);
+        }
+    }
+    Ok(Effect::default())
+}
+
+async fn write(
+    ctx: &Context,
+    plan: &Plan<'_>,
+    injection: &Injection,
+) -> Result<Effect, ReconcileError> {
+    let Plan {
+        binding,
+        own,
+        target,
+        ..
+    } = *plan;
+    let digest = write_digest(binding, target, injection);
+    if let Some(effect) = still_refused(ctx, own, digest) {
+        return Ok(effect);
+    }
+    let key = ObjectKey::new(own.namespace(), binding.workload_name());
+    let patch = patch(binding, target, injection);
+    let written = match target_client::apply(ctx, binding.target_kind(), &key, patch).await {
+        Ok(written) => written,
+        Err(error) => {
+            let doing = "writing the workload";
+            return record_refusal(ctx, binding, digest, "not written", doing, error);
+        }
+    };
+    let has_template_digest = !template_changed(binding, Some(&written));
+    let Some(problem) = altered(binding, &written, injection, has_template_digest) else {
+        count(ctx, plan, injection);
+        tracing::info!(
+            namespace = key.namespace(),
+            binding = own.name(),
+            workload = written.reference(),
+            version = injection.version,
+            "wrote a version into the workload"
+        );
+        return Ok(Effect {
+            target: Some(written),
+            ..Effect::default()
+        });
+    };
+    // The digest of the workload as the policy left it: another change of it is tried at once.
+    let digest = write_digest(binding, Some(&written), injection);
+    let effect = record(ctx, own, digest, problem);
+    Ok(Effect {
+        target: Some(written),
+        ..effect
+    })
+}
+
+/// The failure of a write that is not to be repeated yet.
+fn still_refused(ctx: &Context, own: &ObjectKey, digest: u64) -> Option<Effect> {
+    let (problem, wait) = ctx.refused_writes.pending(own, digest, Instant::now())?;
+    Some(Effect::failed(problem, wait))
+}
+
+/// A refusal as a value. A conflict and an API server that does not answer are errors.
+fn record_refusal(
+    ctx: &Context,
+    binding: &AliasBinding,
+    digest: u64,
+    effect: &str,
+    doing: &'static str,
+    error: kube::Error,
+) -> Result<Effect, ReconcileError> {
+    let Some(answer) = refusal(&error) else {
+        return Err(ReconcileError::when(doing)(error));
+    };
+    let problem = refused(binding, effect, answer);
+    Ok(record(ctx, &ObjectKey::of(binding), digest, problem))
+}
+
+fn record(ctx: &Context, own: &ObjectKey, digest: u64, problem: Problem) -> Effect {
+    let now = Instant::now();
+    let retry = ctx.refused_writes.record(own, digest, problem.clone(), now);
+    tracing::warn!(
+        namespace = own.namespace(), binding = own.name(), reason = %problem.reason, message = problem.message,
+        seconds = retry.as_secs(), "a write was refused or changed; it is tried again"
+    );
+    Effect::failed(problem, retry)
+}
+
+/// The effect if the API server does not let the operator read the workload.
+pub fn unreadable(ctx: &Context, binding: &AliasBinding, answer: &Status) -> Effect {
+    let problem = refused(binding, "the workload is not readable", answer);
+    record(ctx, &ObjectKey::of(binding), digest(&"read"), problem)
+}
+
+/// A digest of a write and of the objects that it is made for: if it changes, so may the API server's answer. Of the workload
+/// only those parts count that its own controller does not write.
+fn write_digest(binding: &AliasBinding, target: Option<&Target>, injection: &Injection) -> u64 {
+    let of_binding = (
+        binding.metadata.generation,
+        &binding.metadata.annotations,
+        format!("{injection:?}"),
+    );
+    let of_target = target.map(|target| {
+        let metadata = &target.metadata;
+        let annotations = metadata.annotations.iter().flatten();
+        let users = |name: &str| !name.starts_with("deployment.kubernetes.io/");
+        let annotations: Vec<_> = annotations.filter(|(name, _)| users(name)).collect();
+        (
+            &metadata.uid,
+            metadata.generation,
+            &metadata.labels,
+            format!("{annotations:?}"),
+        )
+    });
+    digest(&(of_binding, of_target))
+}
+
+fn digest(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn patch(binding: &AliasBinding, target: Option<&Target>, injection: &Injection) -> Value {
+    match (&binding.spec.template, target) {
+        (Some(template), target) => {
+            let mut patch = patch_for_template(template, &owner(binding), injection);
+            // A change since the decision is a conflict, and not lost.
+            if let Some(target) = target {
+                patch["metadata"]["resourceVersion"] = json!(target.metadata.resource_version);
+            }
+            patch
+        }
+        (None, Some(target)) => patch_for_target(target, injection),
+        // Nothing is written to a target that does not exist: `decide` waits for it.
+        (None, None) => Value::Null,
+    }
+}
+
+/// The binding as the owner of the Deployment that it makes.
+fn owner(binding: &AliasBinding) -> Owner {
+    Owner {
+        namespace: binding.namespace().unwrap_or_default(),
+        name: binding.name_any(),
+        uid: binding.uid().unwrap_or_default(),
+        takes_workload_along: binding.spec.deletion_policy == WorkloadDeletionPolicy::Delete,
+    }
+}
+
+/// Whether an owned Deployment was made from another template than the binding's.
+pub fn template_changed(binding: &AliasBinding, target: Option<&Target>) -> bool {
+    let (Some(template), Some(target)) = (&binding.spec.template, target) else {
+        return false;
+    };
+    let annotations = target.metadata.annotations.as_ref();
+    let applied = annotations.and_then(|all| all.get(TEMPLATE_DIGEST_ANNOTATION));
+    applied != Some(&template_digest(template, &owner(binding)))
+}
+
+fn count(ctx: &Context, plan: &Plan<'_>, injection: &Injection) {
+    ctx.metrics.workload_patches.inc();
+    if plan.resolution.alias.as_deref() == Some(injection.version.as_str()) {
+        ctx.metrics
+            .count_patch(plan.binding, injection, first_seen(ctx, plan));
+    }
+}
+
+/// When a poll or webhook first showed the present state of the binding's model.
+fn first_seen(ctx: &Context, plan: &Plan<'_>) -> Option<Instant> {
+    let (registry, model) = (plan.registry?, plan.resolution.model.as_ref()?);
+    ctx.registries.of(registry).snapshots.changed_at(model)
+}
