@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::inject::Inject;
 use super::registered_model::CodeLineage;
 use super::rollback::{GoodVersion, HeldBack, Lost, Retrain, RetrainState, Rollback};
 use super::template::TemplateMetadata;
@@ -67,7 +68,7 @@ pub struct AliasBindingSpec {
     /// A Deployment to create and own, with the binding's name. Set either targetRef or template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<DeploymentTemplate>,
-    /// The containers that the version is injected into.
+    /// The containers that the version is injected into, and the names of its variables.
     #[serde(default)]
     pub inject: Inject,
     /// The reaction to a version that fails.
@@ -198,16 +199,6 @@ pub struct DeploymentTemplate {
     pub spec: Map<String, Value>,
 }
 
-/// The containers that the version is injected into.
-#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Inject {
-    /// The names of the containers that get the environment variables, at most 20. Default: the first container.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "schema::container_names")]
-    pub containers: Option<Vec<String>>,
-}
-
 /// The fate of an owned Deployment when its binding is deleted.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum WorkloadDeletionPolicy {
@@ -261,6 +252,11 @@ pub struct AliasBindingStatus {
     /// The last value of the annotation pointsman.dev/retry-requested-at that was handled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_handled_retry: Option<HandledRequest>,
+    /// The last value of the annotation pointsman.dev/apply-requested-at that was handled. Such a request writes the
+    /// registry's present address and the present location of the version's files into the workload; otherwise they go along
+    /// with the next version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_handled_apply: Option<AppliedRequest>,
     /// The versions that ran, newest first, and those that were held back before they could run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::atomic::<HistoryEntry>")]
@@ -301,6 +297,22 @@ pub struct HandledRequest {
     pub value: String,
     /// When it was handled.
     pub at: Time,
+}
+
+/// A request to write the registry's present address and the present location of the version's files.
+#[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AppliedRequest {
+    /// The annotation's value.
+    pub value: String,
+    /// When it was handled.
+    pub at: Time,
+    /// The version as the workload held it before, to go back to. Absent if there was nothing to write.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<VersionRef>,
+    /// Why the workload failed with it, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
 }
 
 /// A change that a person made to the workload.
@@ -448,6 +460,15 @@ impl AliasBinding {
             .annotations
             .as_ref()?
             .get(names::RETRY_ANNOTATION)
+    }
+
+    /// The value of the annotation that asks for the registry's present address and the present location of the files.
+    #[must_use]
+    pub fn apply_request(&self) -> Option<&String> {
+        self.metadata
+            .annotations
+            .as_ref()?
+            .get(names::APPLY_ANNOTATION)
     }
 
     /// Whether a retry was requested that has not been handled.

@@ -5,6 +5,7 @@
 pub mod alias_binding;
 pub mod availability;
 pub mod conditions;
+pub mod inject;
 pub mod model_registry;
 pub mod names;
 pub mod reason;

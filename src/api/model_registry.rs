@@ -100,6 +100,20 @@ impl ModelRegistrySpec {
             None => "",
         }
     }
+
+    /// The address that pods get.
+    #[must_use]
+    pub fn pod_address(&self) -> &str {
+        let server = self.mlflow.as_ref();
+        let own = server.and_then(|server| server.pod_uri.as_deref());
+        own.unwrap_or_else(|| self.address())
+    }
+
+    /// The workspace that pods get.
+    #[must_use]
+    pub fn workspace(&self) -> Option<&str> {
+        self.mlflow.as_ref()?.workspace.as_deref()
+    }
 }
 
 fn default_interval() -> String {
@@ -116,6 +130,13 @@ pub struct MlflowServer {
     #[x_kube(validation = Rule::new("!self.matches('^[a-z]+://[^/]*@')").message("mlflow.uri must hold no user or password: put them into a Secret and name it in spec.auth.basic.secretRef"))]
     #[x_kube(validation = Rule::new("!self.contains('?') && !self.contains('#')").message("mlflow.uri must hold no query (?) and no fragment (#)"))]
     pub uri: String,
+    /// The address that pods get as MLFLOW_TRACKING_URI, if they reach the server by another one. Default: uri.
+    #[serde(default, rename = "podURI", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048))]
+    #[x_kube(validation = Rule::new("self.matches('^https?://[^/]+')").message("mlflow.podURI must begin with http:// or https:// and name a host, such as https://mlflow.example.com"))]
+    #[x_kube(validation = Rule::new("!self.matches('^[a-z]+://[^/]*@')").message("mlflow.podURI must hold no user or password: pods read MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"))]
+    #[x_kube(validation = Rule::new("!self.contains('?') && !self.contains('#')").message("mlflow.podURI must hold no query (?) and no fragment (#)"))]
+    pub pod_uri: Option<String>,
     /// The workspace that holds the models, if the server has workspaces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255))]

@@ -39,17 +39,12 @@ pub const WEBHOOK_FINALIZER: &str = "pointsman.dev/webhook";
 /// Annotation on the Lease: the address at which the leader takes deliveries that other replicas received.
 pub const ADDRESS_ANNOTATION: &str = "pointsman.dev/address";
 
-/// Environment variable: the registered model's name.
-pub const MODEL_NAME: &str = "MODEL_NAME";
-/// Environment variable: the version's number.
-pub const MODEL_VERSION: &str = "MODEL_VERSION";
-/// Environment variable: the alias or stage that the binding follows.
-pub const MODEL_ALIAS: &str = "MODEL_ALIAS";
-/// Environment variable: the resolved artifact URI.
-pub const MODEL_URI: &str = "MODEL_URI";
-/// Environment variable: the run that logged the model.
-pub const MODEL_RUN_ID: &str = "MODEL_RUN_ID";
-/// Environment variable: `models:/name/version`, for MLflow's own loaders.
-pub const MLFLOW_MODEL_URI: &str = "MLFLOW_MODEL_URI";
+/// Annotation on the pod template: the names of its injected variables with their values, if the spec chose them.
+pub const VARIABLES_ANNOTATION: &str = "pointsman.dev/variables";
+/// Annotation on an `AliasBinding`: a new value requests that the registry's present address and the present location of the
+/// version's files are written into the workload.
+pub const APPLY_ANNOTATION: &str = "pointsman.dev/apply-requested-at";
+/// Annotation on a pod template: the container that kubectl, and Pointsman, choose by default.
+pub const DEFAULT_CONTAINER_ANNOTATION: &str = "kubectl.kubernetes.io/default-container";
 /// Environment variable: the registry's address, set only if the user has not set it.
 pub const MLFLOW_TRACKING_URI: &str = "MLFLOW_TRACKING_URI";

@@ -140,13 +140,16 @@ pub struct RegisteredModelStatus {
     /// When the registered model was created, to the millisecond. A new time means that it was deleted and created again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_at: Option<MicroTime>,
-    /// The registry's address, for the pods' MLFLOW_TRACKING_URI.
+    /// The registry's address for pods: their MLFLOW_TRACKING_URI.
     #[serde(
         default,
         rename = "trackingURI",
         skip_serializing_if = "Option::is_none"
     )]
     pub tracking_uri: Option<String>,
+    /// The registry's workspace, for the pods' MLFLOW_WORKSPACE.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace: Option<String>,
     /// The newest version's number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latest_version: Option<String>,
@@ -254,6 +257,7 @@ impl ModelVersion {
             },
             artifact_uri: self.artifact_uri.clone(),
             run_id: self.run_id.clone(),
+            ..VersionRef::default()
         }
     }
 }

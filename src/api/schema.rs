@@ -33,6 +33,14 @@ pub fn container_names(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// Environment variables, one for each `name`.
+pub fn variables<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = keyed_by_name::<T>(generator);
+    schema.insert("minItems".into(), json!(1));
+    schema.insert("maxItems".into(), json!(16));
+    schema
+}
+
 /// Words, each once.
 pub fn words(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}})

@@ -60,6 +60,16 @@ pub struct VersionRef {
     /// The run that logged it.
     #[serde(default, rename = "runID", skip_serializing_if = "Option::is_none")]
     pub run_id: Option<String>,
+    /// The registry's address that pods get with it.
+    #[serde(
+        default,
+        rename = "trackingURI",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub tracking_uri: Option<String>,
+    /// The registry's workspace that pods get with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace: Option<String>,
 }
 
 impl VersionRef {
@@ -74,6 +84,19 @@ impl VersionRef {
     pub fn is_same_model(&self, other: &Self) -> bool {
         let (own, others) = (&self.id.model, &other.id.model);
         own == others || own.is_empty() || others.is_empty()
+    }
+
+    /// Whether both are written in the same way: the same version with the same location of its files, address and
+    /// workspace. An address that one of them does not know is no difference.
+    #[must_use]
+    pub fn is_written_as(&self, other: &Self) -> bool {
+        let is_alike = |own: &Option<String>, others: &Option<String>| {
+            own.is_none() || others.is_none() || own == others
+        };
+        self.is_same(other)
+            && is_alike(&self.artifact_uri, &other.artifact_uri)
+            && is_alike(&self.tracking_uri, &other.tracking_uri)
+            && self.workspace == other.workspace
     }
 
     /// Whether both are the same version: by identity if both have it, else by number and artifact URI.
@@ -128,7 +151,7 @@ mod tests {
                 ..VersionId::default()
             },
             artifact_uri: Some("s3://m/5".into()),
-            run_id: None,
+            ..VersionRef::default()
         });
         assert_eq!(
             written.unwrap(),

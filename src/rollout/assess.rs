@@ -9,11 +9,12 @@ use serde_json::json;
 use super::gates::{GateInput, first_hindrance};
 use super::health::{Examined, Health, health};
 use super::observed::Observed;
+use super::reapply;
 use crate::api::alias_binding::{HistoryEntry, Outcome};
 use crate::api::reason::Problem;
 use crate::api::rollback::{FailedVersion, HeldBack, OnFailure};
 use crate::api::version::fnv1a;
-use crate::api::{AliasBinding, VersionRef};
+use crate::api::{AliasBinding, AliasBindingStatus, VersionRef};
 use crate::targets::{Target, pod_spec_digest};
 
 /// The prefix of digests of this scheme. A digest of another scheme cannot be compared and counts as unchanged.
@@ -73,6 +74,14 @@ fn failing(
         return Assessment {
             failure: Some(problem),
             ..Assessment::default()
+        };
+    }
+    if reapply::is_observed(binding, entry) {
+        return Assessment {
+            failure: Some(problem),
+            held_back,
+            is_news: !reapply::is_failure_recorded(binding),
+            look_again: None,
         };
     }
     let recorded = binding
@@ -157,7 +166,9 @@ fn is_replaced(binding: &AliasBinding, observed: &Observed<'_>) -> bool {
         checks: observed.checks,
     };
     observed.template_changed
-        && observed.runs(&desired.version)
+        && observed
+            .target
+            .is_some_and(|target| target.runs(&desired.version))
         && first_hindrance(&input, true).is_none()
 }
 
@@ -170,9 +181,17 @@ pub fn runs_failed(target: &Target, held_back: &HeldBack) -> bool {
 }
 
 /// The version in the workload, if it did not fail: then there is nothing to roll back from any more.
-pub fn running_good_version(observed: &Observed<'_>, held_back: &HeldBack) -> Option<VersionRef> {
+pub fn running_good_version(
+    binding: &AliasBinding,
+    observed: &Observed<'_>,
+    held_back: &HeldBack,
+) -> Option<VersionRef> {
     let target = observed.target?;
-    let running = target.held_version(std::iter::empty())?;
+    let status = binding.status.as_ref();
+    let known = status
+        .into_iter()
+        .flat_map(AliasBindingStatus::known_versions);
+    let running = target.held_version(known)?;
     running.artifact_uri.as_ref()?;
     (!runs_failed(target, held_back)).then_some(running)
 }
@@ -203,6 +222,7 @@ pub fn spec_digest(binding: &AliasBinding, target: Option<&Target>) -> String {
     let covered = json!([
         [spec.model_ref.name.as_str(), spec.follows()],
         spec.inject.containers,
+        spec.inject.variables,
         [rollback.max_restarts, rollback.bake_seconds],
         template,
         users_part,

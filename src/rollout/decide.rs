@@ -13,18 +13,18 @@ use super::gates::{GateInput, Verdict, first_hindrance};
 use super::hold::{
     hold, hold_in_rollback, hold_while_suspended, hold_while_unresolved, standing_hold,
 };
-use super::messages::{self, name, namespace, retry_command};
+use super::messages::{self, Note, namespace, retry_command};
 use super::observed::Observed;
+use super::reapply;
 use super::rollback_target::{
     RollbackTarget, candidates, choose, has_failed, lost_version, missing, retrain_sentence,
 };
-use crate::api::alias_binding::Hold;
+use crate::api::alias_binding::{AppliedRequest, Hold};
+use crate::api::inject::InjectedValue;
 use crate::api::reason::Problem;
 use crate::api::rollback::{HeldBack, Lost};
-use crate::api::{AliasBinding, AliasBindingStatus, Reason, VersionRef, names};
-use crate::targets::{
-    self, DesiredVersion, Injection, Target, chosen_containers, template_containers,
-};
+use crate::api::{AliasBinding, AliasBindingStatus, Reason, VersionRef};
+use crate::targets::{self, DesiredVersion, Injection, Target};
 
 /// The direction of a change.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -98,6 +98,8 @@ pub struct Memory {
     pub held_back: Option<HeldBack>,
     /// The version that cannot be rolled back to any more.
     pub lost: Option<Lost>,
+    /// The last request for the registry's present address and the present location of the files.
+    pub apply: Option<AppliedRequest>,
 }
 
 /// A decision with everything that goes into the status beside it.
@@ -111,6 +113,8 @@ pub struct Decided {
     pub failure: Option<Problem>,
     /// When to reconcile again, although nothing may have changed by then.
     pub look_again: Option<Timestamp>,
+    /// What people should know beside the decision.
+    pub note: Option<Note>,
 }
 
 impl Decided {
@@ -127,6 +131,7 @@ struct Step {
     decision: Decision,
     hold: Option<Hold>,
     lost: Option<Lost>,
+    note: Option<Note>,
 }
 
 impl From<Decision> for Step {
@@ -135,6 +140,7 @@ impl From<Decision> for Step {
             decision,
             hold: None,
             lost: None,
+            note: None,
         }
     }
 }
@@ -163,14 +169,16 @@ pub fn decide(binding: &AliasBinding, observed: &Observed<'_>, now: Timestamp) -
         _ => choose_course(binding, observed, &assessment, now),
     };
     Decided {
-        decision: step.decision,
         memory: Memory {
             hold: step.hold,
             held_back: assessment.held_back,
             lost: step.lost,
+            apply: apply_memory(binding, observed, &step.decision, now),
         },
+        decision: step.decision,
         failure: assessment.failure,
         look_again: assessment.look_again,
+        note: step.note,
     }
 }
 
@@ -183,9 +191,29 @@ fn untouched(binding: &AliasBinding, decision: Decision, hold: Option<Hold>) -> 
             hold,
             held_back: status.and_then(|status| status.held_back.clone()),
             lost: standing_loss(binding),
+            apply: status.and_then(|status| status.last_handled_apply.clone()),
         },
         failure: None,
         look_again: None,
+        note: None,
+    }
+}
+
+/// What the status must remember of the last request for the registry's present address.
+fn apply_memory(
+    binding: &AliasBinding,
+    observed: &Observed<'_>,
+    decision: &Decision,
+    now: Timestamp,
+) -> Option<AppliedRequest> {
+    match decision {
+        Decision::RecordFailure(problem) => reapply::after_failure(binding, problem),
+        Decision::Settled(Course::Forward) => reapply::after_nothing(binding, now),
+        Decision::Write(injection, course) => {
+            let forward = (*course == Course::Forward).then_some(injection.version.as_str());
+            reapply::after_write(binding, observed.target, forward, now)
+        }
+        _ => binding.status.as_ref()?.last_handled_apply.clone(),
     }
 }
 
@@ -204,15 +232,7 @@ fn claimed(binding: &AliasBinding, observed: &Observed<'_>, claim: &Claim) -> Pr
     let target = observed
         .target
         .map_or_else(|| binding.workload_name().to_owned(), Target::reference);
-    messages::problem(
-        Reason::TargetClaimed,
-        &format!("{target} is driven by {} already", claim.holder),
-        &format!(
-            "delete one of the two: kubectl delete abind {} -n {} (the workload keeps serving)",
-            name(binding),
-            namespace(binding)
-        ),
-    )
+    claim.problem(binding, &target)
 }
 
 /// Forward or back; while neither is possible, the version that ran is restored if the workload has lost it.
@@ -257,7 +277,7 @@ fn restore(
     Some(match observed.target {
         None => Decision::Write(new_workload(binding, &desired).ok()?, course),
         Some(target) => {
-            let injection = injection(binding, target, &desired).ok()?;
+            let injection = Injection::of(binding, Some(target), &desired).ok()?;
             write(binding, target, injection, course)
         }
     })
@@ -298,11 +318,13 @@ fn forward(binding: &AliasBinding, observed: &Observed<'_>, now: Timestamp) -> S
             hold: hold_while_unresolved(binding, target, now),
             ..Waiting::Unresolved(problem.clone()).into()
         },
-        (Ok(desired), None) => match new_workload(binding, desired) {
-            Err(problem) => Waiting::Target(problem).into(),
-            Ok(injection) => pass_gates(binding, observed, desired, false)
-                .unwrap_or_else(|| Decision::Write(injection, Course::Forward).into()),
-        },
+        (Ok(desired), None) => {
+            match new_workload(binding, &reapply::as_written(binding, None, desired)) {
+                Err(problem) => Waiting::Target(problem).into(),
+                Ok(injection) => pass_gates(binding, observed, desired, false)
+                    .unwrap_or_else(|| Decision::Write(injection, Course::Forward).into()),
+            }
+        }
         (Ok(desired), Some(target)) => forward_on(binding, observed, target, desired, now),
     }
 }
@@ -314,19 +336,49 @@ fn forward_on(
     desired: &DesiredVersion,
     now: Timestamp,
 ) -> Step {
-    let injection = match injection(binding, target, desired) {
-        Ok(injection) => injection,
+    let kept = reapply::as_written(binding, Some(target), desired);
+    let injections = Injection::of(binding, Some(target), &kept)
+        .and_then(|kept| Ok((kept, Injection::of(binding, Some(target), desired)?)));
+    let (injection, present) = match injections {
+        Ok(injections) => injections,
         Err(problem) => return Waiting::Target(problem).into(),
     };
-    if targets::holds(target, &injection) && !observed.template_changed {
-        return Decision::Settled(Course::Forward).into();
+    let is_asked = reapply::is_requested(binding);
+    let is_drifted = !targets::holds(target, &present);
+    let is_settled = targets::holds(target, &injection) && !observed.template_changed;
+    if is_settled && !(is_asked && is_drifted) {
+        let drift = is_drifted.then(|| reapply::drift(binding, target, &kept, desired));
+        return Step {
+            note: drift.or_else(|| note(target, &injection)),
+            ..Decision::Settled(Course::Forward).into()
+        };
     }
     if let Some(hold) = hold(binding, target, desired, now) {
         return held(binding, target, hold);
     }
-    let same_version = observed.runs(&desired.version);
+    if let Some(problem) = reapply::taken_back(binding, target) {
+        return write(binding, target, injection, Course::Rollback(problem)).into();
+    }
+    let same_version =
+        target.runs(&desired.version) && !(is_asked && !target.has_artifact_of(&desired.version));
+    let injection = if is_asked { present } else { injection };
     pass_gates(binding, observed, desired, same_version)
         .unwrap_or_else(|| write(binding, target, injection, Course::Forward).into())
+}
+
+/// What people should know of a container's own variables.
+fn note(target: &Target, injection: &Injection) -> Option<Note> {
+    if let Some(variable) = targets::refers_too_early(target, injection) {
+        return Some(Note {
+            cause: format!("{variable} refers to a variable of Pointsman's that is set after it"),
+            remedy: "set it with spec.inject.variables instead".to_owned(),
+        });
+    }
+    let (container, variable) = targets::may_hide(target, injection)?;
+    Some(Note {
+        cause: format!("container {container} has envFrom: a {variable} from there is hidden"),
+        remedy: "if it brings one, rename Pointsman's with spec.inject.variables".to_owned(),
+    })
 }
 
 /// The step to take because a gate does not let the version pass; `None` if all do.
@@ -373,7 +425,7 @@ fn roll_back(
         return held(binding, target, hold);
     }
     let status = binding.status.clone().unwrap_or_default();
-    let chosen = match running_good_version(observed, held_back) {
+    let chosen = match running_good_version(binding, observed, held_back) {
         Some(running) => RollbackTarget::To(running),
         None => choose(&candidates(&status, &held_back.versions), observed.checks),
     };
@@ -434,7 +486,7 @@ fn roll_back_to(
             Ok(injection) => Decision::Write(injection, course).into(),
         };
     };
-    let injection = match injection(binding, target, &desired) {
+    let injection = match Injection::of(binding, Some(target), &desired) {
         Ok(injection) => injection,
         Err(problem) => return Waiting::Target(problem).into(),
     };
@@ -450,14 +502,16 @@ fn recorded_version(
     observed: &Observed<'_>,
     mut version: VersionRef,
 ) -> DesiredVersion {
-    let injected = |name| {
+    let injected = |value| {
         let target = observed.target?;
-        target.injected(name).map(Cow::into_owned)
+        target.injected(value).map(Cow::into_owned)
     };
     if version.id.model.is_empty() {
         // The binding may follow another model since.
         let model = observed.resolution.model.clone();
-        version.id.model = injected(names::MODEL_NAME).or(model).unwrap_or_default();
+        version.id.model = injected(InjectedValue::ModelName)
+            .or(model)
+            .unwrap_or_default();
     }
     let status = binding.status.as_ref();
     let known = status
@@ -466,11 +520,12 @@ fn recorded_version(
     if let Some(known) = known.into_iter().find(|known| known.is_same(&version)) {
         version.id = VersionRef::clone(known).id;
     }
-    let tracking_uri = observed.resolution.tracking_uri.clone();
-    DesiredVersion {
-        version,
-        tracking_uri: tracking_uri.or_else(|| injected(names::MLFLOW_TRACKING_URI)),
-    }
+    // The address that it ran with, and not the present one, which may be why the other version fails.
+    version.tracking_uri = version
+        .tracking_uri
+        .or_else(|| observed.resolution.tracking_uri.clone())
+        .or_else(|| injected(InjectedValue::TrackingUri));
+    DesiredVersion { version }
 }
 
 fn no_rollback_target(
@@ -511,7 +566,7 @@ fn lost_since(binding: &AliasBinding, version: &VersionRef) -> Option<Time> {
 
 /// The fields of a version in a workload that does not exist yet: only a template makes one.
 fn new_workload(binding: &AliasBinding, desired: &DesiredVersion) -> Result<Injection, Problem> {
-    let Some(template) = &binding.spec.template else {
+    if binding.spec.template.is_none() {
         return Err(messages::problem(
             Reason::TargetNotFound,
             &format!(
@@ -525,55 +580,8 @@ fn new_workload(binding: &AliasBinding, desired: &DesiredVersion) -> Result<Inje
                 desired.number()
             ),
         ));
-    };
-    checked_injection(binding, desired, &template_containers(&template.spec))
-}
-
-/// The fields of a version in an existing workload, if it has the chosen containers.
-fn injection(
-    binding: &AliasBinding,
-    target: &Target,
-    desired: &DesiredVersion,
-) -> Result<Injection, Problem> {
-    let present = match &binding.spec.template {
-        Some(template) => template_containers(&template.spec),
-        None => target.containers(),
-    };
-    checked_injection(binding, desired, &present)
-}
-
-fn checked_injection(
-    binding: &AliasBinding,
-    desired: &DesiredVersion,
-    present: &[&str],
-) -> Result<Injection, Problem> {
-    let injection = Injection::new(binding, desired, chosen_containers(binding, present));
-    let is_missing = |name: &&String| !present.contains(&name.as_str());
-    let missing: Vec<_> = injection
-        .containers
-        .iter()
-        .filter(is_missing)
-        .cloned()
-        .collect();
-    if missing.is_empty() && !injection.containers.is_empty() {
-        return Ok(injection);
     }
-    let chosen = if missing.is_empty() {
-        "no container".to_owned()
-    } else {
-        missing.join(", ")
-    };
-    let present = if present.is_empty() {
-        "none".to_owned()
-    } else {
-        present.join(", ")
-    };
-    Err(Problem::new(
-        Reason::InvalidSpec,
-        format!(
-            "spec.inject.containers names {chosen}, but the pod template has {present}: correct one of the two"
-        ),
-    ))
+    Injection::of(binding, None, desired)
 }
 
 /// Writes a version, unless that overwrites a field of another manager (`gitops_in_peace`).
@@ -594,7 +602,7 @@ fn write(
     Decision::Waiting(Waiting::Target(Problem::new(
         Reason::FieldConflict,
         format!(
-            "{} sets {} in container {}: remove it there, or choose other containers with spec.inject.containers",
+            "{} sets {} in container {}: remove it there, or rename Pointsman's with spec.inject.variables",
             conflict.manager, conflict.variable, conflict.container
         ),
     )))

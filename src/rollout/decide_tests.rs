@@ -8,6 +8,7 @@ use super::*;
 use crate::api::Availability;
 use crate::api::RegisteredModel;
 use crate::api::alias_binding::{HandledRequest, Outcome};
+use crate::api::names;
 use crate::api::registered_model::CodeLineage;
 use crate::api::rollback::{GoodVersion, OnFailure};
 use crate::rollout::{
@@ -185,8 +186,11 @@ fn resolve_once_the_alias_resolves_to_one_version_with_its_artifact() {
     let Decision::Write(injection, _) = decision.decision else {
         panic!("{decision:?}")
     };
-    assert_eq!(injection.env["MODEL_URI"], "s3://m/2");
-    assert_eq!(injection.env["MLFLOW_MODEL_URI"], "models:/nyc-taxi/2");
+    assert_eq!(injection.value("MODEL_URI"), Some("s3://m/2"));
+    assert_eq!(
+        injection.value("MLFLOW_MODEL_URI"),
+        Some("models:/nyc-taxi/2")
+    );
 }
 
 #[test]
@@ -452,7 +456,7 @@ fn with_own_variable(name: &str) -> Target {
 
 #[test]
 fn gitops_in_peace_a_variable_of_another_manager_is_never_overwritten() {
-    let theirs = with_own_variable(names::MODEL_URI);
+    let theirs = with_own_variable("MODEL_URI");
     let decision = decision(&binding(), &mirrored("2"), Some(&theirs));
     let Decision::Waiting(Waiting::Target(problem)) = decision.decision else {
         panic!("{decision:?}")

@@ -51,8 +51,8 @@ pub fn history(
 ) -> Vec<HistoryEntry> {
     let mut history = old.to_vec();
     if let Some(running) = observations.running {
-        let is_current =
-            current(&mut history).is_some_and(|entry| entry.version.is_same(&running.version));
+        let is_current = current(&mut history)
+            .is_some_and(|entry| entry.version.is_written_as(&running.version));
         if !is_current {
             finish(&mut history, running, now);
             history.insert(0, begin(running, observations.details, now));
@@ -90,10 +90,12 @@ fn current(history: &mut [HistoryEntry]) -> Option<&mut HistoryEntry> {
     history.iter_mut().find(|entry| entry.finished_at.is_none())
 }
 
-/// Whether a version stayed well before; such a version is not baked again.
+/// Whether a version stayed well before, with the same address and location; such a version is not baked again.
 fn was_good(history: &[HistoryEntry], running: &Running) -> bool {
     history.iter().any(|entry| {
-        entry.version.is_same(&running.version) && entry.live_at.is_some() && !has_failed(entry)
+        entry.version.is_written_as(&running.version)
+            && entry.live_at.is_some()
+            && !has_failed(entry)
     })
 }
 

@@ -15,6 +15,28 @@ pub fn problem(reason: Reason, cause: &str, remedy: &str) -> Problem {
     Problem::new(reason, format!("{}; {remedy}", shorten(cause, room)))
 }
 
+/// What people should know beside the state of a workload that is well.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Note {
+    /// The cause.
+    pub cause: String,
+    /// The remedy.
+    pub remedy: String,
+}
+
+impl Note {
+    /// A sentence with the note behind it.
+    pub fn behind(&self, sentence: &str) -> String {
+        let cause = format!("{sentence}; {}", self.cause);
+        problem(Reason::Live, &cause, &self.remedy).message
+    }
+}
+
+/// The command that writes the registry's present address and the present location of the files into the workload.
+pub fn apply_command(binding: &AliasBinding) -> String {
+    annotate(binding, names::APPLY_ANNOTATION)
+}
+
 /// The command that has failed versions of a binding tried again.
 pub fn retry_command(binding: &AliasBinding) -> String {
     annotate(binding, names::RETRY_ANNOTATION)

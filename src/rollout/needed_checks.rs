@@ -42,7 +42,7 @@ pub fn needed_checks(
     let target_failed = observed
         .target
         .is_some_and(|target| runs_failed(target, held_back));
-    let runs_a_good_version = running_good_version(observed, held_back).is_some();
+    let runs_a_good_version = running_good_version(binding, observed, held_back).is_some();
     if (desired_failed || target_failed) && !runs_a_good_version {
         let status = binding.status.clone().unwrap_or_default();
         let candidates = candidates(&status, &held_back.versions);

@@ -5,7 +5,7 @@
 use super::artifact_check::CheckResults;
 use super::claim::Claim;
 use super::resolve::Resolution;
-use crate::api::{VersionRef, names};
+use crate::api::VersionRef;
 use crate::targets::{Pod, Target};
 
 /// Everything that the decision looks at, beside the binding itself.
@@ -28,9 +28,7 @@ pub struct Observed<'a> {
 impl Observed<'_> {
     /// Whether the target runs a version, with the same artifact URI.
     pub(super) fn runs(&self, version: &VersionRef) -> bool {
-        self.target.is_some_and(|target| {
-            let uri = target.injected(names::MODEL_URI);
-            target.runs(version) && uri.as_deref() == version.artifact_uri.as_deref()
-        })
+        self.target
+            .is_some_and(|target| target.runs(version) && target.has_artifact_of(version))
     }
 }

@@ -73,7 +73,7 @@ fn readiness(
             }
         }
         Decision::Settled(Course::Forward) | Decision::Write(_, Course::Forward) => {
-            forward(binding, reconciled.resolution, view)
+            forward(binding, reconciled, view)
         }
     }
 }
@@ -134,9 +134,12 @@ fn outage_but_serving(resolution: &Resolution, problem: &Problem) -> ConditionUp
 
 fn forward(
     binding: &AliasBinding,
-    resolution: &Resolution,
+    reconciled: &Reconciled<'_>,
     view: View<'_>,
 ) -> Vec<ConditionUpdate> {
+    let resolution = reconciled.resolution;
+    let note = reconciled.decided.note.as_ref();
+    let with_note = |sentence: String| note.map_or(sentence.clone(), |note| note.behind(&sentence));
     let number = resolution
         .desired
         .as_ref()
@@ -157,12 +160,17 @@ fn forward(
         .as_deref()
         .is_none_or(|alias| alias != number)
     {
-        let message = format!("version {number} is pinned by spec.pinnedVersion and runs");
+        let message = with_note(format!(
+            "version {number} is pinned by spec.pinnedVersion and runs"
+        ));
         return rollout(Reason::Pinned, &message, target);
     }
     match &resolution.stale {
         Some(stale) if target.is_complete() => vec![outage_but_serving(resolution, stale)],
-        _ => rollout(Reason::Live, &format!("version {number} runs"), target),
+        _ => {
+            let message = with_note(format!("version {number} runs"));
+            rollout(Reason::Live, &message, target)
+        }
     }
 }
 

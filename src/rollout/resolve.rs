@@ -210,8 +210,7 @@ fn usable(
     status: &RegisteredModelStatus,
     version: &ModelVersion,
 ) -> Result<DesiredVersion, Problem> {
-    let tracking_uri = status.tracking_uri.as_deref();
-    DesiredVersion::from_mirror(model.model_name(), version, tracking_uri).ok_or_else(|| {
+    DesiredVersion::from_mirror(model.model_name(), version, status).ok_or_else(|| {
         let cause = version
             .problem
             .as_deref()

@@ -11,6 +11,7 @@ use super::gates::Verdict;
 use super::history::{Observations, Running, history};
 use super::hold::foreign_writer;
 use super::readiness::{View, conditions};
+use super::reapply;
 use super::reconciled::Reconciled;
 use super::resolve::Resolution;
 use super::rollback_target::lineage;
@@ -21,7 +22,7 @@ use crate::api::conditions::transition;
 use crate::api::reason::Problem;
 use crate::api::rollback::{GoodVersion, HeldBack, Lineage};
 use crate::api::{AliasBinding, AliasBindingStatus, ModelVersion, VersionRef};
-use crate::targets::{Target, holds};
+use crate::targets::{Target, difference};
 
 /// The status after a reconcile.
 #[must_use]
@@ -67,6 +68,10 @@ pub fn summarize(
         lost: decided.memory.lost.clone(),
         retrain: applied.retrain.clone(),
         last_handled_resume: handled_resume(binding, &old, reconciled, target),
+        last_handled_apply: match applied.failure {
+            None => decided.memory.apply.clone(),
+            Some(_) => old.last_handled_apply.clone(),
+        },
         conditions: transition(
             &old.conditions,
             &conditions,
@@ -117,7 +122,8 @@ fn new_history(
 fn is_altered(target: &Target, decided: &Decided) -> bool {
     match &decided.decision {
         Decision::Write(injection, _) => {
-            target.version() == Some(injection.version.as_str()) && !holds(target, injection)
+            let is_written = target.version() == Some(injection.version.as_str());
+            is_written && difference(target, injection).is_some()
         }
         _ => false,
     }
@@ -228,9 +234,10 @@ fn running(
     recent: &Recent<'_>,
 ) -> Option<Running> {
     let desired = reconciled.resolution.desired.as_ref().ok();
+    let desired = desired.map(|desired| reapply::as_written(binding, Some(target), desired));
     let known = desired
+        .iter()
         .map(|desired| &desired.version)
-        .into_iter()
         .chain(old.known_versions());
     let version = target.held_version(known)?;
     let foreign = target.owners.foreign_version_writers().first();
@@ -263,6 +270,21 @@ fn our_cause(
     recent: &Recent<'_>,
 ) -> (Trigger, String) {
     let number = version.number();
+    if let (None, Some(Course::Rollback(problem))) =
+        (&decided.memory.held_back, decided.decision.course())
+    {
+        return (Trigger::Failure, problem.message.clone());
+    }
+    if before.is_some_and(|before| before.version.is_same(version))
+        && decided
+            .memory
+            .apply
+            .as_ref()
+            .is_some_and(|apply| apply.before.is_some())
+    {
+        let cause = "somebody asked for the registry's present address and location of the files";
+        return (Trigger::Person, cause.to_owned());
+    }
     if let (Some(held_back), Some(Course::Rollback(_))) =
         (&decided.memory.held_back, decided.decision.course())
     {

@@ -28,6 +28,7 @@ impl Adapter for DaemonSet {
         };
         Target {
             kind: Self::KIND,
+            replicas: None,
             rollout: rollout(&workload),
             deadline: Deadline::FromStart(DEADLINE),
             newest_pods,

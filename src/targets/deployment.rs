@@ -25,6 +25,7 @@ impl Adapter for Deployment {
         let seconds = workload.spec.progress_deadline_seconds;
         Target {
             kind: Self::KIND,
+            replicas: workload.spec.replicas,
             rollout: rollout(&workload),
             deadline: Deadline::Controller {
                 after: SignedDuration::from_secs(seconds.map_or(DEFAULT_DEADLINE, i64::from)),

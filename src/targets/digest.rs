@@ -1,22 +1,13 @@
 //! The digest by which a change of the user's part of a pod template is seen.
 //!
-//! Absent: secrecy; the digest only compares. Labels, annotations and fields that the API server sets by default.
+//! Absent: secrecy; the digest only compares. Labels, annotations, restart stamps, and fields that the API server sets by
+//! default.
 
 use serde_json::{Map, Value};
 
+use crate::api::inject::{InjectedVariable, from_annotation, usual_variables};
 use crate::api::names;
 use crate::api::version::fnv1a;
-
-/// The environment variables that Pointsman sets.
-const OUR_VARIABLES: [&str; 7] = [
-    names::MODEL_NAME,
-    names::MODEL_VERSION,
-    names::MODEL_ALIAS,
-    names::MODEL_URI,
-    names::MODEL_RUN_ID,
-    names::MLFLOW_MODEL_URI,
-    names::MLFLOW_TRACKING_URI,
-];
 
 /// The fields of a pod spec that the digest covers, beside its containers. The list is part of the scheme: a new field
 /// needs a new scheme, so that neither a release nor a newer API server changes a digest.
@@ -55,19 +46,28 @@ const CONTAINER_FIELDS: [&str; 15] = [
     "workingDir",
 ];
 
-/// Whether Pointsman sets an environment variable of this name.
+/// The digest of the user's part of a pod template: 16 hexadecimal digits. Its labels and annotations are no part of it.
 #[must_use]
-pub fn is_ours(variable: &str) -> bool {
-    OUR_VARIABLES.contains(&variable)
+pub fn pod_template_digest(template: &Value) -> String {
+    let list = template["metadata"]["annotations"][names::VARIABLES_ANNOTATION].as_str();
+    digest(
+        &template["spec"],
+        &list.map_or_else(usual_variables, from_annotation),
+    )
 }
 
-/// The digest of the user's part of a pod spec: 16 hexadecimal digits.
+/// The digest of the user's part of a pod spec whose injected variables have their usual names.
 #[must_use]
 pub fn pod_spec_digest(spec: &Value) -> String {
+    digest(spec, &usual_variables())
+}
+
+fn digest(spec: &Value, injected: &[InjectedVariable]) -> String {
     let mut covered = picked(spec, &POD_FIELDS);
     for list in ["containers", "initContainers"] {
         let containers = spec[list].as_array();
-        let containers: Vec<Value> = containers.into_iter().flatten().map(container).collect();
+        let containers = containers.into_iter().flatten();
+        let containers: Vec<Value> = containers.map(|each| container(each, injected)).collect();
         if !containers.is_empty() {
             covered.insert(list.to_owned(), Value::Array(containers));
         }
@@ -78,15 +78,22 @@ pub fn pod_spec_digest(spec: &Value) -> String {
     )
 }
 
-fn container(whole: &Value) -> Value {
+fn container(whole: &Value, injected: &[InjectedVariable]) -> Value {
     let mut covered = picked(whole, &CONTAINER_FIELDS);
     let env = whole["env"].as_array().into_iter().flatten();
-    let env = env.filter(|variable| !variable["name"].as_str().is_some_and(is_ours));
+    let is_no_users = |name: &str| injected.iter().any(|each| each.name == name) || is_stamp(name);
+    let env = env.filter(|variable| !variable["name"].as_str().is_some_and(is_no_users));
     let env: Vec<Value> = env.map(without_empty).collect();
     if !env.is_empty() {
         covered.insert("env".to_owned(), Value::Array(env));
     }
     Value::Object(covered)
+}
+
+/// Whether a variable is a restart stamp: Stakater's Reloader sets one to a digest of each ConfigMap and Secret that changed.
+fn is_stamp(name: &str) -> bool {
+    let kinds = ["_CONFIGMAP", "_SECRET", "_SECRETPROVIDERCLASS"];
+    name.starts_with("STAKATER_") && kinds.iter().any(|kind| name.ends_with(kind))
 }
 
 fn picked(object: &Value, fields: &[&str]) -> Map<String, Value> {
@@ -142,6 +149,32 @@ mod tests {
         written["schedulerName"] = json!("default-scheduler");
         written["securityContext"] = json!({});
         assert_eq!(pod_spec_digest(&written), pod_spec_digest(&users()));
+    }
+
+    #[test]
+    fn restart_stamps_do_not_change_the_digest() {
+        let whole = json!({"metadata": {"annotations": {"a": "1"}}, "spec": users()});
+        let mut stamped = whole.clone();
+        stamped["spec"]["containers"][0]["env"] =
+            json!([{"name": "STAKATER_SETTINGS_CONFIGMAP", "value": "5f2b"}]);
+        stamped["metadata"]["annotations"]["checksum/config"] = json!("2");
+        assert_eq!(pod_template_digest(&stamped), pod_template_digest(&whole));
+    }
+
+    #[test]
+    fn a_variable_of_a_usual_name_is_the_users_if_the_spec_chose_other_names() {
+        let with = |uri: &str, list: &str| {
+            let mut template = json!({"metadata": {"annotations": {"pointsman.dev/variables": list}}, "spec": users()});
+            template["spec"]["containers"][0]["env"] =
+                json!([{"name": "MODEL_URI", "value": uri}, {"name": "STORAGE_URI", "value": uri}]);
+            pod_template_digest(&template)
+        };
+        let both = "MODEL_URI=ModelURI,STORAGE_URI=ModelURI";
+        assert_eq!(with("a", both), with("b", both));
+        assert_ne!(
+            with("a", "STORAGE_URI=ModelURI"),
+            with("b", "STORAGE_URI=ModelURI")
+        );
     }
 
     #[test]

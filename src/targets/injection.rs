@@ -2,33 +2,35 @@
 //!
 //! Absent: anything that differs between two reconciles of the same version: times, counters.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Map, Value};
 
-use crate::api::{AliasBinding, ModelVersion, VersionRef, names};
+use super::target::Target;
+use crate::api::inject::{InjectedValue, to_annotation, usual_variables};
+use crate::api::reason::Problem;
+use crate::api::{AliasBinding, ModelVersion, Reason, RegisteredModelStatus, VersionRef, names};
 
 /// The version that a workload should hold.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct DesiredVersion {
     /// The version; its artifact URI is known.
     pub version: VersionRef,
-    /// The address of the registry for pods.
-    pub tracking_uri: Option<String>,
 }
 
 impl DesiredVersion {
-    /// A mirrored version; `None` if it has no artifact.
+    /// A mirrored version, with the registry's address and workspace of the same mirror; `None` if it has no artifact.
     #[must_use]
     pub fn from_mirror(
         model: &str,
         version: &ModelVersion,
-        tracking_uri: Option<&str>,
+        mirror: &RegisteredModelStatus,
     ) -> Option<Self> {
         version.artifact_uri.as_ref()?;
         Some(Self {
-            version: version.reference(model),
-            tracking_uri: tracking_uri.map(str::to_owned),
+            version: VersionRef {
+                tracking_uri: mirror.tracking_uri.clone(),
+                workspace: mirror.workspace.clone(),
+                ..version.reference(model)
+            },
         })
     }
 
@@ -45,8 +47,19 @@ impl DesiredVersion {
     }
 }
 
-/// The fields that one version sets.
+/// A variable with its value.
 #[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Variable {
+    /// Its name.
+    pub name: String,
+    /// Its value as pods get it.
+    pub value: String,
+    /// Whether it is left out of containers that set it themselves.
+    pub yields: bool,
+}
+
+/// The fields that one version sets.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Injection {
     /// The binding's name, for the label.
     pub binding: String,
@@ -54,14 +67,16 @@ pub struct Injection {
     pub version: String,
     /// The digest of the version's identity, for the annotation; `None` if the identity is not fully known.
     pub version_id: Option<String>,
-    /// The change cause in `kubectl rollout history`.
-    pub change_cause: String,
-    /// The containers that get the variables.
+    /// The change cause in `kubectl rollout history`; `None` if it is somebody else's.
+    pub change_cause: Option<String>,
+    /// The containers that get the variables; init containers too.
     pub containers: Vec<String>,
-    /// The variables, by name.
-    pub env: BTreeMap<&'static str, String>,
-    /// The registry's address, for containers that do not set it themselves.
-    pub tracking_uri: Option<String>,
+    /// The variables, in the order in which they are written.
+    pub variables: Vec<Variable>,
+    /// The list of variables, for the annotation; `None` if they have their usual names.
+    pub list: Option<String>,
+    /// Whether the binding makes the whole workload from its template.
+    pub is_whole: bool,
 }
 
 impl Injection {
@@ -69,75 +84,276 @@ impl Injection {
     #[must_use]
     pub fn new(binding: &AliasBinding, desired: &DesiredVersion, containers: Vec<String>) -> Self {
         let follows = binding.spec.follows();
-        let (id, number) = (&desired.version.id, desired.number().to_owned());
-        let run_id = desired.version.run_id.clone().unwrap_or_default();
-        let env = BTreeMap::from([
-            (names::MODEL_NAME, id.model.clone()),
-            (names::MODEL_VERSION, number.clone()),
-            (names::MODEL_ALIAS, follows.to_owned()),
-            (names::MODEL_URI, desired.artifact_uri().to_owned()),
-            (names::MODEL_RUN_ID, run_id),
-            (
-                names::MLFLOW_MODEL_URI,
-                format!("models:/{}/{number}", id.model),
-            ),
-        ]);
+        let (id, number) = (&desired.version.id, desired.number());
+        let variables = &binding.spec.inject.variables;
         Self {
             binding: binding.metadata.name.clone().unwrap_or_default(),
-            change_cause: format!("{} version {number} ({follows})", id.model),
-            version: number,
+            change_cause: Some(format!("{} version {number} ({follows})", id.model)),
+            version: number.to_owned(),
             version_id: id.is_complete().then(|| id.digest()),
             containers,
-            env,
-            tracking_uri: desired.tracking_uri.clone(),
+            variables: variables_of(binding, &desired.version),
+            list: variables.as_deref().map(to_annotation),
+            is_whole: binding.spec.template.is_some(),
         }
+    }
+
+    /// The fields that a version sets in a workload: an existing one, or the one that the binding's template makes.
+    ///
+    /// # Errors
+    /// If the pod template has no container that the spec chooses.
+    pub fn of(
+        binding: &AliasBinding,
+        target: Option<&Target>,
+        desired: &DesiredVersion,
+    ) -> Result<Self, Problem> {
+        let present = match &binding.spec.template {
+            Some(template) => Containers::of_template(&template.spec),
+            None => target.map(Containers::of_target).unwrap_or_default(),
+        };
+        let holder = target.and_then(Target::holder);
+        let mut injection = Self::new(binding, desired, present.chosen(binding, holder));
+        present.check(&injection.containers)?;
+        let is_set_by_template = binding.spec.template.as_ref().is_some_and(|template| {
+            let annotations = &template.metadata.annotations;
+            annotations.contains_key(names::CHANGE_CAUSE_ANNOTATION)
+        });
+        if is_set_by_template || target.is_some_and(Target::has_foreign_change_cause) {
+            injection.change_cause = None;
+        }
+        // A list that an undo brought back is overwritten: an annotation of another manager cannot be removed.
+        if target.is_some_and(|target| target.variable_list().is_some()) {
+            let usual = || to_annotation(&usual_variables());
+            injection.list.get_or_insert_with(usual);
+        }
+        Ok(injection)
     }
 
     /// The annotations of the pod template.
     pub(super) fn annotations(&self) -> Vec<(&'static str, &str)> {
-        let id = self
-            .version_id
-            .as_deref()
-            .map(|id| (names::VERSION_ID_ANNOTATION, id));
-        let number = (names::VERSION_ANNOTATION, self.version.as_str());
-        std::iter::once(number).chain(id).collect()
+        let mut annotations = vec![(names::VERSION_ANNOTATION, self.version.as_str())];
+        if let Some(id) = &self.version_id {
+            annotations.push((names::VERSION_ID_ANNOTATION, id));
+        }
+        if let Some(list) = &self.list {
+            annotations.push((names::VARIABLES_ANNOTATION, list));
+        }
+        annotations
     }
 
-    /// The variables of a container. The tracking URI is left out if the user sets it.
-    pub(super) fn variables(&self, user_sets_tracking_uri: bool) -> Vec<(&'static str, &str)> {
-        let mut variables: Vec<_> = self
-            .env
+    /// The variables of a container that sets some itself.
+    pub(super) fn variables(&self, users: impl Fn(&str) -> bool) -> Vec<(&str, &str)> {
+        let set = self
+            .variables
             .iter()
-            .map(|(name, value)| (*name, value.as_str()))
-            .collect();
-        if let (Some(uri), false) = (&self.tracking_uri, user_sets_tracking_uri) {
-            variables.push((names::MLFLOW_TRACKING_URI, uri));
-        }
-        variables
+            .filter(|each| !(each.yields && users(&each.name)));
+        set.map(|each| (each.name.as_str(), each.value.as_str()))
+            .collect()
+    }
+
+    /// Whether a variable of this name is set.
+    pub(super) fn names_variable(&self, name: &str) -> bool {
+        self.variables.iter().any(|each| each.name == name)
+    }
+
+    /// The value of a variable.
+    #[must_use]
+    pub fn value(&self, name: &str) -> Option<&str> {
+        let variable = self.variables.iter().find(|each| each.name == name)?;
+        Some(&variable.value)
     }
 }
 
-/// The containers that `spec.inject` chooses: the named ones, else the first one.
-#[must_use]
-pub fn chosen_containers(binding: &AliasBinding, present: &[&str]) -> Vec<String> {
-    if let Some(names) = &binding.spec.inject.containers {
-        return names.clone();
-    }
-    present
-        .first()
-        .map(|first| (*first).to_owned())
+fn variables_of(binding: &AliasBinding, version: &VersionRef) -> Vec<Variable> {
+    let inject = &binding.spec.inject;
+    let is_usual = inject.variables.is_none();
+    let variable = |name: String, value: InjectedValue| {
+        Some(Variable {
+            name,
+            value: value_of(value, binding, version)?,
+            yields: is_usual && value.is_of_registry(),
+        })
+    };
+    let variables = inject.variables();
+    variables
         .into_iter()
+        .filter_map(|each| variable(each.name, each.value))
         .collect()
 }
 
-/// The names of the containers in the spec of a binding's template.
-#[must_use]
-pub fn template_containers(spec: &Map<String, Value>) -> Vec<&str> {
-    let template = spec.get("template");
-    let containers = template.and_then(|template| template.pointer("/spec/containers")?.as_array());
-    let names = containers
-        .into_iter()
-        .flatten()
-        .map(|container| container["name"].as_str());
-    names.flatten().collect()
+/// A value of a version; `None` if the registry does not say it.
+fn value_of(value: InjectedValue, binding: &AliasBinding, version: &VersionRef) -> Option<String> {
+    let (model, number) = (&version.id.model, version.number());
+    Some(match value {
+        InjectedValue::ModelName => model.clone(),
+        InjectedValue::ModelVersion => number.to_owned(),
+        InjectedValue::ModelAlias => binding.spec.follows().to_owned(),
+        InjectedValue::ModelUri => version.artifact_uri.clone().unwrap_or_default(),
+        InjectedValue::RunId => version.run_id.clone().unwrap_or_default(),
+        InjectedValue::MlflowModelUri => format!("models:/{model}/{number}"),
+        InjectedValue::TrackingUri => version.tracking_uri.clone()?,
+        InjectedValue::Workspace => version.workspace.clone()?,
+    })
+}
+
+/// The names of a pod template's containers.
+#[derive(Default)]
+struct Containers<'a> {
+    regular: Vec<&'a str>,
+    init: Vec<&'a str>,
+    /// The one that the pod template's annotation names.
+    default: Option<&'a str>,
+}
+
+impl<'a> Containers<'a> {
+    fn of_target(target: &'a Target) -> Self {
+        let template = &target.template;
+        let annotations = &template.metadata.annotations;
+        let default = annotations.get(names::DEFAULT_CONTAINER_ANNOTATION);
+        let spec = &template.spec;
+        let (containers, init) = (spec.containers.iter(), spec.init_containers.iter());
+        Self {
+            regular: containers.map(|each| each.name.as_str()).collect(),
+            init: init.map(|each| each.name.as_str()).collect(),
+            default: default.map(String::as_str),
+        }
+    }
+
+    /// Reads the spec of a binding's template.
+    fn of_template(spec: &'a Map<String, Value>) -> Self {
+        let Some(template) = spec.get("template") else {
+            return Self::default();
+        };
+        let names = |list: &str| -> Vec<&'a str> {
+            let containers = template["spec"][list].as_array().into_iter().flatten();
+            let names = containers.map(|container| container["name"].as_str());
+            names.flatten().collect()
+        };
+        let default = &template["metadata"]["annotations"][names::DEFAULT_CONTAINER_ANNOTATION];
+        Self {
+            regular: names("containers"),
+            init: names("initContainers"),
+            default: default.as_str(),
+        }
+    }
+
+    /// The containers that `spec.inject` chooses: the named ones, else the default one, else the one that holds the version,
+    /// else the first.
+    fn chosen(&self, binding: &AliasBinding, holder: Option<&'a str>) -> Vec<String> {
+        if let Some(names) = &binding.spec.inject.containers {
+            return names.clone();
+        }
+        let first = self.regular.first().copied();
+        let mut preferred = [self.default, holder, first].into_iter().flatten();
+        let chosen = preferred.find(|name| self.regular.contains(name));
+        chosen.into_iter().map(str::to_owned).collect()
+    }
+
+    fn check(&self, chosen: &[String]) -> Result<(), Problem> {
+        let present: Vec<&str> = self.regular.iter().chain(&self.init).copied().collect();
+        let is_missing = |name: &&String| !present.contains(&name.as_str());
+        let missing: Vec<String> = chosen.iter().filter(is_missing).cloned().collect();
+        if missing.is_empty() && !chosen.is_empty() {
+            return Ok(());
+        }
+        let or = |names: String, none: &str| {
+            if names.is_empty() {
+                none.to_owned()
+            } else {
+                names
+            }
+        };
+        let (chosen, present) = (
+            or(missing.join(", "), "no container"),
+            or(present.join(", "), "none"),
+        );
+        let message = format!(
+            "spec.inject.containers names {chosen}, but the pod template has {present}: correct one of the two"
+        );
+        Err(Problem::new(Reason::InvalidSpec, message))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::apps::v1::Deployment;
+    use serde_json::json;
+
+    use super::*;
+    use crate::targets::Workload;
+
+    fn binding(inject: &Value) -> AliasBinding {
+        serde_json::from_value(json!({
+            "apiVersion": "pointsman.dev/v1alpha1", "kind": "AliasBinding", "metadata": {"name": "taxi"},
+            "spec": {"modelRef": {"name": "m"}, "alias": "champion", "targetRef": {"name": "server"}, "inject": inject}}))
+        .expect("a binding")
+    }
+
+    fn target(annotations: &Value, containers: &Value) -> Target {
+        let workload: Workload<Deployment> =
+            serde_json::from_value(json!({"metadata": {}, "spec": {"template": {
+            "metadata": {"annotations": annotations},
+            "spec": {"containers": containers, "initContainers": [{"name": "fetch"}]}}}}))
+            .expect("a workload");
+        Target::from(workload)
+    }
+
+    fn chosen(inject: &Value, target: &Target) -> Result<Vec<String>, String> {
+        let desired = DesiredVersion::default();
+        let injection = Injection::of(&binding(inject), Some(target), &desired);
+        injection
+            .map(|injection| injection.containers)
+            .map_err(|problem| problem.message)
+    }
+
+    #[test]
+    fn the_default_container_is_annotated_or_has_the_version_or_is_the_first() {
+        let holding = json!({"name": "server", "env": [{"name": "MODEL_VERSION", "value": "4"}]});
+        let containers = json!([{"name": "proxy"}, holding, {"name": "app"}]);
+        let version = json!({"pointsman.dev/model-version": "4"});
+        let annotated = json!({"kubectl.kubernetes.io/default-container": "app", "pointsman.dev/model-version": "4"});
+        let unknown = json!({"kubectl.kubernetes.io/default-container": "gone"});
+        for (annotations, name) in [
+            (annotated, "app"),
+            (version, "server"),
+            (json!({}), "proxy"),
+            (unknown, "proxy"),
+        ] {
+            let target = target(&annotations, &containers);
+            assert_eq!(chosen(&json!({}), &target), Ok(vec![name.to_owned()]));
+        }
+    }
+
+    #[test]
+    fn an_init_container_is_chosen_by_its_name_only() {
+        let target = target(&json!({}), &json!([{"name": "server"}]));
+        let named = chosen(&json!({"containers": ["fetch", "server"]}), &target);
+        assert_eq!(named, Ok(vec!["fetch".to_owned(), "server".to_owned()]));
+        let misspelt = chosen(&json!({"containers": ["fetsch"]}), &target);
+        let message = misspelt.expect_err("there is no such container");
+        assert!(
+            message.contains("the pod template has server, fetch"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn variables_have_the_names_of_the_spec_and_their_list_is_annotated() {
+        let inject = json!({"variables": [{"name": "STORAGE_URI", "value": "ModelURI"}, {"name": "SPACE", "value": "Workspace"}]});
+        let desired = DesiredVersion {
+            version: VersionRef {
+                artifact_uri: Some("s3://m/4".into()),
+                ..VersionRef::default()
+            },
+        };
+        let injection = Injection::new(&binding(&inject), &desired, Vec::new());
+        assert_eq!(
+            injection.variables(|_| false),
+            [("STORAGE_URI", "s3://m/4")]
+        );
+        assert_eq!(
+            injection.list.as_deref(),
+            Some("STORAGE_URI=ModelURI,SPACE=Workspace")
+        );
+    }
 }

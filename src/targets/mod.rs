@@ -16,15 +16,13 @@ mod stateful_set;
 mod target;
 mod workload;
 
-pub use compare::{Conflict, Difference, conflicts, difference, holds};
-pub use digest::{is_ours, pod_spec_digest};
-pub use injection::{DesiredVersion, Injection, chosen_containers, template_containers};
+pub use compare::{Conflict, Difference, conflicts, difference, holds, may_hide, refers_too_early};
+pub use digest::pod_spec_digest;
+pub use injection::{DesiredVersion, Injection, Variable};
 pub use literal::escape;
 pub use metadata::without_managed_fields;
 pub use owners::{FieldOwners, OwnedField, Writer};
-pub use patch::{
-    Owner, TEMPLATE_DIGEST_ANNOTATION, patch_for_target, patch_for_template, template_digest,
-};
+pub use patch::{Owner, TEMPLATE_DIGEST_ANNOTATION, patch, template_changed, template_digest};
 pub use pods::{ContainerStatus, Pod, ReplicaSet, blocking_pods, newest_pods};
 pub use target::{Adapter, Deadline, NewestPods, RolloutState, Target};
 pub use workload::{PodTemplate, Workload};

@@ -14,10 +14,12 @@ use crate::api::names;
 /// A field that Pointsman may write.
 #[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub enum OwnedField {
+    /// The change cause in `kubectl rollout history`.
+    ChangeCause,
+    /// The number of pods.
+    Replicas,
     /// An annotation of the pod template.
     TemplateAnnotation(String),
-    /// A label of the pod template.
-    TemplateLabel(String),
     /// An environment variable.
     Env {
         /// The container.
@@ -82,48 +84,50 @@ impl FieldOwners {
             manager: entry.manager.clone().unwrap_or_default(),
             at: entry.time.as_ref().map(|time| time.0),
         };
-        let Some(template) = entry
-            .fields_v1
-            .as_ref()
-            .and_then(|fields| fields.0.pointer("/f:spec/f:template"))
-        else {
+        let Some(fields) = entry.fields_v1.as_ref().map(|fields| &fields.0) else {
             return;
         };
+        let annotations = keys(fields.pointer("/f:metadata/f:annotations"), "f:");
+        if annotations
+            .iter()
+            .any(|name| name == names::CHANGE_CAUSE_ANNOTATION)
+        {
+            self.add(OwnedField::ChangeCause, &writer);
+        }
+        if fields.pointer("/f:spec/f:replicas").is_some() {
+            self.add(OwnedField::Replicas, &writer);
+        }
+        if let Some(template) = fields.pointer("/f:spec/f:template") {
+            self.read_template(template, &writer);
+        }
+    }
+
+    fn read_template(&mut self, template: &Value, writer: &Writer) {
         self.template.push(writer.clone());
         for name in keys(template.pointer("/f:metadata/f:annotations"), "f:") {
-            self.add(OwnedField::TemplateAnnotation(name), &writer);
+            self.add(OwnedField::TemplateAnnotation(name), writer);
         }
-        for name in keys(template.pointer("/f:metadata/f:labels"), "f:") {
-            self.add(OwnedField::TemplateLabel(name), &writer);
-        }
-        let containers = template
-            .pointer("/f:spec/f:containers")
-            .and_then(Value::as_object);
-        for (key, fields) in containers.into_iter().flatten() {
-            let Some(container) = list_key(key) else {
-                continue;
-            };
-            for name in env_names(fields) {
-                self.add(
-                    OwnedField::Env {
-                        container: container.clone(),
-                        name,
-                    },
-                    &writer,
-                );
+        for list in ["/f:spec/f:containers", "/f:spec/f:initContainers"] {
+            let containers = template.pointer(list).and_then(Value::as_object);
+            for (key, fields) in containers.into_iter().flatten() {
+                let Some(container) = list_key(key) else {
+                    continue;
+                };
+                for name in env_names(fields) {
+                    let container = container.clone();
+                    self.add(OwnedField::Env { container, name }, writer);
+                }
             }
         }
     }
 
     fn add(&mut self, field: OwnedField, writer: &Writer) {
-        let ours = match &field {
+        // Any variable may be one of ours: `spec.inject.variables` chooses the names.
+        let may_be_ours = match &field {
             OwnedField::TemplateAnnotation(name) => name == names::VERSION_ANNOTATION,
-            OwnedField::TemplateLabel(name) => name == names::BINDING_LABEL,
-            OwnedField::Env { name, .. } => {
-                name.starts_with("MODEL_") || name.starts_with("MLFLOW_")
-            }
+            OwnedField::ChangeCause | OwnedField::Replicas | OwnedField::Env { .. } => true,
         };
-        if ours {
+        if may_be_ours {
             self.fields.entry(field).or_default().push(writer.clone());
         }
     }
@@ -151,6 +155,33 @@ impl FieldOwners {
         } else {
             self.of(&field)
         }
+    }
+
+    /// Whether all writers of a field also wrote the version annotation: they brought a template of ours back, as
+    /// `kubectl rollout undo` does.
+    #[must_use]
+    pub fn came_back(&self, field: &OwnedField) -> bool {
+        let brought_back = self.foreign_version_writers();
+        let writers = self.of(field);
+        !writers.is_empty()
+            && writers.iter().all(|writer| {
+                let managers = brought_back.iter().map(|each| &each.manager);
+                managers
+                    .into_iter()
+                    .any(|manager| *manager == writer.manager)
+            })
+    }
+
+    /// The environment variables that Pointsman wrote: container, name, and whether another manager wrote it too.
+    pub(super) fn our_variables(&self) -> impl Iterator<Item = (&str, &str, bool)> {
+        let ours = self.fields.iter().filter_map(|(field, writers)| {
+            let OwnedField::Env { container, name } = field else {
+                return None;
+            };
+            self.is_ours(field)
+                .then_some((container.as_str(), name.as_str(), writers.len() > 1))
+        });
+        ours
     }
 
     /// The last manager that wrote any field of the pod template.
@@ -206,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn writers_of_our_variables_are_found_and_others_are_left_out() {
+    fn writers_of_variables_and_of_our_annotations_are_found() {
         let owners = FieldOwners::read(&[entry(
             "kubectl",
             json!({"f:spec": {"f:template": {
@@ -219,10 +250,10 @@ mod tests {
             name: name.into(),
         };
         assert_eq!(owners.of(&env("MODEL_URI"))[0].manager, "kubectl");
-        assert!(owners.of(&env("PORT")).is_empty());
+        assert_eq!(owners.of(&env("PORT"))[0].manager, "kubectl");
         assert!(!owners.is_ours(&OwnedField::TemplateAnnotation(
             names::VERSION_ANNOTATION.into()
         )));
-        assert_eq!(owners.fields.len(), 2);
+        assert_eq!(owners.fields.len(), 3, "another annotation is left out");
     }
 }

@@ -30,6 +30,7 @@ impl Adapter for StatefulSet {
         let in_order = workload.spec.pod_management_policy.as_deref() != Some("Parallel");
         Target {
             kind: Self::KIND,
+            replicas: workload.spec.replicas,
             rollout: rollout(&workload),
             deadline: Deadline::FromStart(DEADLINE),
             newest_pods,

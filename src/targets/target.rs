@@ -11,9 +11,10 @@ use kube::Resource;
 use kube::api::ObjectMeta;
 
 use super::literal::unescape;
-use super::owners::FieldOwners;
+use super::owners::{FieldOwners, OwnedField};
 use super::workload::{Container, EnvVar, PodTemplate, Workload};
 use crate::api::alias_binding::TargetKind;
+use crate::api::inject::InjectedValue;
 use crate::api::{VersionId, VersionRef, names};
 
 /// How far a rollout is.
@@ -64,6 +65,8 @@ pub struct Target {
     pub template: PodTemplate,
     /// The managers of the fields that Pointsman may write.
     pub owners: FieldOwners,
+    /// The number of pods in the spec, if the kind has one.
+    pub replicas: Option<i32>,
     /// How far the rollout of the newest template is.
     pub rollout: RolloutState,
     /// Who says that the rollout takes too long.
@@ -128,8 +131,15 @@ impl Target {
         }
         match self.annotation(names::VERSION_ID_ANNOTATION) {
             Some(digest) if version.id.is_complete() => *digest == version.id.digest(),
-            _ => self.injected(names::MODEL_URI).as_deref() == version.artifact_uri.as_deref(),
+            _ => self.has_artifact_of(version),
         }
+    }
+
+    /// Whether the pod template names the present location of a version's files, if it names one at all.
+    #[must_use]
+    pub fn has_artifact_of(&self, version: &VersionRef) -> bool {
+        self.name_of(InjectedValue::ModelUri).is_none()
+            || self.injected(InjectedValue::ModelUri).as_deref() == version.artifact_uri.as_deref()
     }
 
     /// The version in the pod template: one of `known`, or what the template itself says.
@@ -139,49 +149,125 @@ impl Target {
         mut known: impl Iterator<Item = &'a VersionRef>,
     ) -> Option<VersionRef> {
         let number = self.version()?;
-        let owned = |name| self.injected(name).map(Cow::into_owned);
-        let id = known.find(|known| self.runs(known)).map_or_else(
-            || VersionId {
-                model: owned(names::MODEL_NAME).unwrap_or_default(),
+        let injected = |value| self.injected(value).map(Cow::into_owned);
+        let known = known.find(|known| self.runs(known));
+        let mut version = known.cloned().unwrap_or_else(|| VersionRef {
+            id: VersionId {
+                model: injected(InjectedValue::ModelName).unwrap_or_default(),
                 version: number.to_owned(),
                 ..VersionId::default()
             },
-            |known| known.id.clone(),
-        );
-        Some(VersionRef {
-            id,
-            artifact_uri: owned(names::MODEL_URI),
-            run_id: owned(names::MODEL_RUN_ID).filter(|id| !id.is_empty()),
-        })
+            ..VersionRef::default()
+        });
+        let holder = self.holding_container();
+        // What no variable says is known from elsewhere.
+        let says = |value| holder.is_some() && self.name_of(value).is_some();
+        let written = |value| self.written(value).map(Cow::into_owned);
+        if says(InjectedValue::ModelUri) {
+            version.artifact_uri = injected(InjectedValue::ModelUri);
+        }
+        if says(InjectedValue::RunId) {
+            version.run_id = injected(InjectedValue::RunId).filter(|id| !id.is_empty());
+        }
+        if says(InjectedValue::TrackingUri) {
+            version.tracking_uri = written(InjectedValue::TrackingUri);
+        }
+        if says(InjectedValue::Workspace) {
+            version.workspace = written(InjectedValue::Workspace);
+        }
+        Some(version)
+    }
+
+    /// The list of the template's variables, if they do not have their usual names.
+    #[must_use]
+    pub fn variable_list(&self) -> Option<&str> {
+        self.annotation(names::VARIABLES_ANNOTATION)
+    }
+
+    /// The name of the variable that has this value.
+    fn name_of(&self, value: InjectedValue) -> Option<&str> {
+        let Some(list) = self.variable_list() else {
+            return Some(value.usual_name());
+        };
+        let mut pairs = list.split(',').filter_map(|pair| pair.split_once('='));
+        let (name, _) = pairs.find(|(_, named)| *named == value.as_str())?;
+        Some(name)
     }
 
     /// The value of an injected variable as pods get it, from the first container that holds the template's version: other
     /// containers may use the same names for something of their own.
     #[must_use]
-    pub fn injected(&self, name: &str) -> Option<Cow<'_, str>> {
+    pub fn injected(&self, value: InjectedValue) -> Option<Cow<'_, str>> {
+        literal(self.holding_container()?, self.name_of(value)?).map(unescape)
+    }
+
+    /// The value of an injected variable, if it is as Pointsman wrote it.
+    #[must_use]
+    pub fn written(&self, value: InjectedValue) -> Option<Cow<'_, str>> {
+        let (container, name) = (self.holding_container()?, self.name_of(value)?);
+        let value = literal(container, name).map(unescape);
+        value.filter(|_value| self.is_injected(&container.name, name))
+    }
+
+    /// The name of the container that holds the template's version.
+    #[must_use]
+    pub fn holder(&self) -> Option<&str> {
+        Some(&self.holding_container()?.name)
+    }
+
+    fn holding_container(&self) -> Option<&Container> {
         let version = self.version()?;
-        let holder = self
-            .template
-            .spec
-            .containers
-            .iter()
-            .find(|container| literal(container, names::MODEL_VERSION) == Some(version))?;
-        literal(holder, name).map(unescape)
+        let spec = &self.template.spec;
+        let mut containers = spec.containers.iter().chain(&spec.init_containers);
+        if let Some(name) = self.name_of(InjectedValue::ModelVersion) {
+            return containers.find(|container| literal(container, name) == Some(version));
+        }
+        let list = self.variable_list().unwrap_or_default();
+        let names = || list.split(',').filter_map(|pair| pair.split_once('='));
+        containers.find(|container| {
+            names().any(|(name, _)| {
+                literal(container, name).is_some() && self.is_injected(&container.name, name)
+            })
+        })
+    }
+
+    /// Whether Pointsman wrote a variable, or somebody who brought a whole template of Pointsman's back.
+    fn is_injected(&self, container: &str, name: &str) -> bool {
+        let field = OwnedField::Env {
+            container: container.to_owned(),
+            name: name.to_owned(),
+        };
+        self.owners.is_ours(&field) || self.owners.came_back(&field)
+    }
+
+    /// Whether another manager set the change cause.
+    #[must_use]
+    pub fn has_foreign_change_cause(&self) -> bool {
+        let field = OwnedField::ChangeCause;
+        let is_owned = !self.owners.of(&field).is_empty();
+        is_owned && !self.owners.is_ours(&field) && !self.owners.came_back(&field)
+    }
+
+    /// Whether this is the name of an init container.
+    #[must_use]
+    pub fn is_init(&self, container: &str) -> bool {
+        let init = &self.template.spec.init_containers;
+        init.iter().any(|each| each.name == container)
+    }
+
+    /// A container or an init container.
+    #[must_use]
+    pub fn container(&self, name: &str) -> Option<&Container> {
+        let spec = &self.template.spec;
+        let mut containers = spec.containers.iter().chain(&spec.init_containers);
+        containers.find(|each| each.name == name)
     }
 
     /// An environment variable of a container.
     #[must_use]
     pub fn env(&self, container: &str, name: &str) -> Option<&EnvVar> {
-        let containers = &self.template.spec.containers;
-        let container = containers.iter().find(|each| each.name == container)?;
-        container.env.iter().find(|each| each.name == name)
-    }
-
-    /// The names of the containers, in order.
-    #[must_use]
-    pub fn containers(&self) -> Vec<&str> {
-        let containers = &self.template.spec.containers;
-        containers.iter().map(|each| each.name.as_str()).collect()
+        let env = &self.container(container)?.env;
+        env.iter().find(|each| each.name == name)
     }
 
     /// The binding in the workload's label.

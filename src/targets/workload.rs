@@ -13,7 +13,7 @@ use kube::api::ObjectMeta;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::digest::pod_spec_digest;
+use super::digest::pod_template_digest;
 use super::owners::FieldOwners;
 
 /// A workload of kind `K`.
@@ -95,7 +95,7 @@ impl From<WholeTemplate> for PodTemplate {
         Self {
             metadata: TemplateMeta::deserialize(&whole["metadata"]).unwrap_or_default(),
             spec: PodSpec::deserialize(&whole["spec"]).unwrap_or_default(),
-            users_digest: stored.map_or_else(|| pod_spec_digest(&whole["spec"]), str::to_owned),
+            users_digest: stored.map_or_else(|| pod_template_digest(&whole), str::to_owned),
         }
     }
 }
@@ -112,20 +112,32 @@ pub struct TemplateMeta {
 
 /// The containers of a pod template.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct PodSpec {
     /// The containers, in order.
     pub containers: Vec<Container>,
+    /// The init containers, in order.
+    pub init_containers: Vec<Container>,
 }
 
 /// A container's name and environment.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Container {
     /// Its name.
     pub name: String,
     /// Its environment variables.
     pub env: Vec<EnvVar>,
+    /// The ConfigMaps and Secrets whose keys become variables.
+    pub env_from: Vec<EnvFrom>,
+}
+
+/// A source of environment variables.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct EnvFrom {
+    /// The beginning of the names of its variables.
+    pub prefix: Option<String>,
 }
 
 /// An environment variable.
@@ -233,7 +245,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::api::names;
+    use crate::api::inject::InjectedValue;
     use crate::targets::Target;
 
     #[test]
@@ -249,7 +261,9 @@ mod tests {
                 {"name": "sidecar", "env": env("mine", None)}, {"name": "server", "env": env("s3://m/4", Some("4"))}]}}}}))
         .expect("a workload");
         assert_eq!(
-            Target::from(workload).injected(names::MODEL_URI).as_deref(),
+            Target::from(workload)
+                .injected(InjectedValue::ModelUri)
+                .as_deref(),
             Some("s3://m/4")
         );
     }

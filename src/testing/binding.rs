@@ -26,6 +26,7 @@ pub fn version(number: &str) -> VersionRef {
         },
         artifact_uri: Some(format!("s3://m/{number}")),
         run_id: Some(format!("r{number}")),
+        ..VersionRef::default()
     }
 }
 

@@ -5,20 +5,18 @@
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
-use super::{NOW, TRACKING_URI};
+use super::{NOW, TRACKING_URI, With};
 use crate::api::{AliasBinding, VersionRef, names};
-use crate::targets::{
-    Adapter, DesiredVersion, Injection, Target, Workload, chosen_containers, patch_for_target,
-};
+use crate::targets::{Adapter, DesiredVersion, Injection, Target, Workload, patch};
 
 /// The field manager of the user's own template.
 const USER: &str = "kubectl-client-side-apply";
 /// The variables whose values differ between versions.
 const OF_VERSION: [&str; 4] = [
-    names::MODEL_VERSION,
-    names::MODEL_URI,
-    names::MODEL_RUN_ID,
-    names::MLFLOW_MODEL_URI,
+    "MODEL_VERSION",
+    "MODEL_URI",
+    "MODEL_RUN_ID",
+    "MLFLOW_MODEL_URI",
 ];
 
 /// A workload with the managers of its fields.
@@ -81,17 +79,24 @@ impl WorkloadFixture {
         self
     }
 
-    /// The workload after Pointsman wrote a version into it.
+    /// The workload after Pointsman wrote a version into it, with the fewest fields also for a binding with a template.
+    ///
+    /// # Panics
+    /// If the workload lacks a container that the binding chooses.
     #[must_use]
     pub fn holding(self, binding: &AliasBinding, version: &VersionRef) -> Self {
         let target = self.target();
         let desired = DesiredVersion {
-            version: version.clone(),
-            tracking_uri: Some(TRACKING_URI.to_owned()),
+            version: VersionRef {
+                tracking_uri: Some(TRACKING_URI.to_owned()),
+                ..version.clone()
+            },
         };
-        let containers = chosen_containers(binding, &target.containers());
-        let injection = Injection::new(binding, &desired, containers);
-        self.patched(&patch_for_target(&target, &injection))
+        let fewest = binding.clone().with(|binding| binding.spec.template = None);
+        let injection = Injection::of(&fewest, Some(&target), &desired);
+        let injection = injection.expect("the chosen containers are there");
+        let patch = patch(&fewest, Some(&target), &injection);
+        self.patched(&patch.expect("there is a workload"))
     }
 
     /// The workload after a person brought the version that it holds, as `kubectl rollout undo` does: the manager owns the

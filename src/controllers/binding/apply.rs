@@ -7,20 +7,15 @@ use std::time::{Duration, Instant};
 
 use kube::ResourceExt;
 use kube::core::Status;
-use serde_json::{Value, json};
 
 use crate::api::AliasBinding;
-use crate::api::alias_binding::WorkloadDeletionPolicy;
 use crate::api::reason::Problem;
 use crate::controllers::binding::target_client;
 use crate::controllers::context::Context;
 use crate::kubernetes::failure::{ReconcileError, refusal};
 use crate::kubernetes::key::ObjectKey;
 use crate::rollout::{Decision, Resolution, altered, refused};
-use crate::targets::{
-    Injection, Owner, Pod, TEMPLATE_DIGEST_ANNOTATION, Target, blocking_pods, patch_for_target,
-    patch_for_template, template_digest,
-};
+use crate::targets::{Injection, Pod, Target, blocking_pods, patch, template_changed};
 
 /// What is carried out, and for which objects.
 pub struct Plan<'a> {
@@ -116,7 +111,10 @@ async fn write(
         return Ok(effect);
     }
     let key = ObjectKey::new(own.namespace(), binding.workload_name());
-    let patch = patch(binding, target, injection);
+    // Nothing is written to a target that does not exist: `decide` waits for it.
+    let Some(patch) = patch(binding, target, injection) else {
+        return Ok(Effect::default());
+    };
     let written = match target_client::apply(ctx, binding.target_kind(), &key, patch).await {
         Ok(written) => written,
         Err(error) => {
@@ -213,42 +211,6 @@ fn digest(value: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);
     hasher.finish()
-}
-
-fn patch(binding: &AliasBinding, target: Option<&Target>, injection: &Injection) -> Value {
-    match (&binding.spec.template, target) {
-        (Some(template), target) => {
-            let mut patch = patch_for_template(template, &owner(binding), injection);
-            // A change since the decision is a conflict, and not lost.
-            if let Some(target) = target {
-                patch["metadata"]["resourceVersion"] = json!(target.metadata.resource_version);
-            }
-            patch
-        }
-        (None, Some(target)) => patch_for_target(target, injection),
-        // Nothing is written to a target that does not exist: `decide` waits for it.
-        (None, None) => Value::Null,
-    }
-}
-
-/// The binding as the owner of the Deployment that it makes.
-fn owner(binding: &AliasBinding) -> Owner {
-    Owner {
-        namespace: binding.namespace().unwrap_or_default(),
-        name: binding.name_any(),
-        uid: binding.uid().unwrap_or_default(),
-        takes_workload_along: binding.spec.deletion_policy == WorkloadDeletionPolicy::Delete,
-    }
-}
-
-/// Whether an owned Deployment was made from another template than the binding's.
-pub fn template_changed(binding: &AliasBinding, target: Option<&Target>) -> bool {
-    let (Some(template), Some(target)) = (&binding.spec.template, target) else {
-        return false;
-    };
-    let annotations = target.metadata.annotations.as_ref();
-    let applied = annotations.and_then(|all| all.get(TEMPLATE_DIGEST_ANNOTATION));
-    applied != Some(&template_digest(template, &owner(binding)))
 }
 
 fn count(ctx: &Context, plan: &Plan<'_>, injection: &Injection) {

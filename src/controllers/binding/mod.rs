@@ -18,7 +18,7 @@ use kube::Api;
 
 use crate::api::reason::Problem;
 use crate::api::{AliasBinding, AliasBindingStatus, Reason};
-use crate::controllers::binding::apply::{Plan, apply, template_changed, unreadable};
+use crate::controllers::binding::apply::{Plan, apply, unreadable};
 use crate::controllers::binding::artifact_checks::request;
 use crate::controllers::binding::check_cache::BRIEF;
 use crate::controllers::binding::publish::publish;
@@ -33,7 +33,7 @@ use crate::rollout::{
     self, Applied, CheckResults, Claim, Decided, Decision, Observed, Reconciled, Resolution,
     Waiting, decide, needed_checks, resolve, summarize,
 };
-use crate::targets::{Pod, ReplicaSet, Target, newest_pods};
+use crate::targets::{Pod, ReplicaSet, Target, newest_pods, template_changed};
 
 /// How soon a workload that is gone is looked for again.
 const REPLACED_AFTER: Duration = Duration::from_secs(5);
@@ -220,9 +220,8 @@ fn unreadable_holder(ctx: &Context, own: &ObjectKey, target: Option<&Target>) ->
     if key == *own || bindings.has(&key) || !bindings.is_unreadable(&key) {
         return None;
     }
-    Some(Claim {
-        holder: format!("AliasBinding {labelled}, which cannot be read"),
-    })
+    let holder = format!("AliasBinding {labelled}, which cannot be read");
+    Some(Claim::Binding(holder))
 }
 
 /// The other bindings that want to drive the same workload. In a shard the one in its label may belong to another shard.

@@ -205,8 +205,8 @@ pub fn one_version(workload: &Target) -> Option<Version> {
     let annotated = workload.version()?;
     let named = |container: &&str| -> Option<Version> {
         let value = |name: &str| workload.env(container, name)?.value.as_deref();
-        (value(names::MODEL_VERSION) == Some(annotated))
-            .then(|| Version::find(annotated, value(names::MODEL_URI)?))?
+        (value("MODEL_VERSION") == Some(annotated))
+            .then(|| Version::find(annotated, value("MODEL_URI")?))?
     };
     let named: Vec<Option<Version>> = CONTAINERS.iter().map(named).collect();
     named

@@ -177,7 +177,6 @@ fn alter_resolution(
         // The oldest known version stands in for the missing alias.
         resolution.desired = Ok(DesiredVersion {
             version: entry.version.clone(),
-            tracking_uri: Some("http://mlflow".to_owned()),
         });
         resolution.stale = None;
     }

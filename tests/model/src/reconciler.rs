@@ -7,11 +7,9 @@ use pointsman::api::{AliasBinding, RegisteredModel};
 use pointsman::rollout::{
     Applied, ArtifactCheck, Course, Decision, Observed, Reconciled, Waiting, claim, resolve,
 };
-use pointsman::targets::{
-    Pod, TEMPLATE_DIGEST_ANNOTATION, Target, patch_for_target, patch_for_template, template_digest,
-};
+use pointsman::targets::{Pod, Target, patch, template_changed};
 use pointsman::testing::{self, WorkloadFixture};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::objects;
 use super::policy::Policy;
@@ -144,7 +142,10 @@ impl Reconciler {
         };
         let now = testing::at(objects::NOW);
         let (decided, needed) = self.policy.decide(&binding, &observed, now);
-        let patch = patch(&binding, target, &decided.decision);
+        let patch = match &decided.decision {
+            Decision::Write(injection, _) => patch(&binding, target, injection),
+            _ => None,
+        };
         let written = patch
             .as_ref()
             .map(|patch| apply(inputs.workload, object, patch));
@@ -177,33 +178,6 @@ impl Reconciler {
             waits_for_nothing: waits && requested_checks == 0,
         }
     }
-}
-
-/// Whether the Deployment was made from another template than the binding's, as the controller sees it.
-fn template_changed(binding: &AliasBinding, target: Option<&Target>) -> bool {
-    let (Some(template), Some(target)) = (&binding.spec.template, target) else {
-        return false;
-    };
-    let annotations = target.metadata.annotations.as_ref();
-    let applied = annotations.and_then(|all| all.get(TEMPLATE_DIGEST_ANNOTATION));
-    applied != Some(&template_digest(template, &objects::owner()))
-}
-
-/// The real patch of a decision that writes.
-fn patch(binding: &AliasBinding, target: Option<&Target>, decision: &Decision) -> Option<Value> {
-    let Decision::Write(injection, _) = decision else {
-        return None;
-    };
-    Some(match &binding.spec.template {
-        Some(template) => {
-            let mut patch = patch_for_template(template, &objects::owner(), injection);
-            if let Some(target) = target {
-                patch["metadata"]["resourceVersion"] = json!(target.metadata.resource_version);
-            }
-            patch
-        }
-        None => patch_for_target(target?, injection),
-    })
 }
 
 /// The Deployment after the patch, merged as the API server does.
