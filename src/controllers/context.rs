@@ -14,6 +14,7 @@ use crate::api::alias_binding::TargetKind;
 use crate::api::{AliasBinding, ModelRegistry, RegisteredModel};
 use crate::controllers::binding::check_cache::ArtifactChecks;
 use crate::controllers::binding::refused_writes::RefusedWrites;
+use crate::controllers::binding::repeated_writes::RepeatedWrites;
 use crate::controllers::cached::{
     binding_of, of_binding, of_model, of_registered_name, of_registry, of_workload, registry_of,
 };
@@ -50,6 +51,8 @@ pub struct Context {
     pub artifact_checks: ArtifactChecks,
     /// Writes that the API server refused.
     pub refused_writes: RefusedWrites,
+    /// Writes that somebody undid.
+    pub repeated_writes: RepeatedWrites,
     /// Open while this replica leads.
     pub fence: Fence,
     /// Writes Events.

@@ -20,6 +20,7 @@ use crate::api::{AliasBinding, names};
 use crate::controllers::binding::artifact_checks;
 use crate::controllers::binding::check_cache::ArtifactChecks;
 use crate::controllers::binding::refused_writes::RefusedWrites;
+use crate::controllers::binding::repeated_writes::RepeatedWrites;
 use crate::controllers::context::{Context, Stores, WorkQueues};
 use crate::controllers::http::{Readiness, serve};
 use crate::controllers::leadership::{Leadership, start_signal};
@@ -175,6 +176,7 @@ fn context(
         registries: RegistryStates::default(),
         artifact_checks: ArtifactChecks::default(),
         refused_writes: RefusedWrites::default(),
+        repeated_writes: RepeatedWrites::default(),
         fence,
         event_recorder,
         metrics: Metrics::default(),

@@ -473,7 +473,7 @@ fn gitops_in_peace_a_variable_of_another_manager_is_never_overwritten() {
 
 #[test]
 fn gitops_in_peace_the_users_own_tracking_uri_is_no_conflict() {
-    let theirs = with_own_variable(names::MLFLOW_TRACKING_URI);
+    let theirs = with_own_variable("MLFLOW_TRACKING_URI");
     assert_eq!(
         written(&decision(&binding(), &mirrored("2"), Some(&theirs))),
         Some("2")
@@ -867,4 +867,126 @@ fn a_failed_version_in_the_workload_does_not_stay_because_the_next_one_cannot_be
         &rollback_checks(Availability::Readable),
     );
     assert_eq!(written(&decision), Some("1"));
+}
+
+const MOVED: &str = "https://mlflow.example";
+
+/// The model after the registry got another address.
+fn moved(champion: &str) -> RegisteredModel {
+    mirrored(champion).with(|model| {
+        model.status.as_mut().expect("a status").tracking_uri = Some(MOVED.to_owned());
+    })
+}
+
+/// The version as it is written with the registry's other address.
+fn at_moved(number: &str) -> VersionRef {
+    version(number).with(|version| version.tracking_uri = Some(MOVED.to_owned()))
+}
+
+fn written_address(decided: &Decided) -> Option<&str> {
+    match &decided.decision {
+        Decision::Write(injection, _) => injection.value("MLFLOW_TRACKING_URI"),
+        _ => None,
+    }
+}
+
+#[test]
+fn fail_static_another_address_of_the_registry_rolls_nothing_and_is_noted() {
+    let decided = decision(&after("1"), &moved("1"), Some(&ours("1")));
+    assert_eq!(decided.decision, Decision::Settled(Course::Forward));
+    let sentence = decided.note.expect("a note").behind("version 1 runs");
+    assert!(
+        sentence.starts_with("version 1 runs; the registry's address has changed since"),
+        "{sentence}"
+    );
+    assert!(
+        sentence.ends_with("abind taxi -n ml pointsman.dev/apply-requested-at=$(date +%s)"),
+        "{sentence}"
+    );
+}
+
+#[test]
+fn fail_static_another_address_goes_along_with_the_next_version() {
+    let decided = decision(&after("1"), &moved("2"), Some(&ours("1")));
+    assert_eq!(
+        (written(&decided), written_address(&decided)),
+        (Some("2"), Some(MOVED))
+    );
+}
+
+#[test]
+fn fail_static_a_wiped_injection_gets_the_address_that_it_had() {
+    let mut binding = after("1");
+    status(&mut binding).history[0].version.tracking_uri = Some(testing::TRACKING_URI.into());
+    let replaced = deployment().target();
+    let decided = decision(&binding, &moved("1"), Some(&replaced));
+    assert_eq!(written_address(&decided), Some(testing::TRACKING_URI));
+}
+
+#[test]
+fn a_requested_address_is_written_and_the_old_one_remembered() {
+    let asked = annotated(after("1"), names::APPLY_ANNOTATION, "1");
+    let decided = decision(&asked, &moved("1"), Some(&ours("1")));
+    assert_eq!(written_address(&decided), Some(MOVED));
+    let apply = decided.memory.apply.expect("a memory");
+    let before = apply.before.expect("the version before");
+    assert_eq!(
+        (apply.value.as_str(), before.tracking_uri.as_deref()),
+        ("1", Some(testing::TRACKING_URI))
+    );
+}
+
+#[test]
+fn a_request_without_a_difference_is_handled_and_writes_nothing() {
+    let asked = annotated(after("1"), names::APPLY_ANNOTATION, "1");
+    let decided = decision(&asked, &mirrored("1"), Some(&ours("1")));
+    assert_eq!(decided.decision, Decision::Settled(Course::Forward));
+    let apply = decided.memory.apply.expect("a memory");
+    assert_eq!((apply.value.as_str(), apply.before), ("1", None));
+}
+
+#[test]
+fn automatic_rollback_takes_a_requested_address_back_and_does_not_blame_the_version() {
+    let mut binding = annotated(after("1"), names::APPLY_ANNOTATION, "1");
+    let asked = decision(&binding, &moved("1"), Some(&ours("1")));
+    let failing = entry("1", Outcome::RollingOut).with(|entry| entry.version = at_moved("1"));
+    status(&mut binding).history.insert(0, failing);
+    status(&mut binding).last_handled_apply = asked.memory.apply;
+    let written = deployment().holding(&binding, &at_moved("1")).target();
+    let (pod, checks) = (crash_loop(), CheckResults::new());
+    let decide = |binding: &AliasBinding| {
+        decision_with(binding, &moved("1"), Some(&written), &[&pod], &checks)
+    };
+    let recorded = decide(&binding);
+    assert_eq!(left(&recorded), Some(Reason::CrashLoop));
+    assert_eq!(recorded.memory.held_back, None);
+    status(&mut binding).last_handled_apply = recorded.memory.apply;
+    let back = decide(&binding);
+    assert_eq!(
+        (written_address(&back), rollback_reason(&back)),
+        (Some(testing::TRACKING_URI), Some(Reason::RolledBack))
+    );
+    let settled = decision(&binding, &moved("1"), Some(&ours("1")));
+    assert_eq!(settled.decision, Decision::Settled(Course::Forward));
+    let note = settled.note.expect("a note");
+    assert!(
+        note.cause.contains("failed when it was asked for"),
+        "{note:?}"
+    );
+    let again = annotated(binding, names::APPLY_ANNOTATION, "2");
+    let decided = decision(&again, &moved("1"), Some(&ours("1")));
+    assert_eq!(written_address(&decided), Some(MOVED));
+}
+
+#[test]
+fn automatic_rollback_writes_the_address_with_which_the_version_was_good() {
+    let mut binding = failed_two();
+    status(&mut binding).history[1].version.tracking_uri = Some(testing::TRACKING_URI.into());
+    let failed = deployment().holding(&binding, &at_moved("2")).target();
+    let checks = rollback_checks(Availability::Readable);
+    let decided = decision_with(&binding, &moved("2"), Some(&failed), &[], &checks);
+    assert_eq!(
+        (written(&decided), written_address(&decided)),
+        (Some("1"), Some(testing::TRACKING_URI))
+    );
 }

@@ -34,7 +34,7 @@ pub use messages::Note;
 pub use needed_checks::needed_checks;
 pub use observed::Observed;
 pub use reconciled::{Applied, Reconciled};
-pub use refusal::{altered, refused};
+pub use refusal::{altered, refused, undone};
 pub use resolve::{Resolution, resolve};
 pub use retrain::{Job, RetrainJob, retrain_job};
 pub use rollback_target::{RollbackTarget, candidates, choose};

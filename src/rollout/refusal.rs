@@ -7,7 +7,7 @@ use kube::core::Status;
 use super::messages::{self, namespace};
 use crate::api::conditions::shorten;
 use crate::api::reason::Problem;
-use crate::api::{AliasBinding, Reason};
+use crate::api::{AliasBinding, Reason, names};
 use crate::targets::{Difference, Injection, Target, difference};
 
 /// The longest value of a field in a message, in characters.
@@ -73,6 +73,25 @@ pub fn altered(
             namespace(binding)
         ),
     ))
+}
+
+/// The problem if another manager undoes each write of a version.
+#[must_use]
+pub fn undone(binding: &AliasBinding, target: &Target) -> Problem {
+    let last = target.owners.last_template_writer();
+    let manager = last
+        .map(|writer| writer.manager.as_str())
+        .filter(|manager| *manager != names::FIELD_MANAGER)
+        .unwrap_or("somebody");
+    let target = target.reference();
+    messages::problem(
+        Reason::FieldConflict,
+        &format!("{manager} undoes each write to {target}"),
+        &format!(
+            "stop it; see its fields: kubectl get {target} -n {} -o yaml --show-managed-fields",
+            namespace(binding)
+        ),
+    )
 }
 
 /// A value without its query, which may hold a signature.

@@ -88,7 +88,10 @@ impl WorkloadFixture {
         let target = self.target();
         let desired = DesiredVersion {
             version: VersionRef {
-                tracking_uri: Some(TRACKING_URI.to_owned()),
+                tracking_uri: version
+                    .tracking_uri
+                    .clone()
+                    .or_else(|| Some(TRACKING_URI.to_owned())),
                 ..version.clone()
             },
         };

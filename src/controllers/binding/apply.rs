@@ -14,7 +14,7 @@ use crate::controllers::binding::target_client;
 use crate::controllers::context::Context;
 use crate::kubernetes::failure::{ReconcileError, refusal};
 use crate::kubernetes::key::ObjectKey;
-use crate::rollout::{Decision, Resolution, altered, refused};
+use crate::rollout::{Decision, Resolution, altered, refused, undone};
 use crate::targets::{Injection, Pod, Target, blocking_pods, patch, template_changed};
 
 /// What is carried out, and for which objects.
@@ -111,6 +111,9 @@ async fn write(
         return Ok(effect);
     }
     let key = ObjectKey::new(own.namespace(), binding.workload_name());
+    if let Some(effect) = still_undone(ctx, plan, injection) {
+        return Ok(effect);
+    }
     // Nothing is written to a target that does not exist: `decide` waits for it.
     let Some(patch) = patch(binding, target, injection) else {
         return Ok(Effect::default());
@@ -132,9 +135,12 @@ async fn write(
             version = injection.version,
             "wrote a version into the workload"
         );
+        let now = Instant::now();
+        let wait = ctx.repeated_writes.record(own, repetition(injection), now);
         return Ok(Effect {
+            failure: wait.and(target).map(|target| undone(binding, target)),
             target: Some(written),
-            ..Effect::default()
+            retry: wait,
         });
     };
     // The digest of the workload as the policy left it: another change of it is tried at once.
@@ -150,6 +156,18 @@ async fn write(
 fn still_refused(ctx: &Context, own: &ObjectKey, digest: u64) -> Option<Effect> {
     let (problem, wait) = ctx.refused_writes.pending(own, digest, Instant::now())?;
     Some(Effect::failed(problem, wait))
+}
+
+/// The failure of a write that somebody undoes again and again, until it is due.
+fn still_undone(ctx: &Context, plan: &Plan<'_>, injection: &Injection) -> Option<Effect> {
+    let writes = &ctx.repeated_writes;
+    let wait = writes.pending(plan.own, repetition(injection), Instant::now())?;
+    Some(Effect::failed(undone(plan.binding, plan.target?), wait))
+}
+
+/// A digest by which the same write is recognized, whatever the workload has become since.
+fn repetition(injection: &Injection) -> u64 {
+    digest(&format!("{injection:?}"))
 }
 
 /// A refusal as a value. A conflict and an API server that does not answer are errors.

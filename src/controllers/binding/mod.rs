@@ -7,6 +7,7 @@ pub mod artifact_checks;
 pub mod check_cache;
 mod publish;
 pub mod refused_writes;
+pub mod repeated_writes;
 pub mod retrain_job;
 pub mod target_client;
 

@@ -34,7 +34,7 @@ async fn read_as<K: Stored>(ctx: &Context, key: &ObjectKey) -> Result<Option<Tar
 /// Writes a patch, and returns the workload as it is then. The store has it from then on, before the watch shows it: the next
 /// reconcile must not take the workload of before for a person's change.
 ///
-/// The patch is forced, because conflicts were ruled out on the very resource version that it names.
+/// A patch that names a resource version is forced, because conflicts were ruled out on that very version.
 pub async fn apply(
     ctx: &Context,
     kind: TargetKind,
@@ -49,7 +49,9 @@ async fn apply_as<K: Stored>(
     key: &ObjectKey,
     patch: Value,
 ) -> Result<Target, kube::Error> {
-    let params = PatchParams::apply(names::FIELD_MANAGER).force();
+    let mut params = PatchParams::apply(names::FIELD_MANAGER);
+    // Without one, the workload did not exist: another one that was made since is not overwritten.
+    params.force = patch["metadata"]["resourceVersion"].is_string();
     let api = api::<K>(ctx, key.namespace());
     let mut written = api.patch(key.name(), &params, &Patch::Apply(patch)).await?;
     K::store(&ctx.stores.workloads).put_own(&mut written);
