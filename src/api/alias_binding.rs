@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use super::inject::Inject;
 use super::registered_model::CodeLineage;
-use super::rollback::{GoodVersion, HeldBack, Lost, Retrain, RetrainState, Rollback};
+use super::rollback::{GoodVersion, HeldBack, Lost, Postponed, Retrain, RetrainState, Rollback};
 use super::template::TemplateMetadata;
 use super::{Reason, VersionRef, Word, names, schema};
 
@@ -236,6 +236,9 @@ pub struct AliasBindingStatus {
     /// pod template changes, or when a person sets the annotation pointsman.dev/retry-requested-at to a new value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_back: Option<HeldBack>,
+    /// The version that is tried again later, because its blocked rollout cost serving capacity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub postponed: Option<Postponed>,
     /// The good version that can no longer be rolled back to, with the code and data that trained it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<Lost>,
@@ -337,7 +340,7 @@ pub struct HistoryEntry {
     /// The code that trained the version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<CodeLineage>,
-    /// RollingOut, Baking, Live, Failed, RolledBack, HeldBack or Superseded.
+    /// RollingOut, Blocked, ScaledToZero, Baking, Live, Failed, RolledBack, HeldBack or Superseded.
     pub outcome: Word<Outcome>,
     /// The reason of the outcome, as one word.
     pub reason: Word<Reason>,
@@ -346,7 +349,7 @@ pub struct HistoryEntry {
     pub message: String,
     /// When the version was written into the workload.
     pub started_at: Time,
-    /// When all replicas ran the version and were available for the first time.
+    /// Since when all replicas run the version and are available; later if a chosen container restarted while the version baked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub available_at: Option<Time>,
     /// When the version had stayed healthy for rollback.bakeSeconds. From then on it can be rolled back to.
@@ -364,6 +367,10 @@ pub struct HistoryEntry {
 pub enum Outcome {
     /// Being rolled out.
     RollingOut,
+    /// Its rollout cannot go on, and the version is not to blame.
+    Blocked,
+    /// It is in the pod template of a workload without replicas.
+    ScaledToZero,
     /// Rolled out completely, and under observation for rollback.bakeSeconds.
     Baking,
     /// Rolled out completely, healthy and running.

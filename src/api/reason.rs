@@ -81,9 +81,13 @@ macro_rules! reasons {
 reasons! {
     /// The wanted version runs and is available.
     Live = Well,
+    /// The workload has no replicas: the version is in its pod template, and is observed when it first has pods.
+    ScaledToZero = Well,
+    /// The version was good and is in the workload, but fewer pods are available than the workload itself requires.
+    Unavailable = Recovering(None),
     /// A version is being rolled out.
     RollingOut = Progressing,
-    /// The new version's pods were not ready when the progress deadline was over.
+    /// The new version's containers ran, and were not ready when the progress deadline was over.
     ProgressDeadlineExceeded = NeedsPerson(None),
     /// All replicas run the version and are available; it is observed for `rollback.bakeSeconds`.
     Baking = Progressing,
@@ -91,15 +95,15 @@ reasons! {
     RolledBack = NeedsPerson(None),
     /// The version failed, and no earlier good version still exists and can be read.
     NoRollbackTarget = NeedsPerson(STORE_RETRY),
-    /// A container of the new version restarted more often than `rollback.maxRestarts` allows.
+    /// A chosen container of the new version restarted more often than `rollback.maxRestarts` allows.
     CrashLoop = NeedsPerson(None),
-    /// An init container of the new version restarted more often than `rollback.maxRestarts` allows.
+    /// A chosen init container of the new version restarted more often than `rollback.maxRestarts` allows.
     InitFailed = NeedsPerson(None),
-    /// An image of the new version cannot be pulled.
-    ImageUnavailable = NeedsPerson(None),
-    /// A container of the new version cannot be created: its configuration or its Secrets are wrong.
-    ContainerNotCreated = NeedsPerson(None),
-    /// A pod of the new version was ready and lost its readiness.
+    /// The rollout cannot go on, and the version is not to blame: no room, quota, a policy, an image, a Secret, a volume, another container. It goes on by itself when the cause ends.
+    Blocked = Recovering(None),
+    /// The version that was rolled back to fails like the version that failed before: neither is to blame. The failed one is tried once more when the good one is well again.
+    SharedFault = Recovering(None),
+    /// A chosen container of the new version was ready and lost its readiness.
     ReadinessLost = NeedsPerson(None),
     /// A person changed the workload by hand; it is left alone until the alias moves or a person resumes.
     Held = Well,

@@ -93,9 +93,61 @@ pub struct HeldBack {
     pub wanted: VersionRef,
     /// A digest of the specs of the binding and of the pod template when they failed. The list ends when it changes.
     pub spec_digest: String,
-    /// The versions, in the order in which they failed.
+    /// The versions, in the order in which they failed. Empty while they are tried once more after a shared fault.
     #[schemars(schema_with = "schema::atomic::<FailedVersion>")]
     pub versions: Vec<FailedVersion>,
+    /// A fault that the version that was rolled back to has in common with the versions that failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared_fault: Option<SharedFault>,
+}
+
+/// A fault that is not a version's: the version that was rolled back to fails in the same way.
+#[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SharedFault {
+    /// The failure of the version that was rolled back to.
+    pub message: String,
+    /// When it was first seen.
+    pub since: Time,
+    /// When the failed versions were tried once more, because the version that was rolled back to was well again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retried_at: Option<Time>,
+}
+
+/// A version that was taken out of the workload because its blocked rollout cost serving capacity. It did not fail.
+#[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Postponed {
+    /// The version.
+    #[serde(flatten)]
+    pub version: VersionRef,
+    /// A digest of the specs of the binding and of the pod template: if it changes, the version is tried at once.
+    pub spec_digest: String,
+    /// What blocked the rollout, as a sentence.
+    pub message: String,
+    /// How often its rollout was blocked until the progress deadline.
+    pub attempts: i32,
+    /// When it is tried again.
+    pub retry_at: Time,
+}
+
+impl Postponed {
+    /// The version as the decision sees a version to keep out of the workload.
+    #[must_use]
+    pub fn as_held_back(&self) -> HeldBack {
+        let blocked = FailedVersion {
+            version: self.version.clone(),
+            reason: Reason::Blocked.into(),
+            message: self.message.clone(),
+            since: self.retry_at.clone(),
+        };
+        HeldBack {
+            wanted: self.version.clone(),
+            spec_digest: self.spec_digest.clone(),
+            versions: vec![blocked],
+            shared_fault: None,
+        }
+    }
 }
 
 impl HeldBack {

@@ -13,6 +13,7 @@ use kube::{Client, Resource};
 use crate::api::alias_binding::TargetKind;
 use crate::api::{AliasBinding, ModelRegistry, RegisteredModel};
 use crate::controllers::binding::check_cache::ArtifactChecks;
+use crate::controllers::binding::object_events::ObjectEvents;
 use crate::controllers::binding::refused_writes::RefusedWrites;
 use crate::controllers::binding::repeated_writes::RepeatedWrites;
 use crate::controllers::cached::{
@@ -53,6 +54,8 @@ pub struct Context {
     pub refused_writes: RefusedWrites,
     /// Writes that somebody undid.
     pub repeated_writes: RepeatedWrites,
+    /// The newest Warning Events about objects of blocked rollouts.
+    pub object_events: ObjectEvents,
     /// Open while this replica leads.
     pub fence: Fence,
     /// Writes Events.

@@ -19,6 +19,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::api::{AliasBinding, names};
 use crate::controllers::binding::artifact_checks;
 use crate::controllers::binding::check_cache::ArtifactChecks;
+use crate::controllers::binding::object_events::ObjectEvents;
 use crate::controllers::binding::refused_writes::RefusedWrites;
 use crate::controllers::binding::repeated_writes::RepeatedWrites;
 use crate::controllers::context::{Context, Stores, WorkQueues};
@@ -177,6 +178,7 @@ fn context(
         artifact_checks: ArtifactChecks::default(),
         refused_writes: RefusedWrites::default(),
         repeated_writes: RepeatedWrites::default(),
+        object_events: ObjectEvents::default(),
         fence,
         event_recorder,
         metrics: Metrics::default(),

@@ -7,16 +7,24 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 
 use super::gates::{GateInput, first_hindrance};
-use super::health::{Examined, Health, health};
+use super::health::{Examined, Health, health, restarted_at};
+use super::messages;
 use super::observed::Observed;
 use super::reapply;
-use crate::api::alias_binding::{HistoryEntry, Outcome};
+use super::rollback_target::candidates;
+use super::timer::Timer;
+use crate::api::alias_binding::{HistoryEntry, Outcome, Trigger};
+use crate::api::conditions::{READY, find};
 use crate::api::reason::Problem;
-use crate::api::rollback::{FailedVersion, HeldBack, OnFailure};
+use crate::api::rollback::{FailedVersion, HeldBack, OnFailure, Postponed, SharedFault};
 use crate::api::version::fnv1a;
-use crate::api::{AliasBinding, AliasBindingStatus, VersionRef};
-use crate::targets::{Target, pod_spec_digest};
+use crate::api::{AliasBinding, AliasBindingStatus, Reason, VersionRef};
+use crate::targets::{Target, examined_containers, pod_spec_digest};
 
+/// The least time before a postponed version is tried again.
+const SHORTEST_BACKOFF: SignedDuration = SignedDuration::from_secs(10);
+/// The longest time before a postponed version is tried again.
+const LONGEST_BACKOFF: SignedDuration = SignedDuration::from_hours(1);
 /// The prefix of digests of this scheme. A digest of another scheme cannot be compared and counts as unchanged.
 const DIGEST_SCHEME: &str = "v1:";
 
@@ -25,10 +33,16 @@ const DIGEST_SCHEME: &str = "v1:";
 pub struct Assessment {
     /// Why the version in the workload fails, if it does.
     pub failure: Option<Problem>,
+    /// Why its rollout is blocked, if it is; or the fault that it shares with the versions that are held back.
+    pub blocked: Option<Problem>,
+    /// When a chosen container of its pods was restarted last.
+    pub restarted_at: Option<Timestamp>,
     /// The versions that are held back now.
     pub held_back: Option<HeldBack>,
-    /// Whether a version is held back that the status does not name yet.
-    pub is_news: bool,
+    /// The version that is tried again later.
+    pub postponed: Option<Postponed>,
+    /// What the status must say before anything is done about it.
+    pub news: Option<Problem>,
     /// When to reconcile again, although nothing may have changed by then.
     pub look_again: Option<Timestamp>,
 }
@@ -37,59 +51,130 @@ pub struct Assessment {
 #[must_use]
 pub fn assess(binding: &AliasBinding, observed: &Observed<'_>, now: Timestamp) -> Assessment {
     let held_back = standing_held_back(binding, observed);
-    let Some((target, entry)) = under_observation(binding, observed) else {
-        return Assessment {
-            held_back,
-            ..Assessment::default()
-        };
+    let mut assessment = Assessment {
+        postponed: standing_postponed(binding, observed),
+        ..Assessment::default()
     };
+    if let Some((news, retried)) = retry_after_shared_fault(binding, observed, &held_back, now) {
+        assessment.held_back = Some(retried);
+        assessment.news = Some(news);
+        return assessment;
+    }
+    assessment.held_back = held_back;
+    if let Some((target, entry)) = under_observation(binding, observed) {
+        observe(binding, observed, target, entry, now, &mut assessment);
+    }
+    if let Some(postponed) = &assessment.postponed {
+        let retry_at = Some(postponed.retry_at.0).filter(|at| *at > now);
+        assessment.look_again = assessment.look_again.into_iter().chain(retry_at).min();
+    }
+    assessment
+}
+
+fn observe(
+    binding: &AliasBinding,
+    observed: &Observed<'_>,
+    target: &Target,
+    entry: &HistoryEntry,
+    now: Timestamp,
+    assessment: &mut Assessment,
+) {
+    let chosen = examined_containers(binding, target);
     let examined = Examined {
         target,
         pods: observed.pods,
+        warnings: observed.warnings,
         entry,
+        chosen: &chosen,
     };
-    let look_again = match health(&examined, &binding.spec.rollback, now) {
-        Health::Failing(problem) => {
-            return failing(binding, observed, held_back, entry, problem, now);
+    let diagnosis = health(&examined, &binding.spec.rollback, now);
+    assessment.look_again = diagnosis.look_again;
+    assessment.restarted_at = restarted_at(observed.pods, &chosen);
+    match diagnosis.health {
+        Health::Failing(evidence) => {
+            let problem = evidence.problem();
+            failing(binding, observed, entry, problem, now, assessment);
         }
-        Health::Doubtful(until) => Some(until),
-        Health::Fine => baked_at(binding, entry),
-    };
-    Assessment {
-        held_back,
-        look_again,
-        ..Assessment::default()
+        Health::Blocked(evidence) => {
+            let message = format!("version {}: {}", entry.version.number(), evidence.message);
+            let problem = messages::problem(Reason::Blocked, &message, &advice(target));
+            postpone(binding, observed, entry, &problem, now, assessment);
+            assessment.blocked = Some(problem);
+        }
+        Health::Fine => {
+            recover(binding, target, entry, assessment);
+            let baked = baked_at(binding, entry).filter(|at| *at > now);
+            assessment.look_again = assessment.look_again.into_iter().chain(baked).min();
+        }
+    }
+}
+
+fn advice(target: &Target) -> String {
+    let namespace = target.metadata.namespace.as_deref().unwrap_or_default();
+    format!("look: kubectl get events -n {namespace}")
+}
+
+/// A version that failed, could not be rolled back, and is well again is not held back any more.
+fn recover(
+    binding: &AliasBinding,
+    target: &Target,
+    entry: &HistoryEntry,
+    assessment: &mut Assessment,
+) {
+    let status = binding.status.as_ref();
+    let ready = status.and_then(|status| find(&status.conditions, READY));
+    let stays = ready.is_some_and(|ready| ready.reason == Reason::NoRollbackTarget.as_str());
+    if !stays || !target.is_complete() || entry.outcome != Outcome::Failed {
+        return;
+    }
+    if let Some(held_back) = &mut assessment.held_back {
+        let versions = &mut held_back.versions;
+        versions.retain(|failed| !failed.version.is_same(&entry.version));
+        if versions.is_empty() {
+            assessment.held_back = None;
+        }
     }
 }
 
 fn failing(
     binding: &AliasBinding,
     observed: &Observed<'_>,
-    held_back: Option<HeldBack>,
     entry: &HistoryEntry,
     problem: Problem,
     now: Timestamp,
-) -> Assessment {
+    assessment: &mut Assessment,
+) {
     if binding.spec.rollback.on_failure == OnFailure::Report {
-        return Assessment {
-            failure: Some(problem),
-            ..Assessment::default()
-        };
+        assessment.held_back = None;
+        assessment.failure = Some(problem);
+        return;
     }
     if reapply::is_observed(binding, entry) {
-        return Assessment {
-            failure: Some(problem),
-            held_back,
-            is_news: !reapply::is_failure_recorded(binding),
-            look_again: None,
-        };
+        let is_news = !reapply::is_failure_recorded(binding);
+        assessment.news = is_news.then(|| problem.clone());
+        assessment.failure = Some(problem);
+        return;
     }
-    let recorded = binding
-        .status
-        .as_ref()
-        .and_then(|status| status.held_back.as_ref());
+    let status = binding.status.as_ref();
+    let recorded = status.and_then(|status| status.held_back.as_ref());
+    let standing = assessment.held_back.take();
+    if let Some(mut held_back) = standing
+        .clone()
+        .filter(|held_back| is_alike(held_back, entry, &problem))
+    {
+        let shared = shared_fault(&held_back, entry, &problem);
+        held_back.shared_fault.get_or_insert_with(|| SharedFault {
+            message: problem.message,
+            since: Time(now),
+            retried_at: None,
+        });
+        assessment.news = (recorded != Some(&held_back)).then(|| shared.clone());
+        assessment.held_back = Some(held_back);
+        assessment.blocked = Some(shared);
+        return;
+    }
     let known = recorded.and_then(|known| known.find(&entry.version));
-    let mut held_back = held_back.unwrap_or_else(|| begin(binding, observed, entry));
+    let mut held_back = standing.unwrap_or_else(|| begin(binding, observed, entry));
     if !held_back.contains(&entry.version) {
         let failed = known.cloned().unwrap_or_else(|| FailedVersion {
             version: entry.version.clone(),
@@ -99,12 +184,159 @@ fn failing(
         });
         held_back.versions.push(failed);
     }
-    Assessment {
-        failure: Some(problem),
-        is_news: recorded != Some(&held_back),
-        held_back: Some(held_back),
-        look_again: None,
+    assessment.news = (recorded != Some(&held_back)).then(|| problem.clone());
+    assessment.failure = Some(problem);
+    assessment.held_back = Some(held_back);
+}
+
+/// Whether the version that was rolled back to fails like the one before it: then neither is to blame.
+fn is_alike(held_back: &HeldBack, entry: &HistoryEntry, problem: &Problem) -> bool {
+    let is_rollback = entry.trigger == Trigger::Failure && !held_back.contains(&entry.version);
+    let last = held_back.versions.last();
+    is_rollback
+        && (held_back.shared_fault.is_some()
+            || last.is_some_and(|last| last.reason == problem.reason))
+}
+
+fn shared_fault(held_back: &HeldBack, entry: &HistoryEntry, problem: &Problem) -> Problem {
+    let failed = held_back
+        .versions
+        .last()
+        .map_or("", |failed| failed.version.number());
+    let number = entry.version.number();
+    let cause = format!(
+        "version {number} was good and fails like version {failed}, so neither is to blame: {}",
+        problem.message
+    );
+    let remedy = format!("version {failed} is tried again when {number} is well");
+    messages::problem(Reason::SharedFault, &cause, &remedy)
+}
+
+/// The retry of the failed versions, once, when the version that was rolled back to is live again after a shared fault.
+fn retry_after_shared_fault(
+    binding: &AliasBinding,
+    observed: &Observed<'_>,
+    held_back: &Option<HeldBack>,
+    now: Timestamp,
+) -> Option<(Problem, HeldBack)> {
+    let mut retried = held_back.clone()?;
+    let shared = retried.shared_fault.as_mut()?;
+    let (target, entry) = (observed.target?, binding.status.as_ref()?.current()?);
+    let is_well = entry.outcome == Outcome::Live
+        && target.is_complete()
+        && target.runs(&entry.version)
+        && !held_back.as_ref()?.contains(&entry.version);
+    if shared.retried_at.is_some() || !is_well {
+        return None;
     }
+    shared.retried_at = Some(Time(now));
+    let news = Problem::new(
+        Reason::RollingOut,
+        format!(
+            "version {} is well again: version {} is tried once more",
+            entry.version.number(),
+            retried.wanted.number()
+        ),
+    );
+    retried.versions.clear();
+    Some((news, retried))
+}
+
+/// If a blocked rollout costs serving capacity when the progress deadline is over, an earlier good version takes its place,
+/// and the version is tried again later.
+fn postpone(
+    binding: &AliasBinding,
+    observed: &Observed<'_>,
+    entry: &HistoryEntry,
+    problem: &Problem,
+    now: Timestamp,
+    assessment: &mut Assessment,
+) {
+    let Some(target) = observed.target else {
+        return;
+    };
+    let may_go_back = entry.trigger != Trigger::Failure
+        && entry.available_at.is_none()
+        && binding.spec.rollback.on_failure == OnFailure::Rollback
+        && target.capacity.available < target.capacity.desired
+        && (reapply::is_observed(binding, entry)
+            || has_rollback_candidate(binding, &entry.version));
+    let mut timer = Timer::new(now);
+    if !may_go_back || !timer.is_over(entry.started_at.0, target.progress_deadline) {
+        assessment.look_again = assessment.look_again.into_iter().chain(timer.next()).min();
+        return;
+    }
+    if reapply::is_observed(binding, entry) {
+        // The version was well before the request: its new address or location is taken back, as after a failure.
+        let is_news = !reapply::is_failure_recorded(binding);
+        assessment.news = is_news.then(|| problem.clone());
+        assessment.failure = Some(problem.clone());
+        return;
+    }
+    let known = assessment.postponed.take();
+    if let Some(known) = known.as_ref().filter(|known| known.retry_at.0 > now) {
+        assessment.postponed = Some(known.clone());
+        return;
+    }
+    let attempts = known.map_or(0, |known| known.attempts).saturating_add(1);
+    let backoff = backoff(target.progress_deadline, attempts);
+    assessment.postponed = Some(Postponed {
+        version: entry.version.clone(),
+        spec_digest: spec_digest(binding, observed.target),
+        message: problem.message.clone(),
+        attempts,
+        retry_at: Time(now.saturating_add(backoff).unwrap_or(now)),
+    });
+    assessment.news = Some(problem.clone());
+}
+
+/// The progress deadline, twice as long for each further attempt, at most [`LONGEST_BACKOFF`].
+fn backoff(deadline: SignedDuration, attempts: i32) -> SignedDuration {
+    let doublings = u32::try_from(attempts.saturating_sub(1))
+        .unwrap_or(0)
+        .min(16);
+    let factor = 2_i32.saturating_pow(doublings);
+    let backoff = deadline.checked_mul(factor).unwrap_or(LONGEST_BACKOFF);
+    backoff.clamp(SHORTEST_BACKOFF, LONGEST_BACKOFF)
+}
+
+fn has_rollback_candidate(binding: &AliasBinding, version: &VersionRef) -> bool {
+    let Some(status) = &binding.status else {
+        return false;
+    };
+    let candidates = candidates(status, &[]);
+    candidates
+        .iter()
+        .any(|candidate| !candidate.is_same(version))
+}
+
+/// The version that is tried again later: until the alias moves, a spec changes, a person asks, or it is live.
+fn standing_postponed(binding: &AliasBinding, observed: &Observed<'_>) -> Option<Postponed> {
+    let status = binding.status.as_ref()?;
+    let postponed = status.postponed.as_ref()?;
+    let is_moved = match &observed.resolution.desired {
+        Ok(desired) => !desired.version.is_same(&postponed.version),
+        Err(_) => false,
+    };
+    let is_live = status.current().is_some_and(|entry| {
+        entry.outcome == Outcome::Live && entry.version.is_same(&postponed.version)
+    });
+    let is_kept = binding.spec.rollback.on_failure == OnFailure::Rollback
+        && !is_moved
+        && !is_live
+        && !is_spec_changed(binding, observed.target, &postponed.spec_digest)
+        && !binding.has_new_retry_request();
+    is_kept.then(|| postponed.clone())
+}
+
+/// Whether a postponed version must not be in the workload now: before its time, and until the capacity is restored.
+#[must_use]
+pub fn keeps_out(postponed: &Postponed, target: Option<&Target>, now: Timestamp) -> bool {
+    let Some(target) = target else {
+        return false;
+    };
+    let is_out = !target.runs(&postponed.version);
+    now < postponed.retry_at.0 || (is_out && !target.is_complete())
 }
 
 fn begin(binding: &AliasBinding, observed: &Observed<'_>, entry: &HistoryEntry) -> HeldBack {
@@ -116,6 +348,7 @@ fn begin(binding: &AliasBinding, observed: &Observed<'_>, entry: &HistoryEntry) 
         wanted,
         spec_digest: spec_digest(binding, observed.target),
         versions: Vec::new(),
+        shared_fault: None,
     }
 }
 
@@ -126,8 +359,15 @@ fn standing_held_back(binding: &AliasBinding, observed: &Observed<'_>) -> Option
         Ok(desired) => !desired.version.is_same(&held_back.wanted),
         Err(_) => false,
     };
+    // After a retry the list is empty: it ends when the version that was tried once more is live.
+    let current = binding.status.as_ref()?.current();
+    let is_over = held_back.versions.is_empty()
+        && current.is_some_and(|entry| {
+            entry.outcome == Outcome::Live && entry.version.is_same(&held_back.wanted)
+        });
     let is_kept = binding.spec.rollback.on_failure == OnFailure::Rollback
         && !is_moved
+        && !is_over
         && !is_spec_changed(binding, observed.target, &held_back.spec_digest)
         && !binding.has_new_retry_request();
     is_kept.then(|| held_back.clone())
@@ -146,7 +386,11 @@ fn under_observation<'a>(
     let entry = binding.status.as_ref()?.current()?;
     let is_unproven = matches!(
         entry.outcome.known()?,
-        Outcome::RollingOut | Outcome::Baking | Outcome::Failed
+        Outcome::RollingOut
+            | Outcome::Blocked
+            | Outcome::ScaledToZero
+            | Outcome::Baking
+            | Outcome::Failed
     );
     // people_win: a version that a person put there is not assessed.
     let is_ours = target.owners.foreign_version_writers().is_empty();

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::assess::{Assessment, assess, running_good_version, runs_failed};
+use super::assess::{Assessment, assess, keeps_out, running_good_version, runs_failed};
 use super::claim::Claim;
 use super::gates::{GateInput, Verdict, first_hindrance};
 use super::hold::{
@@ -22,7 +22,7 @@ use super::rollback_target::{
 use crate::api::alias_binding::{AppliedRequest, Hold};
 use crate::api::inject::InjectedValue;
 use crate::api::reason::Problem;
-use crate::api::rollback::{HeldBack, Lost};
+use crate::api::rollback::{HeldBack, Lost, Postponed};
 use crate::api::{AliasBinding, AliasBindingStatus, Reason, VersionRef};
 use crate::targets::{self, DesiredVersion, Injection, Target};
 
@@ -66,8 +66,8 @@ pub enum Decision {
     Claimed(Problem),
     /// A person's change stands.
     Held(Problem),
-    /// A failure is written into the status before the next reconcile acts on it.
-    RecordFailure(Problem),
+    /// News of a version are written into the status before the next reconcile acts on them.
+    Record(Problem),
     /// Nothing is written for now.
     Waiting(Waiting),
     /// The version failed, and there is none to roll back to.
@@ -96,6 +96,8 @@ pub struct Memory {
     pub hold: Option<Hold>,
     /// The versions that are held back.
     pub held_back: Option<HeldBack>,
+    /// The version that is tried again later.
+    pub postponed: Option<Postponed>,
     /// The version that cannot be rolled back to any more.
     pub lost: Option<Lost>,
     /// The last request for the registry's present address and the present location of the files.
@@ -111,6 +113,10 @@ pub struct Decided {
     pub memory: Memory,
     /// Why the version in the workload fails, if it does.
     pub failure: Option<Problem>,
+    /// Why its rollout is blocked, if it is.
+    pub blocked: Option<Problem>,
+    /// When a chosen container of its pods was restarted last.
+    pub restarted_at: Option<Timestamp>,
     /// When to reconcile again, although nothing may have changed by then.
     pub look_again: Option<Timestamp>,
     /// What people should know beside the decision.
@@ -163,20 +169,24 @@ pub fn decide(binding: &AliasBinding, observed: &Observed<'_>, now: Timestamp) -
         return untouched(binding, decision, standing_hold(binding));
     }
     let assessment = assess(binding, observed, now);
-    let step = match &assessment.failure {
+    let is_failure = assessment.failure.is_some();
+    let step = match &assessment.news {
         // Written down before it is acted on: an operator that dies in between must not try the failed version again.
-        Some(failure) if assessment.is_news => Decision::RecordFailure(failure.clone()).into(),
-        _ => choose_course(binding, observed, &assessment, now),
+        Some(news) => Decision::Record(news.clone()).into(),
+        None => choose_course(binding, observed, &assessment, now),
     };
     Decided {
         memory: Memory {
             hold: step.hold,
             held_back: assessment.held_back,
+            postponed: assessment.postponed,
             lost: step.lost,
-            apply: apply_memory(binding, observed, &step.decision, now),
+            apply: apply_memory(binding, observed, &step.decision, is_failure, now),
         },
         decision: step.decision,
         failure: assessment.failure,
+        blocked: assessment.blocked,
+        restarted_at: assessment.restarted_at,
         look_again: assessment.look_again,
         note: step.note,
     }
@@ -190,10 +200,13 @@ fn untouched(binding: &AliasBinding, decision: Decision, hold: Option<Hold>) -> 
         memory: Memory {
             hold,
             held_back: status.and_then(|status| status.held_back.clone()),
+            postponed: status.and_then(|status| status.postponed.clone()),
             lost: standing_loss(binding),
             apply: status.and_then(|status| status.last_handled_apply.clone()),
         },
         failure: None,
+        blocked: None,
+        restarted_at: None,
         look_again: None,
         note: None,
     }
@@ -204,10 +217,11 @@ fn apply_memory(
     binding: &AliasBinding,
     observed: &Observed<'_>,
     decision: &Decision,
+    is_failure: bool,
     now: Timestamp,
 ) -> Option<AppliedRequest> {
     match decision {
-        Decision::RecordFailure(problem) => reapply::after_failure(binding, problem),
+        Decision::Record(problem) if is_failure => reapply::after_failure(binding, problem),
         Decision::Settled(Course::Forward) => reapply::after_nothing(binding, now),
         Decision::Write(injection, course) => {
             let forward = (*course == Course::Forward).then_some(injection.version.as_str());
@@ -290,6 +304,9 @@ fn forward_or_back(
     assessment: &Assessment,
     now: Timestamp,
 ) -> Step {
+    if let Some(step) = restore_capacity(binding, observed, assessment, now) {
+        return step;
+    }
     let Some(held_back) = &assessment.held_back else {
         return forward(binding, observed, now);
     };
@@ -309,6 +326,28 @@ fn forward_or_back(
         }
         _ => forward,
     }
+}
+
+/// An earlier good version runs for the time being, because the blocked rollout of the wanted one cost serving capacity.
+/// `None` if there is no such version: then the rollout waits as it is.
+fn restore_capacity(
+    binding: &AliasBinding,
+    observed: &Observed<'_>,
+    assessment: &Assessment,
+    now: Timestamp,
+) -> Option<Step> {
+    let postponed = assessment.postponed.as_ref()?;
+    if !keeps_out(postponed, observed.target, now) {
+        return None;
+    }
+    let mut kept_out = postponed.as_held_back();
+    let failed = assessment
+        .held_back
+        .iter()
+        .flat_map(|held_back| &held_back.versions);
+    kept_out.versions.extend(failed.cloned());
+    let step = roll_back(binding, observed, &kept_out, now);
+    (!matches!(step.decision, Decision::NoRollbackTarget(_))).then_some(step)
 }
 
 fn forward(binding: &AliasBinding, observed: &Observed<'_>, now: Timestamp) -> Step {
@@ -456,6 +495,10 @@ fn failure_of(held_back: &HeldBack) -> Problem {
         return Problem::new(Reason::RolledBack, "a version failed");
     };
     let reason = failed.reason.known().unwrap_or(Reason::RolledBack);
+    if reason == Reason::Blocked {
+        // The message names the version.
+        return Problem::new(reason, failed.message.clone());
+    }
     let number = failed.version.number();
     let message = format!(
         "version {number} failed ({}): {}",
@@ -470,13 +513,15 @@ fn roll_back_to(
     held_back: &HeldBack,
     version: VersionRef,
 ) -> Step {
+    let failure = failure_of(held_back);
+    let reason = if failure.reason == Reason::Blocked {
+        Reason::Blocked
+    } else {
+        Reason::RolledBack
+    };
     let course = Course::Rollback(messages::problem(
-        Reason::RolledBack,
-        &format!(
-            "version {} runs: {}",
-            version.number(),
-            failure_of(held_back).message
-        ),
+        reason,
+        &format!("version {} runs: {}", version.number(), failure.message),
         &format!("try again: {}", retry_command(binding)),
     ));
     let desired = recorded_version(binding, observed, version);

@@ -12,7 +12,7 @@ use crate::api::names;
 use crate::api::registered_model::CodeLineage;
 use crate::api::rollback::{GoodVersion, OnFailure};
 use crate::rollout::{
-    Applied, ArtifactCheck, CheckResults, Reconciled, needed_checks, resolve, summarize,
+    Applied, ArtifactCheck, CheckResults, Reconciled, Warnings, needed_checks, resolve, summarize,
 };
 use crate::targets::Pod;
 use crate::testing::{
@@ -74,6 +74,7 @@ fn decision_with(
         resolution: &resolution,
         target: workload,
         pods,
+        warnings: &Warnings::new(),
         claim: None,
         template_changed: false,
         checks,
@@ -142,6 +143,7 @@ fn needed(binding: &AliasBinding, model: &RegisteredModel, target: &Target) -> V
         resolution: &resolution,
         target: Some(target),
         pods: &[],
+        warnings: &Warnings::new(),
         claim: None,
         template_changed: false,
         checks: &CheckResults::new(),
@@ -163,7 +165,7 @@ fn left(decided: &Decided) -> Option<Reason> {
         Decision::Suspended(problem)
         | Decision::Claimed(problem)
         | Decision::Held(problem)
-        | Decision::RecordFailure(problem)
+        | Decision::Record(problem)
         | Decision::NoRollbackTarget(problem)
         | Decision::Waiting(
             Waiting::Unresolved(problem)
@@ -577,7 +579,7 @@ fn automatic_rollback_records_a_failure_before_it_acts() {
     assert_eq!(
         (
             left(&decision),
-            matches!(decision.decision, Decision::RecordFailure(_))
+            matches!(decision.decision, Decision::Record(_))
         ),
         (Some(Reason::CrashLoop), true)
     );

@@ -1,28 +1,39 @@
-//! Whether the pods of a version that is being rolled out show that it fails.
+//! Whether the pods of a version that is being rolled out show that it fails, or that its rollout is blocked.
 //!
-//! Absent: faults of others. Old pods, pods that are being deleted, lost nodes, evictions and pods that are new because
-//! somebody scaled up say nothing about the version.
+//! Absent: the consequences; those are in `assess`. Every sign and the party to blame: see `signs`.
+
+use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, PodCondition};
 
-use crate::api::alias_binding::HistoryEntry;
+use super::signs::{Evidence, Sign};
+use super::timer::Timer;
+use crate::api::alias_binding::{HistoryEntry, Outcome};
 use crate::api::rollback::Rollback;
-use crate::api::{Reason, reason::Problem};
-use crate::targets::{ContainerStatus, Deadline, Pod, RolloutState, Target};
+use crate::targets::{ContainerStatus, NewestPods, Pod, RolloutState, Target};
 
-/// The time in which a fault may heal by itself: a pull that fails, a Secret that is created a little later.
-const HEALING_TIME: SignedDuration = SignedDuration::from_secs(30);
+/// A pod for which there is room may be unschedulable for this long, until another one is gone.
+const SCHEDULING_TIME: SignedDuration = SignedDuration::from_secs(2);
+/// Reasons of a waiting container that are part of every start.
+const NORMAL_WAITS: [&str; 3] = ["ContainerCreating", "PodInitializing", "CrashLoopBackOff"];
+/// Reasons of an end for containers that never ran.
+const NEVER_RAN: [&str; 2] = ["StartError", "ContainerCannotRun"];
+/// Reasons of an end that the kubelet gives if it cannot know how the container ended.
+const UNKNOWN_ENDS: [&str; 2] = ["ContainerStatusUnknown", "Unknown"];
+
+/// The newest Warning Event about an object, by its UID.
+pub type Warnings = BTreeMap<String, String>;
 
 /// The health of a version.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Health {
     /// No sign of a failure.
     Fine,
-    /// A fault that may heal by itself until then.
-    Doubtful(Timestamp),
-    /// The version fails, for this reason.
-    Failing(Problem),
+    /// The rollout cannot go on, and the version is not to blame.
+    Blocked(Evidence),
+    /// The version fails.
+    Failing(Evidence),
 }
 
 /// The inputs of the health check.
@@ -30,100 +41,408 @@ pub enum Health {
 pub struct Examined<'a> {
     /// The workload.
     pub target: &'a Target,
-    /// The pods of its newest template.
+    /// The pods of its newest template and its version.
     pub pods: &'a [&'a Pod],
+    /// The newest Warning Events about these pods and the workload.
+    pub warnings: &'a Warnings,
     /// The history entry of the version.
     pub entry: &'a HistoryEntry,
+    /// The containers that the version is injected into.
+    pub chosen: &'a [String],
+}
+
+/// The health, and when it may be another one although nothing has changed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Diagnosis {
+    /// The health.
+    pub health: Health,
+    /// When to examine again.
+    pub look_again: Option<Timestamp>,
 }
 
 /// The health of the version that the pods run.
 #[must_use]
-pub fn health(examined: &Examined<'_>, rollback: &Rollback, now: Timestamp) -> Health {
-    let mut doubtful: Option<Timestamp> = None;
-    for pod in examined
-        .pods
-        .iter()
-        .filter(|pod| speaks_for_its_version(pod))
-    {
-        match of_pod(pod, examined.entry, rollback, now) {
-            Health::Fine => {}
-            Health::Doubtful(until) => {
-                doubtful = Some(doubtful.map_or(until, |known| known.min(until)));
-            }
-            failing @ Health::Failing(_) => return failing,
-        }
-    }
-    match deadline(examined, now) {
-        Health::Fine => doubtful.map_or(Health::Fine, Health::Doubtful),
-        Health::Doubtful(until) => {
-            Health::Doubtful(doubtful.map_or(until, |known| known.min(until)))
-        }
-        failing @ Health::Failing(_) => failing,
+pub fn health(examined: &Examined<'_>, rollback: &Rollback, now: Timestamp) -> Diagnosis {
+    let mut timer = Timer::new(now);
+    let health = match examined.version_fault(rollback, &mut timer) {
+        Some(evidence) => Health::Failing(evidence),
+        None => match examined.cluster_fault(&mut timer) {
+            Some(evidence) => Health::Blocked(evidence),
+            None => Health::Fine,
+        },
+    };
+    Diagnosis {
+        health,
+        look_again: timer.next(),
     }
 }
 
-/// A pod that is being deleted, was evicted or ended as a whole says nothing about the version.
-fn speaks_for_its_version(pod: &Pod) -> bool {
-    let ended = matches!(pod.status.phase.as_deref(), Some("Failed" | "Succeeded"));
-    let disrupted =
+/// When a chosen container of these pods was restarted last.
+#[must_use]
+pub fn restarted_at(pods: &[&Pod], chosen: &[String]) -> Option<Timestamp> {
+    let speaking = pods.iter().filter(|pod| silent(pod).is_none());
+    let containers = speaking.flat_map(|pod| &pod.status.container_statuses);
+    let restarted = containers.filter(|each| each.restart_count > 0 && chosen.contains(&each.name));
+    restarted.filter_map(last_change).max()
+}
+
+fn last_change(container: &ContainerStatus) -> Option<Timestamp> {
+    let running = container.state.as_ref()?.running.as_ref();
+    let started = running.and_then(|running| running.started_at.as_ref());
+    let ended = last_end(container).and_then(|end| end.finished_at.as_ref());
+    started.or(ended).map(|time| time.0)
+}
+
+/// Why a pod says nothing about its version, if it says nothing.
+fn silent(pod: &Pod) -> Option<Sign> {
+    let is_disrupted =
         condition(pod, "DisruptionTarget").is_some_and(|condition| condition.status == "True");
-    pod.metadata.deletion_timestamp.is_none() && !ended && !disrupted
+    if pod.metadata.deletion_timestamp.is_some() {
+        return Some(Sign::Leaving);
+    }
+    if is_disrupted {
+        return Some(Sign::Disrupted);
+    }
+    let has_ended = matches!(pod.status.phase.as_deref(), Some("Failed" | "Succeeded"));
+    has_ended.then_some(Sign::PodRejected)
 }
 
-fn condition<'a>(pod: &'a Pod, type_: &str) -> Option<&'a PodCondition> {
+impl Examined<'_> {
+    /// The pods that say something about the version, oldest first, so that the words stay those of one pod.
+    fn speaking_pods(&self) -> Vec<&Pod> {
+        let mut pods: Vec<&Pod> = self
+            .pods
+            .iter()
+            .copied()
+            .filter(|pod| silent(pod).is_none())
+            .collect();
+        pods.sort_by_key(|pod| (created(pod), pod_name(pod)));
+        pods
+    }
+
+    fn version_fault(&self, rollback: &Rollback, timer: &mut Timer) -> Option<Evidence> {
+        let pods = self.speaking_pods();
+        let crash = |pod: &&Pod| self.crash(pod, rollback.max_restarts);
+        let faults = pods.iter().find_map(crash);
+        faults
+            .or_else(|| pods.iter().find_map(|pod| self.lost_readiness(pod)))
+            .or_else(|| {
+                pods.iter()
+                    .find_map(|pod| self.not_ready_in_time(pod, timer))
+            })
+    }
+
+    fn cluster_fault(&self, timer: &mut Timer) -> Option<Evidence> {
+        let target = self.target;
+        if matches!(
+            target.rollout,
+            RolloutState::Complete | RolloutState::ScaledToZero
+        ) {
+            return None;
+        }
+        if let Some(words) = &target.refusal {
+            return Some(with_needs(Sign::PodRefused, words.clone(), target));
+        }
+        let pods = self.speaking_pods();
+        let cannot_start = pods.iter().find_map(|pod| self.cannot_start(pod, timer));
+        cannot_start
+            .or_else(|| pods.iter().find_map(|pod| self.other_container(pod, timer)))
+            .or_else(|| self.warning())
+            .or_else(|| self.rejected_pod())
+            .or_else(|| self.no_progress(&pods, timer))
+    }
+
+    fn is_chosen(&self, container: &ContainerStatus) -> bool {
+        self.chosen.contains(&container.name)
+    }
+
+    fn is_new(&self, pod: &Pod) -> bool {
+        created(pod).is_none_or(|created| created >= self.entry.started_at.0)
+    }
+
+    fn crash(&self, pod: &Pod, most: i32) -> Option<Evidence> {
+        let status = &pod.status;
+        let init = status
+            .init_container_statuses
+            .iter()
+            .map(|container| (container, Sign::InitContainerCrashes));
+        let main = status
+            .container_statuses
+            .iter()
+            .map(|container| (container, Sign::ContainerCrashes));
+        init.chain(main)
+            .find(|(container, _)| {
+                self.is_chosen(container) && self.restarts_too_often(pod, container, most)
+            })
+            .map(|(container, sign)| Evidence {
+                sign,
+                message: crash_sentence(container),
+            })
+    }
+
+    /// All restarts of a new pod count. A pod that is older than the rollout, after a rollback, must crash in a loop now; a
+    /// version that failed already and could not be rolled back must do so too, for it may have recovered.
+    fn restarts_too_often(&self, pod: &Pod, container: &ContainerStatus, most: i32) -> bool {
+        let end = last_end(container);
+        if end.is_some_and(|end| !shows_a_failure(end)) {
+            return false;
+        }
+        let in_loop =
+            waiting_reason(container) == Some("CrashLoopBackOff") || has_just_crashed(container);
+        let crossed =
+            container.restart_count > most || (in_loop && container.restart_count >= most);
+        let crashed_since = end
+            .and_then(|end| end.finished_at.as_ref())
+            .is_some_and(|at| at.0 >= self.entry.started_at.0);
+        let may_have_recovered = matches!(
+            self.entry.outcome.known(),
+            Some(Outcome::Failed | Outcome::Blocked)
+        );
+        let counts = if may_have_recovered {
+            in_loop || !container.ready
+        } else {
+            true
+        };
+        crossed && counts && (self.is_new(pod) || (in_loop && crashed_since))
+    }
+
+    /// A pod that was ready when the rollout was complete, whose containers run as they ran then, and that is not ready now.
+    /// On a lost node the containers' own state stays as it was; a container that restarted is assessed by its restarts.
+    fn lost_readiness(&self, pod: &Pod) -> Option<Evidence> {
+        let since = self.entry.available_at.as_ref()?.0;
+        let ready = condition(pod, "Ready").filter(|ready| ready.status == "False")?;
+        let lost_at = ready
+            .last_transition_time
+            .as_ref()
+            .map(|time| time.0)
+            .filter(|at| *at >= since)?;
+        let was_there = created(pod).is_some_and(|created| created <= since);
+        let statuses = &pod.status.container_statuses;
+        let container = statuses.iter().find(|container| {
+            self.is_chosen(container) && is_unready_as_it_ran(container, since)
+        })?;
+        was_there.then(|| Evidence {
+            sign: Sign::ReadinessLost,
+            message: format!(
+                "container {} of pod {} was ready and lost its readiness at {lost_at}",
+                container.name,
+                pod_name(pod)
+            ),
+        })
+    }
+
+    /// A chosen container that runs and was not ready in time, while no other container can be the cause.
+    fn not_ready_in_time(&self, pod: &Pod, timer: &mut Timer) -> Option<Evidence> {
+        let first_ran = self.unready_since(pod)?;
+        let statuses = &pod.status.container_statuses;
+        let unready = statuses
+            .iter()
+            .find(|container| self.is_chosen(container) && !container.ready)?;
+        let deadline = self.target.progress_deadline;
+        if self.other_unready(pod).is_some() || !timer.is_over(first_ran, deadline) {
+            return None;
+        }
+        Some(Evidence {
+            sign: Sign::NotReadyInTime,
+            message: format!(
+                "container {} of pod {} ran and was not ready within {} s",
+                unready.name,
+                pod_name(pod),
+                deadline.as_secs()
+            ),
+        })
+    }
+
+    /// Since when all chosen containers of an unready pod have run, if they have; only until the rollout was complete once.
+    fn unready_since(&self, pod: &Pod) -> Option<Timestamp> {
+        let is_ready = condition(pod, "Ready").is_some_and(|ready| ready.status == "True");
+        if is_ready || self.entry.available_at.is_some() || !self.is_new(pod) {
+            return None;
+        }
+        let statuses = &pod.status.container_statuses;
+        let chosen = statuses.iter().filter(|each| self.is_chosen(each));
+        let starts: Option<Vec<Timestamp>> = chosen.map(|each| first_ran(pod, each)).collect();
+        starts?.into_iter().max()
+    }
+
+    /// A container, not chosen, that is not ready.
+    fn other_unready<'a>(&self, pod: &'a Pod) -> Option<&'a ContainerStatus> {
+        let sidecars = pod.status.init_container_statuses.iter();
+        // An init container that is done, or not a sidecar, does not count here.
+        let sidecars = sidecars.filter(|each| each.started.is_some() && !has_completed(each));
+        let main = pod.status.container_statuses.iter();
+        main.chain(sidecars)
+            .find(|each| !self.is_chosen(each) && !each.ready)
+    }
+
+    fn other_container(&self, pod: &Pod, timer: &mut Timer) -> Option<Evidence> {
+        let first_ran = self.unready_since(pod)?;
+        let other = self.other_unready(pod);
+        let statuses = &pod.status.container_statuses;
+        let all_ready = statuses.iter().all(|container| container.ready);
+        if (other.is_none() && !all_ready)
+            || !timer.is_over(first_ran, self.target.progress_deadline)
+        {
+            return None;
+        }
+        let name = pod_name(pod);
+        let message = match other {
+            Some(other) => format!(
+                "container {} of pod {name} is not ready ({} restarts), and keeps the pod from being ready",
+                other.name, other.restart_count
+            ),
+            None => format!("a readiness gate keeps pod {name} from being ready"),
+        };
+        Some(Evidence {
+            sign: Sign::OtherContainerUnready,
+            message,
+        })
+    }
+
+    fn cannot_start(&self, pod: &Pod, timer: &mut Timer) -> Option<Evidence> {
+        self.unschedulable(pod, timer)
+            .or_else(|| container_cannot_start(pod))
+            .or_else(|| self.other_init_container(pod))
+    }
+
+    fn unschedulable(&self, pod: &Pod, timer: &mut Timer) -> Option<Evidence> {
+        let scheduled = condition(pod, "PodScheduled").filter(|each| each.status == "False")?;
+        let since = scheduled.last_transition_time.as_ref();
+        let since = since.map(|time| time.0).or_else(|| created(pod));
+        if !since.is_none_or(|since| timer.is_over(since, SCHEDULING_TIME)) {
+            return None;
+        }
+        let words = scheduled.message.as_deref().or(scheduled.reason.as_deref());
+        let message = format!(
+            "pod {}: {}",
+            pod_name(pod),
+            words.unwrap_or("not scheduled")
+        );
+        Some(with_needs(Sign::Unschedulable, message, self.target))
+    }
+
+    fn other_init_container(&self, pod: &Pod) -> Option<Evidence> {
+        let init = &pod.status.init_container_statuses;
+        let failed = init.iter().find(|each| {
+            let has_crashed =
+                waiting_reason(each) == Some("CrashLoopBackOff") || has_just_crashed(each);
+            !self.is_chosen(each) && has_crashed
+        })?;
+        Some(Evidence {
+            sign: Sign::OtherInitContainerFails,
+            message: format!("init {} (pod {})", crash_sentence(failed), pod_name(pod)),
+        })
+    }
+
+    fn warning(&self) -> Option<Evidence> {
+        let of = |uid: Option<&String>| uid.and_then(|uid| self.warnings.get(uid));
+        let pods = self.speaking_pods();
+        let about_pod = pods.iter().find_map(|pod| {
+            of(pod.metadata.uid.as_ref()).map(|words| Evidence {
+                sign: Sign::PodWarning,
+                message: format!("pod {}: {words}", pod_name(pod)),
+            })
+        });
+        about_pod.or_else(|| {
+            let words = of(self.target.metadata.uid.as_ref())?;
+            Some(with_needs(
+                Sign::WorkloadWarning,
+                words.clone(),
+                self.target,
+            ))
+        })
+    }
+
+    fn rejected_pod(&self) -> Option<Evidence> {
+        let rejected = self.pods.iter().find(|pod| {
+            silent(pod) == Some(Sign::PodRejected)
+                && pod.status.reason.is_some()
+                && self.is_new(pod)
+        })?;
+        let (status, name) = (&rejected.status, pod_name(rejected));
+        let reason = status.reason.as_deref().unwrap_or_default();
+        let words = status.message.as_deref().unwrap_or_default();
+        Some(Evidence {
+            sign: Sign::PodRejected,
+            message: format!("pod {name}: {reason}: {words}"),
+        })
+    }
+
+    fn no_progress(&self, pods: &[&Pod], timer: &mut Timer) -> Option<Evidence> {
+        let (target, started_at) = (self.target, self.entry.started_at.0);
+        let is_over = timer.is_over(started_at, target.progress_deadline);
+        let is_observed = target.newest_pods != NewestPods::None;
+        if !is_over || !is_observed || target.is_paused || self.entry.available_at.is_some() {
+            return None;
+        }
+        let has_not_run = |pod: &&&Pod| {
+            let mut statuses = pod.status.container_statuses.iter();
+            !statuses.any(|each| self.is_chosen(each) && first_ran(pod, each).is_some())
+        };
+        let message = match pods.iter().find(has_not_run) {
+            Some(pod) => format!(
+                "pod {} has not started after {} s",
+                pod_name(pod),
+                target.progress_deadline.as_secs()
+            ),
+            None if pods.is_empty() => format!(
+                "{} has no pod of the new version after {} s",
+                target.reference(),
+                target.progress_deadline.as_secs()
+            ),
+            None => return None,
+        };
+        Some(Evidence {
+            sign: Sign::NoProgress,
+            message,
+        })
+    }
+}
+
+/// Words about missing room or quota, with the need of one more pod for the time of the rollout.
+fn with_needs(sign: Sign, words: String, target: &Target) -> Evidence {
+    let requests = target.pod_requests();
+    let needs = if requests.is_empty() {
+        String::new()
+    } else {
+        format!(" with {requests}")
+    };
+    let message = format!("{words}; the rollout needs one more pod{needs} until it is complete");
+    Evidence { sign, message }
+}
+
+pub(super) fn condition<'a>(pod: &'a Pod, type_: &str) -> Option<&'a PodCondition> {
     pod.status
         .conditions
         .iter()
         .find(|condition| condition.type_ == type_)
 }
 
-fn of_pod(pod: &Pod, entry: &HistoryEntry, rollback: &Rollback, now: Timestamp) -> Health {
-    let is_new = created(pod).is_none_or(|created| created >= entry.started_at.0);
-    let status = &pod.status;
-    let init = status
-        .init_container_statuses
-        .iter()
-        .map(|container| (container, Reason::InitFailed));
-    let main = status
-        .container_statuses
-        .iter()
-        .map(|container| (container, Reason::CrashLoop));
-    for (container, reason) in init.chain(main) {
-        if restarts_too_often(container, rollback.max_restarts, is_new, entry.started_at.0) {
-            return Health::Failing(Problem::new(reason, crash_sentence(container)));
-        }
-    }
-    if let Some(problem) = lost_readiness(pod, entry) {
-        return Health::Failing(problem);
-    }
-    let waiting = status
-        .init_container_statuses
-        .iter()
-        .chain(&status.container_statuses);
-    let stuck = waiting
-        .filter(|_container| is_new)
-        .find_map(|container| stuck(pod, container));
-    stuck.map_or(Health::Fine, |stuck| stuck.assess(pod, now))
-}
-
 fn created(pod: &Pod) -> Option<Timestamp> {
     pod.metadata.creation_timestamp.as_ref().map(|time| time.0)
 }
 
-/// All restarts of a new pod count. A pod that is older than the rollout, after a rollback, must crash in a loop now.
-fn restarts_too_often(
-    container: &ContainerStatus,
-    most: i32,
-    is_new: bool,
-    started_at: Timestamp,
-) -> bool {
-    let in_loop =
-        waiting_reason(container) == Some("CrashLoopBackOff") || has_just_crashed(container);
-    let crossed = container.restart_count > most || (in_loop && container.restart_count >= most);
-    let crashed_since = last_end(container)
-        .and_then(|end| end.finished_at.as_ref())
-        .is_some_and(|at| at.0 >= started_at);
-    crossed && (is_new || (in_loop && crashed_since))
+/// When a container first ran; for one that restarted, when the pod's init containers were done.
+fn first_ran(pod: &Pod, container: &ContainerStatus) -> Option<Timestamp> {
+    let state = container.state.as_ref()?;
+    if container.restart_count > 0 {
+        let initialized = condition(pod, "Initialized").filter(|each| each.status == "True");
+        let since = initialized.and_then(|each| each.last_transition_time.as_ref());
+        return since.map(|time| time.0).or_else(|| created(pod));
+    }
+    let running = state
+        .running
+        .as_ref()
+        .and_then(|each| each.started_at.as_ref());
+    let ended = state.terminated.as_ref().filter(|end| shows_a_failure(end));
+    let ended = ended.and_then(|end| end.started_at.as_ref());
+    running.or(ended).map(|time| time.0)
+}
+
+/// Whether a container ran, and its end is known.
+fn shows_a_failure(end: &ContainerStateTerminated) -> bool {
+    let reason = end.reason.as_deref().unwrap_or_default();
+    !NEVER_RAN.contains(&reason) && !UNKNOWN_ENDS.contains(&reason)
 }
 
 /// The kubelet may report that a container ended long before it reports that it waits to start it again.
@@ -133,6 +452,14 @@ fn has_just_crashed(container: &ContainerStatus) -> bool {
         .as_ref()
         .and_then(|state| state.terminated.as_ref());
     ended.is_some_and(|ended| ended.exit_code != 0)
+}
+
+fn has_completed(container: &ContainerStatus) -> bool {
+    let ended = container
+        .state
+        .as_ref()
+        .and_then(|state| state.terminated.as_ref());
+    ended.is_some_and(|ended| ended.exit_code == 0)
 }
 
 fn waiting_reason(container: &ContainerStatus) -> Option<&str> {
@@ -160,7 +487,7 @@ fn last_end(container: &ContainerStatus) -> Option<&ContainerStateTerminated> {
     state.as_ref()?.terminated.as_ref()
 }
 
-/// The container's own last words: its pod is deleted by the rollback, so a hint at its log would lead nowhere.
+/// The container's own last words: its pod is deleted by the rollout, so a hint at its log would lead nowhere.
 fn crash_sentence(container: &ContainerStatus) -> String {
     let (name, restarts) = (&container.name, container.restart_count);
     let Some(end) = last_end(container) else {
@@ -179,34 +506,8 @@ fn crash_sentence(container: &ContainerStatus) -> String {
     }
 }
 
-fn pod_name(pod: &Pod) -> &str {
+pub(super) fn pod_name(pod: &Pod) -> &str {
     pod.metadata.name.as_deref().unwrap_or_default()
-}
-
-/// A pod that was ready when the rollout was complete, whose containers run as they ran then, and that is not ready now.
-/// On a lost node the containers' own state stays as it was; a container that restarted is assessed by its restarts.
-fn lost_readiness(pod: &Pod, entry: &HistoryEntry) -> Option<Problem> {
-    let since = entry.available_at.as_ref()?.0;
-    let ready = condition(pod, "Ready").filter(|ready| ready.status == "False")?;
-    let lost_at = ready
-        .last_transition_time
-        .as_ref()
-        .map(|time| time.0)
-        .filter(|at| *at >= since)?;
-    let was_there = created(pod).is_some_and(|created| created <= since);
-    let container = pod
-        .status
-        .container_statuses
-        .iter()
-        .find(|container| is_unready_as_it_ran(container, since))?;
-    was_there.then(|| {
-        let message = format!(
-            "container {} of pod {} was ready and lost its readiness at {lost_at}",
-            container.name,
-            pod_name(pod)
-        );
-        Problem::new(Reason::ReadinessLost, message)
-    })
 }
 
 fn is_unready_as_it_ran(container: &ContainerStatus, since: Timestamp) -> bool {
@@ -220,94 +521,44 @@ fn is_unready_as_it_ran(container: &ContainerStatus, since: Timestamp) -> bool {
     ran_then && container.started != Some(false) && !container.ready
 }
 
-/// A container that cannot start.
-struct Stuck {
-    problem: Problem,
-    may_heal: bool,
-}
-
-fn stuck(pod: &Pod, container: &ContainerStatus) -> Option<Stuck> {
-    let waiting = container.state.as_ref()?.waiting.as_ref()?;
-    let (reason, may_heal) = match waiting.reason.as_deref()? {
-        "ImagePullBackOff" | "ErrImagePull" | "RegistryUnavailable" | "ImageInspectError" => {
-            (Reason::ImageUnavailable, true)
-        }
-        "InvalidImageName" | "ErrImageNeverPull" => (Reason::ImageUnavailable, false),
-        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
-            (Reason::ContainerNotCreated, true)
-        }
-        _ => return None,
-    };
-    let words = waiting
-        .message
-        .as_deref()
-        .or(waiting.reason.as_deref())
-        .unwrap_or_default();
-    let message = format!(
-        "container {} of pod {}: {words}",
-        container.name,
-        pod_name(pod)
-    );
-    Some(Stuck {
-        problem: Problem::new(reason, message),
-        may_heal,
+/// A container that waits for a reason that is not part of every start, or that ended without having run.
+fn container_cannot_start(pod: &Pod) -> Option<Evidence> {
+    let status = &pod.status;
+    let mut containers = status
+        .init_container_statuses
+        .iter()
+        .chain(&status.container_statuses);
+    containers.find_map(|container| {
+        let (sign, words) = waits_abnormally(container).or_else(|| never_ran(container))?;
+        let (name, pod) = (&container.name, pod_name(pod));
+        Some(Evidence {
+            sign,
+            message: format!("container {name} of pod {pod}: {words}"),
+        })
     })
 }
 
-impl Stuck {
-    fn assess(self, pod: &Pod, now: Timestamp) -> Health {
-        let began = pod
-            .status
-            .start_time
-            .as_ref()
-            .map(|time| time.0)
-            .or_else(|| created(pod))
-            .unwrap_or(now);
-        let until = began.saturating_add(HEALING_TIME).unwrap_or(now);
-        if self.may_heal && now < until {
-            Health::Doubtful(until)
-        } else {
-            Health::Failing(self.problem)
-        }
+fn waits_abnormally(container: &ContainerStatus) -> Option<(Sign, String)> {
+    let waiting = container.state.as_ref()?.waiting.as_ref()?;
+    let reason = waiting.reason.as_deref()?;
+    if NORMAL_WAITS.contains(&reason) {
+        return None;
     }
+    let words = match waiting.message.as_deref() {
+        Some(message) => format!("{reason}: {message}"),
+        None => reason.to_owned(),
+    };
+    Some((Sign::ContainerCannotStart, words))
 }
 
-/// The deadline for this very rollout. A Deployment's condition outlives the rollout that it was written for, so it counts
-/// only if it is younger than this rollout's deadline.
-fn deadline(examined: &Examined<'_>, now: Timestamp) -> Health {
-    let (target, entry) = (examined.target, examined.entry);
-    if entry.available_at.is_some() {
-        return Health::Fine;
+fn never_ran(container: &ContainerStatus) -> Option<(Sign, String)> {
+    let end = last_end(container)?;
+    let reason = end.reason.as_deref()?;
+    if !NEVER_RAN.contains(&reason) || container.ready {
+        return None;
     }
-    let ends = |after: SignedDuration| entry.started_at.0.saturating_add(after).ok();
-    match &target.deadline {
-        Deadline::Controller { after, exceeded } => {
-            let (Some((at, words)), Some(earliest)) = (exceeded, ends(*after)) else {
-                return Health::Fine;
-            };
-            if *at < earliest {
-                return Health::Fine;
-            }
-            late(format!("the {} says: {words}", target.kind))
-        }
-        Deadline::FromStart(after) => {
-            let (Some(end), RolloutState::InProgress(_)) = (ends(*after), &target.rollout) else {
-                return Health::Fine;
-            };
-            if now < end {
-                return Health::Doubtful(end);
-            }
-            late(format!(
-                "{} was not ready after {} minutes",
-                target.reference(),
-                after.as_mins()
-            ))
-        }
-    }
-}
-
-fn late(message: String) -> Health {
-    Health::Failing(Problem::new(Reason::ProgressDeadlineExceeded, message))
+    let message = end.message.as_deref().unwrap_or_default();
+    Some((Sign::ContainerNeverRan, format!("{reason}: {message}")))
 }
 
 #[cfg(test)]

@@ -1,12 +1,13 @@
-//! The signs of a failed version, row by row, and the signs that are none.
+//! Each sign with an example, and the borders between them.
 //!
 //! Absent: a kubelet. Real pods are in tests/node.
 
 use serde_json::{Value, json};
 
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 
 use super::*;
+use crate::rollout::signs::Fault;
 use crate::targets::Workload;
 
 const BEFORE: &str = "2026-11-23T11:00:00Z";
@@ -14,22 +15,112 @@ const STARTED: &str = "2026-11-23T12:00:00Z";
 const AVAILABLE: &str = "2026-11-23T12:00:10Z";
 const LATER: &str = "2026-11-23T12:00:20Z";
 const NOW: &str = "2026-11-23T12:00:25Z";
+/// After the progress deadline of a minute.
+const LATE: &str = "2026-11-23T12:01:30Z";
 
 fn time(text: &str) -> Timestamp {
     text.parse().expect("a time")
 }
 
-fn entry(available: bool) -> HistoryEntry {
-    serde_json::from_value(
-        json!({"version": "2", "outcome": "RollingOut", "reason": "RollingOut", "startedAt": STARTED,
-        "availableAt": available.then_some(AVAILABLE), "trigger": "AliasMove"}),
-    )
-    .expect("an entry")
+/// A rollout under observation, with one change at a time.
+struct Case {
+    target: Target,
+    pods: Vec<Pod>,
+    warnings: Warnings,
+    entry: HistoryEntry,
+    chosen: Vec<String>,
+    now: &'static str,
+}
+
+impl Case {
+    fn new(pods: Vec<Pod>) -> Self {
+        let entry = json!({"version": "2", "outcome": "RollingOut", "reason": "RollingOut", "startedAt": STARTED,
+            "trigger": "AliasMove"});
+        Self {
+            target: deployment(json!({})),
+            pods,
+            warnings: Warnings::new(),
+            entry: serde_json::from_value(entry).expect("an entry"),
+            chosen: vec!["server".to_owned()],
+            now: NOW,
+        }
+    }
+
+    fn at(mut self, now: &'static str) -> Self {
+        self.now = now;
+        self
+    }
+
+    /// The rollout was complete once.
+    fn baking(mut self) -> Self {
+        let at = serde_json::from_value(json!(AVAILABLE)).expect("a time");
+        self.entry.available_at = Some(at);
+        self
+    }
+
+    fn of(mut self, target: Target) -> Self {
+        self.target = target;
+        self
+    }
+
+    fn choosing(mut self, container: &str) -> Self {
+        self.chosen = vec![container.to_owned()];
+        self
+    }
+
+    fn warned(mut self, uid: &str, words: &str) -> Self {
+        self.warnings.insert(uid.to_owned(), words.to_owned());
+        self
+    }
+
+    fn diagnosis(&self) -> Diagnosis {
+        let pods: Vec<&Pod> = self.pods.iter().collect();
+        let examined = Examined {
+            target: &self.target,
+            pods: &pods,
+            warnings: &self.warnings,
+            entry: &self.entry,
+            chosen: &self.chosen,
+        };
+        health(&examined, &Rollback::default(), time(self.now))
+    }
+
+    fn sign(&self) -> Option<Sign> {
+        match self.diagnosis().health {
+            Health::Fine => None,
+            Health::Blocked(evidence) | Health::Failing(evidence) => Some(evidence.sign),
+        }
+    }
+
+    fn message(&self) -> String {
+        match self.diagnosis().health {
+            Health::Fine => String::new(),
+            Health::Blocked(evidence) | Health::Failing(evidence) => evidence.message,
+        }
+    }
+}
+
+fn deployment(status: Value) -> Target {
+    let mut status = status;
+    status["observedGeneration"] = json!(2);
+    let workload: Workload<Deployment> = serde_json::from_value(json!({
+        "metadata": {"name": "server", "uid": "w", "generation": 2},
+        "spec": {"progressDeadlineSeconds": 60, "replicas": 1, "template": {"spec": {"containers": [
+            {"name": "server", "resources": {"limits": {"example.com/gpu": "1"}}}]}}}, "status": status}))
+    .expect("a Deployment");
+    Target::from(workload)
+}
+
+fn stateful_set() -> Target {
+    let workload: Workload<StatefulSet> = serde_json::from_value(json!({
+        "metadata": {"name": "server", "uid": "w", "generation": 2}, "spec": {"replicas": 1, "template": {}},
+        "status": {"observedGeneration": 2}}))
+    .expect("a StatefulSet");
+    Target::from(workload)
 }
 
 fn pod(created: &str, status: Value) -> Pod {
-    let mut whole =
-        json!({"metadata": {"name": "server-1", "creationTimestamp": created}, "status": status});
+    let mut whole = json!({"metadata": {"name": "server-1", "uid": "p", "creationTimestamp": created}, "status": status});
     if whole["status"].get("startTime").is_none() {
         whole["status"]["startTime"] = json!(created);
     }
@@ -37,10 +128,14 @@ fn pod(created: &str, status: Value) -> Pod {
 }
 
 fn crashing(created: &str, restarts: i32, state: Value) -> Pod {
+    ended_as("OOMKilled", created, restarts, state)
+}
+
+fn ended_as(reason: &str, created: &str, restarts: i32, state: Value) -> Pod {
     pod(
         created,
         json!({"phase": "Running", "containerStatuses": [{"name": "server", "ready": false, "restartCount": restarts,
-        "state": state, "lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled", "finishedAt": LATER}}}]}),
+        "state": state, "lastState": {"terminated": {"exitCode": 137, "reason": reason, "finishedAt": LATER, "message": "told"}}}]}),
     )
 }
 
@@ -69,214 +164,254 @@ fn unready(created: &str, container_ready: bool, container_since: &str, ready_si
     )
 }
 
-fn seen_at(pod: &Pod, available: bool, now: &str) -> Health {
-    let target = Target::from(Workload::<Deployment>::default());
-    let entry = entry(available);
-    health(
-        &Examined {
-            target: &target,
-            pods: &[pod],
-            entry: &entry,
-        },
-        &Rollback::default(),
-        time(now),
+/// A pod whose server is as given, beside a container that is not chosen.
+fn beside(server_ready: bool, other_ready: bool, other_restarts: i32) -> Pod {
+    let ready = if server_ready && other_ready {
+        "True"
+    } else {
+        "False"
+    };
+    pod(
+        STARTED,
+        json!({"phase": "Running", "conditions": [{"type": "Ready", "status": ready, "lastTransitionTime": STARTED}],
+        "containerStatuses": [
+            {"name": "server", "ready": server_ready, "started": true, "restartCount": 0, "state": running()},
+            {"name": "proxy", "ready": other_ready, "started": true, "restartCount": other_restarts,
+                "state": if other_ready { running() } else { in_loop() }}]}),
     )
 }
 
-fn seen(pod: &Pod) -> Health {
-    seen_at(pod, false, NOW)
+fn init_crashing() -> Pod {
+    pod(
+        STARTED,
+        json!({"phase": "Pending", "initContainerStatuses": [
+        {"name": "fetch", "restartCount": 3, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}]}),
+    )
 }
 
-fn reason(health: &Health) -> Option<Reason> {
-    match health {
-        Health::Failing(problem) => Some(problem.reason),
-        Health::Fine | Health::Doubtful(_) => None,
+fn unschedulable() -> Pod {
+    pod(
+        STARTED,
+        json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+            "message": "0/3 nodes are available: 3 Insufficient example.com/gpu.", "lastTransitionTime": STARTED}]}),
+    )
+}
+
+fn silenced(change: impl FnOnce(&mut Pod)) -> Case {
+    let mut pod = crashing(STARTED, 9, in_loop());
+    change(&mut pod);
+    Case::new(vec![pod])
+}
+
+/// An example of each sign.
+fn example(sign: Sign) -> Case {
+    match sign {
+        Sign::ContainerCrashes => Case::new(vec![crashing(STARTED, 3, in_loop())]),
+        Sign::InitContainerCrashes => Case::new(vec![init_crashing()]).choosing("fetch"),
+        Sign::ReadinessLost => Case::new(vec![unready(STARTED, false, STARTED, LATER)]).baking(),
+        Sign::NotReadyInTime => Case::new(vec![unready(STARTED, false, STARTED, STARTED)]).at(LATE),
+        Sign::PodRefused => {
+            let refused = json!({"conditions": [{"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate",
+                "message": "pods \"server-1\" is forbidden: exceeded quota: small"}]});
+            Case::new(Vec::new()).of(deployment(refused))
+        }
+        Sign::Unschedulable => Case::new(vec![unschedulable()]),
+        Sign::ContainerCannotStart => Case::new(vec![waiting("ErrImagePull")]),
+        Sign::ContainerNeverRan => Case::new(vec![ended_as("StartError", STARTED, 9, in_loop())]),
+        Sign::OtherInitContainerFails => Case::new(vec![init_crashing()]),
+        Sign::OtherContainerUnready => Case::new(vec![beside(true, false, 5)]).at(LATE),
+        Sign::PodWarning => Case::new(vec![waiting("ContainerCreating")])
+            .warned("p", "FailedMount: secret \"x\" not found"),
+        Sign::WorkloadWarning => {
+            let words = "FailedCreate: exceeded quota";
+            Case::new(Vec::new()).of(stateful_set()).warned("w", words)
+        }
+        Sign::PodRejected => silenced(|pod| {
+            pod.status.phase = Some("Failed".into());
+            pod.status.reason = Some("UnexpectedAdmissionError".into());
+        }),
+        Sign::NoProgress => Case::new(Vec::new()).at(LATE),
+        // The pods of other versions are not among those that are examined: see targets::newest_pods.
+        Sign::OtherVersion => Case::new(Vec::new()),
+        Sign::Leaving => silenced(|pod| {
+            pod.metadata.deletion_timestamp = pod.metadata.creation_timestamp.clone();
+        }),
+        Sign::Disrupted => silenced(|pod| {
+            let disrupted = json!([{"type": "DisruptionTarget", "status": "True"}]);
+            pod.status.conditions = serde_json::from_value(disrupted).expect("conditions");
+        }),
+        Sign::NodeLost => Case::new(vec![ended_as(
+            "ContainerStatusUnknown",
+            STARTED,
+            9,
+            running(),
+        )]),
+        Sign::OtherContainerRestarts => Case::new(vec![beside(true, true, 9)]).at(LATE),
+        Sign::NewPodOfScaling => Case::new(vec![unready(LATER, false, LATER, LATER)]).baking(),
     }
 }
 
 #[test]
-fn automatic_rollback_a_crash_loop_fails_at_the_limit_and_says_how_it_ended() {
-    let Health::Failing(problem) = seen(&crashing(STARTED, 3, in_loop())) else {
-        panic!("not failing")
-    };
-    assert_eq!(problem.reason, Reason::CrashLoop);
+fn every_sign_is_blamed_on_the_party_of_the_table() {
+    for sign in Sign::ALL {
+        let found = example(*sign).diagnosis().health;
+        match (sign.fault(), &found) {
+            (Fault::Version(reason), Health::Failing(evidence)) => {
+                assert_eq!(evidence.sign, *sign);
+                assert_eq!(evidence.clone().problem().reason, reason);
+            }
+            (Fault::Cluster, Health::Blocked(evidence)) => assert_eq!(evidence.sign, *sign),
+            (Fault::Nobody, Health::Fine) => {}
+            _ => panic!("{sign:?}: {found:?}"),
+        }
+    }
+}
+
+#[test]
+fn automatic_rollback_a_crash_loop_says_how_the_container_ended() {
+    let message = example(Sign::ContainerCrashes).message();
     assert!(
-        problem
-            .message
-            .contains("3 restarts, exit code 137, OOMKilled"),
-        "{}",
-        problem.message
+        message.contains("3 restarts, exit code 137, OOMKilled"),
+        "{message}"
     );
+}
+
+#[test]
+fn blocked_rollouts_say_what_one_more_pod_needs() {
+    for sign in [Sign::PodRefused, Sign::Unschedulable] {
+        let message = example(sign).message();
+        assert!(
+            message.contains("one more pod with example.com/gpu: 1"),
+            "{message}"
+        );
+    }
 }
 
 #[test]
 fn automatic_rollback_too_many_restarts_fail_while_the_container_runs() {
-    assert_eq!(
-        reason(&seen(&crashing(STARTED, 4, running()))),
-        Some(Reason::CrashLoop)
-    );
+    let case = Case::new(vec![crashing(STARTED, 4, running())]);
+    assert_eq!(case.sign(), Some(Sign::ContainerCrashes));
 }
 
 #[test]
 fn automatic_rollback_counts_a_crash_before_the_kubelet_reports_the_wait() {
-    let ended = |code: i32| json!({"terminated": {"exitCode": code, "finishedAt": LATER}});
-    assert_eq!(
-        reason(&seen(&crashing(STARTED, 3, ended(1)))),
-        Some(Reason::CrashLoop)
-    );
-    assert_eq!(seen(&crashing(STARTED, 3, ended(0))), Health::Fine);
-    assert_eq!(seen(&crashing(STARTED, 2, ended(1))), Health::Fine);
+    let ended = |code: i32, restarts| {
+        let state = json!({"terminated": {"exitCode": code, "finishedAt": LATER}});
+        Case::new(vec![crashing(STARTED, restarts, state)]).sign()
+    };
+    assert_eq!(ended(1, 3), Some(Sign::ContainerCrashes));
+    assert_eq!(ended(0, 3), None);
+    assert_eq!(ended(1, 2), None);
 }
 
 #[test]
 fn fewer_restarts_than_allowed_do_not_fail() {
-    assert_eq!(seen(&crashing(STARTED, 2, in_loop())), Health::Fine);
-    assert_eq!(seen(&crashing(STARTED, 3, running())), Health::Fine);
+    let sign = |restarts, state| Case::new(vec![crashing(STARTED, restarts, state)]).sign();
+    assert_eq!(sign(2, in_loop()), None);
+    assert_eq!(sign(3, running()), None);
 }
 
 #[test]
 fn automatic_rollback_ignores_restarts_from_before_the_rollback() {
-    let mut old = crashing(BEFORE, 9, running());
-    assert_eq!(seen(&old), Health::Fine);
-    old = crashing(BEFORE, 9, in_loop());
-    assert_eq!(reason(&seen(&old)), Some(Reason::CrashLoop));
+    let sign = |state| Case::new(vec![crashing(BEFORE, 9, state)]).sign();
+    assert_eq!(sign(running()), None);
+    assert_eq!(sign(in_loop()), Some(Sign::ContainerCrashes));
 }
 
 #[test]
-fn automatic_rollback_an_image_that_cannot_be_pulled_may_heal_for_a_while() {
-    let stuck = waiting("ImagePullBackOff");
-    assert_eq!(
-        seen_at(&stuck, false, NOW),
-        Health::Doubtful(time("2026-11-23T12:00:30Z"))
-    );
-    assert_eq!(
-        reason(&seen_at(&stuck, false, "2026-11-23T12:00:30Z")),
-        Some(Reason::ImageUnavailable)
-    );
+fn a_version_that_failed_may_recover_although_it_restarted_often() {
+    let mut pod = crashing(STARTED, 9, running());
+    pod.status.container_statuses[0].ready = true;
+    let mut case = Case::new(vec![pod]);
+    assert_eq!(case.sign(), Some(Sign::ContainerCrashes));
+    case.entry.outcome = Outcome::Failed.into();
+    assert_eq!(case.sign(), None);
 }
 
 #[test]
-fn automatic_rollback_a_name_that_is_no_image_fails_at_once() {
-    assert_eq!(
-        reason(&seen(&waiting("InvalidImageName"))),
-        Some(Reason::ImageUnavailable)
-    );
+fn every_wait_that_is_not_part_of_a_start_blocks_at_once() {
+    let blocking = [
+        "ErrImagePull",
+        "ImagePullBackOff",
+        "InvalidImageName",
+        "ErrImageNeverPull",
+        "CreateContainerConfigError",
+        "CreateContainerError",
+        "RunContainerError",
+        "ReasonOfALaterRelease",
+    ];
+    for reason in blocking {
+        let sign = Case::new(vec![waiting(reason)]).at(STARTED).sign();
+        assert_eq!(sign, Some(Sign::ContainerCannotStart), "{reason}");
+    }
+    for reason in ["ContainerCreating", "PodInitializing"] {
+        assert_eq!(Case::new(vec![waiting(reason)]).sign(), None, "{reason}");
+    }
 }
 
 #[test]
-fn automatic_rollback_a_configuration_that_stays_wrong_fails() {
-    assert_eq!(
-        reason(&seen_at(
-            &waiting("CreateContainerConfigError"),
-            false,
-            "2026-11-23T12:01:00Z"
-        )),
-        Some(Reason::ContainerNotCreated)
-    );
+fn a_pod_that_is_scheduled_within_two_seconds_was_never_blocked() {
+    let diagnosis = Case::new(vec![unschedulable()]).at(STARTED).diagnosis();
+    assert_eq!(diagnosis.health, Health::Fine);
+    assert_eq!(diagnosis.look_again, Some(time("2026-11-23T12:00:02Z")));
 }
 
 #[test]
-fn automatic_rollback_an_init_container_that_crashes_fails() {
-    let init = pod(
+fn a_pod_that_was_scheduled_late_has_its_whole_time_to_become_ready() {
+    let late_start = Case::new(vec![unready(
         STARTED,
-        json!({"phase": "Pending", "initContainerStatuses": [
-        {"name": "fetch", "restartCount": 3, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}]}),
-    );
-    assert_eq!(reason(&seen(&init)), Some(Reason::InitFailed));
+        false,
+        "2026-11-23T12:01:00Z",
+        STARTED,
+    )])
+    .at(LATE);
+    let diagnosis = late_start.diagnosis();
+    assert_eq!(diagnosis.health, Health::Fine);
+    assert_eq!(diagnosis.look_again, Some(time("2026-11-23T12:02:00Z")));
 }
 
 #[test]
-fn automatic_rollback_readiness_lost_while_baking_fails() {
-    assert_eq!(
-        reason(&seen_at(
-            &unready(STARTED, false, STARTED, LATER),
-            true,
-            NOW
-        )),
-        Some(Reason::ReadinessLost)
+fn a_server_that_is_not_ready_beside_a_broken_sidecar_is_not_blamed() {
+    let case = Case::new(vec![beside(false, false, 5)]).at(LATE);
+    assert_eq!(case.sign(), Some(Sign::OtherContainerUnready));
+    assert!(
+        case.message().contains("container proxy"),
+        "{}",
+        case.message()
     );
+}
+
+#[test]
+fn a_sidecar_that_restarts_is_not_blamed_on_the_version() {
+    for restarts in [0, 5, 90] {
+        assert_eq!(Case::new(vec![beside(true, true, restarts)]).sign(), None);
+        assert_eq!(Case::new(vec![beside(true, false, restarts)]).sign(), None);
+    }
 }
 
 #[test]
 fn a_pod_that_is_not_ready_yet_has_lost_nothing() {
-    assert_eq!(
-        seen_at(&unready(STARTED, false, STARTED, STARTED), false, NOW),
-        Health::Fine
-    );
+    let case = Case::new(vec![unready(STARTED, false, STARTED, STARTED)]);
+    assert_eq!(case.sign(), None);
 }
 
 #[test]
 fn a_lost_node_is_not_a_bad_version() {
-    assert_eq!(
-        seen_at(&unready(STARTED, true, STARTED, LATER), true, NOW),
-        Health::Fine
-    );
-}
-
-#[test]
-fn a_pod_that_came_by_scaling_up_has_lost_nothing() {
-    assert_eq!(
-        seen_at(&unready(LATER, false, LATER, LATER), true, NOW),
-        Health::Fine
-    );
+    let case = Case::new(vec![unready(STARTED, true, STARTED, LATER)]).baking();
+    assert_eq!(case.sign(), None);
 }
 
 #[test]
 fn a_container_that_restarted_is_assessed_by_its_restarts() {
-    assert_eq!(
-        seen_at(&unready(STARTED, false, LATER, LATER), true, NOW),
-        Health::Fine
-    );
+    let case = Case::new(vec![unready(STARTED, false, LATER, LATER)]).baking();
+    assert_eq!(case.sign(), None);
 }
 
 #[test]
-fn an_evicted_a_leaving_and_a_disrupted_pod_say_nothing() {
-    let mut leaving = crashing(STARTED, 9, in_loop());
-    leaving.metadata.deletion_timestamp = leaving.metadata.creation_timestamp.clone();
-    let mut evicted = crashing(STARTED, 9, in_loop());
-    evicted.status.phase = Some("Failed".into());
-    let mut disrupted = crashing(STARTED, 9, in_loop());
-    disrupted.status.conditions =
-        serde_json::from_value(json!([{"type": "DisruptionTarget", "status": "True"}]))
-            .expect("conditions");
-    for pod in [leaving, evicted, disrupted] {
-        assert_eq!(seen(&pod), Health::Fine);
-    }
-}
-
-fn late(at: &str, available: bool) -> Health {
-    let workload: Workload<Deployment> = serde_json::from_value(json!({"metadata": {"generation": 2}, "spec": {"progressDeadlineSeconds": 10},
-        "status": {"observedGeneration": 2, "conditions": [{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded",
-            "message": "timed out", "lastTransitionTime": at}]}}))
-    .expect("a workload");
-    let target = Target::from(workload);
-    let entry = entry(available);
-    health(
-        &Examined {
-            target: &target,
-            pods: &[],
-            entry: &entry,
-        },
-        &Rollback::default(),
-        time(NOW),
-    )
-}
-
-#[test]
-fn automatic_rollback_an_exceeded_deadline_fails_in_the_deployments_words() {
-    let Health::Failing(problem) = late("2026-11-23T12:00:10Z", false) else {
-        panic!("not failing")
-    };
-    assert_eq!(
-        (problem.reason, problem.message.as_str()),
-        (
-            Reason::ProgressDeadlineExceeded,
-            "the Deployment says: timed out"
-        )
-    );
-}
-
-#[test]
-fn a_deadline_that_an_earlier_rollout_exceeded_is_not_this_ones() {
-    assert_eq!(late(STARTED, false), Health::Fine);
+fn a_restart_of_a_chosen_container_is_remembered_and_that_of_a_sidecar_is_not() {
+    let mut pod = beside(true, true, 2);
+    let chosen = ["server".to_owned()];
+    assert_eq!(restarted_at(&[&pod], &chosen), None);
+    pod.status.container_statuses[0].restart_count = 1;
+    assert_eq!(restarted_at(&[&pod], &chosen), Some(time(STARTED)));
 }

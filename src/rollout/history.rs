@@ -33,6 +33,14 @@ pub struct Observations<'a> {
     pub rollout: Option<&'a RolloutState>,
     /// Why it fails, if it does.
     pub failure: Option<&'a Problem>,
+    /// Why its rollout is blocked, if it is.
+    pub blocked: Option<&'a Problem>,
+    /// When a chosen container of its pods was restarted last.
+    pub restarted_at: Option<Timestamp>,
+    /// Whether it is held back, although it is still in the workload.
+    pub is_held_back: bool,
+    /// Whether it must bake although it was good before: after a fault that it shared with other versions.
+    pub bakes_again: bool,
     /// For how long it must stay well after the rollout.
     pub bake: SignedDuration,
     /// The version that a gate refused, and why.
@@ -57,7 +65,7 @@ pub fn history(
             finish(&mut history, running, now);
             history.insert(0, begin(running, observations.details, now));
         }
-        let bake = if was_good(old, running) {
+        let bake = if was_good(old, running) && !observations.bakes_again {
             SignedDuration::ZERO
         } else {
             observations.bake
@@ -108,7 +116,13 @@ fn finish(history: &mut [HistoryEntry], next: &Running, now: Timestamp) {
         Some(Outcome::Failed) if next.trigger == Trigger::Failure => {
             entry.outcome = Outcome::RolledBack.into();
         }
-        Some(Outcome::Live | Outcome::RollingOut | Outcome::Baking) => {
+        Some(
+            Outcome::Live
+            | Outcome::RollingOut
+            | Outcome::Blocked
+            | Outcome::ScaledToZero
+            | Outcome::Baking,
+        ) => {
             entry.outcome = Outcome::Superseded.into();
         }
         _ => {}
@@ -140,17 +154,70 @@ fn advance(
 ) {
     if let Some(problem) = observations.failure {
         if entry.outcome != Outcome::Failed {
-            entry.outcome = Outcome::Failed.into();
-            entry.reason = problem.reason.into();
-            entry.message.clone_from(&problem.message);
+            set(entry, Outcome::Failed, problem.reason, &problem.message);
         }
         return;
     }
-    let is_complete = observations.rollout == Some(&RolloutState::Complete);
-    if entry.outcome == Outcome::Live || (!is_complete && entry.available_at.is_none()) {
+    if observations.is_held_back || entry.outcome == Outcome::Live {
         return;
     }
-    let available = entry.available_at.get_or_insert(Time(now)).0;
+    if let Some(problem) = observations.blocked {
+        set(entry, Outcome::Blocked, problem.reason, &problem.message);
+        return;
+    }
+    match observations.rollout {
+        Some(RolloutState::Complete) => bakes(entry, observations, bake, now),
+        Some(RolloutState::ScaledToZero) => {
+            // Nothing runs: the version is observed from the beginning when it first has pods.
+            entry.available_at = None;
+            let message = "the workload has no replicas";
+            set(entry, Outcome::ScaledToZero, Reason::ScaledToZero, message);
+        }
+        // A version that was available once goes on baking when all its pods are available again.
+        _ if entry.available_at.is_some() => {}
+        _ => {
+            if entry.outcome != Outcome::RollingOut {
+                let cause = observations
+                    .running
+                    .map_or("", |running| running.cause.as_str());
+                set(entry, Outcome::RollingOut, Reason::RollingOut, cause);
+            }
+        }
+    }
+}
+
+fn set(entry: &mut HistoryEntry, outcome: Outcome, reason: Reason, message: &str) {
+    entry.outcome = outcome.into();
+    entry.reason = reason.into();
+    message.clone_into(&mut entry.message);
+}
+
+/// All replicas run the version and are available: it bakes until no chosen container was restarted for `bake`.
+fn bakes(
+    entry: &mut HistoryEntry,
+    observations: &Observations<'_>,
+    bake: SignedDuration,
+    now: Timestamp,
+) {
+    let was_failing = matches!(
+        entry.outcome.known(),
+        Some(Outcome::Failed | Outcome::Blocked)
+    );
+    let since = entry
+        .available_at
+        .as_ref()
+        .map(|at| at.0)
+        .filter(|_at| !was_failing);
+    let available = since.map_or(now, |since| {
+        observations.restarted_at.map_or(since, |at| since.max(at))
+    });
+    entry.available_at = Some(Time(available));
+    if was_failing || entry.outcome == Outcome::ScaledToZero {
+        let cause = observations
+            .running
+            .map_or("", |running| running.cause.as_str());
+        cause.clone_into(&mut entry.message);
+    }
     // A time that overflows is over.
     let is_baked = available
         .saturating_add(bake)
@@ -218,6 +285,10 @@ mod tests {
             running: Some(now),
             rollout: Some(&RolloutState::Complete),
             failure: None,
+            blocked: None,
+            restarted_at: None,
+            is_held_back: false,
+            bakes_again: false,
             bake: SignedDuration::ZERO,
             refused: None,
             details: None,

@@ -5,9 +5,10 @@
 use jiff::Timestamp;
 
 use super::artifact_check::{ArtifactCheck, forward_check, rollback_check};
-use super::assess::{assess, running_good_version, runs_failed};
+use super::assess::{assess, keeps_out, running_good_version, runs_failed};
 use super::observed::Observed;
 use super::rollback_target::candidates;
+use crate::api::rollback::Postponed;
 use crate::api::{AliasBinding, VersionRef};
 
 /// The checks whose results `decide` looks at: of the desired version if the target does not run it, and of every rollback
@@ -21,7 +22,12 @@ pub fn needed_checks(
     if binding.spec.suspend || observed.claim.is_some() {
         return Vec::new();
     }
-    let held_back = assess(binding, observed, now).held_back;
+    let assessment = assess(binding, observed, now);
+    let postponed = assessment.postponed.as_ref();
+    let kept_out = postponed
+        .filter(|postponed| keeps_out(postponed, observed.target, now))
+        .map(Postponed::as_held_back);
+    let held_back = kept_out.or(assessment.held_back);
     let desired = observed.resolution.desired.as_ref().ok();
     let is_held_back = |version: &VersionRef| {
         held_back

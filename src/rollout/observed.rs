@@ -4,6 +4,7 @@
 
 use super::artifact_check::CheckResults;
 use super::claim::Claim;
+use super::health::Warnings;
 use super::resolve::Resolution;
 use crate::api::VersionRef;
 use crate::targets::{Pod, Target};
@@ -17,6 +18,8 @@ pub struct Observed<'a> {
     pub target: Option<&'a Target>,
     /// The pods of the workload's newest template.
     pub pods: &'a [&'a Pod],
+    /// The newest Warning Events about these pods and the workload, by UID.
+    pub warnings: &'a Warnings,
     /// The other owner of the workload, if there is one.
     pub claim: Option<&'a Claim>,
     /// Whether an owned Deployment was made from another template than the binding's.

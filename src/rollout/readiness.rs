@@ -58,15 +58,21 @@ fn readiness(
     match &reconciled.decided.decision {
         Decision::Suspended(problem) | Decision::Held(problem) => by_choice(problem, view),
         Decision::Claimed(problem) | Decision::NoRollbackTarget(problem) => not_ready(problem),
-        Decision::RecordFailure(problem) => reconciling(problem),
+        Decision::Record(problem) => reconciling(problem),
         Decision::Waiting(waiting)
         | Decision::Settled(Course::Restore(waiting))
         | Decision::Write(_, Course::Restore(waiting)) => {
             waits(waiting, reconciled.resolution, view)
         }
+        Decision::Settled(_) | Decision::Write(..) if reconciled.decided.blocked.is_some() => {
+            let blocked = reconciled.decided.blocked.as_ref();
+            blocked.map(reconciling).unwrap_or_default()
+        }
         Decision::Settled(Course::Rollback(problem))
         | Decision::Write(_, Course::Rollback(problem)) => {
-            if view.is_complete() {
+            if problem.reason == Reason::Blocked {
+                reconciling(problem)
+            } else if view.is_complete() {
                 stalled(problem)
             } else {
                 reconciling(problem)
@@ -86,7 +92,7 @@ fn by_choice(problem: &Problem, view: View<'_>) -> Vec<ConditionUpdate> {
             problem.reason,
             &problem.message,
         )],
-        Some(target) => rollout(problem.reason, &problem.message, target),
+        Some(target) => rollout(problem.reason, &problem.message, target, view.current),
     }
 }
 
@@ -163,13 +169,13 @@ fn forward(
         let message = with_note(format!(
             "version {number} is pinned by spec.pinnedVersion and runs"
         ));
-        return rollout(Reason::Pinned, &message, target);
+        return rollout(Reason::Pinned, &message, target, view.current);
     }
     match &resolution.stale {
         Some(stale) if target.is_complete() => vec![outage_but_serving(resolution, stale)],
         _ => {
             let message = with_note(format!("version {number} runs"));
-            rollout(Reason::Live, &message, target)
+            rollout(Reason::Live, &message, target, view.current)
         }
     }
 }
@@ -201,9 +207,25 @@ fn baking(binding: &AliasBinding, entry: &HistoryEntry) -> Vec<ConditionUpdate> 
     reconciling(&Problem::new(Reason::Baking, message))
 }
 
-/// Ready with this reason once the rollout is complete.
-fn rollout(reason: Reason, message: &str, target: &Target) -> Vec<ConditionUpdate> {
+/// Ready with this reason once the rollout is complete; a version that was live stays Ready as long as the workload's own
+/// minimum of pods is available.
+fn rollout(
+    reason: Reason,
+    message: &str,
+    target: &Target,
+    current: Option<&HistoryEntry>,
+) -> Vec<ConditionUpdate> {
+    let is_live = current.is_some_and(|entry| entry.outcome == Outcome::Live);
     match &target.rollout {
+        RolloutState::ScaledToZero => vec![scaled_to_zero(target)],
+        RolloutState::InProgress(_) | RolloutState::DeadlineExceeded(_)
+            if is_live && target.capacity.has_minimum =>
+        {
+            vec![ConditionUpdate::yes(READY, reason, message)]
+        }
+        RolloutState::InProgress(_) | RolloutState::DeadlineExceeded(_) if is_live => {
+            not_ready(&unavailable(target))
+        }
         RolloutState::Complete => vec![ConditionUpdate::yes(READY, reason, message)],
         RolloutState::InProgress(hint) => reconciling(&Problem::new(Reason::RollingOut, hint)),
         RolloutState::DeadlineExceeded(words) => {
@@ -215,6 +237,27 @@ fn rollout(reason: Reason, message: &str, target: &Target) -> Vec<ConditionUpdat
             ))
         }
     }
+}
+
+fn scaled_to_zero(target: &Target) -> ConditionUpdate {
+    let version = target.version().unwrap_or_default();
+    let message = format!(
+        "{} has no replicas: version {version} is observed when it first has pods",
+        target.reference()
+    );
+    ConditionUpdate::yes(READY, Reason::ScaledToZero, message)
+}
+
+fn unavailable(target: &Target) -> Problem {
+    let namespace = target.metadata.namespace.as_deref().unwrap_or_default();
+    messages::problem(
+        Reason::Unavailable,
+        &format!(
+            "{} has fewer available pods than it requires, and its version was good",
+            target.reference()
+        ),
+        &format!("look at its pods: kubectl get pods -n {namespace}"),
+    )
 }
 
 fn resolved(resolution: &Resolution) -> ConditionUpdate {

@@ -65,6 +65,7 @@ pub fn summarize(
         last_good: last_good(current, old.last_good.as_ref(), resolution.details.as_ref()),
         hold: decided.memory.hold.clone(),
         held_back: held_back(binding, reconciled),
+        postponed: decided.memory.postponed.clone(),
         lost: decided.memory.lost.clone(),
         retrain: applied.retrain.clone(),
         last_handled_resume: handled_resume(binding, &old, reconciled, target),
@@ -97,16 +98,23 @@ fn new_history(
         decided,
         ..
     } = *reconciled;
-    let failure = match decided.decision {
-        Decision::Write(..) => None,
-        _ => decided.failure.as_ref(),
-    };
+    let is_write = matches!(decided.decision, Decision::Write(..));
+    let failure = decided.failure.as_ref().filter(|_failure| !is_write);
+    let held_back = decided.memory.held_back.as_ref();
     let observations = Observations {
         running,
         rollout: target
             .filter(|target| !is_altered(target, decided))
             .map(|target| &target.rollout),
         failure,
+        blocked: decided.blocked.as_ref().filter(|_blocked| !is_write),
+        restarted_at: decided.restarted_at,
+        is_held_back: running.is_some_and(|running| {
+            held_back.is_some_and(|held_back| held_back.contains(&running.version))
+        }),
+        bakes_again: held_back
+            .and_then(|held_back| held_back.shared_fault.as_ref())
+            .is_some_and(|shared| shared.retried_at.is_none()),
         bake: SignedDuration::from_secs(i64::from(binding.spec.rollback.bake_seconds)),
         refused: refused(decided, resolution),
         details: resolution.details.as_ref(),
@@ -270,6 +278,14 @@ fn our_cause(
     recent: &Recent<'_>,
 ) -> (Trigger, String) {
     let number = version.number();
+    let is_rollback = matches!(decided.decision.course(), Some(Course::Rollback(_)));
+    if let (Some(postponed), true) = (&decided.memory.postponed, is_rollback) {
+        let blocked = postponed.version.number();
+        return (
+            Trigger::Failure,
+            format!("the rollout of version {blocked} was blocked and cost serving capacity"),
+        );
+    }
     if let (None, Some(Course::Rollback(problem))) =
         (&decided.memory.held_back, decided.decision.course())
     {

@@ -58,7 +58,9 @@ fn value(entry: &HistoryEntry) -> String {
         Some(Outcome::Baking) => at(entry, entry.available_at.as_ref()),
         Some(Outcome::Live) => at(entry, entry.live_at.as_ref()),
         Some(Outcome::Superseded) => at(entry, entry.finished_at.as_ref()),
-        Some(Outcome::RollingOut) | None => at(entry, None),
+        Some(Outcome::RollingOut | Outcome::Blocked | Outcome::ScaledToZero) | None => {
+            at(entry, None)
+        }
     }
 }
 

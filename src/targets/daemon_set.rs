@@ -1,18 +1,18 @@
 //! DaemonSets: one pod a node.
 //!
-//! Absent: a progress deadline of its own. The controller writes none, so Pointsman counts one from the write.
+//! Absent: a progress deadline of its own. The API has none, so Pointsman takes ten minutes.
 
 use jiff::SignedDuration;
 use k8s_openapi::api::apps::v1::DaemonSet;
 
-use super::target::{Adapter, Deadline, NewestPods, RolloutState, Target};
+use super::target::{Adapter, Capacity, NewestPods, RolloutState, Target, minimum_available};
 use super::workload::Workload;
 use crate::api::alias_binding::TargetKind;
 use crate::api::names;
 
 /// The annotation in which the API server counts the changes of the template.
 const GENERATION_ANNOTATION: &str = "deprecated.daemonset.template.generation";
-/// How long a rollout may take.
+/// For how long a started pod may be unready.
 const DEADLINE: SignedDuration = SignedDuration::from_mins(10);
 
 impl Adapter for DaemonSet {
@@ -30,7 +30,10 @@ impl Adapter for DaemonSet {
             kind: Self::KIND,
             replicas: None,
             rollout: rollout(&workload),
-            deadline: Deadline::FromStart(DEADLINE),
+            capacity: capacity(&workload),
+            progress_deadline: DEADLINE,
+            refusal: None,
+            is_paused: false,
             newest_pods,
             broken_pods_block: false,
             metadata: workload.metadata,
@@ -40,9 +43,24 @@ impl Adapter for DaemonSet {
     }
 }
 
+fn capacity(workload: &Workload<DaemonSet>) -> Capacity {
+    let desired = workload.status.desired_number_scheduled.unwrap_or_default();
+    let available = workload.status.number_available.unwrap_or_default();
+    let rolling_update = &workload.spec.update_strategy.rolling_update;
+    Capacity {
+        desired,
+        available,
+        has_minimum: available
+            >= minimum_available(desired, rolling_update.max_unavailable.as_ref()),
+    }
+}
+
 fn rollout(workload: &Workload<DaemonSet>) -> RolloutState {
     let status = &workload.status;
     let asked = status.desired_number_scheduled.unwrap_or_default();
+    if asked == 0 && workload.is_observed() {
+        return RolloutState::ScaledToZero;
+    }
     let is_complete = workload.is_observed()
         && status.updated_number_scheduled.unwrap_or_default() >= asked
         && status.number_available.unwrap_or_default() >= asked;

@@ -3,15 +3,17 @@
 //! Absent: patches. Those are the same for every kind.
 
 use jiff::SignedDuration;
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentCondition};
 
-use super::target::{Adapter, Deadline, NewestPods, RolloutState, Target};
+use super::target::{Adapter, Capacity, NewestPods, RolloutState, Target};
 use super::workload::Workload;
 use crate::api::alias_binding::TargetKind;
 use crate::api::names;
 
 /// The progress deadline of a Deployment that sets none.
 const DEFAULT_DEADLINE: i64 = 600;
+/// The reason of the condition Progressing when the deadline is over.
+const EXCEEDED: &str = "ProgressDeadlineExceeded";
 
 impl Adapter for Deployment {
     const KIND: TargetKind = TargetKind::Deployment;
@@ -27,10 +29,12 @@ impl Adapter for Deployment {
             kind: Self::KIND,
             replicas: workload.spec.replicas,
             rollout: rollout(&workload),
-            deadline: Deadline::Controller {
-                after: SignedDuration::from_secs(seconds.map_or(DEFAULT_DEADLINE, i64::from)),
-                exceeded: exceeded(&workload),
-            },
+            capacity: capacity(&workload),
+            progress_deadline: SignedDuration::from_secs(
+                seconds.map_or(DEFAULT_DEADLINE, i64::from),
+            ),
+            refusal: refusal(&workload),
+            is_paused: workload.spec.paused,
             newest_pods,
             broken_pods_block: false,
             metadata: workload.metadata,
@@ -40,15 +44,41 @@ impl Adapter for Deployment {
     }
 }
 
+fn capacity(workload: &Workload<Deployment>) -> Capacity {
+    let desired = workload.spec.replicas.unwrap_or(1);
+    let available = workload.status.available_replicas.unwrap_or_default();
+    let says_so = condition(workload, "Available").map(|available| available.status == "True");
+    Capacity {
+        desired,
+        available,
+        has_minimum: says_so.unwrap_or(available >= desired),
+    }
+}
+
+/// The reason and message of a condition that says that pods, or their ReplicaSet, cannot be created.
+fn refusal(workload: &Workload<Deployment>) -> Option<String> {
+    let failure = condition(workload, "ReplicaFailure").filter(|each| each.status == "True");
+    // If the ReplicaSet itself cannot be created, the observed generation stays behind.
+    let no_set = condition(workload, "Progressing").filter(|progressing| {
+        progressing.status == "False" && progressing.reason.as_deref() != Some(EXCEEDED)
+    });
+    failure.or(no_set)?.message.clone()
+}
+
 fn rollout(workload: &Workload<Deployment>) -> RolloutState {
     if !workload.is_observed() {
         return in_progress(workload);
     }
-    if let Some(condition) = deadline_condition(workload) {
-        return RolloutState::DeadlineExceeded(condition.message.clone().unwrap_or_default());
-    }
     let status = &workload.status;
     let asked = workload.spec.replicas.unwrap_or(1);
+    if asked == 0 {
+        return RolloutState::ScaledToZero;
+    }
+    if let Some(progressing) = condition(workload, "Progressing")
+        && progressing.reason.as_deref() == Some(EXCEEDED)
+    {
+        return RolloutState::DeadlineExceeded(progressing.message.clone().unwrap_or_default());
+    }
     let updated = status.updated_replicas.unwrap_or_default();
     let all = status.replicas.unwrap_or_default();
     let available = status.available_replicas.unwrap_or_default();
@@ -71,29 +101,12 @@ fn in_progress(workload: &Workload<Deployment>) -> RolloutState {
     })
 }
 
-fn deadline_condition(
-    workload: &Workload<Deployment>,
-) -> Option<&k8s_openapi::api::apps::v1::DeploymentCondition> {
+fn condition<'a>(
+    workload: &'a Workload<Deployment>,
+    type_: &str,
+) -> Option<&'a DeploymentCondition> {
     let conditions = &workload.status.conditions;
-    let progressing = conditions.iter().find(|each| each.type_ == "Progressing")?;
-    let is_exceeded = progressing.reason.as_deref() == Some("ProgressDeadlineExceeded");
-    is_exceeded.then_some(progressing)
-}
-
-fn exceeded(workload: &Workload<Deployment>) -> Option<(jiff::Timestamp, String)> {
-    if !workload.is_observed() {
-        return None;
-    }
-    let condition = deadline_condition(workload)?;
-    let at = condition.last_transition_time.as_ref();
-    let at = at.or(condition.last_update_time.as_ref())?.0;
-    let words = condition.message.as_deref();
-    Some((
-        at,
-        words
-            .unwrap_or("its progress deadline is exceeded")
-            .to_owned(),
-    ))
+    conditions.iter().find(|each| each.type_ == type_)
 }
 
 #[cfg(test)]
@@ -155,6 +168,40 @@ mod tests {
         assert_eq!(
             state(&workload),
             RolloutState::DeadlineExceeded("ReplicaSet has timed out".into())
+        );
+    }
+
+    #[test]
+    fn without_replicas_no_version_is_rolled_out() {
+        let workload: Workload<Deployment> = serde_json::from_value(json!({
+            "metadata": {"generation": 3}, "spec": {"replicas": 0, "template": {}}, "status": {"observedGeneration": 3}}))
+        .expect("a Deployment");
+        assert_eq!(Target::from(workload).rollout, RolloutState::ScaledToZero);
+    }
+
+    #[test]
+    fn a_replica_set_that_cannot_be_created_is_a_refusal_whatever_the_reason() {
+        let workload: Workload<Deployment> = serde_json::from_value(json!({
+            "metadata": {"generation": 3}, "spec": {"template": {}},
+            "status": {"observedGeneration": 2, "conditions": [{"type": "Progressing", "status": "False",
+                "reason": "ReplicaSetCreateError", "message": "exceeded quota: sets"}]}}))
+        .expect("a Deployment");
+        assert_eq!(
+            Target::from(workload).refusal.as_deref(),
+            Some("exceeded quota: sets")
+        );
+    }
+
+    #[test]
+    fn one_more_pod_needs_the_requests_of_all_containers() {
+        let workload: Workload<Deployment> = serde_json::from_value(json!({"metadata": {}, "spec": {"template": {"spec": {
+            "containers": [
+                {"name": "server", "resources": {"limits": {"example.com/gpu": "1"}, "requests": {"cpu": "500m"}}},
+                {"name": "proxy", "resources": {"requests": {"cpu": "100m"}}}]}}}}))
+        .expect("a Deployment");
+        assert_eq!(
+            Target::from(workload).pod_requests(),
+            "cpu: 500m + 100m, example.com/gpu: 1"
         );
     }
 }

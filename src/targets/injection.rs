@@ -196,6 +196,12 @@ fn value_of(value: InjectedValue, binding: &AliasBinding, version: &VersionRef) 
     })
 }
 
+/// The containers by which the health of the version in a workload is assessed.
+#[must_use]
+pub fn examined_containers(binding: &AliasBinding, target: &Target) -> Vec<String> {
+    Containers::of_target(target).examined(binding, target.holder())
+}
+
 /// The names of a pod template's containers.
 #[derive(Default)]
 struct Containers<'a> {
@@ -247,6 +253,24 @@ impl<'a> Containers<'a> {
         let mut preferred = [self.default, holder, first].into_iter().flatten();
         let chosen = preferred.find(|name| self.regular.contains(name));
         chosen.into_iter().map(str::to_owned).collect()
+    }
+
+    /// The containers whose health is the version's: the chosen ones; if these are init containers only, also the container that
+    /// uses their files.
+    fn examined(&self, binding: &AliasBinding, holder: Option<&'a str>) -> Vec<String> {
+        let mut examined = self.chosen(binding, holder);
+        if !examined
+            .iter()
+            .any(|name| self.regular.contains(&name.as_str()))
+        {
+            let first = self.regular.first().copied();
+            let user = self
+                .default
+                .filter(|name| self.regular.contains(name))
+                .or(first);
+            examined.extend(user.map(str::to_owned));
+        }
+        examined
     }
 
     fn check(&self, chosen: &[String]) -> Result<(), Problem> {

@@ -34,6 +34,10 @@ pub struct Pod {
 pub struct PodStatus {
     /// Pending, Running, Succeeded, Failed or Unknown.
     pub phase: Option<String>,
+    /// Why it is in this phase, as one word, for instance `Evicted`.
+    pub reason: Option<String>,
+    /// Why it is in this phase, as a sentence.
+    pub message: Option<String>,
     /// When the kubelet took it up.
     pub start_time: Option<Time>,
     /// Ready and the rest.
@@ -104,7 +108,8 @@ impl Resource for ReplicaSet {
     }
 }
 
-/// The pods of a target's newest template.
+/// The pods of a target's newest template that run its version. While a rollout is paused, the newest pods are those of the
+/// version before.
 #[must_use]
 pub fn newest_pods<'a>(
     target: &Target,
@@ -132,6 +137,7 @@ pub fn newest_pods<'a>(
         .map(AsRef::as_ref)
         .filter(|pod| is_owned(&pod.metadata, owner_uid));
     owned
+        .filter(|pod| target.is_version_of(&pod.metadata))
         .filter(|pod| label.is_none_or(|(name, value)| has_label(pod, name, value)))
         .collect()
 }

@@ -1,16 +1,16 @@
 //! StatefulSets: pods in order, each replaced in its place.
 //!
-//! Absent: a progress deadline of its own. The controller writes none, so Pointsman counts one from the write.
+//! Absent: a progress deadline of its own. The API has none, so Pointsman takes ten minutes.
 
 use jiff::SignedDuration;
 use k8s_openapi::api::apps::v1::StatefulSet;
 
-use super::target::{Adapter, Deadline, NewestPods, RolloutState, Target};
+use super::target::{Adapter, Capacity, NewestPods, RolloutState, Target, minimum_available};
 use super::workload::Workload;
 use crate::api::alias_binding::TargetKind;
 use crate::api::names;
 
-/// How long a rollout may take.
+/// For how long a started pod may be unready.
 const DEADLINE: SignedDuration = SignedDuration::from_mins(10);
 
 impl Adapter for StatefulSet {
@@ -32,7 +32,10 @@ impl Adapter for StatefulSet {
             kind: Self::KIND,
             replicas: workload.spec.replicas,
             rollout: rollout(&workload),
-            deadline: Deadline::FromStart(DEADLINE),
+            capacity: capacity(&workload),
+            progress_deadline: DEADLINE,
+            refusal: None,
+            is_paused: false,
             newest_pods,
             broken_pods_block: in_order,
             metadata: workload.metadata,
@@ -42,9 +45,24 @@ impl Adapter for StatefulSet {
     }
 }
 
+fn capacity(workload: &Workload<StatefulSet>) -> Capacity {
+    let desired = workload.spec.replicas.unwrap_or(1);
+    let available = workload.status.available_replicas.unwrap_or_default();
+    let rolling_update = &workload.spec.update_strategy.rolling_update;
+    Capacity {
+        desired,
+        available,
+        has_minimum: available
+            >= minimum_available(desired, rolling_update.max_unavailable.as_ref()),
+    }
+}
+
 fn rollout(workload: &Workload<StatefulSet>) -> RolloutState {
     let (status, strategy) = (&workload.status, &workload.spec.update_strategy);
     let asked = workload.spec.replicas.unwrap_or(1);
+    if asked == 0 && workload.is_observed() {
+        return RolloutState::ScaledToZero;
+    }
     let to_update = (asked - strategy.rolling_update.partition.unwrap_or_default()).max(0);
     let is_complete = workload.is_observed()
         && status.replicas.unwrap_or_default() == asked

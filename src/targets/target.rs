@@ -3,10 +3,13 @@
 //! Absent: names of kinds. Each kind is read by its own file.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::Resource;
 use kube::api::ObjectMeta;
 
@@ -22,6 +25,8 @@ use crate::api::{VersionId, VersionRef, names};
 pub enum RolloutState {
     /// All replicas run the newest template and are available.
     Complete,
+    /// No replicas are asked for, so the newest template runs nowhere.
+    ScaledToZero,
     /// Under way, with a sentence that stays the same for the whole rollout: a status that counted pods would be written
     /// with each of them.
     InProgress(String),
@@ -29,18 +34,15 @@ pub enum RolloutState {
     DeadlineExceeded(String),
 }
 
-/// Who says that a rollout takes too long.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Deadline {
-    /// The workload's own controller, after this time without progress; and when it said so, with its words.
-    Controller {
-        /// The time without progress.
-        after: SignedDuration,
-        /// When the controller gave up, with its words.
-        exceeded: Option<(Timestamp, String)>,
-    },
-    /// Nobody: the kind has no progress deadline, so Pointsman counts this time from the write.
-    FromStart(SignedDuration),
+/// The pods of a workload of any template.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Capacity {
+    /// How many the spec asks for.
+    pub desired: i32,
+    /// How many are available.
+    pub available: i32,
+    /// Whether the workload's own minimum is available, as its strategy defines it.
+    pub has_minimum: bool,
 }
 
 /// How the pods of the newest template are told from older ones.
@@ -52,6 +54,19 @@ pub enum NewestPods {
     ReplicaSetOfRevision(Option<String>),
     /// The workload owns them, and this label has this value.
     OwnedWithLabel(&'static str, Option<String>),
+}
+
+/// The least number of pods that a rolling update keeps available, with the API server's default of one unavailable pod.
+pub(super) fn minimum_available(desired: i32, max_unavailable: Option<&IntOrString>) -> i32 {
+    let unavailable = match max_unavailable {
+        None => 1,
+        Some(IntOrString::Int(number)) => *number,
+        Some(IntOrString::String(percent)) => {
+            let percent = percent.trim_end_matches('%').parse().unwrap_or(0_i32);
+            desired.saturating_mul(percent.clamp(0, 100)) / 100
+        }
+    };
+    (desired - unavailable).clamp(1.min(desired), desired)
 }
 
 /// A workload as decisions see it.
@@ -69,8 +84,14 @@ pub struct Target {
     pub replicas: Option<i32>,
     /// How far the rollout of the newest template is.
     pub rollout: RolloutState,
-    /// Who says that the rollout takes too long.
-    pub deadline: Deadline,
+    /// The pods that it asks for, and those that are available.
+    pub capacity: Capacity,
+    /// For how long a started pod may be unready before its version has failed.
+    pub progress_deadline: SignedDuration,
+    /// Why the workload's controller cannot create pods, in its own words.
+    pub refusal: Option<String>,
+    /// Whether a person paused the rollout.
+    pub is_paused: bool,
     /// How the newest pods are found.
     pub newest_pods: NewestPods,
     /// Whether a broken pod of an older template keeps the controller from replacing it, so that it has to be deleted.
@@ -140,6 +161,20 @@ impl Target {
     pub fn has_artifact_of(&self, version: &VersionRef) -> bool {
         self.name_of(InjectedValue::ModelUri).is_none()
             || self.injected(InjectedValue::ModelUri).as_deref() == version.artifact_uri.as_deref()
+    }
+
+    /// Whether a pod was made with the version of the pod template.
+    #[must_use]
+    pub fn is_version_of(&self, pod: &ObjectMeta) -> bool {
+        let annotations = pod.annotations.as_ref();
+        let of_pod = |name| {
+            annotations
+                .and_then(|all| all.get(name))
+                .map(String::as_str)
+        };
+        [names::VERSION_ANNOTATION, names::VERSION_ID_ANNOTATION]
+            .into_iter()
+            .all(|name: &str| of_pod(name) == self.annotation(name))
     }
 
     /// The version in the pod template: one of `known`, or what the template itself says.
@@ -261,6 +296,26 @@ impl Target {
         let spec = &self.template.spec;
         let mut containers = spec.containers.iter().chain(&spec.init_containers);
         containers.find(|each| each.name == name)
+    }
+
+    /// The resources that one more pod needs, for instance `cpu: 500m, example.com/gpu: 1`; empty if it asks for none.
+    #[must_use]
+    pub fn pod_requests(&self) -> String {
+        let containers = &self.template.spec.containers;
+        let mut requests: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for container in containers {
+            let resources = &container.resources;
+            let mut of_container: BTreeMap<_, _> = resources.limits.iter().collect();
+            of_container.extend(&resources.requests);
+            for (name, Quantity(amount)) in of_container {
+                requests.entry(name).or_default().push(amount);
+            }
+        }
+        let parts: Vec<String> = requests
+            .iter()
+            .map(|(name, amounts)| format!("{name}: {}", amounts.join(" + ")))
+            .collect();
+        parts.join(", ")
     }
 
     /// An environment variable of a container.

@@ -8,6 +8,8 @@ use std::marker::PhantomData;
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::DeploymentCondition;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::Resource;
 use kube::api::ObjectMeta;
 use serde::{Deserialize, Serialize};
@@ -70,6 +72,9 @@ pub struct UpdateStrategy {
 pub struct RollingUpdate {
     /// Pods with a lower ordinal keep the old template.
     pub partition: Option<i32>,
+    /// How many pods may be unavailable, as a number or a percentage; 1 if it is not set.
+    #[serde(rename = "maxUnavailable")]
+    pub max_unavailable: Option<IntOrString>,
 }
 
 /// A pod template.
@@ -130,6 +135,9 @@ pub struct Container {
     pub env: Vec<EnvVar>,
     /// The ConfigMaps and Secrets whose keys become variables.
     pub env_from: Vec<EnvFrom>,
+    /// The resources that it asks for.
+    #[serde(skip_serializing_if = "Resources::is_empty")]
+    pub resources: Resources,
 }
 
 /// A source of environment variables.
@@ -138,6 +146,22 @@ pub struct Container {
 pub struct EnvFrom {
     /// The beginning of the names of its variables.
     pub prefix: Option<String>,
+}
+
+/// The resources that a container asks for.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct Resources {
+    /// The resources that a node must have free.
+    pub requests: BTreeMap<String, Quantity>,
+    /// The most that it may use; the request for a resource that has none.
+    pub limits: BTreeMap<String, Quantity>,
+}
+
+impl Resources {
+    fn is_empty(&self) -> bool {
+        self.requests.is_empty() && self.limits.is_empty()
+    }
 }
 
 /// An environment variable.

@@ -77,6 +77,8 @@ pub fn entry(number: &str, outcome: Outcome) -> HistoryEntry {
         Outcome::Superseded => (Reason::Live, true, true),
         Outcome::Failed => (Reason::CrashLoop, false, false),
         Outcome::RolledBack => (Reason::CrashLoop, true, false),
+        Outcome::Blocked => (Reason::Blocked, false, false),
+        Outcome::ScaledToZero => (Reason::ScaledToZero, false, false),
         Outcome::HeldBack => (Reason::ArtifactUnavailable, true, false),
     };
     let was_available = was_live || outcome == Outcome::Baking;

@@ -60,6 +60,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch]
+# To say why a pod does not start, if the pod itself does not say it.
+- apiGroups: [""]
+  resources: [events]
+  verbs: [list]
 {{- if .Values.targets.statefulSets }}
 - apiGroups: [apps]
   resources: [statefulsets]

@@ -64,7 +64,7 @@ pub async fn apply(ctx: &Context, plan: &Plan<'_>) -> Result<Effect, ReconcileEr
         Decision::Suspended(_)
         | Decision::Claimed(_)
         | Decision::Held(_)
-        | Decision::RecordFailure(_)
+        | Decision::Record(_)
         | Decision::Waiting(_)
         | Decision::NoRollbackTarget(_) => return Ok(Effect::default()),
     };

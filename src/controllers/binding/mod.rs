@@ -5,6 +5,7 @@
 mod apply;
 pub mod artifact_checks;
 pub mod check_cache;
+pub mod object_events;
 mod publish;
 pub mod refused_writes;
 pub mod repeated_writes;
@@ -22,6 +23,7 @@ use crate::api::{AliasBinding, AliasBindingStatus, Reason};
 use crate::controllers::binding::apply::{Plan, apply, unreadable};
 use crate::controllers::binding::artifact_checks::request;
 use crate::controllers::binding::check_cache::BRIEF;
+use crate::controllers::binding::object_events::warnings;
 use crate::controllers::binding::publish::publish;
 use crate::controllers::binding::retrain_job::retrain;
 use crate::controllers::cached::registry_of;
@@ -32,7 +34,7 @@ use crate::kubernetes::status::StatusWrite;
 use crate::kubernetes::work_queue::Requeue;
 use crate::rollout::{
     self, Applied, CheckResults, Claim, Decided, Decision, Observed, Reconciled, Resolution,
-    Waiting, decide, needed_checks, resolve, summarize,
+    Waiting, Warnings, decide, needed_checks, resolve, summarize, unexplained,
 };
 use crate::targets::{Pod, ReplicaSet, Target, newest_pods, template_changed};
 
@@ -50,6 +52,7 @@ struct Observation {
     claim: Option<Claim>,
     pods: Vec<Pod>,
     replica_sets: Vec<ReplicaSet>,
+    warnings: Warnings,
 }
 
 /// One reconcile of a binding.
@@ -64,11 +67,12 @@ pub async fn reconcile(
         // delete_is_harmless: a target keeps its fields, and the garbage collector deletes an owned Deployment.
         return Ok(Requeue::await_change());
     }
-    let observation = observe(&binding, &ctx).await?;
+    let mut observation = observe(&binding, &ctx).await?;
+    let now = Timestamp::now();
+    let next_read = explain(&binding, &ctx, &mut observation, now).await;
     let newest = observation.newest_pods();
     let nothing = CheckResults::new();
     let observed = observation.observed(&binding, &newest, &nothing);
-    let now = Timestamp::now();
     let needed = needed_checks(&binding, &observed, now);
     let registry = observation
         .registry
@@ -103,7 +107,7 @@ pub async fn reconcile(
     };
     let status = summarize(&binding, &reconciled, now);
     let retry = effect.retry.or(observation.retry(&binding));
-    let requeue = requeue(&decided, retry, now);
+    let requeue = requeue(&decided, retry, next_read, now);
     write_status(Arc::unwrap_or_clone(binding), &ctx, status).await?;
     Ok(requeue)
 }
@@ -151,6 +155,7 @@ impl Observation {
             resolution: &self.resolution,
             target: self.target.as_ref(),
             pods,
+            warnings: &self.warnings,
             claim: self.claim.as_ref(),
             template_changed: template_changed(binding, self.target.as_ref()),
             checks,
@@ -177,6 +182,7 @@ async fn observe(binding: &AliasBinding, ctx: &Context) -> Result<Observation, R
         target,
         unreadable,
         own,
+        warnings: Warnings::new(),
     })
 }
 
@@ -199,6 +205,27 @@ async fn read_target(
             None => Err(ReconcileError::when("reading the workload")(error)),
         },
     }
+}
+
+/// Reads the Events about objects whose wait nothing else explains; returns after what time they are worth reading again.
+async fn explain(
+    binding: &AliasBinding,
+    ctx: &Context,
+    observation: &mut Observation,
+    now: Timestamp,
+) -> Option<Duration> {
+    let nothing = CheckResults::new();
+    let newest = observation.newest_pods();
+    let observed = observation.observed(binding, &newest, &nothing);
+    let unexplained = unexplained(binding, &observed, now);
+    let (warnings, next_read) = warnings(ctx, observation.own.namespace(), &unexplained).await;
+    observation.warnings = warnings;
+    let look_again = unexplained.look_again.map(|at| until(at, now));
+    look_again.into_iter().chain(next_read).min()
+}
+
+fn until(moment: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(moment.duration_since(now)).unwrap_or_default()
 }
 
 /// Why the kind of a binding's workload cannot be driven, if it is not switched on.
@@ -258,9 +285,12 @@ async fn rivals(
 }
 
 /// When to reconcile again, although nothing may have changed by then.
-fn requeue(decided: &Decided, retry: Option<Duration>, now: Timestamp) -> Requeue {
-    let until =
-        |moment: Timestamp| Duration::try_from(moment.duration_since(now)).unwrap_or_default();
+fn requeue(
+    decided: &Decided,
+    retry: Option<Duration>,
+    next_read: Option<Duration>,
+    now: Timestamp,
+) -> Requeue {
     let problem = match &decided.decision {
         Decision::Waiting(
             Waiting::Unresolved(problem) | Waiting::Target(problem) | Waiting::Gate { problem, .. },
@@ -270,7 +300,8 @@ fn requeue(decided: &Decided, retry: Option<Duration>, now: Timestamp) -> Requeu
         _ => None,
     };
     let retry = retry.or(problem.and_then(|problem| problem.reason.class().retry()));
-    let moments = [decided.look_again.map(until), retry];
+    let look_again = decided.look_again.map(|at| until(at, now));
+    let moments = [look_again, retry, next_read];
     let soonest = moments.into_iter().flatten().min();
     soonest.map_or_else(Requeue::await_change, Requeue::after)
 }

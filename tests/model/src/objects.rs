@@ -4,13 +4,14 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::core::v1::ContainerState;
 use pointsman::api::alias_binding::DeploymentTemplate;
 use pointsman::api::{
     AliasBinding, AliasBindingStatus, Availability, Reason, RegisteredModel, VersionRef, names,
 };
 use pointsman::rollout::{ArtifactCheck, CheckResults};
 use pointsman::targets::{Owner, Pod, TEMPLATE_DIGEST_ANNOTATION, Target, template_digest};
-use pointsman::testing::{self, With, WorkloadFixture, container, pod_with, waiting};
+use pointsman::testing::{self, With, WorkloadFixture, container, pod_with, running, waiting};
 use serde_json::{Value, json};
 
 use super::state::{
@@ -163,18 +164,20 @@ pub fn workload(workload: WorkloadState) -> WorkloadFixture {
 }
 
 pub fn pods(workload: WorkloadState) -> Vec<Pod> {
-    let waits = |reason: &str, restarts: i32| {
-        container().with(|container| {
+    let unready = |state: ContainerState, restarts: i32| {
+        let container = container().with(|container| {
             container.ready = false;
             container.restart_count = restarts;
-            container.state = Some(waiting(reason));
-        })
+            container.state = Some(state);
+        });
+        vec![pod_with(container)]
     };
     match workload.pods {
         Pods::None | Pods::Unobserved => Vec::new(),
         Pods::Ready => vec![testing::pod()],
-        Pods::Starting | Pods::DeadlineExceeded => vec![pod_with(waits("ContainerCreating", 0))],
-        Pods::Crashing => vec![pod_with(waits("CrashLoopBackOff", 4))],
+        Pods::Starting => unready(running(NOW), 0),
+        Pods::DeadlineExceeded => unready(running(STARTED), 0),
+        Pods::Crashing => unready(waiting("CrashLoopBackOff"), 4),
     }
 }
 

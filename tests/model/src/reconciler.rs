@@ -5,7 +5,8 @@
 use dashmap::DashMap;
 use pointsman::api::{AliasBinding, RegisteredModel};
 use pointsman::rollout::{
-    Applied, ArtifactCheck, Course, Decision, Observed, Reconciled, Waiting, claim, resolve,
+    Applied, ArtifactCheck, Course, Decision, Observed, Reconciled, Waiting, Warnings, claim,
+    resolve,
 };
 use pointsman::targets::{Pod, Target, patch, template_changed};
 use pointsman::testing::{self, WorkloadFixture};
@@ -136,6 +137,7 @@ impl Reconciler {
             resolution: &resolution,
             target,
             pods: &pods,
+            warnings: &Warnings::new(),
             claim: claim.as_ref(),
             template_changed: template_changed(&binding, target),
             checks: &checks,

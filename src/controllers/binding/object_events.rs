@@ -1,0 +1,136 @@
+//! Reads the newest Warning Event about a pod or workload whose wait nothing else explains, and caches it.
+//!
+//! Absent: a watch of Events. A namespace may have thousands of them, and a rollout that goes well needs none.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Event;
+use kube::Api;
+use kube::api::ListParams;
+
+use crate::api::conditions::shorten;
+use crate::controllers::context::Context;
+use crate::kubernetes::lock::lock;
+use crate::rollout::{Unexplained, Warnings};
+
+/// After what time Events are read again first; each further time is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+/// The longest time between two reads.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// How long an object that is not asked for stays in the cache.
+const KEPT_FOR: Duration = Duration::from_secs(300);
+/// The most Events that are read about one object.
+const MOST_EVENTS: u32 = 50;
+/// The longest sentence that is kept, in characters.
+const LONGEST_SENTENCE: usize = 512;
+
+/// The newest warnings that are known, by the object's UID.
+#[derive(Default)]
+pub struct ObjectEvents {
+    known: Mutex<HashMap<String, Known>>,
+}
+
+struct Known {
+    warning: Option<String>,
+    read_at: Instant,
+    pause: Duration,
+}
+
+impl Known {
+    fn is_due(&self) -> bool {
+        self.read_at.elapsed() >= self.pause
+    }
+}
+
+impl ObjectEvents {
+    fn is_due(&self, uid: &str) -> bool {
+        lock(&self.known).get(uid).is_none_or(Known::is_due)
+    }
+
+    fn record(&self, uid: &str, warning: Option<String>) {
+        let mut known = lock(&self.known);
+        known.retain(|_uid, known| known.read_at.elapsed() < KEPT_FOR);
+        let before = known.get(uid);
+        let pause = before.map_or(FIRST_PAUSE, |before| (before.pause * 2).min(LONGEST_PAUSE));
+        // A read that failed says nothing new.
+        let warning = warning.or_else(|| before.and_then(|before| before.warning.clone()));
+        let read_at = Instant::now();
+        known.insert(
+            uid.to_owned(),
+            Known {
+                warning,
+                read_at,
+                pause,
+            },
+        );
+    }
+
+    fn warning(&self, uid: &str) -> Option<String> {
+        lock(&self.known).get(uid)?.warning.clone()
+    }
+
+    /// After what time one of these objects is due again.
+    fn next_read(&self, uids: &[String]) -> Option<Duration> {
+        let known = lock(&self.known);
+        let pauses = uids.iter().filter_map(|uid| {
+            let known = known.get(uid)?;
+            Some(known.pause.saturating_sub(known.read_at.elapsed()))
+        });
+        pauses.min()
+    }
+}
+
+/// The warnings about these objects, and after what time they are worth reading again.
+pub async fn warnings(
+    ctx: &Context,
+    namespace: &str,
+    unexplained: &Unexplained,
+) -> (Warnings, Option<Duration>) {
+    let events = &ctx.object_events;
+    let mut warnings = Warnings::new();
+    for uid in &unexplained.uids {
+        if events.is_due(uid) {
+            events.record(uid, newest_warning(ctx, namespace, uid).await);
+        }
+        warnings.extend(events.warning(uid).map(|warning| (uid.clone(), warning)));
+    }
+    (warnings, events.next_read(&unexplained.uids))
+}
+
+/// Without Events a rollout is only told less well, so an error is no reason to stop.
+async fn newest_warning(ctx: &Context, namespace: &str, uid: &str) -> Option<String> {
+    let params = ListParams::default()
+        .fields(&format!("involvedObject.uid={uid},type=Warning"))
+        .limit(MOST_EVENTS);
+    let api: Api<Event> = Api::namespaced(ctx.client.clone(), namespace);
+    match api.list(&params).await {
+        Ok(found) => {
+            let newest = found.items.into_iter().max_by_key(seen_at)?;
+            Some(sentence(&newest))
+        }
+        Err(error) => {
+            tracing::debug!(namespace, uid, %error, "cannot read the Events about an object");
+            None
+        }
+    }
+}
+
+fn seen_at(event: &Event) -> Option<Timestamp> {
+    let series = event.series.as_ref();
+    let last = series.and_then(|series| series.last_observed_time.as_ref());
+    let times = [
+        last.map(|time| time.0),
+        event.event_time.as_ref().map(|time| time.0),
+        event.last_timestamp.as_ref().map(|time| time.0),
+    ];
+    times.into_iter().flatten().max()
+}
+
+fn sentence(event: &Event) -> String {
+    let reason = event.reason.as_deref().unwrap_or("Warning");
+    let note = event.message.as_deref().unwrap_or_default();
+    shorten(&format!("{reason}: {note}"), LONGEST_SENTENCE)
+}
