@@ -55,7 +55,9 @@ pub fn assess(binding: &AliasBinding, observed: &Observed<'_>, now: Timestamp) -
         postponed: standing_postponed(binding, observed),
         ..Assessment::default()
     };
-    if let Some((news, retried)) = retry_after_shared_fault(binding, observed, &held_back, now) {
+    if let Some((news, retried)) =
+        retry_after_shared_fault(binding, observed, held_back.as_ref(), now)
+    {
         assessment.held_back = Some(retried);
         assessment.news = Some(news);
         return assessment;
@@ -163,7 +165,7 @@ fn failing(
         .filter(|held_back| is_alike(held_back, entry, &problem))
     {
         let shared = shared_fault(&held_back, entry, &problem);
-        held_back.shared_fault.get_or_insert_with(|| SharedFault {
+        held_back.shared_fault.get_or_insert(SharedFault {
             message: problem.message,
             since: Time(now),
             retried_at: None,
@@ -216,16 +218,16 @@ fn shared_fault(held_back: &HeldBack, entry: &HistoryEntry, problem: &Problem) -
 fn retry_after_shared_fault(
     binding: &AliasBinding,
     observed: &Observed<'_>,
-    held_back: &Option<HeldBack>,
+    held_back: Option<&HeldBack>,
     now: Timestamp,
 ) -> Option<(Problem, HeldBack)> {
-    let mut retried = held_back.clone()?;
+    let mut retried = held_back?.clone();
     let shared = retried.shared_fault.as_mut()?;
     let (target, entry) = (observed.target?, binding.status.as_ref()?.current()?);
     let is_well = entry.outcome == Outcome::Live
         && target.is_complete()
         && target.runs(&entry.version)
-        && !held_back.as_ref()?.contains(&entry.version);
+        && !held_back?.contains(&entry.version);
     if shared.retried_at.is_some() || !is_well {
         return None;
     }

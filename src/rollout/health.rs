@@ -141,7 +141,7 @@ impl Examined<'_> {
             return None;
         }
         if let Some(words) = &target.refusal {
-            return Some(with_needs(Sign::PodRefused, words.clone(), target));
+            return Some(with_needs(Sign::PodRefused, words, target));
         }
         let pods = self.speaking_pods();
         let cannot_start = pods.iter().find_map(|pod| self.cannot_start(pod, timer));
@@ -318,7 +318,7 @@ impl Examined<'_> {
             pod_name(pod),
             words.unwrap_or("not scheduled")
         );
-        Some(with_needs(Sign::Unschedulable, message, self.target))
+        Some(with_needs(Sign::Unschedulable, &message, self.target))
     }
 
     fn other_init_container(&self, pod: &Pod) -> Option<Evidence> {
@@ -345,11 +345,7 @@ impl Examined<'_> {
         });
         about_pod.or_else(|| {
             let words = of(self.target.metadata.uid.as_ref())?;
-            Some(with_needs(
-                Sign::WorkloadWarning,
-                words.clone(),
-                self.target,
-            ))
+            Some(with_needs(Sign::WorkloadWarning, words, self.target))
         })
     }
 
@@ -400,7 +396,7 @@ impl Examined<'_> {
 }
 
 /// Words about missing room or quota, with the need of one more pod for the time of the rollout.
-fn with_needs(sign: Sign, words: String, target: &Target) -> Evidence {
+fn with_needs(sign: Sign, words: &str, target: &Target) -> Evidence {
     let requests = target.pod_requests();
     let needs = if requests.is_empty() {
         String::new()

@@ -69,7 +69,7 @@ signs! {
     PodRefused: Cluster, after "at once";
     /// The pod's condition `PodScheduled` is False: no room, a node selector, a taint, an unbound volume claim, a scheduling gate
     Unschedulable: Cluster, after "2 s";
-    /// A container waits for another reason than `ContainerCreating`, `PodInitializing` or `CrashLoopBackOff`: its image cannot be pulled, its Secret or ConfigMap is missing, the runtime refuses it
+    /// A container waits for another reason than `ContainerCreating`, `PodInitializing` or `CrashLoopBackOff`: its image cannot be pulled, its Secret is missing, the runtime refuses it
     ContainerCannotStart: Cluster, after "at once";
     /// A container ended as `StartError` or `ContainerCannotRun`: it never ran
     ContainerNeverRan: Cluster, after "at once";

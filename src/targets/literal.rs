@@ -69,7 +69,7 @@ mod tests {
     }
 
     /// What the kubelet makes of a written value if every variable has the value `secret`, as in
-    /// k8s.io/kubernetes/third_party/forked/golang/expansion.
+    /// `k8s.io/kubernetes/third_party/forked/golang/expansion`.
     fn expanded(written: &str) -> String {
         let (mut rest, mut value) = (written, String::new());
         while let Some((before, after)) = rest.split_once('$') {
