@@ -20,6 +20,7 @@ pub enum Claim {
 
 impl Claim {
     /// The claim as people should read it.
+    #[must_use]
     pub fn problem(&self, binding: &AliasBinding, target: &str) -> Problem {
         let own = format!(
             "kubectl delete abind {} -n {}",

@@ -399,7 +399,7 @@ fn forward_on(
         return write(binding, target, injection, Course::Rollback(problem)).into();
     }
     let same_version =
-        target.runs(&desired.version) && !(is_asked && !target.has_artifact_of(&desired.version));
+        target.runs(&desired.version) && (!is_asked || target.has_artifact_of(&desired.version));
     let injection = if is_asked { present } else { injection };
     pass_gates(binding, observed, desired, same_version)
         .unwrap_or_else(|| write(binding, target, injection, Course::Forward).into())

@@ -26,6 +26,7 @@ pub struct Note {
 
 impl Note {
     /// A sentence with the note behind it.
+    #[must_use]
     pub fn behind(&self, sentence: &str) -> String {
         let cause = format!("{sentence}; {}", self.cause);
         problem(Reason::Live, &cause, &self.remedy).message

@@ -269,6 +269,43 @@ fn running(
     })
 }
 
+/// Why Pointsman wrote an earlier version, for people.
+fn rollback_cause(decided: &Decided) -> Option<String> {
+    let Some(Course::Rollback(problem)) = decided.decision.course() else {
+        return None;
+    };
+    if let Some(postponed) = &decided.memory.postponed {
+        let blocked = postponed.version.number();
+        return Some(format!(
+            "the rollout of version {blocked} was blocked and cost serving capacity"
+        ));
+    }
+    let Some(held_back) = &decided.memory.held_back else {
+        return Some(problem.message.clone());
+    };
+    let failed = held_back.versions.iter().map(|failed| {
+        let number = failed.version.number();
+        format!("version {number} failed ({})", failed.reason)
+    });
+    Some(failed.collect::<Vec<_>>().join(", "))
+}
+
+/// Whether a version is tried again that was blocked, or that shared a fault with others.
+fn is_own_retry(version: &VersionRef, decided: &Decided) -> bool {
+    let memory = &decided.memory;
+    let postponed = memory
+        .postponed
+        .as_ref()
+        .map(|postponed| &postponed.version);
+    let retried = memory
+        .held_back
+        .as_ref()
+        .filter(|all| all.versions.is_empty());
+    let retried = retried.map(|held_back| &held_back.wanted);
+    let mut tried_again = postponed.into_iter().chain(retried);
+    tried_again.any(|tried| tried.is_same(version))
+}
+
 /// Why Pointsman wrote a version, for people.
 fn our_cause(
     binding: &AliasBinding,
@@ -278,44 +315,20 @@ fn our_cause(
     recent: &Recent<'_>,
 ) -> (Trigger, String) {
     let number = version.number();
-    let is_rollback = matches!(decided.decision.course(), Some(Course::Rollback(_)));
-    if let (Some(postponed), true) = (&decided.memory.postponed, is_rollback) {
-        let blocked = postponed.version.number();
-        return (
-            Trigger::Failure,
-            format!("the rollout of version {blocked} was blocked and cost serving capacity"),
-        );
+    let follows = binding.spec.follows();
+    if let Some(cause) = rollback_cause(decided) {
+        return (Trigger::Failure, cause);
     }
-    if let (None, Some(Course::Rollback(problem))) =
-        (&decided.memory.held_back, decided.decision.course())
-    {
-        return (Trigger::Failure, problem.message.clone());
-    }
+    let was_asked = decided.memory.apply.as_ref();
     if before.is_some_and(|before| before.version.is_same(version))
-        && decided
-            .memory
-            .apply
-            .as_ref()
-            .is_some_and(|apply| apply.before.is_some())
+        && was_asked.is_some_and(|apply| apply.before.is_some())
     {
         let cause = "somebody asked for the registry's present address and location of the files";
         return (Trigger::Person, cause.to_owned());
     }
-    if let (Some(held_back), Some(Course::Rollback(_))) =
-        (&decided.memory.held_back, decided.decision.course())
-    {
-        let failed: Vec<_> = held_back
-            .versions
-            .iter()
-            .map(|failed| {
-                format!(
-                    "version {} failed ({})",
-                    failed.version.number(),
-                    failed.reason
-                )
-            })
-            .collect();
-        return (Trigger::Failure, failed.join(", "));
+    if is_own_retry(version, decided) {
+        let cause = format!("{follows} names version {number}, which is tried again");
+        return (Trigger::AliasMove, cause);
     }
     if binding.spec.pinned_version.as_deref() == Some(number) {
         return (Trigger::Pin, "spec.pinnedVersion".to_owned());
@@ -330,7 +343,6 @@ fn our_cause(
         );
     }
     let is_since = |moment: &Time| before.is_none_or(|before| moment.0 >= before.started_at.0);
-    let follows = binding.spec.follows();
     if recent.alias.is_none_or(|alias| is_since(&alias.since)) {
         (
             Trigger::AliasMove,
