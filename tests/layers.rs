@@ -25,6 +25,7 @@ const ALLOWED: [(&str, &[&str]); 10] = [
             "artifacts",
             "targets",
             "rollout",
+            "http",
             "api",
         ],
     ),

@@ -20,8 +20,9 @@ use url::Url;
 
 use crate::http::body::{is_html, read_bounded, root_cause};
 
-/// The most bytes that are read of a response, and of a refusal.
-const LONGEST_RESPONSE: usize = 4 << 20;
+/// The most bytes that are read of a response, which is a listing of a hundred names, and of a
+/// refusal. The store's library keeps several times as much while it reads a listing.
+const LONGEST_RESPONSE: usize = 512 << 10;
 const LONGEST_REFUSAL: usize = 16 << 10;
 /// How long a connection, and a whole request, may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -207,7 +208,7 @@ impl RecordingTransport {
             (HttpResponseBody::new(body), String::new())
         } else {
             let read = match read_bounded(response, LONGEST_REFUSAL).await {
-                Ok((read, _)) => read,
+                Ok(body) => body.bytes,
                 Err(_) => Vec::new(),
             };
             let text = String::from_utf8_lossy(&read).into_owned();

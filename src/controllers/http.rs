@@ -1,18 +1,24 @@
 //! `/healthz`, `/readyz` and `/metrics`.
 //!
-//! Absent: anything that changes state.
+//! Absent: anything that changes state, and limits. The server has them.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::http::StatusCode;
 use axum::routing::get;
 use tokio::net::TcpListener;
 
 use crate::controllers::context::Context;
+use crate::http::server;
+use crate::kubernetes::lock::lock;
 
+/// How old the text of the metrics may be.
+const EXPOSITION_AGE: Duration = Duration::from_secs(1);
 /// The content type of metrics.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -41,7 +47,8 @@ pub async fn serve(
 ) -> std::io::Result<()> {
     let listener = TcpListener::bind(address).await?;
     tracing::info!(address = %listener.local_addr()?, "serving health and metrics");
-    axum::serve(listener, router(readiness, ctx).merge(more)).await
+    server::serve(listener, None, router(readiness, ctx).merge(more)).await;
+    Ok(())
 }
 
 fn router(readiness: Readiness, ctx: Arc<Context>) -> Router {
@@ -54,11 +61,37 @@ fn router(readiness: Readiness, ctx: Arc<Context>) -> Router {
         };
         std::future::ready(response)
     };
-    let metrics = move || std::future::ready(([("content-type", OPEN_METRICS)], metrics(&ctx)));
+    let cache = Arc::new(ExpositionCache::default());
+    let metrics = move || {
+        let text = cache.text(&ctx);
+        std::future::ready(([("content-type", OPEN_METRICS)], text))
+    };
     Router::new()
         .route("/healthz", get(|| std::future::ready("ok\n")))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
+}
+
+/// The text of all metrics, kept for a second so that nobody makes the operator write it all the
+/// time.
+#[derive(Default)]
+struct ExpositionCache(Mutex<Option<Bytes>>);
+
+impl ExpositionCache {
+    fn text(self: &Arc<Self>, ctx: &Context) -> Bytes {
+        let mut cached = lock(&self.0);
+        if let Some(text) = &*cached {
+            return text.clone();
+        }
+        let text = Bytes::from(metrics(ctx));
+        *cached = Some(text.clone());
+        let cache = Arc::clone(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(EXPOSITION_AGE).await;
+            *lock(&cache.0) = None;
+        });
+        text
+    }
 }
 
 fn metrics(ctx: &Context) -> String {

@@ -28,11 +28,11 @@ use crate::controllers::leadership::{Leadership, start_signal};
 use crate::controllers::loops::{self, work_queues};
 use crate::controllers::metrics::Metrics;
 use crate::controllers::receiver::Receiver;
-use crate::controllers::receiver::server;
 use crate::controllers::receiver::tls::Certificate;
 use crate::controllers::registry::state::RegistryStates;
 use crate::controllers::settings::{OperatorSettings, WebhookSettings};
 use crate::controllers::watches;
+use crate::http::server;
 use crate::kubernetes::event_recorder::EventRecorder;
 use crate::kubernetes::lease::{Fence, Leader, LeaderElector};
 

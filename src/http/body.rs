@@ -5,21 +5,76 @@
 use reqwest::Response;
 use reqwest::header::CONTENT_TYPE;
 
-/// The body up to `limit` bytes, and whether that was all of it.
+use super::budget::{ByteBudget, ByteShare, NoRoom};
+
+/// The budget of all responses of registries and stores that are in memory, as text and as values.
+/// The chart limits the process to 128 MiB.
+static RESPONSES: ByteBudget = ByteBudget::new(40 << 20);
+/// The first allocation for a body.
+const FIRST_BYTES: usize = 16 << 10;
+
+/// A body that was read, with its share of the budget.
+pub(crate) struct BoundedBody {
+    pub(crate) bytes: Vec<u8>,
+    /// Whether that was all of it.
+    pub(crate) is_whole: bool,
+    pub(crate) share: ByteShare,
+}
+
+/// Why a body cannot be read.
+#[derive(Debug)]
+pub(crate) enum ResponseBodyError {
+    /// The connection failed.
+    Broken(reqwest::Error),
+    /// Other responses use the memory that there is for them.
+    NoRoom,
+}
+
+impl From<reqwest::Error> for ResponseBodyError {
+    fn from(error: reqwest::Error) -> Self {
+        Self::Broken(error)
+    }
+}
+
+impl From<NoRoom> for ResponseBodyError {
+    fn from(NoRoom: NoRoom) -> Self {
+        Self::NoRoom
+    }
+}
+
+/// The body up to `limit` bytes.
 pub(crate) async fn read_bounded(
     mut response: Response,
     limit: usize,
-) -> Result<(Vec<u8>, bool), reqwest::Error> {
-    let mut body = Vec::new();
+) -> Result<BoundedBody, ResponseBodyError> {
+    let mut body = BoundedBody {
+        bytes: Vec::new(),
+        is_whole: true,
+        share: RESPONSES.share(),
+    };
     while let Some(chunk) = response.chunk().await? {
-        let left = limit - body.len();
-        if chunk.len() > left {
-            body.extend_from_slice(&chunk[..left]);
-            return Ok((body, false));
+        let left = limit - body.bytes.len();
+        body.is_whole = chunk.len() <= left;
+        body.append(&chunk[..chunk.len().min(left)], limit).await?;
+        if !body.is_whole {
+            break;
         }
-        body.extend_from_slice(&chunk);
     }
-    Ok((body, true))
+    Ok(body)
+}
+
+impl BoundedBody {
+    /// Adds a part. What is allocated is in the share, and doubles.
+    async fn append(&mut self, part: &[u8], limit: usize) -> Result<(), NoRoom> {
+        let (needed, capacity) = (self.bytes.len() + part.len(), self.bytes.capacity());
+        if needed > capacity {
+            let doubled = (2 * capacity).max(FIRST_BYTES).min(limit).max(needed);
+            self.share.grow(doubled - capacity).await?;
+            self.bytes.reserve_exact(doubled - self.bytes.len());
+        }
+        self.bytes.extend_from_slice(part);
+        Ok(())
+    }
 }
 
 /// Whether the response is an HTML page instead of data.

@@ -30,6 +30,12 @@ async fn mlflow() -> (RegistryClient, HostileServer) {
             line if line.contains("registered-models/get?name=taxi") => {
                 format!(r#"{{"registered_model":{model}}}"#)
             }
+            line if line.contains("max_results=1&") => {
+                format!(
+                    r#"{{"model_versions":[{}],"next_page_token":"2"}}"#,
+                    version(2)
+                )
+            }
             line if line.contains("model-versions/search") => {
                 format!(r#"{{"model_versions":[{},{}]}}"#, version(2), version(1))
             }

@@ -106,24 +106,32 @@ pub enum RegistryError {
         response: String,
     },
     /// The response cannot be trusted.
-    #[error(
-        "{at} returned {fault}; check spec.mlflow.uri, and that no proxy changes the server's responses"
-    )]
+    #[error("{at} returned {fault}; check spec.mlflow.uri and the proxies before it")]
     InvalidResponse {
         /// Origin and path of the URL.
         at: String,
         /// The fault of the response.
         fault: String,
     },
-    /// The response is longer than the limit.
+    /// The response is longer than the limit, or has more entries.
     #[error(
-        "{at} returned more than {limit} bytes; check that spec.mlflow.uri names an MLflow server"
+        "{at} returned more than {limit} {unit}; check that spec.mlflow.uri names an MLflow server, or remove some of it there"
     )]
     TooLarge {
         /// Origin and path of the URL.
         at: String,
-        /// The most bytes that are read.
+        /// The most that is read.
         limit: usize,
+        /// What is counted.
+        unit: &'static str,
+    },
+    /// The responses of other servers use the memory that there is for responses.
+    #[error(
+        "the response of {at} had no room beside those of other servers; it is requested again at the next poll"
+    )]
+    NoRoom {
+        /// Origin and path of the URL.
+        at: String,
     },
     /// The server redirects. Credentials are not sent to another address.
     #[error(
@@ -157,7 +165,8 @@ impl RegistryError {
             Self::Unreachable { .. }
             | Self::TimedOut { .. }
             | Self::ServerError { .. }
-            | Self::Busy { .. } => Reason::RegistryUnreachable,
+            | Self::Busy { .. }
+            | Self::NoRoom { .. } => Reason::RegistryUnreachable,
             Self::Unauthenticated { .. }
             | Self::Forbidden { .. }
             | Self::HostRefused { .. }
@@ -186,6 +195,7 @@ impl RegistryError {
             Self::WrongServer { .. } => "WrongServer",
             Self::InvalidResponse { .. } => "InvalidResponse",
             Self::TooLarge { .. } => "TooLarge",
+            Self::NoRoom { .. } => "NoRoom",
             Self::Redirected { .. } => "Redirected",
             Self::Configuration { .. } => "Configuration",
             Self::Unsupported { .. } => "Unsupported",

@@ -14,6 +14,7 @@ mod admission;
 mod binding;
 mod failure;
 mod fixture;
+mod hostile;
 mod model;
 mod outage;
 mod people;
@@ -48,6 +49,7 @@ fn run_all(arguments: &Arguments) -> Conclusion {
         admission::scenarios(),
         binding::scenarios(),
         failure::scenarios(),
+        hostile::scenarios(),
         model::scenarios(),
         outage::scenarios(),
         people::scenarios(),

@@ -9,6 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use pointsman_env::certificates::OwnCertificate;
+use pointsman_env::hostile::HostileConnections;
 use pointsman_env::interceptor::{Fault, matching};
 use pointsman_env::kinds::{DEPLOYMENT, LEASE, MODEL_REGISTRY, SECRET};
 use pointsman_env::mlflow::{Mlflow, MlflowOptions};
@@ -44,6 +45,7 @@ scenarios!(
     a_burst_of_valid_deliveries_costs_a_few_registry_requests,
     the_certificate_is_reloaded_when_its_files_change,
     a_delivery_to_a_follower_is_handled_by_the_leader,
+    hostile_connections_delay_neither_probes_nor_genuine_deliveries,
 );
 
 const SIGNING: &str = "a-secret-of-the-scenarios-0123456789";
@@ -273,18 +275,25 @@ impl Delivery {
         http: &reqwest::Client,
         signature: &str,
     ) -> reqwest::Result<StatusCode> {
+        Ok(self.response_by(http, signature).await?.status())
+    }
+
+    async fn response_by(
+        &self,
+        http: &reqwest::Client,
+        signature: &str,
+    ) -> reqwest::Result<reqwest::Response> {
         let request = http
             .post(format!("{}{}", self.address, self.path))
             .header("content-type", "application/json");
         let request = request
             .header("x-mlflow-delivery-id", &self.id)
             .header("x-mlflow-timestamp", self.at);
-        Ok(request
+        request
             .header("x-mlflow-signature", signature)
             .body(self.body.clone())
             .send()
-            .await?
-            .status())
+            .await
     }
 }
 
@@ -888,7 +897,7 @@ fn refused_deliveries(valid: &Delivery) -> Vec<(&'static str, StatusCode, Delive
         ("malformed", StatusCode::BAD_REQUEST, bad_id),
         ("malformed", StatusCode::BAD_REQUEST, bad_body),
         ("too_large", StatusCode::PAYLOAD_TOO_LARGE, too_large),
-        ("unknown_registry", StatusCode::NOT_FOUND, unknown),
+        ("unknown_registry", StatusCode::UNAUTHORIZED, unknown),
     ]
 }
 
@@ -913,6 +922,28 @@ async fn assert_altered_deliveries_are_refused(valid: &Delivery) {
     }
 }
 
+/// Nobody without the Secret learns which registries there are.
+async fn assert_unknown_registries_look_like_known_ones(valid: &Delivery) {
+    let forged = Delivery {
+        id: fresh_id(),
+        secret: "forged".to_owned(),
+        ..valid.clone()
+    };
+    let unknown = Delivery {
+        path: format!("{}-another", valid.path),
+        ..forged.clone()
+    };
+    let mut responses = Vec::new();
+    for delivery in [forged, unknown] {
+        let response = delivery.response_by(&http(), &delivery.signature()).await;
+        let response = response.unwrap();
+        let (status, mut headers) = (response.status(), response.headers().clone());
+        headers.remove("date");
+        responses.push((status, headers, response.text().await.unwrap()));
+    }
+    assert_eq!(responses[0], responses[1]);
+}
+
 async fn deliveries_without_a_valid_signature_are_refused_and_change_nothing(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
@@ -932,6 +963,7 @@ async fn deliveries_without_a_valid_signature_are_refused_and_change_nothing(
         );
     }
     assert_altered_deliveries_are_refused(&valid).await;
+    assert_unknown_registries_look_like_known_ones(&valid).await;
     let requests = fixture.registry.since(mark);
     assert!(requests.is_empty(), "{requests:?}");
     assert_eq!(template_version(&fixture.deployment().await), "1");
@@ -1214,6 +1246,79 @@ async fn a_delivery_to_a_follower_is_handled_by_the_leader(
         .expect("the same delivery is accepted once the other replica leads");
     follows(&fixture, "1").await;
     fixture.operator = follower;
+    let server = environment.mlflow_with_webhooks().await;
+    end(fixture, &server).await
+}
+
+/// Sends forged deliveries, eight at a time, until it is dropped.
+fn forge(valid: &Delivery) -> tokio::task::JoinSet<()> {
+    let mut senders = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let forged = Delivery {
+            secret: "forged".to_owned(),
+            ..valid.clone()
+        };
+        senders.spawn(async move {
+            let (http, signature) = (http(), forged.signature());
+            loop {
+                // The server may close the connection for another one.
+                let _refused = forged.send_by(&http, &signature).await;
+            }
+        });
+    }
+    senders
+}
+
+async fn hostile_connections_delay_neither_probes_nor_genuine_deliveries(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    const CONNECTIONS: usize = 400;
+    const MOST_GROWTH: u64 = 20_000_000;
+    let fixture = with_receiver(&environment, "crowded").await;
+    serve_version_1(&fixture, external()).await;
+    webhook_reports(&fixture, "WebhookReady").await;
+    let operator = &fixture.operator;
+    let before = operator.resident_bytes().unwrap();
+    let valid = Delivery::to(&fixture, operator);
+    let ports = [
+        operator.health_address(),
+        operator.webhook_address().unwrap(),
+    ];
+    let hostile = ports.map(|port| HostileConnections::start(port, &valid.path, CONNECTIONS));
+    let forged = forge(&valid);
+    let all_open = async {
+        while hostile.iter().any(|each| each.opened() < CONNECTIONS) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, all_open)
+        .await
+        .expect("connections are accepted");
+    // A probe of the kubelet has a second.
+    let http = reqwest::Client::builder()
+        .no_proxy()
+        .pool_max_idle_per_host(0)
+        .timeout(Duration::from_secs(1));
+    let http = http.build().unwrap();
+    for _ in 0..50 {
+        let health = http.get(format!("http://{}/healthz", ports[0]));
+        assert_eq!(health.send().await.unwrap().status(), StatusCode::OK);
+        let delivery = Delivery {
+            id: fresh_id(),
+            ..valid.clone()
+        };
+        assert_eq!(delivery.send().await, StatusCode::OK);
+    }
+    let grown = operator.resident_bytes().unwrap().saturating_sub(before);
+    assert!(grown <= MOST_GROWTH, "{grown} bytes");
+    fixture.alias("2").await;
+    let announced = Delivery {
+        id: fresh_id(),
+        ..valid
+    };
+    assert_eq!(announced.send().await, StatusCode::OK);
+    fixture.runs("2").await;
+    drop((hostile, forged));
     let server = environment.mlflow_with_webhooks().await;
     end(fixture, &server).await
 }

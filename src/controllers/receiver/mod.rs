@@ -4,7 +4,6 @@
 //! Absent: details for the sender. A refusal is a status code and nothing else.
 
 mod limits;
-pub mod server;
 pub mod signing_keys;
 pub mod tls;
 
@@ -13,13 +12,13 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use axum::Router;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use axum::{Extension, Router};
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
@@ -29,9 +28,9 @@ use crate::controllers::context::Context;
 use crate::controllers::http::Readiness;
 use crate::controllers::metrics::OutcomeLabel;
 use crate::controllers::receiver::limits::{SeenDeliveries, TokenBucket};
-use crate::controllers::receiver::server::{BodyError, LARGEST_BODY, read_body};
 use crate::controllers::receiver::signing_keys::SigningKeys;
 use crate::controllers::registry::refresh_requests::refresh_announced;
+use crate::http::server::{LARGEST_BODY, OpenConnection, RequestBody, RequestBodyError, read_body};
 use crate::kubernetes::key::ObjectKey;
 use crate::kubernetes::lease::Leader;
 use crate::kubernetes::lock::lock;
@@ -47,6 +46,9 @@ const GENUINE_RATE: (u32, u32) = (5_000, 500);
 const FORGED_RATE: (u32, u32) = (20, 1);
 /// The most delivery ids that are kept for each registry: a megabyte at most.
 const MOST_SEEN: usize = 20_000;
+/// The shortest time until a delivery without a valid signature is refused. It hides whether its
+/// registry exists and a key was read for it.
+const REFUSAL_DELAY: Duration = Duration::from_millis(50);
 /// The timeout for a delivery that is forwarded to the leader.
 const FORWARD_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -59,6 +61,7 @@ enum DeliveryOutcome {
     Old,
     BadSignature,
     UnknownRegistry,
+    NoSecret,
     TooLarge,
     TooMany,
     Malformed,
@@ -76,6 +79,7 @@ impl DeliveryOutcome {
             Self::Old => "old",
             Self::BadSignature => "bad_signature",
             Self::UnknownRegistry => "unknown_registry",
+            Self::NoSecret => "no_secret",
             Self::TooLarge => "too_large",
             Self::TooMany => "too_many",
             Self::Malformed => "malformed",
@@ -91,8 +95,8 @@ impl DeliveryOutcome {
             // again.
             Self::Accepted | Self::Repeated | Self::Forwarded => StatusCode::OK,
             Self::Old | Self::Malformed => StatusCode::BAD_REQUEST,
-            Self::BadSignature => StatusCode::UNAUTHORIZED,
-            Self::UnknownRegistry => StatusCode::NOT_FOUND,
+            // The same response, so that nobody without the Secret learns which registries there are.
+            Self::BadSignature | Self::UnknownRegistry | Self::NoSecret => StatusCode::UNAUTHORIZED,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooMany => StatusCode::TOO_MANY_REQUESTS,
             Self::NotForwarded | Self::NotReady => StatusCode::SERVICE_UNAVAILABLE,
@@ -156,13 +160,20 @@ struct Delivery<'a> {
     name: &'a str,
     headers: &'a HeaderMap,
     origin: Origin,
+    connection: &'a OpenConnection,
+}
+
+/// A registry that receives deliveries.
+struct ReceivingRegistry {
+    protocol: DeliveryProtocol,
+    secret: WebhookSecretReference,
 }
 
 /// A delivery with its signature headers and its body.
 struct SignedBody {
     protocol: DeliveryProtocol,
     signature: SignedDelivery,
-    body: Bytes,
+    body: RequestBody,
 }
 
 impl Receiver {
@@ -206,13 +217,16 @@ impl Receiver {
     fn routes(self: Arc<Self>, origin: Origin) -> Router {
         let handler = move |State(receiver): State<Arc<Self>>,
                             Path((namespace, name)): Path<(String, String)>,
+                            Extension(connection): Extension<OpenConnection>,
                             headers: HeaderMap,
                             body: Body| async move {
+            let started = Instant::now();
             let delivery = Delivery {
                 namespace: &namespace,
                 name: &name,
                 headers: &headers,
                 origin,
+                connection: &connection,
             };
             let (Ok(outcome) | Err(outcome)) = receiver.receive(&delivery, body).await;
             let label = OutcomeLabel {
@@ -220,19 +234,30 @@ impl Receiver {
             };
             let counts = &receiver.ctx.metrics.webhook_deliveries;
             counts.get_or_create(&label).inc();
+            if outcome.status() == StatusCode::UNAUTHORIZED {
+                let since = started.elapsed();
+                tokio::time::sleep(REFUSAL_DELAY.saturating_sub(since)).await;
+            }
             outcome
         };
         Router::new().route(ROUTE, post(handler)).with_state(self)
     }
 
     /// Processes a delivery. Cheap checks come first, and nothing is kept of a delivery that is
-    /// refused.
+    /// refused. Whether its registry exists changes nothing before the signature is verified.
     async fn receive(
         &self,
         delivery: &Delivery<'_>,
         body: Body,
     ) -> Result<DeliveryOutcome, DeliveryOutcome> {
-        let (protocol, secret) = self.protocol_and_secret(delivery)?;
+        if !self.readiness.is_ready() {
+            return Err(DeliveryOutcome::NotReady);
+        }
+        let registry = self.receiving_registry(delivery);
+        let protocol = match &registry {
+            Some(registry) => registry.protocol,
+            None => DeliveryProtocol::Mlflow,
+        };
         let signature = match protocol.read(delivery.headers) {
             Ok(signature) => signature,
             Err(DeliveryError::Malformed) => return Err(DeliveryOutcome::Malformed),
@@ -246,42 +271,35 @@ impl Receiver {
         }
         let body = match read_body(body).await {
             Ok(body) => body,
-            Err(BodyError::TooLarge) => return Err(DeliveryOutcome::TooLarge),
-            Err(BodyError::Incomplete) => return Err(DeliveryOutcome::Malformed),
+            Err(RequestBodyError::TooLarge) => return Err(DeliveryOutcome::TooLarge),
+            Err(RequestBodyError::Incomplete) => return Err(DeliveryOutcome::Malformed),
+            Err(RequestBodyError::NoRoom) => return Err(DeliveryOutcome::TooMany),
         };
         let signed = SignedBody {
             protocol,
             signature,
             body,
         };
-        // The permit is acquired after the body was read, so that slow senders hold none.
+        let registry = registry.ok_or(DeliveryOutcome::UnknownRegistry)?;
         let limits = self.limits_of(delivery);
+        self.verify(delivery, &limits, &registry.secret, &signed)
+            .await?;
+        // From here on the sender is known: no forged delivery holds a permit or keeps a connection.
+        delivery.connection.trust();
         let Ok(_permit) = limits.permits.try_acquire() else {
             return Err(DeliveryOutcome::TooMany);
         };
-        self.verify(delivery, &limits, &secret, &signed).await?;
         self.accept(delivery, &limits, &signed).await
     }
 
-    /// The protocol and the Secret of a registry that receives deliveries. Any other registry is
-    /// unknown.
-    fn protocol_and_secret(
-        &self,
-        delivery: &Delivery<'_>,
-    ) -> Result<(DeliveryProtocol, WebhookSecretReference), DeliveryOutcome> {
-        if !self.readiness.is_ready() {
-            return Err(DeliveryOutcome::NotReady);
-        }
-        let registry = self
-            .ctx
-            .stores
-            .registry(delivery.namespace, delivery.name)
-            .ok_or(DeliveryOutcome::UnknownRegistry)?;
-        let protocol = DeliveryProtocol::of(&registry.spec);
-        match (protocol, secret_reference(&registry)) {
-            (Some(protocol), Some(secret)) => Ok((protocol, secret.clone())),
-            _ => Err(DeliveryOutcome::UnknownRegistry),
-        }
+    /// The registry of a delivery; `None` if there is no such registry, or it receives none.
+    fn receiving_registry(&self, delivery: &Delivery<'_>) -> Option<ReceivingRegistry> {
+        let stores = &self.ctx.stores;
+        let registry = stores.registry(delivery.namespace, delivery.name)?;
+        Some(ReceivingRegistry {
+            protocol: DeliveryProtocol::of(&registry.spec)?,
+            secret: secret_reference(&registry)?.clone(),
+        })
     }
 
     /// The limits of a delivery's registry. Those of registries that were deleted are dropped when
@@ -317,8 +335,7 @@ impl Receiver {
             }
         }
         if keys.is_empty() {
-            // The Secret does not exist or cannot be read: MLflow may retry.
-            return Err(DeliveryOutcome::NotReady);
+            return Err(DeliveryOutcome::NoSecret);
         }
         // Forged deliveries never use up the limit of genuine ones; only their log lines are
         // limited.
@@ -346,7 +363,7 @@ impl Receiver {
         if !lock(&limits.genuine).take(Instant::now()) {
             return Err(DeliveryOutcome::TooMany);
         }
-        let Ok(model) = signed.protocol.changed_model(&signed.body) else {
+        let Ok(model) = signed.protocol.changed_model(&signed.body.bytes) else {
             return Err(DeliveryOutcome::Malformed);
         };
         let outcome = if self.ctx.fence.is_open() {
@@ -377,7 +394,7 @@ impl Receiver {
         let mut request = self
             .http
             .post(url)
-            .body(signed.body.clone())
+            .body(signed.body.bytes.clone())
             .header(CONTENT_TYPE, "application/json");
         for name in signed.protocol.headers() {
             if let Some(value) = delivery.headers.get(*name) {
@@ -401,7 +418,7 @@ impl Receiver {
 impl SignedBody {
     fn is_signed_with(&self, keys: &[Vec<u8>]) -> bool {
         let keys = keys.iter().map(Vec::as_slice);
-        self.signature.is_signed_with(keys, &self.body)
+        self.signature.is_signed_with(keys, &self.body.bytes)
     }
 }
 

@@ -4,14 +4,14 @@
 //! Absent: any other use of a Secret.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
-use tokio::sync::Mutex;
 
 use crate::api::model_registry::WebhookSecretReference;
+use crate::kubernetes::lock::lock;
 
 /// How long a Secret is cached.
 const TTL: Duration = Duration::from_secs(30);
@@ -26,7 +26,14 @@ const OVERLAP: Duration = Duration::from_secs(120);
 /// The keys of all registries.
 #[derive(Default)]
 pub struct SigningKeys {
-    all: Mutex<HashMap<KeyReference, Arc<Mutex<CachedKey>>>>,
+    all: Mutex<HashMap<KeyReference, Arc<KeyEntry>>>,
+}
+
+/// The key of a registry. While it is read, deliveries are verified with the cached one.
+#[derive(Default)]
+struct KeyEntry {
+    cached: Mutex<CachedKey>,
+    reading: tokio::sync::Mutex<()>,
 }
 
 /// Namespace, Secret and key.
@@ -47,12 +54,11 @@ impl SigningKeys {
         namespace: &str,
         secret: &WebhookSecretReference,
     ) -> (Vec<Vec<u8>>, bool) {
-        let entry = self.entry(namespace, secret).await;
-        let mut entry = entry.lock().await;
+        let entry = self.entry(namespace, secret);
         let was_read = entry
             .read_unless_within(TTL, client, namespace, secret)
             .await;
-        (entry.accepted(), !was_read)
+        (lock(&entry.cached).accepted(), !was_read)
     }
 
     /// The keys after a signature failed, read again unless that happened a moment ago.
@@ -62,43 +68,45 @@ impl SigningKeys {
         namespace: &str,
         secret: &WebhookSecretReference,
     ) -> Vec<Vec<u8>> {
-        let entry = self.entry(namespace, secret).await;
-        let mut entry = entry.lock().await;
+        let entry = self.entry(namespace, secret);
         entry
             .read_unless_within(SHORTEST_INTERVAL, client, namespace, secret)
             .await;
-        entry.accepted()
+        lock(&entry.cached).accepted()
     }
 
-    async fn entry(
-        &self,
-        namespace: &str,
-        secret: &WebhookSecretReference,
-    ) -> Arc<Mutex<CachedKey>> {
+    fn entry(&self, namespace: &str, secret: &WebhookSecretReference) -> Arc<KeyEntry> {
         let reference = (
             namespace.to_owned(),
             secret.name.clone(),
             secret.key.clone(),
         );
-        Arc::clone(self.all.lock().await.entry(reference).or_default())
+        Arc::clone(lock(&self.all).entry(reference).or_default())
     }
 }
 
-impl CachedKey {
+impl KeyEntry {
     /// Reads the Secret if the last read is older than `age`. Returns whether it was read.
     async fn read_unless_within(
-        &mut self,
+        &self,
         age: Duration,
         client: &Client,
         namespace: &str,
         secret: &WebhookSecretReference,
     ) -> bool {
-        if self.read_at.is_some_and(|read_at| read_at.elapsed() < age) {
+        if lock(&self.cached).is_within(age) {
+            return false;
+        }
+        let _reading = self.reading.lock().await;
+        // Another delivery may have read it meanwhile.
+        if lock(&self.cached).is_within(age) {
             return false;
         }
         let api = Api::<Secret>::namespaced(client.clone(), namespace);
-        match tokio::time::timeout(READ_TIMEOUT, api.get_opt(&secret.name)).await {
-            Ok(Ok(found)) => self.replace(
+        let read = tokio::time::timeout(READ_TIMEOUT, api.get_opt(&secret.name)).await;
+        let mut cached = lock(&self.cached);
+        match read {
+            Ok(Ok(found)) => cached.replace(
                 found.and_then(|found| signing_key(&found, &secret.key)),
                 Instant::now(),
             ),
@@ -112,8 +120,14 @@ impl CachedKey {
                 "reading the Secret of a webhook timed out"
             ),
         }
-        self.read_at = Some(Instant::now());
+        cached.read_at = Some(Instant::now());
         true
+    }
+}
+
+impl CachedKey {
+    fn is_within(&self, age: Duration) -> bool {
+        self.read_at.is_some_and(|read_at| read_at.elapsed() < age)
     }
 
     fn replace(&mut self, found: Option<Vec<u8>>, now: Instant) {

@@ -60,7 +60,8 @@ async fn write_tags(
         wanted.extend(wanted_tags(ctx, &model));
         models.insert(model.model_name().to_owned());
     }
-    if let Err(error) = read_tags(known, client, models).await {
+    let is_own = |key: &str| binding_of_key(&ctx.settings.cluster_name, key).is_some();
+    if let Err(error) = read_tags(known, client, models, is_own).await {
         tracing::debug!(registry = registry.name(), %error, "the deployment tags cannot be read");
     }
     for (tag, value) in known.missing(&wanted) {
@@ -120,18 +121,19 @@ fn is_orphan(ctx: &Context, key: &str) -> bool {
     !ctx.stores.bindings.has(&ObjectKey::new(namespace, binding))
 }
 
-/// Reads the tags of models that were not read yet, so that a restart writes nothing twice.
+/// Reads the own tags of models that were not read yet, so that a restart writes nothing twice.
 async fn read_tags(
     known: &KnownTags,
     client: VersionTagsClient<'_>,
     models: BTreeSet<String>,
+    is_own: impl Fn(&str) -> bool,
 ) -> Result<(), RegistryError> {
     let unread = known.unread(models);
     if unread.is_empty() {
         return Ok(());
     }
     let names: Vec<&str> = unread.iter().map(String::as_str).collect();
-    let found = client.read(&names).await;
+    let found = client.read(&names, is_own).await;
     known.record_read(unread);
     for ((model, version), tags) in found? {
         for (key, value) in tags {

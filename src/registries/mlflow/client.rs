@@ -17,8 +17,8 @@ use super::request::{ApiResponse, Request};
 use super::search::SearchStrategy;
 use super::setup::{authenticate, authorization, build_client, parse_base, workspace_header};
 use super::wire;
-use crate::http::body::{is_html, read_bounded};
-use crate::http::redact::Redactor;
+use crate::http::body::{ResponseBodyError, is_html, read_bounded};
+use crate::http::redact::{Redactor, cut};
 use crate::http::uri::{host_and_port, origin_and_path};
 use crate::registries::connection::{Connection, Credentials, Server};
 use crate::registries::error::RegistryError;
@@ -26,6 +26,8 @@ use crate::registries::request_metrics::RequestMetrics;
 
 /// The pause before a retry.
 const RETRY_PAUSE: Duration = Duration::from_millis(300);
+/// The most characters of an address in an error.
+const LONGEST_ADDRESS: usize = 90;
 /// How many requests that make the server fetch files run at the same time. Each keeps the server
 /// busy for long: with sixteen of them a busy server was seen to answer polls with 500.
 const FETCHES: usize = 4;
@@ -132,7 +134,7 @@ impl Client {
         &self,
         request: &Request<'_>,
     ) -> Result<T, RegistryError> {
-        self.send(request).await?.json()
+        self.send(request).await?.json().await
     }
 
     /// Waits for a permit to make the server fetch a file. The semaphore is never closed.
@@ -165,7 +167,7 @@ impl Client {
 
     /// Origin and path of a URL below the base address.
     pub(super) fn address(&self, path: &[&str]) -> String {
-        origin_and_path(&self.url(path, &[]))
+        shown_address(&self.url(path, &[]))
     }
 
     /// Whether a host, with or without a port, is the one of this server.
@@ -202,8 +204,10 @@ impl Client {
 
     async fn require_workspaces(&self) -> Result<(), RegistryError> {
         let request = Request::get(&["api/3.0/mlflow/server-info"], &[]);
-        let response = self.send_without_workspace(&request).await;
-        let info = response.and_then(|response| response.json::<wire::ServerInfo>());
+        let info = match self.send_without_workspace(&request).await {
+            Ok(response) => response.json::<wire::ServerInfo>().await,
+            Err(error) => Err(error),
+        };
         match info {
             Ok(info) if info.workspaces_enabled => Ok(()),
             Ok(_) | Err(RegistryError::WrongServer { status: 404, .. }) => {
@@ -256,7 +260,7 @@ impl Client {
 
     async fn exchange(&self, request: &Request<'_>) -> Result<ApiResponse, RegistryError> {
         let url = self.url(request.path, request.query);
-        let at = origin_and_path(&url);
+        let at = shown_address(&url);
         let longest = self.inner.total_timeout;
         let timeout = request.timeout.unwrap_or(longest).min(longest);
         let response = self.build(request, url, timeout).send().await;
@@ -265,16 +269,26 @@ impl Client {
             return Err(self.refusal(at, response).await);
         }
         let is_html = is_html(&response);
-        let (body, is_whole) = read_bounded(response, request.limit)
-            .await
-            .map_err(|error| self.body_error(&at, timeout, &error))?;
-        if !is_whole && !request.is_cut {
+        let body = match read_bounded(response, request.limit).await {
+            Ok(body) => body,
+            Err(ResponseBodyError::Broken(error)) => {
+                return Err(self.body_error(&at, timeout, &error));
+            }
+            Err(ResponseBodyError::NoRoom) => return Err(RegistryError::NoRoom { at }),
+        };
+        if !body.is_whole && !request.is_cut {
             return Err(RegistryError::TooLarge {
                 at,
                 limit: request.limit,
+                unit: "bytes",
             });
         }
-        Ok(ApiResponse { at, body, is_html })
+        Ok(ApiResponse {
+            at,
+            body: body.bytes,
+            is_html,
+            share: body.share,
+        })
     }
 
     fn build(&self, request: &Request<'_>, url: Url, timeout: Duration) -> RequestBuilder {
@@ -306,6 +320,11 @@ impl Client {
         }
         url
     }
+}
+
+/// Origin and path of a URL for an error.
+fn shown_address(url: &Url) -> String {
+    cut(&origin_and_path(url), LONGEST_ADDRESS)
 }
 
 /// Whether a retry a moment later may succeed.

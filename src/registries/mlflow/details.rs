@@ -16,6 +16,8 @@ use crate::api::registered_model::{CodeLineage, Dataset};
 use crate::http::redact::cut;
 use crate::registries::error::RegistryError;
 
+/// The most logged models of a run that are read.
+const MOST_LOGGED_MODELS: usize = 32;
 const MOST_METRICS: usize = 32;
 const MOST_PARAMETERS: usize = 64;
 const MOST_DATASETS: usize = 16;
@@ -28,34 +30,47 @@ const MOST_FOLDERS: usize = 64;
 const MOST_FILES: usize = 10_000;
 const MOST_DEPTH: usize = 8;
 
-/// The run that logged a version.
+/// What is kept of the run that logged a version.
 #[derive(Debug, Default)]
-pub(super) struct RunDetails(pub(super) wire::RunRecord);
+pub(super) struct RunDetails {
+    /// The ids of the models that the run logged.
+    pub(super) logged_models: Vec<String>,
+    /// The URI of the run's own artifacts; empty if there is none.
+    pub(super) artifact_root: String,
+    details: ModelVersion,
+}
 
 impl RunDetails {
-    /// The ids of the models that the run logged.
-    pub(super) fn logged_models(&self) -> impl Iterator<Item = &str> {
-        self.0
-            .outputs
-            .model_outputs
-            .iter()
-            .filter_map(|output| output.model_id.as_deref())
-            .filter(|id| source::is_id(id))
-    }
-
-    /// The URI of the run's own artifacts.
-    pub(super) fn artifact_root(&self) -> Option<&str> {
-        self.0.info.artifact_uri.as_deref()
+    /// The details of a run. The response, which may be long, is dropped.
+    pub(super) fn of(run: wire::RunRecord) -> Self {
+        let outputs = run.outputs.model_outputs.into_iter();
+        let ids = outputs.filter_map(|output| output.model_id);
+        let details = ModelVersion {
+            duration_seconds: duration(&run.info),
+            code: lineage(&run.data.tags),
+            datasets: datasets(run.inputs.dataset_inputs),
+            metrics: metrics(run.data.metrics),
+            parameters: parameters(run.data.params),
+            ..ModelVersion::default()
+        };
+        Self {
+            logged_models: ids
+                .filter(|id| source::is_id(id))
+                .take(MOST_LOGGED_MODELS)
+                .collect(),
+            artifact_root: run.info.artifact_uri.unwrap_or_default(),
+            details,
+        }
     }
 
     /// The version with the details of its run.
     pub(super) fn describe(self, version: ModelVersion) -> ModelVersion {
         ModelVersion {
-            duration_seconds: duration(&self.0.info),
-            code: lineage(&self.0.data.tags),
-            datasets: datasets(self.0.inputs.dataset_inputs),
-            metrics: metrics(self.0.data.metrics),
-            parameters: parameters(self.0.data.params),
+            duration_seconds: self.details.duration_seconds,
+            code: self.details.code,
+            datasets: self.details.datasets,
+            metrics: self.details.metrics,
+            parameters: self.details.parameters,
             ..version
         }
     }
@@ -69,7 +84,7 @@ fn duration(info: &wire::RunInfo) -> Option<i64> {
     Some(end.checked_sub(start)? / 1000)
 }
 
-fn metrics(metrics: Vec<wire::Metric>) -> BTreeMap<String, String> {
+fn metrics(metrics: impl IntoIterator<Item = wire::Metric>) -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
     for metric in metrics {
         if let (Some(name), Some(value)) = (valid_name(metric.key), metric.value) {
@@ -79,7 +94,7 @@ fn metrics(metrics: Vec<wire::Metric>) -> BTreeMap<String, String> {
     all.into_iter().take(MOST_METRICS).collect()
 }
 
-fn parameters(parameters: Vec<wire::Pair>) -> BTreeMap<String, String> {
+fn parameters(parameters: impl IntoIterator<Item = wire::Pair>) -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
     for parameter in parameters {
         if let Some(name) = valid_name(parameter.key) {
@@ -90,7 +105,7 @@ fn parameters(parameters: Vec<wire::Pair>) -> BTreeMap<String, String> {
     all.into_iter().take(MOST_PARAMETERS).collect()
 }
 
-fn datasets(inputs: Vec<wire::DatasetInput>) -> Vec<Dataset> {
+fn datasets(inputs: impl IntoIterator<Item = wire::DatasetInput>) -> Vec<Dataset> {
     let mut datasets = Vec::new();
     for input in inputs {
         let Some(name) = valid_name(input.dataset.name) else {
@@ -189,6 +204,9 @@ impl Client {
             let Some(subfolders) = listing.and_then(|listing| sum.add(listing)) else {
                 return Ok(None);
             };
+            if subfolders.len() + folders.len() > MOST_FOLDERS {
+                return Ok(None);
+            }
             for name in subfolders {
                 folders.push((format!("{folder}/{name}"), depth + 1));
             }
@@ -209,6 +227,9 @@ impl ListingSum {
     /// or not plausible.
     fn add(&mut self, listing: wire::Listing) -> Option<Vec<String>> {
         let mut subfolders = Vec::new();
+        if listing.files.is_cut {
+            return None;
+        }
         for file in listing.files {
             let name = file.path.filter(|name| is_plain_name(name))?;
             if file.is_dir {

@@ -11,7 +11,7 @@ use crate::registries::connection::Credentials;
 use crate::registries::testing::{TestResult, mlflow_client};
 
 fn run(value: serde_json::Value) -> Result<RunDetails, serde_json::Error> {
-    serde_json::from_value(value).map(RunDetails)
+    serde_json::from_value(value).map(RunDetails::of)
 }
 
 /// A server with a version of this source, which sends `rest` to every other request.

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use reqwest::Method;
+use serde::de::IgnoredAny;
 use serde_json::json;
 
 use super::client::Client;
@@ -21,6 +22,8 @@ const SEARCH: &[&str] = &["api/2.0/mlflow/registered-models/search"];
 const LINE_OVERHEAD: usize = 150;
 /// The longest name of an alias or a stage that is kept, in characters.
 const LONGEST_NAME: usize = 255;
+/// The most bytes of a model's aliases, and those of its tags that are kept.
+const MOST_BYTES: usize = 64 << 10;
 
 impl Client {
     /// Passes the snapshots of many models on, each when its page is read.
@@ -29,7 +32,7 @@ impl Client {
         names: &BTreeSet<String>,
         mut visit: impl FnMut(ModelSnapshot),
     ) -> Result<(), RegistryError> {
-        let mut strategy = self.search_strategy();
+        let (mut strategy, mut is_lasting) = (self.search_strategy(), true);
         let mut visit_named = |model: ModelSnapshot| {
             if names.contains(&model.name) {
                 visit(model);
@@ -41,10 +44,16 @@ impl Client {
                 .await
             {
                 Ok(()) => {
-                    self.set_search_strategy(strategy);
+                    if is_lasting {
+                        self.set_search_strategy(strategy);
+                    }
                     return Ok(());
                 }
-                Err(error) => strategy = strategy.after(&error).ok_or(error)?,
+                Err(error) => {
+                    // Whether there is room depends on other servers.
+                    is_lasting &= !matches!(error, RegistryError::NoRoom { .. });
+                    strategy = strategy.after(&error).ok_or(error)?;
+                }
             }
         }
     }
@@ -77,7 +86,10 @@ impl Client {
             return Ok(());
         }
         for batch in batches {
-            self.search(&filter::name_in(batch), strategy.page_size, visit)
+            // A server that filters by permission may send pages that are not full.
+            let most = 2 + 2 * batch.len() / strategy.page_size;
+            let filter = filter::name_in(batch);
+            self.search(Pages::new(&filter, strategy.page_size, most), visit)
                 .await?;
         }
         for name in single {
@@ -95,7 +107,7 @@ impl Client {
         most: usize,
         visit: &mut impl FnMut(ModelSnapshot),
     ) -> Result<bool, RegistryError> {
-        let mut pages = Pages::new("", strategy.page_size);
+        let mut pages = Pages::new("", strategy.page_size, MOST_PAGES);
         while pages.taken < most {
             for model in self.next_page(&mut pages).await? {
                 visit(model);
@@ -117,11 +129,9 @@ impl Client {
 
     async fn search(
         &self,
-        filter: &str,
-        page_size: usize,
+        mut pages: Pages<'_>,
         visit: &mut impl FnMut(ModelSnapshot),
     ) -> Result<(), RegistryError> {
-        let mut pages = Pages::new(filter, page_size);
         while !pages.ended {
             for model in self.next_page(&mut pages).await? {
                 visit(model);
@@ -131,8 +141,8 @@ impl Client {
     }
 
     async fn next_page(&self, pages: &mut Pages<'_>) -> Result<Vec<ModelSnapshot>, RegistryError> {
-        let token = pages.token.clone();
-        let mut query = vec![("max_results", pages.size.as_str())];
+        let (token, size) = (pages.token.clone(), pages.size.to_string());
+        let mut query = vec![("max_results", size.as_str())];
         if !pages.filter.is_empty() {
             query.push(("filter", pages.filter));
         }
@@ -151,7 +161,10 @@ impl Client {
             .advance(&page)
             .map_err(|fault| RegistryError::invalid(&self.address(SEARCH), fault))?;
         let models = page.registered_models.into_iter();
-        Ok(models.filter_map(read_snapshot).collect())
+        // The own reconcile of a model that is left out requests it, and reports why.
+        Ok(models
+            .filter_map(|model| read_snapshot(model).ok())
+            .collect())
     }
 
     /// One model. `None` if the registry says that there is none.
@@ -163,8 +176,13 @@ impl Client {
             Err(error) if error.is_not_found() => return Ok(None),
             outcome => outcome?,
         };
-        match response.registered_model.and_then(read_snapshot) {
-            Some(model) if model.name == name => Ok(Some(model)),
+        match read_snapshot(response.registered_model.unwrap_or_default()) {
+            Ok(model) if model.name == name => Ok(Some(model)),
+            Err(Unreadable::Overfull) => Err(RegistryError::TooLarge {
+                at: self.address(&path),
+                limit: wire::NESTED,
+                unit: "aliases, tags or stages of a model",
+            }),
             _ => Err(RegistryError::invalid(
                 &self.address(&path),
                 "another model than the requested one",
@@ -233,29 +251,52 @@ impl Client {
     ) -> Result<(), RegistryError> {
         let path = ["api/2.0/mlflow/registered-models", verb];
         let request = Request::change(method, &path, body);
-        let _: serde_json::Value = self.send_json(&request).await?;
+        self.send_json::<IgnoredAny>(&request).await?;
         Ok(())
     }
 }
 
-/// The well-formed parts of a model; `None` if it has no name.
-fn read_snapshot(model: wire::RegisteredModel) -> Option<ModelSnapshot> {
-    let name = model.name?;
-    if name.is_empty() {
-        return None;
+/// Why a model cannot be read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Unreadable {
+    /// It has no name.
+    Nameless,
+    /// It has more aliases, tags or stages than are read.
+    Overfull,
+}
+
+/// The well-formed parts of a model, of bounded size.
+fn read_snapshot(model: wire::RegisteredModel) -> Result<ModelSnapshot, Unreadable> {
+    let name = match model.name {
+        Some(name) if !name.is_empty() => name,
+        _ => return Err(Unreadable::Nameless),
+    };
+    if model.aliases.is_cut || model.tags.is_cut || model.latest_versions.is_cut {
+        return Err(Unreadable::Overfull);
     }
-    let mut tags = BTreeMap::new();
+    let aliases: BTreeMap<_, _> = model.aliases.into_iter().filter_map(read_alias).collect();
+    let lengths = aliases
+        .iter()
+        .map(|(name, version)| name.len() + version.len());
+    if lengths.sum::<usize>() > MOST_BYTES {
+        return Err(Unreadable::Overfull);
+    }
+    let (mut tags, mut bytes) = (BTreeMap::new(), 0);
     for tag in model.tags {
-        if let Some(key) = tag.key {
-            tags.insert(key, tag.value.unwrap_or_default());
+        let (Some(key), value) = (tag.key, tag.value.unwrap_or_default()) else {
+            continue;
+        };
+        bytes += key.len() + value.len();
+        if bytes <= MOST_BYTES {
+            tags.insert(key, value);
         }
     }
-    Some(ModelSnapshot {
+    Ok(ModelSnapshot {
         name,
         created_at: wire::timestamp(model.creation_timestamp),
         description: model.description.unwrap_or_default(),
         tags,
-        aliases: model.aliases.into_iter().filter_map(read_alias).collect(),
+        aliases,
         stages: newest_in_stages(&model.latest_versions),
         latest_version: newest(model.latest_versions.iter()),
     })

@@ -268,7 +268,7 @@ fn a_snapshot_keeps_only_well_formed_values() -> TestResult {
             {"version": "9", "current_stage": "Production"}, {"version": "10", "current_stage": "None"}, {"version": "8", "current_stage": "Production"}, {"version": "abc", "current_stage": "Staging"}
         ]
     }))?;
-    let snapshots = read_snapshot(model).ok_or("no snapshots")?;
+    let snapshots = read_snapshot(model).map_err(|fault| format!("{fault:?}"))?;
     assert_eq!(
         snapshots.aliases,
         BTreeMap::from([
@@ -289,5 +289,95 @@ fn a_snapshot_keeps_only_well_formed_values() -> TestResult {
         snapshots.created_at.map(jiff::Timestamp::as_millisecond),
         Some(1_795_420_212_449)
     );
+    Ok(())
+}
+
+/// A page of so many empty models.
+fn page_of(count: usize) -> Reply {
+    Reply::json(
+        "200 OK",
+        &format!(
+            "{{\"registered_models\":[{{}}{}]}}",
+            ",{}".repeat(count - 1)
+        ),
+    )
+}
+
+async fn error_of_page(reply: Reply) -> Result<(RegistryError, usize), Box<dyn std::error::Error>> {
+    let server = HostileServer::start(move |_, _| reply.clone()).await?;
+    let snapshots = mlflow_client(&server, Credentials::None)?
+        .snapshots(&names(1000))
+        .await;
+    let error = snapshots.err().ok_or("no error")?;
+    assert_eq!(error.reason(), Reason::RegistryAnswerInvalid, "{error}");
+    assert!(error.to_string().chars().count() <= 200, "{error}");
+    Ok((error, server.heads().len()))
+}
+
+#[tokio::test]
+async fn a_page_of_more_models_than_were_asked_for_is_refused() -> TestResult {
+    let (error, requests) = error_of_page(page_of(1001)).await?;
+    assert!(error.to_string().contains("more models than"), "{error}");
+    assert_eq!(requests, 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn small_json_that_becomes_large_structs_is_refused_before_it_is_parsed() -> TestResult {
+    let models = page_of(1_300_000);
+    let versions = format!(
+        "{{\"registered_models\":[{{\"name\":\"m\",\"latest_versions\":[[]{}]}}]}}",
+        ",[]".repeat(349_000)
+    );
+    for page in [models, Reply::json("200 OK", &versions)] {
+        let (error, requests) = error_of_page(page).await?;
+        assert!(error.to_string().contains("objects and lists"), "{error}");
+        assert_eq!(requests, 3, "pages of 1000, 100 and 10 models");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_page_of_too_many_bytes_is_requested_in_smaller_pages() -> TestResult {
+    let long = "x".repeat(5000);
+    let server = HostileServer::start(move |_, head| {
+        let size = if head.contains("max_results=1000") {
+            1000
+        } else {
+            10
+        };
+        let models: Vec<_> = (0..size)
+            .map(|i| json!({"name": format!("model-{i:024}"), "description": long}))
+            .collect();
+        let page = json!({"registered_models": models});
+        Reply::json("200 OK", &page.to_string())
+    })
+    .await?;
+    let registry = mlflow_client(&server, Credentials::None)?;
+    assert_eq!(registry.snapshots(&names(1000)).await?.len(), 10);
+    assert_eq!(registry.search_strategy().page_size, 100);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_model_with_too_many_aliases_hinders_no_other_model() -> TestResult {
+    let aliases: Vec<_> = (0..=wire::NESTED)
+        .map(|i| json!({"alias": format!("a{i}"), "version": "1"}))
+        .collect();
+    let large = json!({"name": "large", "aliases": aliases});
+    let page = json!({"registered_models": [large, {"name": "small"}]}).to_string();
+    let model = json!({"registered_model": large}).to_string();
+    let server = HostileServer::start(move |_, head| {
+        let is_search = head.contains("registered-models/search");
+        Reply::json("200 OK", if is_search { &page } else { &model })
+    })
+    .await?;
+    let registry = mlflow_client(&server, Credentials::None)?;
+    let wanted = ["large", "small"].map(str::to_owned).into();
+    let found = registry.snapshots(&wanted).await?;
+    assert_eq!(found.into_keys().collect::<Vec<_>>(), ["small"]);
+    let error = registry.model("large").await.err().ok_or("no error")?;
+    assert_eq!(error.reason(), Reason::RegistryAnswerInvalid);
+    assert!(error.to_string().contains("1000 aliases"), "{error}");
     Ok(())
 }

@@ -80,7 +80,7 @@ impl Client {
         }
         let html = is_html(&response);
         let body = match read_bounded(response, REFUSAL).await {
-            Ok((body, _)) => body,
+            Ok(body) => body.bytes,
             Err(_) => Vec::new(),
         };
         self.parse_refusal(at, status, html, &String::from_utf8_lossy(&body))

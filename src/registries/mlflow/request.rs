@@ -7,12 +7,16 @@ use std::time::Duration;
 use reqwest::Method;
 use serde::de::DeserializeOwned;
 
+use super::wire::DECODED_ENTRY;
+use crate::http::budget::ByteShare;
 use crate::registries::error::RegistryError;
 
 /// The most bytes that are read of an ordinary response.
 pub(super) const SMALL_RESPONSE: usize = 1 << 20;
-/// The most bytes that are read of a page of a search.
-pub(super) const PAGE_RESPONSE: usize = 32 << 20;
+/// The most bytes that are read of a page of a search, and of a run.
+pub(super) const PAGE_RESPONSE: usize = 4 << 20;
+/// The most objects and lists in a response. A few bytes of JSON become hundreds in memory.
+const MOST_ENTRIES: usize = 40_000;
 
 /// A request to the server.
 pub(super) struct Request<'a> {
@@ -92,11 +96,13 @@ pub(super) struct ApiResponse {
     pub(super) at: String,
     pub(super) body: Vec<u8>,
     pub(super) is_html: bool,
+    /// The share of the budget that the body takes, and its values while they are read.
+    pub(super) share: ByteShare,
 }
 
 impl ApiResponse {
     /// The response as JSON of the expected shape.
-    pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, RegistryError> {
+    pub(super) async fn json<T: DeserializeOwned>(mut self) -> Result<T, RegistryError> {
         let first = self
             .body
             .iter()
@@ -107,6 +113,18 @@ impl ApiResponse {
         }
         if first != Some(b'{') {
             return Err(self.wrong_server("something that is not JSON"));
+        }
+        let entries = count_entries(&self.body);
+        if entries > MOST_ENTRIES {
+            return Err(RegistryError::TooLarge {
+                at: self.at,
+                limit: MOST_ENTRIES,
+                unit: "objects and lists",
+            });
+        }
+        let decoded = self.body.len() + entries * DECODED_ENTRY;
+        if self.share.grow(decoded).await.is_err() {
+            return Err(RegistryError::NoRoom { at: self.at });
         }
         serde_json::from_slice(&self.body)
             .map_err(|error| RegistryError::invalid(&self.at, json_fault(&error)))
@@ -122,6 +140,21 @@ impl ApiResponse {
     }
 }
 
+/// The number of objects and lists in JSON. Nothing is kept of it.
+fn count_entries(json: &[u8]) -> usize {
+    let (mut entries, mut is_text, mut is_escaped) = (0, false, false);
+    for byte in json {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = is_text,
+            b'"' => is_text = !is_text,
+            b'{' | b'[' if !is_text => entries += 1,
+            _ => {}
+        }
+    }
+    entries
+}
+
 /// The fault of JSON that cannot be parsed, without quoting from it.
 fn json_fault(error: &serde_json::Error) -> String {
     let kind = match error.classify() {
@@ -130,4 +163,22 @@ fn json_fault(error: &serde_json::Error) -> String {
         serde_json::error::Category::Syntax | serde_json::error::Category::Io => "broken JSON",
     };
     format!("{kind} (line {}, column {})", error.line(), error.column())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn objects_and_lists_are_counted_outside_of_texts() {
+        for (json, entries) in [
+            (r#"{"a":[{},{"b":[]}]}"#, 5),
+            (r#"{"a":"{[{[","\"{":"\\"}"#, 1),
+            (r#""\\\"{""#, 0),
+            ("[[],[],[]]", 4),
+            ("", 0),
+        ] {
+            assert_eq!(count_entries(json.as_bytes()), entries, "{json}");
+        }
+    }
 }

@@ -9,7 +9,7 @@ use super::wire;
 use crate::registries::error::RegistryError;
 
 /// The most names that one request asks for. MLflow returns at most as many models.
-pub(super) const BATCH: usize = 1000;
+pub(super) const BATCH: usize = wire::PAGE;
 /// The longest request lines that MLflow 3 accepts (uvicorn: more than 90,000 bytes were accepted),
 /// and that every server accepts (gunicorn: 4094).
 const LONG_LINE: usize = 60_000;
@@ -17,7 +17,7 @@ pub(super) const SHORT_LINE: usize = 4_000;
 /// The most pages of one search.
 pub(super) const MOST_PAGES: usize = 10_000;
 /// The longest page token that is sent back.
-const LONGEST_TOKEN: usize = 2048;
+pub(super) const LONGEST_TOKEN: usize = 2048;
 
 /// The way of searching that a server accepts. It starts with the fastest, and falls back when the
 /// server refuses.
@@ -48,10 +48,14 @@ impl SearchStrategy {
     /// The next way to try after this error; `None` if no other way will help.
     pub(super) fn after(self, error: &RegistryError) -> Option<Self> {
         match error {
-            RegistryError::TooLarge { .. } if self.page_size > 10 => Some(Self {
-                page_size: self.page_size / 10,
-                ..self
-            }),
+            RegistryError::TooLarge { .. } | RegistryError::NoRoom { .. }
+                if self.page_size > 10 =>
+            {
+                Some(Self {
+                    page_size: self.page_size / 10,
+                    ..self
+                })
+            }
             _ if self.line > SHORT_LINE && is_about_length(error) => Some(Self {
                 line: SHORT_LINE,
                 ..self
@@ -83,7 +87,9 @@ fn is_about_length(error: &RegistryError) -> bool {
 /// A walk through the pages of a search. It fails instead of going in a circle.
 pub(super) struct Pages<'a> {
     pub(super) filter: &'a str,
-    pub(super) size: String,
+    /// The most models that a page may hold, and the most pages.
+    pub(super) size: usize,
+    most: usize,
     pub(super) token: String,
     pub(super) taken: usize,
     pub(super) ended: bool,
@@ -92,10 +98,11 @@ pub(super) struct Pages<'a> {
 
 impl<'a> Pages<'a> {
     /// A walk that has read no page yet.
-    pub(super) fn new(filter: &'a str, size: usize) -> Self {
+    pub(super) fn new(filter: &'a str, size: usize, most: usize) -> Self {
         Self {
             filter,
-            size: size.to_string(),
+            size,
+            most,
             token: String::new(),
             taken: 0,
             ended: false,
@@ -106,17 +113,23 @@ impl<'a> Pages<'a> {
     /// Advances to the page after this one.
     pub(super) fn advance(&mut self, page: &wire::ModelPage) -> Result<(), &'static str> {
         self.taken += 1;
+        let models = &page.registered_models;
+        if models.is_cut || models.len() > self.size {
+            return Err("more models than were asked for");
+        }
         let token = page.next_page_token.clone().unwrap_or_default();
         if token.is_empty() {
             self.ended = true;
             return Ok(());
         }
-        if page.registered_models.is_empty() {
+        if models.is_empty() {
             return Err("an empty page that names a next one");
         }
-        let is_new = self.seen.insert(token.clone());
-        if token.len() > LONGEST_TOKEN || !is_new || self.taken >= MOST_PAGES {
+        if token.len() > LONGEST_TOKEN || !self.seen.insert(token.clone()) {
             return Err("pages that go in a circle");
+        }
+        if self.taken >= self.most {
+            return Err("more pages than were asked for");
         }
         self.token = token;
         Ok(())

@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde::de::IgnoredAny;
+use serde_json::json;
 
 use super::client::Client;
 use super::filter;
@@ -18,7 +19,9 @@ use crate::registries::error::RegistryError;
 /// most versions in a response.
 const BATCH: usize = 100;
 const BATCH_LINE: usize = 3000;
-const PAGE: u32 = 1000;
+const PAGE: usize = wire::PAGE;
+/// The most tags that are kept for each model.
+const KEPT: usize = 1000;
 
 /// The tags of versions, by model and version.
 pub type VersionTags = BTreeMap<(String, String), BTreeMap<String, String>>;
@@ -37,17 +40,27 @@ impl Client {
 }
 
 impl VersionTagsClient<'_> {
-    /// The tags of the newest versions of some models, with one request for up to 100 models.
+    /// Those tags of the newest versions of some models whose keys are wanted, with one request for
+    /// up to 100 models.
     ///
     /// # Errors
     /// If the registry cannot be reached, refuses, or sends a response that cannot be used. MLflow
     /// servers before 3.0 refuse.
-    pub async fn read(&self, models: &[&str]) -> Result<VersionTags, RegistryError> {
+    pub async fn read(
+        &self,
+        models: &[&str],
+        is_wanted: impl Fn(&str) -> bool,
+    ) -> Result<VersionTags, RegistryError> {
         let mut tags = VersionTags::new();
         for batch in filter::batches(models.iter().copied(), BATCH, BATCH_LINE) {
+            let most = batch.len() * KEPT;
             let filter = filter::name_in(batch);
             let page = self.client.search_versions(&filter, PAGE).await?;
-            tags.extend(page.model_versions.into_iter().filter_map(tags_of));
+            let versions = page.model_versions.into_iter();
+            let all = versions.flat_map(tags_of);
+            for (version, key, value) in all.filter(|(_, key, _)| is_wanted(key)).take(most) {
+                tags.entry(version).or_default().insert(key, value);
+            }
         }
         Ok(tags)
     }
@@ -66,7 +79,7 @@ impl VersionTagsClient<'_> {
         let body = json!({"name": model, "version": version, "key": key, "value": value});
         let path = ["api/2.0/mlflow/model-versions/set-tag"];
         let request = Request::change(Method::POST, &path, body);
-        let _: Value = self.client.send_json(&request).await?;
+        self.client.send_json::<IgnoredAny>(&request).await?;
         Ok(())
     }
 
@@ -78,7 +91,7 @@ impl VersionTagsClient<'_> {
         let body = json!({"name": model, "version": version, "key": key});
         let path = ["api/2.0/mlflow/model-versions/delete-tag"];
         let request = Request::change(Method::DELETE, &path, body);
-        match self.client.send_json::<Value>(&request).await {
+        match self.client.send_json::<IgnoredAny>(&request).await {
             Ok(_) => Ok(()),
             Err(error) if error.is_not_found() => Ok(()),
             Err(error) => Err(error),
@@ -86,12 +99,17 @@ impl VersionTagsClient<'_> {
     }
 }
 
-fn tags_of(version: wire::VersionInfo) -> Option<((String, String), BTreeMap<String, String>)> {
-    let mut tags = BTreeMap::new();
+/// The tags of a version, each with model and number of the version.
+fn tags_of(version: wire::VersionInfo) -> Vec<((String, String), String, String)> {
+    let (Some(model), Some(number)) = (version.name, version.version) else {
+        return Vec::new();
+    };
+    let mut tags = Vec::new();
     for tag in version.tags {
         if let Some(key) = tag.key {
-            tags.insert(key, tag.value.unwrap_or_default());
+            let id = (model.clone(), number.0.clone());
+            tags.push((id, key, tag.value.unwrap_or_default()));
         }
     }
-    Some(((version.name?, version.version?.0), tags))
+    tags
 }

@@ -3,7 +3,7 @@
 //! Absent: judgement of a version. The details of its run are read by `details`.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -12,19 +12,19 @@ use super::details::RunDetails;
 use super::filter;
 use super::request::{PAGE_RESPONSE, Request};
 use super::source::{self, Source};
-use super::wire::{self, version_number};
+use super::wire::{self, List, version_number};
 use crate::api;
 use crate::http::uri::has_password;
 use crate::registries::error::RegistryError;
 use crate::registries::snapshot::{ListedDetails, ListedVersion};
 
-/// The most logged models of a run that are read.
-const MOST_LOGGED_MODELS: usize = 32;
 /// The most models in one search of versions, the most bytes that their names take in the request
 /// line, and the size of a page.
 const BATCH: usize = 100;
 const BATCH_LINE: usize = 3000;
-const PAGE: u32 = 1000;
+const PAGE: usize = wire::PAGE;
+/// The most bytes of a listed version's details: they are kept until its model is reconciled.
+const LISTED_BYTES: usize = 4 << 10;
 /// The longest source that is shown, in characters.
 const LONGEST_SOURCE: usize = 4096;
 const GET: &[&str] = &["api/2.0/mlflow/model-versions/get"];
@@ -35,11 +35,16 @@ type Resolved = Result<String, String>;
 
 /// The newest versions of each model in a page that is sorted by number, the highest first. If
 /// there is a next page, a model with fewer than `count` versions in this one is left out: it may
-/// have more.
+/// have more. A model whose details are large is left out too.
 fn newest_of_each(page: wire::VersionPage, count: usize) -> BTreeMap<String, Vec<ListedVersion>> {
     let is_last_page = page.next_page_token.is_none_or(|token| token.is_empty());
     let mut models: BTreeMap<String, Vec<wire::VersionInfo>> = BTreeMap::new();
+    let mut large = BTreeSet::new();
     for version in page.model_versions {
+        if version.text_bytes() > LISTED_BYTES {
+            large.extend(version.name);
+            continue;
+        }
         if let Some(model) = version.name.clone() {
             models.entry(model).or_default().push(version);
         }
@@ -47,7 +52,8 @@ fn newest_of_each(page: wire::VersionPage, count: usize) -> BTreeMap<String, Vec
     let mut newest = BTreeMap::new();
     for (model, versions) in models {
         let versions = newest_first(versions);
-        if is_last_page || versions.len() >= count {
+        let is_complete = is_last_page || versions.len() >= count;
+        if is_complete && !large.contains(&model) {
             newest.insert(model, versions.into_iter().take(count).collect());
         }
     }
@@ -56,9 +62,10 @@ fn newest_of_each(page: wire::VersionPage, count: usize) -> BTreeMap<String, Vec
 
 /// The versions with a valid number, the highest first, each number once.
 fn newest_first(versions: impl IntoIterator<Item = wire::VersionInfo>) -> Vec<ListedVersion> {
-    let listed = versions.into_iter().filter_map(|found| {
+    let listed = versions.into_iter().filter_map(|mut found| {
         let version = found.version.as_ref()?.0.clone();
         let number = version_number(&version)?;
+        found.tags = List::default();
         let details = ListedDetails::Mlflow(Box::new(found));
         Some((number, ListedVersion { version, details }))
     });
@@ -145,6 +152,7 @@ impl Client {
         if count == 0 {
             return Ok(Vec::new());
         }
+        let count = count as usize;
         let page = match self.search_versions(&filter::name_in([model]), count).await {
             Err(error) if error.code() == Some("INVALID_PARAMETER_VALUE") => {
                 // No filter can hold this name: the newest version is requested by its number.
@@ -158,7 +166,7 @@ impl Client {
         let versions = page.model_versions.into_iter();
         let named = versions.filter(|version| version.name.as_deref() == Some(model));
         let mut newest = newest_first(named);
-        newest.truncate(count as usize);
+        newest.truncate(count);
         Ok(newest)
     }
 
@@ -191,16 +199,21 @@ impl Client {
     pub(super) async fn search_versions(
         &self,
         filter: &str,
-        count: u32,
+        count: usize,
     ) -> Result<wire::VersionPage, RegistryError> {
-        let count = count.to_string();
+        let asked = count.to_string();
         let query = [
             ("filter", filter),
-            ("max_results", count.as_str()),
+            ("max_results", asked.as_str()),
             ("order_by", "version_number DESC"),
         ];
         let request = Request::get(SEARCH, &query).limit(PAGE_RESPONSE);
-        self.send_json(&request).await
+        let page: wire::VersionPage = self.send_json(&request).await?;
+        if page.model_versions.is_cut || page.model_versions.len() > count {
+            let fault = "more versions than were asked for";
+            return Err(RegistryError::invalid(&self.address(SEARCH), fault));
+        }
+        Ok(page)
     }
 
     /// Resolves a source to the URI of files. The registry may resolve it to a path of a run;
@@ -255,13 +268,12 @@ impl Client {
             }
             Err(error) => return Err(error),
         };
-        for id in run.logged_models().take(MOST_LOGGED_MODELS) {
+        for id in &run.logged_models {
             if let Some(uri) = self.logged_model_uri(id, path).await? {
                 return Ok(source::check_artifact_uri(&uri));
             }
         }
-        let root = run.artifact_root().unwrap_or_default();
-        Ok(source::check_run_uri(root, path))
+        Ok(source::check_run_uri(&run.artifact_root, path))
     }
 
     async fn logged_model_uri(
@@ -301,7 +313,7 @@ impl Client {
         let query = [("run_id", run_id)];
         let request = Request::get(&["api/2.0/mlflow/runs/get"], &query).limit(PAGE_RESPONSE);
         let response: wire::RunResponse = self.send_json(&request).await?;
-        Ok(RunDetails(response.run.unwrap_or_default()))
+        Ok(RunDetails::of(response.run.unwrap_or_default()))
     }
 
     async fn logged_model(&self, id: &str) -> Result<wire::LoggedModel, RegistryError> {

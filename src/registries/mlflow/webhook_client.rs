@@ -6,10 +6,12 @@
 use std::collections::BTreeSet;
 
 use reqwest::Method;
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 use super::client::Client;
 use super::request::Request;
+use super::search::LONGEST_TOKEN;
 use super::source::is_id;
 use super::wire;
 use crate::http::redact::cut;
@@ -18,8 +20,9 @@ use crate::registries::error::RegistryError;
 const ROUTE: &str = "api/2.0/mlflow/webhooks";
 /// The most webhooks in a response.
 const PAGE: &str = "1000";
-/// The most pages of a list.
+/// The most pages of a list, and the most webhooks of one name.
 const MOST_PAGES: usize = 100;
+const MOST_NAMESAKES: usize = 100;
 /// The events that a webhook subscribes to: all that MLflow sends when an alias or stage may have
 /// moved.
 const EVENTS: [(&str, &str); 4] = [
@@ -78,11 +81,11 @@ impl Client {
 }
 
 impl WebhookClient<'_> {
-    /// All webhooks.
+    /// The webhooks of this name.
     ///
     /// # Errors
     /// If the registry cannot be reached, has no webhooks, or does not let us list them.
-    pub async fn list(&self) -> Result<Vec<ListedWebhook>, RegistryError> {
+    pub async fn list(&self, name: &str) -> Result<Vec<ListedWebhook>, RegistryError> {
         let mut webhooks = Vec::new();
         let mut token = String::new();
         for _ in 0..MOST_PAGES {
@@ -92,8 +95,12 @@ impl WebhookClient<'_> {
             }
             let request = Request::get(&[ROUTE], &query);
             let page: wire::WebhookPage = self.client.send_json(&request).await?;
-            webhooks.extend(page.webhooks.into_iter().filter_map(read));
+            let read = page.webhooks.into_iter().filter_map(read);
+            webhooks.extend(read.filter(|webhook| webhook.name == name));
             token = page.next_page_token.unwrap_or_default();
+            if webhooks.len() > MOST_NAMESAKES || token.len() > LONGEST_TOKEN {
+                break;
+            }
             if token.is_empty() {
                 return Ok(webhooks);
             }
@@ -136,7 +143,7 @@ impl WebhookClient<'_> {
     pub async fn delete(&self, id: &str) -> Result<(), RegistryError> {
         let path = [ROUTE, id];
         let request = Request::change(Method::DELETE, &path, json!({}));
-        match self.client.send_json::<Value>(&request).await {
+        match self.client.send_json::<IgnoredAny>(&request).await {
             Ok(_) => Ok(()),
             Err(error) if error.is_not_found() => Ok(()),
             Err(error) => Err(error),

@@ -17,6 +17,7 @@ pub mod chart;
 pub mod control_plane;
 pub mod error;
 mod failure_report;
+pub mod hostile;
 pub mod interceptor;
 pub mod kinds;
 pub mod kwok;

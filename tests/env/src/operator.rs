@@ -22,6 +22,8 @@ use crate::usage;
 
 const MANAGER: &str = "helm";
 const PATIENCE: Duration = Duration::from_secs(30);
+/// The operator keeps the text of its metrics for a second.
+const METRICS_AGE: Duration = Duration::from_millis(1100);
 
 /// How the operator is installed.
 #[derive(Debug, Clone)]
@@ -213,9 +215,10 @@ impl Operator {
         self.child.ended().is_none()
     }
 
-    /// The text of `/metrics`.
+    /// The text of `/metrics`, not older than this call.
     pub async fn metrics(&self) -> Result<String> {
         let what = "reading the operator's /metrics";
+        tokio::time::sleep(METRICS_AGE).await;
         let answer = self
             .http
             .get(format!("http://{}/metrics", self.health))
@@ -265,6 +268,11 @@ impl Operator {
     /// How much processor time it has used since its start, in steps of 10 ms.
     pub fn processor_time(&self) -> Result<Duration> {
         usage::processor_time(self.pid()?)
+    }
+
+    /// How much memory it has had resident at most.
+    pub fn peak_resident_bytes(&self) -> Result<u64> {
+        usage::peak_resident_bytes(self.pid()?)
     }
 
     /// How much memory it has resident.

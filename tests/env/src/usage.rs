@@ -34,13 +34,22 @@ pub fn processor_time_with_descendants(pid: u32) -> Duration {
 
 /// How much memory a process has resident.
 pub fn resident_bytes(pid: u32) -> Result<u64> {
+    status_bytes(pid, "VmRSS:")
+}
+
+/// How much memory a process has had resident at most.
+pub fn peak_resident_bytes(pid: u32) -> Result<u64> {
+    status_bytes(pid, "VmHWM:")
+}
+
+fn status_bytes(pid: u32, field: &str) -> Result<u64> {
     let what = format!("reading the memory of process {pid}");
     let status = fs::read_to_string(format!("/proc/{pid}/status")).context(&what)?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
     let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
     kilobytes
         .map(|kilobytes| kilobytes * 1024)
-        .ok_or_else(|| Error::new(what, "there is no VmRSS"))
+        .ok_or_else(|| Error::new(what, format_args!("there is no {field}")))
 }
 
 /// The 14th and 15th field: in user space, and in the kernel.

@@ -11,6 +11,8 @@ use crate::kubernetes::lock::lock;
 
 /// The longest time that an entry is kept.
 const MAX_AGE: Duration = Duration::from_secs(3600);
+/// The most versions of a model. A registry that names others all the time fills no memory.
+const MAX_VERSIONS: usize = 256;
 
 /// Versions that are absent or unusable, each with the time of the last request.
 #[derive(Default)]
@@ -28,7 +30,9 @@ impl NegativeCache {
         }
         entries.retain(|_, versions| !versions.is_empty());
         let versions = entries.entry(model.to_owned()).or_default();
-        versions.insert(version.to_owned(), now);
+        if versions.len() < MAX_VERSIONS {
+            versions.insert(version.to_owned(), now);
+        }
     }
 
     /// Whether a version was recorded within this time.

@@ -9,6 +9,9 @@ use std::sync::Mutex;
 use crate::kubernetes::key::ObjectKey;
 use crate::kubernetes::lock::lock;
 
+/// The most sizes of a model that are to be read, and that were read and are not in the status yet.
+const MAX_SIZES: usize = 64;
+
 /// A version whose size is to be read.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct UnreadSize {
@@ -37,7 +40,9 @@ impl VersionSizes {
     pub fn record_unread(&self, model: &ObjectKey, size: UnreadSize) {
         let mut inner = lock(&self.inner);
         let unread = inner.unread.entry(model.clone()).or_default();
-        unread.insert(size);
+        if unread.len() < MAX_SIZES {
+            unread.insert(size);
+        }
     }
 
     /// Returns true if the caller must start the task that reads: there are sizes to be read, and
@@ -73,6 +78,9 @@ impl VersionSizes {
     pub fn record_read(&self, model: &ObjectKey, uri: &str, bytes: i64) {
         let mut inner = lock(&self.inner);
         let read = inner.read.entry(model.clone()).or_default();
+        if read.len() >= MAX_SIZES {
+            read.clear();
+        }
         read.insert(uri.to_owned(), bytes);
     }
 

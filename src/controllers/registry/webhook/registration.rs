@@ -119,7 +119,7 @@ impl<'a> WebhookRegistration<'a> {
 
     /// Creates the webhook, or updates it if it differs from the spec, and deletes duplicates.
     async fn register(&self) -> Result<RegisteredId, Problem> {
-        let listed = self.client.list().await.map_err(problem)?;
+        let listed = self.client.list(&self.name).await.map_err(problem)?;
         let recorded = recorded_webhook(self.registry);
         let own = OwnWebhooks::find(listed, &self.name, &self.url, recorded);
         self.check_leadership()?;
@@ -181,7 +181,7 @@ impl<'a> WebhookRegistration<'a> {
         };
         // A worker that lacks the others' encryption key cannot read the webhook.
         for _ in 0..reads {
-            self.client.list().await.map_err(problem)?;
+            self.client.list(&self.name).await.map_err(problem)?;
         }
         Ok(())
     }

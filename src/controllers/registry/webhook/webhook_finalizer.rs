@@ -157,7 +157,7 @@ async fn delete_webhooks(
         None => webhook_url(registry),
     };
     let name = webhook_name(registry, &ctx.settings.cluster_name);
-    let listed = list_webhooks(client, recorded.is_some()).await?;
+    let listed = list_webhooks(client, &name, recorded.is_some()).await?;
     let own = OwnWebhooks::find(listed, &name, &url, recorded);
     let kept = own.kept.as_ref().map(|kept| kept.id.as_str());
     report_webhook_elsewhere(registry, ctx, kept);
@@ -167,13 +167,14 @@ async fn delete_webhooks(
     Ok(())
 }
 
-/// All webhooks of the server. A server that refuses webhooks has none of ours, unless one is
+/// The webhooks of the server with this name. A server that refuses webhooks has none of ours, unless one is
 /// recorded.
 async fn list_webhooks(
     client: WebhookClient<'_>,
+    name: &str,
     is_recorded: bool,
 ) -> Result<Vec<ListedWebhook>, Problem> {
-    let refused = match client.list().await {
+    let refused = match client.list(name).await {
         Ok(listed) => return Ok(listed),
         Err(error) => problem(error),
     };
