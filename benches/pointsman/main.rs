@@ -13,6 +13,8 @@ mod failover;
 mod failures;
 mod few_of_many;
 mod growth;
+mod hostile_connections;
+mod hostile_registry;
 mod idle_cost;
 mod moves;
 mod object_counter;
@@ -30,17 +32,21 @@ mod scale;
 mod settled;
 mod webhook;
 
+use std::time::Duration;
+
 use environment::Environment;
 use options::{Options, Part};
 use report::{Machine, Measurement, Report};
 
 /// Parts that share one control plane.
-const FEW_OBJECTS: [Part; 5] = [
+const FEW_OBJECTS: [Part; 7] = [
     Part::Moves,
     Part::Webhook,
     Part::Failures,
     Part::Failover,
     Part::Settled,
+    Part::HostileRegistry,
+    Part::HostileConnections,
 ];
 
 fn main() {
@@ -108,6 +114,18 @@ async fn measure_few_objects(options: &Options) -> Vec<Measurement> {
     if options.includes(Part::Settled) {
         all.extend(print(
             settled::measure(&environment, options.settled()).await,
+        ));
+    }
+    if options.includes(Part::HostileRegistry) {
+        let seconds = options.quick_or(10, 60);
+        all.extend(print(
+            hostile_registry::measure(&environment, Duration::from_secs(seconds)).await,
+        ));
+    }
+    if options.includes(Part::HostileConnections) {
+        let probes = options.quick_or(50, 1000);
+        all.extend(print(
+            hostile_connections::measure(&environment, probes).await,
         ));
     }
     environment.end().await;

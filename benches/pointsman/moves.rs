@@ -25,16 +25,16 @@ const ROLLBACK_GOAL: Duration = Duration::from_millis(100);
 pub const PAUSE: Duration = Duration::from_millis(200);
 
 /// One bound model, settled on version 1, and observers of it and its Deployment.
-struct MoveFixture {
-    namespace: TestNamespace,
-    operator: Operator,
-    deployment: DeploymentObserver,
+pub struct MoveFixture {
+    pub namespace: TestNamespace,
+    pub operator: Operator,
+    pub deployment: DeploymentObserver,
     alias: ValueObserver,
     name: String,
 }
 
 impl MoveFixture {
-    async fn start(environment: &Environment, prefix: &str, interval: &str) -> Self {
+    pub async fn start(environment: &Environment, prefix: &str, interval: &str) -> Self {
         environment.register(prefix, 1).await;
         let namespace = environment.namespace(prefix).await;
         let operator = environment.operator(&namespace, prefix, None).await;
@@ -58,7 +58,7 @@ impl MoveFixture {
         }
     }
 
-    async fn move_alias(&self, environment: &Environment, version: &str) {
+    pub async fn move_alias(&self, environment: &Environment, version: &str) {
         environment
             .registrar
             .set_alias(&self.name, "champion", version)
@@ -78,7 +78,7 @@ impl MoveFixture {
         self.deployment.wait_for_version(version).await - sent
     }
 
-    async fn end(mut self) {
+    pub async fn end(mut self) {
         self.operator.stop().unwrap();
         self.namespace.end().await.unwrap();
     }

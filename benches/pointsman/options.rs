@@ -60,6 +60,10 @@ pub enum Part {
     Failover,
     /// 100 settled bindings: writes, requests, memory (8 min)
     Settled,
+    /// 40 registries whose responses are small and become large: memory, and moves of another registry (2 min)
+    HostileRegistry,
+    /// 1,000 connections that hold what they can: memory, probes, genuine deliveries (2 min)
+    HostileConnections,
     /// 1,000 aliases moved at once, artifacts behind MLflow's proxy, beside a plain client (15 min)
     Burst,
     /// 10,000 models, Deployments and bindings created at once, beside a plain client (30 min)

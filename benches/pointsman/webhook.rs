@@ -36,11 +36,12 @@ const SUBSCRIPTION_TIMEOUT: Duration = Duration::from_secs(90);
 /// A delivery takes far less.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(3);
 
-struct WebhookFixture {
+/// One bound model of a registry whose deliveries the operator receives.
+pub struct WebhookFixture {
     mlflow: Mlflow,
     registrar: Client,
     namespace: TestNamespace,
-    operator: Operator,
+    pub operator: Operator,
     /// Between operator and MLflow.
     registry: Interceptor,
     deployment: DeploymentObserver,
@@ -65,7 +66,7 @@ pub async fn measure(environment: &Environment, own: usize, real: usize) -> Vec<
 }
 
 impl WebhookFixture {
-    async fn start(environment: &Environment) -> Self {
+    pub async fn start(environment: &Environment) -> Self {
         let task = Task::start("MLflow with webhooks and an operator", 0);
         let version = MlflowVersion::Three;
         let mlflow = Mlflow::start(version, with_deliveries_to_loopback())
@@ -145,7 +146,7 @@ impl WebhookFixture {
     }
 
     /// A delivery as MLflow sends it.
-    fn signed_delivery(&self, number: usize, version: &str) -> reqwest::Request {
+    pub fn signed_delivery(&self, number: usize, version: &str) -> reqwest::Request {
         let now = jiff::Timestamp::now();
         let event = json!({
             "entity": "model_version_alias",
@@ -169,7 +170,7 @@ impl WebhookFixture {
             .unwrap()
     }
 
-    fn receiver(&self) -> String {
+    pub fn receiver(&self) -> String {
         let address = self
             .operator
             .webhook_address()
@@ -242,7 +243,7 @@ impl WebhookFixture {
         assert!(status.is_success(), "{route} failed with {status}: {text}");
     }
 
-    async fn end(mut self) {
+    pub async fn end(mut self) {
         self.operator.stop().unwrap();
         self.namespace.end().await.unwrap();
         self.mlflow.stop().await;

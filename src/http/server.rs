@@ -33,10 +33,10 @@ pub(crate) const LARGEST_BODY: usize = 64 << 10;
 /// The budget of all bodies of requests that are in memory.
 static BODIES: ByteBudget = ByteBudget::new(4 << 20);
 /// The largest head of a request, in bytes. A longer one is refused with 431.
-const LARGEST_HEAD: usize = 16 << 10;
+const LARGEST_HEAD: usize = 8 << 10;
 /// The most open connections of a port, and of one peer.
-const MOST_CONNECTIONS: usize = 256;
-const MOST_OF_PEER: usize = 128;
+const MOST_CONNECTIONS: usize = 512;
+const MOST_OF_PEER: usize = 384;
 /// The most requests of a connection.
 const MOST_REQUESTS: usize = 100;
 /// The age at which a connection gets no further request, and how long the last one may take then.
@@ -78,6 +78,8 @@ pub(crate) async fn serve(listener: TcpListener, tls: Option<Arc<ServerConfig>>,
             }),
             Err(error) => pause_after(&error).await,
         }
+        // A request that has arrived is read before newer connections can close its own.
+        tokio::task::yield_now().await;
     }
 }
 

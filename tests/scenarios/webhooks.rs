@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use pointsman_env::certificates::OwnCertificate;
-use pointsman_env::hostile::HostileConnections;
+use pointsman_env::hostile::{self, HostileConnections};
 use pointsman_env::interceptor::{Fault, matching};
 use pointsman_env::kinds::{DEPLOYMENT, LEASE, MODEL_REGISTRY, SECRET};
 use pointsman_env::mlflow::{Mlflow, MlflowOptions};
@@ -1250,7 +1250,7 @@ async fn a_delivery_to_a_follower_is_handled_by_the_leader(
     end(fixture, &server).await
 }
 
-/// Sends forged deliveries, eight at a time, until it is dropped.
+/// Sends forged deliveries from another address, eight at a time, until it is dropped.
 fn forge(valid: &Delivery) -> tokio::task::JoinSet<()> {
     let mut senders = tokio::task::JoinSet::new();
     for _ in 0..8 {
@@ -1259,7 +1259,11 @@ fn forge(valid: &Delivery) -> tokio::task::JoinSet<()> {
             ..valid.clone()
         };
         senders.spawn(async move {
-            let (http, signature) = (http(), forged.signature());
+            let http = reqwest::Client::builder()
+                .no_proxy()
+                .pool_max_idle_per_host(0)
+                .local_address(std::net::IpAddr::from(hostile::PEER));
+            let (http, signature) = (http.build().unwrap(), forged.signature());
             loop {
                 // The server may close the connection for another one.
                 let _refused = forged.send_by(&http, &signature).await;
@@ -1272,7 +1276,7 @@ fn forge(valid: &Delivery) -> tokio::task::JoinSet<()> {
 async fn hostile_connections_delay_neither_probes_nor_genuine_deliveries(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
-    const CONNECTIONS: usize = 400;
+    const CONNECTIONS: usize = 500;
     const MOST_GROWTH: u64 = 20_000_000;
     let fixture = with_receiver(&environment, "crowded").await;
     serve_version_1(&fixture, external()).await;
@@ -1284,10 +1288,13 @@ async fn hostile_connections_delay_neither_probes_nor_genuine_deliveries(
         operator.health_address(),
         operator.webhook_address().unwrap(),
     ];
-    let hostile = ports.map(|port| HostileConnections::start(port, &valid.path, CONNECTIONS));
+    let senders = ports.map(|port| {
+        let address = port.parse().unwrap();
+        HostileConnections::start(address, &valid.path, CONNECTIONS)
+    });
     let forged = forge(&valid);
     let all_open = async {
-        while hostile.iter().any(|each| each.opened() < CONNECTIONS) {
+        while senders.iter().any(|each| each.opened() < CONNECTIONS) {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
@@ -1318,7 +1325,7 @@ async fn hostile_connections_delay_neither_probes_nor_genuine_deliveries(
     };
     assert_eq!(announced.send().await, StatusCode::OK);
     fixture.runs("2").await;
-    drop((hostile, forged));
+    drop((senders, forged));
     let server = environment.mlflow_with_webhooks().await;
     end(fixture, &server).await
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::error::{Context, Result};
@@ -17,6 +17,8 @@ use crate::error::{Context, Result};
 pub const MODEL: &str = "hostile";
 /// About this many bytes are written at once.
 const CHUNK: usize = 64 << 10;
+/// The address that hostile connections come from. Connections of tests come from 127.0.0.1.
+pub const PEER: [u8; 4] = [127, 0, 0, 2];
 /// The pause before a connection is opened again.
 const REOPENED_AFTER: Duration = Duration::from_millis(100);
 
@@ -214,15 +216,15 @@ impl HostileConnections {
     /// So many connections to an address, of four kinds in turn: a head of 400 kB without an end, a head that comes slowly, a
     /// request now and then, and a forged delivery to `path` whose body does not end.
     #[must_use]
-    pub fn start(address: &str, path: &str, count: usize) -> Self {
+    pub fn start(address: SocketAddr, path: &str, count: usize) -> Self {
         let opened = Arc::new(AtomicUsize::new(0));
         let mut tasks = JoinSet::new();
         for number in 0..count {
-            let (address, path) = (address.to_owned(), path.to_owned());
+            let path = path.to_owned();
             let opened = Arc::clone(&opened);
             tasks.spawn(async move {
                 loop {
-                    if let Ok(mut stream) = TcpStream::connect(&address).await {
+                    if let Ok(mut stream) = connect(address).await {
                         opened.fetch_add(1, Ordering::Relaxed);
                         // It ends when the server closes the connection.
                         let _closed = hold(&mut stream, number, &path).await;
@@ -242,6 +244,12 @@ impl HostileConnections {
     pub fn opened(&self) -> usize {
         self.opened.load(Ordering::Relaxed)
     }
+}
+
+async fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((PEER, 0).into())?;
+    socket.connect(address).await
 }
 
 async fn hold(stream: &mut TcpStream, number: usize, path: &str) -> std::io::Result<()> {
