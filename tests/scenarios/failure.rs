@@ -995,7 +995,7 @@ async fn an_upgrade_of_the_operator_tries_no_held_back_version_again_and_rolls_n
 
 /// The command at the end of a message, as a person copies it.
 fn command_in(message: &str) -> String {
-    let (_, command) = message.split_once("kubectl ").expect(message);
+    let (_, command) = message.rsplit_once(": kubectl ").expect(message);
     let (command, _) = command.split_once(" (").unwrap_or((command, ""));
     format!("kubectl {command}")
 }
