@@ -526,6 +526,44 @@ fn fail_static_a_workload_that_was_deleted_or_replaced_gets_back_the_version_tha
 }
 
 #[test]
+fn no_loops_a_field_that_a_policy_changes_along_with_our_write_is_no_change_of_the_spec() {
+    let mut binding = failed_two();
+    let checks = rollback_checks(Availability::Readable);
+    let decided = decision_with(&binding, &mirrored("2"), Some(&ours("2")), &[], &checks);
+    assert_eq!(written(&decided), Some("1"));
+    let stamp = json!([{"name": "STAMP", "value": "7"}]);
+    let containers = json!([{"name": "server", "env": stamp}]);
+    let stamped = deployment()
+        .holding(&binding, &version("1"))
+        .changed(&json!({"spec": {"template": {"spec": {"containers": containers}}}}))
+        .target();
+    let applied = Applied {
+        target: Some(&stamped),
+        failure: None,
+        retrain: None,
+    };
+    let resolution = resolve(&binding, Some(&mirrored("2")));
+    let reconciled = Reconciled {
+        resolution: &resolution,
+        checks: &checks,
+        decided: &decided,
+        applied: &applied,
+    };
+    binding.status = Some(summarize(&binding, &reconciled, now()));
+    let next = decision_with(&binding, &mirrored("2"), Some(&stamped), &[], &checks);
+    assert_eq!(rollback_reason(&next), Some(Reason::RolledBack), "{next:?}");
+    assert_eq!(written(&next), None);
+    // A person's change of the same variable is one.
+    let changed = json!([{"name": "server", "env": [{"name": "STAMP", "value": "8"}]}]);
+    let changed = deployment()
+        .holding(&binding, &version("1"))
+        .changed(&json!({"spec": {"template": {"spec": {"containers": changed}}}}))
+        .target();
+    let retried = decision_with(&binding, &mirrored("2"), Some(&changed), &[], &checks);
+    assert_eq!(retried.memory.held_back, None);
+}
+
+#[test]
 fn resolve_once_a_pinned_version_is_never_taken_from_the_history_of_another_model() {
     let of_other_model =
         entry("9", Outcome::Live).with(|entry| entry.version.id.model = "other".into());

@@ -20,7 +20,7 @@ use crate::api::alias_binding::{
 };
 use crate::api::conditions::transition;
 use crate::api::reason::Problem;
-use crate::api::rollback::{GoodVersion, HeldBack, Lineage};
+use crate::api::rollback::{GoodVersion, HeldBack, Lineage, Postponed};
 use crate::api::{AliasBinding, AliasBindingStatus, ModelVersion, VersionRef};
 use crate::targets::{Target, difference};
 
@@ -53,6 +53,7 @@ pub fn summarize(
     let history = new_history(binding, &old, reconciled, target, running.as_ref(), now);
     let current = history.iter().find(|entry| entry.finished_at.is_none());
     let view = View { target, current };
+    let (held_back, postponed) = not_tried(binding, reconciled);
     let conditions = conditions(binding, reconciled, &old.conditions, view);
     AliasBindingStatus {
         observed_generation: binding.metadata.generation,
@@ -64,8 +65,8 @@ pub fn summarize(
         }),
         last_good: last_good(current, old.last_good.as_ref(), resolution.details.as_ref()),
         hold: decided.memory.hold.clone(),
-        held_back: held_back(binding, reconciled),
-        postponed: decided.memory.postponed.clone(),
+        held_back,
+        postponed,
         lost: decided.memory.lost.clone(),
         retrain: applied.retrain.clone(),
         last_handled_resume: handled_resume(binding, &old, reconciled, target),
@@ -137,19 +138,25 @@ fn is_altered(target: &Target, decided: &Decided) -> bool {
     }
 }
 
-/// The versions that are held back, with a digest of the workload as our own write left it: a field that a policy changed along
-/// with it is no change of the spec (`no_loops`).
-fn held_back(binding: &AliasBinding, reconciled: &Reconciled<'_>) -> Option<HeldBack> {
-    let held_back = reconciled.decided.memory.held_back.clone()?;
-    Some(
-        match (&reconciled.decided.decision, reconciled.applied.target) {
-            (Decision::Write(..), Some(written)) => HeldBack {
-                spec_digest: spec_digest(binding, Some(written)),
-                ..held_back
-            },
-            _ => held_back,
-        },
-    )
+/// The versions that are held back, and the one that is tried again later. After our own write their digests are those of the
+/// workload as it was written: a field that an admission policy changed along with it is no change of the spec (`no_loops`).
+fn not_tried(
+    binding: &AliasBinding,
+    reconciled: &Reconciled<'_>,
+) -> (Option<HeldBack>, Option<Postponed>) {
+    let memory = &reconciled.decided.memory;
+    let (mut held_back, mut postponed) = (memory.held_back.clone(), memory.postponed.clone());
+    let is_write = matches!(reconciled.decided.decision, Decision::Write(..));
+    if let (true, Some(written)) = (is_write, reconciled.applied.target) {
+        let digests = [
+            held_back.as_mut().map(|each| &mut each.spec_digest),
+            postponed.as_mut().map(|each| &mut each.spec_digest),
+        ];
+        for digest in digests.into_iter().flatten() {
+            *digest = spec_digest(binding, Some(written));
+        }
+    }
+    (held_back, postponed)
 }
 
 /// A retry is handled when nothing is held back any more because of it. A suspended or claimed binding only postpones it.
