@@ -137,9 +137,9 @@ reasons! {
     TargetNotFound = NeedsPerson(TARGET_RETRY),
     /// Another binding, or another owner, drives the workload already.
     TargetClaimed = NeedsPerson(TARGET_RETRY),
-    /// A field that the binding would set belongs to another manager.
+    /// A field that the binding sets belongs to another manager, or is changed at each write by a policy or a manager.
     FieldConflict = NeedsPerson(TARGET_RETRY),
-    /// The API server refused the change.
+    /// The API server refused a write: a policy, a webhook that is down, missing rights. It is repeated by itself.
     ApplyRefused = Recovering(TARGET_RETRY),
     /// The spec cannot be carried out as it is written.
     InvalidSpec = NeedsPerson(TARGET_RETRY),
