@@ -26,6 +26,8 @@ pub const ARTIFACT_AVAILABLE: &str = "ArtifactAvailable";
 /// reasons that begin with Webhook, with `CredentialsNotFound`, and with the reason of the registry's problem.
 pub const WEBHOOK_READY: &str = "WebhookReady";
 
+/// The longest sentence for people, with its remedy, in characters.
+pub const LONGEST_SENTENCE: usize = 200;
 /// The longest message that a condition carries, in characters.
 const LONGEST_MESSAGE: usize = 1024;
 
@@ -165,6 +167,13 @@ pub fn shorten(text: &str, longest: usize) -> String {
     let mut short: String = text.chars().take(longest.saturating_sub(1)).collect();
     short.push('…');
     short
+}
+
+/// A cause and its remedy as one message. The cause is cut if both are too long; the remedy never is.
+#[must_use]
+pub fn with_remedy(cause: &str, remedy: &str) -> String {
+    let room = LONGEST_SENTENCE.saturating_sub(remedy.chars().count() + 2);
+    format!("{}; {remedy}", shorten(cause, room))
 }
 
 /// The condition of a type.

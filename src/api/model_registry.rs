@@ -2,9 +2,11 @@
 //!
 //! Absent: credentials. The spec names the Secrets that hold them.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
+use kube::core::{Selector, SelectorExt};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -303,6 +305,23 @@ pub struct AllowedNamespaces {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::label_selector")]
     pub selector: Option<LabelSelector>,
+    /// What the allowed namespaces may do. Read: observe models. Write: also create models, declare their aliases, tags and
+    /// descriptions, delete models that they created, and have deployment tags written. This namespace always has Write.
+    /// Default: Read.
+    #[serde(default)]
+    pub access: Access,
+}
+
+/// What a namespace may do with a registry.
+#[derive(
+    Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize,
+)]
+pub enum Access {
+    /// Observe models.
+    #[default]
+    Read,
+    /// Also change them.
+    Write,
 }
 
 /// The set of namespaces that may use a registry.
@@ -361,6 +380,31 @@ impl ModelRegistry {
         parse_duration(&self.spec.interval)
             .unwrap_or(DEFAULT_INTERVAL)
             .max(Duration::from_secs(1))
+    }
+
+    /// The access of a namespace with these labels; `None` if it has none. The labels count with `from: Selector`.
+    #[must_use]
+    pub fn access(
+        &self,
+        namespace: &str,
+        labels: Option<&BTreeMap<String, String>>,
+    ) -> Option<Access> {
+        if self.metadata.namespace.as_deref() == Some(namespace) {
+            return Some(Access::Write);
+        }
+        let allowed = &self.spec.allowed_namespaces;
+        let is_allowed = match allowed.from {
+            AllowedFrom::Same => false,
+            AllowedFrom::All => true,
+            AllowedFrom::Selector => {
+                let selector = allowed.selector.clone().map(Selector::try_from);
+                match (selector, labels) {
+                    (Some(Ok(selector)), Some(labels)) => selector.matches(labels),
+                    _ => false,
+                }
+            }
+        };
+        is_allowed.then_some(allowed.access)
     }
 
     /// The way in which this registry's webhook is registered.
@@ -470,6 +514,46 @@ mod tests {
             );
         }
         assert_eq!(registry("1ms").interval(), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn only_the_registrys_own_namespace_may_write_unless_the_owner_says_so() {
+        let labels = BTreeMap::from([("team".to_owned(), "fares".to_owned())]);
+        let access = |allowed: Value, namespace: &str, labels| {
+            let mut registry = with(json!({"allowedNamespaces": allowed}));
+            registry.metadata.namespace = Some("ml".to_owned());
+            registry.access(namespace, labels)
+        };
+        let selector = |team: &str, access: &str| json!({"from": "Selector", "access": access, "selector": {"matchLabels": {"team": team}}});
+        for (allowed, own, guest) in [
+            (json!({}), Some(Access::Write), None),
+            (json!({"access": "Write"}), Some(Access::Write), None),
+            (
+                json!({"from": "All"}),
+                Some(Access::Write),
+                Some(Access::Read),
+            ),
+            (
+                json!({"from": "All", "access": "Write"}),
+                Some(Access::Write),
+                Some(Access::Write),
+            ),
+            (
+                selector("fares", "Write"),
+                Some(Access::Write),
+                Some(Access::Write),
+            ),
+            (selector("other", "Write"), Some(Access::Write), None),
+        ] {
+            assert_eq!(access(allowed.clone(), "ml", Some(&labels)), own);
+            assert_eq!(
+                access(allowed.clone(), "guest", Some(&labels)),
+                guest,
+                "{allowed}"
+            );
+        }
+        let unread = access(selector("fares", "Read"), "guest", None);
+        assert_eq!(unread, None, "labels that are not known match nothing");
     }
 
     #[test]

@@ -129,6 +129,8 @@ reasons! {
     RegistryNotFound = NeedsPerson(None),
     /// The `ModelRegistry` is in another namespace, and its owner does not allow this one.
     RegistryNotAllowed = NeedsPerson(None),
+    /// The `ModelRegistry`'s owner lets this namespace read only, and the spec asks for changes in the registry; none is made.
+    RegistryReadOnly = NeedsPerson(None),
     /// A Secret or `ConfigMap` that the spec names, or a key in it, is missing.
     CredentialsNotFound = NeedsPerson(None),
     /// The version has no usable artifact URI, or its artifact cannot be read.
@@ -169,6 +171,8 @@ reasons! {
     WebhookSilent = NeedsPerson(None),
     /// A webhook remains in an MLflow server that could not delete it, or that the spec no longer names; an Event says so.
     WebhookLeftBehind = NeedsPerson(None),
+    /// A registered model remains in the registry although its object asked for its deletion; an Event says so.
+    ModelLeftBehind = NeedsPerson(None),
     /// Nothing has been decided yet: the first poll or an artifact check is under way.
     Pending = Progressing,
 }

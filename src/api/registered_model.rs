@@ -48,15 +48,20 @@ use super::{VersionId, VersionRef, schema};
         json_path = ".metadata.creationTimestamp"
     )
 )]
+#[x_kube(validation = Rule::new("self.registryRef == oldSelf.registryRef").message("registryRef cannot be changed: delete this RegisteredModel and create another for the other registry"))]
 #[x_kube(validation = Rule::new("has(self.modelName) == has(oldSelf.modelName) && (!has(self.modelName) || self.modelName == oldSelf.modelName)").message("modelName cannot be changed: delete this RegisteredModel and create another for the other model"))]
 #[serde(rename_all = "camelCase")]
 pub struct RegisteredModelSpec {
-    /// The registry that holds the model.
+    /// The registry that holds the model. Immutable. A namespace with access: Read to the registry
+    /// (spec.allowedNamespaces.access) may only observe: there creationPolicy must be Observe, deletionPolicy Retain, and
+    /// description, tags and aliases must be absent.
     pub registry_ref: RegistryReference,
-    /// The model's name in the registry. Default: this object's name. Immutable.
+    /// The model's name in the registry: no /, no : and no control characters. Default: this object's name. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255))]
     #[x_kube(validation = Rule::new("!self.contains('/') && !self.contains(':')").message("modelName must hold no / and no : (MLflow refuses both)"))]
+    #[x_kube(validation = Rule::new("!self.matches('[\\\\x00-\\\\x1f\\\\x7f-\\\\x9f\\\\x{2028}\\\\x{2029}]')").message("modelName must hold no control characters and no line breaks"))]
+    #[x_kube(validation = Rule::new("self.matches('[^ ]') && self != '.' && !self.startsWith('..')").message("modelName must not be blank, . or begin with .. (MLflow refuses these)"))]
     pub model_name: Option<String>,
     /// Create: create the registered model if the registry has none. Observe: create nothing. Default: Create.
     #[serde(default)]
@@ -74,7 +79,7 @@ pub struct RegisteredModelSpec {
     #[schemars(schema_with = "schema::keyed_by_name::<DeclaredAlias>", extend("maxItems" = 100))]
     pub aliases: Vec<DeclaredAlias>,
     /// Retain: the registered model stays in the registry when this object is deleted. Delete: it is deleted from the
-    /// registry with all its versions. Default: Retain.
+    /// registry with all its versions, if this object created it (status.ownedModelCreatedAt). Default: Retain.
     #[serde(default)]
     pub deletion_policy: ModelDeletionPolicy,
 }
@@ -140,6 +145,10 @@ pub struct RegisteredModelStatus {
     /// When the registered model was created, to the millisecond. A new time means that it was deleted and created again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_at: Option<MicroTime>,
+    /// The creation time of the registered model that this object created. With deletionPolicy Delete that one is deleted, and
+    /// no other of its name. Absent if the registry had the model already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owned_model_created_at: Option<MicroTime>,
     /// The registry's address for pods: their MLFLOW_TRACKING_URI.
     #[serde(
         default,
@@ -294,6 +303,40 @@ pub struct CodeLineage {
     pub entry_point: Option<String>,
 }
 
+impl RegisteredModelSpec {
+    /// The fields by which this object changes the registry.
+    #[must_use]
+    pub fn changes(&self) -> Vec<&'static str> {
+        let fields = [
+            (
+                "creationPolicy",
+                self.creation_policy == CreationPolicy::Create,
+            ),
+            ("description", self.description.is_some()),
+            ("tags", !self.tags.is_empty()),
+            ("aliases", !self.aliases.is_empty()),
+            (
+                "deletionPolicy",
+                self.deletion_policy == ModelDeletionPolicy::Delete,
+            ),
+        ];
+        let set = fields.into_iter().filter(|(_, is_set)| *is_set);
+        set.map(|(field, _)| field).collect()
+    }
+}
+
+/// Whether a registry can have a model of this name. One that it cannot have is never sent: it may fail the request for
+/// many models that it is part of.
+#[must_use]
+pub fn is_model_name(name: &str) -> bool {
+    let is_forbidden = |c: char| c.is_control() || matches!(c, '/' | ':' | '\u{2028}' | '\u{2029}');
+    !name.trim_matches(' ').is_empty()
+        && name != "."
+        && !name.starts_with("..")
+        && name.chars().count() <= 255
+        && !name.contains(is_forbidden)
+}
+
 impl RegisteredModel {
     /// The namespace of the registry that the spec names.
     #[must_use]
@@ -312,5 +355,76 @@ impl RegisteredModel {
             .as_deref()
             .or(self.metadata.name.as_deref())
             .unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn model(name: &str) -> RegisteredModel {
+        let spec = json!({"registryRef": {"name": "mlflow"}, "modelName": name});
+        RegisteredModel::new("taxi", serde_json::from_value(spec).expect("a spec"))
+    }
+
+    #[test]
+    fn admission_refuses_exactly_the_names_that_no_registry_can_have() {
+        for name in [
+            "a",
+            "a b",
+            " a",
+            "a.b",
+            "it's 100% \"fair\"",
+            "modèle",
+            "名前",
+            "a$(HOME)",
+            "\u{1f600}",
+            "--",
+            "a\\b",
+            "{}",
+            "%s",
+            "\u{a0}b",
+        ] {
+            assert!(is_model_name(name), "{name:?}");
+            assert!(model(name).validate_cel().is_ok(), "{name:?} was refused");
+        }
+        for name in [
+            " ",
+            "a/b",
+            "a:b",
+            "a\u{0}b",
+            "a\nb",
+            "a\tb",
+            "\u{1b}[31m",
+            "a\u{7f}",
+            "a\u{85}b",
+            "a\u{2028}b",
+            ".",
+            "..",
+            "../a",
+        ] {
+            assert!(!is_model_name(name), "{name:?}");
+            assert!(model(name).validate_cel().is_err(), "{name:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn the_fields_that_change_a_registry_are_listed() {
+        let all = json!({"registryRef": {"name": "mlflow"}, "description": "fares", "tags": {"a": "b"},
+            "aliases": [{"name": "champion", "version": "1"}], "deletionPolicy": "Delete"});
+        let all: RegisteredModelSpec = serde_json::from_value(all).expect("a spec");
+        let fields = [
+            "creationPolicy",
+            "description",
+            "tags",
+            "aliases",
+            "deletionPolicy",
+        ];
+        assert_eq!(all.changes(), fields);
+        let none = json!({"registryRef": {"name": "mlflow"}, "creationPolicy": "Observe"});
+        let none: RegisteredModelSpec = serde_json::from_value(none).expect("a spec");
+        assert!(none.changes().is_empty());
     }
 }

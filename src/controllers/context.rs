@@ -17,9 +17,10 @@ use crate::controllers::binding::object_events::ObjectEvents;
 use crate::controllers::binding::refused_writes::RefusedWrites;
 use crate::controllers::binding::repeated_writes::RepeatedWrites;
 use crate::controllers::cached::{
-    binding_of, of_binding, of_model, of_registered_name, of_registry, of_workload, registry_of,
+    binding_of, of_binding, of_model, of_registered_name, of_registry, of_workload,
 };
 use crate::controllers::metrics::{Kind, Metrics};
+use crate::controllers::registry::namespace_labels::NamespaceLabels;
 use crate::controllers::registry::state::RegistryStates;
 use crate::controllers::settings::OperatorSettings;
 use crate::controllers::workloads::WorkloadStores;
@@ -48,6 +49,8 @@ pub struct Context {
     pub queues: WorkQueues,
     /// What is known about each registry since the start.
     pub registries: RegistryStates,
+    /// The labels of the namespaces that use registries of other namespaces.
+    pub namespace_labels: NamespaceLabels,
     /// Which artifacts can be read.
     pub artifact_checks: ArtifactChecks,
     /// Writes that the API server refused.
@@ -105,19 +108,6 @@ impl Stores {
     /// A registered model by namespace and name.
     pub fn model(&self, namespace: &str, name: &str) -> Option<RegisteredModel> {
         self.models.get(&ObjectKey::new(namespace, name))
-    }
-
-    /// The registered models that reference a registry, in all watched namespaces, decoded one at a time.
-    pub fn models_of(
-        &self,
-        registry: &ObjectKey,
-    ) -> impl Iterator<Item = RegisteredModel> + use<'_> {
-        let registry = registry.clone();
-        let names = self.models.names(of_registry(&registry));
-        names
-            .into_iter()
-            .filter_map(|name| self.models.get(&name))
-            .filter(move |model| registry_of(model) == registry)
     }
 
     /// The bindings that follow a registered model.

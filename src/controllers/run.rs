@@ -29,6 +29,7 @@ use crate::controllers::loops::{self, work_queues};
 use crate::controllers::metrics::Metrics;
 use crate::controllers::receiver::Receiver;
 use crate::controllers::receiver::tls::Certificate;
+use crate::controllers::registry::namespace_labels::NamespaceLabels;
 use crate::controllers::registry::state::RegistryStates;
 use crate::controllers::settings::{OperatorSettings, WebhookSettings};
 use crate::controllers::watches;
@@ -175,6 +176,7 @@ fn context(
         stores: Stores::default(),
         queues,
         registries: RegistryStates::default(),
+        namespace_labels: NamespaceLabels::default(),
         artifact_checks: ArtifactChecks::default(),
         refused_writes: RefusedWrites::default(),
         repeated_writes: RepeatedWrites::default(),

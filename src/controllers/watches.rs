@@ -149,6 +149,8 @@ impl<K: Cached> Handler<K> for Changes<'_, K> {
 fn registry_changed(ctx: &Arc<Context>, registry: &ModelRegistry, change: Change) {
     let key = ObjectKey::of(registry);
     if matches!(change, Change::Added | Change::Spec) {
+        // The spec says which namespaces may use the registry.
+        ctx.registries.of(&key).schedule.invalidate_watched();
         ctx.enqueue_models_of(&key);
     }
     ctx.queues.registries.enqueue(key);

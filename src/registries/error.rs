@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::operation::Operation;
 use crate::api::Reason;
+use crate::api::conditions::with_remedy;
 use crate::api::reason::Problem;
 
 /// Why a request to a registry failed.
@@ -267,6 +268,11 @@ fn code_suffix(code: Option<&str>) -> String {
 
 impl From<RegistryError> for Problem {
     fn from(error: RegistryError) -> Self {
-        Self::new(error.reason(), error.to_string())
+        let text = error.to_string();
+        let message = match text.rsplit_once("; ") {
+            Some((cause, remedy)) => with_remedy(cause, remedy),
+            None => text,
+        };
+        Self::new(error.reason(), message)
     }
 }

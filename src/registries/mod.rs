@@ -221,7 +221,8 @@ impl RegistryClient {
         }
     }
 
-    /// Creates a registered model. One that exists already is left as it is.
+    /// Creates a registered model, and returns it. `None` if it exists already; then it is left as
+    /// it is.
     ///
     /// # Errors
     /// `Unsupported` if the registry has no such operation; else as [`RegistryClient::snapshots`].
@@ -230,12 +231,12 @@ impl RegistryClient {
         name: &str,
         description: Option<&str>,
         tags: &BTreeMap<String, String>,
-    ) -> Result<()> {
+    ) -> Result<Option<ModelSnapshot>> {
         self.capabilities().require(Operation::CreateModel)?;
         match self {
             Self::Mlflow(client) => client.create_model(name, description, tags).await,
             #[cfg(test)]
-            Self::Memory(_) => Ok(()),
+            Self::Memory(_) => Ok(None),
         }
     }
 

@@ -587,11 +587,17 @@ fn no_rollback_target(
             format!("no earlier version can be read (version {version}: {why})")
         }
     };
+    let details = format!("{}; {why}", failure_of(held_back).message);
     // The code to train the version again comes first: it is the remedy, and an Event may be cut.
-    let remedy = lost
-        .as_ref()
-        .map_or_else(String::new, |lost| format!("; {}", retrain_sentence(lost)));
-    let message = format!("{why}{remedy}; {}", failure_of(held_back).message);
+    let remedy = match &lost {
+        Some(lost) => retrain_sentence(lost),
+        None => "move the alias to a version that works".to_owned(),
+    };
+    let problem = messages::remedy_first(
+        Reason::NoRollbackTarget,
+        &format!("no version is left to go back to; {remedy}"),
+        &details,
+    );
     let lost = lost.map(|lost| Lost {
         missing: missing(&lost),
         since: lost_since(binding, &lost.version).unwrap_or(Time(now)),
@@ -600,7 +606,7 @@ fn no_rollback_target(
     });
     Step {
         lost,
-        ..Decision::NoRollbackTarget(Problem::new(Reason::NoRollbackTarget, message)).into()
+        ..Decision::NoRollbackTarget(problem).into()
     }
 }
 

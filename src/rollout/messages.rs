@@ -2,17 +2,24 @@
 //!
 //! Absent: reasons. They are in `api::reason`.
 
-use crate::api::conditions::shorten;
+use crate::api::conditions::{LONGEST_SENTENCE, shorten, with_remedy};
 use crate::api::reason::Problem;
 use crate::api::{AliasBinding, Reason, names};
 
-/// The longest message that people are shown, in characters.
-const LONGEST: usize = 200;
+/// The details that follow a remedy of any length, in characters.
+const LEAST_DETAILS: usize = 100;
 
 /// A problem with its cause and a remedy. The cause is cut if both are too long; the remedy never is.
 pub fn problem(reason: Reason, cause: &str, remedy: &str) -> Problem {
-    let room = LONGEST.saturating_sub(remedy.chars().count() + 2);
-    Problem::new(reason, format!("{}; {remedy}", shorten(cause, room)))
+    Problem::new(reason, with_remedy(cause, remedy))
+}
+
+/// A problem whose remedy comes before its details, for a message that is cut on its way, such as an Event's note. The
+/// details are cut if both are too long; the remedy never is.
+pub fn remedy_first(reason: Reason, remedy: &str, details: &str) -> Problem {
+    let room = LONGEST_SENTENCE.saturating_sub(remedy.chars().count() + 2);
+    let details = shorten(details, room.max(LEAST_DETAILS));
+    Problem::new(reason, format!("{remedy}; {details}"))
 }
 
 /// What people should know beside the state of a workload that is well.
@@ -73,7 +80,15 @@ mod tests {
     #[test]
     fn a_long_cause_is_cut_and_the_remedy_stays_whole() {
         let problem = problem(Reason::CrashLoop, &"x".repeat(500), "kubectl get pods");
-        assert_eq!(problem.message.chars().count(), LONGEST);
+        assert_eq!(problem.message.chars().count(), LONGEST_SENTENCE);
         assert!(problem.message.ends_with("…; kubectl get pods"));
+    }
+
+    #[test]
+    fn a_remedy_that_comes_first_stays_whole_whatever_the_lengths() {
+        let remedy = format!("to train version 3 again: commit {}", "c".repeat(300));
+        let problem = remedy_first(Reason::NoRollbackTarget, &remedy, &"é".repeat(5000));
+        assert!(problem.message.starts_with(&format!("{remedy}; é")));
+        assert!(problem.message.chars().count() <= remedy.len() + 2 + LEAST_DETAILS);
     }
 }

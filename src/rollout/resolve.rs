@@ -95,7 +95,7 @@ fn staleness(status: &RegisteredModelStatus) -> Option<Problem> {
     let reason = Reason::parse(&ready.reason).unwrap_or(Reason::RegistryUnreachable);
     let concerns_the_mirror = !matches!(
         reason,
-        Reason::Mirrored | Reason::VersionNotFound | Reason::Suspended
+        Reason::Mirrored | Reason::VersionNotFound | Reason::RegistryReadOnly | Reason::Suspended
     );
     (ready.status != "True" && concerns_the_mirror)
         .then(|| Problem::new(reason, ready.message.clone()))

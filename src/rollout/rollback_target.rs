@@ -4,8 +4,12 @@
 
 use super::artifact_check::{ArtifactCheck, CheckResults, rollback_check};
 use crate::api::alias_binding::{HistoryEntry, Outcome};
+use crate::api::conditions::shorten;
 use crate::api::rollback::{FailedVersion, GoodVersion, Lineage};
 use crate::api::{AliasBinding, AliasBindingStatus, Availability, ModelVersion, VersionRef};
+
+/// The longest fact of a training in a message, in characters.
+const LONGEST_FACT: usize = 200;
 
 /// The version to roll back to.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -177,7 +181,7 @@ pub fn retrain_sentence(lost: &GoodVersion) -> String {
     ];
     let known: Vec<String> = facts
         .into_iter()
-        .filter_map(|(name, fact)| Some(format!("{name} {}", fact?)))
+        .filter_map(|(name, fact)| Some(format!("{name} {}", shorten(&fact?, LONGEST_FACT))))
         .collect();
     let missing = missing(lost);
     let gap = if missing.is_empty() {

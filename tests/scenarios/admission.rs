@@ -105,6 +105,16 @@ fn refused_models() -> Vec<Row> {
             "must hold no / and no :",
         ),
         (
+            model(json!({"modelName": "a\u{0}b"})),
+            "must hold no control characters",
+        ),
+        (
+            model(json!({"modelName": "a\nb"})),
+            "must hold no control characters",
+        ),
+        (model(json!({"modelName": "  "})), "must not be blank"),
+        (model(json!({"modelName": "../a"})), "must not be blank"),
+        (
             model(json!({"aliases": [{"name": "latest", "version": "1"}]})),
             "MLflow reserves latest",
         ),
@@ -178,6 +188,17 @@ async fn admission_refuses_bad_specs_with_a_remedy(
         .expect_err("a changed modelName was accepted")
         .to_string();
     assert!(refused.contains("modelName cannot be changed"), "{refused}");
+    let mut moved = model(json!({"modelName": "a"}));
+    moved["spec"]["registryRef"] = json!({"name": "mlflow", "namespace": "another"});
+    let refused = namespace
+        .apply_object(&moved)
+        .await
+        .expect_err("a changed registryRef was accepted")
+        .to_string();
+    assert!(
+        refused.contains("registryRef cannot be changed"),
+        "{refused}"
+    );
     namespace.end().await.map_err(|error| error.to_string())
 }
 

@@ -23,6 +23,7 @@ mod refusals;
 mod scale;
 mod servers;
 mod targets;
+mod tenants;
 mod webhooks;
 
 use std::sync::Arc;
@@ -58,6 +59,7 @@ fn run_all(arguments: &Arguments) -> Conclusion {
         scale::scenarios(),
         servers::scenarios(),
         targets::scenarios(),
+        tenants::scenarios(),
         webhooks::scenarios(),
     ];
     let trial = |(name, scenario): fixture::Scenario| {

@@ -12,8 +12,8 @@ use pointsman_env::resources::{self, with_spec};
 use serde_json::{Value, json};
 
 use crate::fixture::{
-    Environment, Fixture, PATIENCE, ScenarioResult, env, namespace, ready_message, ready_reason,
-    scenarios, template_version,
+    Environment, Fixture, PATIENCE, ScenarioResult, env, namespace, ready_message, scenarios,
+    template_version,
 };
 
 scenarios!(
@@ -158,11 +158,13 @@ async fn a_model_is_deleted_only_with_deletion_policy_delete(
         .get_model(&fixture.model)
         .await
         .expect("Retain keeps the registered model");
+    fixture.client.delete_model(&fixture.model).await.unwrap();
     fixture
-        .declare_model(json!({"deletionPolicy": "Delete"}))
+        .declare_model(json!({"creationPolicy": "Create", "deletionPolicy": "Delete"}))
         .await;
     let guarded = |model: &Value| {
-        model["metadata"]["finalizers"].is_array() && ready_reason(model) == "Mirrored"
+        model["metadata"]["finalizers"].is_array()
+            && model["status"]["ownedModelCreatedAt"].is_string()
     };
     fixture
         .eventually("the object is guarded", &REGISTERED_MODEL, "model", guarded)

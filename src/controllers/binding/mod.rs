@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use kube::Api;
 
 use crate::api::reason::Problem;
-use crate::api::{AliasBinding, AliasBindingStatus, Reason};
+use crate::api::{AliasBinding, AliasBindingStatus, Reason, RegisteredModel};
 use crate::controllers::binding::apply::{Plan, apply, unreadable};
 use crate::controllers::binding::artifact_checks::request;
 use crate::controllers::binding::check_cache::BRIEF;
@@ -28,6 +28,7 @@ use crate::controllers::binding::publish::publish;
 use crate::controllers::binding::retrain_job::retrain;
 use crate::controllers::cached::registry_of;
 use crate::controllers::context::{Context, labelled};
+use crate::controllers::registry::access::may_use;
 use crate::kubernetes::failure::{ReconcileError, refusal};
 use crate::kubernetes::key::ObjectKey;
 use crate::kubernetes::status::StatusWrite;
@@ -173,7 +174,7 @@ async fn observe(binding: &AliasBinding, ctx: &Context) -> Result<Observation, R
     let rivals = rivals(binding, ctx, target.as_ref()).await?;
     let rivals: Vec<&AliasBinding> = rivals.iter().collect();
     Ok(Observation {
-        registry: model.as_ref().map(registry_of),
+        registry: usable_registry(model.as_ref(), ctx),
         resolution: resolve(binding, model.as_ref()),
         claim: unreadable_holder(ctx, &own, target.as_ref())
             .or_else(|| rollout::claim(binding, &rivals, target.as_ref())),
@@ -226,6 +227,13 @@ async fn explain(
 
 fn until(moment: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(moment.duration_since(now)).unwrap_or_default()
+}
+
+/// The registry of a model; `None` if it does not allow the model's namespace, so that its credentials check no artifact.
+fn usable_registry(model: Option<&RegisteredModel>, ctx: &Context) -> Option<ObjectKey> {
+    let model = model?;
+    let registry = registry_of(model);
+    may_use(ctx, &registry, model.metadata.namespace.as_deref()?).then_some(registry)
 }
 
 /// Why the kind of a binding's workload cannot be driven, if it is not switched on.

@@ -6,10 +6,12 @@ use kube::runtime::events::{Event, EventType};
 use kube::{Resource, ResourceExt};
 
 use crate::api::alias_binding::HistoryEntry;
+use crate::api::model_registry::Access;
 use crate::api::{AliasBinding, AliasBindingStatus};
 use crate::controllers::cached::registry_of;
 use crate::controllers::context::Context;
 use crate::controllers::metrics::TransitionLabels;
+use crate::controllers::registry::access::access;
 use crate::rollout::{Transition, history_changes, transitions};
 
 /// Publishes the differences between a binding's old status and its new one.
@@ -38,7 +40,8 @@ fn enqueue_registry(binding: &AliasBinding, ctx: &Context) {
     let Some(registry) = ctx.stores.registries.get(&key) else {
         return;
     };
-    if registry.spec.write_back.deployment_tags {
+    let access = access(ctx, &registry, &namespace);
+    if registry.spec.write_back.deployment_tags && access == Some(Access::Write) {
         ctx.enqueue_registry_delayed(key);
     }
 }

@@ -9,6 +9,8 @@ use std::time::Instant;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 
+use crate::api::conditions::with_remedy;
+use crate::api::model_registry::Access;
 use crate::api::registered_model::CreationPolicy;
 use crate::api::{
     AliasBinding, ModelRegistry, Reason, RegisteredModel, RegisteredModelStatus, reason::Problem,
@@ -17,6 +19,7 @@ use crate::controllers::model::mirrored_names::{mirrored_aliases, mirrored_stage
 use crate::controllers::model::mirrored_versions::{
     VersionMirror, newest_versions, select_versions,
 };
+use crate::controllers::registry::access::title;
 use crate::controllers::registry::state::RegistryState;
 use crate::kubernetes::key::ObjectKey;
 use crate::registries::{ModelSnapshot, RegistryClient};
@@ -38,12 +41,22 @@ pub struct ModelReconcile<'a> {
     pub model: &'a RegisteredModel,
     /// Its registry.
     pub registry: &'a ModelRegistry,
+    /// What the model's namespace may do with it.
+    pub access: Access,
     /// The registry's state.
     pub state: &'a RegistryState,
     /// The registry's client.
     pub client: RegistryClient,
     /// The bindings that follow the model.
     pub bindings: Vec<AliasBinding>,
+}
+
+/// A model of the registry.
+enum Found {
+    /// The registry had it already.
+    Existing(ModelSnapshot),
+    /// This reconcile created it.
+    Created(ModelSnapshot),
 }
 
 /// The result of declaring aliases.
@@ -56,11 +69,81 @@ struct DeclaredAliases {
 impl ModelReconcile<'_> {
     /// Reconciles the model.
     pub async fn run(&self) -> Result<Mirror, Problem> {
-        let snapshot = self.snapshot().await?;
-        let (snapshot, problem) = self.declare(snapshot).await?;
+        let found = match self.snapshot().await? {
+            Some(snapshot) => Found::Existing(snapshot),
+            None => self.create().await?,
+        };
+        let (snapshot, owned, is_created) = match found {
+            Found::Existing(snapshot) => {
+                let owned = self.owned(&snapshot);
+                (snapshot, owned, false)
+            }
+            Found::Created(snapshot) => {
+                let owned = snapshot.created_at.map(MicroTime);
+                (snapshot, owned, true)
+            }
+        };
+        match self.mirror(snapshot, owned.clone()).await {
+            // That the model was created reaches the status in any case: only then can it be deleted again.
+            Err(problem) if is_created => {
+                let mut status = self.model.status.clone().unwrap_or_default();
+                status.owned_model_created_at = owned;
+                let problem = Some(problem);
+                Ok(Mirror { status, problem })
+            }
+            mirrored => mirrored,
+        }
+    }
+
+    async fn mirror(
+        &self,
+        snapshot: ModelSnapshot,
+        owned: Option<MicroTime>,
+    ) -> Result<Mirror, Problem> {
+        let (snapshot, problem) = match self.access {
+            Access::Write => self.declare(snapshot).await?,
+            Access::Read => (snapshot, self.refused_changes()),
+        };
         let mut status = self.status(&snapshot).await?;
+        status.owned_model_created_at = owned;
         self.version_mirror().set_sizes(&mut status.versions);
         Ok(Mirror { status, problem })
+    }
+
+    /// The creation time of this model, if this object created it. One of the same name that was created again is another.
+    fn owned(&self, snapshot: &ModelSnapshot) -> Option<MicroTime> {
+        let owned = self.model.status.as_ref()?.owned_model_created_at.clone();
+        owned.filter(|owned| Some(owned.0) == snapshot.created_at)
+    }
+
+    /// The changes of the registry that the spec asks for and the namespace may not make.
+    fn refused_changes(&self) -> Option<Problem> {
+        let fields = self.model.spec.changes();
+        if fields.is_empty() {
+            return None;
+        }
+        let namespace = self.own.namespace();
+        let cause = format!(
+            "namespace {namespace} may only read {}, so spec.{} has no effect",
+            title(self.registry),
+            fields.join(", spec.")
+        );
+        let mut observing = Vec::with_capacity(fields.len());
+        for field in fields {
+            let value = match field {
+                "creationPolicy" => "\"Observe\"",
+                "deletionPolicy" => "\"Retain\"",
+                _ => "null",
+            };
+            observing.push(format!("\"{field}\":{value}"));
+        }
+        let remedy = format!(
+            "kubectl patch rmodel {} -n {namespace} --type merge -p '{{\"spec\":{{{}}}}}'",
+            self.own.name(),
+            observing.join(",")
+        );
+        let message = with_remedy(&cause, &remedy);
+        Some(Problem::new(Reason::RegistryReadOnly, message))
     }
 
     fn name(&self) -> &str {
@@ -68,17 +151,15 @@ impl ModelReconcile<'_> {
     }
 
     /// The cached snapshot; a new one if a person requested it, or if the cached one is missing or
-    /// lacks a mirrored alias.
-    async fn snapshot(&self) -> Result<ModelSnapshot, Problem> {
+    /// lacks a mirrored alias. `None` if the model does not exist.
+    async fn snapshot(&self) -> Result<Option<ModelSnapshot>, Problem> {
         let cached = self.state.snapshots.get(self.name());
         let is_requested = self.take_requests();
-        let snapshot = match cached {
-            Some(cached) if !is_requested && !self.lacks_mirrored_alias(&cached) => Some(cached),
-            _ => self.request().await?,
-        };
-        match snapshot {
-            Some(snapshot) => Ok(snapshot),
-            None => self.create().await,
+        match cached {
+            Some(cached) if !is_requested && !self.lacks_mirrored_alias(&cached) => {
+                Ok(Some(cached))
+            }
+            _ => self.request().await,
         }
     }
 
@@ -111,18 +192,31 @@ impl ModelReconcile<'_> {
         Ok(snapshot)
     }
 
-    /// Creates the model, if the spec allows it. A model that a person deleted is created again
-    /// without aliases; its bindings then stay at the versions that they run.
-    async fn create(&self) -> Result<ModelSnapshot, Problem> {
+    /// Creates the model, if the spec and the registry's owner allow it. A model that a person
+    /// deleted is created again without aliases; its bindings then stay at the versions that they
+    /// run.
+    async fn create(&self) -> Result<Found, Problem> {
         let spec = &self.model.spec;
+        if self.access == Access::Read {
+            let namespace = self.own.namespace();
+            let remedy = format!("register it there (namespace {namespace} may only read it)");
+            return Err(self.no_such_model(&remedy));
+        }
         if spec.creation_policy == CreationPolicy::Observe {
             return Err(self.no_such_model("register it, or set spec.creationPolicy: Create"));
         }
-        self.client
+        let requested_at = Instant::now();
+        let created = self
+            .client
             .create_model(self.name(), spec.description.as_deref(), &spec.tags)
             .await?;
+        if let Some(created) = created {
+            let snapshots = &self.state.snapshots;
+            snapshots.record(self.name(), Some(&created), requested_at);
+            return Ok(Found::Created(created));
+        }
         match self.request().await? {
-            Some(snapshot) => Ok(snapshot),
+            Some(snapshot) => Ok(Found::Existing(snapshot)),
             None => Err(self.no_such_model("it was created a moment ago and is gone again")),
         }
     }
@@ -226,6 +320,7 @@ impl ModelReconcile<'_> {
             observed_generation: self.model.metadata.generation,
             model_name: Some(self.name().to_owned()),
             created_at,
+            owned_model_created_at: None,
             tracking_uri: Some(self.registry.spec.pod_address().to_owned()),
             workspace: self.registry.spec.workspace().map(str::to_owned),
             latest_version: snapshot.latest_version.clone(),

@@ -12,6 +12,7 @@ struct Fixture {
     memory: MemoryRegistry,
     client: RegistryClient,
     registry: ModelRegistry,
+    access: Access,
     state: RegistryState,
     model: RegisteredModel,
 }
@@ -28,6 +29,7 @@ impl Fixture {
             client: RegistryClient::connect(connection, RequestMetrics::default())
                 .expect("a client"),
             registry: ModelRegistry::new("mlflow", registry),
+            access: Access::Write,
             state: RegistryState::default(),
             model: RegisteredModel::new("taxi", spec),
         }
@@ -38,6 +40,7 @@ impl Fixture {
             own: ObjectKey::new("ml", "taxi"),
             model: &self.model,
             registry: &self.registry,
+            access: self.access,
             state: &self.state,
             client: self.client.clone(),
             bindings: Vec::new(),
@@ -92,6 +95,31 @@ async fn a_model_that_is_observed_is_not_created() {
     let outcome = Fixture::new(&spec).reconcile().await;
     let reason = outcome.err().map(|problem| problem.reason);
     assert_eq!(reason, Some(Reason::ModelNotFound));
+}
+
+#[tokio::test]
+async fn a_namespace_that_may_only_read_mirrors_and_changes_nothing() {
+    let mut fixture = Fixture::new(&champion("2"));
+    fixture.access = Access::Read;
+    fixture.memory.register("taxi", "s3://models/1");
+    fixture.memory.register("taxi", "s3://models/2");
+    let mirror = fixture.mirror().await;
+    let problem = mirror.problem.expect("a problem");
+    assert_eq!(problem.reason, Reason::RegistryReadOnly);
+    let remedy = r#"kubectl patch rmodel taxi -n ml --type merge -p '{"spec":{"creationPolicy":"Observe","aliases":null}}'"#;
+    assert!(problem.message.ends_with(remedy), "{}", problem.message);
+    assert!(problem.message.chars().count() <= 200);
+    assert!(mirror.status.aliases.is_empty(), "the alias was not set");
+    assert_eq!(mirror.status.latest_version.as_deref(), Some("2"));
+}
+
+#[tokio::test]
+async fn a_namespace_that_may_only_read_creates_no_model() {
+    let mut fixture = Fixture::new(&spec());
+    fixture.access = Access::Read;
+    let problem = fixture.reconcile().await.err().expect("a problem");
+    assert_eq!(problem.reason, Reason::ModelNotFound);
+    assert!(problem.message.contains("namespace ml may only read it"));
 }
 
 #[tokio::test]

@@ -83,6 +83,7 @@ async fn mirror(
         own: ObjectKey::of(model),
         model,
         registry: &usable.registry,
+        access: usable.access,
         state: &usable.state,
         client: usable.client,
         bindings,
@@ -97,14 +98,20 @@ fn requeue(mirrored: &Result<Mirror, Problem>, model: &RegisteredModel, ctx: &Co
     match mirrored {
         Err(_) if state.connection.problem().is_some() => Requeue::await_change(),
         Err(problem) => match problem.reason {
-            Reason::Pending | Reason::RegistryNotFound | Reason::Suspended => {
-                Requeue::await_change()
-            }
+            // The registry enqueues its models when it appears, or admits their namespace.
+            Reason::Pending
+            | Reason::RegistryNotFound
+            | Reason::RegistryNotAllowed
+            | Reason::Suspended => Requeue::await_change(),
             _ => Requeue::after(PROBLEM_RETRY),
         },
         Ok(mirror) if has_unusable_version(&mirror.status) => Requeue::after(MIN_RETRY * 2),
-        Ok(mirror) if mirror.problem.is_some() => Requeue::after(PROBLEM_RETRY),
-        Ok(_) => Requeue::await_change(),
+        Ok(mirror) => match &mirror.problem {
+            // The registry enqueues its models when its spec changes.
+            None => Requeue::await_change(),
+            Some(problem) if problem.reason == Reason::RegistryReadOnly => Requeue::await_change(),
+            Some(_) => Requeue::after(PROBLEM_RETRY),
+        },
     }
 }
 

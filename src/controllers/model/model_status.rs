@@ -5,6 +5,7 @@
 use jiff::Timestamp;
 
 use crate::api::conditions::{ConditionUpdate, READY, not_ready, transition};
+use crate::api::registered_model::ModelDeletionPolicy;
 use crate::api::{Reason, RegisteredModel, RegisteredModelStatus, reason::Problem};
 use crate::controllers::context::Context;
 use crate::controllers::model::mirror::Mirror;
@@ -42,15 +43,19 @@ fn status(model: &RegisteredModel, mirrored: Result<Mirror, Problem>) -> Registe
         Err(problem) => (old, Some(problem)),
     };
     new.observed_generation = generation;
-    let conditions = conditions(problem.as_ref());
+    let conditions = match &problem {
+        Some(problem) => not_ready(problem),
+        None => vec![mirrored_condition(model, &new)],
+    };
     new.conditions = transition(&old_conditions, &conditions, generation, Timestamp::now());
     new
 }
 
-fn conditions(problem: Option<&Problem>) -> Vec<ConditionUpdate> {
-    if let Some(problem) = problem {
-        return not_ready(problem);
+fn mirrored_condition(model: &RegisteredModel, status: &RegisteredModelStatus) -> ConditionUpdate {
+    let mut message = "aliases and versions are as the registry named them last".to_owned();
+    let deletes = model.spec.deletion_policy == ModelDeletionPolicy::Delete;
+    if deletes && status.owned_model_created_at.is_none() {
+        message.push_str("; spec.deletionPolicy Delete has no effect, because the registered model existed before this object: set it to Retain, and delete the model in the registry");
     }
-    let message = "aliases and versions are as the registry named them last";
-    vec![ConditionUpdate::yes(READY, Reason::Mirrored, message)]
+    ConditionUpdate::yes(READY, Reason::Mirrored, message)
 }

@@ -4,15 +4,15 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Namespace;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
-use kube::core::SelectorExt;
-use kube::{Api, ResourceExt};
+use kube::ResourceExt;
+use kube::core::Selector;
 
-use crate::api::model_registry::AllowedFrom;
+use crate::api::model_registry::{Access, AllowedFrom};
+use crate::api::registered_model::is_model_name;
 use crate::api::{ModelRegistry, Reason, RegisteredModel, reason::Problem};
 use crate::controllers::cached::registry_of;
 use crate::controllers::context::Context;
+use crate::controllers::registry::access::{access, title};
 use crate::controllers::registry::state::RegistryState;
 use crate::registries::RegistryClient;
 
@@ -20,6 +20,8 @@ use crate::registries::RegistryClient;
 pub struct UsableRegistry {
     /// The registry.
     pub registry: Arc<ModelRegistry>,
+    /// What the model's namespace may do with it.
+    pub access: Access,
     /// Its state.
     pub state: Arc<RegistryState>,
     /// The client of its last poll.
@@ -38,7 +40,14 @@ pub async fn usable_registry(
         );
         return Err(Problem::new(Reason::RegistryNotFound, message));
     };
-    check_namespace(model, &registry, ctx).await?;
+    let access = checked_access(model, &registry, ctx).await?;
+    if !is_model_name(model.model_name()) {
+        let message = format!(
+            "no registry can have a model of the name {:?}: delete this RegisteredModel and create another",
+            model.model_name()
+        );
+        return Err(Problem::new(Reason::InvalidSpec, message));
+    }
     let state = ctx.registries.of(&registry_of(model));
     if let Some(problem) = state.connection.problem() {
         return Err(problem);
@@ -46,6 +55,7 @@ pub async fn usable_registry(
     match state.connection.client() {
         Some(client) => Ok(UsableRegistry {
             registry,
+            access,
             state,
             client,
         }),
@@ -65,53 +75,31 @@ fn not_polled(registry: &ModelRegistry) -> Problem {
     )
 }
 
-/// Fails unless the registry's owner allows the model's namespace.
-async fn check_namespace(
+/// The access of the model's namespace, by labels that are no older than the registry's interval. Fails if it has none.
+async fn checked_access(
     model: &RegisteredModel,
     registry: &ModelRegistry,
     ctx: &Context,
-) -> Result<(), Problem> {
+) -> Result<Access, Problem> {
     let own = model.namespace().unwrap_or_default();
-    let theirs = registry.namespace().unwrap_or_default();
     let allowed = &registry.spec.allowed_namespaces;
-    let is_allowed = match allowed.from {
-        _ if own == theirs => true,
-        AllowedFrom::Same => false,
-        AllowedFrom::All => true,
-        AllowedFrom::Selector => matches_selector(ctx, &own, allowed.selector.as_ref()).await?,
-    };
-    if is_allowed {
-        return Ok(());
+    let is_selected = registry.namespace().as_deref() != Some(&own)
+        && allowed.from == AllowedFrom::Selector
+        && !ctx.namespace_labels.is_fresh(&own, registry.interval());
+    if is_selected && let Err(error) = ctx.namespace_labels.read(&ctx.client, &own).await {
+        let message = format!("the labels of namespace {own} cannot be read: {error}");
+        return Err(Problem::new(Reason::RegistryNotAllowed, message));
+    }
+    if let Some(access) = access(ctx, registry, &own) {
+        return Ok(access);
+    }
+    if let Some(Err(error)) = allowed.selector.clone().map(Selector::try_from) {
+        let message = format!("{}: allowedNamespaces.selector: {error}", title(registry));
+        return Err(Problem::new(Reason::InvalidSpec, message));
     }
     let message = format!(
-        "ModelRegistry {theirs}/{} does not allow namespace {own}: its owner can, with spec.allowedNamespaces",
-        registry.name_any()
+        "{} does not allow namespace {own}: its owner can, with spec.allowedNamespaces",
+        title(registry)
     );
     Err(Problem::new(Reason::RegistryNotAllowed, message))
-}
-
-async fn matches_selector(
-    ctx: &Context,
-    namespace: &str,
-    selector: Option<&LabelSelector>,
-) -> Result<bool, Problem> {
-    let Some(selector) = selector else {
-        return Ok(false);
-    };
-    let namespaces: Api<Namespace> = Api::all(ctx.client.clone());
-    let labels = match namespaces.get(namespace).await {
-        Ok(found) => found.metadata.labels.unwrap_or_default(),
-        Err(error) => {
-            let message = format!("the labels of namespace {namespace} cannot be read: {error}");
-            return Err(Problem::new(Reason::RegistryNotAllowed, message));
-        }
-    };
-    let parsed: Result<kube::core::Selector, _> = selector.clone().try_into();
-    match parsed {
-        Ok(selector) => Ok(selector.matches(&labels)),
-        Err(error) => Err(Problem::new(
-            Reason::InvalidSpec,
-            format!("allowedNamespaces.selector: {error}"),
-        )),
-    }
 }

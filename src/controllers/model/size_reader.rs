@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 
+use crate::controllers::cached::registry_of;
 use crate::controllers::context::Context;
+use crate::controllers::registry::access::may_use;
 use crate::controllers::registry::state::RegistryState;
 use crate::controllers::registry::state::version_sizes::UnreadSize;
 use crate::kubernetes::key::ObjectKey;
@@ -65,6 +67,9 @@ async fn read(
     let Some(object) = ctx.stores.models.get(model) else {
         return;
     };
+    if !may_use(ctx, &registry_of(&object), model.namespace()) {
+        return;
+    }
     for size in unread {
         let UnreadSize { version, uri } = size;
         match client.version_size(object.model_name(), version, uri).await {

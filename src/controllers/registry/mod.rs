@@ -4,8 +4,10 @@
 //! Absent: writes to the registry, but for the webhook and the deployment tags. Those belong to the
 //! model that declares them.
 
+pub mod access;
 pub mod credentials;
 pub mod known_tags;
+pub mod namespace_labels;
 pub mod poll;
 pub mod refresh;
 pub mod refresh_batcher;
@@ -19,7 +21,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::api::ModelRegistry;
+use crate::api::model_registry::AllowedFrom;
 use crate::controllers::context::Context;
+use crate::controllers::registry::access::{refresh_labels, watched_models};
 use crate::controllers::registry::poll::poll_if_due;
 use crate::controllers::registry::registry_status::publish;
 use crate::controllers::registry::webhook::webhook_finalizer;
@@ -42,10 +46,8 @@ pub async fn reconcile(
         return Ok(Requeue::await_change());
     }
     let state = ctx.registries.of(&own);
-    let watched = state.schedule.watched(|| {
-        let models = ctx.stores.models_of(&own);
-        models.map(|model| model.model_name().to_owned()).collect()
-    });
+    refresh_labels(&registry, &ctx).await;
+    let watched = watched_models(&ctx, &registry);
     poll_if_due(&registry, &ctx, &state, &watched).await;
     write_back(&registry, &ctx);
     if ctx.keeps(&own) {
@@ -53,8 +55,16 @@ pub async fn reconcile(
         publish(&registry, &ctx, &state, watched.len()).await?;
     }
     if registry.spec.suspend {
-        return Ok(Requeue::await_change());
+        return Ok(while_suspended(&registry));
     }
     let until_poll = state.schedule.until_next_poll(Instant::now());
     Ok(Requeue::after(until_poll.min(state.webhook.until_due())))
+}
+
+/// A suspended registry is not polled, but a selector may admit or dismiss a namespace meanwhile.
+fn while_suspended(registry: &ModelRegistry) -> Requeue {
+    match registry.spec.allowed_namespaces.from {
+        AllowedFrom::Selector => Requeue::after(registry.interval()),
+        AllowedFrom::Same | AllowedFrom::All => Requeue::await_change(),
+    }
 }

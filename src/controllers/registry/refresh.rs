@@ -11,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use crate::api::RegisteredModelStatus;
 use crate::controllers::cached::of_registered_name;
 use crate::controllers::context::Context;
+use crate::controllers::registry::access::may_use;
 use crate::controllers::registry::state::RegistryState;
 use crate::controllers::registry::state::snapshot_cache::Recorded;
 use crate::kubernetes::key::ObjectKey;
@@ -135,7 +136,8 @@ fn mirrors(ctx: &Context, registry: &ObjectKey, model: &str) -> Vec<RegisteredMo
     let stored = &ctx.stores.models;
     let mut mirrors = Vec::new();
     for key in stored.names(of_registered_name(registry, model)) {
-        if let Some(object) = stored.get(&key)
+        if may_use(ctx, registry, key.namespace())
+            && let Some(object) = stored.get(&key)
             && object.model_name() == model
         {
             mirrors.push(object.status.unwrap_or_default());

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::controllers::cached::of_registered_name;
 use crate::controllers::context::Context;
+use crate::controllers::registry::access::access;
 use crate::controllers::registry::refresh::Refresh;
 use crate::controllers::registry::refresh_batcher::PendingRefresh;
 use crate::controllers::registry::state::RegistryState;
@@ -96,10 +97,14 @@ fn watched_among(
     registry: &ObjectKey,
     models: &BTreeSet<String>,
 ) -> BTreeSet<String> {
+    let Some(object) = ctx.stores.registries.get(registry) else {
+        return BTreeSet::new();
+    };
     let stored = &ctx.stores.models;
     let is_watched = |model: &&String| {
         let names = stored.names(of_registered_name(registry, model));
-        !names.is_empty()
+        let mut namespaces = names.iter().map(ObjectKey::namespace);
+        namespaces.any(|namespace| access(ctx, &object, namespace).is_some())
     };
     models.iter().filter(is_watched).cloned().collect()
 }

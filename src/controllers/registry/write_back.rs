@@ -9,8 +9,10 @@ use std::sync::Arc;
 
 use kube::ResourceExt;
 
+use crate::api::model_registry::Access;
 use crate::api::{ModelRegistry, RegisteredModel};
 use crate::controllers::context::Context;
+use crate::controllers::registry::access::models_with;
 use crate::controllers::registry::known_tags::{KnownTags, TagId};
 use crate::kubernetes::key::ObjectKey;
 use crate::registries::{RegistryClient, RegistryError, VersionTagsClient};
@@ -56,7 +58,12 @@ async fn write_tags(
     };
     let mut wanted = BTreeMap::new();
     let mut models = BTreeSet::new();
-    for model in ctx.stores.models_of(registry) {
+    let object = ctx.stores.registries.get(registry);
+    // A namespace that may only read the registry changes nothing in it.
+    let writers = object
+        .iter()
+        .flat_map(|object| models_with(ctx, object, Access::Write));
+    for model in writers {
         wanted.extend(wanted_tags(ctx, &model));
         models.insert(model.model_name().to_owned());
     }

@@ -14,6 +14,7 @@ use super::filter;
 use super::request::{PAGE_RESPONSE, Request};
 use super::search::{BATCH, MOST_PAGES, Pages, SearchStrategy};
 use super::wire::{self, version_number};
+use crate::api::registered_model::is_model_name;
 use crate::registries::error::RegistryError;
 use crate::registries::snapshot::ModelSnapshot;
 
@@ -68,12 +69,14 @@ impl Client {
         let line = strategy
             .line
             .saturating_sub(LINE_OVERHEAD + self.base_length());
+        // A name that no registry can have may fail the request for all names beside it.
+        let names = names.iter().map(String::as_str);
+        let names = names.filter(|name| is_model_name(name));
         let (short, long): (Vec<&str>, Vec<&str>) = names
-            .iter()
-            .map(String::as_str)
+            .clone()
             .partition(|name| filter::url_cost(name) <= line);
         let (batches, single) = if strategy.refuses_in {
-            (Vec::new(), names.iter().map(String::as_str).collect())
+            (Vec::new(), names.collect())
         } else {
             (filter::batches(short, BATCH, line), long)
         };
@@ -93,8 +96,11 @@ impl Client {
                 .await?;
         }
         for name in single {
-            if let Some(model) = self.model(name).await? {
-                visit(model);
+            match self.model(name).await {
+                Ok(model) => model.into_iter().for_each(&mut *visit),
+                // One that may not be read fails none of the others: its own reconcile reports it.
+                Err(RegistryError::Refused { .. } | RegistryError::Forbidden { .. }) => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(())
@@ -190,13 +196,14 @@ impl Client {
         }
     }
 
-    /// Creates a registered model. One that exists already is left as it is.
+    /// Creates a registered model, and returns it. `None` if it exists already; then it is left as
+    /// it is.
     pub async fn create_model(
         &self,
         name: &str,
         description: Option<&str>,
         tags: &BTreeMap<String, String>,
-    ) -> Result<(), RegistryError> {
+    ) -> Result<Option<ModelSnapshot>, RegistryError> {
         let tags: Vec<_> = tags
             .iter()
             .map(|(key, value)| json!({"key": key, "value": value}))
@@ -205,9 +212,18 @@ impl Client {
         if let Some(description) = description {
             body["description"] = description.into();
         }
-        match self.change(Method::POST, "create", body).await {
-            Err(error) if error.code() == Some("RESOURCE_ALREADY_EXISTS") => Ok(()),
-            outcome => outcome,
+        let path = ["api/2.0/mlflow/registered-models/create"];
+        let request = Request::change(Method::POST, &path, body);
+        let response: wire::ModelResponse = match self.send_json(&request).await {
+            Err(error) if error.code() == Some("RESOURCE_ALREADY_EXISTS") => return Ok(None),
+            outcome => outcome?,
+        };
+        match response.registered_model.and_then(read_snapshot) {
+            Some(model) if model.name == name => Ok(Some(model)),
+            _ => Err(RegistryError::invalid(
+                &self.address(&path),
+                "another model than the created one",
+            )),
         }
     }
 

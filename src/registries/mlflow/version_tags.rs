@@ -13,6 +13,7 @@ use super::client::Client;
 use super::filter;
 use super::request::Request;
 use super::wire;
+use crate::api::registered_model::is_model_name;
 use crate::registries::error::RegistryError;
 
 /// The most models in one search, the most bytes that their names take in the request line, and the
@@ -52,7 +53,8 @@ impl VersionTagsClient<'_> {
         is_wanted: impl Fn(&str) -> bool,
     ) -> Result<VersionTags, RegistryError> {
         let mut tags = VersionTags::new();
-        for batch in filter::batches(models.iter().copied(), BATCH, BATCH_LINE) {
+        let names = models.iter().copied().filter(|name| is_model_name(name));
+        for batch in filter::batches(names, BATCH, BATCH_LINE) {
             let most = batch.len() * KEPT;
             let filter = filter::name_in(batch);
             let page = self.client.search_versions(&filter, PAGE).await?;

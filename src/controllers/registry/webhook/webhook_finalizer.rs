@@ -9,7 +9,6 @@ use jiff::{SignedDuration, Timestamp};
 use kube::runtime::events::{Event, EventType};
 use kube::{Resource, ResourceExt};
 
-use crate::api::conditions::shorten;
 use crate::api::model_registry::{RegisteredWebhook, WebhookMode};
 use crate::api::{ModelRegistry, Reason, names, reason::Problem};
 use crate::controllers::context::Context;
@@ -214,7 +213,7 @@ fn report_left_behind(registry: &ModelRegistry, ctx: &Context, cause: &str) {
     let event = Event {
         type_: EventType::Warning,
         reason: Reason::WebhookLeftBehind.as_str().to_owned(),
-        note: Some(shorten(&note, 1000)),
+        note: Some(note),
         action: "RemoveWebhook".to_owned(),
         secondary: None,
     };
