@@ -13,7 +13,7 @@ const ALLOWED: [(&str, &[&str]); 10] = [
     ("api", &[]),
     ("targets", &["api"]),
     ("rollout", &["targets", "api"]),
-    ("http", &[]),
+    ("http", &["api"]),
     ("registries", &["http", "api"]),
     ("artifacts", &["http", "api"]),
     ("kubernetes", &[]),

@@ -8,6 +8,7 @@ pub mod conditions;
 pub mod inject;
 pub mod model_registry;
 pub mod names;
+pub mod public_uri;
 pub mod reason;
 pub mod registered_model;
 pub mod rollback;

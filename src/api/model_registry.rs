@@ -70,6 +70,9 @@ pub struct ModelRegistrySpec {
     /// The data that Pointsman writes into the registry.
     #[serde(default)]
     pub write_back: WriteBack,
+    /// The data of versions that Pointsman copies into the status of RegisteredModels.
+    #[serde(default)]
+    pub mirror: MirrorSpec,
     /// The time between two polls of the registry, as a duration in h, m, s and ms, such as 30s or 1m30s. From 1s to 24h;
     /// default: 30s.
     #[serde(default = "default_interval")]
@@ -153,6 +156,26 @@ pub struct WriteBack {
     /// and the time, so that MLflow's own UI shows where a version runs and where it failed. Default: false.
     #[serde(default)]
     pub deployment_tags: bool,
+}
+
+/// The data of versions that Pointsman copies into the cluster.
+#[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MirrorSpec {
+    /// False: the hyperparameters of runs are not copied, and retrain Jobs get none. Parameters whose names look like secrets
+    /// are never copied. Versions that are mirrored while it is false keep no parameters afterwards. Default: true.
+    #[serde(default = "yes")]
+    pub parameters: bool,
+}
+
+impl Default for MirrorSpec {
+    fn default() -> Self {
+        Self { parameters: true }
+    }
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// The credentials for artifact stores.

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
+use super::public_uri::without_secrets;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -241,11 +242,29 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A problem with its sentence.
+    /// A problem with its sentence. A URI in it is shown without user and query, whoever wrote the sentence: an API server, a
+    /// container's last words, a store.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        let message = message.into();
         Self {
             reason,
-            message: message.into(),
+            message: without_secrets(&message).into_owned(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_shows_no_signature_whoever_wrote_its_sentence() {
+        let words =
+            "version 4 failed: exit code 1: cannot GET https://host/m?X-Amz-Signature=hunter2: 403";
+        let problem = Problem::new(Reason::CrashLoop, words);
+        assert_eq!(
+            problem.message,
+            "version 4 failed: exit code 1: cannot GET https://host/m: 403"
+        );
     }
 }

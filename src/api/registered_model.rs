@@ -217,7 +217,10 @@ pub struct ModelVersion {
         skip_serializing_if = "Option::is_none"
     )]
     pub artifact_uri: Option<String>,
-    /// The source that the version was registered from, as the registry keeps it.
+    /// True: the URI has a query, such as a signature. It is written into pod templates and shown nowhere else.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub query_withheld: bool,
+    /// The source that the version was registered from, as the registry keeps it, without its query.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
     /// The MLflow run that logged the version.
@@ -238,7 +241,7 @@ pub struct ModelVersion {
     /// The metrics of the run, as text, because floats differ between programs. At most 32.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metrics: BTreeMap<String, String>,
-    /// The hyperparameters of the run. At most 64.
+    /// The hyperparameters of the run, without those whose names look like secrets. At most 64.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: BTreeMap<String, String>,
     /// The code that trained the version.
@@ -265,6 +268,7 @@ impl ModelVersion {
                 source: self.source.clone(),
             },
             artifact_uri: self.artifact_uri.clone(),
+            query_withheld: self.query_withheld,
             run_id: self.run_id.clone(),
             ..VersionRef::default()
         }

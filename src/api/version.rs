@@ -57,6 +57,9 @@ pub struct VersionRef {
         skip_serializing_if = "Option::is_none"
     )]
     pub artifact_uri: Option<String>,
+    /// True: the URI has a query, such as a signature. It is written into pod templates and shown nowhere else.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub query_withheld: bool,
     /// The run that logged it.
     #[serde(default, rename = "runID", skip_serializing_if = "Option::is_none")]
     pub run_id: Option<String>,

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 
 use url::Url;
 
-use crate::http::uri::{has_password, shown, without_query};
+use crate::api::public_uri::{has_user, public};
+use crate::http::uri::shown;
 
 /// The location of files.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -62,7 +63,7 @@ const AZURE_DOMAINS: &[&str] = &[
 impl ArtifactLocation {
     /// The location that a URI names, or the reason why it cannot be checked.
     pub(super) fn parse(uri: &str) -> Result<Self, String> {
-        if has_password(uri) {
+        if has_user(uri) {
             return Err("the artifact's URI holds a user or password: register the version again without, and name a Secret in spec.artifacts of its ModelRegistry".to_owned());
         }
         if uri.starts_with('/') {
@@ -94,7 +95,7 @@ fn proxied(rest: &str) -> Option<ArtifactLocation> {
         Some(hosted) => hosted.split_once('/')?,
         None => ("", rest),
     };
-    let path = without_query(path).trim_matches('/');
+    let path = public(path).trim_matches('/');
     if path.is_empty() {
         return None;
     }
@@ -157,7 +158,7 @@ fn azure_account(host: &str) -> Option<(&str, &str)> {
 
 /// Authority and path of `//authority/path?query`.
 fn authority_and_path(rest: &str) -> Option<(&str, &str)> {
-    let plain = without_query(rest.strip_prefix("//")?);
+    let plain = public(rest.strip_prefix("//")?);
     let (authority, path) = plain.split_once('/').unwrap_or((plain, ""));
     Some((authority, path.trim_matches('/')))
 }

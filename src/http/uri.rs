@@ -1,10 +1,11 @@
-//! URIs: joined, checked for passwords, and cut to what people may see.
+//! URIs: joined, and cut to what people may see.
 //!
 //! Absent: requests.
 
 use url::Url;
 
 use super::redact::cut;
+use crate::api::public_uri::{public, without_secrets};
 
 /// The longest URI or path that is shown, in characters.
 const SHOWN: usize = 200;
@@ -26,41 +27,9 @@ pub(crate) fn below(root: &str, path: &str) -> String {
     }
 }
 
-/// Whether the authority holds `user:password@`. A user alone is a container of Azure
-/// (`abfss://container@account`).
-pub(crate) fn has_password(uri: &str) -> bool {
-    let Some((_, rest)) = uri.split_once("://") else {
-        return false;
-    };
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    match authority.rsplit_once('@') {
-        Some((user, _)) => user.contains(':'),
-        None => false,
-    }
-}
-
-/// The text before the query and the fragment.
-pub(crate) fn without_query(uri: &str) -> &str {
-    uri.split(['?', '#']).next().unwrap_or_default()
-}
-
-/// A URI as people may see it: without user, password, query and fragment, on one line, cut short.
+/// A URI as people may see it: without user, password and query, on one line, cut short.
 pub(crate) fn shown(uri: &str) -> String {
-    let plain = without_query(uri);
-    let Some((scheme, rest)) = plain.split_once("://") else {
-        return brief(plain);
-    };
-    let (authority, path) = match rest.split_once('/') {
-        Some((authority, path)) => (authority, format!("/{path}")),
-        None => (rest, String::new()),
-    };
-    // In Azure's URIs a container stands before the @; elsewhere it may be a token.
-    let is_azure = scheme.starts_with("abfs") || scheme.starts_with("wasb");
-    let host = match authority.rsplit_once('@') {
-        Some((user, host)) if !is_azure || user.contains(':') => host,
-        _ => authority,
-    };
-    brief(&format!("{scheme}://{host}{path}"))
+    brief(&without_secrets(public(uri)))
 }
 
 /// One short line.
@@ -117,12 +86,5 @@ mod tests {
                 .count(),
             201
         );
-    }
-
-    #[test]
-    fn a_user_alone_is_no_password() {
-        assert!(has_password("https://user:hunter2@host/x"));
-        assert!(!has_password("abfss://container@account/x"));
-        assert!(!has_password("mlflow-artifacts:/a:b@c"));
     }
 }

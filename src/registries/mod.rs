@@ -158,6 +158,23 @@ impl RegistryClient {
         }
     }
 
+    /// The URI of a version's files with its query, which may hold a signature: for pod templates
+    /// and artifact checks, and for nothing that people see. `None` if there is no such version, or
+    /// its source leads to no files.
+    ///
+    /// # Errors
+    /// As [`RegistryClient::snapshots`].
+    pub async fn artifact_uri(&self, model: &str, version: &str) -> Result<Option<String>> {
+        match self {
+            Self::Mlflow(client) => client.artifact_uri(model, version).await,
+            #[cfg(test)]
+            Self::Memory(registry) => {
+                let found = registry.version(model, version);
+                Ok(found.and_then(|version| version.artifact_uri))
+            }
+        }
+    }
+
     /// A listed version with its details.
     ///
     /// # Errors

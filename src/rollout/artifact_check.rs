@@ -16,6 +16,8 @@ pub struct ArtifactCheck {
     pub version: String,
     /// The URI of its files.
     pub artifact_uri: String,
+    /// Whether the URI has a query that only the registry says.
+    pub query_withheld: bool,
     /// Whether the registry must still know the version by that artifact: for versions that the mirror may have dropped.
     pub must_exist: bool,
 }
@@ -40,6 +42,7 @@ fn check(version: &VersionRef, must_exist: bool) -> ArtifactCheck {
         model: version.id.model.clone(),
         version: version.number().to_owned(),
         artifact_uri: version.artifact_uri.clone().unwrap_or_default(),
+        query_withheld: version.query_withheld,
         must_exist,
     }
 }

@@ -54,6 +54,13 @@ pub fn as_written(
     let address = written(InjectedValue::TrackingUri).or(known.tracking_uri.clone());
     let version = VersionRef {
         id: wanted.id.clone(),
+        query_withheld: match (&location, running) {
+            (Some(_), Some(running)) if written(InjectedValue::ModelUri).is_some() => {
+                running.has_query()
+            }
+            (Some(_), _) => known.query_withheld,
+            (None, _) => wanted.query_withheld,
+        },
         artifact_uri: location.or(wanted.artifact_uri.clone()),
         run_id: written(InjectedValue::RunId).or(known.run_id.clone()),
         tracking_uri: address.or(wanted.tracking_uri.clone()),

@@ -135,7 +135,7 @@ mod tests {
             down,
         );
         assert_eq!(problem.reason, Reason::ApplyRefused);
-        let message = r#"not written: failed calling webhook "check.example.com": Post "https://check.policies.svc:443/?timeout=10s": dial tcp 10.0.0.7:443: connect: connection refused; tried again until accepted"#;
+        let message = r#"not written: failed calling webhook "check.example.com": Post "https://check.policies.svc:443/": dial tcp 10.0.0.7:443: connect: connection refused; tried again until accepted"#;
         assert_eq!(problem.message, message);
         assert!(message.len() <= 200);
     }

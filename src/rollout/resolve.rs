@@ -197,6 +197,7 @@ fn from_history(binding: &AliasBinding, model: &str) -> Option<ModelVersion> {
     Some(ModelVersion {
         version: pinned.to_owned(),
         artifact_uri: entry.version.artifact_uri.clone(),
+        query_withheld: entry.version.query_withheld,
         source: entry.version.id.source.clone(),
         run_id: entry.version.run_id.clone(),
         created_at: entry.version.id.created_at.clone(),

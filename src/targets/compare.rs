@@ -9,6 +9,7 @@ use super::target::Target;
 use super::workload::EnvVar;
 use crate::api::inject::{from_annotation, usual_variables};
 use crate::api::names;
+use crate::api::public_uri::split_query;
 
 /// A field of another manager that Pointsman would have to overwrite.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -109,7 +110,7 @@ fn change_cause(target: &Target) -> Option<&String> {
 fn env_difference(target: &Target, injection: &Injection) -> Option<Difference> {
     for container in &injection.containers {
         for (name, value) in variables(target, injection, container) {
-            if has_value(target, container, name, value) {
+            if has_value(target, injection, container, name, value) {
                 continue;
             }
             let found = target.env(container, name);
@@ -125,10 +126,24 @@ fn env_difference(target: &Target, injection: &Injection) -> Option<Difference> 
     None
 }
 
-fn has_value(target: &Target, container: &str, name: &str, value: &str) -> bool {
-    target.env(container, name).is_some_and(|env| {
-        env.value_from.is_none() && gives(env.value.as_deref().unwrap_or_default(), value)
-    })
+fn has_value(
+    target: &Target,
+    injection: &Injection,
+    container: &str,
+    name: &str,
+    value: &str,
+) -> bool {
+    let Some(env) = target.env(container, name) else {
+        return false;
+    };
+    let written = env.value.as_deref().unwrap_or_default();
+    env.value_from.is_none()
+        && match split_query(written) {
+            // The query is known only while the version is written.
+            (base, Some(_)) if injection.withholds_query_of(value) => gives(base, value),
+            (_, None) if injection.withholds_query_of(value) => false,
+            _ => gives(written, value),
+        }
 }
 
 /// The variables of a container. Those that the user sets are left out if they yield.
@@ -248,7 +263,9 @@ pub fn conflicts(target: &Target, injection: &Injection) -> Vec<Conflict> {
     let mut found = Vec::new();
     for container in &injection.containers {
         for (name, value) in variables(target, injection, container) {
-            if target.env(container, name).is_none() || has_value(target, container, name, value) {
+            if target.env(container, name).is_none()
+                || has_value(target, injection, container, name, value)
+            {
                 continue;
             }
             if let Some(manager) = foreign_manager(target, &env_field(container, name)) {

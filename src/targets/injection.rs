@@ -71,6 +71,8 @@ pub struct Injection {
     pub change_cause: Option<String>,
     /// The containers that get the variables; init containers too.
     pub containers: Vec<String>,
+    /// The artifact URI, if its query is known only while the version is written.
+    pub withheld_uri: Option<String>,
     /// The variables, in the order in which they are written.
     pub variables: Vec<Variable>,
     /// The list of variables, for the annotation; `None` if they have their usual names.
@@ -92,6 +94,7 @@ impl Injection {
             version: number.to_owned(),
             version_id: id.is_complete().then(|| id.digest()),
             containers,
+            withheld_uri: withheld_uri(&desired.version),
             variables: variables_of(binding, &desired.version),
             list: variables.as_deref().map(to_annotation),
             is_whole: binding.spec.template.is_some(),
@@ -129,6 +132,23 @@ impl Injection {
         Ok(injection)
     }
 
+    /// The same with this query at the end of the artifact URI.
+    #[must_use]
+    pub fn with_query(&self, query: &str) -> Self {
+        let mut whole = self.clone();
+        for variable in &mut whole.variables {
+            if self.withholds_query_of(&variable.value) {
+                variable.value.push_str(query);
+            }
+        }
+        whole
+    }
+
+    /// Whether a value is the artifact URI without its query.
+    pub(super) fn withholds_query_of(&self, value: &str) -> bool {
+        self.withheld_uri.as_deref() == Some(value)
+    }
+
     /// The annotations of the pod template.
     pub(super) fn annotations(&self) -> Vec<(&'static str, &str)> {
         let mut annotations = vec![(names::VERSION_ANNOTATION, self.version.as_str())];
@@ -162,6 +182,11 @@ impl Injection {
         let variable = self.variables.iter().find(|each| each.name == name)?;
         Some(&variable.value)
     }
+}
+
+fn withheld_uri(version: &VersionRef) -> Option<String> {
+    let uri = version.artifact_uri.as_ref()?;
+    version.query_withheld.then(|| uri.clone())
 }
 
 fn variables_of(binding: &AliasBinding, version: &VersionRef) -> Vec<Variable> {

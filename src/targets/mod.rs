@@ -19,7 +19,7 @@ mod workload;
 pub use compare::{Conflict, Difference, conflicts, difference, holds, may_hide, refers_too_early};
 pub use digest::pod_spec_digest;
 pub use injection::{DesiredVersion, Injection, Variable, examined_containers};
-pub use literal::escape;
+pub use literal::{escape, unescape};
 pub use metadata::without_managed_fields;
 pub use owners::{FieldOwners, OwnedField, Writer};
 pub use patch::{Owner, TEMPLATE_DIGEST_ANNOTATION, patch, template_changed, template_digest};

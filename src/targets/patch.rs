@@ -226,8 +226,8 @@ mod tests {
     use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 
     use super::*;
-    use crate::targets::Workload;
     use crate::targets::injection::Variable;
+    use crate::targets::{Workload, difference};
 
     fn variable(name: &str, value: &str, yields: bool) -> Variable {
         Variable {
@@ -286,6 +286,33 @@ mod tests {
             {"name": "MODEL_VERSION", "value": "4"}, {"name": "MLFLOW_TRACKING_URI", "value": "mine"}])
         );
         assert!(containers[1].get("env").is_none());
+    }
+
+    #[test]
+    fn a_withheld_query_is_in_the_template_and_nowhere_else() {
+        let mut signed = injection("4");
+        signed.variables = vec![
+            variable("MODEL_VERSION", "4", false),
+            variable("MODEL_URI", "https://host/m", false),
+        ];
+        signed.withheld_uri = Some("https://host/m".to_owned());
+        let read = |injection: &Injection| -> Target {
+            let written = patch_for_template(&template(), &owner(), injection, None);
+            let workload: Workload<Deployment> =
+                serde_json::from_value(written).expect("a workload");
+            Target::from(workload)
+        };
+        let whole = read(&signed.with_query("?sig=a$b"));
+        let env = whole.env("server", "MODEL_URI");
+        let value = env.and_then(|env| env.value.as_deref());
+        assert_eq!(value, Some("https://host/m?sig=a$$b"));
+        let different = difference(&whole, &signed);
+        assert_eq!(different, None, "whatever the query is");
+        let seen = whole.held_version(std::iter::empty()).expect("a version");
+        assert_eq!(seen.artifact_uri.as_deref(), Some("https://host/m"));
+        assert!(seen.query_withheld && !format!("{seen:?}").contains("sig"));
+        let without = difference(&read(&signed), &signed);
+        assert!(without.is_some(), "the query is missing");
     }
 
     #[test]

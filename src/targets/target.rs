@@ -18,6 +18,7 @@ use super::owners::{FieldOwners, OwnedField};
 use super::workload::{Container, EnvVar, PodTemplate, Workload};
 use crate::api::alias_binding::TargetKind;
 use crate::api::inject::InjectedValue;
+use crate::api::public_uri::{public, split_query};
 use crate::api::{VersionId, VersionRef, names};
 
 /// How far a rollout is.
@@ -199,6 +200,7 @@ impl Target {
         let says = |value| holder.is_some() && self.name_of(value).is_some();
         let written = |value| self.written(value).map(Cow::into_owned);
         if says(InjectedValue::ModelUri) {
+            version.query_withheld = self.has_query();
             version.artifact_uri = injected(InjectedValue::ModelUri);
         }
         if says(InjectedValue::RunId) {
@@ -229,10 +231,19 @@ impl Target {
         Some(name)
     }
 
-    /// The value of an injected variable as pods get it, from the first container that holds the template's version: other
-    /// containers may use the same names for something of their own.
+    /// The value of an injected variable as people may see it: as pods get it, but for the query of a URI.
     #[must_use]
     pub fn injected(&self, value: InjectedValue) -> Option<Cow<'_, str>> {
+        let whole = self.literal(value)?;
+        if value != InjectedValue::ModelUri {
+            return Some(whole);
+        }
+        Some(Cow::Owned(public(&whole).to_owned()))
+    }
+
+    /// The value of an injected variable as pods get it, from the first container that holds the template's version: other
+    /// containers may use the same names for something of their own.
+    fn literal(&self, value: InjectedValue) -> Option<Cow<'_, str>> {
         literal(self.holding_container()?, self.name_of(value)?).map(unescape)
     }
 
@@ -240,8 +251,15 @@ impl Target {
     #[must_use]
     pub fn written(&self, value: InjectedValue) -> Option<Cow<'_, str>> {
         let (container, name) = (self.holding_container()?, self.name_of(value)?);
-        let value = literal(container, name).map(unescape);
-        value.filter(|_value| self.is_injected(&container.name, name))
+        self.injected(value)
+            .filter(|_value| self.is_injected(&container.name, name))
+    }
+
+    /// Whether the artifact URI of the template has a query.
+    #[must_use]
+    pub fn has_query(&self) -> bool {
+        let uri = self.literal(InjectedValue::ModelUri);
+        uri.is_some_and(|uri| split_query(&uri).1.is_some())
     }
 
     /// The name of the container that holds the template's version.

@@ -25,6 +25,7 @@ pub fn version(number: &str) -> VersionRef {
             ..VersionId::default()
         },
         artifact_uri: Some(format!("s3://m/{number}")),
+        query_withheld: false,
         run_id: Some(format!("r{number}")),
         ..VersionRef::default()
     }
@@ -38,6 +39,7 @@ pub fn check(number: &str, must_exist: bool) -> ArtifactCheck {
         model: version.id.model,
         version: version.id.version,
         artifact_uri: version.artifact_uri.unwrap_or_default(),
+        query_withheld: false,
         must_exist,
     }
 }

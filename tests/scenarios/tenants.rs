@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pointsman_env::TestNamespace;
+use pointsman_env::interceptor::{Fault, Request, matching};
 use pointsman_env::kinds::{MODEL_REGISTRY, REGISTERED_MODEL};
 use pointsman_env::python::MlflowVersion;
 use pointsman_env::resources::{self, with_spec};
 use serde_json::{Value, json};
 
 use crate::fixture::{
-    Environment, Fixture, PATIENCE, ScenarioResult, condition, namespace, ready_message, scenarios,
+    Environment, Fixture, PATIENCE, ScenarioResult, condition, env, namespace, ready_message,
+    scenarios,
 };
 
 scenarios!(
@@ -20,6 +22,7 @@ scenarios!(
     only_the_model_that_an_object_created_is_deleted_with_it,
     a_namespace_without_access_to_a_registry_reaches_nothing_of_it,
     a_namespace_that_loses_the_label_of_the_selector_loses_access_within_an_interval,
+    a_signed_source_reaches_pods_whole_and_is_shown_without_its_signature,
 );
 
 /// A guest's fixture, whose operator watches the namespace of a registry `shared` too.
@@ -256,8 +259,6 @@ async fn a_namespace_without_access_to_a_registry_reaches_nothing_of_it(
     shared.watched_models(0).await;
     let mark = guest.registry.mark();
     guest.alias("2").await;
-    let pin = json!({"pinnedVersion": "2"});
-    guest.declare_binding(pin).await;
     guest.polled_twice().await;
     assert_eq!(shared.requests_for_guest(mark), Vec::<String>::new());
     let binding = guest.binding().await;
@@ -293,4 +294,82 @@ async fn a_namespace_that_loses_the_label_of_the_selector_loses_access_within_an
     guest.model_reports("RegistryNotAllowed").await;
     shared.watched_models(0).await;
     shared.end().await
+}
+
+async fn a_signed_source_reaches_pods_whole_and_is_shown_without_its_signature(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let fixture = Fixture::new(&environment, "signed sources").await;
+    let served = fixture.registry.url();
+    fixture.registry.inject(
+        matching::path_contains("/signed/"),
+        Fault::json(200, "{}"),
+        None,
+    );
+    let sources = [
+        "wasbs://models@acct.blob.core.windows.net/m?sv=2026&sig=hunter2-1".to_owned(),
+        format!("{served}/signed/m?X-Amz-Signature=hunter2-2"),
+        "https://hunter2-3@models.example/m".to_owned(),
+    ];
+    let (model, client) = (&fixture.model, &fixture.client);
+    client.create_registered_model(model).await.unwrap();
+    for source in &sources {
+        client.create_model_version(model, source).await.unwrap();
+    }
+    fixture.alias("1").await;
+    fixture
+        .declare_registry(json!({"writeBack": {"deploymentTags": true}}))
+        .await;
+    fixture.declare_model(json!({})).await;
+    fixture.bind(json!({})).await;
+    fixture.runs("1").await;
+    let first = fixture.deployment().await;
+    assert_eq!(env(&first, 0, "MODEL_URI").as_ref(), Some(&sources[0]));
+    fixture.alias("2").await;
+    fixture.runs("2").await;
+    let second = fixture.deployment().await;
+    assert_eq!(env(&second, 0, "MODEL_URI").as_ref(), Some(&sources[1]));
+    let checks = fixture.registry.since(0).into_iter();
+    let mut queries = checks.filter(|request| request.path.contains("/signed/"));
+    let is_signed =
+        |request: Request| request.query.as_deref() == Some("X-Amz-Signature=hunter2-2");
+    assert!(
+        queries.all(is_signed),
+        "the artifact is checked with its signature"
+    );
+    fixture.alias("3").await;
+    let message = fixture.reports("ArtifactUnavailable").await;
+    assert!(message.contains("user, password or token"), "{message}");
+    // Without the registry the pod template of before has the query.
+    fixture.registry.refuse().await;
+    fixture.declare_binding(json!({"pinnedVersion": "1"})).await;
+    fixture.runs("1").await;
+    let back = fixture.deployment().await;
+    assert_eq!(back["spec"]["template"], first["spec"]["template"]);
+    let binding = fixture.binding().await;
+    let running = &binding["status"]["running"]["artifactURI"];
+    assert_eq!(running, "wasbs://models@acct.blob.core.windows.net/m");
+    fixture.registry.accept_again().await.unwrap();
+    fixture.polled_twice().await;
+    shows_nothing_of(&fixture, "hunter2").await;
+    fixture.end().await
+}
+
+/// Neither the custom resources, nor Events, log and MLflow's tags hold this text.
+async fn shows_nothing_of(fixture: &Fixture, secret: &str) {
+    let kinds = "modelregistries,registeredmodels,aliasbindings,events";
+    let arguments = ["get", kinds, "-o", "yaml"];
+    let objects = fixture.namespace.kubectl(&arguments).await.unwrap();
+    assert!(
+        objects.contains("kind: Event") && !objects.contains(secret),
+        "{objects}"
+    );
+    let log = std::fs::read_to_string(fixture.operator.log_file()).unwrap();
+    let line = log.lines().find(|line| line.contains(secret));
+    assert_eq!(line, None, "the log shows it");
+    for version in ["1", "2", "3"] {
+        let tags = fixture.client.version_tags(&fixture.model, version);
+        let tags = tags.await.unwrap().to_string();
+        assert!(!tags.contains(secret), "{tags}");
+    }
 }

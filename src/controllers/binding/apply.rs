@@ -11,6 +11,7 @@ use kube::core::Status;
 use crate::api::AliasBinding;
 use crate::api::reason::Problem;
 use crate::controllers::binding::target_client;
+use crate::controllers::binding::withheld_query::{Written, completed};
 use crate::controllers::context::Context;
 use crate::kubernetes::failure::{ReconcileError, refusal};
 use crate::kubernetes::key::ObjectKey;
@@ -33,6 +34,18 @@ pub struct Plan<'a> {
     pub resolution: &'a Resolution,
     /// The registry of the binding's model.
     pub registry: Option<&'a ObjectKey>,
+}
+
+impl<'a> Plan<'a> {
+    fn written(&self, injection: &'a Injection) -> Written<'a> {
+        Written {
+            own: self.own,
+            registry: self.registry,
+            model: self.resolution.model.as_deref(),
+            target: self.target,
+            injection,
+        }
+    }
 }
 
 /// The result of carrying out a decision.
@@ -110,12 +123,16 @@ async fn write(
     if let Some(effect) = still_refused(ctx, own, digest) {
         return Ok(effect);
     }
+    let whole = match completed(ctx, &plan.written(injection)).await {
+        Ok(whole) => whole,
+        Err(problem) => return Ok(record(ctx, own, digest, problem)),
+    };
     let key = ObjectKey::new(own.namespace(), binding.workload_name());
     if let Some(effect) = still_undone(ctx, plan, injection) {
         return Ok(effect);
     }
     // Nothing is written to a target that does not exist: `decide` waits for it.
-    let Some(patch) = patch(binding, target, injection) else {
+    let Some(patch) = patch(binding, target, &whole) else {
         return Ok(Effect::default());
     };
     let written = match target_client::apply(ctx, binding.target_kind(), &key, patch).await {

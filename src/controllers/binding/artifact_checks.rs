@@ -2,6 +2,7 @@
 //!
 //! Absent: decisions. A reconcile that lacks a result ends, and the result enqueues its binding.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -83,10 +84,18 @@ async fn check(ctx: &Context, CheckKey { registry, check }: &CheckKey) -> Availa
         return missing;
     }
     let uri = &check.artifact_uri;
-    // A move relies on a recent read of the same files; a rollback checks them again.
-    if !check.must_exist && state.readable_artifacts.contains(uri, Instant::now()) {
+    // A move relies on a recent read of the same files; a rollback checks them again. A URI with a query is read with it, as
+    // a signature may have expired.
+    if !check.must_exist
+        && !check.query_withheld
+        && state.readable_artifacts.contains(uri, Instant::now())
+    {
         return Availability::Readable;
     }
+    let whole = match whole_uri(client.as_ref(), check).await {
+        Ok(whole) => whole,
+        Err(problem) => return Availability::Unknown(problem),
+    };
     let stores = match state.store_clients.get(STORES_FOR) {
         Some(stores) => stores,
         None => match stores(ctx, registry, client).await {
@@ -94,11 +103,31 @@ async fn check(ctx: &Context, CheckKey { registry, check }: &CheckKey) -> Availa
             Err(problem) => return Availability::Unknown(problem.message),
         },
     };
-    let result = stores.check(uri).await;
-    if result == Availability::Readable {
+    let result = stores.check(&whole).await;
+    if result == Availability::Readable && !check.query_withheld {
         state.readable_artifacts.record(uri, Instant::now());
     }
     result
+}
+
+/// The artifact's URI with its query, which only the registry says.
+async fn whole_uri<'a>(
+    client: Option<&RegistryClient>,
+    check: &'a ArtifactCheck,
+) -> Result<Cow<'a, str>, String> {
+    let uri = &check.artifact_uri;
+    if !check.query_withheld {
+        return Ok(Cow::Borrowed(uri));
+    }
+    let why = match client {
+        None => "the registry cannot be used now".to_owned(),
+        Some(client) => match client.artifact_uri(&check.model, &check.version).await {
+            Ok(Some(whole)) => return Ok(Cow::Owned(whole)),
+            Ok(None) => "the registry has no such version".to_owned(),
+            Err(error) => error.to_string(),
+        },
+    };
+    Err(format!("the query of {uri} cannot be read: {why}"))
 }
 
 /// Clients of the stores with the present contents of the registry's Secret; kept for the next checks.

@@ -171,6 +171,7 @@ mod tests {
             model: "m".into(),
             version: "1".into(),
             artifact_uri: "s3://m/1".into(),
+            query_withheld: false,
             must_exist: false,
         };
         CheckKey::new(&ObjectKey::new("ml", "mlflow"), &check)

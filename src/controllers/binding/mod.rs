@@ -11,6 +11,7 @@ pub mod refused_writes;
 pub mod repeated_writes;
 pub mod retrain_job;
 pub mod target_client;
+mod withheld_query;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -6,6 +6,7 @@ use k8s_openapi::api::batch::v1::Job as WholeJob;
 use kube::api::PostParams;
 use kube::{Api, ResourceExt};
 
+use crate::api::public_uri::without_secrets;
 use crate::api::rollback::{RetrainOutcome, RetrainState};
 use crate::api::{AliasBinding, Word};
 use crate::controllers::context::{Context, labelled};
@@ -57,7 +58,7 @@ async fn begin(
         job: job.name.clone(),
         version: job.version.clone(),
         outcome: Word::from(outcome),
-        message,
+        message: without_secrets(&message).into_owned(),
     };
     let manifest = match serde_json::from_value(job.manifest.clone()) {
         Ok(manifest) => manifest,
@@ -100,7 +101,7 @@ fn refresh(binding: &AliasBinding, ctx: &Context, known: RetrainState) -> Retrai
     let (outcome, message) = outcome(job);
     RetrainState {
         outcome: outcome.into(),
-        message,
+        message: without_secrets(&message).into_owned(),
         ..known
     }
 }

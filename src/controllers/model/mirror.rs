@@ -107,6 +107,11 @@ impl ModelReconcile<'_> {
         let mut status = self.status(&snapshot).await?;
         status.owned_model_created_at = owned;
         self.version_mirror().set_sizes(&mut status.versions);
+        if !self.registry.spec.mirror.parameters {
+            for version in &mut status.versions {
+                version.parameters.clear();
+            }
+        }
         Ok(Mirror { status, problem })
     }
 

@@ -6,6 +6,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use crate::api::public_uri::split_query;
 use crate::api::{ModelVersion, RegisteredModelStatus, reason::Problem};
 use crate::controllers::registry::refresh::NEWEST_VERSIONS;
 use crate::controllers::registry::state::RegistryState;
@@ -75,6 +76,14 @@ pub fn has_unusable_version(status: &RegisteredModelStatus) -> bool {
         || stages.any(|stage| !is_usable(&stage.version))
 }
 
+/// Whether an earlier release wrote the query of a URI into the status: then the details are read again.
+fn shows_query(version: &ModelVersion) -> bool {
+    let mut uris = [&version.artifact_uri, &version.source]
+        .into_iter()
+        .flatten();
+    uris.any(|uri| split_query(uri).1.is_some())
+}
+
 fn parse_number(number: &str) -> u64 {
     number.parse().unwrap_or_default()
 }
@@ -125,7 +134,10 @@ impl VersionMirror<'_> {
             match known {
                 // The problem of a version may be fixed, so it is requested again from time to
                 // time.
-                Some(known) if known.problem.is_none() || self.is_known_unusable(&number) => {
+                Some(known)
+                    if !shows_query(known)
+                        && (known.problem.is_none() || self.is_known_unusable(&number)) =>
+                {
                     versions.push(known.clone());
                 }
                 _ => versions.extend(self.describe(&number, listed).await?),

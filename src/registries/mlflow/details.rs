@@ -12,8 +12,9 @@ use super::request::Request;
 use super::source;
 use super::wire;
 use crate::api::ModelVersion;
+use crate::api::public_uri::without_secrets;
 use crate::api::registered_model::{CodeLineage, Dataset};
-use crate::http::redact::cut;
+use crate::http::redact::{cut, is_secret};
 use crate::registries::error::RegistryError;
 
 /// The most logged models of a run that are read.
@@ -97,9 +98,11 @@ fn metrics(metrics: impl IntoIterator<Item = wire::Metric>) -> BTreeMap<String, 
 fn parameters(parameters: impl IntoIterator<Item = wire::Pair>) -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
     for parameter in parameters {
-        if let Some(name) = valid_name(parameter.key) {
-            let value = parameter.value.unwrap_or_default();
-            all.insert(name, cut(&value, MOST_VALUE));
+        let value = parameter.value.unwrap_or_default();
+        if let Some(name) = valid_name(parameter.key)
+            && !is_secret(&name, &value)
+        {
+            all.insert(name, cut(&without_secrets(&value), MOST_VALUE));
         }
     }
     all.into_iter().take(MOST_PARAMETERS).collect()
@@ -113,7 +116,7 @@ fn datasets(inputs: impl IntoIterator<Item = wire::DatasetInput>) -> Vec<Dataset
         };
         let context = tag_value(&input.tags, "mlflow.data.context");
         datasets.push(Dataset {
-            name: cut(&name, MOST_VALUE),
+            name: cut(&without_secrets(&name), MOST_VALUE),
             digest: input.dataset.digest.map(|digest| cut(&digest, MOST_VALUE)),
             context: context.map(|context| cut(context, MOST_VALUE)),
         });
@@ -140,30 +143,15 @@ fn lineage(tags: &[wire::Pair]) -> Option<CodeLineage> {
         let value = tag_value(tags, name)?;
         let shown: String = value.chars().filter(|c| !c.is_control()).collect();
         let shown = shown.trim();
-        (!shown.is_empty()).then(|| cut(shown, 1024))
+        (!shown.is_empty()).then(|| cut(&without_secrets(shown), 1024))
     };
     let code = CodeLineage {
-        repository: tag("mlflow.source.git.repoURL").map(|url| without_user(&url)),
+        repository: tag("mlflow.source.git.repoURL"),
         commit: tag("mlflow.source.git.commit"),
         branch: tag("mlflow.source.git.branch"),
         entry_point: tag("mlflow.project.entryPoint").or_else(|| tag("mlflow.source.name")),
     };
     (code != CodeLineage::default()).then_some(code)
-}
-
-/// A repository's address without the token that people write into it.
-fn without_user(repository: &str) -> String {
-    let Ok(mut url) = url::Url::parse(repository) else {
-        return repository.to_owned();
-    };
-    let has_token = url.scheme().starts_with("http") && !url.username().is_empty();
-    if url.password().is_none() && !has_token {
-        return repository.to_owned();
-    }
-    match url.set_username("").and_then(|()| url.set_password(None)) {
-        Ok(()) => url.to_string(),
-        Err(()) => String::new(),
-    }
 }
 
 impl Client {

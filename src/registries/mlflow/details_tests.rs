@@ -68,6 +68,68 @@ fn a_run_has_duration_metrics_parameters_and_code() -> TestResult {
 }
 
 #[test]
+fn parameters_that_look_like_secrets_are_left_out_and_uris_lose_theirs() -> TestResult {
+    let run = run(json!({
+        "data": {
+            "params": [
+                {"key": "alpha", "value": "0.1"}, {"key": "max_tokens", "value": "512"},
+                {"key": "aws_secret_access_key", "value": "hunter2"}, {"key": "apiKey", "value": "hunter2"},
+                {"key": "HF_TOKEN", "value": "hunter2"}, {"key": "db.password", "value": "hunter2"},
+                {"key": "data", "value": "https://hunter2@host/d?X-Amz-Signature=hunter2"}
+            ],
+            "tags": [
+                {"key": "mlflow.source.git.repoURL", "value": "https://hunter2@git.example.test/r.git?private_token=hunter2"},
+                {"key": "mlflow.source.name", "value": "https://host/train.py?sig=hunter2"}
+            ]
+        },
+        "inputs": {"dataset_inputs": [{"dataset": {"name": "https://host/d?sig=hunter2", "digest": "abc"}}]}
+    }))?;
+    let version = run.describe(ModelVersion::default());
+    let parameters: Vec<_> = version.parameters.iter().collect();
+    let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    let kept = [
+        pair("alpha", "0.1"),
+        pair("data", "https://host/d"),
+        pair("max_tokens", "512"),
+    ];
+    assert_eq!(
+        parameters,
+        kept.iter()
+            .map(|(name, value)| (name, value))
+            .collect::<Vec<_>>()
+    );
+    let shown = format!("{version:?}");
+    assert!(!shown.contains("hunter2"), "{shown}");
+    assert!(
+        shown.contains("https://git.example.test/r.git") && shown.contains("https://host/train.py")
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_query_of_a_source_is_withheld_and_read_when_it_is_needed() -> TestResult {
+    let source = "wasbs://models@acct.blob.core.windows.net/m?sig=hunter2";
+    let server = server_of(
+        source,
+        Reply::json(
+            "404 Not Found",
+            r#"{"error_code":"RESOURCE_DOES_NOT_EXIST"}"#,
+        ),
+    )
+    .await?;
+    let client = mlflow_client(&server, Credentials::None)?;
+    let version = client.version("m", "1").await?.ok_or("no version")?;
+    let shown = "wasbs://models@acct.blob.core.windows.net/m";
+    assert_eq!(version.artifact_uri.as_deref(), Some(shown));
+    assert_eq!(version.source.as_deref(), Some(shown));
+    assert!(version.query_withheld);
+    assert!(!format!("{version:?}").contains("hunter2"));
+    let whole = client.artifact_uri("m", "1").await?;
+    assert_eq!(whole.as_deref(), Some(source));
+    Ok(())
+}
+
+#[test]
 fn the_first_metrics_by_name_are_kept() -> TestResult {
     let metrics: Vec<_> = (0..100)
         .rev()

@@ -218,8 +218,8 @@ impl Client {
             Err(error) if error.code() == Some("RESOURCE_ALREADY_EXISTS") => return Ok(None),
             outcome => outcome?,
         };
-        match response.registered_model.and_then(read_snapshot) {
-            Some(model) if model.name == name => Ok(Some(model)),
+        match read_snapshot(response.registered_model.unwrap_or_default()) {
+            Ok(model) if model.name == name => Ok(Some(model)),
             _ => Err(RegistryError::invalid(
                 &self.address(&path),
                 "another model than the created one",

@@ -3,8 +3,9 @@
 //!
 //! Absent: requests. `versions` sends those that resolve a source.
 
+use crate::api::public_uri::has_user;
 use crate::http::redact::cut;
-use crate::http::uri::{below, has_password};
+use crate::http::uri::{below, shown};
 
 /// The forms that a source takes.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -91,7 +92,7 @@ fn check_uri(uri: &str) -> Result<(), String> {
         return invalid("it holds spaces or control characters");
     }
     match scheme(uri) {
-        Some(_) if has_password(uri) => Err("the version's source holds a user or password: register it again without, and give pods the credentials in a Secret".to_owned()),
+        Some(_) if has_user(uri) => Err("the version's source holds a user, password or token before its host: register it again without, and give pods the credentials in a Secret".to_owned()),
         Some(_) => Ok(()),
         None => invalid("it is a path of the machine that trained it, or no URI"),
     }
@@ -109,10 +110,9 @@ fn scheme(uri: &str) -> Option<&str> {
 }
 
 fn leads_nowhere(source: &str, why: &str) -> String {
-    let seen: String = source.chars().filter(|c| !c.is_control()).collect();
     format!(
         "the version's source “{}” leads to no files: {why}; register the version again from a run or a URI that pods can read",
-        cut(&seen, 120)
+        cut(&shown(source), 120)
     )
 }
 
@@ -191,14 +191,31 @@ mod tests {
     }
 
     #[test]
-    fn password_in_a_source_is_a_problem_and_is_not_echoed() {
-        let problem = parse("https://user:hunter2@host/model")
-            .err()
-            .unwrap_or_default();
-        assert!(
-            problem.contains("password") && !problem.contains("hunter2"),
-            "{problem}"
-        );
+    fn a_secret_in_a_source_is_a_problem_and_is_not_echoed() {
+        for source in [
+            "https://user:hunter2@host/model",
+            "https://hunter2@host/model",
+            "https:/hunter2@host/model",
+            "s3://hunter2@bucket/model",
+            "wasbs://models:hunter2@acct.blob.core.windows.net/model",
+        ] {
+            let problem = parse(source).err().unwrap_or_default();
+            assert!(
+                problem.contains("password") && !problem.contains("hunter2"),
+                "{source}: {problem}"
+            );
+        }
+        for source in [
+            "runs:/../x?sig=hunter2",
+            "s3://bucket/a\u{7}?sig=hunter2",
+            "model?sig=hunter2",
+        ] {
+            let problem = parse(source).err().unwrap_or_default();
+            assert!(
+                problem.contains("leads to no files") && !problem.contains("hunter2"),
+                "{source}: {problem}"
+            );
+        }
     }
 
     #[test]

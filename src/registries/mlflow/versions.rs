@@ -14,7 +14,7 @@ use super::request::{PAGE_RESPONSE, Request};
 use super::source::{self, Source};
 use super::wire::{self, List, version_number};
 use crate::api;
-use crate::http::uri::has_password;
+use crate::api::public_uri::{has_user, public, split_query};
 use crate::registries::error::RegistryError;
 use crate::registries::snapshot::{ListedDetails, ListedVersion};
 
@@ -137,10 +137,24 @@ impl Client {
             created_by: created_by.filter(|user| !user.is_empty()),
             source: visible_source(&source),
             problem: resolved.as_ref().err().cloned(),
-            artifact_uri: resolved.ok(),
             ..api::ModelVersion::default()
         };
+        let described = with_artifact(described, resolved.ok().as_deref());
         Ok(run.unwrap_or_default().describe(described))
+    }
+
+    /// The URI of a version's files with its query. `None` if there is no such version, or its
+    /// source leads to no files.
+    pub async fn artifact_uri(
+        &self,
+        model: &str,
+        version: &str,
+    ) -> Result<Option<String>, RegistryError> {
+        let Some(found) = self.find_version(model, version).await? else {
+            return Ok(None);
+        };
+        let source = found.source.unwrap_or_default();
+        Ok(self.resolve(model, version, &source).await?.ok())
     }
 
     /// A model's newest versions, newest first.
@@ -361,14 +375,25 @@ fn registration_problem(found: &wire::VersionInfo) -> Option<String> {
     }
 }
 
-/// The source as it may be shown: without control characters, and `None` if it holds a password.
+/// The version with the URI of its files. A query may be a signature, so it is left out.
+fn with_artifact(version: api::ModelVersion, uri: Option<&str>) -> api::ModelVersion {
+    let parts = uri.map(split_query);
+    api::ModelVersion {
+        artifact_uri: parts.map(|(uri, _)| uri.to_owned()),
+        query_withheld: parts.is_some_and(|(_, query)| query.is_some()),
+        ..version
+    }
+}
+
+/// The source as it may be shown: without control characters and query, and `None` if it holds a
+/// user or password.
 fn visible_source(source: &str) -> Option<String> {
-    let shown: String = source
+    let shown: String = public(source)
         .chars()
         .filter(|c| !c.is_control())
         .take(LONGEST_SOURCE)
         .collect();
-    if shown.is_empty() || has_password(&shown) {
+    if shown.is_empty() || has_user(&shown) {
         None
     } else {
         Some(shown)
