@@ -102,7 +102,8 @@ impl Cached for Pod {
     }
 
     fn prune(&mut self) {
-        keep_annotations(self.meta_mut(), &[]);
+        let read = [names::VERSION_ANNOTATION, names::VERSION_ID_ANNOTATION];
+        keep_annotations(self.meta_mut(), &read);
     }
 }
 

@@ -24,8 +24,7 @@ scenarios!(
     a_held_back_version_is_retried_when_the_alias_returns_or_a_person_asks,
     a_held_back_version_is_retried_when_the_workload_changes,
     a_version_that_recovers_after_two_crashes_stays,
-    a_version_whose_image_cannot_be_pulled_is_rolled_back,
-    a_version_whose_init_container_crashes_is_rolled_back,
+    a_version_whose_chosen_init_container_crashes_is_rolled_back,
     a_version_that_never_becomes_ready_is_rolled_back_at_the_progress_deadline,
     a_version_that_loses_readiness_while_baking_is_rolled_back,
     a_new_version_bakes_and_a_version_that_was_good_does_not,
@@ -257,17 +256,7 @@ async fn a_version_that_recovers_after_two_crashes_stays(
     fixture.end().await
 }
 
-async fn a_version_whose_image_cannot_be_pulled_is_rolled_back(
-    environment: Arc<Environment>,
-) -> ScenarioResult {
-    let fixture = with_behavior_of_version_2(&environment, "image", "image-pull", json!({})).await;
-    fixture.alias("2").await;
-    let back = rolled_back_to(&fixture, "1").await;
-    assert_eq!(back["status"]["history"][1]["reason"], "ImageUnavailable");
-    fixture.end().await
-}
-
-async fn a_version_whose_init_container_crashes_is_rolled_back(
+async fn a_version_whose_chosen_init_container_crashes_is_rolled_back(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let fixture = Fixture::new(&environment, "init").await;
@@ -277,7 +266,8 @@ async fn a_version_whose_init_container_crashes_is_rolled_back(
         .manifest();
     deployment["spec"]["template"]["spec"]["initContainers"] =
         json!([{"name": "fetch", "image": "registry.example/fetch:1"}]);
-    prepare(&fixture, deployment, json!({})).await;
+    let chosen = json!({"inject": {"containers": ["fetch", "server"]}});
+    prepare(&fixture, deployment, chosen).await;
     fixture.alias("2").await;
     let back = rolled_back_to(&fixture, "1").await;
     assert_eq!(back["status"]["history"][1]["reason"], "InitFailed");

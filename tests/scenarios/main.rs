@@ -12,6 +12,7 @@
 
 mod admission;
 mod binding;
+mod blame;
 mod failure;
 mod fixture;
 mod hostile;
@@ -49,6 +50,7 @@ fn run_all(arguments: &Arguments) -> Conclusion {
     let scenarios = [
         admission::scenarios(),
         binding::scenarios(),
+        blame::scenarios(),
         failure::scenarios(),
         hostile::scenarios(),
         model::scenarios(),
