@@ -30,7 +30,8 @@ const NODES: [&str; 2] = ["kwok-0", "kwok-1"];
 /// The controllers that workloads, Jobs, owner references and namespaces need, and no more: each costs watches and memory.
 const CONTROLLERS: &str = "deployment-controller,replicaset-controller,statefulset-controller,daemonset-controller,job-controller,\
 ttl-after-finished-controller,namespace-controller,serviceaccount-controller,garbage-collector-controller,\
-node-lifecycle-controller,taint-eviction-controller,pod-garbage-collector-controller,clusterrole-aggregation-controller";
+node-lifecycle-controller,taint-eviction-controller,pod-garbage-collector-controller,clusterrole-aggregation-controller,\
+resourcequota-controller";
 /// A controller that clients of pods need; kwok's pods have no clients.
 const CONTROLLERS_OF_ENDPOINTS: &str = "endpointslice-controller";
 
