@@ -478,3 +478,7 @@ pub fn spec_digest(binding: &AliasBinding, target: Option<&Target>) -> String {
         fnv1a(covered.to_string().as_bytes())
     )
 }
+
+#[cfg(test)]
+#[path = "assess_tests.rs"]
+mod tests;

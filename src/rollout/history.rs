@@ -499,4 +499,77 @@ mod tests {
             ["5", "4", "3"]
         );
     }
+
+    fn baking(
+        old: &[HistoryEntry],
+        second: i64,
+        rollout: &RolloutState,
+        restarted_at: Option<Timestamp>,
+    ) -> HistoryEntry {
+        let two = running("2");
+        let observations = Observations {
+            bake: SignedDuration::from_secs(10),
+            rollout: Some(rollout),
+            restarted_at,
+            ..observed(&two)
+        };
+        history(old, &observations, 3, at(second)).remove(0)
+    }
+
+    #[test]
+    fn a_restart_of_a_chosen_container_begins_the_bake_again() {
+        let first = baking(&[], 1, &RolloutState::Complete, None);
+        let restarted = baking(&[first], 9, &RolloutState::Complete, Some(at(8)));
+        assert_eq!(restarted.available_at, Some(Time(at(8))));
+        let outcome = |second| {
+            let old = [restarted.clone()];
+            baking(&old, second, &RolloutState::Complete, None).outcome
+        };
+        assert_eq!(outcome(17), Outcome::Baking);
+        assert_eq!(outcome(18), Outcome::Live);
+    }
+
+    #[test]
+    fn a_version_whose_workload_is_not_complete_at_the_end_of_the_bake_is_not_live() {
+        let first = baking(&[], 1, &RolloutState::Complete, None);
+        let in_progress = RolloutState::InProgress(String::new());
+        let incomplete = baking(&[first], 30, &in_progress, None);
+        assert_eq!(incomplete.outcome, Outcome::Baking);
+        assert_eq!(incomplete.live_at, None);
+        let complete = baking(&[incomplete], 31, &RolloutState::Complete, None);
+        assert_eq!(complete.outcome, Outcome::Live);
+    }
+
+    #[test]
+    fn nothing_is_good_that_never_ran() {
+        let asleep = baking(&[], 1, &RolloutState::ScaledToZero, None);
+        assert_eq!(asleep.outcome, Outcome::ScaledToZero);
+        assert_eq!((&asleep.available_at, &asleep.live_at), (&None, &None));
+        let awake = baking(&[asleep], 99, &RolloutState::Complete, None);
+        assert_eq!(awake.outcome, Outcome::Baking);
+        assert_eq!(awake.available_at, Some(Time(at(99))));
+    }
+
+    #[test]
+    fn a_blocked_rollout_goes_on_under_its_first_cause() {
+        let problem = Problem::new(Reason::Blocked, "no room");
+        let in_progress = RolloutState::InProgress(String::new());
+        let two = Running {
+            cause: "champion named version 2".into(),
+            ..running("2")
+        };
+        let mut observations = observed(&two);
+        (observations.blocked, observations.rollout) = (Some(&problem), Some(&in_progress));
+        let blocked = history(&[], &observations, 3, at(1));
+        assert_eq!(
+            (blocked[0].outcome.clone(), blocked[0].message.as_str()),
+            (Outcome::Blocked.into(), "no room")
+        );
+        observations.blocked = None;
+        let on = history(&blocked, &observations, 3, at(2));
+        assert_eq!(
+            (on[0].outcome.clone(), on[0].message.as_str()),
+            (Outcome::RollingOut.into(), "champion named version 2")
+        );
+    }
 }

@@ -486,7 +486,7 @@ async fn a_stuck_rollout_reports_the_progress_deadline(
     fixture.alias("2").await;
     fixture.reports("RollingOut").await;
     let message = fixture.reports("ProgressDeadlineExceeded").await;
-    assert!(message.contains("has timed out progressing"), "{message}");
+    assert!(message.contains("was not ready within 5 s"), "{message}");
     let binding = fixture.binding().await;
     assert_eq!(binding["status"]["lastGood"]["version"], "1");
     assert_eq!(binding["status"]["history"][0]["outcome"], "Failed");
