@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rules of docs/rules.md, in their order.
-const RULES: [&str; 12] = [
+const RULES: [&str; 14] = [
     "resolve_once",
     "level_triggered",
     "fail_static",
@@ -22,6 +22,8 @@ const RULES: [&str; 12] = [
     "one_decision",
     "least_privilege",
     "suspect_secrets",
+    "no_false_blame",
+    "proven_by_running",
 ];
 
 fn root() -> &'static Path {
