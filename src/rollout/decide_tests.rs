@@ -526,6 +526,47 @@ fn fail_static_a_workload_that_was_deleted_or_replaced_gets_back_the_version_tha
 }
 
 #[test]
+fn gitops_in_peace_a_location_that_a_policy_changes_is_not_taken_for_the_versions_own() {
+    let binding = binding_with([entry("1", Outcome::Live)]);
+    let mirrored = mirrored("2");
+    let decided = decision(&binding, &mirrored, Some(&ours("1")));
+    assert_eq!(written(&decided), Some("2"));
+    let env = json!([{"name": "MODEL_URI", "value": "s3://mirror/2"}]);
+    let containers = json!([{"name": "server", "env": env}]);
+    let altered = deployment()
+        .holding(&binding, &version("2"))
+        .changed(&json!({"spec": {"template": {"spec": {"containers": containers}}}}))
+        .target();
+    let checks = CheckResults::from([(check("2", false), Availability::Readable)]);
+    let resolution = resolve(&binding, Some(&mirrored));
+    let applied = Applied {
+        target: Some(&altered),
+        failure: Some(Problem::new(Reason::FieldConflict, "a policy")),
+        retrain: None,
+    };
+    let reconciled = Reconciled {
+        resolution: &resolution,
+        checks: &checks,
+        decided: &decided,
+        applied: &applied,
+    };
+    let after = binding.clone().with(|after| {
+        after.status = Some(summarize(&binding, &reconciled, now()));
+    });
+    let status = after.status.as_ref().expect("a status");
+    let running = status.running.as_ref().expect("it runs");
+    let held = running.version.artifact_uri.as_deref();
+    assert_eq!(held, Some("s3://mirror/2"));
+    assert_eq!(status.history[0].version.number(), "2");
+    assert_eq!(status.history[0].outcome, Outcome::RollingOut);
+    let next = decision(&after, &mirrored, Some(&altered));
+    let Decision::Write(injection, _) = &next.decision else {
+        panic!("{next:?}")
+    };
+    assert_eq!(injection.value("MODEL_URI"), Some("s3://m/2"));
+}
+
+#[test]
 fn no_loops_a_field_that_a_policy_changes_along_with_our_write_is_no_change_of_the_spec() {
     let mut binding = failed_two();
     let checks = rollback_checks(Availability::Readable);

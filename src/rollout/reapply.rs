@@ -50,8 +50,11 @@ pub fn as_written(
         .filter(|version| version.is_same(wanted));
     let known = recorded.unwrap_or(wanted);
     let written = |value| running?.written(value).map(Cow::into_owned);
-    let location = written(InjectedValue::ModelUri).or(known.artifact_uri.clone());
-    let address = written(InjectedValue::TrackingUri).or(known.tracking_uri.clone());
+    // The record comes first: a policy may have changed the write.
+    let location = recorded.and_then(|recorded| recorded.artifact_uri.clone());
+    let location = location.or_else(|| written(InjectedValue::ModelUri));
+    let address = recorded.and_then(|recorded| recorded.tracking_uri.clone());
+    let address = address.or_else(|| written(InjectedValue::TrackingUri));
     let version = VersionRef {
         id: wanted.id.clone(),
         query_withheld: match (&location, running) {

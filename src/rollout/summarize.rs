@@ -102,8 +102,12 @@ fn new_history(
     let is_write = matches!(decided.decision, Decision::Write(..));
     let failure = decided.failure.as_ref().filter(|_failure| !is_write);
     let held_back = decided.memory.held_back.as_ref();
+    let intended = running.map(|running| Running {
+        version: intended(&running.version, target, decided),
+        ..running.clone()
+    });
     let observations = Observations {
-        running,
+        running: intended.as_ref(),
         rollout: target
             .filter(|target| !is_altered(target, decided))
             .map(|target| &target.rollout),
@@ -135,6 +139,16 @@ fn is_altered(target: &Target, decided: &Decided) -> bool {
             is_written && difference(target, injection).is_some()
         }
         _ => false,
+    }
+}
+
+/// A version as it was written, also if an admission policy changed the write: the record says what should be there.
+fn intended(version: &VersionRef, target: Option<&Target>, decided: &Decided) -> VersionRef {
+    match &decided.decision {
+        Decision::Write(injection, _) if target.is_some_and(|each| is_altered(each, decided)) => {
+            injection.intended(version.clone())
+        }
+        _ => version.clone(),
     }
 }
 

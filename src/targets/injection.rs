@@ -5,7 +5,7 @@
 use serde_json::{Map, Value};
 
 use super::target::Target;
-use crate::api::inject::{InjectedValue, to_annotation, usual_variables};
+use crate::api::inject::{InjectedValue, from_annotation, to_annotation, usual_variables};
 use crate::api::reason::Problem;
 use crate::api::{AliasBinding, ModelVersion, Reason, RegisteredModelStatus, VersionRef, names};
 
@@ -174,6 +174,20 @@ impl Injection {
     /// Whether a variable of this name is set.
     pub(super) fn names_variable(&self, name: &str) -> bool {
         self.variables.iter().any(|each| each.name == name)
+    }
+
+    /// A version with the location of its files and the address of the registry that this writes.
+    #[must_use]
+    pub fn intended(&self, mut version: VersionRef) -> VersionRef {
+        let list = self.list.as_deref();
+        let list = list.map_or_else(usual_variables, from_annotation);
+        let value = |value: InjectedValue| {
+            let variable = list.iter().find(|each| each.value == value)?;
+            self.value(&variable.name).map(str::to_owned)
+        };
+        version.artifact_uri = value(InjectedValue::ModelUri).or(version.artifact_uri);
+        version.tracking_uri = value(InjectedValue::TrackingUri).or(version.tracking_uri);
+        version
     }
 
     /// The value of a variable.
