@@ -95,15 +95,11 @@ impl ConnectionTable {
         most: usize,
         most_of_peer: usize,
     ) -> Option<(u64, Option<AbortHandle>)> {
-        let mut counts: BTreeMap<IpAddr, usize> = BTreeMap::new();
-        for entry in self.open.values() {
-            *counts.entry(entry.peer).or_default() += 1;
-        }
-        let crowded = if counts.get(&peer).copied().unwrap_or_default() >= most_of_peer {
+        let own = self.open.values().filter(|entry| entry.peer == peer);
+        let crowded = if own.count() >= most_of_peer {
             Some(peer)
         } else if self.open.len() >= most {
-            let busiest = counts.into_iter().max_by_key(|(_, count)| *count);
-            busiest.map(|(peer, _)| peer)
+            self.busiest_peer()
         } else {
             None
         };
@@ -119,6 +115,16 @@ impl ConnectionTable {
         };
         self.open.insert(self.last, entry);
         Some((self.last, closed))
+    }
+
+    /// The peer with the most connections.
+    fn busiest_peer(&self) -> Option<IpAddr> {
+        let mut counts: BTreeMap<IpAddr, usize> = BTreeMap::new();
+        for entry in self.open.values() {
+            *counts.entry(entry.peer).or_default() += 1;
+        }
+        let busiest = counts.into_iter().max_by_key(|(_, count)| *count);
+        busiest.map(|(peer, _)| peer)
     }
 
     /// The connection of a peer that is closed first; `None` if all of its are trusted.

@@ -116,7 +116,7 @@ pub enum RegistryError {
     },
     /// The response is longer than the limit, or has more entries.
     #[error(
-        "{at} returned more than {limit} {unit}; check that spec.mlflow.uri names an MLflow server, or remove some of it there"
+        "{at} returned more than {limit} {unit}; check spec.mlflow.uri, or remove some of it in MLflow"
     )]
     TooLarge {
         /// Origin and path of the URL.

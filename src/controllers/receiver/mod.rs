@@ -191,6 +191,8 @@ impl Receiver {
         // are installed.
         let http = reqwest::Client::builder()
             .no_proxy()
+            // The leader closes idle connections.
+            .pool_max_idle_per_host(0)
             .timeout(FORWARD_TIMEOUT)
             .tls_certs_only([])
             .build()?;

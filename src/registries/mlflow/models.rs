@@ -187,7 +187,7 @@ impl Client {
             Err(Unreadable::Overfull) => Err(RegistryError::TooLarge {
                 at: self.address(&path),
                 limit: wire::NESTED,
-                unit: "aliases, tags or stages of a model",
+                unit: "aliases, tags or stages",
             }),
             _ => Err(RegistryError::invalid(
                 &self.address(&path),

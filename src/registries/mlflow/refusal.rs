@@ -12,10 +12,13 @@ use reqwest::{Response, StatusCode};
 use super::client::Client;
 use super::wire;
 use crate::http::body::{is_html, read_bounded, root_cause};
+use crate::http::redact::cut;
 use crate::registries::error::RegistryError;
 
 /// The most bytes that are read of a refusal.
 const REFUSAL: usize = 16 << 10;
+/// The most characters of the cause of a response that breaks off.
+const LONGEST_CAUSE: usize = 45;
 /// The pause after a 429 without `Retry-After`, and the longest pause that a server may ask for.
 const DEFAULT_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
@@ -56,7 +59,7 @@ impl Client {
                 limit,
             };
         }
-        let cause = self.redact(&root_cause(error));
+        let cause = cut(&self.redact(&root_cause(error)), LONGEST_CAUSE);
         RegistryError::invalid(at, format!("a response that breaks off ({cause})"))
     }
 
