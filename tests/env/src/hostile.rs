@@ -20,7 +20,7 @@ const CHUNK: usize = 64 << 10;
 /// The address that hostile connections come from. Connections of tests come from 127.0.0.1.
 pub const PEER: [u8; 4] = [127, 0, 0, 2];
 /// The pause before a connection is opened again.
-const REOPENED_AFTER: Duration = Duration::from_millis(100);
+const REOPENED_AFTER: Duration = Duration::from_secs(1);
 
 /// What a hostile registry sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
