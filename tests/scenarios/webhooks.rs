@@ -505,9 +505,9 @@ async fn a_changed_secret_reaches_mlflow_and_the_receiver(
     fixture.alias("2").await;
     fixture.runs("2").await;
     // Then changed while it runs.
+    let accepted = counted(&fixture.operator, "accepted").await;
     sign_with(&fixture, "a-third-secret-of-the-scenarios").await;
     request_refresh(&fixture).await;
-    let accepted = counted(&fixture.operator, "accepted").await;
     let reported = async {
         while counted(&fixture.operator, "accepted").await == accepted {
             tokio::time::sleep(Duration::from_millis(100)).await;
