@@ -255,8 +255,7 @@ impl Examined<'_> {
 
     /// Since when all chosen containers of an unready pod have run, if they have; only until the rollout was complete once.
     fn unready_since(&self, pod: &Pod) -> Option<Timestamp> {
-        let is_ready = condition(pod, "Ready").is_some_and(|ready| ready.status == "True");
-        if is_ready || self.entry.available_at.is_some() || !self.is_new(pod) {
+        if is_ready(pod) || self.entry.available_at.is_some() || !self.is_new(pod) {
             return None;
         }
         let statuses = &pod.status.container_statuses;
@@ -291,7 +290,9 @@ impl Examined<'_> {
                 "container {} of pod {name} is not ready ({} restarts), and keeps the pod from being ready",
                 other.name, other.restart_count
             ),
-            None => format!("a readiness gate keeps pod {name} from being ready"),
+            None => format!(
+                "pod {name} is not ready although its containers are: its node is lost, or a readiness gate is not met"
+            ),
         };
         Some(Evidence {
             sign: Sign::OtherContainerUnready,
@@ -386,6 +387,11 @@ impl Examined<'_> {
                 target.reference(),
                 target.progress_deadline.as_secs()
             ),
+            None if pods.iter().all(|pod| is_ready(pod)) => format!(
+                "{} is not complete after {} s although its new pods are ready: older pods are still there",
+                target.reference(),
+                target.progress_deadline.as_secs()
+            ),
             None => return None,
         };
         Some(Evidence {
@@ -412,6 +418,10 @@ pub(super) fn condition<'a>(pod: &'a Pod, type_: &str) -> Option<&'a PodConditio
         .conditions
         .iter()
         .find(|condition| condition.type_ == type_)
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    condition(pod, "Ready").is_some_and(|ready| ready.status == "True")
 }
 
 fn created(pod: &Pod) -> Option<Timestamp> {

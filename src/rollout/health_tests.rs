@@ -246,7 +246,7 @@ fn example(sign: Sign) -> Case {
             9,
             running(),
         )]),
-        Sign::OtherContainerRestarts => Case::new(vec![beside(true, true, 9)]).at(LATE),
+        Sign::OtherContainerRestarts => Case::new(vec![beside(true, true, 9)]),
         Sign::NewPodOfScaling => Case::new(vec![unready(LATER, false, LATER, LATER)]).baking(),
     }
 }
@@ -414,4 +414,24 @@ fn a_restart_of_a_chosen_container_is_remembered_and_that_of_a_sidecar_is_not() 
     assert_eq!(restarted_at(&[&pod], &chosen), None);
     pod.status.container_statuses[0].restart_count = 1;
     assert_eq!(restarted_at(&[&pod], &chosen), Some(time(STARTED)));
+}
+
+#[test]
+fn new_pods_that_are_ready_beside_old_ones_that_stay_are_told_at_the_deadline() {
+    let case = Case::new(vec![beside(true, true, 0)]);
+    assert_eq!(case.sign(), None);
+    let late = case.at(LATE);
+    assert_eq!(late.sign(), Some(Sign::NoProgress));
+    assert!(late.message().contains("older pods"), "{}", late.message());
+}
+
+#[test]
+fn a_new_pod_on_a_lost_node_blocks_at_the_deadline() {
+    let case = Case::new(vec![unready(STARTED, true, STARTED, STARTED)]).at(LATE);
+    assert_eq!(case.sign(), Some(Sign::OtherContainerUnready));
+    assert!(
+        case.message().contains("its node is lost"),
+        "{}",
+        case.message()
+    );
 }

@@ -75,7 +75,7 @@ signs! {
     ContainerNeverRan: Cluster, after "at once";
     /// An init container that is not chosen ended with an exit code other than 0
     OtherInitContainerFails: Cluster, after "at once";
-    /// Another container, a native sidecar or a readiness gate keeps the pod from being ready
+    /// Another container, a native sidecar, a readiness gate or a lost node keeps the pod from being ready
     OtherContainerUnready: Cluster, after "`progressDeadlineSeconds` after the chosen containers first ran";
     /// No container of the pod has started, and its newest Warning Event says why: a volume that cannot be mounted, a sandbox that cannot be made
     PodWarning: Cluster, after "3 s";
@@ -83,7 +83,7 @@ signs! {
     WorkloadWarning: Cluster, after "3 s";
     /// The pod's phase is Failed: it was evicted, or the kubelet rejected it (`OutOfcpu`, `UnexpectedAdmissionError`)
     PodRejected: Cluster, after "at once, while the rollout is not complete";
-    /// The workload lacks pods, or no chosen container of a pod has run, and nothing above says why
+    /// The workload lacks pods, no chosen container of a pod has run, or older pods do not go, and nothing above says why
     NoProgress: Cluster, after "`progressDeadlineSeconds` after the write";
     /// A pod of another version or of an older template
     OtherVersion: Nobody, after "never";
