@@ -12,7 +12,7 @@ use super::messages;
 use super::observed::Observed;
 use super::reapply;
 use super::rollback_target::candidates;
-use super::timer::Timer;
+use super::signs::Sign;
 use crate::api::alias_binding::{HistoryEntry, Outcome, Trigger};
 use crate::api::conditions::{READY, find};
 use crate::api::reason::Problem;
@@ -100,7 +100,10 @@ fn observe(
         Health::Blocked(evidence) => {
             let message = format!("version {}: {}", entry.version.number(), evidence.message);
             let problem = messages::problem(Reason::Blocked, &message, &advice(target));
-            postpone(binding, observed, entry, &problem, now, assessment);
+            // If its new pods are well, an earlier version restores nothing.
+            if diagnosis.is_late && evidence.sign != Sign::OldPodsRemain {
+                postpone(binding, observed, entry, &problem, now, assessment);
+            }
             assessment.blocked = Some(problem);
         }
         Health::Fine => {
@@ -244,8 +247,8 @@ fn retry_after_shared_fault(
     Some((news, retried))
 }
 
-/// If a blocked rollout costs serving capacity when the progress deadline is over, an earlier good version takes its place,
-/// and the version is tried again later.
+/// If a blocked rollout without progress costs serving capacity, an earlier good version takes its place, and the version is
+/// tried again later.
 fn postpone(
     binding: &AliasBinding,
     observed: &Observed<'_>,
@@ -263,9 +266,7 @@ fn postpone(
         && target.capacity.available < target.capacity.desired
         && (reapply::is_observed(binding, entry)
             || has_rollback_candidate(binding, &entry.version));
-    let mut timer = Timer::new(now);
-    if !may_go_back || !timer.is_over(entry.started_at.0, target.progress_deadline) {
-        assessment.look_again = assessment.look_again.into_iter().chain(timer.next()).min();
+    if !may_go_back {
         return;
     }
     if reapply::is_observed(binding, entry) {

@@ -56,6 +56,8 @@ pub struct Examined<'a> {
 pub struct Diagnosis {
     /// The health.
     pub health: Health,
+    /// Whether a blocked rollout has made no progress for the time of the workload's deadline.
+    pub is_late: bool,
     /// When to examine again.
     pub look_again: Option<Timestamp>,
 }
@@ -71,8 +73,11 @@ pub fn health(examined: &Examined<'_>, rollback: &Rollback, now: Timestamp) -> D
             None => Health::Fine,
         },
     };
+    let is_blocked = matches!(health, Health::Blocked(_));
+    let is_late = is_blocked && examined.is_late(&examined.speaking_pods(), &mut timer);
     Diagnosis {
         health,
+        is_late,
         look_again: timer.next(),
     }
 }
@@ -194,16 +199,26 @@ impl Examined<'_> {
         let crashed_since = end
             .and_then(|end| end.finished_at.as_ref())
             .is_some_and(|at| at.0 >= self.entry.started_at.0);
-        let may_have_recovered = matches!(
+        let is_bad_now = in_loop || !container.ready;
+        let counts = is_bad_now || !self.may_have_recovered(container);
+        crossed && counts && (self.is_new(pod) || (in_loop && crashed_since))
+    }
+
+    /// Whether restarts of a container that is well say nothing any more: its version failed or was blocked before, or the
+    /// container has run since the rollout was complete.
+    fn may_have_recovered(&self, container: &ContainerStatus) -> bool {
+        let was_bad = matches!(
             self.entry.outcome.known(),
             Some(Outcome::Failed | Outcome::Blocked)
         );
-        let counts = if may_have_recovered {
-            in_loop || !container.ready
-        } else {
-            true
+        let state = container.state.as_ref();
+        let running = state.and_then(|state| state.running.as_ref());
+        let started = running.and_then(|running| running.started_at.as_ref());
+        let has_run_since = match (started, &self.entry.available_at) {
+            (Some(started), Some(available)) => started.0 <= available.0,
+            _ => false,
         };
-        crossed && counts && (self.is_new(pod) || (in_loop && crashed_since))
+        was_bad || has_run_since
     }
 
     /// A pod that was ready when the rollout was complete, whose containers run as they ran then, and that is not ready now.
@@ -365,9 +380,20 @@ impl Examined<'_> {
         })
     }
 
+    /// Whether the workload has made no progress for the time of its deadline.
+    fn is_late(&self, pods: &[&Pod], timer: &mut Timer) -> bool {
+        if matches!(self.target.rollout, RolloutState::DeadlineExceeded(_)) {
+            return true;
+        }
+        let pods = pods.iter().flat_map(|pod| [created(pod), ready_since(pod)]);
+        let progress = pods.chain([self.target.progressed_at]).flatten();
+        let since = progress.fold(self.entry.started_at.0, Timestamp::max);
+        timer.is_over(since, self.target.progress_deadline)
+    }
+
     fn no_progress(&self, pods: &[&Pod], timer: &mut Timer) -> Option<Evidence> {
-        let (target, started_at) = (self.target, self.entry.started_at.0);
-        let is_over = timer.is_over(started_at, target.progress_deadline);
+        let target = self.target;
+        let is_over = self.is_late(pods, timer);
         let is_observed = target.newest_pods != NewestPods::None;
         if !is_over || !is_observed || target.is_paused || self.entry.available_at.is_some() {
             return None;
@@ -376,28 +402,23 @@ impl Examined<'_> {
             let mut statuses = pod.status.container_statuses.iter();
             !statuses.any(|each| self.is_chosen(each) && first_ran(pod, each).is_some())
         };
-        let message = match pods.iter().find(has_not_run) {
-            Some(pod) => format!(
-                "pod {} has not started after {} s",
-                pod_name(pod),
-                target.progress_deadline.as_secs()
+        let (name, seconds) = (target.reference(), target.progress_deadline.as_secs());
+        let (sign, message) = match pods.iter().find(has_not_run) {
+            Some(pod) => (
+                Sign::NoProgress,
+                format!("pod {} has not started after {seconds} s", pod_name(pod)),
             ),
-            None if pods.is_empty() => format!(
-                "{} has no pod of the new version after {} s",
-                target.reference(),
-                target.progress_deadline.as_secs()
+            None if pods.is_empty() => (
+                Sign::NoProgress,
+                format!("{name} has no pod of the new version after {seconds} s"),
             ),
-            None if pods.iter().all(|pod| is_ready(pod)) => format!(
-                "{} is not complete after {} s although its new pods are ready: older pods are still there",
-                target.reference(),
-                target.progress_deadline.as_secs()
+            None if pods.iter().all(|pod| is_ready(pod)) => (
+                Sign::OldPodsRemain,
+                format!("{name} has ready pods of the new version, and older ones that do not go"),
             ),
             None => return None,
         };
-        Some(Evidence {
-            sign: Sign::NoProgress,
-            message,
-        })
+        Some(Evidence { sign, message })
     }
 }
 
@@ -422,6 +443,11 @@ pub(super) fn condition<'a>(pod: &'a Pod, type_: &str) -> Option<&'a PodConditio
 
 fn is_ready(pod: &Pod) -> bool {
     condition(pod, "Ready").is_some_and(|ready| ready.status == "True")
+}
+
+fn ready_since(pod: &Pod) -> Option<Timestamp> {
+    let ready = condition(pod, "Ready").filter(|ready| ready.status == "True")?;
+    ready.last_transition_time.as_ref().map(|time| time.0)
 }
 
 fn created(pod: &Pod) -> Option<Timestamp> {

@@ -231,6 +231,7 @@ fn example(sign: Sign) -> Case {
             pod.status.reason = Some("UnexpectedAdmissionError".into());
         }),
         Sign::NoProgress => Case::new(Vec::new()).at(LATE),
+        Sign::OldPodsRemain => Case::new(vec![beside(true, true, 0)]).at(LATE),
         // The pods of other versions are not among those that are examined: see targets::newest_pods.
         Sign::OtherVersion => Case::new(Vec::new()),
         Sign::Leaving => silenced(|pod| {
@@ -417,12 +418,30 @@ fn a_restart_of_a_chosen_container_is_remembered_and_that_of_a_sidecar_is_not() 
 }
 
 #[test]
-fn new_pods_that_are_ready_beside_old_ones_that_stay_are_told_at_the_deadline() {
-    let case = Case::new(vec![beside(true, true, 0)]);
-    assert_eq!(case.sign(), None);
-    let late = case.at(LATE);
-    assert_eq!(late.sign(), Some(Sign::NoProgress));
-    assert!(late.message().contains("older pods"), "{}", late.message());
+fn the_deadline_counts_from_the_last_progress() {
+    let progressed = json!({"conditions": [{"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable",
+        "lastUpdateTime": "2026-11-23T12:01:00Z"}]});
+    let case = || Case::new(Vec::new()).of(deployment(progressed.clone()));
+    assert_eq!(case().at(LATE).sign(), None);
+    assert_eq!(
+        case().at("2026-11-23T12:02:00Z").sign(),
+        Some(Sign::NoProgress)
+    );
+}
+
+#[test]
+fn a_version_that_recovered_is_not_blamed_for_its_earlier_restarts() {
+    let well = crashing(STARTED, 9, running())
+        .status
+        .container_statuses
+        .remove(0);
+    let mut pod = pod(STARTED, json!({"phase": "Running"}));
+    pod.status.container_statuses = vec![ContainerStatus {
+        ready: true,
+        ..well
+    }];
+    assert_eq!(Case::new(vec![pod.clone()]).baking().sign(), None);
+    assert_eq!(Case::new(vec![pod]).sign(), Some(Sign::ContainerCrashes));
 }
 
 #[test]

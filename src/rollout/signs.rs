@@ -83,8 +83,10 @@ signs! {
     WorkloadWarning: Cluster, after "3 s";
     /// The pod's phase is Failed: it was evicted, or the kubelet rejected it (`OutOfcpu`, `UnexpectedAdmissionError`)
     PodRejected: Cluster, after "at once, while the rollout is not complete";
-    /// The workload lacks pods, no chosen container of a pod has run, or older pods do not go, and nothing above says why
-    NoProgress: Cluster, after "`progressDeadlineSeconds` after the write";
+    /// The workload lacks pods, or no chosen container of a pod has run, and nothing above says why
+    NoProgress: Cluster, after "`progressDeadlineSeconds` without progress";
+    /// All new pods are ready, and older ones do not go
+    OldPodsRemain: Cluster, after "`progressDeadlineSeconds` without progress";
     /// A pod of another version or of an older template
     OtherVersion: Nobody, after "never";
     /// A pod that is being deleted

@@ -32,6 +32,7 @@ impl Adapter for DaemonSet {
             rollout: rollout(&workload),
             capacity: capacity(&workload),
             progress_deadline: DEADLINE,
+            progressed_at: None,
             refusal: None,
             is_paused: false,
             newest_pods,

@@ -2,7 +2,7 @@
 //!
 //! Absent: patches. Those are the same for every kind.
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentCondition};
 
 use super::target::{Adapter, Capacity, NewestPods, RolloutState, Target};
@@ -33,6 +33,7 @@ impl Adapter for Deployment {
             progress_deadline: SignedDuration::from_secs(
                 seconds.map_or(DEFAULT_DEADLINE, i64::from),
             ),
+            progressed_at: progressed_at(&workload),
             refusal: refusal(&workload),
             is_paused: workload.spec.paused,
             newest_pods,
@@ -53,6 +54,11 @@ fn capacity(workload: &Workload<Deployment>) -> Capacity {
         available,
         has_minimum: says_so.unwrap_or(available >= desired),
     }
+}
+
+fn progressed_at(workload: &Workload<Deployment>) -> Option<Timestamp> {
+    let progressing = condition(workload, "Progressing").filter(|each| each.status != "False")?;
+    progressing.last_update_time.as_ref().map(|time| time.0)
 }
 
 /// The reason and message of a condition that says that pods, or their ReplicaSet, cannot be created.

@@ -34,6 +34,7 @@ impl Adapter for StatefulSet {
             rollout: rollout(&workload),
             capacity: capacity(&workload),
             progress_deadline: DEADLINE,
+            progressed_at: None,
             refusal: None,
             is_paused: false,
             newest_pods,

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -89,6 +89,8 @@ pub struct Target {
     pub capacity: Capacity,
     /// For how long a started pod may be unready before its version has failed.
     pub progress_deadline: SignedDuration,
+    /// When the workload's controller last saw progress, if it says so.
+    pub progressed_at: Option<Timestamp>,
     /// Why the workload's controller cannot create pods, in its own words.
     pub refusal: Option<String>,
     /// Whether a person paused the rollout.
