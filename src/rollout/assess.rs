@@ -99,7 +99,8 @@ fn observe(
         }
         Health::Blocked(evidence) => {
             let message = format!("version {}: {}", entry.version.number(), evidence.message);
-            let problem = messages::problem(Reason::Blocked, &message, &advice(target));
+            let advice = advice(target, evidence.needs.as_deref());
+            let problem = messages::problem(Reason::Blocked, &message, &advice);
             // If its new pods are well, an earlier version restores nothing.
             if diagnosis.is_late && evidence.sign != Sign::OldPodsRemain {
                 postpone(binding, observed, entry, &problem, now, assessment);
@@ -114,9 +115,10 @@ fn observe(
     }
 }
 
-fn advice(target: &Target) -> String {
+fn advice(target: &Target, needs: Option<&str>) -> String {
     let namespace = target.metadata.namespace.as_deref().unwrap_or_default();
-    format!("look: kubectl get events -n {namespace}")
+    let look = format!("look: kubectl get events -n {namespace}");
+    needs.map_or(look, str::to_owned)
 }
 
 /// A version that failed, could not be rolled back, and is well again is not held back any more.

@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{ContainerStateTerminated, PodCondition};
 use super::signs::{Evidence, Sign};
 use super::timer::Timer;
 use crate::api::alias_binding::{HistoryEntry, Outcome};
+use crate::api::conditions::shorten;
 use crate::api::rollback::Rollback;
 use crate::targets::{ContainerStatus, NewestPods, Pod, RolloutState, Target};
 
@@ -21,6 +22,9 @@ const NORMAL_WAITS: [&str; 3] = ["ContainerCreating", "PodInitializing", "CrashL
 const NEVER_RAN: [&str; 2] = ["StartError", "ContainerCannotRun"];
 /// Reasons of an end that the kubelet gives if it cannot know how the container ended.
 const UNKNOWN_ENDS: [&str; 2] = ["ContainerStatusUnknown", "Unknown"];
+
+/// The longest list of requests in a message, in characters.
+const LONGEST_REQUESTS: usize = 60;
 
 /// The newest Warning Event about an object, by its UID.
 pub type Warnings = BTreeMap<String, String>;
@@ -179,10 +183,7 @@ impl Examined<'_> {
             .find(|(container, _)| {
                 self.is_chosen(container) && self.restarts_too_often(pod, container, most)
             })
-            .map(|(container, sign)| Evidence {
-                sign,
-                message: crash_sentence(container),
-            })
+            .map(|(container, sign)| Evidence::new(sign, crash_sentence(container)))
     }
 
     /// All restarts of a new pod count. A pod that is older than the rollout, after a rollback, must crash in a loop now; a
@@ -236,13 +237,15 @@ impl Examined<'_> {
         let container = statuses.iter().find(|container| {
             self.is_chosen(container) && is_unready_as_it_ran(container, since)
         })?;
-        was_there.then(|| Evidence {
-            sign: Sign::ReadinessLost,
-            message: format!(
-                "container {} of pod {} was ready and lost its readiness at {lost_at}",
-                container.name,
-                pod_name(pod)
-            ),
+        was_there.then(|| {
+            Evidence::new(
+                Sign::ReadinessLost,
+                format!(
+                    "container {} of pod {} was ready and lost its readiness at {lost_at}",
+                    container.name,
+                    pod_name(pod)
+                ),
+            )
         })
     }
 
@@ -257,15 +260,15 @@ impl Examined<'_> {
         if self.other_unready(pod).is_some() || !timer.is_over(first_ran, deadline) {
             return None;
         }
-        Some(Evidence {
-            sign: Sign::NotReadyInTime,
-            message: format!(
+        Some(Evidence::new(
+            Sign::NotReadyInTime,
+            format!(
                 "container {} of pod {} ran and was not ready within {} s",
                 unready.name,
                 pod_name(pod),
                 deadline.as_secs()
             ),
-        })
+        ))
     }
 
     /// Since when all chosen containers of an unready pod have run, if they have; only until the rollout was complete once.
@@ -309,10 +312,7 @@ impl Examined<'_> {
                 "pod {name} is not ready although its containers are: its node is lost, or a readiness gate is not met"
             ),
         };
-        Some(Evidence {
-            sign: Sign::OtherContainerUnready,
-            message,
-        })
+        Some(Evidence::new(Sign::OtherContainerUnready, message))
     }
 
     fn cannot_start(&self, pod: &Pod, timer: &mut Timer) -> Option<Evidence> {
@@ -344,19 +344,18 @@ impl Examined<'_> {
                 waiting_reason(each) == Some("CrashLoopBackOff") || has_just_crashed(each);
             !self.is_chosen(each) && has_crashed
         })?;
-        Some(Evidence {
-            sign: Sign::OtherInitContainerFails,
-            message: format!("init {} (pod {})", crash_sentence(failed), pod_name(pod)),
-        })
+        Some(Evidence::new(
+            Sign::OtherInitContainerFails,
+            format!("init {} (pod {})", crash_sentence(failed), pod_name(pod)),
+        ))
     }
 
     fn warning(&self) -> Option<Evidence> {
         let of = |uid: Option<&String>| uid.and_then(|uid| self.warnings.get(uid));
         let pods = self.speaking_pods();
         let about_pod = pods.iter().find_map(|pod| {
-            of(pod.metadata.uid.as_ref()).map(|words| Evidence {
-                sign: Sign::PodWarning,
-                message: format!("pod {}: {words}", pod_name(pod)),
+            of(pod.metadata.uid.as_ref()).map(|words| {
+                Evidence::new(Sign::PodWarning, format!("pod {}: {words}", pod_name(pod)))
             })
         });
         about_pod.or_else(|| {
@@ -374,10 +373,10 @@ impl Examined<'_> {
         let (status, name) = (&rejected.status, pod_name(rejected));
         let reason = status.reason.as_deref().unwrap_or_default();
         let words = status.message.as_deref().unwrap_or_default();
-        Some(Evidence {
-            sign: Sign::PodRejected,
-            message: format!("pod {name}: {reason}: {words}"),
-        })
+        Some(Evidence::new(
+            Sign::PodRejected,
+            format!("pod {name}: {reason}: {words}"),
+        ))
     }
 
     /// Whether the workload has made no progress for the time of its deadline.
@@ -418,20 +417,24 @@ impl Examined<'_> {
             ),
             None => return None,
         };
-        Some(Evidence { sign, message })
+        Some(Evidence::new(sign, message))
     }
 }
 
 /// Words about missing room or quota, with the need of one more pod for the time of the rollout.
 fn with_needs(sign: Sign, words: &str, target: &Target) -> Evidence {
-    let requests = target.pod_requests();
+    // The scheduler's second sentence repeats the first one for preemption.
+    let words = words.split(" preemption:").next().unwrap_or(words);
+    let requests = shorten(&target.pod_requests(), LONGEST_REQUESTS);
     let needs = if requests.is_empty() {
-        String::new()
+        "the rollout needs one more pod".to_owned()
     } else {
-        format!(" with {requests}")
+        format!("the rollout needs one more pod with {requests}")
     };
-    let message = format!("{words}; the rollout needs one more pod{needs} until it is complete");
-    Evidence { sign, message }
+    Evidence {
+        needs: Some(needs),
+        ..Evidence::new(sign, words)
+    }
 }
 
 pub(super) fn condition<'a>(pod: &'a Pod, type_: &str) -> Option<&'a PodCondition> {
@@ -563,10 +566,10 @@ fn container_cannot_start(pod: &Pod) -> Option<Evidence> {
     containers.find_map(|container| {
         let (sign, words) = waits_abnormally(container).or_else(|| never_ran(container))?;
         let (name, pod) = (&container.name, pod_name(pod));
-        Some(Evidence {
+        Some(Evidence::new(
             sign,
-            message: format!("container {name} of pod {pod}: {words}"),
-        })
+            format!("container {name} of pod {pod}: {words}"),
+        ))
     })
 }
 

@@ -280,11 +280,11 @@ fn automatic_rollback_a_crash_loop_says_how_the_container_ended() {
 #[test]
 fn blocked_rollouts_say_what_one_more_pod_needs() {
     for sign in [Sign::PodRefused, Sign::Unschedulable] {
-        let message = example(sign).message();
-        assert!(
-            message.contains("one more pod with example.com/gpu: 1"),
-            "{message}"
-        );
+        let Health::Blocked(evidence) = example(sign).diagnosis().health else {
+            panic!("{sign:?} does not block")
+        };
+        let needs = "the rollout needs one more pod with example.com/gpu: 1";
+        assert_eq!(evidence.needs.as_deref(), Some(needs));
     }
 }
 

@@ -132,9 +132,21 @@ pub struct Evidence {
     pub sign: Sign,
     /// The words.
     pub message: String,
+    /// What the rollout needs to go on, if room or quota is missing.
+    pub needs: Option<String>,
 }
 
 impl Evidence {
+    /// A sign with words.
+    #[must_use]
+    pub fn new(sign: Sign, message: impl Into<String>) -> Self {
+        Self {
+            sign,
+            message: message.into(),
+            needs: None,
+        }
+    }
+
     /// The problem that it is for the binding.
     #[must_use]
     pub fn problem(self) -> Problem {

@@ -172,6 +172,10 @@ async fn a_full_quota_blocks_a_rollout_until_it_is_lifted(
     let binding = blocked(&fixture, "exceeded quota: small").await;
     assert_eq!(binding["status"]["history"][0]["outcome"], "Blocked");
     let message = ready_message(&binding);
+    assert!(
+        message.contains("needs one more pod with cpu: 250m"),
+        "{message}"
+    );
     assert!(message.chars().count() <= 200, "{message}");
     stays_blocked(&fixture, "2", 8).await;
     lift_quota(&fixture).await;
@@ -240,11 +244,8 @@ async fn no_room_for_the_surge_pod_blocks_a_rollout_until_there_is_room(
         .await;
     fixture.alias("2").await;
     let binding = blocked(&fixture, "nodes are available").await;
-    assert!(
-        ready_message(&binding).contains("kubectl"),
-        "{}",
-        ready_message(&binding)
-    );
+    let message = ready_message(&binding);
+    assert!(message.contains("needs one more pod"), "{message}");
     stays_blocked(&fixture, "2", 6).await;
     fixture
         .namespace
