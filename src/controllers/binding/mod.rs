@@ -220,7 +220,9 @@ async fn explain(
     let newest = observation.newest_pods();
     let observed = observation.observed(binding, &newest, &nothing);
     let unexplained = unexplained(binding, &observed, now);
-    let (warnings, next_read) = warnings(ctx, observation.own.namespace(), &unexplained).await;
+    let namespace = observation.own.namespace();
+    let (events, client) = (&ctx.object_events, &ctx.client);
+    let (warnings, next_read) = warnings(events, client, namespace, &unexplained).await;
     observation.warnings = warnings;
     let look_again = unexplained.look_again.map(|at| until(at, now));
     look_again.into_iter().chain(next_read).min()

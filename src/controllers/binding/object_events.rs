@@ -8,11 +8,10 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Event;
-use kube::Api;
 use kube::api::ListParams;
+use kube::{Api, Client};
 
 use crate::api::conditions::shorten;
-use crate::controllers::context::Context;
 use crate::kubernetes::lock::lock;
 use crate::rollout::{Unexplained, Warnings};
 
@@ -30,16 +29,16 @@ const LONGEST_SENTENCE: usize = 512;
 /// The newest warnings that are known, by the object's UID.
 #[derive(Default)]
 pub struct ObjectEvents {
-    known: Mutex<HashMap<String, Known>>,
+    known: Mutex<HashMap<String, LastRead>>,
 }
 
-struct Known {
+struct LastRead {
     warning: Option<String>,
     read_at: Instant,
     pause: Duration,
 }
 
-impl Known {
+impl LastRead {
     fn is_due(&self) -> bool {
         self.read_at.elapsed() >= self.pause
     }
@@ -47,7 +46,7 @@ impl Known {
 
 impl ObjectEvents {
     fn is_due(&self, uid: &str) -> bool {
-        lock(&self.known).get(uid).is_none_or(Known::is_due)
+        lock(&self.known).get(uid).is_none_or(LastRead::is_due)
     }
 
     fn record(&self, uid: &str, warning: Option<String>) {
@@ -60,7 +59,7 @@ impl ObjectEvents {
         let read_at = Instant::now();
         known.insert(
             uid.to_owned(),
-            Known {
+            LastRead {
                 warning,
                 read_at,
                 pause,
@@ -85,15 +84,15 @@ impl ObjectEvents {
 
 /// The warnings about these objects, and after what time they are worth reading again.
 pub async fn warnings(
-    ctx: &Context,
+    events: &ObjectEvents,
+    client: &Client,
     namespace: &str,
     unexplained: &Unexplained,
 ) -> (Warnings, Option<Duration>) {
-    let events = &ctx.object_events;
     let mut warnings = Warnings::new();
     for uid in &unexplained.uids {
         if events.is_due(uid) {
-            events.record(uid, newest_warning(ctx, namespace, uid).await);
+            events.record(uid, newest_warning(client, namespace, uid).await);
         }
         warnings.extend(events.warning(uid).map(|warning| (uid.clone(), warning)));
     }
@@ -101,11 +100,11 @@ pub async fn warnings(
 }
 
 /// Without Events a rollout is only told less well, so an error is no reason to stop.
-async fn newest_warning(ctx: &Context, namespace: &str, uid: &str) -> Option<String> {
+async fn newest_warning(client: &Client, namespace: &str, uid: &str) -> Option<String> {
     let params = ListParams::default()
         .fields(&format!("involvedObject.uid={uid},type=Warning"))
         .limit(MOST_EVENTS);
-    let api: Api<Event> = Api::namespaced(ctx.client.clone(), namespace);
+    let api: Api<Event> = Api::namespaced(client.clone(), namespace);
     match api.list(&params).await {
         Ok(found) => {
             let newest = found.items.into_iter().max_by_key(seen_at)?;
