@@ -73,6 +73,16 @@ impl Connection {
         }
     }
 
+    /// Whether the server is at this address.
+    #[must_use]
+    pub fn is_at(&self, address: &str) -> bool {
+        match &self.server {
+            Server::Mlflow { uri, .. } => uri == address,
+            #[cfg(test)]
+            Server::Memory(_) => true,
+        }
+    }
+
     /// A connection to an MLflow server.
     pub fn mlflow(uri: impl Into<String>) -> Self {
         Self::new(Server::Mlflow {

@@ -1051,7 +1051,8 @@ fn automatic_rollback_takes_a_requested_address_back_and_does_not_blame_the_vers
     assert_eq!(settled.decision, Decision::Settled(Course::Forward));
     let note = settled.note.expect("a note");
     assert!(
-        note.cause.contains("failed when it was asked for"),
+        note.cause
+            .starts_with("the registry's new address failed: "),
         "{note:?}"
     );
     let again = annotated(binding, names::APPLY_ANNOTATION, "2");

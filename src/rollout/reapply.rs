@@ -189,17 +189,23 @@ pub fn drift(
     desired: &DesiredVersion,
 ) -> Note {
     let (kept, desired) = (&kept.version, &desired.version);
-    let change = if kept.tracking_uri != desired.tracking_uri {
-        "the registry's address has changed since"
+    let (change, new) = if kept.tracking_uri != desired.tracking_uri {
+        (
+            "the registry's address has changed since",
+            "the registry's new address",
+        )
     } else if kept.artifact_uri != desired.artifact_uri {
-        "its files have moved since"
+        ("its files have moved since", "their new location")
     } else {
-        "its injected variables would be others now"
+        (
+            "its injected variables would be others now",
+            "its new variables",
+        )
     };
     let command = messages::apply_command(binding);
     match to_take_back(binding, Some(target)) {
         Some((_, failure)) => Note {
-            cause: format!("{change}, and failed when it was asked for ({failure})"),
+            cause: format!("{new} failed: {failure}"),
             remedy: format!("try again: {command}"),
         },
         None => Note {

@@ -16,6 +16,7 @@ mod blame;
 mod failure;
 mod fixture;
 mod hostile;
+mod inject;
 mod model;
 mod outage;
 mod people;
@@ -53,6 +54,7 @@ fn run_all(arguments: &Arguments) -> Conclusion {
         blame::scenarios(),
         failure::scenarios(),
         hostile::scenarios(),
+        inject::scenarios(),
         model::scenarios(),
         outage::scenarios(),
         people::scenarios(),

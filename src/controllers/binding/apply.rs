@@ -153,7 +153,9 @@ async fn write(
             "wrote a version into the workload"
         );
         let now = Instant::now();
-        let wait = ctx.repeated_writes.record(own, repetition(injection), now);
+        let wait = ctx
+            .repeated_writes
+            .record(own, repetition(binding, injection), now);
         return Ok(Effect {
             failure: wait.and(target).map(|target| undone(binding, target)),
             target: Some(written),
@@ -178,13 +180,17 @@ fn still_refused(ctx: &Context, own: &ObjectKey, digest: u64) -> Option<Effect> 
 /// The failure of a write that somebody undoes again and again, until it is due.
 fn still_undone(ctx: &Context, plan: &Plan<'_>, injection: &Injection) -> Option<Effect> {
     let writes = &ctx.repeated_writes;
-    let wait = writes.pending(plan.own, repetition(injection), Instant::now())?;
+    let wait = writes.pending(
+        plan.own,
+        repetition(plan.binding, injection),
+        Instant::now(),
+    )?;
     Some(Effect::failed(undone(plan.binding, plan.target?), wait))
 }
 
 /// A digest by which the same write is recognized, whatever the workload has become since.
-fn repetition(injection: &Injection) -> u64 {
-    digest(&format!("{injection:?}"))
+fn repetition(binding: &AliasBinding, injection: &Injection) -> u64 {
+    digest(&(binding.metadata.generation, format!("{injection:?}")))
 }
 
 /// A refusal as a value. A conflict and an API server that does not answer are errors.

@@ -321,19 +321,30 @@ impl ModelReconcile<'_> {
         let newest = newest_versions(known, &listed, snapshot.latest_version.as_ref());
         let numbers = select_versions(self.pinned_versions(), &followed, snapshot, newest);
         let now = Timestamp::now();
+        let (tracking_uri, workspace) = self.address_for_pods(&old);
         Ok(RegisteredModelStatus {
             observed_generation: self.model.metadata.generation,
             model_name: Some(self.name().to_owned()),
             created_at,
             owned_model_created_at: None,
-            tracking_uri: Some(self.registry.spec.pod_address().to_owned()),
-            workspace: self.registry.spec.workspace().map(str::to_owned),
+            tracking_uri,
+            workspace,
             latest_version: snapshot.latest_version.clone(),
             aliases: mirrored_aliases(&snapshot.aliases, &old.aliases, &followed, now),
             stages: mirrored_stages(&snapshot.stages, &old.stages, now),
             versions: mirror.describe_all(numbers, known, &listed).await?,
             conditions: old.conditions,
         })
+    }
+
+    /// The registry's address and workspace for pods. Another address takes effect when the registry has answered there.
+    fn address_for_pods(&self, old: &RegisteredModelStatus) -> (Option<String>, Option<String>) {
+        let spec = &self.registry.spec;
+        if old.tracking_uri.is_some() && !self.state.connection.is_at(spec.address()) {
+            return (old.tracking_uri.clone(), old.workspace.clone());
+        }
+        let workspace = spec.workspace().map(str::to_owned);
+        (Some(spec.pod_address().to_owned()), workspace)
     }
 
     fn version_mirror(&self) -> VersionMirror<'_> {

@@ -59,6 +59,12 @@ impl ConnectionHealth {
         matches!(&inner.current, Some((current, _)) if current == connection)
     }
 
+    /// Whether the last poll that succeeded was answered at this address.
+    pub fn is_at(&self, uri: &str) -> bool {
+        let inner = lock(&self.inner);
+        matches!(&inner.current, Some((current, _)) if current.is_at(uri))
+    }
+
     /// Why the registry cannot be used now; `None` if the last poll succeeded.
     pub fn problem(&self) -> Option<Problem> {
         lock(&self.inner).problem.clone()
@@ -74,10 +80,12 @@ impl ConnectionHealth {
         lock(&self.inner).server_version = version;
     }
 
-    /// Records that a poll succeeded. Returns true if none did before, or the last one failed.
+    /// Records that a poll succeeded. Returns true if none did before at this address, or the last one failed.
     pub fn record_success(&self, connection: Connection, client: RegistryClient) -> bool {
         let mut inner = lock(&self.inner);
-        let is_news = inner.problem.is_some() || inner.current.is_none();
+        let is_known =
+            matches!(&inner.current, Some((current, _)) if current.server == connection.server);
+        let is_news = inner.problem.is_some() || !is_known;
         inner.current = Some((connection, client));
         inner.problem = None;
         inner.failures = 0;
