@@ -69,7 +69,8 @@ impl FailureFixture {
 
     /// From the crash that crosses the limit to the Deployment seen patched back.
     async fn crash(&mut self, environment: &Environment, number: usize) -> Duration {
-        let crashed = first_in_state(&self.namespace, &kinds::POD, has_crossed_the_limit);
+        let is_crashed = has_crossed_the_limit("2", &self.name);
+        let crashed = first_in_state(&self.namespace, &kinds::POD, is_crashed);
         self.move_alias(environment, "2", &format!("{number}-forward"))
             .await;
         self.deployment.wait_for_version("2").await;
@@ -122,16 +123,18 @@ pub async fn measure(environment: &Environment, failures: usize) -> Vec<Measurem
     ]
 }
 
-/// Whether a pod of version 2 has restarted as often as is allowed.
-fn has_crossed_the_limit(pod: &Value) -> bool {
-    let metadata = &pod["metadata"];
-    if metadata["annotations"]["pointsman.dev/model-version"] != "2"
-        || !metadata["deletionTimestamp"].is_null()
-    {
-        return false;
+/// Whether a pod of this version of a Deployment has restarted as often as is allowed.
+pub fn has_crossed_the_limit(version: &str, deployment: &str) -> impl Fn(&Value) -> bool + use<> {
+    let (version, deployment) = (version.to_owned(), deployment.to_owned());
+    move |pod| {
+        let metadata = &pod["metadata"];
+        let is_observed = metadata["annotations"]["pointsman.dev/model-version"]
+            == version.as_str()
+            && metadata["labels"]["app"] == deployment.as_str()
+            && metadata["deletionTimestamp"].is_null();
+        let has_restarted =
+            |container: &Value| container["restartCount"].as_i64() >= Some(MAX_RESTARTS);
+        let containers = pod["status"]["containerStatuses"].as_array();
+        is_observed && containers.is_some_and(|containers| containers.iter().any(has_restarted))
     }
-    let has_restarted =
-        |container: &Value| container["restartCount"].as_i64() >= Some(MAX_RESTARTS);
-    let containers = pod["status"]["containerStatuses"].as_array();
-    containers.is_some_and(|containers| containers.iter().any(has_restarted))
 }

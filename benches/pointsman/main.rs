@@ -13,6 +13,7 @@ mod failover;
 mod failures;
 mod few_of_many;
 mod growth;
+mod hanging;
 mod hostile_connections;
 mod hostile_registry;
 mod idle_cost;
@@ -39,10 +40,11 @@ use options::{Options, Part};
 use report::{Machine, Measurement, Report};
 
 /// Parts that share one control plane.
-const FEW_OBJECTS: [Part; 7] = [
+const FEW_OBJECTS: [Part; 8] = [
     Part::Moves,
     Part::Webhook,
     Part::Failures,
+    Part::HangingRollback,
     Part::Failover,
     Part::Settled,
     Part::HostileRegistry,
@@ -104,6 +106,11 @@ async fn measure_few_objects(options: &Options) -> Vec<Measurement> {
     if options.includes(Part::Failures) {
         all.extend(print(
             failures::measure(&environment, options.quick_or(3, 20)).await,
+        ));
+    }
+    if options.includes(Part::HangingRollback) {
+        all.extend(print(
+            hanging::measure(&environment, options.quick_or(1, 5)).await,
         ));
     }
     if options.includes(Part::Failover) {

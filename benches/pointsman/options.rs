@@ -56,6 +56,8 @@ pub enum Part {
     Webhook,
     /// A version that crashes → rolled back (3 min)
     Failures,
+    /// The same while registry and artifact store hang, with nine versions to go back to (4 min)
+    HangingRollback,
     /// Leader killed → the other replica patches (2 min)
     Failover,
     /// 100 settled bindings: writes, requests, memory (8 min)

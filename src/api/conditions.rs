@@ -18,7 +18,8 @@ pub const STALLED: &str = "Stalled";
 /// The registry named a usable version. True with the reason `Resolved`, False with the reason of the registry's problem.
 pub const RESOLVED: &str = "Resolved";
 /// The wanted version's artifact can be read. True with the reason `Resolved`; Unknown with `Resolved` if Pointsman cannot
-/// check this store, and with `Pending` before the first check; False with `ArtifactUnavailable`.
+/// check this store, with `ArtifactCheckFailed` if the store does not respond, and with `Pending` before the first check; False
+/// with `ArtifactUnavailable`.
 pub const ARTIFACT_AVAILABLE: &str = "ArtifactAvailable";
 
 /// Deliveries of the registry's webhook arrive (on a `ModelRegistry`; absent if `spec.webhook` is disabled). Polling does not

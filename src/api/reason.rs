@@ -134,8 +134,10 @@ reasons! {
     RegistryReadOnly = NeedsPerson(None),
     /// A Secret or `ConfigMap` that the spec names, or a key in it, is missing.
     CredentialsNotFound = NeedsPerson(None),
-    /// The version has no usable artifact URI, or its artifact cannot be read.
+    /// The version has no usable artifact URI, or the store says that it does not have the files.
     ArtifactUnavailable = NeedsPerson(STORE_RETRY),
+    /// The store could not be asked for the version's files; it is asked again.
+    ArtifactCheckFailed = Recovering(STORE_RETRY),
     /// The workload that the binding drives does not exist.
     TargetNotFound = NeedsPerson(TARGET_RETRY),
     /// Another binding, or another owner, drives the workload already.
@@ -150,6 +152,8 @@ reasons! {
     Reachable = Well,
     /// Aliases and versions are those of the registry's last answer (on a `RegisteredModel`).
     Mirrored = Well,
+    /// More aliases or versions are followed than fit into one object; the others are mirrored (on a `RegisteredModel`).
+    MirrorTruncated = NeedsPerson(None),
     /// The alias resolved to a version with an artifact URI.
     Resolved = Well,
     /// Deliveries of the registry's webhook are accepted; with mode Managed the webhook is registered and a delivery has arrived.

@@ -162,7 +162,7 @@ pub struct RegisteredModelStatus {
     /// The newest version's number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latest_version: Option<String>,
-    /// The aliases, at most 64. Those that a binding follows or the spec declares come first, then the others by name.
+    /// The aliases: all that a binding follows or the spec declares, then others by name, 64 in all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::keyed_by_name::<MirroredAlias>")]
     pub aliases: Vec<MirroredAlias>,
@@ -170,7 +170,7 @@ pub struct RegisteredModelStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::keyed_by_name::<MirroredStage>")]
     pub stages: Vec<MirroredStage>,
-    /// The versions that are followed, pinned or aliased, and the newest ones. At most 24.
+    /// The versions: all that are followed or pinned, then others that are aliased and the newest ones, 24 in all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::keyed_by_version::<ModelVersion>")]
     pub versions: Vec<ModelVersion>,
@@ -251,6 +251,9 @@ pub struct ModelVersion {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::atomic::<Dataset>")]
     pub datasets: Vec<Dataset>,
+    /// True if metrics, parameters and data sets are left out, because the object would be too large with them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub details_omitted: bool,
     /// The reason why the version cannot be deployed, if so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,

@@ -16,7 +16,9 @@ use reqwest::StatusCode;
 
 use super::location::{BucketAddress, Cloud, MODEL_FILE};
 use super::store_settings::{CloudSettings, StoreSettings};
-use super::transport::{ExchangeOutcome, HttpClients, LastExchange, RecordingTransport};
+use super::transport::{
+    ExchangeOutcome, HttpClients, LastExchange, RecordingTransport, not_trusted,
+};
 use crate::api::Availability;
 use crate::http::body::root_cause;
 use crate::http::redact::Redactor;
@@ -209,7 +211,7 @@ impl BucketCheck<'_> {
             (Ok(Some(file)), _) => self.availability(self.read_byte(&file).await),
             (Ok(None), _) if key.is_empty() => self.no_files(),
             (Ok(None), _) => self.availability(self.read_byte(key).await),
-            (Err(BucketOutcome::Denied(_)), Some(cause)) => Availability::Missing(cause),
+            (Err(BucketOutcome::Denied(_)), Some(cause)) => Availability::Unchecked(cause),
             (Err(BucketOutcome::Denied(cause)), None) => Availability::Unchecked(format!(
                 "{MODEL_FILE} does not exist, and other files cannot be listed: {cause}; allow these credentials to list (s3:ListBucket or its equivalent)"
             )),
@@ -222,7 +224,7 @@ impl BucketCheck<'_> {
         match outcome {
             BucketOutcome::Byte => Availability::Readable,
             BucketOutcome::Missing => self.no_files(),
-            BucketOutcome::Denied(cause) => Availability::Missing(cause),
+            BucketOutcome::Denied(cause) => Availability::Unchecked(cause),
             BucketOutcome::Inconclusive(availability) => availability,
         }
     }
@@ -334,6 +336,9 @@ impl BucketCheck<'_> {
                     self.address.shown
                 )))
             }
+            ExchangeOutcome::NotTrusted(cause) => {
+                BucketOutcome::Inconclusive(not_trusted(&origin, &self.redactor.clean(&cause)))
+            }
             ExchangeOutcome::Response { status, .. } if status.is_success() => {
                 self.no_store(&origin)
             }
@@ -377,8 +382,14 @@ impl BucketCheck<'_> {
             403 if self.is_anonymous => {
                 unchecked("nothing was signed: set credentials that may read it")
             }
+            403 if code == "InvalidObjectState" => {
+                BucketOutcome::Inconclusive(Availability::Missing(format!(
+                    "{refusal}: it is archived; restore it, or register the version again"
+                )))
+            }
+            // The pods may have another identity, which may read it.
             403 => BucketOutcome::Denied(format!(
-                "{refusal}; allow these credentials to read it, or register the version elsewhere"
+                "Pointsman may not look: {refusal}; allow its credentials to read it"
             )),
             300..=399 => unchecked(
                 "it redirects: set AWS_REGION or the endpoint to the region of the bucket",

@@ -31,7 +31,7 @@ pub(super) async fn check(path: &Path) -> Availability {
             ))
         }
         Ok(Err(error)) if error.kind() == ErrorKind::PermissionDenied => {
-            Availability::Missing(format!(
+            Availability::Unchecked(format!(
                 "{shown_path} may not be read by Pointsman's user; check the owner and mode of its files"
             ))
         }

@@ -180,7 +180,7 @@ async fn without_a_model_file_the_first_file_with_content_is_read() {
 #[tokio::test]
 async fn refusals_about_files_and_about_credentials_are_different() {
     for (status, code, expected, named) in [
-        ("403 Forbidden", "AccessDenied", "Missing", "AccessDenied"),
+        ("403 Forbidden", "AccessDenied", "Unchecked", "may not look"),
         (
             "403 Forbidden",
             "InvalidObjectState",

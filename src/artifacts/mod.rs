@@ -111,6 +111,12 @@ impl ArtifactStores {
     }
 }
 
+/// Whether a URI names a kind of store that can be read.
+#[must_use]
+pub fn is_known_store(uri: &str) -> bool {
+    ArtifactLocation::parse(uri).is_ok()
+}
+
 /// The variables of this process whose values are text.
 fn own_environment() -> BTreeMap<String, String> {
     let mut variables = BTreeMap::new();

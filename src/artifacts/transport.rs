@@ -3,6 +3,7 @@
 //!
 //! Absent: credentials, and the meaning of the responses.
 
+use std::error::Error;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -18,6 +19,7 @@ use reqwest::header::{ETAG, LAST_MODIFIED};
 use reqwest::{Response, StatusCode};
 use url::Url;
 
+use crate::api::Availability;
 use crate::http::body::{is_html, read_bounded, root_cause};
 
 /// The most bytes that are read of a response, which is a listing of a hundred names, and of a
@@ -139,6 +141,8 @@ pub(super) enum ExchangeOutcome {
     },
     /// No response, for this cause.
     NoResponse(String),
+    /// No request was sent, because the certificate is not trusted, for this cause.
+    NotTrusted(String),
 }
 
 /// The transport to one store, which keeps the last exchange. The store's library hides statuses
@@ -195,6 +199,11 @@ impl RecordingTransport {
         *built.body_mut() = body.as_bytes().map(|bytes| bytes.clone().into());
         match client.execute(built).await {
             Ok(response) => self.receive(&origin, response).await,
+            Err(error) if is_not_trusted(&error) => {
+                let cause = failure_cause(&error);
+                self.record(&origin, ExchangeOutcome::NotTrusted(cause.clone()));
+                Err(HttpError::new_boxed(HttpErrorKind::Unknown, cause.into()))
+            }
             Err(error) => Err(self.fail(kind_of(&error), &origin, failure_cause(&error))),
         }
     }
@@ -251,6 +260,28 @@ pub(super) fn failure_cause(error: &reqwest::Error) -> String {
     }
 }
 
+/// The availability of files at a server whose certificate is not trusted: pods may trust it.
+pub(super) fn not_trusted(server: &str, cause: &str) -> Availability {
+    Availability::Unchecked(format!(
+        "Pointsman may not look: it does not trust the certificate of {server} ({cause}); renew it, or have a known authority sign it"
+    ))
+}
+
+/// Whether a request failed because of the server's certificate.
+pub(super) fn is_not_trusted(error: &(dyn Error + 'static)) -> bool {
+    if let Some(error) = error.downcast_ref::<rustls::Error>() {
+        return matches!(error, rustls::Error::InvalidCertificate(_));
+    }
+    // The source of an io::Error is that of the error in it.
+    let inner = error
+        .downcast_ref::<std::io::Error>()
+        .and_then(std::io::Error::get_ref);
+    match inner {
+        Some(inner) => is_not_trusted(inner),
+        None => error.source().is_some_and(is_not_trusted),
+    }
+}
+
 fn kind_of(error: &reqwest::Error) -> HttpErrorKind {
     if error.is_connect() && !error.is_timeout() {
         HttpErrorKind::Connect
@@ -262,6 +293,17 @@ fn kind_of(error: &reqwest::Error) -> HttpErrorKind {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_untrusted_certificate_is_recognized_below_other_errors() {
+        let certificate =
+            || rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
+        let nested = std::io::Error::other(std::io::Error::other(certificate()));
+        assert!(is_not_trusted(&nested) && is_not_trusted(&certificate()));
+        assert!(!is_not_trusted(&std::io::Error::other("refused")));
+        let alert = rustls::Error::AlertReceived(rustls::AlertDescription::HandshakeFailure);
+        assert!(!is_not_trusted(&std::io::Error::other(alert)));
+    }
 
     #[test]
     fn instance_metadata_is_recognized_in_every_form() {

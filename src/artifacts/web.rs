@@ -8,7 +8,7 @@ use reqwest::{Response, StatusCode};
 use url::Url;
 
 use super::location::MODEL_FILE;
-use super::transport::{HttpClients, failure_cause};
+use super::transport::{HttpClients, failure_cause, is_not_trusted, not_trusted};
 use crate::api::Availability;
 use crate::http::body::is_html;
 use crate::http::redact::Redactor;
@@ -136,6 +136,9 @@ async fn read_response(shown_url: &str, mut response: Response) -> WebOutcome {
 
 fn no_response(shown_url: &str, error: &reqwest::Error) -> WebOutcome {
     let cause = Redactor::default().clean(&failure_cause(error));
+    if is_not_trusted(error) {
+        return WebOutcome::Inconclusive(not_trusted(shown_url, &cause));
+    }
     WebOutcome::Inconclusive(Availability::Unknown(format!(
         "no response from {shown_url}: {cause}; check that the server runs and can be reached"
     )))

@@ -12,7 +12,6 @@ use kube::{Client, Resource};
 
 use crate::api::alias_binding::TargetKind;
 use crate::api::{AliasBinding, ModelRegistry, RegisteredModel};
-use crate::controllers::binding::check_cache::ArtifactChecks;
 use crate::controllers::binding::object_events::ObjectEvents;
 use crate::controllers::binding::refused_writes::RefusedWrites;
 use crate::controllers::binding::repeated_writes::RepeatedWrites;
@@ -51,8 +50,6 @@ pub struct Context {
     pub registries: RegistryStates,
     /// The labels of the namespaces that use registries of other namespaces.
     pub namespace_labels: NamespaceLabels,
-    /// Which artifacts can be read.
-    pub artifact_checks: ArtifactChecks,
     /// Writes that the API server refused.
     pub refused_writes: RefusedWrites,
     /// Writes that somebody undid.
@@ -201,6 +198,15 @@ impl Context {
         self.queues
             .bindings
             .enqueue_all(self.stores.bindings.names(key));
+    }
+
+    /// Enqueues the bindings that follow any model of a registry, at low priority.
+    pub fn enqueue_bindings_low_priority(&self, registry: &ObjectKey) {
+        for model in self.stores.models.names(of_registry(registry)) {
+            let bindings = of_model(model.namespace(), model.name());
+            let bindings = self.stores.bindings.names(bindings);
+            self.queues.bindings.enqueue_low_priority(bindings);
+        }
     }
 
     /// Enqueues the bindings that drive, or want to drive, a workload.

@@ -18,7 +18,6 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::api::{AliasBinding, names};
 use crate::controllers::binding::artifact_checks;
-use crate::controllers::binding::check_cache::ArtifactChecks;
 use crate::controllers::binding::object_events::ObjectEvents;
 use crate::controllers::binding::refused_writes::RefusedWrites;
 use crate::controllers::binding::repeated_writes::RepeatedWrites;
@@ -177,7 +176,6 @@ fn context(
         queues,
         registries: RegistryStates::default(),
         namespace_labels: NamespaceLabels::default(),
-        artifact_checks: ArtifactChecks::default(),
         refused_writes: RefusedWrites::default(),
         repeated_writes: RepeatedWrites::default(),
         object_events: ObjectEvents::default(),

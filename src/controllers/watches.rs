@@ -146,8 +146,19 @@ impl<K: Cached> Handler<K> for Changes<'_, K> {
 }
 
 /// A registry: enqueues it, and after a change of its spec the models that reference it. Other models follow its next poll.
+/// Nothing that is known of a deleted registry is kept for another one of its name.
 fn registry_changed(ctx: &Arc<Context>, registry: &ModelRegistry, change: Change) {
     let key = ObjectKey::of(registry);
+    let is_known = |state| ctx.registries.is_current(&key, state);
+    let before = ctx.registries.of(&key);
+    if ctx.stores.registries.has(&key) {
+        ctx.registries.of_object(registry);
+    } else {
+        ctx.registries.forget(&key);
+    }
+    if !is_known(&before) {
+        ctx.metrics.forget(key.namespace(), key.name());
+    }
     if matches!(change, Change::Added | Change::Spec) {
         // The spec says which namespaces may use the registry.
         ctx.registries.of(&key).schedule.invalidate_watched();

@@ -49,6 +49,13 @@ impl MemoryRegistry {
         model.versions.len().to_string()
     }
 
+    /// Moves the files of a version.
+    pub(crate) fn move_files(&self, model: &str, version: usize, artifact_uri: &str) {
+        let mut models = self.models.lock().unwrap();
+        let versions = &mut models.get_mut(model).unwrap().versions;
+        artifact_uri.clone_into(&mut versions[version - 1]);
+    }
+
     pub(super) fn model(&self, name: &str) -> Option<ModelSnapshot> {
         let models = self.models.lock().unwrap();
         let model = models.get(name)?;
@@ -71,6 +78,7 @@ impl MemoryRegistry {
         Some(ModelVersion {
             version: version.to_owned(),
             artifact_uri: Some(artifact_uri.clone()),
+            source: Some(format!("models:/{model}/{version}")),
             ..ModelVersion::default()
         })
     }

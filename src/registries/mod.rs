@@ -158,6 +158,16 @@ impl RegistryClient {
         }
     }
 
+    /// Whether the registry resolves a source to a URI, so that it may be another one later.
+    #[must_use]
+    pub fn resolves(&self, source: &str) -> bool {
+        match self {
+            Self::Mlflow(_) => mlflow::resolves(source),
+            #[cfg(test)]
+            Self::Memory(_) => true,
+        }
+    }
+
     /// The URI of a version's files with its query, which may hold a signature: for pod templates
     /// and artifact checks, and for nothing that people see. `None` if there is no such version, or
     /// its source leads to no files.

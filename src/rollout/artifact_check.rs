@@ -4,21 +4,19 @@
 
 use std::collections::BTreeMap;
 
-use crate::api::{Availability, VersionRef};
+use crate::api::{Availability, VersionId, VersionRef};
 use crate::targets::DesiredVersion;
 
 /// The check of one version's artifact.
-#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct ArtifactCheck {
-    /// The registered model's name in the registry.
-    pub model: String,
-    /// The version's number.
-    pub version: String,
     /// The URI of its files.
     pub artifact_uri: String,
+    /// The version.
+    pub version: VersionId,
     /// Whether the URI has a query that only the registry says.
     pub query_withheld: bool,
-    /// Whether the registry must still know the version by that artifact: for versions that the mirror may have dropped.
+    /// Whether the registry must still have the version: for one that the mirror may have dropped.
     pub must_exist: bool,
 }
 
@@ -39,9 +37,8 @@ pub fn rollback_check(version: &VersionRef) -> ArtifactCheck {
 
 fn check(version: &VersionRef, must_exist: bool) -> ArtifactCheck {
     ArtifactCheck {
-        model: version.id.model.clone(),
-        version: version.number().to_owned(),
         artifact_uri: version.artifact_uri.clone().unwrap_or_default(),
+        version: version.id.clone(),
         query_withheld: version.query_withheld,
         must_exist,
     }

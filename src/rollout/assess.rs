@@ -309,7 +309,7 @@ fn has_rollback_candidate(binding: &AliasBinding, version: &VersionRef) -> bool 
     let Some(status) = &binding.status else {
         return false;
     };
-    let candidates = candidates(status, &[]);
+    let candidates = candidates(status, &[], &[]);
     candidates
         .iter()
         .any(|candidate| !candidate.is_same(version))

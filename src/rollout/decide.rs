@@ -17,12 +17,13 @@ use super::messages::{self, Note, namespace, retry_command};
 use super::observed::Observed;
 use super::reapply;
 use super::rollback_target::{
-    RollbackTarget, candidates, choose, has_failed, lost_version, missing, retrain_sentence,
+    RollbackTarget, candidates, choose, has_failed, lineage, lost_version, missing,
+    retrain_sentence,
 };
 use crate::api::alias_binding::{AppliedRequest, Hold};
 use crate::api::inject::InjectedValue;
 use crate::api::reason::Problem;
-use crate::api::rollback::{HeldBack, Lost, Postponed};
+use crate::api::rollback::{GoodVersion, HeldBack, Lost, Postponed};
 use crate::api::{AliasBinding, AliasBindingStatus, Reason, VersionRef};
 use crate::targets::{self, DesiredVersion, Injection, Target};
 
@@ -464,17 +465,21 @@ fn roll_back(
         return held(binding, target, hold);
     }
     let status = binding.status.clone().unwrap_or_default();
-    let chosen = match running_good_version(binding, observed, held_back) {
-        Some(running) => RollbackTarget::To(running),
-        None => choose(&candidates(&status, &held_back.versions), observed.checks),
+    let chosen = if let Some(running) = running_good_version(binding, observed, held_back) {
+        RollbackTarget::To(running)
+    } else {
+        let mirrored = &observed.resolution.mirrored;
+        let candidates = candidates(&status, &held_back.versions, mirrored);
+        choose(&candidates, observed.checks)
     };
     match chosen {
         RollbackTarget::To(version) => roll_back_to(binding, observed, held_back, version),
-        RollbackTarget::Pending(check) => {
+        RollbackTarget::Pending(version) => {
             let failure = failure_of(held_back);
             let message = format!(
                 "{}; checking whether version {} can still be read",
-                failure.message, check.version
+                failure.message,
+                version.number()
             );
             let waiting = Waiting::Checks(Problem::new(failure.reason, message));
             Step {
@@ -577,19 +582,27 @@ fn no_rollback_target(
     binding: &AliasBinding,
     observed: &Observed<'_>,
     held_back: &HeldBack,
-    unavailable: &[(String, String)],
+    gone: &[(VersionRef, String)],
     now: Timestamp,
 ) -> Step {
-    let lost = lost_version(binding, observed.resolution.details.as_ref());
-    let why = match unavailable.first() {
+    let status = binding.status.as_ref();
+    let lost = status.and_then(|status| lost_version(status, gone));
+    let why = match gone.first() {
         None => "no earlier version was good for this binding".to_owned(),
         Some((version, why)) => {
-            format!("no earlier version can be read (version {version}: {why})")
+            let number = version.number();
+            format!("no earlier version can be read (version {number}: {why})")
         }
     };
+    let wanted = observed.resolution.details.as_ref();
+    let wanted = wanted.map(|details| GoodVersion {
+        version: details.reference(""),
+        since: None,
+        lineage: lineage(details),
+    });
     let details = format!("{}; {why}", failure_of(held_back).message);
     // The code to train the version again comes first: it is the remedy, and an Event may be cut.
-    let remedy = match &lost {
+    let remedy = match lost.as_ref().or(wanted.as_ref()) {
         Some(lost) => retrain_sentence(lost),
         None => "move the alias to a version that works".to_owned(),
     };

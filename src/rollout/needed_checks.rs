@@ -51,7 +51,8 @@ pub fn needed_checks(
     let runs_a_good_version = running_good_version(binding, observed, held_back).is_some();
     if (desired_failed || target_failed) && !runs_a_good_version {
         let status = binding.status.clone().unwrap_or_default();
-        let candidates = candidates(&status, &held_back.versions);
+        let mirrored = &observed.resolution.mirrored;
+        let candidates = candidates(&status, &held_back.versions, mirrored);
         checks.extend(candidates.iter().map(rollback_check));
     }
     checks

@@ -42,7 +42,8 @@ pub fn conditions(
     view: View<'_>,
 ) -> Vec<ConditionUpdate> {
     let mut conditions = readiness(binding, reconciled, view);
-    conditions.push(resolved(reconciled.resolution));
+    let is_waiting = matches!(reconciled.decided.decision, Decision::Waiting(_));
+    conditions.push(resolved(reconciled.resolution, is_waiting));
     conditions.extend(artifact(reconciled, old));
     conditions
 }
@@ -172,7 +173,10 @@ fn forward(
         return rollout(Reason::Pinned, &message, target, view.current);
     }
     match &resolution.stale {
-        Some(stale) if target.is_complete() => vec![outage_but_serving(resolution, stale)],
+        // An outage that hinders nothing is told by the registry's own status.
+        Some(stale) if target.is_complete() && !resolution.is_outage => {
+            vec![outage_but_serving(resolution, stale)]
+        }
         _ => {
             let message = with_note(format!("version {number} runs"));
             rollout(Reason::Live, &message, target, view.current)
@@ -260,9 +264,11 @@ fn unavailable(target: &Target) -> Problem {
     )
 }
 
-fn resolved(resolution: &Resolution) -> ConditionUpdate {
+fn resolved(resolution: &Resolution, is_waiting: bool) -> ConditionUpdate {
     let desired = resolution.desired.as_ref();
-    let problem = match (resolution.stale.as_ref(), desired) {
+    let stale = resolution.stale.as_ref();
+    let is_told = is_waiting || !resolution.is_outage;
+    let problem = match (stale.filter(|_stale| is_told), desired) {
         (None, Ok(desired)) => {
             let message = format!("version {}", desired.number());
             return ConditionUpdate::yes(RESOLVED, Reason::Resolved, message);
@@ -288,11 +294,14 @@ fn artifact(reconciled: &Reconciled<'_>, old: &[Condition]) -> Option<ConditionU
     let uri = desired.artifact_uri();
     let about = |sentence: &str| about_artifact(uri, sentence);
     Some(match reconciled.checks.get(&forward_check(desired)) {
-        Some(Availability::Readable) => {
+        Some(Availability::Readable | Availability::Moved(_)) => {
             ConditionUpdate::yes(type_, Reason::Resolved, about("can be read"))
         }
-        Some(Availability::Missing(why) | Availability::Unknown(why)) => {
+        Some(Availability::Missing(why)) => {
             ConditionUpdate::no(type_, Reason::ArtifactUnavailable, about(why))
+        }
+        Some(Availability::Unknown(why)) => {
+            ConditionUpdate::unknown(type_, Reason::ArtifactCheckFailed, about(why))
         }
         Some(Availability::Unchecked(why)) => {
             ConditionUpdate::unknown(type_, Reason::Resolved, about(why))

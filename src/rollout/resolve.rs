@@ -22,13 +22,31 @@ pub struct Resolution {
     pub details: Option<ModelVersion>,
     /// Why the mirror may be out of date, if it may.
     pub stale: Option<Problem>,
+    /// Whether that is an outage of the registry, which its own status tells.
+    pub is_outage: bool,
     /// The registered model's name in the registry, if that is known.
     pub model: Option<String>,
     /// The address that pods reach the registry at.
     pub tracking_uri: Option<String>,
+    /// All versions of the mirror that have an artifact.
+    pub mirrored: Vec<VersionRef>,
 }
 
 impl Resolution {
+    /// The same in an outage of the registry, if there is one: a version that the mirror lacks may exist.
+    #[must_use]
+    pub fn in_outage(mut self, outage: Option<Problem>) -> Self {
+        let Some(outage) = outage else { return self };
+        if let Err(problem) = &mut self.desired
+            && problem.reason == Reason::VersionNotFound
+        {
+            problem.clone_from(&outage);
+        }
+        self.stale.get_or_insert(outage);
+        self.is_outage = true;
+        self
+    }
+
     /// The artifact check of the desired version.
     #[must_use]
     pub fn forward_check(&self) -> Option<ArtifactCheck> {
@@ -61,10 +79,22 @@ pub fn resolve(binding: &AliasBinding, model: Option<&RegisteredModel>) -> Resol
         alias,
         desired,
         details: details.ok(),
+        is_outage: stale
+            .as_ref()
+            .is_some_and(|stale| stale.reason.is_registry_outage()),
         stale,
         model: Some(model.model_name().to_owned()),
         tracking_uri: status.tracking_uri.clone(),
+        mirrored: mirrored(model, status),
     }
+}
+
+fn mirrored(model: &RegisteredModel, status: &RegisteredModelStatus) -> Vec<VersionRef> {
+    let versions = status.versions.iter();
+    versions
+        .filter(|version| version.artifact_uri.is_some())
+        .map(|version| version.reference(model.model_name()))
+        .collect()
 }
 
 fn model_not_found(binding: &AliasBinding) -> Problem {
@@ -84,8 +114,10 @@ fn unresolved(problem: Problem) -> Resolution {
         desired: Err(problem),
         details: None,
         stale: None,
+        is_outage: false,
         model: None,
         tracking_uri: None,
+        mirrored: Vec::new(),
     }
 }
 
@@ -95,7 +127,11 @@ fn staleness(status: &RegisteredModelStatus) -> Option<Problem> {
     let reason = Reason::parse(&ready.reason).unwrap_or(Reason::RegistryUnreachable);
     let concerns_the_mirror = !matches!(
         reason,
-        Reason::Mirrored | Reason::VersionNotFound | Reason::RegistryReadOnly | Reason::Suspended
+        Reason::Mirrored
+            | Reason::MirrorTruncated
+            | Reason::VersionNotFound
+            | Reason::RegistryReadOnly
+            | Reason::Suspended
     );
     (ready.status != "True" && concerns_the_mirror)
         .then(|| Problem::new(reason, ready.message.clone()))
@@ -128,6 +164,7 @@ fn wanted_version(
     let Some(number) = number else {
         return Err(stale
             .cloned()
+            .or_else(|| truncated(status))
             .unwrap_or_else(|| nothing_followed(binding, model, status)));
     };
     let found = status
@@ -138,8 +175,16 @@ fn wanted_version(
     found.ok_or_else(|| {
         stale
             .cloned()
+            .or_else(|| truncated(status))
             .unwrap_or_else(|| version_not_found(model, number))
     })
+}
+
+/// The problem of a mirror that lacks aliases or versions of the registry.
+fn truncated(status: &RegisteredModelStatus) -> Option<Problem> {
+    let ready = find(&status.conditions, READY)?;
+    (ready.reason == Reason::MirrorTruncated.as_str())
+        .then(|| Problem::new(Reason::MirrorTruncated, ready.message.clone()))
 }
 
 fn nothing_followed(

@@ -55,7 +55,7 @@ pub fn retrain_job(
     lost: &Lost,
 ) -> RetrainJob {
     let own = binding.metadata.name.as_deref().unwrap_or_default();
-    let name = job_name(own, lost);
+    let name = job_name(binding, lost);
     let template = &retrain.job_template;
     let mut job = json!({
         "apiVersion": "batch/v1", "kind": "Job",
@@ -90,21 +90,21 @@ pub fn retrain_job(
     }
 }
 
-/// A Job's name becomes a label of its pods, so it holds 63 characters.
-fn job_name(binding: &str, lost: &Lost) -> String {
-    let short: String = binding.chars().take(24).collect();
-    let digest = fnv1a(
-        lost.version
-            .artifact_uri
-            .as_deref()
-            .unwrap_or_default()
-            .as_bytes(),
-    );
+/// A Job's name becomes a label of its pods, so it holds 63 characters. The digest tells apart what was cut from the binding's
+/// name, bindings of the same name one after the other, and versions of the same number.
+fn job_name(binding: &AliasBinding, lost: &Lost) -> String {
+    let (metadata, id) = (&binding.metadata, &lost.version.id);
+    let own = metadata.name.as_deref().unwrap_or_default();
+    let short: String = own.chars().take(18).collect();
+    // The URI of a version may change; it identifies only versions of which nothing else is known.
+    let uri = lost.version.artifact_uri.as_ref();
+    let uri = uri.filter(|_uri| !id.is_complete());
+    let identity = json!([own, metadata.uid, id.digest(), uri]).to_string();
     format!(
-        "{}-retrain-{}-{:08x}",
+        "{}-retrain-{}-{:016x}",
         short.trim_end_matches(['-', '.']),
         lost.version.number(),
-        digest >> 32
+        fnv1a(identity.as_bytes())
     )
 }
 
@@ -194,6 +194,26 @@ mod tests {
         assert_eq!(job("s3://m/3"), job("s3://m/3"));
         assert_ne!(job("s3://m/3").name, job("s3://other/3").name);
         assert!(job("s3://m/3").name.starts_with("taxi-retrain-3-"));
+    }
+
+    #[test]
+    fn two_bindings_never_share_a_jobs_name_and_it_fits_into_a_label() {
+        let named = |name: &str, uid: &str| {
+            let mut binding = binding();
+            binding.metadata.name = Some(name.to_owned());
+            binding.metadata.uid = Some(uid.to_owned());
+            let mut lost = lost("s3://m/3");
+            lost.version.id.version = "1234567890123456789".to_owned();
+            job_name(&binding, &lost)
+        };
+        let long = "a-binding-with-a-name-that-is-longer-than-a-job-can-hold";
+        let names = [
+            named(&format!("{long}-a"), "1"),
+            named(&format!("{long}-b"), "2"),
+            named(&format!("{long}-b"), "3"),
+        ];
+        assert!(names[0] != names[1] && names[1] != names[2], "{names:?}");
+        assert!(names.iter().all(|name| name.len() <= 63), "{names:?}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Absent: the artifact checks. Their results are an input.
 
-use super::artifact_check::{ArtifactCheck, CheckResults, rollback_check};
+use super::artifact_check::{CheckResults, rollback_check};
 use crate::api::alias_binding::{HistoryEntry, Outcome};
 use crate::api::conditions::shorten;
 use crate::api::rollback::{FailedVersion, GoodVersion, Lineage};
@@ -16,15 +16,20 @@ const LONGEST_FACT: usize = 200;
 pub enum RollbackTarget {
     /// This version.
     To(VersionRef),
-    /// The result of this check is not known yet.
-    Pending(ArtifactCheck),
-    /// None: each candidate's number, with why it cannot be used.
-    None(Vec<(String, String)>),
+    /// Whether this version still exists is not known yet.
+    Pending(VersionRef),
+    /// None: each candidate, with the evidence that it is gone.
+    None(Vec<(VersionRef, String)>),
 }
 
-/// The versions that were good for the binding, newest first, without those that failed since.
+/// The versions that were good for the binding, newest first, without those that failed since. A version of the mirror has the
+/// artifact URI that the mirror names now.
 #[must_use]
-pub fn candidates(status: &AliasBindingStatus, failed: &[FailedVersion]) -> Vec<VersionRef> {
+pub fn candidates(
+    status: &AliasBindingStatus,
+    failed: &[FailedVersion],
+    mirrored: &[VersionRef],
+) -> Vec<VersionRef> {
     let mut seen: Vec<&VersionRef> = Vec::new();
     let mut good: Vec<&VersionRef> = Vec::new();
     for entry in &status.history {
@@ -50,8 +55,20 @@ pub fn candidates(status: &AliasBindingStatus, failed: &[FailedVersion]) -> Vec<
     };
     good.iter()
         .filter(is_candidate)
-        .map(|version| (*version).clone())
+        .map(|version| located(version, mirrored))
         .collect()
+}
+
+/// The version with the artifact URI of the mirror, if that has the same version: the URI is no part of the identity.
+fn located(version: &VersionRef, mirrored: &[VersionRef]) -> VersionRef {
+    let Some(same) = mirrored.iter().find(|each| each.is_same(version)) else {
+        return version.clone();
+    };
+    VersionRef {
+        artifact_uri: same.artifact_uri.clone(),
+        query_withheld: same.query_withheld,
+        ..version.clone()
+    }
 }
 
 /// Whether a version was good for this binding before.
@@ -59,7 +76,7 @@ pub fn was_good(binding: &AliasBinding, version: &VersionRef) -> bool {
     let Some(status) = &binding.status else {
         return false;
     };
-    candidates(status, &[])
+    candidates(status, &[], &[])
         .iter()
         .any(|good| good.is_same(version))
 }
@@ -69,43 +86,50 @@ pub fn has_failed(entry: &HistoryEntry) -> bool {
     entry.outcome == Outcome::Failed || entry.outcome == Outcome::RolledBack
 }
 
-/// The newest candidate that can be read; if none is known to be readable, the newest that is not known to be missing.
+/// The newest candidate that is not known to be gone. A store or registry that cannot be asked is no reason for an older one.
 #[must_use]
 pub fn choose(candidates: &[VersionRef], checks: &CheckResults) -> RollbackTarget {
-    let mut unknown = None;
     let mut missing = Vec::new();
     for candidate in candidates {
-        let check = rollback_check(candidate);
-        match checks.get(&check) {
-            None => return RollbackTarget::Pending(check),
-            Some(Availability::Readable | Availability::Unchecked(_)) => {
-                return RollbackTarget::To(candidate.clone());
+        match checks.get(&rollback_check(candidate)) {
+            None => return RollbackTarget::Pending(candidate.clone()),
+            Some(Availability::Missing(why)) => missing.push((candidate.clone(), why.clone())),
+            Some(Availability::Moved(uri)) => {
+                return RollbackTarget::To(VersionRef {
+                    artifact_uri: Some(uri.clone()),
+                    ..candidate.clone()
+                });
             }
-            Some(Availability::Unknown(_)) => unknown = unknown.or(Some(candidate)),
-            Some(Availability::Missing(why)) => {
-                missing.push((candidate.number().to_owned(), why.clone()));
-            }
+            Some(
+                Availability::Readable | Availability::Unknown(_) | Availability::Unchecked(_),
+            ) => return RollbackTarget::To(candidate.clone()),
         }
     }
-    match unknown {
-        Some(candidate) => RollbackTarget::To(candidate.clone()),
-        None => RollbackTarget::None(missing),
-    }
+    RollbackTarget::None(missing)
 }
 
-/// The version that is lost when there is no rollback target: the last good one, else the wanted one.
+/// The version that is lost when there is no rollback target: the newest good one, which is gone by evidence. If none was good,
+/// nothing is lost.
 #[must_use]
-pub fn lost_version(binding: &AliasBinding, wanted: Option<&ModelVersion>) -> Option<GoodVersion> {
-    let last_good = binding
-        .status
-        .as_ref()
-        .and_then(|status| status.last_good.clone());
-    last_good.or_else(|| {
-        wanted.map(|version| GoodVersion {
-            version: version.reference(""),
-            since: None,
-            lineage: lineage(version),
-        })
+pub fn lost_version(
+    status: &AliasBindingStatus,
+    missing: &[(VersionRef, String)],
+) -> Option<GoodVersion> {
+    let (version, _) = missing.first()?;
+    if let Some(last) = &status.last_good
+        && last.version.is_same(version)
+    {
+        return Some(last.clone());
+    }
+    let mut history = status.history.iter();
+    let entry = history.find(|entry| entry.version.is_same(version));
+    Some(GoodVersion {
+        version: version.clone(),
+        since: entry.and_then(|entry| entry.live_at.clone()),
+        lineage: Lineage {
+            code: entry.and_then(|entry| entry.code.clone()),
+            ..Lineage::default()
+        },
     })
 }
 
@@ -207,6 +231,7 @@ mod tests {
     use super::*;
     use crate::api::registered_model::CodeLineage;
     use crate::api::{Reason, Word};
+    use crate::rollout::artifact_check::ArtifactCheck;
     use crate::testing::{self, With, check, entry, time, version};
 
     fn status(history: impl IntoIterator<Item = HistoryEntry>) -> AliasBindingStatus {
@@ -228,6 +253,7 @@ mod tests {
     fn three_good() -> Vec<VersionRef> {
         candidates(
             &status(["3", "2", "1"].map(|number| entry(number, Outcome::Superseded))),
+            &[],
             &[],
         )
     }
@@ -262,14 +288,14 @@ mod tests {
             entry("2", Outcome::Superseded),
             entry("3", Outcome::Superseded),
         ];
-        assert_eq!(numbers(&candidates(&status(history), &[])), ["3", "2"]);
+        assert_eq!(numbers(&candidates(&status(history), &[], &[])), ["3", "2"]);
     }
 
     #[test]
     fn the_last_good_version_stays_a_candidate_when_the_history_drops_it() {
         let status =
             status([entry("6", Outcome::Failed)]).with(|status| status.last_good = Some(good("1")));
-        assert_eq!(numbers(&candidates(&status, &[])), ["1"]);
+        assert_eq!(numbers(&candidates(&status, &[], &[])), ["1"]);
     }
 
     #[test]
@@ -282,12 +308,11 @@ mod tests {
         };
         let status = status([entry("1", Outcome::Superseded)])
             .with(|status| status.last_good = Some(good("1")));
-        assert!(candidates(&status, &[failed]).is_empty());
+        assert!(candidates(&status, &[failed], &[]).is_empty());
     }
 
     #[test]
-    fn automatic_rollback_the_newest_readable_one_is_chosen_and_the_next_older_where_it_is_missing()
-    {
+    fn automatic_rollback_the_newest_one_is_chosen_and_the_next_older_where_it_is_missing() {
         assert_eq!(chosen([result("3", Availability::Readable)]), to("3"));
         assert_eq!(
             chosen([result("3", missing()), result("2", Availability::Readable)]),
@@ -299,25 +324,52 @@ mod tests {
     fn automatic_rollback_waits_for_an_unknown_result() {
         assert_eq!(
             chosen([result("3", missing())]),
-            RollbackTarget::Pending(result("2", missing()).0)
+            RollbackTarget::Pending(three_good()[1].clone())
         );
     }
 
     #[test]
-    fn automatic_rollback_needs_no_store_that_responds() {
-        let unknown = || Availability::Unknown("timed out".into());
-        assert_eq!(
-            chosen([
-                result("3", unknown()),
-                result("2", unknown()),
-                result("1", missing())
-            ]),
-            to("3")
-        );
-        assert_eq!(
-            chosen([result("3", unknown()), result("2", Availability::Readable)]),
-            to("2")
-        );
+    fn automatic_rollback_needs_no_store_that_responds_or_may_be_asked() {
+        for unsure in [
+            Availability::Unknown("timed out".into()),
+            Availability::Unchecked("403".into()),
+        ] {
+            let all = [
+                result("3", unsure.clone()),
+                result("2", Availability::Readable),
+                result("1", missing()),
+            ];
+            assert_eq!(chosen(all), to("3"));
+            let rest = [result("3", missing()), result("2", unsure)];
+            assert_eq!(chosen(rest), to("2"));
+        }
+    }
+
+    #[test]
+    fn automatic_rollback_uses_the_uri_that_registry_or_mirror_name_now() {
+        let moved = result("3", Availability::Moved("s3://new/3".into()));
+        let RollbackTarget::To(found) = chosen([moved]) else {
+            panic!("there is a target")
+        };
+        assert_eq!(found.artifact_uri.as_deref(), Some("s3://new/3"));
+        let at = |uri: &str| {
+            version("3").with(|version| {
+                version.id.created_at = Some(time(testing::NOW));
+                version.artifact_uri = Some(uri.into());
+            })
+        };
+        let old = entry("3", Outcome::Superseded).with(|entry| entry.version = at("s3://old/3"));
+        let located = candidates(&status([old]), &[], &[at("s3://new/3")]);
+        assert_eq!(located, [at("s3://new/3")]);
+    }
+
+    #[test]
+    fn only_a_good_version_that_is_gone_is_lost() {
+        let status = status([entry("2", Outcome::Failed), entry("1", Outcome::Superseded)]);
+        assert_eq!(lost_version(&status, &[]), None);
+        let gone = candidates(&status, &[], &[]).remove(0);
+        let lost = lost_version(&status, &[(gone.clone(), "deleted".into())]);
+        assert_eq!(lost.map(|lost| lost.version), Some(gone));
     }
 
     #[test]

@@ -36,9 +36,8 @@ pub fn version(number: &str) -> VersionRef {
 pub fn check(number: &str, must_exist: bool) -> ArtifactCheck {
     let version = version(number);
     ArtifactCheck {
-        model: version.id.model,
-        version: version.id.version,
         artifact_uri: version.artifact_uri.unwrap_or_default(),
+        version: version.id,
         query_withheld: false,
         must_exist,
     }

@@ -326,7 +326,7 @@ async fn an_azure_container_is_readable_until_its_files_are_deleted() -> TestRes
     ];
     for availability in refused {
         // Azure itself says AuthenticationFailed, which is of the credentials: Unchecked.
-        let Availability::Missing(why) = &availability else {
+        let Availability::Unchecked(why) = &availability else {
             return Err(format!("{availability:?}").into());
         };
         assert!(

@@ -13,6 +13,7 @@
 mod admission;
 mod binding;
 mod blame;
+mod evidence;
 mod failure;
 mod fixture;
 mod hostile;
@@ -52,6 +53,7 @@ fn run_all(arguments: &Arguments) -> Conclusion {
         admission::scenarios(),
         binding::scenarios(),
         blame::scenarios(),
+        evidence::scenarios(),
         failure::scenarios(),
         hostile::scenarios(),
         inject::scenarios(),

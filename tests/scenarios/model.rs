@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use pointsman_env::interceptor::{Fault, matching};
 use pointsman_env::kinds::{DEPLOYMENT, MODEL_REGISTRY, REGISTERED_MODEL};
 use pointsman_env::python::MlflowVersion;
 use pointsman_env::registrar::How;
@@ -12,8 +13,8 @@ use pointsman_env::resources::{self, with_spec};
 use serde_json::{Value, json};
 
 use crate::fixture::{
-    Environment, Fixture, PATIENCE, ScenarioResult, env, namespace, ready_message, scenarios,
-    template_version,
+    Environment, Fixture, PATIENCE, ScenarioResult, env, namespace, ready_message, ready_reason,
+    scenarios, template_version,
 };
 
 scenarios!(
@@ -24,6 +25,7 @@ scenarios!(
     the_mirror_shows_metrics_parameters_size_and_code_of_a_version,
     unusual_model_names_work_like_any_other,
     a_dollar_sign_from_the_registry_expands_to_nothing_in_a_pod,
+    all_followed_versions_are_mirrored_and_a_status_that_is_too_large_is_cut_and_says_so,
     a_model_deleted_and_created_again_is_another_model,
     a_registry_of_another_namespace_needs_allowed_namespaces,
 );
@@ -345,6 +347,45 @@ async fn a_dollar_sign_from_the_registry_expands_to_nothing_in_a_pod(
     fixture.runs("1").await;
     let back = fixture.deployment().await;
     assert_eq!(back["spec"]["template"], written["spec"]["template"]);
+    fixture.end().await
+}
+
+async fn all_followed_versions_are_mirrored_and_a_status_that_is_too_large_is_cut_and_says_so(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let fixture = Fixture::new(&environment, "many followed").await;
+    let trained = fixture.train(How::RegisterModel, 0.1).await;
+    // A run of the largest size: the API server writes each < as six bytes.
+    let parameter = |number: usize| json!({"key": format!("p{number}"), "value": "<".repeat(250)});
+    let parameters: Vec<Value> = (0..64).map(parameter).collect();
+    let run = json!({"run": {"info": {}, "data": {"params": parameters}}});
+    let runs = matching::path_contains("runs/get");
+    let run = Fault::json(200, run.to_string());
+    fixture.registry.inject(runs, run, None);
+    let copies = 29;
+    for _ in 0..copies {
+        let copied = fixture.client.copy_version(&fixture.model, &trained);
+        copied.await.unwrap();
+    }
+    let alias =
+        |number: usize| json!({"name": format!("tenant-{number}"), "version": number.to_string()});
+    let aliases: Vec<Value> = (1..=copies + 1).map(alias).collect();
+    fixture.declare_registry(json!({})).await;
+    fixture.declare_model(json!({"aliases": aliases})).await;
+    let is_whole = |model: &Value| {
+        let versions = model["status"]["versions"].as_array();
+        versions.is_some_and(|versions| versions.len() == copies + 1)
+    };
+    let model = fixture
+        .eventually("all are mirrored", &REGISTERED_MODEL, "model", is_whole)
+        .await;
+    assert_eq!(ready_reason(&model), "Mirrored");
+    let message = ready_message(&model);
+    assert!(message.contains("versions are left out"), "{message}");
+    let versions = model["status"]["versions"].as_array().unwrap();
+    let omitted = |version: &&Value| version["detailsOmitted"] == true;
+    let count = versions.iter().filter(omitted).count();
+    assert!((1..=copies).contains(&count), "{count}");
     fixture.end().await
 }
 

@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use pointsman_env::Workload;
 use pointsman_env::interceptor::{Fault, matching};
-use pointsman_env::kinds::{ALIAS_BINDING, DEPLOYMENT, SECRET};
+use pointsman_env::kinds::{ALIAS_BINDING, DEPLOYMENT, MODEL_REGISTRY, SECRET};
 use pointsman_env::mlflow::{Mlflow, MlflowOptions};
 use pointsman_env::python::MlflowVersion;
 use pointsman_env::resources::{self, with_spec};
 use serde_json::{Value, json};
 
 use crate::fixture::{
-    Environment, Fixture, ScenarioResult, condition, ready_reason, ready_status, scenarios,
-    template_version,
+    Environment, Fixture, PATIENCE, ScenarioResult, condition, ready_message, ready_reason,
+    scenarios, template_version,
 };
 
 scenarios!(
@@ -23,6 +23,8 @@ scenarios!(
     a_version_deleted_under_its_alias_leaves_the_workload_unchanged,
     an_mlflow_outage_changes_no_workload,
     a_workload_deleted_or_replaced_in_an_outage_gets_back_the_version_that_ran,
+    an_outage_is_told_by_the_registry_and_by_nobody_that_it_does_not_hinder,
+    a_registry_that_is_made_again_keeps_nothing_of_the_old_one,
     invalid_responses_are_reported_and_leave_the_workload_unchanged,
     a_model_missing_from_one_listing_is_not_taken_for_deleted,
     wrong_credentials_are_reported_and_corrected_without_a_restart,
@@ -99,24 +101,18 @@ async fn an_mlflow_outage_changes_no_workload(environment: Arc<Environment>) -> 
     server.stop().await;
     let message = fixture.registry_reports("RegistryUnreachable").await;
     assert!(message.contains("127.0.0.1"), "{message}");
-    fixture.reports("RegistryUnreachable").await;
-    let binding = fixture.binding().await;
-    assert_eq!(
-        ready_status(&binding),
-        "True",
-        "the resolved version still runs"
-    );
-    assert_eq!(condition(&binding, "Resolved")["status"], "False");
     assert_eq!(fixture.workload().await, before);
     server.start_again().await.unwrap();
-    fixture.reports("Live").await;
+    fixture.registry_reports("Reachable").await;
+    let binding = fixture.binding().await;
+    assert_eq!(ready_reason(&binding), "Live", "it was not hindered");
     fixture.alias("2").await;
     fixture.runs("2").await;
     server.stop().await;
     fixture.end().await
 }
 
-/// Invalid responses, the reason that the binding reports, and a part of the message.
+/// Invalid responses, the reason that the registry reports, and a part of the message.
 fn invalid_responses() -> [(Fault, &'static str, &'static str); 7] {
     let page = |code: u16, content_type: &str, body: &str| Fault::Status {
         code,
@@ -154,33 +150,122 @@ async fn invalid_responses_are_reported_and_leave_the_workload_unchanged(
             .registry
             .inject(matching::everything(), fault.clone(), None);
         fixture.alias("1").await;
-        let is_reported = |binding: &Value| {
-            ready_reason(binding) == wanted
-                && condition(binding, "Resolved")["message"]
-                    .as_str()
-                    .unwrap_or_default()
-                    .contains(sentence)
+        let is_reported = |registry: &Value| {
+            ready_reason(registry) == wanted && ready_message(registry).contains(sentence)
         };
         fixture
             .eventually(
                 &format!("{fault:?} is reported"),
-                &ALIAS_BINDING,
-                "binding",
+                &MODEL_REGISTRY,
+                "mlflow",
                 is_reported,
             )
             .await;
         assert_eq!(fixture.workload().await, before, "{fault:?}");
         fixture.alias("2").await;
-        fixture.registry.clear();
-        fixture.reports("Live").await;
+        poll_now(&fixture, &format!("{fault:?}")).await;
     }
     fixture
         .registry
         .inject(matching::everything(), Fault::SlowDrip, None);
-    fixture.reports("RegistryUnreachable").await;
+    fixture.registry_reports("RegistryUnreachable").await;
     assert_eq!(fixture.workload().await, before);
     fixture.registry.clear();
     fixture.reports("Live").await;
+    fixture.end().await
+}
+
+/// Ends the faults, and has the registry polled at once, without its backoff.
+async fn poll_now(fixture: &Fixture, request: &str) {
+    fixture.registry.clear();
+    let annotations = json!({"pointsman.dev/requested-at": request});
+    let patch = json!({"metadata": {"annotations": annotations}});
+    let patched = fixture.namespace.patch(&MODEL_REGISTRY, "mlflow", &patch);
+    patched.await.unwrap();
+    fixture.registry_reports("Reachable").await;
+}
+
+async fn an_outage_is_told_by_the_registry_and_by_nobody_that_it_does_not_hinder(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let fixture = Fixture::new(&environment, "quiet outage").await;
+    fixture.serve_version_1().await;
+    fixture.polled_twice().await;
+    let before = fixture.workload().await;
+    let (mark, failed) = (fixture.api.mark(), fixture.registry.mark());
+    fixture
+        .registry
+        .inject(matching::everything(), Fault::json(500, "{}"), None);
+    fixture.registry_reports("RegistryUnreachable").await;
+    let polls = async {
+        while fixture.registry.since(failed).len() < 4 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, polls).await.unwrap();
+    let written: Vec<String> = fixture
+        .api
+        .writes_since(mark)
+        .into_iter()
+        .map(|request| request.path)
+        .filter(|path| {
+            let kinds = ["registeredmodels", "aliasbindings", "events", "deployments"];
+            kinds.iter().any(|kind| path.contains(kind))
+        })
+        .collect();
+    assert!(written.is_empty(), "{written:?}");
+    // A version that the mirror lacks may exist: this one is hindered.
+    fixture.declare_binding(json!({"pinnedVersion": "7"})).await;
+    let message = fixture.reports("RegistryUnreachable").await;
+    assert!(message.contains("500"), "{message}");
+    assert_eq!(fixture.workload().await, before);
+    poll_now(&fixture, "now").await;
+    fixture.reports("VersionNotFound").await;
+    let events = fixture.namespace.events_about("binding").await.unwrap();
+    let told = |(reason, _): &&(String, String)| reason == "RegistryUnreachable";
+    assert_eq!(events.iter().filter(told).count(), 1, "{events:?}");
+    fixture
+        .declare_binding(json!({"pinnedVersion": null}))
+        .await;
+    fixture.reports("Live").await;
+    fixture.end().await
+}
+
+async fn a_registry_that_is_made_again_keeps_nothing_of_the_old_one(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let fixture = Fixture::new(&environment, "made again").await;
+    fixture.register(1).await;
+    fixture.alias("1").await;
+    let declare = |uri: String| {
+        let spec = json!({"mlflow": {"uri": uri}, "interval": "1h"});
+        fixture.declare_registry(spec)
+    };
+    let is_polled = |metrics: &str| {
+        let mut lines = metrics.lines();
+        lines.any(|line| line.starts_with("pointsman_registry_last_success_timestamp_seconds{"))
+    };
+    declare(fixture.registry.url()).await;
+    fixture.registry_reports("Reachable").await;
+    assert!(is_polled(&fixture.operator.metrics().await.unwrap()));
+    let delete = async || {
+        let deleted = fixture.namespace.delete(&MODEL_REGISTRY, "mlflow");
+        deleted.await.unwrap();
+        fixture
+            .eventually("it is gone", &MODEL_REGISTRY, "mlflow", Value::is_null)
+            .await;
+    };
+    delete().await;
+    declare("http://127.0.0.1:1".to_owned()).await;
+    fixture.registry_reports("RegistryUnreachable").await;
+    assert!(!is_polled(&fixture.operator.metrics().await.unwrap()));
+    delete().await;
+    // The same generation as before, and the next poll of the old one is an hour away.
+    declare(fixture.registry.url()).await;
+    fixture.registry_reports("Reachable").await;
+    fixture.declare_model(json!({})).await;
+    fixture.bind(json!({})).await;
+    fixture.runs("1").await;
     fixture.end().await
 }
 
@@ -337,7 +422,7 @@ async fn a_workload_deleted_or_replaced_in_an_outage_gets_back_the_version_that_
     fixture
         .registry
         .inject(matching::everything(), nothing, None);
-    fixture.reports("RegistryUnreachable").await;
+    fixture.registry_reports("RegistryUnreachable").await;
     // As `kubectl replace --force` and `helm upgrade --force` do.
     namespace.delete(&DEPLOYMENT, "server").await.unwrap();
     let is_gone = |deployment: &Value| deployment.is_null();

@@ -5,20 +5,22 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::api::Availability;
 use crate::api::reason::Problem;
+use crate::api::{Availability, VersionId, VersionRef};
 use crate::artifacts::{ArtifactStores, ProxiedArtifacts};
-use crate::controllers::binding::check_cache::CheckKey;
 use crate::controllers::context::Context;
 use crate::controllers::registry::credentials::artifact_settings;
+use crate::controllers::registry::state::RegistryState;
+use crate::controllers::registry::state::artifact_cache::{CheckSubject, Purpose};
 use crate::kubernetes::key::ObjectKey;
 use crate::registries::RegistryClient;
 use crate::rollout::{ArtifactCheck, CheckResults};
 
-/// How long clients of stores are kept: a changed Secret is read again after this time.
-const STORES_FOR: Duration = Duration::from_secs(5);
+/// How long the checks before a rollback may take in all, with the time that they wait for a permit. What is not known by then
+/// delays no rollback.
+const ROLLBACK_DEADLINE: Duration = Duration::from_secs(3);
 /// How often expired results are removed.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -26,7 +28,7 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
 pub struct Requested {
     /// The results that are known.
     pub results: CheckResults,
-    /// Whether a first result is still awaited and may come within [`BRIEF`](super::check_cache::BRIEF).
+    /// Whether a first result is still awaited and may come within [`BRIEF`](crate::controllers::registry::state::artifact_cache::BRIEF).
     pub is_brief_wait: bool,
 }
 
@@ -35,123 +37,131 @@ pub async fn sweep(ctx: Arc<Context>) {
     let mut interval = tokio::time::interval(SWEEP_INTERVAL);
     loop {
         interval.tick().await;
-        ctx.artifact_checks.sweep();
+        ctx.registries.for_each(|state| state.artifacts.sweep());
     }
 }
 
-/// Starts the checks that a binding needs and that have no usable result, and returns the results that are known; those of
-/// `also` if they are known by chance.
+/// Starts the checks that a binding needs and that have no usable result, all at once, and returns the results that are known;
+/// that of `also` if it is known by chance. Without a registry nothing can be asked.
 pub fn request(
     ctx: &Arc<Context>,
-    registry: &ObjectKey,
+    registry: Option<&ObjectKey>,
     binding: &ObjectKey,
     needed: &[ArtifactCheck],
     also: Option<&ArtifactCheck>,
 ) -> Requested {
+    let Some(registry) = registry else {
+        let unknown = Availability::Unknown("the model's registry is not known".to_owned());
+        let unknown = |check: &ArtifactCheck| (check.clone(), unknown.clone());
+        return Requested {
+            results: needed.iter().map(unknown).collect(),
+            is_brief_wait: false,
+        };
+    };
+    let state = ctx.registries.of(registry);
     for check in needed {
-        let key = CheckKey::new(registry, check);
-        if ctx.artifact_checks.begin(&key, binding) {
-            tokio::spawn(run(Arc::clone(ctx), key));
+        for subject in state.artifacts.begin(check, binding) {
+            let run = RunningSubject {
+                ctx: Arc::clone(ctx),
+                registry: registry.clone(),
+                state: Arc::clone(&state),
+                subject,
+                purpose: Purpose::of(check),
+            };
+            tokio::spawn(run.run());
         }
     }
-    let mut results = ctx.artifact_checks.results(registry, needed);
-    results.extend(
-        ctx.artifact_checks
-            .results(registry, also.map_or(&[], std::slice::from_ref)),
-    );
     Requested {
-        results,
-        is_brief_wait: ctx.artifact_checks.is_brief_wait(registry, needed),
+        results: state.artifacts.results(needed.iter().chain(also)),
+        is_brief_wait: state.artifacts.is_brief_wait(needed),
     }
 }
 
-async fn run(ctx: Arc<Context>, key: CheckKey) {
-    // The semaphore is never closed.
-    let permit = ctx.artifact_checks.permits.acquire().await;
-    let result = check(&ctx, &key).await;
-    drop(permit);
-    tracing::debug!(version = key.check.version, ?result, "checked an artifact");
-    let waiting = ctx.artifact_checks.record(&key, result);
-    ctx.queues.bindings.enqueue_all(waiting);
+/// The check of one subject.
+struct RunningSubject {
+    ctx: Arc<Context>,
+    registry: ObjectKey,
+    /// The registry's state when the check was requested: the result belongs to that very registry.
+    state: Arc<RegistryState>,
+    subject: CheckSubject,
+    purpose: Purpose,
 }
 
-async fn check(ctx: &Context, CheckKey { registry, check }: &CheckKey) -> Availability {
-    let state = ctx.registries.of(registry);
-    let client = state.connection.client();
-    if let (true, Some(client)) = (check.must_exist, &client)
-        && let Some(missing) = is_missing(client, check).await
-    {
-        return missing;
+impl RunningSubject {
+    async fn run(self) {
+        let result = match self.purpose {
+            Purpose::Move => self.check().await,
+            Purpose::Rollback => {
+                match tokio::time::timeout(ROLLBACK_DEADLINE, self.check()).await {
+                    Ok(result) => result,
+                    Err(_) => Availability::Unknown(format!(
+                        "no response within {} s",
+                        ROLLBACK_DEADLINE.as_secs()
+                    )),
+                }
+            }
+        };
+        tracing::debug!(subject = ?self.subject, ?result, "checked an artifact");
+        let artifacts = &self.state.artifacts;
+        let waiting = artifacts.record(&self.subject, self.purpose, result);
+        self.ctx.queues.bindings.enqueue_all(waiting);
     }
-    let uri = &check.artifact_uri;
-    // A move relies on a recent read of the same files; a rollback checks them again. A URI with a query is read with it, as
-    // a signature may have expired.
-    if !check.must_exist
-        && !check.query_withheld
-        && state.readable_artifacts.contains(uri, Instant::now())
-    {
-        return Availability::Readable;
-    }
-    let whole = match whole_uri(client.as_ref(), check).await {
-        Ok(whole) => whole,
-        Err(problem) => return Availability::Unknown(problem),
-    };
-    let stores = match state.store_clients.get(STORES_FOR) {
-        Some(stores) => stores,
-        None => match stores(ctx, registry, client).await {
-            Ok(stores) => stores,
-            Err(problem) => return Availability::Unknown(problem.message),
-        },
-    };
-    let result = stores.check(&whole).await;
-    if result == Availability::Readable && !check.query_withheld {
-        state.readable_artifacts.record(uri, Instant::now());
-    }
-    result
-}
 
-/// The artifact's URI with its query, which only the registry says.
-async fn whole_uri<'a>(
-    client: Option<&RegistryClient>,
-    check: &'a ArtifactCheck,
-) -> Result<Cow<'a, str>, String> {
-    let uri = &check.artifact_uri;
-    if !check.query_withheld {
-        return Ok(Cow::Borrowed(uri));
+    async fn check(&self) -> Availability {
+        // The semaphore is never closed.
+        let _permit = self.state.artifacts.permits(self.purpose).acquire().await;
+        match &self.subject {
+            CheckSubject::Files { uri, signed_for } => {
+                match self.whole_uri(uri, signed_for.as_deref()).await {
+                    Ok(whole) => self.check_files(&whole).await,
+                    Err(problem) => Availability::Unknown(problem),
+                }
+            }
+            CheckSubject::Version(version) => check_version(&self.state, version).await,
+        }
     }
-    let why = match client {
-        None => "the registry cannot be used now".to_owned(),
-        Some(client) => match client.artifact_uri(&check.model, &check.version).await {
-            Ok(Some(whole)) => return Ok(Cow::Owned(whole)),
-            Ok(None) => "the registry has no such version".to_owned(),
-            Err(error) => error.to_string(),
-        },
-    };
-    Err(format!("the query of {uri} cannot be read: {why}"))
-}
 
-/// Clients of the stores with the present contents of the registry's Secret; kept for the next checks.
-async fn stores(
-    ctx: &Context,
-    name: &ObjectKey,
-    client: Option<RegistryClient>,
-) -> Result<Arc<ArtifactStores>, Problem> {
-    let registry = ctx.stores.registries.get(name);
-    let settings = match &registry {
-        Some(registry) => artifact_settings(registry, &ctx.client).await?,
-        None => BTreeMap::new(),
-    };
-    let is_connected = client.is_some() && registry.is_some();
-    let allow_files = ctx.settings.allow_file_artifacts;
-    let stores = Arc::new(ArtifactStores::new(
-        client.map(proxied_artifacts),
-        settings,
-        allow_files,
-    ));
-    if is_connected {
-        ctx.registries.of(name).store_clients.record(&stores);
+    /// The artifact's URI with its query, which only the registry says.
+    async fn whole_uri<'a>(
+        &self,
+        uri: &'a str,
+        signed_for: Option<&VersionId>,
+    ) -> Result<Cow<'a, str>, String> {
+        let Some(version) = signed_for else {
+            return Ok(Cow::Borrowed(uri));
+        };
+        let why = match self.state.connection.client() {
+            None => "the registry cannot be used now".to_owned(),
+            Some(client) => match client.artifact_uri(&version.model, &version.version).await {
+                Ok(Some(whole)) => return Ok(Cow::Owned(whole)),
+                Ok(None) => "the registry has no such version".to_owned(),
+                Err(error) => error.to_string(),
+            },
+        };
+        Err(format!("the query of {uri} cannot be read: {why}"))
     }
-    Ok(stores)
+
+    async fn check_files(&self, uri: &str) -> Availability {
+        match self.state.store_clients.get_or_make(self.stores()).await {
+            Ok(stores) => stores.check(uri).await,
+            Err(problem) => Availability::Unknown(problem.message),
+        }
+    }
+
+    /// Clients of the stores with the present contents of the registry's Secret.
+    async fn stores(&self) -> Result<ArtifactStores, Problem> {
+        let settings = match self.ctx.stores.registries.get(&self.registry) {
+            Some(registry) => artifact_settings(&registry, &self.ctx.client).await?,
+            None => BTreeMap::new(),
+        };
+        let client = self.state.connection.client();
+        let allow_files = self.ctx.settings.allow_file_artifacts;
+        Ok(ArtifactStores::new(
+            client.map(proxied_artifacts),
+            settings,
+            allow_files,
+        ))
+    }
 }
 
 /// Checks artifacts behind the registry's own server with its client.
@@ -162,20 +172,80 @@ fn proxied_artifacts(client: RegistryClient) -> ProxiedArtifacts {
     })
 }
 
-/// Whether the registry says plainly that it has no such version any more. If it cannot be read, that hinders no rollback.
-async fn is_missing(client: &RegistryClient, check: &ArtifactCheck) -> Option<Availability> {
-    let ArtifactCheck {
-        model,
-        version,
-        artifact_uri,
-        ..
-    } = check;
-    let why = match client.version(model, version).await {
-        Ok(None) => format!("the registry has no version {version} of model {model:?} any more"),
-        Ok(Some(found)) if found.artifact_uri.as_ref() != Some(artifact_uri) => {
-            format!("version {version} of model {model:?} is not the one that ran before")
-        }
-        Ok(Some(_)) | Err(_) => return None,
+/// Whether the registry still has a version, and at which URI. If it cannot be asked, that hinders no rollback.
+async fn check_version(state: &RegistryState, version: &VersionRef) -> Availability {
+    let Some(client) = state.connection.client() else {
+        return Availability::Unknown("the registry was not polled yet".to_owned());
     };
-    Some(Availability::Missing(why))
+    let (model, number) = (&version.id.model, version.number());
+    match client.version(model, number).await {
+        Ok(None) => Availability::Missing(format!(
+            "the registry has no version {number} of model {model:?} any more"
+        )),
+        Ok(Some(found)) => still_there(version, &found.reference(model)),
+        Err(error) => Availability::Unknown(error.to_string()),
+    }
+}
+
+fn still_there(version: &VersionRef, found: &VersionRef) -> Availability {
+    if !found.is_same(version) {
+        return Availability::Missing(format!(
+            "version {} of model {:?} is not the one that ran before",
+            version.number(),
+            version.id.model
+        ));
+    }
+    match &found.artifact_uri {
+        Some(uri) if version.artifact_uri.as_ref() != Some(uri) => Availability::Moved(uri.clone()),
+        _ => Availability::Readable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registries::memory::MemoryRegistry;
+    use crate::registries::{Connection, RequestMetrics, Server};
+
+    fn version(number: &str, uri: &str) -> VersionRef {
+        let version = serde_json::json!({"model": "taxi", "version": number, "artifactURI": uri});
+        serde_json::from_value(version).expect("a version")
+    }
+
+    #[tokio::test]
+    async fn only_a_registry_that_answers_says_that_a_version_is_gone() {
+        let (state, memory) = (RegistryState::default(), MemoryRegistry::default());
+        let one = version("1", "s3://models/1");
+        let unpolled = check_version(&state, &one).await;
+        assert!(matches!(unpolled, Availability::Unknown(_)));
+        let connection = Connection::new(Server::Memory(memory.clone()));
+        let client = RegistryClient::connect(connection.clone(), RequestMetrics::default());
+        state.record_success(connection, client.expect("a client"));
+        memory.register("taxi", "s3://models/1");
+        assert_eq!(check_version(&state, &one).await, Availability::Readable);
+        for gone in [
+            version("1", "s3://another/1"),
+            version("2", "s3://models/2"),
+        ] {
+            let result = check_version(&state, &gone).await;
+            assert!(matches!(result, Availability::Missing(_)), "{result:?}");
+        }
+    }
+
+    #[test]
+    fn the_same_version_at_another_uri_has_moved() {
+        let at = |uri: &str| {
+            let mut version = version("1", uri);
+            version.id.created_at = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
+                jiff::Timestamp::UNIX_EPOCH,
+            ));
+            version
+        };
+        let moved = still_there(&at("s3://old/1"), &at("s3://new/1"));
+        assert_eq!(moved, Availability::Moved("s3://new/1".to_owned()));
+        let mut unresolved = at("s3://new/1");
+        unresolved.artifact_uri = None;
+        let result = still_there(&at("s3://old/1"), &unresolved);
+        assert_eq!(result, Availability::Readable, "its files decide");
+    }
 }

@@ -4,7 +4,6 @@
 
 mod apply;
 pub mod artifact_checks;
-pub mod check_cache;
 pub mod object_events;
 mod publish;
 pub mod refused_writes;
@@ -23,13 +22,13 @@ use crate::api::reason::Problem;
 use crate::api::{AliasBinding, AliasBindingStatus, Reason, RegisteredModel};
 use crate::controllers::binding::apply::{Plan, apply, unreadable};
 use crate::controllers::binding::artifact_checks::request;
-use crate::controllers::binding::check_cache::BRIEF;
 use crate::controllers::binding::object_events::warnings;
 use crate::controllers::binding::publish::publish;
 use crate::controllers::binding::retrain_job::retrain;
 use crate::controllers::cached::registry_of;
 use crate::controllers::context::{Context, labelled};
 use crate::controllers::registry::access::may_use;
+use crate::controllers::registry::state::artifact_cache::BRIEF;
 use crate::kubernetes::failure::{ReconcileError, refusal};
 use crate::kubernetes::key::ObjectKey;
 use crate::kubernetes::status::StatusWrite;
@@ -76,12 +75,9 @@ pub async fn reconcile(
     let nothing = CheckResults::new();
     let observed = observation.observed(&binding, &newest, &nothing);
     let needed = needed_checks(&binding, &observed, now);
-    let registry = observation
-        .registry
-        .clone()
-        .unwrap_or_else(|| observation.own.clone());
+    let registry = observation.registry.as_ref();
     let also = observation.resolution.forward_check();
-    let checks = request(&ctx, &registry, &observation.own, &needed, also.as_ref());
+    let checks = request(&ctx, registry, &observation.own, &needed, also.as_ref());
     if checks.is_brief_wait {
         // The result enqueues the binding; until then nothing is worth a write.
         return Ok(Requeue::after(BRIEF));
@@ -174,9 +170,13 @@ async fn observe(binding: &AliasBinding, ctx: &Context) -> Result<Observation, R
     let (target, unreadable) = read_target(binding, ctx, &key).await?;
     let rivals = rivals(binding, ctx, target.as_ref()).await?;
     let rivals: Vec<&AliasBinding> = rivals.iter().collect();
+    let registry = usable_registry(model.as_ref(), ctx);
+    let outage = registry
+        .as_ref()
+        .and_then(|registry| ctx.registries.of(registry).connection.outage());
     Ok(Observation {
-        registry: usable_registry(model.as_ref(), ctx),
-        resolution: resolve(binding, model.as_ref()),
+        registry,
+        resolution: resolve(binding, model.as_ref()).in_outage(outage),
         claim: unreadable_holder(ctx, &own, target.as_ref())
             .or_else(|| rollout::claim(binding, &rivals, target.as_ref())),
         pods: labelled(&ctx.stores.pods, &own),

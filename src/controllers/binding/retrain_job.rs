@@ -40,11 +40,19 @@ pub async fn retrain(
         _ => None,
     };
     match (wanted, known) {
-        (Some(job), known) if known.as_ref().is_none_or(|known| known.job != job.name) => {
+        (Some(job), known) if !is_begun(binding, &job, known.as_ref()) => {
             begin(binding, ctx, job).await.map(Some)
         }
         (_, known) => Ok(known.map(|known| refresh(binding, ctx, known))),
     }
+}
+
+/// Whether the Job was created, or refused for the spec as it is.
+fn is_begun(binding: &AliasBinding, job: &RetrainJob, known: Option<&RetrainState>) -> bool {
+    let Some(known) = known.filter(|known| known.job == job.name) else {
+        return false;
+    };
+    known.outcome != RetrainOutcome::Refused || known.spec_generation == binding.metadata.generation
 }
 
 async fn begin(
@@ -59,6 +67,7 @@ async fn begin(
         version: job.version.clone(),
         outcome: Word::from(outcome),
         message: without_secrets(&message).into_owned(),
+        spec_generation: binding.metadata.generation,
     };
     let manifest = match serde_json::from_value(job.manifest.clone()) {
         Ok(manifest) => manifest,

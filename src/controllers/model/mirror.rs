@@ -15,12 +15,14 @@ use crate::api::registered_model::CreationPolicy;
 use crate::api::{
     AliasBinding, ModelRegistry, Reason, RegisteredModel, RegisteredModelStatus, reason::Problem,
 };
+use crate::controllers::model::mirror_size;
 use crate::controllers::model::mirrored_names::{mirrored_aliases, mirrored_stages};
 use crate::controllers::model::mirrored_versions::{
-    VersionMirror, newest_versions, select_versions,
+    VersionMirror, has_unusable_version, newest_first, newest_versions, select_versions,
 };
 use crate::controllers::registry::access::title;
 use crate::controllers::registry::state::RegistryState;
+use crate::controllers::registry::state::uri_rechecks::Recheck;
 use crate::kubernetes::key::ObjectKey;
 use crate::registries::{ModelSnapshot, RegistryClient};
 
@@ -31,6 +33,8 @@ pub struct Mirror {
     pub status: RegisteredModelStatus,
     /// The problem, if there is one.
     pub problem: Option<Problem>,
+    /// Whether a version that an alias or stage names is to be requested again later.
+    pub has_unusable_version: bool,
 }
 
 /// One reconcile of a model with its registry.
@@ -69,6 +73,7 @@ struct DeclaredAliases {
 impl ModelReconcile<'_> {
     /// Reconciles the model.
     pub async fn run(&self) -> Result<Mirror, Problem> {
+        let recheck = self.state.rechecks.take(&self.own);
         let found = match self.snapshot().await? {
             Some(snapshot) => Found::Existing(snapshot),
             None => self.create().await?,
@@ -83,13 +88,17 @@ impl ModelReconcile<'_> {
                 (snapshot, owned, true)
             }
         };
-        match self.mirror(snapshot, owned.clone()).await {
+        match self.mirror(snapshot, owned.clone(), recheck).await {
             // That the model was created reaches the status in any case: only then can it be deleted again.
             Err(problem) if is_created => {
                 let mut status = self.model.status.clone().unwrap_or_default();
                 status.owned_model_created_at = owned;
                 let problem = Some(problem);
-                Ok(Mirror { status, problem })
+                Ok(Mirror {
+                    status,
+                    problem,
+                    has_unusable_version: false,
+                })
             }
             mirrored => mirrored,
         }
@@ -99,20 +108,29 @@ impl ModelReconcile<'_> {
         &self,
         snapshot: ModelSnapshot,
         owned: Option<MicroTime>,
+        recheck: Option<Recheck>,
     ) -> Result<Mirror, Problem> {
         let (snapshot, problem) = match self.access {
             Access::Write => self.declare(snapshot).await?,
             Access::Read => (snapshot, self.refused_changes()),
         };
-        let mut status = self.status(&snapshot).await?;
+        let mut mirror = self.mirrored(&snapshot).await?;
+        let status = &mut mirror.status;
         status.owned_model_created_at = owned;
-        self.version_mirror().set_sizes(&mut status.versions);
+        let versions = self.version_mirror();
+        versions.set_sizes(&mut status.versions);
+        if let Some(recheck) = recheck {
+            let in_use = self.versions_in_use(&snapshot);
+            let mirrored = &mut status.versions;
+            versions.follow_uris(mirrored, &in_use, recheck).await;
+        }
         if !self.registry.spec.mirror.parameters {
             for version in &mut status.versions {
                 version.parameters.clear();
             }
         }
-        Ok(Mirror { status, problem })
+        mirror.problem = problem.or(mirror.problem);
+        Ok(mirror)
     }
 
     /// The creation time of this model, if this object created it. One of the same name that was created again is another.
@@ -160,6 +178,10 @@ impl ModelReconcile<'_> {
     async fn snapshot(&self) -> Result<Option<ModelSnapshot>, Problem> {
         let cached = self.state.snapshots.get(self.name());
         let is_requested = self.take_requests();
+        if is_requested {
+            // The next reconcile requests the URIs: a move does not wait for them.
+            self.state.rechecks.request(&self.own);
+        }
         match cached {
             Some(cached) if !is_requested && !self.lacks_mirrored_alias(&cached) => {
                 Ok(Some(cached))
@@ -295,8 +317,8 @@ impl ModelReconcile<'_> {
         Problem::new(Reason::VersionNotFound, message)
     }
 
-    /// The status for this snapshot, with the conditions as they are.
-    async fn status(&self, snapshot: &ModelSnapshot) -> Result<RegisteredModelStatus, Problem> {
+    /// The mirror of this snapshot, with the conditions as they are.
+    async fn mirrored(&self, snapshot: &ModelSnapshot) -> Result<Mirror, Problem> {
         let old = self.model.status.clone().unwrap_or_default();
         let created_at = snapshot.created_at.map(MicroTime);
         let is_same_model = old.created_at == created_at;
@@ -319,10 +341,21 @@ impl ModelReconcile<'_> {
         };
         let followed = self.followed_aliases();
         let newest = newest_versions(known, &listed, snapshot.latest_version.as_ref());
-        let numbers = select_versions(self.pinned_versions(), &followed, snapshot, newest);
+        let selected = select_versions(self.pinned_versions(), &followed, snapshot, newest);
         let now = Timestamp::now();
         let (tracking_uri, workspace) = self.address_for_pods(&old);
-        Ok(RegisteredModelStatus {
+        let mut aliases = mirrored_aliases(&snapshot.aliases, &old.aliases, &followed, now);
+        let mut lacking = mirror_size::cut_aliases(&mut aliases);
+        let room = mirror_size::room(self.model, &aliases);
+        let numbers = &selected.numbers;
+        let described = mirror.describe_all(numbers, known, &listed, room).await?;
+        let described_count = described.len();
+        let mut fitting = mirror_size::fit(described, room);
+        if fitting.len() < described_count {
+            lacking += selected.needed.saturating_sub(fitting.len());
+        }
+        newest_first(&mut fitting);
+        let status = RegisteredModelStatus {
             observed_generation: self.model.metadata.generation,
             model_name: Some(self.name().to_owned()),
             created_at,
@@ -330,10 +363,15 @@ impl ModelReconcile<'_> {
             tracking_uri,
             workspace,
             latest_version: snapshot.latest_version.clone(),
-            aliases: mirrored_aliases(&snapshot.aliases, &old.aliases, &followed, now),
+            aliases,
             stages: mirrored_stages(&snapshot.stages, &old.stages, now),
-            versions: mirror.describe_all(numbers, known, &listed).await?,
+            versions: fitting,
             conditions: old.conditions,
+        };
+        Ok(Mirror {
+            has_unusable_version: lacking == 0 && has_unusable_version(&status, numbers),
+            problem: (lacking > 0).then(|| mirror_size::truncated(self.name(), lacking)),
+            status,
         })
     }
 
@@ -345,6 +383,23 @@ impl ModelReconcile<'_> {
         }
         let workspace = spec.workspace().map(str::to_owned);
         (Some(spec.pod_address().to_owned()), workspace)
+    }
+
+    /// The numbers of the versions that bindings follow or run.
+    fn versions_in_use(&self, snapshot: &ModelSnapshot) -> BTreeSet<String> {
+        let followed = self.followed_aliases();
+        let aliases = followed.iter().map(|alias| snapshot.aliases.get(alias));
+        let mut in_use: BTreeSet<String> = aliases.flatten().cloned().collect();
+        in_use.extend(snapshot.stages.values().cloned());
+        in_use.extend(self.pinned_versions());
+        for binding in &self.bindings {
+            let Some(status) = &binding.status else {
+                continue;
+            };
+            let known = status.known_versions();
+            in_use.extend(known.map(|version| version.number().to_owned()));
+        }
+        in_use
     }
 
     fn version_mirror(&self) -> VersionMirror<'_> {

@@ -3,6 +3,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::api::names;
 use crate::api::registered_model::MirroredAlias;
 use crate::registries::memory::MemoryRegistry;
 use crate::registries::{Connection, RequestMetrics, Server};
@@ -151,7 +152,10 @@ async fn the_size_of_a_new_version_is_set_when_it_was_read() {
     fixture.memory.register("taxi", "s3://models/1");
     let published = fixture.mirror().await;
     assert_eq!(published.status.versions[0].size_bytes, None);
-    assert!(fixture.state.sizes.begin(), "it is to be read");
+    assert!(
+        fixture.state.sizes.begin(Instant::now()),
+        "it is to be read"
+    );
     let taxi = ObjectKey::new("ml", "taxi");
     fixture.state.sizes.record_read(&taxi, "s3://models/1", 58);
     let sized = fixture.mirror().await;
@@ -160,5 +164,66 @@ async fn the_size_of_a_new_version_is_set_when_it_was_read() {
     assert!(
         fixture.state.sizes.read(&taxi).is_empty(),
         "it is published"
+    );
+}
+
+#[tokio::test]
+async fn a_moved_artifact_is_followed_at_a_persons_request_and_in_turn() {
+    let mut fixture = Fixture::new(&champion("1"));
+    fixture.memory.register("taxi", "s3://old/1");
+    fixture.memory.register("taxi", "s3://old/2");
+    fixture.mirror().await;
+    let uris = |mirror: &Mirror| -> Vec<String> {
+        let versions = mirror.status.versions.iter();
+        versions
+            .map(|version| version.artifact_uri.clone().unwrap_or_default())
+            .collect()
+    };
+    fixture.memory.move_files("taxi", 1, "s3://new/1");
+    fixture.memory.move_files("taxi", 2, "s3://new/2");
+    assert_eq!(uris(&fixture.mirror().await), ["s3://old/2", "s3://old/1"]);
+    let taxi = ObjectKey::new("ml", "taxi");
+    fixture.state.rechecks.choose(vec![taxi.clone()]);
+    let in_turn = fixture.mirror().await;
+    assert_eq!(uris(&in_turn), ["s3://old/2", "s3://new/1"], "1 is in use");
+    let request = (names::REQUESTED_AT_ANNOTATION, "now");
+    let annotations = [(request.0.to_owned(), request.1.to_owned())];
+    fixture.model.metadata.annotations = Some(annotations.into());
+    fixture.mirror().await;
+    assert!(fixture.state.rechecks.is_due(&taxi), "the move comes first");
+    assert_eq!(uris(&fixture.mirror().await), ["s3://new/2", "s3://new/1"]);
+}
+
+#[tokio::test]
+async fn all_versions_that_bindings_follow_are_mirrored_and_their_details_as_far_as_they_fit() {
+    let mut fixture = Fixture::new(&spec());
+    let aliases = (1..=40).map(|number: usize| {
+        let version = number.to_string();
+        json!({"name": format!("tenant-{number}"), "version": version})
+    });
+    let mut many = spec();
+    many["aliases"] = aliases.collect();
+    for number in 1..=40 {
+        fixture
+            .memory
+            .register("taxi", &format!("s3://models/{number}"));
+    }
+    fixture.model.spec = serde_json::from_value(many).expect("a spec");
+    let mirror = fixture.mirror().await;
+    assert_eq!(mirror.status.versions.len(), 40);
+    let status = fixture.model.status.as_mut().expect("a status");
+    for version in &mut status.versions {
+        let text = ("text".to_owned(), "x".repeat(50_000));
+        version.parameters.extend([text]);
+    }
+    let mirror = fixture.mirror().await;
+    assert_eq!(mirror.status.versions.len(), 40);
+    assert!(mirror.problem.is_none());
+    let size = serde_json::to_vec(&mirror.status).expect("JSON").len();
+    assert!((1_000_000..1_250_000).contains(&size), "{size}");
+    let again = fixture.mirror().await;
+    assert_eq!(
+        again.status.versions, mirror.status.versions,
+        "it is stable"
     );
 }

@@ -9,10 +9,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::api::registered_model::{MirroredAlias, MirroredStage};
 
-/// The most aliases that a status mirrors.
+/// The most aliases that a status mirrors, unless more are followed.
 const MAX_ALIASES: usize = 64;
 
-/// The aliases for the status. If there are too many, followed ones come first.
+/// The aliases for the status: all that are followed, and others as far as there is room.
 pub fn mirrored_aliases(
     aliases: &BTreeMap<String, String>,
     old: &[MirroredAlias],
@@ -21,7 +21,8 @@ pub fn mirrored_aliases(
 ) -> Vec<MirroredAlias> {
     let mut ordered: Vec<(&String, &String)> = aliases.iter().collect();
     ordered.sort_by_key(|(name, _)| !followed.contains(*name));
-    ordered.truncate(MAX_ALIASES);
+    let all_followed = followed.iter().filter(|name| aliases.contains_key(*name));
+    ordered.truncate(MAX_ALIASES.max(all_followed.count()));
     let mut mirrored = Vec::with_capacity(ordered.len());
     for (name, version) in ordered {
         let known = old
@@ -100,5 +101,8 @@ mod tests {
         let mirrored = mirrored_aliases(&aliases, &[], &followed, at(1));
         assert_eq!(mirrored.len(), MAX_ALIASES);
         assert_eq!(mirrored[0].name, "z");
+        let all: BTreeSet<String> = aliases.keys().cloned().collect();
+        let mirrored = mirrored_aliases(&aliases, &[], &all, at(1));
+        assert_eq!(mirrored.len(), MAX_ALIASES + 1, "all are followed");
     }
 }

@@ -3,19 +3,23 @@
 //! Absent: conclusions from lists. A version that a list lacks is requested by its number.
 
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use crate::api::public_uri::split_query;
 use crate::api::{ModelVersion, RegisteredModelStatus, reason::Problem};
+use crate::controllers::model::mirror_size::least_size;
 use crate::controllers::registry::refresh::NEWEST_VERSIONS;
 use crate::controllers::registry::state::RegistryState;
+use crate::controllers::registry::state::uri_rechecks::Recheck;
 use crate::controllers::registry::state::version_sizes::UnreadSize;
 use crate::kubernetes::key::ObjectKey;
 use crate::registries::{ListedVersion, ModelSnapshot, RegistryClient};
 
-/// The most versions that a status mirrors.
+/// The most versions that a status mirrors, unless more are needed.
 const MAX_VERSIONS: usize = 24;
+/// How many URIs of one model are requested again in its turn.
+const RECHECKED: usize = 32;
 /// The shortest time until a version that is absent or unusable is requested again.
 pub const MIN_RETRY: Duration = Duration::from_secs(5);
 
@@ -39,41 +43,60 @@ pub fn newest_versions(
     numbers
 }
 
-/// The numbers of the versions to mirror, the most needed first: pinned, followed, in a stage,
-/// aliased, newest.
+/// The numbers of the versions to mirror.
+#[derive(Debug, Eq, PartialEq)]
+pub struct SelectedVersions {
+    /// The numbers, the most needed first: pinned, followed, in a stage, aliased, newest.
+    pub numbers: Vec<String>,
+    /// How many of them are needed by bindings: pinned, followed or in a stage.
+    pub needed: usize,
+}
+
+/// Selects the versions to mirror: all that are needed, and others as far as there is room.
 pub fn select_versions(
     pinned: Vec<String>,
     followed: &BTreeSet<String>,
     snapshot: &ModelSnapshot,
     newest: Vec<String>,
-) -> Vec<String> {
-    let mut candidates = pinned;
+) -> SelectedVersions {
+    let mut needed = pinned;
     for alias in followed {
-        candidates.extend(snapshot.aliases.get(alias).cloned());
+        needed.extend(snapshot.aliases.get(alias).cloned());
     }
-    candidates.extend(snapshot.stages.values().cloned());
-    candidates.extend(snapshot.aliases.values().cloned());
-    candidates.extend(newest);
-    let mut selected = Vec::new();
-    for number in candidates {
-        if selected.len() < MAX_VERSIONS && !selected.contains(&number) {
-            selected.push(number);
+    needed.extend(snapshot.stages.values().cloned());
+    let (mut numbers, mut seen) = (Vec::new(), BTreeSet::new());
+    for number in needed {
+        if seen.insert(number.clone()) {
+            numbers.push(number);
         }
     }
-    selected
+    let needed = numbers.len();
+    for number in snapshot.aliases.values().cloned().chain(newest) {
+        if numbers.len() < MAX_VERSIONS && seen.insert(number.clone()) {
+            numbers.push(number);
+        }
+    }
+    SelectedVersions { numbers, needed }
 }
 
 /// Whether a version that an alias or stage names is missing from the mirror or unusable, so that
-/// it is requested again later.
-pub fn has_unusable_version(status: &RegisteredModelStatus) -> bool {
-    let is_usable = |number: &String| {
-        let mut versions = status.versions.iter();
-        versions.any(|version| version.version == *number && version.problem.is_none())
-    };
-    let mut aliases = status.aliases.iter();
-    let mut stages = status.stages.iter();
-    aliases.any(|alias| !is_usable(&alias.version))
-        || stages.any(|stage| !is_usable(&stage.version))
+/// it is requested again later. Versions that were not selected are none of them.
+pub fn has_unusable_version(status: &RegisteredModelStatus, selected: &[String]) -> bool {
+    let versions = status.versions.iter();
+    let usable: BTreeSet<&String> = versions
+        .filter(|version| version.problem.is_none())
+        .map(|version| &version.version)
+        .collect();
+    let aliases = status.aliases.iter().map(|alias| &alias.version);
+    let stages = status.stages.iter().map(|stage| &stage.version);
+    let named: BTreeSet<&String> = aliases.chain(stages).collect();
+    let mut selected = selected.iter();
+    selected.any(|number| named.contains(number) && !usable.contains(number))
+}
+
+/// Sorts versions by number.
+pub fn newest_first(versions: &mut [ModelVersion]) {
+    versions.sort_by_key(|version| Reverse(parse_number(&version.version)));
 }
 
 /// Whether an earlier release wrote the query of a URI into the status: then the details are read again.
@@ -120,31 +143,92 @@ impl VersionMirror<'_> {
         Ok(listed)
     }
 
-    /// The details of these versions, newest first: the known ones as they are, the others
-    /// requested.
+    /// The details of these versions, the most needed first: the known ones as they are, the others
+    /// requested. It ends with the first number for which there is no room.
     pub async fn describe_all(
         &self,
-        numbers: Vec<String>,
+        numbers: &[String],
         known: &[ModelVersion],
         listed: &[ListedVersion],
+        room: usize,
     ) -> Result<Vec<ModelVersion>, Problem> {
-        let mut versions = Vec::with_capacity(numbers.len());
+        let known: BTreeMap<&str, &ModelVersion> = known
+            .iter()
+            .map(|version| (version.version.as_str(), version))
+            .collect();
+        let (mut versions, mut used) = (Vec::with_capacity(numbers.len()), 0);
         for number in numbers {
-            let known = known.iter().find(|version| version.version == number);
-            match known {
+            let version = match known.get(number.as_str()) {
                 // The problem of a version may be fixed, so it is requested again from time to
                 // time.
                 Some(known)
                     if !shows_query(known)
-                        && (known.problem.is_none() || self.is_known_unusable(&number)) =>
+                        && (known.problem.is_none() || self.is_known_unusable(number)) =>
                 {
-                    versions.push(known.clone());
+                    Some((*known).clone())
                 }
-                _ => versions.extend(self.describe(&number, listed).await?),
+                _ => self.describe(number, listed).await?,
+            };
+            used += version.as_ref().map_or(0, least_size);
+            versions.extend(version);
+            if used > room {
+                break;
             }
         }
-        versions.sort_by_key(|version| Reverse(parse_number(&version.version)));
         Ok(versions)
+    }
+
+    /// Requests the URIs of versions again whose source the registry resolves: a store may have
+    /// moved. What cannot be requested stays as it is.
+    pub async fn follow_uris(
+        &self,
+        versions: &mut [ModelVersion],
+        in_use: &BTreeSet<String>,
+        recheck: Recheck,
+    ) {
+        let is_wanted = |version: &ModelVersion| match recheck {
+            Recheck::All => true,
+            Recheck::InUse(_) => in_use.contains(&version.version),
+        };
+        let mut wanted: Vec<&mut ModelVersion> = versions
+            .iter_mut()
+            .filter(|version| self.is_resolved(version) && is_wanted(version))
+            .collect();
+        if let Recheck::InUse(turn) = recheck
+            && wanted.len() > RECHECKED
+        {
+            let first = turn.wrapping_mul(RECHECKED) % wanted.len();
+            wanted.rotate_left(first);
+            wanted.truncate(RECHECKED);
+        }
+        for version in wanted {
+            let number = &version.version;
+            match self.client.artifact_uri(self.name, number).await {
+                Ok(Some(whole)) => {
+                    let (uri, query) = split_query(&whole);
+                    if version.artifact_uri.as_deref() != Some(uri) {
+                        tracing::info!(
+                            model = self.name,
+                            version = number,
+                            "the files of a version moved"
+                        );
+                    }
+                    version.artifact_uri = Some(uri.to_owned());
+                    version.query_withheld = query.is_some();
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::debug!(model = self.name, version = number, %error, "the URI of a version cannot be requested");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Whether the registry resolved the source of a version to a URI, which may be another one later.
+    fn is_resolved(&self, version: &ModelVersion) -> bool {
+        let source = version.source.as_deref();
+        version.artifact_uri.is_some() && source.is_some_and(|source| self.client.resolves(source))
     }
 
     async fn describe(
@@ -245,7 +329,19 @@ mod tests {
         snapshot.stages.insert("Staging".to_owned(), "3".to_owned());
         let followed = BTreeSet::from(["champion".to_owned()]);
         let selected = select_versions(texts(&["2"]), &followed, &snapshot, texts(&["5", "4"]));
-        assert_eq!(selected, texts(&["2", "4", "3", "1", "5"]));
+        assert_eq!(selected.numbers, texts(&["2", "4", "3", "1", "5"]));
+        assert_eq!(selected.needed, 3);
+    }
+
+    #[test]
+    fn all_followed_versions_are_selected_however_many_they_are() {
+        let mut snapshot = ModelSnapshot::default();
+        let alias = |number: usize| (format!("tenant-{number:03}"), number.to_string());
+        snapshot.aliases.extend((1..=100).map(alias));
+        let followed: BTreeSet<String> = snapshot.aliases.keys().cloned().collect();
+        let newest = texts(&["105", "104"]);
+        let selected = select_versions(Vec::new(), &followed, &snapshot, newest);
+        assert_eq!((selected.numbers.len(), selected.needed), (100, 100));
     }
 
     #[test]
@@ -257,7 +353,7 @@ mod tests {
                 .insert(format!("a{number}"), number.to_string());
         }
         let selected = select_versions(Vec::new(), &BTreeSet::new(), &snapshot, Vec::new());
-        assert_eq!(selected.len(), MAX_VERSIONS);
+        assert_eq!((selected.numbers.len(), selected.needed), (MAX_VERSIONS, 0));
     }
 
     #[test]
@@ -270,10 +366,12 @@ mod tests {
             }],
             ..RegisteredModelStatus::default()
         };
-        assert!(has_unusable_version(&status));
+        let selected = texts(&["1", "2"]);
+        assert!(has_unusable_version(&status, &selected));
+        assert!(!has_unusable_version(&status, &[]), "it was left out");
         status.versions = vec![version("1"), version("2")];
-        assert!(!has_unusable_version(&status));
+        assert!(!has_unusable_version(&status, &selected));
         status.versions[0].problem = Some("no files".to_owned());
-        assert!(has_unusable_version(&status));
+        assert!(has_unusable_version(&status, &selected));
     }
 }

@@ -4,6 +4,7 @@
 //! Absent: workloads. Bindings watch the status that is written here.
 
 pub mod mirror;
+pub mod mirror_size;
 pub mod mirrored_names;
 pub mod mirrored_versions;
 pub mod model_finalizer;
@@ -16,11 +17,12 @@ use std::time::Duration;
 
 use kube::ResourceExt;
 
+use crate::api::conditions::{READY, find};
 use crate::api::{Reason, RegisteredModel, reason::Problem};
 use crate::controllers::cached::registry_of;
 use crate::controllers::context::Context;
 use crate::controllers::model::mirror::{Mirror, ModelReconcile};
-use crate::controllers::model::mirrored_versions::{MIN_RETRY, has_unusable_version};
+use crate::controllers::model::mirrored_versions::MIN_RETRY;
 use crate::controllers::model::model_finalizer::{finalize, sync_finalizer};
 use crate::controllers::model::model_status::publish;
 use crate::controllers::model::registry_access::{UsableRegistry, usable_registry};
@@ -58,16 +60,23 @@ pub async fn reconcile(
         Ok(usable) => mirror(&model, &ctx, usable).await,
         Err(problem) => Err(problem),
     };
-    if let Err(problem) = &mirrored
-        && keeps_status(&model, problem)
-    {
-        return Ok(Requeue::await_change());
+    if let Err(problem) = &mirrored {
+        let state = ctx.registries.of(&registry_of(&model));
+        if keeps_status(&model, problem, state.connection.outage().as_ref()) {
+            return Ok(Requeue::await_change());
+        }
     }
     let requeue = requeue(&mirrored, &model, &ctx);
     let is_mirrored = mirrored.is_ok();
     publish(&model, &ctx, mirrored).await?;
     if is_mirrored {
-        read_sizes_later(&ctx, &registry_of(&model));
+        let registry = registry_of(&model);
+        read_sizes_later(&ctx, &registry);
+        let own = ObjectKey::of(model.as_ref());
+        if ctx.registries.of(&registry).rechecks.is_due(&own) {
+            // Behind all that changed: the requested move does not wait for it.
+            ctx.queues.models.enqueue_low_priority(vec![own]);
+        }
     }
     Ok(requeue)
 }
@@ -96,7 +105,7 @@ async fn mirror(
 fn requeue(mirrored: &Result<Mirror, Problem>, model: &RegisteredModel, ctx: &Context) -> Requeue {
     let state = ctx.registries.of(&registry_of(model));
     match mirrored {
-        Err(_) if state.connection.problem().is_some() => Requeue::await_change(),
+        Err(_) if state.connection.outage().is_some() => Requeue::await_change(),
         Err(problem) => match problem.reason {
             // The registry enqueues its models when it appears, or admits their namespace.
             Reason::Pending
@@ -105,23 +114,61 @@ fn requeue(mirrored: &Result<Mirror, Problem>, model: &RegisteredModel, ctx: &Co
             | Reason::Suspended => Requeue::await_change(),
             _ => Requeue::after(PROBLEM_RETRY),
         },
-        Ok(mirror) if has_unusable_version(&mirror.status) => Requeue::after(MIN_RETRY * 2),
-        Ok(mirror) => match &mirror.problem {
+        Ok(mirror) if mirror.has_unusable_version => Requeue::after(MIN_RETRY * 2),
+        Ok(mirror) => match mirror.problem.as_ref().map(|problem| problem.reason) {
             // The registry enqueues its models when its spec changes.
-            None => Requeue::await_change(),
-            Some(problem) if problem.reason == Reason::RegistryReadOnly => Requeue::await_change(),
+            None | Some(Reason::RegistryReadOnly | Reason::MirrorTruncated) => {
+                Requeue::await_change()
+            }
             Some(_) => Requeue::after(PROBLEM_RETRY),
         },
     }
 }
 
 /// Whether the status stays as it is: after a start, until the registry was polled for the first
-/// time.
-fn keeps_status(model: &RegisteredModel, problem: &Problem) -> bool {
+/// time; and in an outage of the registry, if nothing is to be done for the model. The registry's
+/// own status tells the outage.
+fn keeps_status(model: &RegisteredModel, problem: &Problem, outage: Option<&Problem>) -> bool {
     let Some(status) = &model.status else {
         return false;
     };
-    problem.reason == Reason::Pending
-        && !status.conditions.is_empty()
-        && status.observed_generation == model.metadata.generation
+    let Some(ready) = find(&status.conditions, READY) else {
+        return false;
+    };
+    let told = Reason::parse(&ready.reason);
+    let is_hindered = status.model_name.is_none() || told.is_some_and(Reason::is_registry_outage);
+    let waits = problem.reason == Reason::Pending || (outage == Some(problem) && !is_hindered);
+    waits && status.observed_generation == model.metadata.generation
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn model(observed: i64, ready: &str, name: Value) -> RegisteredModel {
+        let since = "2026-11-23T12:00:00Z";
+        let ready = json!({"type": "Ready", "status": "True", "reason": ready, "message": "",
+            "lastTransitionTime": since});
+        let object = json!({"apiVersion": "pointsman.dev/v1alpha1", "kind": "RegisteredModel",
+            "metadata": {"name": "taxi", "generation": 2}, "spec": {"registryRef": {"name": "mlflow"}},
+            "status": {"observedGeneration": observed, "modelName": name, "conditions": [ready]}});
+        serde_json::from_value(object).expect("a model")
+    }
+
+    #[test]
+    fn an_outage_is_told_only_to_models_that_it_hinders() {
+        let outage = Problem::new(Reason::RegistryUnreachable, "no response");
+        let keeps = |model: &RegisteredModel| keeps_status(model, &outage, Some(&outage));
+        assert!(keeps(&model(2, "Mirrored", json!("taxi"))));
+        assert!(!keeps(&model(1, "Mirrored", json!("taxi"))), "a new spec");
+        assert!(!keeps(&model(2, "Pending", Value::Null)), "no mirror yet");
+        let told = model(2, "RegistryRefused", json!("taxi"));
+        assert!(!keeps(&told), "the problem is another one now");
+        let mirrored = model(2, "Mirrored", json!("taxi"));
+        assert!(
+            !keeps_status(&mirrored, &outage, None),
+            "its own request failed"
+        );
+    }
 }

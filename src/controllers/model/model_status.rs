@@ -2,6 +2,8 @@
 //!
 //! Absent: the mirror's content.
 
+use std::fmt::Write;
+
 use jiff::Timestamp;
 
 use crate::api::conditions::{ConditionUpdate, READY, not_ready, transition};
@@ -56,6 +58,14 @@ fn mirrored_condition(model: &RegisteredModel, status: &RegisteredModelStatus) -
     let deletes = model.spec.deletion_policy == ModelDeletionPolicy::Delete;
     if deletes && status.owned_model_created_at.is_none() {
         message.push_str("; spec.deletionPolicy Delete has no effect, because the registered model existed before this object: set it to Retain, and delete the model in the registry");
+    }
+    let versions = status.versions.iter();
+    let omitted = versions.filter(|version| version.details_omitted).count();
+    if omitted > 0 {
+        _ = write!(
+            message,
+            "; the details of {omitted} versions are left out, because an object holds 1.5 MB"
+        );
     }
     ConditionUpdate::yes(READY, Reason::Mirrored, message)
 }

@@ -10,7 +10,6 @@ use kube::core::Selector;
 use crate::api::model_registry::{Access, AllowedFrom};
 use crate::api::registered_model::is_model_name;
 use crate::api::{ModelRegistry, Reason, RegisteredModel, reason::Problem};
-use crate::controllers::cached::registry_of;
 use crate::controllers::context::Context;
 use crate::controllers::registry::access::{access, title};
 use crate::controllers::registry::state::RegistryState;
@@ -48,8 +47,8 @@ pub async fn usable_registry(
         );
         return Err(Problem::new(Reason::InvalidSpec, message));
     }
-    let state = ctx.registries.of(&registry_of(model));
-    if let Some(problem) = state.connection.problem() {
+    let state = ctx.registries.of_object(&registry);
+    if let Some(problem) = state.connection.outage() {
         return Err(problem);
     }
     match state.connection.client() {

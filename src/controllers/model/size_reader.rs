@@ -3,12 +3,12 @@
 //!
 //! Absent: writing the status. The reconcile that the task enqueues does it.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 
+use crate::artifacts::is_known_store;
 use crate::controllers::cached::registry_of;
 use crate::controllers::context::Context;
 use crate::controllers::registry::access::may_use;
@@ -25,7 +25,7 @@ const CONCURRENCY: usize = 4;
 /// Starts the task that reads sizes, if there are sizes to be read and no task is running.
 pub fn read_sizes_later(ctx: &Arc<Context>, registry: &ObjectKey) {
     let state = ctx.registries.of(registry);
-    if !state.sizes.begin() {
+    if !state.sizes.begin(Instant::now()) {
         return;
     }
     let (ctx, registry) = (Arc::clone(ctx), registry.clone());
@@ -35,7 +35,7 @@ pub fn read_sizes_later(ctx: &Arc<Context>, registry: &ObjectKey) {
             return state.sizes.stop();
         };
         loop {
-            let unread = state.sizes.take_unread(CONCURRENCY);
+            let unread = state.sizes.take_unread(CONCURRENCY, Instant::now());
             if unread.is_empty() {
                 return;
             }
@@ -46,8 +46,8 @@ pub fn read_sizes_later(ctx: &Arc<Context>, registry: &ObjectKey) {
     });
 }
 
-/// The client, unless the registry was deleted, is suspended, or has a problem. The next new
-/// version starts the task again.
+/// The client, unless the registry was deleted, is suspended, or has a problem. The next poll
+/// starts the task again.
 fn client(ctx: &Context, registry: &ObjectKey, state: &RegistryState) -> Option<RegistryClient> {
     let object = ctx.stores.registries.get(registry)?;
     if object.spec.suspend {
@@ -62,7 +62,7 @@ async fn read(
     state: &RegistryState,
     client: &RegistryClient,
     model: &ObjectKey,
-    unread: &BTreeSet<UnreadSize>,
+    unread: &[UnreadSize],
 ) {
     let Some(object) = ctx.stores.models.get(model) else {
         return;
@@ -74,9 +74,10 @@ async fn read(
         let UnreadSize { version, uri } = size;
         match client.version_size(object.model_name(), version, uri).await {
             Ok(Some(bytes)) => {
-                state.readable_artifacts.record(uri, Instant::now());
+                state.artifacts.record_readable(uri);
                 state.sizes.record_read(model, uri, bytes);
             }
+            Ok(None) if !is_known_store(uri) => state.sizes.give_up(model, uri),
             Ok(None) => {}
             Err(error) => {
                 tracing::debug!(model = model.name(), version, %error, "the size of a version cannot be read");

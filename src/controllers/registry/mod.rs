@@ -23,6 +23,7 @@ use std::time::Instant;
 use crate::api::ModelRegistry;
 use crate::api::model_registry::AllowedFrom;
 use crate::controllers::context::Context;
+use crate::controllers::model::size_reader::read_sizes_later;
 use crate::controllers::registry::access::{refresh_labels, watched_models};
 use crate::controllers::registry::poll::poll_if_due;
 use crate::controllers::registry::registry_status::publish;
@@ -45,11 +46,12 @@ pub async fn reconcile(
         // The watch reports the write, and the registry is reconciled again.
         return Ok(Requeue::await_change());
     }
-    let state = ctx.registries.of(&own);
+    let state = ctx.registries.of_object(&registry);
     refresh_labels(&registry, &ctx).await;
     let watched = watched_models(&ctx, &registry);
     poll_if_due(&registry, &ctx, &state, &watched).await;
     write_back(&registry, &ctx);
+    read_sizes_later(&ctx, &own);
     if ctx.keeps(&own) {
         webhook::reconcile_webhook(&registry, &ctx, &state);
         publish(&registry, &ctx, &state, watched.len()).await?;

@@ -5,9 +5,8 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use kube::ResourceExt;
-
 use crate::api::{ModelRegistry, Reason, reason::Problem};
+use crate::controllers::cached::of_registry;
 use crate::controllers::context::Context;
 use crate::controllers::metrics::OutcomeLabel;
 use crate::controllers::registry::credentials::connection;
@@ -105,14 +104,16 @@ impl Poll<'_> {
             client,
             models,
         } = response;
+        let was_outage = self.state.connection.outage().is_some();
         let is_news = self.state.record_success(connection, client.clone());
         self.state.snapshots.retain(|model| watched.contains(model));
         let stored = &self.ctx.stores.models;
         self.state.sizes.retain(|model| stored.has(model));
-        self.ctx.metrics.record_poll(
-            &self.registry.namespace().unwrap_or_default(),
-            &self.registry.name_any(),
-        );
+        self.state.rechecks.retain(|model| stored.has(model));
+        if self.ctx.registries.is_current(&self.own, self.state) {
+            let metrics = &self.ctx.metrics;
+            metrics.record_poll(self.own.namespace(), self.own.name());
+        }
         if is_news {
             let version = client.server_version().await;
             self.state.connection.set_server_version(version);
@@ -121,12 +122,22 @@ impl Poll<'_> {
         } else {
             self.ctx.enqueue_models_named(&self.own, &models.changed);
         }
+        let models = stored.names(of_registry(&self.own));
+        let rechecked = self.state.rechecks.choose(models);
+        self.ctx.queues.models.enqueue_low_priority(rechecked);
+        if was_outage {
+            // A settled model's status does not change, and its bindings may wait for the end of the outage.
+            self.ctx.enqueue_bindings_low_priority(&self.own);
+        }
     }
 
     fn record_failure(&self, problem: Problem) {
         let (reason, message) = (problem.reason, problem.message.clone());
-        if self.state.connection.record_failure(problem) {
+        let news = self.state.connection.record_failure(problem);
+        if news.is_new_problem {
             tracing::warn!(registry = self.own.name(), %reason, message, "the registry cannot be polled");
+        }
+        if news.is_new_outage {
             self.ctx.enqueue_models_low_priority(&self.own);
         }
     }

@@ -22,6 +22,7 @@ pub(super) mod wire;
 pub use client::Client;
 pub use event::changed_model;
 pub use signature::{DELIVERY_HEADERS, DeliverySignature};
+pub(super) use source::resolves;
 pub use version_tags::{VersionTags, VersionTagsClient};
 pub use webhook_client::{DesiredWebhook, ListedWebhook, WebhookClient, WebhookTest};
 

@@ -148,9 +148,6 @@ fn first_entry(listing: wire::Listing) -> ListedEntry {
 /// The availability of an artifact after an error of the registry.
 fn availability_after(error: &RegistryError) -> Availability {
     match error {
-        RegistryError::Forbidden { sent, .. } if *sent != "no credentials" => {
-            Availability::Missing(error.to_string())
-        }
         RegistryError::Forbidden { .. }
         | RegistryError::Unauthenticated { .. }
         | RegistryError::HostRefused { .. }

@@ -106,7 +106,7 @@ async fn a_server_that_refuses_differs_from_one_that_is_unreachable() {
         (
             Reply::typed("403 Forbidden", "text/plain", "no"),
             Credentials::Bearer(SECRET.to_owned()),
-            "Missing",
+            "Unchecked",
         ),
         (
             Reply::typed("503 No", "text/plain", SECRET),

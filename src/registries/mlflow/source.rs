@@ -32,6 +32,11 @@ pub(super) fn parse(source: &str) -> Result<Source<'_>, String> {
     })
 }
 
+/// Whether a source is resolved by the registry, and is no URI itself.
+pub(in crate::registries) fn resolves(source: &str) -> bool {
+    matches!(parse(source), Ok(Source::Registry | Source::Run { .. }))
+}
+
 /// Checks that a resolved URI is one that pods can use.
 pub(super) fn check_artifact_uri(uri: &str) -> Result<String, String> {
     check_uri(uri)?;

@@ -17,19 +17,24 @@ pub const GATE: Gate = Gate {
 
 fn check(input: &GateInput<'_>) -> Verdict {
     let number = input.desired.number();
-    let unavailable = |why: &str| {
-        let message =
-            format!("version {number} is not rolled out: its artifact cannot be read: {why}");
-        Problem::new(Reason::ArtifactUnavailable, message)
-    };
     match input.checks.get(&forward_check(input.desired)) {
-        Some(Availability::Readable | Availability::Unchecked(_)) => Verdict::Pass,
+        Some(Availability::Readable | Availability::Moved(_) | Availability::Unchecked(_)) => {
+            Verdict::Pass
+        }
         // fast_rollback: a version that was good before waits for no store.
         Some(Availability::Unknown(_)) if was_good(input.binding, &input.desired.version) => {
             Verdict::Pass
         }
-        Some(Availability::Unknown(why)) => Verdict::Retry(unavailable(why)),
-        Some(Availability::Missing(why)) => Verdict::Refuse(unavailable(why)),
+        Some(Availability::Unknown(why)) => {
+            let message =
+                format!("version {number} waits until its artifact can be checked: {why}");
+            Verdict::Retry(Problem::new(Reason::ArtifactCheckFailed, message))
+        }
+        Some(Availability::Missing(why)) => {
+            let message =
+                format!("version {number} is not rolled out: its artifact cannot be read: {why}");
+            Verdict::Refuse(Problem::new(Reason::ArtifactUnavailable, message))
+        }
         None => {
             let message = format!("checking whether the artifact of version {number} can be read");
             Verdict::Pending(Problem::new(Reason::Pending, message))

@@ -290,6 +290,16 @@ impl Client {
         .await
     }
 
+    /// Creates a version with the source and run of another one; returns its number.
+    pub async fn copy_version(
+        &self,
+        model: &str,
+        of: &TrainedVersion,
+    ) -> Result<String, ClientError> {
+        let version = json!({"model": model, "source": of.source, "run_id": of.run_id});
+        self.ask("create_model_version", version).await
+    }
+
     /// Points the alias at the version.
     pub async fn set_alias(
         &self,

@@ -30,6 +30,22 @@ struct HealthInner {
     server_version: Option<String>,
 }
 
+/// The difference that a failed poll makes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct FailureNews {
+    /// Whether the poll before succeeded, or failed for another reason.
+    pub is_new_problem: bool,
+    /// Whether an outage begins, or has another reason than before.
+    pub is_new_outage: bool,
+}
+
+impl HealthInner {
+    fn outage(&self) -> Option<Problem> {
+        let is_outage = self.failures > 1 || self.current.is_none();
+        self.problem.clone().filter(|_problem| is_outage)
+    }
+}
+
 impl ConnectionHealth {
     /// The client of the last poll that succeeded.
     pub fn client(&self) -> Option<RegistryClient> {
@@ -65,9 +81,15 @@ impl ConnectionHealth {
         matches!(&inner.current, Some((current, _)) if current.is_at(uri))
     }
 
-    /// Why the registry cannot be used now; `None` if the last poll succeeded.
+    /// Why the last poll failed; `None` if it succeeded.
     pub fn problem(&self) -> Option<Problem> {
         lock(&self.inner).problem.clone()
+    }
+
+    /// Why the registry cannot be used now. One failed poll after others that succeeded is no
+    /// outage: what it would have shown is as old as after a longer interval.
+    pub fn outage(&self) -> Option<Problem> {
+        lock(&self.inner).outage()
     }
 
     /// The server's version.
@@ -92,13 +114,16 @@ impl ConnectionHealth {
         is_news
     }
 
-    /// Records that a poll failed. Returns true if the last one did not, or for another reason.
-    pub fn record_failure(&self, problem: Problem) -> bool {
+    /// Records that a poll failed.
+    pub fn record_failure(&self, problem: Problem) -> FailureNews {
         let mut inner = lock(&self.inner);
-        let is_news = inner.problem.as_ref() != Some(&problem);
+        let before = (inner.problem.clone(), inner.outage());
         inner.failures = inner.failures.saturating_add(1);
         inner.problem = Some(problem);
-        is_news
+        FailureNews {
+            is_new_problem: before.0 != inner.problem,
+            is_new_outage: before.1 != inner.outage(),
+        }
     }
 
     /// The time until the next poll: the interval, doubled with each failure after the first.
@@ -162,12 +187,27 @@ pub mod tests {
         let (health, (connection, client)) =
             (ConnectionHealth::default(), connected("http://127.0.0.1:1"));
         health.record_success(connection.clone(), client.clone());
-        assert!(health.record_failure(unreachable()));
-        assert!(!health.record_failure(unreachable()));
-        assert!(health.record_failure(Problem::new(Reason::RegistryRefused, "no")));
+        let news = |is_new_problem, is_new_outage| FailureNews {
+            is_new_problem,
+            is_new_outage,
+        };
+        assert_eq!(health.record_failure(unreachable()), news(true, false));
+        assert_eq!(health.outage(), None, "one failed poll is no outage");
+        assert_eq!(health.record_failure(unreachable()), news(false, true));
+        assert_eq!(health.outage(), Some(unreachable()));
+        assert_eq!(health.record_failure(unreachable()), news(false, false));
+        let refused = Problem::new(Reason::RegistryRefused, "no");
+        assert_eq!(health.record_failure(refused), news(true, true));
         assert!(health.healthy_client().is_none() && health.client().is_some());
         assert!(health.record_success(connection, client));
-        assert_eq!(health.problem(), None);
+        assert_eq!((health.problem(), health.outage()), (None, None));
+    }
+
+    #[test]
+    fn a_registry_that_never_answered_is_an_outage_at_once() {
+        let health = ConnectionHealth::default();
+        assert!(health.record_failure(unreachable()).is_new_outage);
+        assert_eq!(health.outage(), Some(unreachable()));
     }
 
     #[test]

@@ -3,27 +3,32 @@
 //!
 //! Absent: state that must survive a restart. That is in the cluster.
 
+pub mod artifact_cache;
 pub mod connection_health;
 pub mod negative_cache;
 pub mod poll_schedule;
-pub mod readable_artifacts;
 pub mod request_log;
 pub mod snapshot_cache;
 pub mod store_clients;
+pub mod uri_rechecks;
 pub mod version_sizes;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use kube::ResourceExt;
+
+use crate::api::ModelRegistry;
 use crate::controllers::registry::known_tags::KnownTags;
 use crate::controllers::registry::refresh_batcher::RefreshBatcher;
+use crate::controllers::registry::state::artifact_cache::ArtifactCache;
 use crate::controllers::registry::state::connection_health::ConnectionHealth;
 use crate::controllers::registry::state::negative_cache::NegativeCache;
 use crate::controllers::registry::state::poll_schedule::PollSchedule;
-use crate::controllers::registry::state::readable_artifacts::ReadableArtifacts;
 use crate::controllers::registry::state::request_log::RequestLog;
 use crate::controllers::registry::state::snapshot_cache::SnapshotCache;
 use crate::controllers::registry::state::store_clients::StoreClients;
+use crate::controllers::registry::state::uri_rechecks::UriRechecks;
 use crate::controllers::registry::state::version_sizes::VersionSizes;
 use crate::controllers::registry::webhook::webhook_state::WebhookState;
 use crate::kubernetes::key::ObjectKey;
@@ -35,13 +40,50 @@ use crate::registries::{Connection, RegistryClient};
 pub struct RegistryStates {
     /// Models to refresh that are not requested yet.
     pub refresh_batcher: RefreshBatcher,
-    all: Mutex<HashMap<ObjectKey, Arc<RegistryState>>>,
+    all: Mutex<HashMap<ObjectKey, KeyedState>>,
+}
+
+/// The state of a registry, and the UID of the object that it belongs to, once that is known.
+#[derive(Default)]
+struct KeyedState {
+    uid: Option<String>,
+    state: Arc<RegistryState>,
 }
 
 impl RegistryStates {
     /// The state of a registry; a new one if there is none yet.
     pub fn of(&self, registry: &ObjectKey) -> Arc<RegistryState> {
-        Arc::clone(lock(&self.all).entry(registry.clone()).or_default())
+        let mut all = lock(&self.all);
+        Arc::clone(&all.entry(registry.clone()).or_default().state)
+    }
+
+    /// The state of this very object. The state of another object of the same name, which was
+    /// deleted, is dropped.
+    pub fn of_object(&self, registry: &ModelRegistry) -> Arc<RegistryState> {
+        let mut all = lock(&self.all);
+        let keyed = all.entry(ObjectKey::of(registry)).or_default();
+        let uid = registry.uid();
+        if keyed.uid != uid {
+            *keyed = KeyedState {
+                uid,
+                state: Arc::default(),
+            };
+        }
+        Arc::clone(&keyed.state)
+    }
+
+    /// Whether this is still the state of the registry of that name.
+    pub fn is_current(&self, registry: &ObjectKey, state: &RegistryState) -> bool {
+        let all = lock(&self.all);
+        all.get(registry)
+            .is_some_and(|keyed| std::ptr::eq(Arc::as_ptr(&keyed.state), state))
+    }
+
+    /// Visits all states.
+    pub fn for_each(&self, visit: impl Fn(&RegistryState)) {
+        for keyed in lock(&self.all).values() {
+            visit(&keyed.state);
+        }
     }
 
     /// Removes the state of a registry that was deleted.
@@ -61,10 +103,12 @@ pub struct RegistryState {
     pub snapshots: SnapshotCache,
     /// Versions that are absent or unusable.
     pub unusable_versions: NegativeCache,
+    /// The models whose artifact URIs are requested again.
+    pub rechecks: UriRechecks,
     /// The sizes of new versions.
     pub sizes: VersionSizes,
-    /// Artifacts that were read a short time ago.
-    pub readable_artifacts: ReadableArtifacts,
+    /// The results of artifact checks.
+    pub artifacts: ArtifactCache,
     /// The requests of people that were acted on.
     pub requests: RequestLog,
     /// The clients of the artifact stores.
@@ -89,23 +133,50 @@ impl RegistryState {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::time::Duration;
+    use std::convert::Infallible;
+
+    use serde_json::json;
 
     use super::*;
     use crate::artifacts::ArtifactStores;
 
-    #[test]
-    fn store_clients_are_dropped_with_the_connection_that_they_were_made_for() {
+    #[tokio::test]
+    async fn store_clients_are_dropped_with_the_connection_that_they_were_made_for() {
         let state = RegistryState::default();
         let connected = |uri: &str| connection_health::tests::connected(uri);
+        let get = async || {
+            let make =
+                async { Ok::<_, Infallible>(ArtifactStores::new(None, BTreeMap::new(), false)) };
+            let Ok(stores) = state.store_clients.get_or_make(make).await;
+            stores
+        };
         let (first, client) = connected("http://127.0.0.1:1");
         state.record_success(first.clone(), client.clone());
-        let stores = Arc::new(ArtifactStores::new(None, BTreeMap::new(), false));
-        state.store_clients.record(&stores);
+        let stores = get().await;
         state.record_success(first, client);
-        assert!(state.store_clients.get(Duration::from_secs(60)).is_some());
+        assert!(Arc::ptr_eq(&stores, &get().await));
         let (other, client) = connected("http://127.0.0.1:2");
         state.record_success(other, client);
-        assert!(state.store_clients.get(Duration::from_secs(60)).is_none());
+        assert!(!Arc::ptr_eq(&stores, &get().await));
+    }
+
+    #[test]
+    fn a_registry_that_is_made_again_begins_with_a_state_of_its_own() {
+        let states = RegistryStates::default();
+        let registry = |uid: &str| -> ModelRegistry {
+            let object = json!({"apiVersion": "pointsman.dev/v1alpha1", "kind": "ModelRegistry",
+                "metadata": {"namespace": "ml", "name": "mlflow", "uid": uid},
+                "spec": {"mlflow": {"uri": "http://mlflow:5000"}}});
+            serde_json::from_value(object).expect("a registry")
+        };
+        let key = ObjectKey::new("ml", "mlflow");
+        let first = states.of_object(&registry("1"));
+        assert!(Arc::ptr_eq(&first, &states.of_object(&registry("1"))));
+        assert!(states.is_current(&key, &first));
+        let second = states.of_object(&registry("2"));
+        assert!(!Arc::ptr_eq(&first, &second) && !states.is_current(&key, &first));
+        assert!(Arc::ptr_eq(&second, &states.of(&key)));
+        states.forget(&key);
+        assert!(!states.is_current(&key, &second));
     }
 }

@@ -1,0 +1,502 @@
+//! The results of artifact checks: of the files behind a URI, and of a version in the registry, each in one place. The newest
+//! answer counts for every use; how long it counts depends on the use. Bindings that wait for a result are kept beside it.
+//!
+//! Absent: the checks themselves.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
+
+use crate::api::{Availability, VersionId, VersionRef};
+use crate::kubernetes::key::ObjectKey;
+use crate::kubernetes::lock::lock;
+use crate::rollout::{ArtifactCheck, CheckResults};
+
+/// How many checks of one registry run concurrently, before moves and before rollbacks.
+const MOVES: usize = 8;
+const ROLLBACKS: usize = 32;
+/// For how long a good result counts: a move relies on a recent read of the same files, a rollback checks them again.
+const GOOD_FOR_MOVES: Duration = Duration::from_secs(600);
+const GOOD_FOR_ROLLBACKS: Duration = Duration::from_secs(30);
+/// For how long a bad result counts while the check is repeated.
+const BAD_FOR: Duration = Duration::from_secs(120);
+/// After what time a check with a bad result is repeated.
+const REPEAT_AFTER: Duration = Duration::from_secs(20);
+/// How long a first result may take before a status says that it is awaited.
+pub const BRIEF: Duration = Duration::from_secs(1);
+/// The most results that are kept of reads that nobody waited for.
+const MOST: usize = 20_000;
+
+/// The use of a result.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Purpose {
+    /// A version goes forward.
+    Move,
+    /// A version of the history is rolled back to.
+    Rollback,
+}
+
+/// The object of a check.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum CheckSubject {
+    /// The files behind a URI.
+    Files {
+        /// The URI, without its query.
+        uri: String,
+        /// The version for which the registry says the query, if there is one. As a signature may expire, such files are read
+        /// again for every move.
+        signed_for: Option<Box<VersionId>>,
+    },
+    /// This version of the registry.
+    Version(Box<VersionRef>),
+}
+
+/// The results of one registry's checks.
+pub struct ArtifactCache {
+    known: Mutex<BTreeMap<CheckSubject, KnownResult>>,
+    moves: Semaphore,
+    rollbacks: Semaphore,
+}
+
+#[derive(Default)]
+struct KnownResult {
+    /// The newest answer.
+    answer: Option<(Availability, Instant)>,
+    /// The newest check without an answer (`Unknown`). It does not replace the answer.
+    unanswered: Option<Box<(Availability, Instant)>>,
+    /// The running checks before moves and before rollbacks, which have other deadlines.
+    running: [Option<Box<RunningCheck>>; 2],
+}
+
+struct RunningCheck {
+    since: Instant,
+    /// The bindings that its result enqueues.
+    waiting: Vec<ObjectKey>,
+}
+
+impl Default for ArtifactCache {
+    fn default() -> Self {
+        Self {
+            known: Mutex::default(),
+            moves: Semaphore::new(MOVES),
+            rollbacks: Semaphore::new(ROLLBACKS),
+        }
+    }
+}
+
+impl Purpose {
+    /// The use of a check's result.
+    pub fn of(check: &ArtifactCheck) -> Self {
+        if check.must_exist {
+            Self::Rollback
+        } else {
+            Self::Move
+        }
+    }
+}
+
+impl ArtifactCache {
+    /// Limits the checks that run concurrently.
+    pub fn permits(&self, purpose: Purpose) -> &Semaphore {
+        match purpose {
+            Purpose::Move => &self.moves,
+            Purpose::Rollback => &self.rollbacks,
+        }
+    }
+
+    /// The known results of some checks.
+    pub fn results<'a>(&self, checks: impl IntoIterator<Item = &'a ArtifactCheck>) -> CheckResults {
+        let (known, now) = (lock(&self.known), Instant::now());
+        let mut results = CheckResults::new();
+        for check in checks {
+            if let Some(result) = result(&known, check, now) {
+                results.insert(check.clone(), result);
+            }
+        }
+        results
+    }
+
+    /// Notes that a binding needs the result of a check, and returns the subjects to check for it now.
+    pub fn begin(&self, check: &ArtifactCheck, binding: &ObjectKey) -> Vec<CheckSubject> {
+        let (mut known, now) = (lock(&self.known), Instant::now());
+        let purpose = Purpose::of(check);
+        let subjects = subjects(&known, check, now);
+        let is_due = |subject: &CheckSubject| {
+            let known = known.entry(subject.clone()).or_default();
+            known.begin(purpose, good_for(subject, purpose), binding, now)
+        };
+        subjects.into_iter().filter(is_due).collect()
+    }
+
+    /// Whether a check without a result was started less than [`BRIEF`] ago.
+    pub fn is_brief_wait(&self, checks: &[ArtifactCheck]) -> bool {
+        let (known, now) = (lock(&self.known), Instant::now());
+        checks.iter().any(|check| {
+            let is_brief = |subject: &CheckSubject| {
+                known
+                    .get(subject)
+                    .is_some_and(|known| known.is_brief_wait(Purpose::of(check), now))
+            };
+            result(&known, check, now).is_none()
+                && subjects(&known, check, now).iter().any(is_brief)
+        })
+    }
+
+    /// Records a result, and returns the bindings to enqueue: those that wait, if the result is new to them.
+    pub fn record(
+        &self,
+        subject: &CheckSubject,
+        purpose: Purpose,
+        availability: Availability,
+    ) -> Vec<ObjectKey> {
+        let (mut known, now) = (lock(&self.known), Instant::now());
+        let known = known.entry(subject.clone()).or_default();
+        let good_for = good_for(subject, purpose);
+        let before = known.result(good_for, now).cloned();
+        known.record(availability, now);
+        let running = known.running[purpose as usize].take();
+        match running {
+            Some(running) if before.as_ref() != known.result(good_for, now) => running.waiting,
+            _ => Vec::new(),
+        }
+    }
+
+    /// Records that files were read for another reason than a check.
+    pub fn record_readable(&self, uri: &str) {
+        let mut known = lock(&self.known);
+        let subject = CheckSubject::Files {
+            uri: uri.to_owned(),
+            signed_for: None,
+        };
+        if known.len() < MOST || known.contains_key(&subject) {
+            let known = known.entry(subject).or_default();
+            known.record(Availability::Readable, Instant::now());
+        }
+    }
+
+    /// Removes results that count for no use any more.
+    pub fn sweep(&self) {
+        let now = Instant::now();
+        lock(&self.known).retain(|_, known| known.is_used(now));
+    }
+}
+
+type KnownResults = BTreeMap<CheckSubject, KnownResult>;
+
+/// The result of a check, from the results of its subjects.
+fn result(known: &KnownResults, check: &ArtifactCheck, now: Instant) -> Option<Availability> {
+    let purpose = Purpose::of(check);
+    let of = |subject: &CheckSubject| {
+        let known = known.get(subject)?;
+        known.result(good_for(subject, purpose), now).cloned()
+    };
+    let files = |uri: &str| of(&files(check, uri));
+    if !check.must_exist {
+        return files(&check.artifact_uri);
+    }
+    match of(&registered(check))? {
+        Availability::Missing(why) => Some(Availability::Missing(why)),
+        Availability::Moved(uri) => match files(&uri)? {
+            Availability::Missing(why) => Some(Availability::Missing(why)),
+            _ => Some(Availability::Moved(uri)),
+        },
+        Availability::Readable | Availability::Unknown(_) | Availability::Unchecked(_) => {
+            files(&check.artifact_uri)
+        }
+    }
+}
+
+/// The subjects that the result of a check depends on.
+fn subjects(known: &KnownResults, check: &ArtifactCheck, now: Instant) -> Vec<CheckSubject> {
+    if !check.must_exist {
+        return vec![files(check, &check.artifact_uri)];
+    }
+    let version = registered(check);
+    let moved = known
+        .get(&version)
+        .and_then(|known| known.result(GOOD_FOR_ROLLBACKS, now));
+    let uri = match moved {
+        Some(Availability::Moved(uri)) => uri,
+        _ => &check.artifact_uri,
+    };
+    let files = files(check, uri);
+    vec![version, files]
+}
+
+fn registered(check: &ArtifactCheck) -> CheckSubject {
+    CheckSubject::Version(Box::new(VersionRef {
+        id: check.version.clone(),
+        artifact_uri: Some(check.artifact_uri.clone()),
+        ..VersionRef::default()
+    }))
+}
+
+fn files(check: &ArtifactCheck, uri: &str) -> CheckSubject {
+    let version = || Box::new(check.version.clone());
+    CheckSubject::Files {
+        uri: uri.to_owned(),
+        signed_for: check.query_withheld.then(version),
+    }
+}
+
+fn good_for(subject: &CheckSubject, purpose: Purpose) -> Duration {
+    let is_signed = matches!(
+        subject,
+        CheckSubject::Files {
+            signed_for: Some(_),
+            ..
+        }
+    );
+    match purpose {
+        Purpose::Move if !is_signed => GOOD_FOR_MOVES,
+        Purpose::Move | Purpose::Rollback => GOOD_FOR_ROLLBACKS,
+    }
+}
+
+impl KnownResult {
+    /// The result, if it is not too old for this use.
+    fn result(&self, good_for: Duration, now: Instant) -> Option<&Availability> {
+        let age = |at: Instant| now.saturating_duration_since(at);
+        if let Some((answer, at)) = &self.answer
+            && age(*at) < counts_for(answer, good_for)
+        {
+            return Some(answer);
+        }
+        let (unanswered, at) = self.unanswered.as_deref()?;
+        if age(*at) >= BAD_FOR {
+            return None;
+        }
+        // What was missing is not back because nobody could be asked since.
+        match &self.answer {
+            Some((missing @ Availability::Missing(_), _)) => Some(missing),
+            _ => Some(unanswered),
+        }
+    }
+
+    fn record(&mut self, availability: Availability, now: Instant) {
+        if matches!(availability, Availability::Unknown(_)) {
+            self.unanswered = Some(Box::new((availability, now)));
+        } else {
+            self.answer = Some((availability, now));
+            self.unanswered = None;
+        }
+    }
+
+    /// Notes that a binding needs the result. True if a check has to be started for it.
+    fn begin(
+        &mut self,
+        purpose: Purpose,
+        good_for: Duration,
+        binding: &ObjectKey,
+        now: Instant,
+    ) -> bool {
+        if let Some(running) = &mut self.running[purpose as usize] {
+            if !running.waiting.contains(binding) {
+                running.waiting.push(binding.clone());
+            }
+            return false;
+        }
+        if !self.is_due(good_for, now) {
+            return false;
+        }
+        self.running[purpose as usize] = Some(Box::new(RunningCheck {
+            since: now,
+            waiting: vec![binding.clone()],
+        }));
+        true
+    }
+
+    /// Whether the check has to run: it has no result, or a bad one for some time.
+    fn is_due(&self, good_for: Duration, now: Instant) -> bool {
+        match self.result(good_for, now) {
+            None => true,
+            Some(Availability::Missing(_) | Availability::Unknown(_)) => self
+                .newest()
+                .is_none_or(|at| now.saturating_duration_since(at) >= REPEAT_AFTER),
+            Some(_) => false,
+        }
+    }
+
+    fn is_brief_wait(&self, purpose: Purpose, now: Instant) -> bool {
+        let running = self.running[purpose as usize].as_ref();
+        running.is_some_and(|running| now.saturating_duration_since(running.since) < BRIEF)
+    }
+
+    /// When a check ended last.
+    fn newest(&self) -> Option<Instant> {
+        let answer = self.answer.as_ref().map(|(_, at)| *at);
+        answer.max(self.unanswered.as_ref().map(|unanswered| unanswered.1))
+    }
+
+    fn is_used(&self, now: Instant) -> bool {
+        let is_running = self.running.iter().any(Option::is_some);
+        let is_new = |at| now.saturating_duration_since(at) < GOOD_FOR_MOVES;
+        is_running || self.newest().is_some_and(is_new)
+    }
+}
+
+fn counts_for(answer: &Availability, good_for: Duration) -> Duration {
+    match answer {
+        Availability::Missing(_) | Availability::Unknown(_) => BAD_FOR,
+        Availability::Readable => good_for,
+        Availability::Moved(_) | Availability::Unchecked(_) => GOOD_FOR_ROLLBACKS,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    fn before_move(uri: &str) -> ArtifactCheck {
+        ArtifactCheck {
+            artifact_uri: uri.to_owned(),
+            ..testing::check("1", false)
+        }
+    }
+
+    fn before_rollback(uri: &str) -> ArtifactCheck {
+        ArtifactCheck {
+            must_exist: true,
+            ..before_move(uri)
+        }
+    }
+
+    fn files(uri: &str) -> CheckSubject {
+        super::files(&before_move(uri), uri)
+    }
+
+    fn missing() -> Availability {
+        Availability::Missing("deleted".to_owned())
+    }
+
+    fn unknown() -> Availability {
+        Availability::Unknown("timed out".to_owned())
+    }
+
+    fn binding() -> ObjectKey {
+        ObjectKey::new("ml", "a")
+    }
+
+    impl ArtifactCache {
+        fn answer(&self, check: &ArtifactCheck) -> Option<Availability> {
+            self.results([check]).remove(check)
+        }
+
+        /// Makes all results older.
+        fn age(&self, by: Duration) {
+            let earlier = |at: &mut Instant| *at = at.checked_sub(by).expect("a long uptime");
+            for known in lock(&self.known).values_mut() {
+                known.answer.iter_mut().for_each(|(_, at)| earlier(at));
+                let unanswered = known.unanswered.iter_mut();
+                unanswered.for_each(|unanswered| earlier(&mut unanswered.1));
+            }
+        }
+    }
+
+    #[test]
+    fn one_check_serves_all_bindings_that_wait_for_it() {
+        let (cache, check) = (ArtifactCache::default(), before_move("s3://m/1"));
+        let (a, b) = (binding(), ObjectKey::new("ml", "b"));
+        assert_eq!(cache.begin(&check, &a), [files("s3://m/1")]);
+        assert!(cache.begin(&check, &b).is_empty(), "it is running already");
+        assert!(cache.is_brief_wait(std::slice::from_ref(&check)));
+        let waiting = cache.record(&files("s3://m/1"), Purpose::Move, Availability::Readable);
+        assert_eq!(waiting, [a.clone(), b]);
+        assert!(cache.begin(&check, &a).is_empty(), "the result is known");
+        assert_eq!(cache.answer(&check), Some(Availability::Readable));
+    }
+
+    #[test]
+    fn a_rollback_that_found_files_gone_counts_for_the_next_move() {
+        let (cache, check) = (ArtifactCache::default(), before_move("s3://m/1"));
+        cache.record_readable("s3://m/1");
+        assert_eq!(cache.answer(&check), Some(Availability::Readable));
+        cache.record(&files("s3://m/1"), Purpose::Rollback, missing());
+        assert_eq!(cache.answer(&check), Some(missing()));
+    }
+
+    #[test]
+    fn a_read_counts_for_ten_minutes_before_a_move_and_for_half_a_minute_before_a_rollback() {
+        let (cache, rollback) = (ArtifactCache::default(), before_rollback("s3://m/1"));
+        let begun = cache.begin(&rollback, &binding());
+        assert_eq!(begun.len(), 2, "version and files are checked concurrently");
+        for subject in &begun {
+            cache.record(subject, Purpose::Rollback, Availability::Readable);
+        }
+        assert_eq!(cache.answer(&rollback), Some(Availability::Readable));
+        cache.age(GOOD_FOR_ROLLBACKS);
+        assert_eq!(cache.answer(&rollback), None);
+        let before_move = before_move("s3://m/1");
+        assert_eq!(cache.answer(&before_move), Some(Availability::Readable));
+        cache.age(GOOD_FOR_MOVES);
+        assert_eq!(cache.answer(&before_move), None);
+        cache.sweep();
+        assert!(lock(&cache.known).is_empty());
+    }
+
+    #[test]
+    fn signed_files_are_read_again_for_every_move() {
+        let cache = ArtifactCache::default();
+        let signed = ArtifactCheck {
+            query_withheld: true,
+            ..before_move("https://store.example/1")
+        };
+        let begun = cache.begin(&signed, &binding());
+        cache.record(&begun[0], Purpose::Move, Availability::Readable);
+        assert_eq!(cache.answer(&signed), Some(Availability::Readable));
+        cache.age(GOOD_FOR_ROLLBACKS);
+        assert_eq!(
+            cache.answer(&signed),
+            None,
+            "the signature may have expired"
+        );
+    }
+
+    #[test]
+    fn a_check_without_an_answer_does_not_replace_what_is_known() {
+        let (cache, check) = (ArtifactCache::default(), before_move("s3://m/1"));
+        cache.record(&files("s3://m/1"), Purpose::Move, missing());
+        cache.age(BAD_FOR);
+        assert_eq!(cache.begin(&check, &binding()).len(), 1);
+        assert_eq!(cache.answer(&check), None, "it may be back");
+        cache.record(&files("s3://m/1"), Purpose::Move, unknown());
+        assert_eq!(cache.answer(&check), Some(missing()));
+        cache.record_readable("s3://m/1");
+        assert_eq!(cache.answer(&check), Some(Availability::Readable));
+    }
+
+    #[test]
+    fn a_version_that_moved_is_looked_for_where_the_registry_names_it_now() {
+        let (cache, check) = (ArtifactCache::default(), before_rollback("s3://old/1"));
+        let begun = cache.begin(&check, &binding());
+        let moved = Availability::Moved("s3://new/1".to_owned());
+        cache.record(&begun[1], Purpose::Rollback, missing());
+        assert_eq!(
+            cache.answer(&check),
+            None,
+            "the registry did not answer yet"
+        );
+        cache.record(&begun[0], Purpose::Rollback, moved.clone());
+        assert_eq!(
+            cache.answer(&check),
+            None,
+            "the new files are not checked yet"
+        );
+        assert_eq!(cache.begin(&check, &binding()), [files("s3://new/1")]);
+        cache.record(&files("s3://new/1"), Purpose::Rollback, unknown());
+        assert_eq!(cache.answer(&check), Some(moved));
+    }
+
+    #[test]
+    fn a_bad_result_is_checked_again_after_a_while() {
+        let (cache, check) = (ArtifactCache::default(), before_move("s3://m/1"));
+        cache.record(&files("s3://m/1"), Purpose::Move, unknown());
+        assert!(cache.begin(&check, &binding()).is_empty());
+        cache.age(REPEAT_AFTER);
+        assert_eq!(cache.begin(&check, &binding()).len(), 1);
+        assert_eq!(cache.answer(&check), Some(unknown()), "meanwhile");
+    }
+}
