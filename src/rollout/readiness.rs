@@ -32,6 +32,17 @@ impl View<'_> {
     fn is_complete(&self) -> bool {
         self.target.is_some_and(Target::is_complete)
     }
+
+    /// Whether the version serves: its rollout is complete, or it was live before and the workload's own minimum is available.
+    fn serves(&self) -> bool {
+        let is_live = self
+            .current
+            .is_some_and(|entry| entry.outcome == Outcome::Live);
+        let has_minimum = self
+            .target
+            .is_some_and(|target| target.capacity.has_minimum);
+        self.is_complete() || (is_live && has_minimum)
+    }
 }
 
 /// The conditions after a reconcile.
@@ -123,8 +134,7 @@ fn serving_in_outage(
         resolution.stale.as_ref() == Some(problem) && problem.reason.is_registry_outage();
     let desired = resolution.desired.as_ref().ok()?;
     let runs_desired = view.target?.runs(&desired.version);
-    (is_outage && view.is_complete() && runs_desired)
-        .then(|| outage_but_serving(resolution, problem))
+    (is_outage && view.serves() && runs_desired).then(|| outage_but_serving(resolution, problem))
 }
 
 fn outage_but_serving(resolution: &Resolution, problem: &Problem) -> ConditionUpdate {
@@ -174,7 +184,7 @@ fn forward(
     }
     match &resolution.stale {
         // An outage that hinders nothing is told by the registry's own status.
-        Some(stale) if target.is_complete() && !resolution.is_outage => {
+        Some(stale) if view.serves() && !resolution.is_outage => {
             vec![outage_but_serving(resolution, stale)]
         }
         _ => {
