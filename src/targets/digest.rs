@@ -90,7 +90,8 @@ fn container(whole: &Value, injected: &[InjectedVariable]) -> Value {
     Value::Object(covered)
 }
 
-/// Whether a variable is a restart stamp: Stakater's Reloader sets one to a digest of each ConfigMap and Secret that changed.
+/// Whether a variable is a restart stamp: Stakater's Reloader sets one to a digest of each `ConfigMap` and Secret that
+/// changed.
 fn is_stamp(name: &str) -> bool {
     let kinds = ["_CONFIGMAP", "_SECRET", "_SECRETPROVIDERCLASS"];
     name.starts_with("STAKATER_") && kinds.iter().any(|kind| name.ends_with(kind))

@@ -174,14 +174,13 @@ impl FieldOwners {
 
     /// The environment variables that Pointsman wrote: container, name, and whether another manager wrote it too.
     pub(super) fn our_variables(&self) -> impl Iterator<Item = (&str, &str, bool)> {
-        let ours = self.fields.iter().filter_map(|(field, writers)| {
+        self.fields.iter().filter_map(|(field, writers)| {
             let OwnedField::Env { container, name } = field else {
                 return None;
             };
             self.is_ours(field)
                 .then_some((container.as_str(), name.as_str(), writers.len() > 1))
-        });
-        ours
+        })
     }
 
     /// The last manager that wrote any field of the pod template.

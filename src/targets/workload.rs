@@ -133,7 +133,7 @@ pub struct Container {
     pub name: String,
     /// Its environment variables.
     pub env: Vec<EnvVar>,
-    /// The ConfigMaps and Secrets whose keys become variables.
+    /// The `ConfigMaps` and Secrets whose keys become variables.
     pub env_from: Vec<EnvFrom>,
     /// The resources that it asks for.
     #[serde(skip_serializing_if = "Resources::is_empty")]

@@ -227,3 +227,18 @@ async fn all_versions_that_bindings_follow_are_mirrored_and_their_details_as_far
         "it is stable"
     );
 }
+
+#[tokio::test]
+async fn parameters_are_mirrored_unless_the_registrys_owner_says_no() {
+    let mut fixture = Fixture::new(&spec());
+    fixture.memory.register("taxi", "s3://models/1");
+    fixture.mirror().await;
+    let status = fixture.model.status.as_mut().expect("a status");
+    let alpha = ("alpha".to_owned(), "0.1".to_owned());
+    status.versions[0].parameters = [alpha].into();
+    let kept = fixture.mirror().await;
+    assert_eq!(kept.status.versions[0].parameters.len(), 1);
+    fixture.registry.spec.mirror.parameters = false;
+    let without = fixture.mirror().await;
+    assert!(without.status.versions[0].parameters.is_empty());
+}
