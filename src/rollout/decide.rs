@@ -587,12 +587,13 @@ fn no_rollback_target(
 ) -> Step {
     let status = binding.status.as_ref();
     let lost = status.and_then(|status| lost_version(status, gone));
-    let why = match gone.first() {
-        None => "no earlier version was good for this binding".to_owned(),
-        Some((version, why)) => {
-            let number = version.number();
-            format!("no earlier version can be read (version {number}: {why})")
-        }
+    let failure = failure_of(held_back).message;
+    let (head, details) = match gone.first() {
+        None => ("no earlier version was good for this binding", failure),
+        Some((version, why)) => (
+            "no version is left to go back to",
+            format!("{failure}; version {}: {why}", version.number()),
+        ),
     };
     let wanted = observed.resolution.details.as_ref();
     let wanted = wanted.map(|details| GoodVersion {
@@ -600,7 +601,6 @@ fn no_rollback_target(
         since: None,
         lineage: lineage(details),
     });
-    let details = format!("{}; {why}", failure_of(held_back).message);
     // The code to train the version again comes first: it is the remedy, and an Event may be cut.
     let remedy = match lost.as_ref().or(wanted.as_ref()) {
         Some(lost) => retrain_sentence(lost),
@@ -608,7 +608,7 @@ fn no_rollback_target(
     };
     let problem = messages::remedy_first(
         Reason::NoRollbackTarget,
-        &format!("no version is left to go back to; {remedy}"),
+        &format!("{head}; {remedy}"),
         &details,
     );
     let lost = lost.map(|lost| Lost {

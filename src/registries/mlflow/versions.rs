@@ -133,7 +133,7 @@ impl Client {
         let described = api::ModelVersion {
             version: version.to_owned(),
             run_id: found.run_id.filter(|id| source::is_id(id)),
-            created_at: wire::timestamp(found.creation_timestamp).map(Time),
+            created_at: wire::timestamp(found.creation_timestamp).map(whole_seconds),
             created_by: created_by.filter(|user| !user.is_empty()),
             source: visible_source(&source),
             problem: resolved.as_ref().err().cloned(),
@@ -373,6 +373,11 @@ fn registration_problem(found: &wire::VersionInfo) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// The time to the second, as a status keeps it: the same version must be the same before and after it was stored.
+fn whole_seconds(at: jiff::Timestamp) -> Time {
+    Time(jiff::Timestamp::from_second(at.as_second()).unwrap_or(at))
 }
 
 /// The version with the URI of its files. A query may be a signature, so it is left out.
