@@ -19,7 +19,7 @@ use crate::api::reason::Problem;
 use crate::api::rollback::{FailedVersion, HeldBack, OnFailure, Postponed, SharedFault};
 use crate::api::version::fnv1a;
 use crate::api::{AliasBinding, AliasBindingStatus, Reason, VersionRef};
-use crate::targets::{Target, examined_containers, pod_spec_digest};
+use crate::targets::{DesiredVersion, Target, examined_containers, pod_spec_digest};
 
 /// The least time before a postponed version is tried again.
 const SHORTEST_BACKOFF: SignedDuration = SignedDuration::from_secs(10);
@@ -266,6 +266,7 @@ fn postpone(
         && entry.available_at.is_none()
         && binding.spec.rollback.on_failure == OnFailure::Rollback
         && target.capacity.available < target.capacity.desired
+        && !is_succeeded(binding, observed, &entry.version)
         && (reapply::is_observed(binding, entry)
             || has_rollback_candidate(binding, &entry.version));
     if !may_go_back {
@@ -315,13 +316,19 @@ fn has_rollback_candidate(binding: &AliasBinding, version: &VersionRef) -> bool 
         .any(|candidate| !candidate.is_same(version))
 }
 
-/// The version that is tried again later: until the alias moves, a spec changes, a person asks, or it is live.
+/// The version that is tried again later: until the alias moves, a spec changes, a person asks, or it is live. While the
+/// version that the alias names instead cannot go forward, the postponed one must still leave the workload.
 fn standing_postponed(binding: &AliasBinding, observed: &Observed<'_>) -> Option<Postponed> {
     let status = binding.status.as_ref()?;
     let postponed = status.postponed.as_ref()?;
+    let is_out = observed
+        .target
+        .is_none_or(|target| !target.runs(&postponed.version));
     let is_moved = match &observed.resolution.desired {
-        Ok(desired) => !desired.version.is_same(&postponed.version),
-        Err(_) => false,
+        Ok(desired) if !desired.version.is_same(&postponed.version) => {
+            is_out || is_succeeded(binding, observed, &postponed.version)
+        }
+        _ => false,
     };
     let is_live = status.current().is_some_and(|entry| {
         entry.outcome == Outcome::Live && entry.version.is_same(&postponed.version)
@@ -334,14 +341,24 @@ fn standing_postponed(binding: &AliasBinding, observed: &Observed<'_>) -> Option
     is_kept.then(|| postponed.clone())
 }
 
-/// Whether a postponed version must not be in the workload now: before its time, and until the capacity is restored.
+/// Whether a postponed version must not be in the workload now: before its time, and until the version that took its place is
+/// available or has failed.
 #[must_use]
-pub fn keeps_out(postponed: &Postponed, target: Option<&Target>, now: Timestamp) -> bool {
+pub fn keeps_out(
+    postponed: &Postponed,
+    binding: &AliasBinding,
+    target: Option<&Target>,
+    now: Timestamp,
+) -> bool {
     let Some(target) = target else {
         return false;
     };
-    let is_out = !target.runs(&postponed.version);
-    now < postponed.retry_at.0 || (is_out && !target.is_complete())
+    let status = binding.status.as_ref();
+    let is_over = status
+        .and_then(|status| status.current())
+        .is_some_and(|entry| entry.outcome == Outcome::Live || entry.outcome == Outcome::Failed);
+    let is_restoring = !target.runs(&postponed.version) && !target.is_complete() && !is_over;
+    now < postponed.retry_at.0 || is_restoring
 }
 
 fn begin(binding: &AliasBinding, observed: &Observed<'_>, entry: &HistoryEntry) -> HeldBack {
@@ -408,17 +425,38 @@ fn is_replaced(binding: &AliasBinding, observed: &Observed<'_>) -> bool {
     let Ok(desired) = &observed.resolution.desired else {
         return false;
     };
+    observed.template_changed
+        && observed
+            .target
+            .is_some_and(|target| target.runs(&desired.version))
+        && passes_gates(binding, observed, desired, true)
+}
+
+/// Whether another version goes forward in the place of this one now.
+fn is_succeeded(binding: &AliasBinding, observed: &Observed<'_>, version: &VersionRef) -> bool {
+    let Ok(desired) = &observed.resolution.desired else {
+        return false;
+    };
+    let held_back = standing_held_back(binding, observed);
+    let is_held_back = held_back.is_some_and(|held_back| held_back.contains(&desired.version));
+    !desired.version.is_same(version)
+        && !is_held_back
+        && passes_gates(binding, observed, desired, false)
+}
+
+fn passes_gates(
+    binding: &AliasBinding,
+    observed: &Observed<'_>,
+    desired: &DesiredVersion,
+    same_version: bool,
+) -> bool {
     let input = GateInput {
         binding,
         resolution: observed.resolution,
         desired,
         checks: observed.checks,
     };
-    observed.template_changed
-        && observed
-            .target
-            .is_some_and(|target| target.runs(&desired.version))
-        && first_hindrance(&input, true).is_none()
+    first_hindrance(&input, same_version).is_none()
 }
 
 /// Whether the target runs a version that is held back.

@@ -177,7 +177,12 @@ fn a_blocked_rollout_that_costs_capacity_is_postponed_at_the_deadline_only() {
     let postponed = late.postponed.as_ref().expect("postponed");
     assert_eq!(postponed.retry_at.0, at("2026-11-23T12:30:00Z"));
     assert!(late.news.is_some() && late.held_back.is_none());
-    assert!(keeps_out(postponed, Some(&holding("2", 1)), at(LATE)));
+    assert!(keeps_out(
+        postponed,
+        &binding,
+        Some(&holding("2", 1)),
+        at(LATE)
+    ));
 }
 
 #[test]
@@ -205,8 +210,14 @@ fn a_postponed_version_is_tried_again_when_its_time_has_come_and_capacity_is_res
     let late = assessed(&blocked, &holding("2", 1), &[&without_image()], at(LATE));
     let postponed = late.postponed.expect("postponed");
     let after = at("2026-11-23T12:31:00Z");
-    assert!(keeps_out(&postponed, Some(&holding("1", 1)), after));
-    assert!(!keeps_out(&postponed, Some(&holding("1", 2)), after));
+    let is_out = |outcome, available| {
+        let binding = binding_with([entry("1", outcome)]);
+        keeps_out(&postponed, &binding, Some(&holding("1", available)), after)
+    };
+    assert!(is_out(Outcome::RollingOut, 1));
+    assert!(!is_out(Outcome::RollingOut, 2));
+    // A version that fails restores nothing.
+    assert!(!is_out(Outcome::Live, 1) && !is_out(Outcome::Failed, 1));
     let again = blocked.with(|binding| status(binding).postponed = Some(postponed));
     let second = assessed(&again, &holding("2", 1), &[&without_image()], after);
     let second = second.postponed.expect("postponed");

@@ -338,7 +338,7 @@ fn restore_capacity(
     now: Timestamp,
 ) -> Option<Step> {
     let postponed = assessment.postponed.as_ref()?;
-    if !keeps_out(postponed, observed.target, now) {
+    if !keeps_out(postponed, binding, observed.target, now) {
         return None;
     }
     let mut kept_out = postponed.as_held_back();

@@ -7,10 +7,10 @@ use serde_json::json;
 use super::*;
 use crate::api::Availability;
 use crate::api::RegisteredModel;
-use crate::api::alias_binding::{HandledRequest, Outcome};
+use crate::api::alias_binding::{HandledRequest, HistoryEntry, Outcome};
 use crate::api::names;
 use crate::api::registered_model::CodeLineage;
-use crate::api::rollback::{GoodVersion, OnFailure};
+use crate::api::rollback::{FailedVersion, GoodVersion, OnFailure, Postponed};
 use crate::rollout::{
     Applied, ArtifactCheck, CheckResults, Reconciled, Warnings, needed_checks, resolve, summarize,
 };
@@ -1068,5 +1068,126 @@ fn automatic_rollback_writes_the_address_with_which_the_version_was_good() {
     assert_eq!(
         (written(&decided), written_address(&decided)),
         (Some("1"), Some(testing::TRACKING_URI))
+    );
+}
+
+const LONG_AGO: &str = "2026-11-23T11:00:00Z";
+const LATER: &str = "2026-11-23T13:00:00Z";
+
+/// The workload whose pods of version 2 a quota has refused for longer than the deadline; none is available.
+fn refused_two() -> (AliasBinding, Target) {
+    let blocked = entry("2", Outcome::Blocked).with(|entry| entry.started_at = time(LONG_AGO));
+    let target = deployment()
+        .holding(&binding(), &version("2"))
+        .counts(0, 0, 0)
+        .condition(
+            "ReplicaFailure",
+            "True",
+            "FailedCreate",
+            "exceeded quota",
+            LONG_AGO,
+        )
+        .target();
+    (
+        binding_with([blocked, entry("1", Outcome::Superseded)]),
+        target,
+    )
+}
+
+/// Version 2 is tried again later; version 1 has taken its place.
+fn postponed_two(one: HistoryEntry, retry_at: &str) -> AliasBinding {
+    binding_with([
+        one,
+        entry("2", Outcome::Superseded).with(|two| two.live_at = None),
+    ])
+    .with(|binding| {
+        status(binding).postponed = Some(Postponed {
+            version: version("2"),
+            spec_digest: String::new(),
+            message: "exceeded quota".into(),
+            attempts: 1,
+            retry_at: time(retry_at),
+        });
+    })
+}
+
+#[test]
+fn a_blocked_rollout_that_costs_capacity_is_postponed_and_one_that_the_alias_left_goes_on() {
+    let (binding, target) = refused_two();
+    let postponed = decision(&binding, &mirrored("2"), Some(&target))
+        .memory
+        .postponed;
+    assert_eq!(
+        postponed.map(|postponed| postponed.version),
+        Some(version("2"))
+    );
+    let moved = decision(&binding, &mirrored("1"), Some(&target));
+    assert_eq!(written(&moved), Some("1"));
+    assert_eq!(moved.memory.postponed, None);
+}
+
+#[test]
+fn a_postponed_version_is_tried_again_although_the_version_in_its_place_does_not_become_well() {
+    let binding = postponed_two(entry("1", Outcome::Live), LONG_AGO);
+    let unready = deployment()
+        .holding(&binding, &version("1"))
+        .counts(1, 1, 0)
+        .target();
+    assert_eq!(
+        written(&decision(&binding, &mirrored("2"), Some(&unready))),
+        Some("2")
+    );
+    let waiting = postponed_two(entry("1", Outcome::Live), LATER);
+    let settled = decision(&waiting, &mirrored("2"), Some(&unready));
+    assert!(matches!(
+        settled.decision,
+        Decision::Settled(Course::Rollback(_))
+    ));
+}
+
+#[test]
+fn a_postponed_version_is_checked_when_the_version_in_its_place_fails_too() {
+    let binding = postponed_two(entry("1", Outcome::Failed), LATER).with(|binding| {
+        status(binding).held_back = Some(HeldBack {
+            wanted: version("2"),
+            spec_digest: String::new(),
+            versions: vec![FailedVersion {
+                version: version("1"),
+                reason: Reason::CrashLoop.into(),
+                message: String::new(),
+                since: time(LONG_AGO),
+            }],
+            shared_fault: None,
+        });
+    });
+    assert_eq!(
+        needed(&binding, &mirrored("2"), &ours("1")),
+        [check("2", false)]
+    );
+    assert_eq!(
+        written(&decision(&binding, &mirrored("2"), Some(&ours("1")))),
+        Some("2")
+    );
+}
+
+#[test]
+fn a_rollout_that_a_person_paused_while_the_version_bakes_is_told() {
+    let baking = binding_with([entry("2", Outcome::Baking)]);
+    let paused = deployment()
+        .holding(&baking, &version("2"))
+        .counts(1, 0, 1)
+        .changed(&json!({"spec": {"paused": true}}))
+        .target();
+    let seen = summarized(&baking, &mirrored("2"), &paused, &CheckResults::new());
+    let conditions = seen.status.expect("a status").conditions;
+    let ready = conditions
+        .iter()
+        .find(|each| each.type_ == "Ready")
+        .expect("Ready");
+    assert_eq!(ready.reason, "RollingOut");
+    assert!(
+        ready.message.contains("kubectl rollout resume"),
+        "{}",
+        ready.message
     );
 }

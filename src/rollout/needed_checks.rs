@@ -23,17 +23,10 @@ pub fn needed_checks(
         return Vec::new();
     }
     let assessment = assess(binding, observed, now);
-    let postponed = assessment.postponed.as_ref();
-    let kept_out = postponed
-        .filter(|postponed| keeps_out(postponed, observed.target, now))
-        .map(Postponed::as_held_back);
-    let held_back = kept_out.or(assessment.held_back);
+    let held_back = assessment.held_back.as_ref();
     let desired = observed.resolution.desired.as_ref().ok();
-    let is_held_back = |version: &VersionRef| {
-        held_back
-            .as_ref()
-            .is_some_and(|held_back| held_back.contains(version))
-    };
+    let is_held_back =
+        |version: &VersionRef| held_back.is_some_and(|held_back| held_back.contains(version));
     let mut checks = Vec::new();
     if let Some(desired) = desired
         && !is_held_back(&desired.version)
@@ -41,7 +34,11 @@ pub fn needed_checks(
     {
         checks.push(forward_check(desired));
     }
-    let Some(held_back) = &held_back else {
+    let postponed = assessment.postponed.as_ref();
+    let kept_out = postponed
+        .filter(|postponed| keeps_out(postponed, binding, observed.target, now))
+        .map(Postponed::as_held_back);
+    let Some(held_back) = kept_out.as_ref().or(held_back) else {
         return checks;
     };
     let desired_failed = desired.is_some_and(|desired| held_back.contains(&desired.version));

@@ -25,6 +25,7 @@ pub struct WorkloadFixture {
     whole: Value,
     /// Each manager with its fields below `spec`, in the format of managed fields.
     managers: Vec<(String, Value)>,
+    written_at: String,
 }
 
 /// The Deployment `server` with a container of that name, as a user applied it; its one replica is available.
@@ -53,6 +54,7 @@ impl WorkloadFixture {
         Self {
             whole: whole.clone(),
             managers: vec![(manager.to_owned(), fields(&whole["spec"]))],
+            written_at: NOW.to_owned(),
         }
     }
 
@@ -127,6 +129,13 @@ impl WorkloadFixture {
         self
     }
 
+    /// The workload with the time at which every manager last wrote it.
+    #[must_use]
+    pub fn written_at(mut self, time: &str) -> Self {
+        time.clone_into(&mut self.written_at);
+        self
+    }
+
     /// The workload with the label of a binding.
     #[must_use]
     pub fn labelled(self, binding: &str) -> Self {
@@ -181,7 +190,7 @@ impl WorkloadFixture {
     {
         let mut whole = self.whole.clone();
         let entry = |(manager, fields): &(String, Value)| {
-            json!({"manager": manager, "operation": "Update", "time": NOW, "apiVersion": "apps/v1",
+            json!({"manager": manager, "operation": "Update", "time": self.written_at, "apiVersion": "apps/v1",
                 "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": fields}})
         };
         whole["metadata"]["managedFields"] = self.managers.iter().map(entry).collect();

@@ -11,6 +11,14 @@ pub const ALL_EVENTS: &[EventKind] = &[
     EventKind::AliasMoves,
     EventKind::Failures,
     EventKind::Recoveries,
+    EventKind::Restarts,
+    EventKind::Drains,
+    EventKind::Blocks,
+    EventKind::SharedFaults,
+    EventKind::Addresses,
+    EventKind::Scalings,
+    EventKind::Pauses,
+    EventKind::Aging,
     EventKind::Undos,
     EventKind::Edits,
     EventKind::Requests,
@@ -27,6 +35,14 @@ pub const ALL_TEMPLATE_EVENTS: &[EventKind] = &[
     EventKind::AliasMoves,
     EventKind::Failures,
     EventKind::Recoveries,
+    EventKind::Restarts,
+    EventKind::Drains,
+    EventKind::Blocks,
+    EventKind::SharedFaults,
+    EventKind::Addresses,
+    EventKind::Scalings,
+    EventKind::Pauses,
+    EventKind::Aging,
     EventKind::Undos,
     EventKind::Edits,
     EventKind::Requests,
@@ -43,23 +59,41 @@ pub const ALL_TEMPLATE_EVENTS: &[EventKind] = &[
 const FAILURES: &[EventKind] = &[
     EventKind::AliasMoves,
     EventKind::Failures,
+    EventKind::Restarts,
     EventKind::Crashes,
+];
+const FAULTS: &[EventKind] = &[
+    EventKind::AliasMoves,
+    EventKind::Failures,
+    EventKind::Blocks,
+    EventKind::SharedFaults,
+    EventKind::Drains,
+    EventKind::Scalings,
+];
+const BLOCKS: &[EventKind] = &[
+    EventKind::AliasMoves,
+    EventKind::Failures,
+    EventKind::Blocks,
+    EventKind::SharedFaults,
 ];
 const PEOPLE: &[EventKind] = &[
     EventKind::AliasMoves,
     EventKind::Undos,
     EventKind::Requests,
     EventKind::Crashes,
+    EventKind::Blocks,
 ];
 const OUTAGES: &[EventKind] = &[
     EventKind::Failures,
     EventKind::Outages,
     EventKind::Losses,
+    EventKind::Aging,
     EventKind::Recreations,
 ];
 const TEMPLATES: &[EventKind] = &[
     EventKind::AliasMoves,
     EventKind::Failures,
+    EventKind::Blocks,
     EventKind::Crashes,
     EventKind::TemplateEdits,
     EventKind::Deletions,
@@ -67,64 +101,90 @@ const TEMPLATES: &[EventKind] = &[
 /// The variable that allows more events, for a longer run.
 const MORE: &str = "POINTSMAN_MODEL_MORE";
 
-/// The bounds in which every property holds. [`MORE`] is added to the number of events of each.
+/// The bounds in which every property holds. [`MORE`] is added to the number of events of each, and adds the wide bounds.
 pub fn all() -> Vec<Bound> {
-    let more = std::env::var(MORE)
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(0);
-    let bound = |name, ownership, versions, kinds, events: u8, history_limit| Bound {
+    let more = std::env::var(MORE).ok();
+    let more: Option<u8> = more.and_then(|text| text.parse().ok());
+    let mut bounds = usual();
+    if more.is_some() {
+        bounds.extend(wide());
+    }
+    for bound in &mut bounds {
+        bound.events += more.unwrap_or(0);
+    }
+    bounds
+}
+
+fn target_ref(kinds: &'static [EventKind]) -> Scope {
+    Scope::new(Ownership::TargetRef, 3, kinds)
+}
+
+fn bound(name: &'static str, scope: Scope, events: u8, history_limit: u8) -> Bound {
+    Bound {
         name,
-        scope: Scope {
-            versions,
-            kinds,
-            ownership,
-        },
+        scope,
         history_limit,
-        events: events + more,
-    };
-    let (target_ref, template) = (Ownership::TargetRef, Ownership::Template);
+        events,
+    }
+}
+
+fn usual() -> Vec<Bound> {
     vec![
-        bound("any two events", target_ref, 3, ALL_EVENTS, 2, 3),
         bound(
-            "any four of moves, failures and crashes of the operator",
-            target_ref,
+            "two good versions: any three of moves, failures, blocks, shared faults, drains and scalings",
+            target_ref(FAULTS).seasoned(),
             3,
-            FAILURES,
-            4,
             3,
         ),
         bound(
-            "any three of moves, undos, requests and crashes of the operator",
-            target_ref,
+            "template: any three of moves, failures, blocks, crashes, edits and deletions",
+            Scope::new(Ownership::Template, 2, TEMPLATES),
             3,
-            PEOPLE,
+            2,
+        ),
+    ]
+}
+
+/// Bounds that take longer.
+fn wide() -> Vec<Bound> {
+    let recreated = |kinds| target_ref(kinds).seasoned().recreating();
+    vec![
+        bound("any two events", target_ref(ALL_EVENTS), 2, 3),
+        bound(
+            "two good versions, two recreated replicas: any event",
+            recreated(ALL_EVENTS).with_replicas(2),
+            1,
+            3,
+        ),
+        bound(
+            "two good versions: any three of moves, failures, restarts and crashes of the operator",
+            target_ref(FAILURES).seasoned(),
+            3,
+            3,
+        ),
+        bound(
+            "two good versions, recreated pods: any three of moves, failures, blocks and shared faults",
+            recreated(BLOCKS),
+            3,
+            3,
+        ),
+        bound(
+            "any three of moves, undos, requests, blocks and crashes of the operator",
+            target_ref(PEOPLE),
             3,
             2,
         ),
         bound(
-            "any three of failures, outages, losses and recreated models",
-            target_ref,
-            2,
-            OUTAGES,
+            "any three of failures, outages, losses, old check results and recreated models",
+            Scope::new(Ownership::TargetRef, 2, OUTAGES),
             3,
             1,
         ),
         bound(
             "template: any two events",
-            template,
-            3,
-            ALL_TEMPLATE_EVENTS,
+            Scope::new(Ownership::Template, 3, ALL_TEMPLATE_EVENTS),
             2,
             3,
-        ),
-        bound(
-            "template: any three of moves, failures, crashes, edits and deletions",
-            template,
-            2,
-            TEMPLATES,
-            3,
-            2,
         ),
     ]
 }

@@ -14,9 +14,8 @@ use super::steps::{EventKind, Scope};
 struct Mutation {
     rule: BrokenRule,
     property: Property,
-    ownership: Ownership,
     events: u8,
-    kinds: &'static [EventKind],
+    scope: Scope,
 }
 
 const fn mutation(
@@ -26,12 +25,15 @@ const fn mutation(
     events: u8,
     kinds: &'static [EventKind],
 ) -> Mutation {
+    in_scope(rule, property, events, Scope::new(ownership, 3, kinds))
+}
+
+const fn in_scope(rule: BrokenRule, property: Property, events: u8, scope: Scope) -> Mutation {
     Mutation {
         rule,
         property,
-        ownership,
         events,
-        kinds,
+        scope,
     }
 }
 
@@ -42,6 +44,11 @@ const DELETIONS: &[EventKind] = &[
     EventKind::Failures,
     EventKind::Deletions,
 ];
+
+/// A Deployment without surge, with two good versions, and moves beside one kind of event.
+const fn recreated(kinds: &'static [EventKind]) -> Scope {
+    Scope::new(TargetRef, 3, kinds).recreating().seasoned()
+}
 
 const MUTATIONS: &[Mutation] = &[
     mutation(
@@ -174,6 +181,43 @@ const MUTATIONS: &[Mutation] = &[
         3,
         DELETIONS,
     ),
+    in_scope(
+        BrokenRule::BlamesTheCluster,
+        Property::BlamesItsOwn,
+        2,
+        recreated(&[EventKind::AliasMoves, EventKind::Blocks]),
+    ),
+    in_scope(
+        BrokenRule::NeverTriesAgain,
+        Property::GoesOn,
+        2,
+        recreated(&[EventKind::AliasMoves, EventKind::Blocks]),
+    ),
+    in_scope(
+        BrokenRule::WalksBack,
+        Property::NewestGood,
+        2,
+        recreated(&[EventKind::AliasMoves, EventKind::SharedFaults]),
+    ),
+    in_scope(
+        BrokenRule::ZeroIsWell,
+        Property::Ran,
+        0,
+        Scope::new(TargetRef, 3, &[]).with_replicas(0),
+    ),
+    mutation(
+        BrokenRule::FollowsAddress,
+        Property::KeepsAddress,
+        TargetRef,
+        1,
+        &[EventKind::Addresses],
+    ),
+    in_scope(
+        BrokenRule::StaysBlocked,
+        Property::KeepsCapacity,
+        2,
+        recreated(&[EventKind::AliasMoves, EventKind::Blocks]),
+    ),
 ];
 
 /// One trial for each broken rule.
@@ -189,17 +233,12 @@ fn is_detected(mutation: &Mutation) -> Result<(), Failed> {
     let Mutation {
         rule,
         property,
-        ownership,
         events,
-        kinds,
+        scope,
     } = *mutation;
     let bound = Bound {
         name: "a broken rule",
-        scope: Scope {
-            versions: 3,
-            kinds,
-            ownership,
-        },
+        scope,
         history_limit: 3,
         events,
     };

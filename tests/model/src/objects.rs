@@ -4,14 +4,16 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::ContainerState;
 use pointsman::api::alias_binding::DeploymentTemplate;
+use pointsman::api::inject::InjectedValue;
 use pointsman::api::{
     AliasBinding, AliasBindingStatus, Availability, Reason, RegisteredModel, VersionRef, names,
 };
 use pointsman::rollout::{ArtifactCheck, CheckResults};
 use pointsman::targets::{Owner, Pod, TEMPLATE_DIGEST_ANNOTATION, Target, template_digest};
-use pointsman::testing::{self, With, WorkloadFixture, container, pod_with, running, waiting};
+use pointsman::testing::{
+    self, With, WorkloadFixture, condition, container, pod_with, running, terminated, time, waiting,
+};
 use serde_json::{Value, json};
 
 use super::state::{
@@ -26,18 +28,20 @@ pub const CONTAINERS: [&str; 2] = ["server", "sidecar"];
 pub const STARTED: &str = testing::NOW;
 /// The time at which a version became available whose bake time is over.
 pub const LONG_AVAILABLE: &str = "2026-11-23T12:05:00Z";
-const DEADLINE: &str = "2026-11-23T12:15:00Z";
-/// The time of every reconcile.
+/// The time of every reconcile. What is longer ago than the progress deadline and the bake time began at [`STARTED`].
 pub const NOW: &str = "2026-11-23T12:20:00Z";
+/// The time at which a postponed version is tried again.
+pub const AFTER_BACKOFF: &str = "2026-11-23T13:20:00Z";
+const ADDRESSES: [&str; 2] = [testing::TRACKING_URI, "http://other"];
 
-pub fn binding(history_limit: u8, ownership: Ownership) -> AliasBinding {
+pub fn binding(history_limit: u8, ownership: Ownership, is_edited: bool) -> AliasBinding {
     testing::binding().with(|binding| {
         let spec = &mut binding.spec;
         spec.inject.containers = Some(CONTAINERS.map(str::to_owned).into());
         spec.history_limit = i32::from(history_limit);
         if ownership == Ownership::Template {
             spec.target_ref = None;
-            spec.template = Some(template(false));
+            spec.template = Some(template(is_edited));
         }
     })
 }
@@ -88,14 +92,11 @@ pub fn made_from_edited(target: &Target) -> Option<bool> {
 pub fn with_edits(
     base: &AliasBinding,
     spec: BindingSpec,
-    status: AliasBindingStatus,
+    status: &AliasBindingStatus,
 ) -> AliasBinding {
     let mut binding = base.clone();
     binding.spec.pinned_version = spec.pin.map(|pin| pin.number().to_owned());
     binding.spec.suspend = spec.suspend;
-    if binding.spec.template.is_some() {
-        binding.spec.template = Some(template(spec.template_edited));
-    }
     binding.spec.rollback.max_restarts = if spec.edited { 2 } else { 3 };
     let asked = [
         (names::RETRY_ANNOTATION, spec.retries),
@@ -107,13 +108,17 @@ pub fn with_edits(
         .map(|(name, times)| (name.to_owned(), times.to_string()))
         .collect();
     binding.metadata.annotations = (!asked.is_empty()).then_some(asked);
-    binding.status = Some(status);
+    binding.status = Some(status.clone());
     binding
 }
 
 fn reference(version: Version) -> VersionRef {
     testing::version(version.number())
         .with(|reference| reference.artifact_uri = Some(version.artifact().to_owned()))
+}
+
+fn address(is_new: bool) -> String {
+    ADDRESSES[usize::from(is_new)].to_owned()
 }
 
 pub fn model(mirror: Mirror) -> RegisteredModel {
@@ -124,8 +129,21 @@ pub fn model(mirror: Mirror) -> RegisteredModel {
         Registry::Down => Reason::RegistryUnreachable,
         Registry::ModelGone => Reason::ModelNotFound,
     });
-    testing::model(mirror.alias.map(Version::number), versions)
-        .with(|model| model.status.as_mut().unwrap().conditions = vec![ready])
+    testing::model(mirror.alias.map(Version::number), versions).with(|model| {
+        let status = model.status.as_mut().unwrap();
+        status.conditions = vec![ready];
+        status.tracking_uri = Some(address(mirror.is_at_new_address));
+    })
+}
+
+/// Whether the template has the registry's other address.
+pub fn has_new_address(target: &Target) -> bool {
+    target.injected(InjectedValue::TrackingUri).as_deref() == Some(ADDRESSES[1])
+}
+
+/// The time of something that began longer ago than every deadline, or now.
+fn began(is_long_ago: bool) -> &'static str {
+    if is_long_ago { STARTED } else { NOW }
 }
 
 /// The Deployment as the API server has it.
@@ -139,7 +157,9 @@ pub fn workload(workload: WorkloadState) -> WorkloadFixture {
         object = object.changed(&json!({"metadata": metadata}));
     }
     if let Some(version) = workload.version {
-        object = object.holding(&binding(1, Ownership::TargetRef), &reference(version));
+        let reference = reference(version)
+            .with(|reference| reference.tracking_uri = Some(address(workload.has_new_address)));
+        object = object.holding(&binding(1, Ownership::TargetRef, false), &reference);
     }
     if workload.writer == Writer::Person {
         object = object.undone_by("kubectl");
@@ -149,36 +169,95 @@ pub fn workload(workload: WorkloadState) -> WorkloadFixture {
     } else {
         object.changed(&json!({"metadata": {"labels": null}}))
     };
+    let spec = json!({"replicas": workload.replicas, "paused": workload.is_paused});
+    let object = object
+        .changed(&json!({"spec": spec}))
+        .written_at(began(workload.is_old));
+    with_pods(object, workload)
+}
+
+/// The Deployment as its controller reports it.
+fn with_pods(object: WorkloadFixture, workload: WorkloadState) -> WorkloadFixture {
+    let all = i32::from(workload.replicas);
+    let older = if workload.older.is_some() { all } else { 0 };
+    let surge = i32::from(older > 0);
     match workload.pods {
-        Pods::None | Pods::Unobserved => object.unobserved(),
-        Pods::Starting | Pods::Crashing => object.counts(2, 1, 1),
-        Pods::Ready => object,
-        Pods::DeadlineExceeded => object.counts(2, 1, 1).condition(
-            "Progressing",
-            "False",
-            "ProgressDeadlineExceeded",
-            "timed out",
-            DEADLINE,
+        Pods::None | Pods::Unobserved => object.counts(all, all, older).unobserved(),
+        _ if all == 0 => object.counts(0, 0, 0),
+        Pods::Ready | Pods::Restarted => object.counts(all, all, all),
+        Pods::Starting if workload.is_paused => object.counts(older, 0, older),
+        Pods::Refused => object.counts(older, 0, older).condition(
+            "ReplicaFailure",
+            "True",
+            "FailedCreate",
+            "exceeded quota",
+            STARTED,
         ),
+        // The second pod of a version that fails may be well.
+        Pods::Crashing | Pods::Unready if older == 0 => object.counts(all, all, all - 1),
+        _ => object.counts(all + surge, all, older),
     }
 }
 
 pub fn pods(workload: WorkloadState) -> Vec<Pod> {
-    let unready = |state: ContainerState, restarts: i32| {
-        let container = container().with(|container| {
-            container.ready = false;
-            container.restart_count = restarts;
-            container.state = Some(state);
-        });
-        vec![pod_with(container)]
+    let (is_there, second) = match workload.pods {
+        Pods::None | Pods::Unobserved | Pods::Refused => (false, workload.pods),
+        Pods::Crashing | Pods::Unready => (true, Pods::Ready),
+        Pods::Starting => (!workload.is_paused, Pods::Starting),
+        same => (true, same),
     };
-    match workload.pods {
-        Pods::None | Pods::Unobserved => Vec::new(),
-        Pods::Ready => vec![testing::pod()],
-        Pods::Starting => unready(running(NOW), 0),
-        Pods::DeadlineExceeded => unready(running(STARTED), 0),
-        Pods::Crashing => unready(waiting("CrashLoopBackOff"), 4),
-    }
+    let number = if is_there { workload.replicas } else { 0 };
+    let states = [workload.pods, second].into_iter().take(number.into());
+    let pods = states.zip(["server-1", "server-2"]);
+    pods.map(|(pods, name)| pod(WorkloadState { pods, ..workload }, name))
+        .collect()
+}
+
+fn pod(workload: WorkloadState, name: &str) -> Pod {
+    let since = began(workload.are_pods_old);
+    let (ready, restarts, state) = match workload.pods {
+        Pods::Ready => (true, 0, running(since)),
+        Pods::Restarted => (true, 1, running(since)),
+        Pods::Unready => (false, 0, running(since)),
+        Pods::Crashing | Pods::CrashingByFault => (false, 4, waiting("CrashLoopBackOff")),
+        _ => (false, 0, waiting("ContainerCreating")),
+    };
+    let container = container().with(|container| {
+        container.ready = ready;
+        container.restart_count = restarts;
+        container.state = Some(state);
+        container.last_state = (restarts > 0).then(|| terminated(1, since));
+    });
+    let status = |is_true: bool| if is_true { "True" } else { "False" };
+    let is_scheduled = workload.pods != Pods::Unschedulable;
+    pod_with(container).with(|pod| {
+        let created = time(if workload.pods == Pods::Restarted {
+            began(workload.is_old)
+        } else {
+            since
+        });
+        pod.metadata.name = Some(name.to_owned());
+        pod.metadata.uid = Some(name.to_owned());
+        pod.metadata.creation_timestamp = Some(created.clone());
+        let version = workload.version.map(|version| {
+            (
+                names::VERSION_ANNOTATION.to_owned(),
+                version.number().to_owned(),
+            )
+        });
+        pod.metadata.annotations = Some(version.into_iter().collect());
+        pod.status.start_time = Some(created);
+        // The scheduler has no room for longer than a moment.
+        pod.status.conditions = vec![
+            condition("PodScheduled", status(is_scheduled), STARTED),
+            condition("Initialized", status(is_scheduled), since),
+            condition("Ready", status(ready), if ready { since } else { NOW }),
+        ];
+        if !is_scheduled {
+            pod.status.phase = Some("Pending".to_owned());
+            pod.status.container_statuses.clear();
+        }
+    })
 }
 
 pub fn artifact_check(check: Check) -> ArtifactCheck {

@@ -4,15 +4,19 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use pointsman::api::alias_binding::Outcome;
+use pointsman::api::alias_binding::{Outcome, Trigger};
+use pointsman::api::inject::InjectedValue;
 use pointsman::api::reason::Problem;
 use pointsman::api::rollback::OnFailure;
-use pointsman::api::{AliasBinding, AliasBindingStatus, Availability, Reason};
+use pointsman::api::{AliasBinding, AliasBindingStatus, Availability, Reason, names};
 use pointsman::rollout::{
     ArtifactCheck, CheckResults, Decided, Decision, Observed, Reconciled, Waiting, decide,
     needed_checks, summarize,
 };
-use pointsman::targets::{DesiredVersion, Target};
+use pointsman::targets::{DesiredVersion, Pod, RolloutState, Target};
+use pointsman::testing::{With, container, time, waiting};
+
+use super::objects;
 
 /// A rule that is broken.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -35,6 +39,12 @@ pub enum BrokenRule {
     AlwaysRewritesTemplate,
     ForgetsFailuresOfDeleted,
     NeverRecreates,
+    BlamesTheCluster,
+    NeverTriesAgain,
+    WalksBack,
+    ZeroIsWell,
+    FollowsAddress,
+    StaysBlocked,
 }
 
 /// The decision that is checked: the real one, or the real one with a rule broken.
@@ -62,6 +72,7 @@ impl Policy {
             BrokenRule::IgnoresResumes | BrokenRule::IgnoresRetries => {
                 altered.metadata.annotations = None;
             }
+            BrokenRule::FollowsAddress => request_present_address(&mut altered, observed),
             BrokenRule::ForgetsFailuresOfDeleted if observed.target.is_none() => {
                 if let Some(status) = altered.status.as_mut() {
                     status.held_back = None;
@@ -73,9 +84,16 @@ impl Policy {
         alter_resolution(broken, &mut resolution, binding);
         let checks = altered_results(broken, observed.checks);
         let target = observed.target.map(|target| altered_target(broken, target));
+        let blamed: Vec<Pod> = observed
+            .pods
+            .iter()
+            .map(|pod| altered_pod(broken, pod))
+            .collect();
+        let pods: Vec<&Pod> = blamed.iter().collect();
         let observed = Observed {
             resolution: &resolution,
             checks: &checks,
+            pods: &pods,
             target: target.as_ref(),
             template_changed: match broken {
                 BrokenRule::IgnoresTemplateEdits => false,
@@ -155,8 +173,44 @@ fn alter_status(broken: BrokenRule, status: &mut AliasBindingStatus) {
                 entry.outcome = Outcome::Superseded.into();
             }
         }
+        BrokenRule::NeverTriesAgain => {
+            if let Some(postponed) = &mut status.postponed {
+                postponed.retry_at = time(objects::AFTER_BACKOFF);
+            }
+        }
+        BrokenRule::WalksBack => {
+            for entry in &mut status.history {
+                entry.trigger = Trigger::AliasMove.into();
+            }
+        }
         _ => {}
     }
+}
+
+/// The annotation of a person who asks for the registry's present address.
+fn request_present_address(binding: &mut AliasBinding, observed: &Observed<'_>) {
+    let (wanted, target) = (&observed.resolution.tracking_uri, observed.target);
+    let present = target.and_then(|target| target.injected(InjectedValue::TrackingUri));
+    if wanted.as_deref() != present.as_deref() {
+        let value = wanted.clone().unwrap_or_default();
+        let annotations = binding.metadata.annotations.get_or_insert_default();
+        annotations.insert(names::APPLY_ANNOTATION.to_owned(), value);
+    }
+}
+
+/// The pod as if it crashed, if it cannot be scheduled.
+fn altered_pod(broken: BrokenRule, pod: &Pod) -> Pod {
+    let is_blocked = pod.status.phase.as_deref() == Some("Pending");
+    if broken != BrokenRule::BlamesTheCluster || !is_blocked {
+        return pod.clone();
+    }
+    pod.clone().with(|pod| {
+        let crashing = container().with(|container| {
+            container.restart_count = 4;
+            container.state = Some(waiting("CrashLoopBackOff"));
+        });
+        pod.status.container_statuses = vec![crashing];
+    })
 }
 
 fn alter_resolution(
@@ -200,6 +254,13 @@ fn altered_target(broken: BrokenRule, target: &Target) -> Target {
         if altered.version().is_none() {
             altered.metadata.labels = None;
         }
+    }
+    if broken == BrokenRule::ZeroIsWell && altered.rollout == RolloutState::ScaledToZero {
+        altered.rollout = RolloutState::Complete;
+    }
+    if broken == BrokenRule::StaysBlocked {
+        altered.capacity.available = altered.capacity.desired;
+        altered.capacity.has_minimum = true;
     }
     altered
 }

@@ -6,11 +6,13 @@ use pointsman::api::AliasBindingStatus;
 use pointsman::api::alias_binding::Outcome;
 
 use super::reconciler::Inputs;
-use super::state::{Check, CheckResult, Pods, Registry, State, Version, WorkloadState, Writer};
+use super::state::{
+    Check, CheckResult, Pods, Registry, State, Template, Version, WorkloadState, Writer,
+};
 
 /// A property, with its bit and its sentence.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[repr(u16)]
+#[repr(u32)]
 pub enum Property {
     HeldBack = 1,
     FailStatic = 1 << 1,
@@ -27,10 +29,16 @@ pub enum Property {
     RetryIsKept = 1 << 12,
     Recreates = 1 << 13,
     ChecksRun = 1 << 14,
+    BlamesItsOwn = 1 << 15,
+    GoesOn = 1 << 16,
+    NewestGood = 1 << 17,
+    Ran = 1 << 18,
+    KeepsAddress = 1 << 19,
+    KeepsCapacity = 1 << 20,
 }
 
 impl Property {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 21] = [
         Self::HeldBack,
         Self::FailStatic,
         Self::Terminates,
@@ -46,10 +54,16 @@ impl Property {
         Self::RetryIsKept,
         Self::Recreates,
         Self::ChecksRun,
+        Self::BlamesItsOwn,
+        Self::GoesOn,
+        Self::NewestGood,
+        Self::Ran,
+        Self::KeepsAddress,
+        Self::KeepsCapacity,
     ];
 
-    pub fn bit(self) -> u16 {
-        self as u16
+    pub fn bit(self) -> u32 {
+        self as u32
     }
 
     pub fn sentence(self) -> &'static str {
@@ -86,6 +100,18 @@ impl Property {
             Self::Recreates => {
                 "a missing owned Deployment is created with the last good version if the wanted one is held back"
             }
+            Self::BlamesItsOwn => {
+                "a version none of whose chosen containers ran and failed is never held back"
+            }
+            Self::GoesOn => "a rollout that was blocked goes on when the cause ends",
+            Self::NewestGood => {
+                "under a fault that all versions share, the workload names the newest good version"
+            }
+            Self::Ran => "a version that never ran is neither live nor rolled back to",
+            Self::KeepsAddress => "the registry's address alone changes no template",
+            Self::KeepsCapacity => {
+                "a blocked rollout does not cost serving capacity for longer than the deadline"
+            }
             Self::RetryIsKept => "a retry that a person asked for is not forgotten",
         }
     }
@@ -96,6 +122,8 @@ pub struct Write<'a> {
     pub inputs: &'a Inputs,
     pub written: WorkloadState,
     pub is_rollback: bool,
+    /// Whether the version before it is held back.
+    pub blames: bool,
     /// Whether it writes the version that the status says ran.
     pub is_restore: bool,
     /// Whether a retry was requested that the status does not name as handled yet.
@@ -157,6 +185,20 @@ pub fn end_undo(state: &mut State) {
     (state.oracle.is_undone, state.oracle.undo_stands) = (false, false);
 }
 
+/// Records what the pods of the newest template have shown of their version.
+pub fn record_pods(state: &mut State) {
+    let bit = state.workload.version.map_or(0, Version::bit);
+    if state.workload.is_ready() {
+        state.oracle.ran |= bit;
+    }
+    if state.workload.has_failed() {
+        state.oracle.ran_and_failed |= bit;
+    }
+    if matches!(state.workload.pods, Pods::Crashing | Pods::Unready) {
+        state.oracle.failed_by_itself |= bit;
+    }
+}
+
 /// Checks a write before it is applied.
 pub fn check_write(state: &mut State, write: &Write<'_>) {
     let Some(version) = write.written.version else {
@@ -190,6 +232,11 @@ pub fn check_write(state: &mut State, write: &Write<'_>) {
             !write.is_rollback && !is_put_back && is_another && known == Some(CheckResult::Missing),
         ),
         (
+            Property::Ran,
+            write.is_rollback && is_another && oracle.ran & version.bit() == 0,
+        ),
+        (Property::KeepsAddress, changes_address_alone(state, write)),
+        (
             Property::RollbackToGood,
             write.is_rollback
                 && is_another
@@ -201,6 +248,7 @@ pub fn check_write(state: &mut State, write: &Write<'_>) {
     }
     // A rollback means that the version before it failed, even if the operator crashes before it writes the status.
     let is_failure = write.is_rollback
+        && write.blames
         && is_another
         && !write.retry_is_due
         && state.operator.stale_binding.is_none();
@@ -208,34 +256,63 @@ pub fn check_write(state: &mut State, write: &Write<'_>) {
     state.oracle.failed |= rolled_back_from.map_or(0, Version::bit);
 }
 
+/// Whether a template that Pointsman wrote changes in nothing but the registry's address.
+fn changes_address_alone(state: &State, write: &Write<'_>) -> bool {
+    let (before, written) = (state.workload, write.written);
+    let but_address = |workload: WorkloadState| Template {
+        has_new_address: false,
+        ..workload.template()
+    };
+    before.writer == Writer::Pointsman
+        && before.has_new_address != written.has_new_address
+        && before.made_from_edited == written.made_from_edited
+        && but_address(before) == but_address(written)
+}
+
 /// Records the versions that a written status names as live or failed.
 pub fn record_status(state: &mut State, status: &AliasBindingStatus, is_current: bool) {
-    for entry in status
-        .history
-        .iter()
-        .filter(|entry| entry.live_at.is_some())
-    {
-        state.oracle.live |= Version::of(&entry.version).map_or(0, Version::bit);
+    let live = status.history.iter();
+    let live = live.filter(|entry| entry.live_at.is_some());
+    let live = live.filter_map(|entry| Version::of(&entry.version));
+    state.oracle.live |= live.fold(0, |bits, version| bits | version.bit());
+    let good = status.last_good.as_ref();
+    let good = good.and_then(|good| Version::of(&good.version));
+    state.oracle.newest_good = good.or(state.oracle.newest_good);
+    if state.oracle.live & !state.oracle.ran != 0 {
+        state.oracle.violated |= Property::Ran.bit();
     }
-    let Some(held_back) = status.held_back.as_ref().filter(|_| is_current) else {
+    let Some(held_back) = &status.held_back else {
         return;
     };
+    let failed = held_back.versions.iter();
+    let failed = failed.filter_map(|failed| Version::of(&failed.version));
+    let failed = failed.fold(0, |bits, version| bits | version.bit());
+    if failed == 0 {
+        // After a shared fault the failed versions are tried once more.
+        state.oracle.failed = 0;
+    }
+    if failed & !state.oracle.ran_and_failed != 0 {
+        state.oracle.violated |= Property::BlamesItsOwn.bit();
+    }
     let wanted = Version::of(&held_back.wanted);
-    if wanted == state.oracle.wanted {
-        for failed in &held_back.versions {
-            state.oracle.failed |= Version::of(&failed.version).map_or(0, Version::bit);
-        }
+    if is_current && wanted == state.oracle.wanted {
+        state.oracle.failed |= failed;
     }
 }
 
 /// The properties that a quiescent state violates.
-pub fn violations_at_quiescence(state: &State, status: &AliasBindingStatus) -> u16 {
+pub fn violations_at_quiescence(state: &State, status: &AliasBindingStatus) -> u32 {
     let violations = [
         (
             Property::Converges,
-            can_go_forward(state, status) && !(runs_wanted_version(state) && is_of_template(state)),
+            can_go_forward(state, status)
+                && !state.hinders_pods()
+                && !(runs_wanted_version(state) && is_of_template(state)),
         ),
         (Property::Recreates, stays_missing(state, status)),
+        (Property::GoesOn, stays_blocked(state, status)),
+        (Property::NewestGood, names_older_version(state, status)),
+        (Property::KeepsCapacity, costs_capacity(state, status)),
         (Property::LeavesFailure, stays_with_a_failure(state, status)),
         (Property::StatusIsTrue, is_status_false(state, status)),
         (
@@ -256,6 +333,69 @@ pub fn violations_at_quiescence(state: &State, status: &AliasBindingStatus) -> u
         .iter()
         .filter(|(_, is_violated)| *is_violated)
         .fold(0, |bits, (property, _)| bits | property.bit())
+}
+
+fn is_person_in_charge(state: &State, status: &AliasBindingStatus) -> bool {
+    state.spec.suspend || status.hold.is_some()
+}
+
+/// Nothing is in the way of new pods any more, and the status still says so.
+fn stays_blocked(state: &State, status: &AliasBindingStatus) -> bool {
+    let reason = ready(status).map(|ready| ready.reason.as_str());
+    let is_blocked = status.postponed.is_some() || reason == Some("Blocked");
+    is_blocked && !state.hinders_pods() && can_go_forward(state, status)
+}
+
+/// All versions crash by the fault that they share, and another one runs than the wanted one and the newest good one.
+fn names_older_version(state: &State, status: &AliasBindingStatus) -> bool {
+    let (oracle, version) = (&state.oracle, state.workload.version);
+    let (Some(good), Some(wanted)) = (oracle.newest_good, state.wanted()) else {
+        return false;
+    };
+    let by_fault = oracle.ran_and_failed & !oracle.failed_by_itself;
+    let is_fault_alone = by_fault & wanted.bit() != 0 && oracle.failed_by_itself & good.bit() == 0;
+    state.workload.pods == Pods::CrashingByFault
+        && state.workload.writer == Writer::Pointsman
+        && version != Some(wanted)
+        && version != Some(good)
+        && is_fault_alone
+        && !is_person_in_charge(state, status)
+        && is_readable(state, good)
+}
+
+/// The rollout of the wanted version is blocked and no pod serves, although an earlier version is good.
+fn costs_capacity(state: &State, status: &AliasBindingStatus) -> bool {
+    let Some(good) = state.oracle.newest_good else {
+        return false;
+    };
+    let (workload, current) = (state.workload, status.current());
+    let was_available = current.is_none_or(|entry| entry.available_at.is_some());
+    workload.is_blocked()
+        && workload.older.is_none()
+        && workload.writer == Writer::Pointsman
+        && workload.version == state.wanted()
+        && workload.version != Some(good)
+        && !was_available
+        && !is_held_back(status, Some(good))
+        && !has_failed(status, good)
+        && !is_person_in_charge(state, status)
+        && is_readable(state, good)
+}
+
+fn is_readable(state: &State, version: Version) -> bool {
+    let check = Check {
+        version,
+        must_exist: true,
+    };
+    state.check_result(check) == CheckResult::Readable
+}
+
+/// Whether the history has a failure of a version.
+fn has_failed(status: &AliasBindingStatus, version: Version) -> bool {
+    status.history.iter().any(|entry| {
+        let is_failed = entry.outcome == Outcome::Failed || entry.outcome == Outcome::RolledBack;
+        is_failed && Version::of(&entry.version) == Some(version)
+    })
 }
 
 fn runs_wanted_version(state: &State) -> bool {
@@ -282,21 +422,12 @@ fn stays_missing(state: &State, status: &AliasBindingStatus) -> bool {
     else {
         return false;
     };
-    let has_failed = status.history.iter().any(|entry| {
-        let is_failed = entry.outcome == Outcome::Failed || entry.outcome == Outcome::RolledBack;
-        is_failed && Version::of(&entry.version) == Some(good)
-    });
-    let check = Check {
-        version: good,
-        must_exist: true,
-    };
-    let is_person_in_charge = state.spec.suspend || status.hold.is_some();
     state.workload.is_missing()
         && is_held_back(status, state.wanted())
         && !is_held_back(status, Some(good))
-        && !has_failed
-        && !is_person_in_charge
-        && state.check_result(check) == CheckResult::Readable
+        && !has_failed(status, good)
+        && !is_person_in_charge(state, status)
+        && is_readable(state, good)
 }
 
 fn is_resolved(state: &State) -> bool {
@@ -334,13 +465,12 @@ fn can_go_forward(state: &State, status: &AliasBindingStatus) -> bool {
 
 fn stays_with_a_failure(state: &State, status: &AliasBindingStatus) -> bool {
     let is_ours = state.workload.writer == Writer::Pointsman;
-    let fails = is_ours && matches!(state.workload.pods, Pods::Crashing | Pods::DeadlineExceeded);
+    let fails = is_ours && state.workload.has_failed();
     let is_failed = status
         .current()
         .is_some_and(|entry| entry.outcome == Outcome::Failed);
-    let is_person_in_charge = state.spec.suspend || status.hold.is_some();
     let reason = ready(status).map(|ready| ready.reason.as_str());
-    fails && is_failed && !is_person_in_charge && reason != Some("NoRollbackTarget")
+    fails && is_failed && !is_person_in_charge(state, status) && reason != Some("NoRollbackTarget")
 }
 
 /// Whether the status says Live or Pinned although the wanted version does not run well, reports progress that does not
@@ -350,7 +480,11 @@ fn is_status_false(state: &State, status: &AliasBindingStatus) -> bool {
         return true;
     };
     let reports_live = ready.status == "True" && matches!(ready.reason.as_str(), "Live" | "Pinned");
-    let is_well = runs_wanted_version(state) && state.workload.pods == Pods::Ready;
+    let older = state.workload.older;
+    // Pods of the template before the first version count too: a version that was live stays so while the minimum serves.
+    let serves = older
+        .is_some_and(|older| older.version.is_none() || older.version == state.workload.version);
+    let is_well = runs_wanted_version(state) && (state.workload.is_ready() || serves);
     let reconciling = status
         .conditions
         .iter()
@@ -362,7 +496,7 @@ fn is_status_false(state: &State, status: &AliasBindingStatus) -> bool {
         .and_then(|running| Version::of(&running.version));
     (reports_live && !is_well)
         || matches!(reconciling, Some("Baking" | "Pending"))
-        || (reconciling == Some("RolledBack") && state.workload.pods == Pods::Ready)
+        || (reconciling == Some("RolledBack") && state.workload.is_ready())
         || reported_version != state.workload.version
 }
 

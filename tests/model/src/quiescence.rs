@@ -2,11 +2,9 @@
 //!
 //! Absent: choice. Without outside events each state has one next step.
 
-use dashmap::DashMap;
-
 use super::properties::{self, Property};
-use super::reconciler::{Inputs, Reconciler};
-use super::state::{Check, Pods, State};
+use super::reconciler::{Inputs, Map, Reconciler};
+use super::state::{Check, State};
 use super::steps::{self, Step};
 
 /// The number of steps after which a state counts as never quiescent.
@@ -15,12 +13,12 @@ const MAX_STEPS: usize = 100;
 /// The violations of the quiescent state of each state so far.
 #[derive(Default)]
 pub struct QuiescenceCache {
-    violations: DashMap<State, u16>,
+    violations: Map<State, u32>,
 }
 
 impl QuiescenceCache {
     /// The properties that the quiescent state violates; [`Property::Terminates`] if there is none.
-    pub fn violations(&self, state: &State, reconciler: &Reconciler) -> u16 {
+    pub fn violations(&self, state: &State, reconciler: &Reconciler) -> u32 {
         let mut visited = Vec::new();
         let mut here = state.core();
         let violations = loop {
@@ -63,10 +61,8 @@ pub fn next(state: &State, reconciler: &Reconciler) -> Option<Step> {
     if operator.unwritten.is_some() {
         return Some(Step::OperatorWritesStatus);
     }
-    match state.workload.pods {
-        Pods::Unobserved => return Some(Step::ControllerObservesTemplate),
-        Pods::Starting => return Some(Step::PodsBecomeReady),
-        Pods::None | Pods::Ready | Pods::Crashing | Pods::DeadlineExceeded => {}
+    if let Some(step) = steps::next_of_pods(state) {
+        return Some(step);
     }
     let changes = |step: Step| steps::after(state, step, reconciler).core() != state.core();
     let completed = Check::all()
@@ -83,12 +79,16 @@ pub fn next(state: &State, reconciler: &Reconciler) -> Option<Step> {
         }
         _ => true,
     };
-    let mut candidates = completed
-        .filter(is_changed)
-        .chain([Step::OperatorReconciles, Step::BakeTimeElapses]);
+    let mut candidates = completed.filter(is_changed).chain([
+        Step::OperatorReconciles,
+        Step::TimePasses,
+        Step::BackoffElapses,
+    ]);
     candidates.find(|step| match step {
         Step::CheckCompletes(..) => true,
         Step::OperatorReconciles => is_reconcile_due(state, reconciler),
+        // A version whose rollout stays blocked is postponed again and again.
+        Step::BackoffElapses => !state.hinders_pods() && changes(Step::BackoffElapses),
         step => changes(*step),
     })
 }
@@ -113,7 +113,7 @@ fn is_reconcile_due(state: &State, reconciler: &Reconciler) -> bool {
         || result.requested_checks & !state.operator.running_checks != 0
 }
 
-fn violations_when_quiescent(state: &State, reconciler: &Reconciler) -> u16 {
+fn violations_when_quiescent(state: &State, reconciler: &Reconciler) -> u32 {
     let result = reconciler.reconcile(inputs(state));
     let is_written = result.written.is_some() || result.is_status_changed;
     let writes = if is_written {

@@ -9,7 +9,6 @@ use std::time::Instant;
 use libtest_mimic::{Failed, Trial};
 use proptest::prelude::{Strategy, any, prop};
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
-use stateright::Model;
 
 use super::bounds::{ALL_EVENTS, ALL_TEMPLATE_EVENTS};
 use super::explore::{Bound, BoundedModel};
@@ -17,7 +16,7 @@ use super::policy::Policy;
 use super::properties::Property;
 use super::quiescence;
 use super::state::{Ownership, State};
-use super::steps::{self, Scope, Step};
+use super::steps::{Scope, Step};
 
 const CASES: u32 = 512;
 const MAX_STEPS: usize = 200;
@@ -31,14 +30,14 @@ enum Choice {
     Index(u16),
 }
 
-/// The length of the history, and whether the binding has a template.
-type Setting = (u8, bool);
+/// The length of the history, whether the binding has a template, and whether the Deployment recreates its pods.
+type Setting = (u8, bool, bool);
 
 pub fn trial() -> Trial {
     Trial::test("random paths", || {
         let begun = Instant::now();
         let models = RefCell::new(BTreeMap::new());
-        let setting = (1..=5_u8, any::<bool>());
+        let setting = (1..=5_u8, any::<bool>(), any::<bool>());
         let strategy = (setting, prop::collection::vec(choice(), 1..MAX_STEPS));
         let cases = Config::default().cases.max(CASES);
         let config = Config {
@@ -73,7 +72,7 @@ fn choice() -> impl Strategy<Value = Choice> {
     })
 }
 
-fn model((history_limit, has_template): Setting) -> BoundedModel {
+fn model((history_limit, has_template, recreates): Setting) -> BoundedModel {
     let (ownership, kinds) = if has_template {
         (Ownership::Template, ALL_TEMPLATE_EVENTS)
     } else {
@@ -82,9 +81,8 @@ fn model((history_limit, has_template): Setting) -> BoundedModel {
     let bound = Bound {
         name: "random paths",
         scope: Scope {
-            versions: 5,
-            kinds,
-            ownership,
+            recreates,
+            ..Scope::new(ownership, 5, kinds)
         },
         history_limit,
         events: u8::MAX,
@@ -95,12 +93,12 @@ fn model((history_limit, has_template): Setting) -> BoundedModel {
 type Path = Vec<(Option<Step>, State)>;
 
 /// Follows a path; returns the violations and the path so far at the first state that violates a property.
-fn run(model: &BoundedModel, choices: &[Choice]) -> Result<(), (u16, Path)> {
-    let mut state = State::new(u8::MAX, model.bound.scope.ownership);
+fn run(model: &BoundedModel, choices: &[Choice]) -> Result<(), (u32, Path)> {
+    let mut state = model.initial();
     let mut path = vec![(None, state)];
     for choice in choices {
         let step = chosen(model, &state, *choice);
-        state = steps::after(&state, step, &model.reconciler);
+        state = model.after(&state, step);
         path.push((Some(step), state));
         let violations = model.violations(&state);
         if violations != 0 {
@@ -117,7 +115,7 @@ fn chosen(model: &BoundedModel, state: &State, choice: Choice) -> Step {
         return undisturbed();
     };
     let mut possible = Vec::new();
-    model.actions(state, &mut possible);
+    model.steps(state, &mut possible);
     // The index names a step, not a position in `possible`: a shrunk path keeps its other steps.
     let all = Step::all();
     let step = all[usize::from(index) % all.len()];
@@ -128,7 +126,7 @@ fn chosen(model: &BoundedModel, state: &State, choice: Choice) -> Step {
     }
 }
 
-fn sentences(violations: u16) -> String {
+fn sentences(violations: u32) -> String {
     let mut sentences = Vec::new();
     for property in Property::ALL {
         if violations & property.bit() != 0 {
@@ -148,6 +146,8 @@ fn describe(error: &TestError<(Setting, Vec<Choice>)>) -> String {
         Ok(()) => String::new(),
         Err((_, path)) => model.describe(&path),
     };
-    let (limit, has_template) = setting;
-    format!("this fails: {reason} (historyLimit {limit}, template: {has_template}):\n{path}")
+    let (limit, has_template, recreates) = setting;
+    format!(
+        "this fails: {reason} (historyLimit {limit}, template: {has_template}, recreates: {recreates}):\n{path}"
+    )
 }

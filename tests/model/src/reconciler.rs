@@ -2,23 +2,29 @@
 //!
 //! Absent: conflicts and crashes. `steps` decides whether the patch and the status are written.
 
+use std::hash::Hash;
+use std::sync::Arc;
+
 use dashmap::DashMap;
+use foldhash::fast::FixedState;
+use jiff::Timestamp;
 use pointsman::api::{AliasBinding, RegisteredModel};
 use pointsman::rollout::{
-    Applied, ArtifactCheck, Course, Decision, Observed, Reconciled, Waiting, Warnings, claim,
-    resolve,
+    Applied, ArtifactCheck, CheckResults, Course, Decision, Observed, Reconciled, Waiting,
+    Warnings, claim, resolve,
 };
-use pointsman::targets::{Pod, Target, patch, template_changed};
+use pointsman::targets::{Injection, Pod, Target, patch, template_changed};
 use pointsman::testing::{self, WorkloadFixture};
 use serde_json::Value;
 
 use super::objects;
 use super::policy::Policy;
 use super::state::{
-    BindingSpec, Check, CheckCache, CheckResult, Mirror, Ownership, Pods, StatusId, Version,
-    WorkloadState, Writer,
+    BindingSpec, Check, CheckCache, CheckResult, Mirror, Pods, StatusId, Version, WorkloadState,
+    Writer,
 };
 use super::statuses::Statuses;
+use super::steps::Scope;
 
 /// The inputs of a reconcile.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -56,6 +62,8 @@ pub struct ReconcileResult {
     pub written: Option<WorkloadState>,
     /// Whether the write is an automatic rollback.
     pub is_rollback: bool,
+    /// Whether the version before the write is held back.
+    pub blames: bool,
     /// Whether the write puts back the version that the status says ran.
     pub is_restore: bool,
     /// The effect of the patch on a Deployment that changed since it was read.
@@ -67,25 +75,70 @@ pub struct ReconcileResult {
     pub waits_for_nothing: bool,
 }
 
+/// A map that many threads read and write.
+pub type Map<K, V> = DashMap<K, V, FixedState>;
+
+/// A Deployment with its pods.
+struct Objects {
+    object: WorkloadFixture,
+    target: Target,
+    pods: Vec<Pod>,
+}
+
+/// What a write of a version makes of a Deployment.
+#[derive(Clone)]
+struct Written {
+    injection: Injection,
+    workload: WorkloadState,
+    on_change: OnChange,
+}
+
 /// The operator, with a cache of its reconciles.
 pub struct Reconciler {
     pub statuses: Statuses,
     policy: Policy,
-    base: AliasBinding,
-    cache: DashMap<Inputs, ReconcileResult>,
-    workloads: DashMap<WorkloadState, (WorkloadFixture, Target, Vec<Pod>)>,
-    models: DashMap<Mirror, RegisteredModel>,
+    /// Whether the Deployment deletes its older pods before it creates new ones.
+    pub recreates: bool,
+    now: Timestamp,
+    /// Events explain nothing that the objects do not.
+    warnings: Warnings,
+    /// The binding with one template and with the other.
+    bindings: [AliasBinding; 2],
+    cache: Map<Inputs, ReconcileResult>,
+    workloads: Map<WorkloadState, Arc<Objects>>,
+    models: Map<Mirror, Arc<RegisteredModel>>,
+    checks: Map<CheckCache, Arc<CheckResults>>,
+    changes: Map<(bool, Option<bool>, bool), Arc<bool>>,
+    /// The writes of a binding with one template or the other.
+    writes: Map<(WorkloadState, bool), Vec<Written>>,
+}
+
+/// The value for a key; it is made if it is not there.
+fn cached<K: Copy + Eq + Hash, V>(map: &Map<K, Arc<V>>, key: K, make: impl Fn(K) -> V) -> Arc<V> {
+    if let Some(known) = map.get(&key) {
+        return Arc::clone(&known);
+    }
+    let value = Arc::new(make(key));
+    map.insert(key, Arc::clone(&value));
+    value
 }
 
 impl Reconciler {
-    pub fn new(policy: Policy, history_limit: u8, ownership: Ownership) -> Self {
+    pub fn new(policy: Policy, history_limit: u8, scope: Scope) -> Self {
         Self {
             statuses: Statuses::new(),
             policy,
-            base: objects::binding(history_limit, ownership),
-            cache: DashMap::new(),
-            workloads: DashMap::new(),
-            models: DashMap::new(),
+            recreates: scope.recreates,
+            now: testing::at(objects::NOW),
+            warnings: Warnings::new(),
+            bindings: [false, true]
+                .map(|is_edited| objects::binding(history_limit, scope.ownership, is_edited)),
+            cache: Map::default(),
+            workloads: Map::default(),
+            models: Map::default(),
+            checks: Map::default(),
+            changes: Map::default(),
+            writes: Map::default(),
         }
     }
 
@@ -105,55 +158,51 @@ impl Reconciler {
     }
 
     /// The Deployment with its pods; `None` if there is none.
-    fn objects(&self, workload: WorkloadState) -> Option<(WorkloadFixture, Target, Vec<Pod>)> {
-        if workload.is_missing() {
-            return None;
-        }
-        let objects = self.workloads.entry(workload).or_insert_with(|| {
+    fn objects(&self, workload: WorkloadState) -> Option<Arc<Objects>> {
+        let make = |workload| {
             let object = objects::workload(workload);
-            (object.clone(), object.target(), objects::pods(workload))
-        });
-        Some(objects.clone())
+            Objects {
+                target: object.target(),
+                object,
+                pods: objects::pods(workload),
+            }
+        };
+        (!workload.is_missing()).then(|| cached(&self.workloads, workload, make))
     }
 
     fn reconcile_uncached(&self, inputs: &Inputs) -> ReconcileResult {
         let status = self.statuses.get(inputs.status);
-        let binding = objects::with_edits(&self.base, inputs.spec, (*status).clone());
-        let model = self
-            .models
-            .entry(inputs.mirror)
-            .or_insert_with(|| objects::model(inputs.mirror))
-            .clone();
+        let base = &self.bindings[usize::from(inputs.spec.template_edited)];
+        let binding = objects::with_edits(base, inputs.spec, &status);
+        let model = cached(&self.models, inputs.mirror, objects::model);
+        let checks = cached(&self.checks, inputs.checks, objects::results);
         let resolution = resolve(&binding, Some(&model));
-        let objects = self.objects(inputs.workload);
-        let (object, target, pods) = match &objects {
-            Some((object, target, pods)) => (Some(object), Some(target), pods.as_slice()),
-            None => (None, None, [].as_slice()),
-        };
-        let pods: Vec<&Pod> = pods.iter().collect();
-        let checks = objects::results(inputs.checks);
+        let before = self.objects(inputs.workload);
+        let target = before.as_ref().map(|objects| &objects.target);
+        let pods: Vec<&Pod> = before.iter().flat_map(|objects| &objects.pods).collect();
         let claim = claim(&binding, &[], target);
         let observed = Observed {
             resolution: &resolution,
             target,
             pods: &pods,
-            warnings: &Warnings::new(),
             claim: claim.as_ref(),
-            template_changed: template_changed(&binding, target),
+            template_changed: self.template_changed(&binding, inputs, target),
             checks: &checks,
+            warnings: &self.warnings,
         };
-        let now = testing::at(objects::NOW);
-        let (decided, needed) = self.policy.decide(&binding, &observed, now);
-        let patch = match &decided.decision {
-            Decision::Write(injection, _) => patch(&binding, target, injection),
+        let (decided, needed) = self.policy.decide(&binding, &observed, self.now);
+        let written = match &decided.decision {
+            Decision::Write(injection, _) => {
+                Some(self.write(&binding, inputs, before.as_deref(), injection))
+            }
             _ => None,
         };
-        let written = patch
-            .as_ref()
-            .map(|patch| apply(inputs.workload, object, patch));
-        let after = self.objects(written.unwrap_or(inputs.workload));
+        let after = match &written {
+            Some(written) => self.objects(written.workload),
+            None => before.clone(),
+        };
         let applied = Applied {
-            target: after.as_ref().map(|(_, target, _)| target),
+            target: after.as_ref().map(|objects| &objects.target),
             failure: None,
             retrain: None,
         };
@@ -163,22 +212,84 @@ impl Reconciler {
             decided: &decided,
             applied: &applied,
         };
+        let new = self.policy.summarize(&binding, &reconciled, self.now);
+        let is_status_changed = new != *status;
         let ran = status
             .current()
             .and_then(|entry| Version::of(&entry.version));
-        let new = self.policy.summarize(&binding, &reconciled, now);
+        let version = written
+            .as_ref()
+            .and_then(|written| written.workload.version);
         let requested_checks = requested(&needed, inputs.checks);
         let waits = matches!(decided.decision, Decision::Waiting(Waiting::Checks(_)));
         ReconcileResult {
-            written,
             is_rollback: matches!(decided.decision.course(), Some(Course::Rollback(_))),
-            is_restore: ran.is_some() && written.and_then(|written| written.version) == ran,
-            on_change: patch.as_ref().map_or(OnChange::Refused, OnChange::of),
-            is_status_changed: new != *status,
-            status: self.statuses.intern(new),
+            blames: inputs.workload.version.is_some_and(|before| {
+                let held_back = decided.memory.held_back.iter();
+                let mut failed = held_back.flat_map(|held_back| &held_back.versions);
+                failed.any(|failed| Version::of(&failed.version) == Some(before))
+            }),
+            is_restore: ran.is_some() && version == ran,
+            on_change: written
+                .as_ref()
+                .map_or(OnChange::Refused, |written| written.on_change),
+            written: written.map(|written| written.workload),
+            is_status_changed,
+            status: if is_status_changed {
+                self.statuses.intern(new)
+            } else {
+                inputs.status
+            },
             requested_checks,
             waits_for_nothing: waits && requested_checks == 0,
         }
+    }
+
+    /// Whether the Deployment was made from another template than the binding's.
+    fn template_changed(
+        &self,
+        binding: &AliasBinding,
+        inputs: &Inputs,
+        target: Option<&Target>,
+    ) -> bool {
+        let key = (
+            inputs.workload.is_missing(),
+            inputs.workload.made_from_edited,
+            inputs.spec.template_edited,
+        );
+        *cached(&self.changes, key, |_key| template_changed(binding, target))
+    }
+
+    /// The write of a version. The same injection into the same Deployment gives the same result.
+    fn write(
+        &self,
+        binding: &AliasBinding,
+        inputs: &Inputs,
+        before: Option<&Objects>,
+        injection: &Injection,
+    ) -> Written {
+        let key = (inputs.workload, inputs.spec.template_edited);
+        let known = self.writes.get(&key);
+        let known = known.and_then(|all| {
+            all.iter()
+                .find(|each| each.injection == *injection)
+                .cloned()
+        });
+        known.unwrap_or_else(|| {
+            let patch = patch(binding, before.map(|objects| &objects.target), injection);
+            let patch = patch.unwrap();
+            let written = Written {
+                injection: injection.clone(),
+                workload: apply(
+                    inputs.workload,
+                    before.map(|objects| &objects.object),
+                    &patch,
+                ),
+                on_change: OnChange::of(&patch),
+            };
+            self.writes.entry(key).or_default().push(written.clone());
+            written
+        })
     }
 }
 
@@ -202,15 +313,22 @@ fn apply(
         writer: Writer::Pointsman,
         has_label: true,
         edited: image.map_or(workload.edited, |image| image == "b"),
+        has_new_address: objects::has_new_address(&merged),
         made_from_edited: objects::made_from_edited(&merged),
         pods: Pods::Unobserved,
+        ..workload
     };
-    let pods = if written.has_same_template(workload) {
-        workload.pods
-    } else {
-        Pods::Unobserved
-    };
-    WorkloadState { pods, ..written }
+    if written.has_same_template(workload) {
+        return WorkloadState {
+            pods: workload.pods,
+            ..written
+        };
+    }
+    WorkloadState {
+        is_old: false,
+        are_pods_old: false,
+        ..written
+    }
 }
 
 /// The checks that the controller starts: those that are needed and have no result, or one other than Readable.

@@ -74,6 +74,8 @@ pub struct Mirror {
     pub registry: Registry,
     /// Whether the model was deleted and created again.
     pub recreated: bool,
+    /// Whether pods reach the registry at its other address.
+    pub is_at_new_address: bool,
 }
 
 impl Mirror {
@@ -112,7 +114,7 @@ pub enum Writer {
     Person,
 }
 
-/// The state of the pods of the newest template.
+/// The state of the pods of the newest template. Of two pods, one is as it says, and the other one as far as it can be.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub enum Pods {
     /// There is no Deployment.
@@ -120,15 +122,35 @@ pub enum Pods {
     /// The Deployment's controller has not observed the template yet.
     #[default]
     Unobserved,
+    /// They are scheduled, and no container has run. Without replicas, or while the rollout is paused, there are none.
     Starting,
     Ready,
+    /// They are ready, and a container was restarted, less often than `maxRestarts` allows.
+    Restarted,
+    /// A container is restarted again and again.
     Crashing,
-    /// The progress deadline is exceeded.
-    DeadlineExceeded,
+    /// The same, by a fault that every new pod has.
+    CrashingByFault,
+    /// A container runs, and is not ready.
+    Unready,
+    /// They cannot be scheduled.
+    Unschedulable,
+    /// A quota refuses them.
+    Refused,
+}
+
+/// A pod template.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Template {
+    pub version: Option<Version>,
+    pub is_mixed: bool,
+    pub edited: bool,
+    /// Whether it has the registry's other address.
+    pub has_new_address: bool,
 }
 
 /// The Deployment.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct WorkloadState {
     pub version: Option<Version>,
     /// The annotation and the containers name different versions.
@@ -138,31 +160,93 @@ pub struct WorkloadState {
     pub has_label: bool,
     /// Another image in the user's part of the template.
     pub edited: bool,
+    /// Whether the template has the registry's other address.
+    pub has_new_address: bool,
     /// For an owned Deployment: whether it was made from the edited `spec.template`.
     pub made_from_edited: Option<bool>,
+    pub replicas: u8,
+    pub is_paused: bool,
     pub pods: Pods,
+    /// The older template whose pods still serve.
+    pub older: Option<Template>,
+    /// Whether the template was written longer ago than the progress deadline.
+    pub is_old: bool,
+    /// Whether the pods started, or restarted, longer ago than the progress deadline and the bake time.
+    pub are_pods_old: bool,
 }
 
 impl WorkloadState {
-    /// There is no Deployment.
-    pub const MISSING: Self = Self {
+    /// The user's Deployment, which serves.
+    pub const USERS: Self = Self {
         version: None,
         is_mixed: false,
         writer: Writer::User,
         has_label: false,
         edited: false,
+        has_new_address: false,
         made_from_edited: None,
+        replicas: 1,
+        is_paused: false,
+        pods: Pods::Ready,
+        older: None,
+        is_old: true,
+        are_pods_old: true,
+    };
+    /// There is no Deployment.
+    pub const MISSING: Self = Self {
         pods: Pods::None,
+        ..Self::USERS
     };
 
     pub fn is_missing(self) -> bool {
         self.pods == Pods::None
     }
 
+    pub fn template(self) -> Template {
+        Template {
+            version: self.version,
+            is_mixed: self.is_mixed,
+            edited: self.edited,
+            has_new_address: self.has_new_address,
+        }
+    }
+
     /// Whether the pods are of the same template.
     pub fn has_same_template(self, other: Self) -> bool {
-        let key = |each: Self| (each.version, each.is_mixed, each.edited, each.is_missing());
-        key(self) == key(other)
+        self.template() == other.template() && self.is_missing() == other.is_missing()
+    }
+
+    /// The same object at a later time: time alone changes no resource version.
+    pub fn is_unchanged(self, other: Self) -> bool {
+        let later = |each: Self| Self {
+            is_old: true,
+            are_pods_old: true,
+            ..each
+        };
+        later(self) == later(other)
+    }
+
+    /// Whether the pods of the newest template serve.
+    pub fn is_ready(self) -> bool {
+        matches!(self.pods, Pods::Ready | Pods::Restarted) && self.replicas > 0
+    }
+
+    /// Whether a container of the newest template runs or ran, and shows a fault of its own or of all pods.
+    pub fn has_failed(self) -> bool {
+        matches!(
+            self.pods,
+            Pods::Crashing | Pods::CrashingByFault | Pods::Unready
+        )
+    }
+
+    /// Whether pods of the newest template cannot be created or scheduled.
+    pub fn is_blocked(self) -> bool {
+        matches!(self.pods, Pods::Unschedulable | Pods::Refused)
+    }
+
+    /// Whether a new pod may start.
+    pub fn starts_pods(self) -> bool {
+        self.pods == Pods::Starting && self.replicas > 0 && !self.is_paused
     }
 }
 
@@ -173,6 +257,17 @@ pub enum Ownership {
     TargetRef,
     /// `spec.template`: the operator creates the Deployment.
     Template,
+}
+
+/// What keeps new pods from starting.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub enum Block {
+    #[default]
+    None,
+    /// No node has room.
+    NoRoom,
+    /// A quota is exhausted.
+    Quota,
 }
 
 /// The result of an artifact check.
@@ -263,6 +358,14 @@ pub struct Oracle {
     pub failed: u8,
     /// The versions that were live.
     pub live: u8,
+    /// The version that became live last.
+    pub newest_good: Option<Version>,
+    /// The versions of which a pod was ready.
+    pub ran: u8,
+    /// The versions of which a chosen container ran and failed.
+    pub ran_and_failed: u8,
+    /// The versions that failed by themselves, and not by the fault that all have.
+    pub failed_by_itself: u8,
     /// Whether a person undid a write and did not resume since.
     pub is_undone: bool,
     /// Whether that undo must stand.
@@ -270,7 +373,7 @@ pub struct Oracle {
     /// Whether a person requested a retry of the wanted version that has not happened yet.
     pub retry_is_due: bool,
     /// The properties that the last step violated.
-    pub violated: u16,
+    pub violated: u32,
 }
 
 /// The state of the model.
@@ -285,6 +388,9 @@ pub struct State {
     /// The artifacts that are lost.
     pub lost: u8,
     pub store_is_down: bool,
+    pub block: Block,
+    /// Whether every new pod crashes, whatever its version.
+    pub has_shared_fault: bool,
     pub operator: Operator,
     pub oracle: Oracle,
     /// The number of outside events that may still happen.
@@ -293,26 +399,30 @@ pub struct State {
 
 impl State {
     /// The alias names the first version; the Deployment holds none, or is not created yet.
-    pub fn new(events_left: u8, ownership: Ownership) -> Self {
+    pub fn new(events_left: u8, ownership: Ownership, replicas: u8) -> Self {
         let alias = Some(Version(0));
+        let workload = match ownership {
+            Ownership::TargetRef => WorkloadState::USERS,
+            Ownership::Template => WorkloadState::MISSING,
+        };
         Self {
             mirror: Mirror {
                 alias,
                 registry: Registry::Up,
                 recreated: false,
+                is_at_new_address: false,
             },
             spec: BindingSpec::default(),
             status: 0,
-            workload: match ownership {
-                Ownership::TargetRef => WorkloadState {
-                    pods: Pods::Ready,
-                    ..WorkloadState::default()
-                },
-                Ownership::Template => WorkloadState::MISSING,
+            workload: WorkloadState {
+                replicas,
+                ..workload
             },
             ran: 0,
             lost: 0,
             store_is_down: false,
+            block: Block::None,
+            has_shared_fault: false,
             operator: Operator::default(),
             oracle: Oracle {
                 wanted: alias,
@@ -326,12 +436,18 @@ impl State {
     pub fn core(&self) -> Self {
         let Oracle {
             wanted,
+            newest_good,
+            ran_and_failed,
+            failed_by_itself,
             is_undone,
             retry_is_due,
             ..
         } = self.oracle;
         let oracle = Oracle {
             wanted,
+            newest_good,
+            ran_and_failed,
+            failed_by_itself,
             is_undone,
             retry_is_due,
             ..Oracle::default()
@@ -349,6 +465,15 @@ impl State {
             Some(pin) => self.mirror.by_number(pin.number()).or(Some(pin)),
             None => self.mirror.alias,
         }
+    }
+
+    /// Whether something keeps every new pod from being ready.
+    pub fn hinders_pods(&self) -> bool {
+        let workload = self.workload;
+        self.block != Block::None
+            || self.has_shared_fault
+            || workload.is_paused
+            || workload.replicas == 0
     }
 
     /// The result of a check now.

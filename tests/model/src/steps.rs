@@ -5,8 +5,8 @@
 use super::properties::{self, Property, Write};
 use super::reconciler::{Inputs, OnChange, Reconciler};
 use super::state::{
-    Check, Ownership, Pods, RECREATED, Registry, State, UnwrittenStatus, Version, WorkloadState,
-    Writer,
+    Block, Check, CheckCache, Ownership, Pods, RECREATED, Registry, State, StatusId,
+    UnwrittenStatus, Version, WorkloadState, Writer,
 };
 
 /// A step.
@@ -24,9 +24,23 @@ pub enum Step {
     StoreRecovers,
     ControllerObservesTemplate,
     PodsBecomeReady,
+    PodsCrashByFault,
+    PodsAreBlocked,
+    PodsAreUnblocked,
     PodsCrash,
-    ProgressDeadlineExceeds,
+    PodsStayUnready,
+    PodsRestart,
     PodsRecover,
+    PodsAreReplaced,
+    NoRoomIsLeft,
+    QuotaIsExhausted,
+    BlockEnds,
+    FaultBegins,
+    FaultEnds,
+    RegistryAddressChanges,
+    PersonScalesTo(u8),
+    PersonPausesRollout,
+    PersonUnpausesRollout,
     PersonUndoesTo(Option<Version>),
     PersonReplacesDeployment,
     PersonEditsImage,
@@ -39,7 +53,9 @@ pub enum Step {
     PersonUnsuspends,
     PersonRequestsRetry,
     PersonResumes,
-    BakeTimeElapses,
+    TimePasses,
+    BackoffElapses,
+    ChecksAge,
     BindingCacheLags,
     WorkloadCacheLags,
     CachesCatchUp,
@@ -72,9 +88,25 @@ impl Step {
             Self::StoreRecovers,
             Self::ControllerObservesTemplate,
             Self::PodsBecomeReady,
+            Self::PodsCrashByFault,
+            Self::PodsAreBlocked,
+            Self::PodsAreUnblocked,
             Self::PodsCrash,
-            Self::ProgressDeadlineExceeds,
+            Self::PodsStayUnready,
+            Self::PodsRestart,
             Self::PodsRecover,
+            Self::PodsAreReplaced,
+            Self::NoRoomIsLeft,
+            Self::QuotaIsExhausted,
+            Self::BlockEnds,
+            Self::FaultBegins,
+            Self::FaultEnds,
+            Self::RegistryAddressChanges,
+            Self::PersonScalesTo(0),
+            Self::PersonScalesTo(1),
+            Self::PersonScalesTo(2),
+            Self::PersonPausesRollout,
+            Self::PersonUnpausesRollout,
             Self::PersonUndoesTo(None),
             Self::PersonReplacesDeployment,
             Self::PersonEditsImage,
@@ -86,7 +118,9 @@ impl Step {
             Self::PersonUnsuspends,
             Self::PersonRequestsRetry,
             Self::PersonResumes,
-            Self::BakeTimeElapses,
+            Self::TimePasses,
+            Self::BackoffElapses,
+            Self::ChecksAge,
             Self::BindingCacheLags,
             Self::WorkloadCacheLags,
             Self::CachesCatchUp,
@@ -100,7 +134,7 @@ impl Step {
 
 /// A kind of outside event.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[repr(u16)]
+#[repr(u32)]
 pub enum EventKind {
     AliasMoves = 1,
     Failures = 1 << 1,
@@ -117,6 +151,14 @@ pub enum EventKind {
     Recreations = 1 << 12,
     TemplateEdits = 1 << 13,
     Deletions = 1 << 14,
+    Restarts = 1 << 15,
+    Drains = 1 << 16,
+    Blocks = 1 << 17,
+    SharedFaults = 1 << 18,
+    Addresses = 1 << 19,
+    Scalings = 1 << 20,
+    Pauses = 1 << 21,
+    Aging = 1 << 22,
 }
 
 /// The outside events that may happen.
@@ -128,9 +170,46 @@ pub struct Scope {
     pub kinds: &'static [EventKind],
     /// How the binding names its Deployment.
     pub ownership: Ownership,
+    /// The pods that the Deployment asks for at first.
+    pub replicas: u8,
+    /// Whether the Deployment deletes its older pods before it creates new ones.
+    pub recreates: bool,
+    /// Whether two versions were good before.
+    pub is_seasoned: bool,
 }
 
 impl Scope {
+    pub const fn new(ownership: Ownership, versions: u8, kinds: &'static [EventKind]) -> Self {
+        Self {
+            versions,
+            kinds,
+            ownership,
+            replicas: 1,
+            recreates: false,
+            is_seasoned: false,
+        }
+    }
+
+    /// After two versions were good.
+    pub const fn seasoned(self) -> Self {
+        Self {
+            is_seasoned: true,
+            ..self
+        }
+    }
+
+    /// With a Deployment that deletes its older pods before it creates new ones.
+    pub const fn recreating(self) -> Self {
+        Self {
+            recreates: true,
+            ..self
+        }
+    }
+
+    pub const fn with_replicas(self, replicas: u8) -> Self {
+        Self { replicas, ..self }
+    }
+
     fn has(self, kind: EventKind) -> bool {
         self.kinds.contains(&kind)
     }
@@ -163,16 +242,32 @@ fn operator_steps(state: &State, reconciler: &Reconciler, steps: &mut Vec<Step>)
     if operator.stale_binding.is_some() || operator.stale_workload.is_some() {
         steps.push(Step::CachesCatchUp);
     }
-    if baked(state, reconciler) != *state {
-        steps.push(Step::BakeTimeElapses);
+    if later(state, reconciler) != *state {
+        steps.push(Step::TimePasses);
+    }
+    if after_backoff(state, reconciler) != *state {
+        steps.push(Step::BackoffElapses);
     }
 }
 
 fn cluster_steps(state: &State, steps: &mut Vec<Step>) {
-    match state.workload.pods {
-        Pods::Unobserved => steps.push(Step::ControllerObservesTemplate),
-        Pods::Starting => steps.push(Step::PodsBecomeReady),
-        Pods::None | Pods::Ready | Pods::Crashing | Pods::DeadlineExceeded => {}
+    steps.extend(next_of_pods(state));
+}
+
+/// The next step of the Deployment's controller, the scheduler and the kubelet.
+pub fn next_of_pods(state: &State) -> Option<Step> {
+    let workload = state.workload;
+    match workload.pods {
+        Pods::Unobserved => Some(Step::ControllerObservesTemplate),
+        Pods::Starting if !workload.starts_pods() => None,
+        Pods::Starting if state.block != Block::None => Some(Step::PodsAreBlocked),
+        Pods::Starting if state.has_shared_fault => Some(Step::PodsCrashByFault),
+        Pods::Starting => Some(Step::PodsBecomeReady),
+        Pods::CrashingByFault if !state.has_shared_fault => Some(Step::PodsRecover),
+        Pods::Unschedulable | Pods::Refused if state.block == Block::None => {
+            Some(Step::PodsAreUnblocked)
+        }
+        _ => None,
     }
 }
 
@@ -188,6 +283,9 @@ fn reverts(state: &State, steps: &mut Vec<Step>) {
         (state.store_is_down, Step::StoreRecovers),
         (state.spec.suspend, Step::PersonUnsuspends),
         (state.spec.pin.is_some(), Step::PersonUnpins),
+        (state.block != Block::None, Step::BlockEnds),
+        (state.has_shared_fault, Step::FaultEnds),
+        (state.workload.is_paused, Step::PersonUnpausesRollout),
     ];
     steps.extend(
         returns
@@ -217,6 +315,9 @@ fn registry_events(state: &State, scope: Scope, steps: &mut Vec<Step>) {
     }
     if scope.has(EventKind::Recreations) && !mirror.recreated {
         steps.push(Step::ModelIsRecreated);
+    }
+    if mirror.registry == Registry::Up && scope.has(EventKind::Addresses) {
+        steps.push(Step::RegistryAddressChanges);
     }
     if scope.has(EventKind::Losses) {
         let there = known.into_iter().filter(|each| {
@@ -254,6 +355,13 @@ fn people_events(state: &State, scope: Scope, steps: &mut Vec<Step>) {
     if scope.has(EventKind::TemplateEdits) {
         steps.push(Step::PersonEditsTemplate);
     }
+    if scope.has(EventKind::Scalings) && !workload.is_missing() {
+        let others = (0..=2).filter(|number| *number != workload.replicas);
+        steps.extend(others.map(Step::PersonScalesTo));
+    }
+    if scope.has(EventKind::Pauses) && !workload.is_missing() && !workload.is_paused {
+        steps.push(Step::PersonPausesRollout);
+    }
     if scope.has(EventKind::Deletions) && !workload.is_missing() {
         steps.push(Step::PersonDeletesDeployment);
     }
@@ -271,20 +379,41 @@ fn people_events(state: &State, scope: Scope, steps: &mut Vec<Step>) {
 }
 
 fn machine_events(state: &State, scope: Scope, steps: &mut Vec<Step>) {
-    let (operator, pods) = (&state.operator, state.workload.pods);
+    let (operator, workload) = (&state.operator, state.workload);
+    let fails = scope.has(EventKind::Failures);
+    let blocks = scope.has(EventKind::Blocks) && state.block == Block::None;
     let may = [
         (
-            scope.has(EventKind::Failures) && matches!(pods, Pods::Starting | Pods::Ready),
+            fails && (workload.is_ready() || can_run(state)),
             Step::PodsCrash,
         ),
         (
-            scope.has(EventKind::Failures) && pods == Pods::Starting,
-            Step::ProgressDeadlineExceeds,
+            fails && (workload.is_ready() || can_run(state)),
+            Step::PodsStayUnready,
+        ),
+        (
+            scope.has(EventKind::Restarts)
+                && (workload.pods == Pods::Ready && workload.is_ready() || can_run(state)),
+            Step::PodsRestart,
         ),
         (
             scope.has(EventKind::Recoveries)
-                && matches!(pods, Pods::Crashing | Pods::DeadlineExceeded),
+                && matches!(workload.pods, Pods::Crashing | Pods::Unready),
             Step::PodsRecover,
+        ),
+        (
+            scope.has(EventKind::Drains) && (workload.is_ready() || workload.older.is_some()),
+            Step::PodsAreReplaced,
+        ),
+        (blocks, Step::NoRoomIsLeft),
+        (blocks, Step::QuotaIsExhausted),
+        (
+            scope.has(EventKind::SharedFaults) && !state.has_shared_fault,
+            Step::FaultBegins,
+        ),
+        (
+            scope.has(EventKind::Aging) && operator.checks != CheckCache::default(),
+            Step::ChecksAge,
         ),
         (
             scope.has(EventKind::Lags) && operator.stale_binding.is_none(),
@@ -303,11 +432,18 @@ fn machine_events(state: &State, scope: Scope, steps: &mut Vec<Step>) {
     );
 }
 
+/// Whether the containers of starting pods may run now.
+fn can_run(state: &State) -> bool {
+    next_of_pods(state) == Some(Step::PodsBecomeReady)
+}
+
 /// The state after a step.
 pub fn after(state: &State, step: Step, reconciler: &Reconciler) -> State {
     let mut next = *state;
     next.oracle.violated = 0;
-    next.events_left = next.events_left.saturating_sub(u8::from(is_counted(step)));
+    let is_recovery = step == Step::PodsRecover && state.workload.pods == Pods::CrashingByFault;
+    let is_counted = is_counted(step) && !is_recovery;
+    next.events_left = next.events_left.saturating_sub(u8::from(is_counted));
     match step {
         Step::OperatorReconciles => reconcile(&mut next, reconciler),
         Step::OperatorWritesStatus => write_status(&mut next, reconciler),
@@ -318,7 +454,9 @@ pub fn after(state: &State, step: Step, reconciler: &Reconciler) -> State {
                 must_exist,
             },
         ),
-        Step::BakeTimeElapses => next = baked(&next, reconciler),
+        Step::TimePasses => next = later(&next, reconciler),
+        Step::BackoffElapses => next = after_backoff(&next, reconciler),
+        Step::ChecksAge => next.operator.checks = CheckCache::default(),
         Step::BindingCacheLags => next.operator.stale_binding = Some((next.spec, next.status)),
         Step::WorkloadCacheLags => next.operator.stale_workload = Some(next.workload),
         Step::CachesCatchUp => {
@@ -339,9 +477,16 @@ fn is_counted(step: Step) -> bool {
             | Step::StoreRecovers
             | Step::ControllerObservesTemplate
             | Step::PodsBecomeReady
+            | Step::PodsCrashByFault
+            | Step::PodsAreBlocked
+            | Step::PodsAreUnblocked
+            | Step::BlockEnds
+            | Step::FaultEnds
+            | Step::PersonUnpausesRollout
             | Step::PersonUnpins
             | Step::PersonUnsuspends
-            | Step::BakeTimeElapses
+            | Step::TimePasses
+            | Step::BackoffElapses
             | Step::CachesCatchUp
             | Step::OperatorReconciles
             | Step::OperatorWritesStatus
@@ -366,7 +511,9 @@ fn outside_event(state: &mut State, step: Step, reconciler: &Reconciler) {
         _ => {}
     }
     change_by_person(state, step);
-    change_pods(state, step);
+    change_workload(state, step);
+    change_pods(state, step, reconciler.recreates);
+    properties::record_pods(state);
     if let Some(unwritten) = state.operator.unwritten.as_mut() {
         unwritten.is_fresh &= spec == state.spec;
     }
@@ -397,6 +544,12 @@ fn change_registry(state: &mut State, step: Step) {
         Step::ArtifactIsRestored(version) => state.lost &= !version.bit(),
         Step::StoreFails => state.store_is_down = true,
         Step::StoreRecovers => state.store_is_down = false,
+        Step::RegistryAddressChanges => mirror.is_at_new_address = !mirror.is_at_new_address,
+        Step::NoRoomIsLeft => state.block = Block::NoRoom,
+        Step::QuotaIsExhausted => state.block = Block::Quota,
+        Step::BlockEnds => state.block = Block::None,
+        Step::FaultBegins => state.has_shared_fault = true,
+        Step::FaultEnds => state.has_shared_fault = false,
         _ => {}
     }
 }
@@ -451,8 +604,12 @@ fn change_by_person(state: &mut State, step: Step) {
             rewrite(
                 state,
                 WorkloadState {
-                    edited: state.workload.edited,
-                    ..WorkloadState::default()
+                    version: None,
+                    writer: Writer::User,
+                    has_label: false,
+                    is_mixed: false,
+                    has_new_address: false,
+                    ..state.workload
                 },
             );
             properties::end_undo(state);
@@ -461,38 +618,113 @@ fn change_by_person(state: &mut State, step: Step) {
     }
 }
 
-/// Writes a new template. Its pods do not exist yet, and a person can undo to the template before it.
-fn rewrite(state: &mut State, workload: WorkloadState) {
-    if !state.workload.is_missing() {
-        state.ran |= state.workload.version.map_or(BARE, Version::bit);
+fn change_workload(state: &mut State, step: Step) {
+    let workload = &mut state.workload;
+    match step {
+        Step::PersonScalesTo(replicas) => {
+            if replicas == 0 || workload.replicas == 0 {
+                let is_observed = workload.pods != Pods::Unobserved;
+                workload.pods = if is_observed {
+                    Pods::Starting
+                } else {
+                    Pods::Unobserved
+                };
+                (workload.older, workload.are_pods_old) = (None, false);
+            }
+            workload.replicas = replicas;
+        }
+        Step::PersonPausesRollout => workload.is_paused = true,
+        Step::PersonUnpausesRollout => workload.is_paused = false,
+        _ => {}
+    }
+}
+
+/// Writes a new template. Its pods do not exist yet; those of the template before it serve on. A person can undo to it.
+fn rewrite(state: &mut State, written: WorkloadState) {
+    let before = state.workload;
+    if !before.is_missing() {
+        state.ran |= before.version.map_or(BARE, Version::bit);
     }
     state.workload = WorkloadState {
         pods: Pods::Unobserved,
-        ..workload
+        older: if before.is_ready() {
+            Some(before.template())
+        } else {
+            before.older
+        },
+        is_old: false,
+        are_pods_old: false,
+        ..written
     };
 }
 
-fn change_pods(state: &mut State, step: Step) {
-    state.workload.pods = match step {
-        Step::ControllerObservesTemplate => Pods::Starting,
-        Step::PodsBecomeReady | Step::PodsRecover => Pods::Ready,
+fn change_pods(state: &mut State, step: Step, recreates: bool) {
+    let workload = &mut state.workload;
+    let template = workload.template();
+    workload.pods = match step {
+        // The older pods that serve are of this very template.
+        Step::ControllerObservesTemplate if workload.older == Some(template) => {
+            (workload.older, workload.are_pods_old) = (None, true);
+            Pods::Ready
+        }
+        Step::ControllerObservesTemplate => {
+            workload.older = workload.older.filter(|_older| !recreates);
+            Pods::Starting
+        }
+        Step::PodsBecomeReady | Step::PodsRecover => {
+            (workload.older, workload.are_pods_old) = (None, false);
+            Pods::Ready
+        }
+        Step::PodsRestart => {
+            (workload.older, workload.are_pods_old) = (None, false);
+            Pods::Restarted
+        }
         Step::PodsCrash => Pods::Crashing,
-        Step::ProgressDeadlineExceeds => Pods::DeadlineExceeded,
+        Step::PodsCrashByFault => Pods::CrashingByFault,
+        Step::PodsStayUnready => Pods::Unready,
+        Step::PodsAreBlocked if state.block == Block::Quota => Pods::Refused,
+        Step::PodsAreBlocked => Pods::Unschedulable,
+        Step::PodsAreUnblocked => Pods::Starting,
+        Step::PodsAreReplaced => {
+            (workload.older, workload.are_pods_old) = (None, false);
+            if workload.is_ready() {
+                Pods::Starting
+            } else {
+                return;
+            }
+        }
         _ => return,
     };
 }
 
-/// The state after the bake time.
-fn baked(state: &State, reconciler: &Reconciler) -> State {
-    let mut baked = *state;
-    baked.status = reconciler.statuses.baked(state.status);
-    if let Some(unwritten) = baked.operator.unwritten.as_mut() {
-        unwritten.status = reconciler.statuses.baked(unwritten.status);
+/// The state after the bake time and the progress deadline.
+fn later(state: &State, reconciler: &Reconciler) -> State {
+    let mut later = map_statuses(state, |status| reconciler.statuses.later(status));
+    let stale = later.operator.stale_workload.iter_mut();
+    for workload in stale
+        .chain([&mut later.workload])
+        .filter(|each| !each.is_missing())
+    {
+        (workload.is_old, workload.are_pods_old) = (true, true);
     }
-    if let Some((_, status)) = baked.operator.stale_binding.as_mut() {
-        *status = reconciler.statuses.baked(*status);
+    later
+}
+
+/// The state when a postponed version may be tried again.
+fn after_backoff(state: &State, reconciler: &Reconciler) -> State {
+    map_statuses(state, |status| reconciler.statuses.after_backoff(status))
+}
+
+fn map_statuses(state: &State, change: impl Fn(StatusId) -> StatusId) -> State {
+    let mut changed = *state;
+    changed.status = change(state.status);
+    if let Some(unwritten) = changed.operator.unwritten.as_mut() {
+        unwritten.status = change(unwritten.status);
     }
-    baked
+    if let Some((_, status)) = changed.operator.stale_binding.as_mut() {
+        *status = change(*status);
+    }
+    changed
 }
 
 /// Reconciles up to the patch. A patch with a resource version fails if the Deployment changed since it was read.
@@ -514,14 +746,20 @@ fn reconcile(state: &mut State, reconciler: &Reconciler) {
         state.oracle.violated |= Property::ChecksRun.bit();
     }
     if let Some(mut written) = result.written {
-        if workload != state.workload && result.on_change == OnChange::Refused {
+        if !workload.is_unchanged(state.workload) && result.on_change == OnChange::Refused {
             return;
         }
         // A patch without a resource version is applied to the Deployment as it is now.
-        written.pods = if written.has_same_template(state.workload) {
-            state.workload.pods
-        } else {
-            Pods::Unobserved
+        let is_same = written.has_same_template(state.workload);
+        let now = state.workload;
+        written = WorkloadState {
+            replicas: now.replicas,
+            is_paused: now.is_paused,
+            pods: if is_same { now.pods } else { Pods::Unobserved },
+            older: now.older,
+            is_old: now.is_old,
+            are_pods_old: now.are_pods_old,
+            ..written
         };
         let handled = reconciler
             .statuses
@@ -536,14 +774,15 @@ fn reconcile(state: &mut State, reconciler: &Reconciler) {
                 inputs: &inputs,
                 written,
                 is_rollback: result.is_rollback,
+                blames: result.blames,
                 is_restore: result.is_restore,
                 retry_is_due,
             },
         );
-        if written.pods == Pods::Unobserved {
-            rewrite(state, written);
-        } else {
+        if is_same {
             state.workload = written;
+        } else {
+            rewrite(state, written);
         }
     }
     if !result.is_status_changed {
