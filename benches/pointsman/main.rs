@@ -7,10 +7,12 @@
 
 mod burst;
 mod created;
+mod disturbances;
 mod durations;
 mod environment;
 mod failover;
 mod failures;
+mod false_alarms;
 mod few_of_many;
 mod growth;
 mod hanging;
@@ -31,6 +33,7 @@ mod refused;
 mod report;
 mod scale;
 mod settled;
+mod status_checker;
 mod webhook;
 
 use std::time::Duration;
@@ -174,6 +177,14 @@ async fn measure_many_objects(options: &Options) -> Vec<Measurement> {
         let count = options.count_or(60, refused::BINDINGS);
         all.extend(print(
             refused::measure(&environment, count, options.settled()).await,
+        ));
+        environment.end().await;
+    }
+    if options.includes(Part::FalseAlarms) {
+        let environment = Environment::at_scale().await;
+        let count = options.count_or(30, false_alarms::ROLLOUTS);
+        all.extend(print(
+            false_alarms::measure(&environment, count, options.seed()).await,
         ));
         environment.end().await;
     }

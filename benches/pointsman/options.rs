@@ -30,7 +30,7 @@ pub struct Options {
     /// Write the measured rows into docs/performance.md; with `growth`, also draw docs/growth-*.svg
     #[arg(long)]
     pub write: bool,
-    /// Objects in `burst` and `refused` (default 1000) and in `created` and `created-from-templates` (default 10000)
+    /// Objects in `burst` and `refused` and good rollouts in `false-alarms` (default 1000); objects in `created` and `created-from-templates` (default 10000)
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     count: Option<u32>,
     /// Rounds of `burst` (default 3)
@@ -42,6 +42,9 @@ pub struct Options {
     /// Seconds for which bindings are observed in `settled`, `growth` and `refused` [default: 300]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(20..))]
     settled: Option<u64>,
+    /// Repeats the random choices of a run of `false-alarms` [default: another one each time]
+    #[arg(long, value_name = "NUMBER")]
+    seed: Option<u64>,
     /// `cargo bench` passes this to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
@@ -76,6 +79,8 @@ pub enum Part {
     FewOfMany,
     /// 1,000 bindings refused by a policy: requests after five minutes, and after it is lifted (15 min)
     Refused,
+    /// 1,000 good rollouts, and bad ones, while pods, nodes, quotas and the API are disturbed at random (25 min)
+    FalseAlarms,
     /// Flux's source-controller, Argo Rollouts and a timer for each model, with 1,000 objects each (25 min)
     Peers,
     /// 100, 1,000 and 10,000 bindings: memory, polls, start, a tenth moved at once (45 min)
@@ -128,6 +133,12 @@ impl Options {
         let mut sizes: Vec<usize> = self.sizes.iter().copied().map(to_usize).collect();
         sizes.sort_unstable();
         sizes
+    }
+
+    /// The value of `--seed`, or one from the clock.
+    pub fn seed(&self) -> u64 {
+        let from_clock = || jiff::Timestamp::now().as_microsecond().unsigned_abs() % 1_000_000;
+        self.seed.unwrap_or_else(from_clock)
     }
 
     pub fn settled(&self) -> Duration {

@@ -11,12 +11,15 @@
 //! | `never-ready` | runs, is never ready |
 //! | `crash` | `CrashLoopBackOff`, with a restart count that grows to 6 |
 //! | `flaky` | crashes twice, then runs and is ready |
+//! | `sidecar-crash` | the second container crashes five times, then the pod is ready; the first one runs all the time |
 //! | `image-pull` | `ImagePullBackOff`, stays Pending |
+//! | `slow-pull` | `ImagePullBackOff` for five seconds, then runs and is ready |
 //! | `init-crash` | its init containers are in `CrashLoopBackOff`, stays Pending |
 //! | `lose-readiness` | is ready, and loses readiness after three seconds |
 //! | `fail` | ends as Failed: for a Job |
 //!
-//! A change of a running pod's annotation changes its behavior from then on.
+//! A change of a running pod's annotation changes its behavior from then on. Nodes and pods with the annotation
+//! [`LOST_ANNOTATION`] are left as they are, as those of a node that lost its kubelet.
 
 use std::fmt::Write;
 
@@ -24,6 +27,9 @@ use serde_json::{Value, json};
 
 /// The annotation of a pod or pod template that chooses the behavior.
 pub const BEHAVIOR_ANNOTATION: &str = "kwok.test/behavior";
+
+/// The annotation, with any value, of a node and its pods that kwok must not change.
+pub const LOST_ANNOTATION: &str = "kwok.test/lost";
 
 const VERSION_ANNOTATION: &str = "pointsman.dev/model-version";
 
@@ -34,7 +40,10 @@ pub(crate) fn configuration(many: bool) -> String {
         stage(
             "pod-delete",
             "Pod",
-            &[json!({"key": ".metadata.deletionTimestamp", "operator": "Exists"})],
+            &[
+                json!({"key": ".metadata.deletionTimestamp", "operator": "Exists"}),
+                not_lost(),
+            ],
             0,
             &json!({"delete": true}),
         ),
@@ -61,7 +70,8 @@ pub(crate) fn configuration(many: bool) -> String {
 }
 
 /// A node that kwok keeps ready.
-pub(crate) fn node(name: &str) -> Value {
+#[must_use]
+pub fn node(name: &str) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Node",
@@ -123,13 +133,36 @@ fn stages_of_crashing_pods() -> Vec<Value> {
         State::Crashing,
         State::Completed,
     );
-    let six_times = [fewer_restarts(containers, 6), not_ended()];
-    let twice = [fewer_restarts(containers, 2), not_ended()];
-    let recovers = [enough_restarts(containers, 2), is_ready(false), not_ended()];
+    let sidecar_crashing = status_with_sidecar(
+        "Running",
+        Readiness::NotReady,
+        (State::Running, State::Crashing),
+        State::Completed,
+    );
+    let (first, second) = (format!("{containers}[0]"), format!("{containers}[1]"));
+    let six_times = [fewer_restarts(&first, 6), not_ended()];
+    let twice = [fewer_restarts(&first, 2), not_ended()];
+    let recovers = [enough_restarts(&first, 2), is_ready(false), not_ended()];
+    let five_times = [fewer_restarts(&second, 5), not_ended()];
+    let sidecar_recovers = [enough_restarts(&second, 5), is_ready(false), not_ended()];
     vec![
         pod("crash", "crash", &six_times, 300, &crashing),
         pod("flaky-crash", "flaky", &twice, 300, &crashing),
         pod("flaky-ready", "flaky", &recovers, 300, &ready),
+        pod(
+            "sidecar-crash",
+            "sidecar-crash",
+            &five_times,
+            300,
+            &sidecar_crashing,
+        ),
+        pod(
+            "sidecar-ready",
+            "sidecar-crash",
+            &sidecar_recovers,
+            300,
+            &ready,
+        ),
     ]
 }
 
@@ -147,9 +180,15 @@ fn stages_of_pending_pods() -> Vec<Value> {
         State::Crashing,
     );
     let fails_to_pull = [pending(), not_waiting_for_image()];
-    let crashes = [pending(), fewer_restarts("initContainerStatuses", 6)];
+    let pulls = [pending(), waiting_for_image()];
+    let unready = [running(), is_ready(false)];
+    let crashes = [pending(), fewer_restarts("initContainerStatuses[0]", 6)];
+    let ready = running_status(Readiness::Ready);
     vec![
         pod("image-pull", "image-pull", &fails_to_pull, 0, &pulling),
+        pod("slow-pull", "slow-pull", &fails_to_pull, 0, &pulling),
+        pod("slow-pull-ready", "slow-pull", &pulls, 5000, &ready),
+        pod("slow-pull-ready-again", "slow-pull", &unready, 0, &ready),
         pod("init-crash", "init-crash", &crashes, 300, &initializing),
     ]
 }
@@ -182,6 +221,7 @@ fn running_status(readiness: Readiness) -> String {
 fn pod(name: &str, behavior: &str, when: &[Value], delay_milliseconds: u32, status: &str) -> Value {
     let mut expressions = vec![
         json!({"key": ".metadata.deletionTimestamp", "operator": "DoesNotExist"}),
+        not_lost(),
         json!({"key": behavior_of_pod(), "operator": "In", "values": [behavior]}),
     ];
     expressions.extend_from_slice(when);
@@ -220,6 +260,10 @@ fn behavior_of_pod() -> String {
     )
 }
 
+fn not_lost() -> Value {
+    json!({"key": format!(r#".metadata.annotations["{LOST_ANNOTATION}"]"#), "operator": "DoesNotExist"})
+}
+
 fn is_ready(ready: bool) -> Value {
     let operator = if ready { "In" } else { "NotIn" };
     json!({"key": r#".status.conditions.[] | select( .type == "Ready" ) | .status"#, "operator": operator, "values": ["True"]})
@@ -241,16 +285,20 @@ fn of_job() -> Value {
     json!({"key": ".metadata.ownerReferences.[].kind", "operator": "In", "values": ["Job"]})
 }
 
-fn fewer_restarts(field: &str, limit: u32) -> Value {
-    json!({"key": format!("(.status.{field}[0].restartCount // 0) < {limit} | tostring"), "operator": "In", "values": ["true"]})
+fn fewer_restarts(container: &str, limit: u32) -> Value {
+    json!({"key": format!("(.status.{container}.restartCount // 0) < {limit} | tostring"), "operator": "In", "values": ["true"]})
 }
 
-fn enough_restarts(field: &str, limit: u32) -> Value {
-    json!({"key": format!("(.status.{field}[0].restartCount // 0) >= {limit} | tostring"), "operator": "In", "values": ["true"]})
+fn enough_restarts(container: &str, limit: u32) -> Value {
+    json!({"key": format!("(.status.{container}.restartCount // 0) >= {limit} | tostring"), "operator": "In", "values": ["true"]})
 }
 
 fn not_waiting_for_image() -> Value {
     json!({"key": ".status.containerStatuses[0].state.waiting.reason", "operator": "NotIn", "values": ["ImagePullBackOff"]})
+}
+
+fn waiting_for_image() -> Value {
+    json!({"key": ".status.containerStatuses[0].state.waiting.reason", "operator": "In", "values": ["ImagePullBackOff"]})
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -307,14 +355,26 @@ impl State {
     }
 }
 
-/// The template of a pod's whole status. Its lists are read by index, so the restart count is that of the first container.
+/// The template of a pod's whole status, with all its containers in one state.
 fn status(phase: &str, readiness: Readiness, containers: State, init_containers: State) -> String {
+    status_with_sidecar(phase, readiness, (containers, containers), init_containers)
+}
+
+/// The same with the first container in one state and all others in another.
+fn status_with_sidecar(
+    phase: &str,
+    readiness: Readiness,
+    (first, others): (State, State),
+    init_containers: State,
+) -> String {
     let ready = readiness == Readiness::Ready;
-    let initialized = !matches!(containers, State::Initializing);
+    let initialized = !matches!(first, State::Initializing);
     let mut text = String::from(concat!(
-        "{{ $now := Now }}{{ $restarts := 0 }}{{ $initRestarts := 0 }}\n",
+        "{{ $now := Now }}{{ $restarts := 0 }}{{ $otherRestarts := 0 }}{{ $initRestarts := 0 }}\n",
         "{{ $runningSince := $now }}\n",
-        "{{ range .status.containerStatuses }}{{ $restarts = .restartCount }}{{ with .state.running }}{{ $runningSince = .startedAt }}{{ end }}{{ end }}\n",
+        "{{ range $index, $container := .status.containerStatuses }}",
+        "{{ if $index }}{{ $otherRestarts = .restartCount }}{{ else }}{{ $restarts = .restartCount }}{{ end }}",
+        "{{ with .state.running }}{{ $runningSince = .startedAt }}{{ end }}{{ end }}\n",
         "{{ range .status.initContainerStatuses }}{{ $initRestarts = .restartCount }}{{ end }}\n",
         "conditions:\n",
     ));
@@ -331,28 +391,24 @@ fn status(phase: &str, readiness: Readiness, containers: State, init_containers:
         )
         .unwrap();
     }
-    text.push_str(&container_statuses(
-        "containerStatuses",
-        "containers",
-        containers,
-        "$restarts",
-        ready,
-    ));
-    text.push_str(&container_statuses(
-        "initContainerStatuses",
-        "initContainers",
-        init_containers,
-        "$initRestarts",
-        initialized,
-    ));
+    let runs_beside = matches!((first, others), (State::Running, State::Crashing));
+    let first = container_status(first, "$restarts", ready || runs_beside);
+    let others = container_status(others, "$otherRestarts", ready);
+    let init = container_status(init_containers, "$initRestarts", initialized);
+    write!(text, "containerStatuses:\n{{{{ range $index, $container := .spec.containers }}}}{{{{ if $index }}}}{others}{{{{ else }}}}{first}{{{{ end }}}}{{{{ end }}}}\n").unwrap();
+    write!(
+        text,
+        "initContainerStatuses:\n{{{{ range .spec.initContainers }}}}{init}{{{{ end }}}}\n"
+    )
+    .unwrap();
     write!(text, "hostIP: 127.0.0.1\npodIP: 127.0.0.1\npodIPs: [{{ip: 127.0.0.1}}]\nphase: {phase}\nstartTime: {{{{ or .status.startTime $now | Quote }}}}\n").unwrap();
     text
 }
 
-fn container_statuses(field: &str, of: &str, state: State, counted: &str, ready: bool) -> String {
+fn container_status(state: State, counted: &str, ready: bool) -> String {
     let started = matches!(state, State::Running);
     format!(
-        "{field}:\n{{{{ range .spec.{of} }}}}\n- name: {{{{ .name | Quote }}}}\n  image: {{{{ .image | Quote }}}}\n  ready: {ready}\n  started: {started}\n  restartCount: {restarts}\n  state: {state_yaml}{last}\n{{{{ end }}}}\n",
+        "\n- name: {{{{ .name | Quote }}}}\n  image: {{{{ .image | Quote }}}}\n  ready: {ready}\n  started: {started}\n  restartCount: {restarts}\n  state: {state_yaml}{last}\n",
         restarts = state.restarts(counted),
         state_yaml = state.yaml(),
         last = state.last(),
@@ -360,11 +416,10 @@ fn container_statuses(field: &str, of: &str, state: State, counted: &str, ready:
 }
 
 fn node_stage() -> Value {
-    let not_ready = is_ready(false);
     stage(
         "node-ready",
         "Node",
-        &[not_ready],
+        &[is_ready(false), not_lost()],
         0,
         &json!({"statusTemplate": NODE_STATUS}),
     )
