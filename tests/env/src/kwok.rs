@@ -18,6 +18,8 @@
 //! | `lose-readiness` | is ready, and loses readiness after three seconds |
 //! | `fail` | ends as Failed: for a Job |
 //!
+//! The second container and all further ones are ready while they run.
+//!
 //! A change of a running pod's annotation changes its behavior from then on. Nodes and pods with the annotation
 //! [`LOST_ANNOTATION`] are left as they are, as those of a node that lost its kubelet.
 
@@ -393,7 +395,8 @@ fn status_with_sidecar(
     }
     let runs_beside = matches!((first, others), (State::Running, State::Crashing));
     let first = container_status(first, "$restarts", ready || runs_beside);
-    let others = container_status(others, "$otherRestarts", ready);
+    let others_ready = ready || matches!(others, State::Running);
+    let others = container_status(others, "$otherRestarts", others_ready);
     let init = container_status(init_containers, "$initRestarts", initialized);
     write!(text, "containerStatuses:\n{{{{ range $index, $container := .spec.containers }}}}{{{{ if $index }}}}{others}{{{{ else }}}}{first}{{{{ end }}}}{{{{ end }}}}\n").unwrap();
     write!(
