@@ -502,7 +502,7 @@ impl Cluster<'_> {
         self.each(pods, delete).await;
     }
 
-    async fn mark(&self, pods: Vec<Pod>, value: Value) {
+    async fn mark(&self, pods: Vec<Pod>, value: &Value) {
         let patch = json!({"metadata": {"annotations": {LOST_ANNOTATION: value}}});
         let patch = &patch;
         let mark = |api: Api<Pod>, name: String| async move {
@@ -519,7 +519,7 @@ impl Cluster<'_> {
     }
 
     async fn lose(&self, node: &str) {
-        self.mark(self.pods_on(node).await, json!("true")).await;
+        self.mark(self.pods_on(node).await, &json!("true")).await;
         let mark = json!({"metadata": {"annotations": {LOST_ANNOTATION: "true"}}});
         self.patch_node(node, mark).await;
         let since = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ");
@@ -533,7 +533,7 @@ impl Cluster<'_> {
     async fn find_again(&self, node: &str) {
         let mark = json!({"metadata": {"annotations": {LOST_ANNOTATION: null}}});
         self.patch_node(node, mark).await;
-        self.mark(self.pods_on(node).await, Value::Null).await;
+        self.mark(self.pods_on(node).await, &Value::Null).await;
     }
 
     async fn fill(&self, lasts: Duration) {
