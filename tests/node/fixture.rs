@@ -2,7 +2,9 @@
 //!
 //! Absent: assertions. They are the scenarios' own.
 
-use std::path::PathBuf;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -34,6 +36,22 @@ const BAKE_SECONDS: u32 = 5;
 
 pub type ScenarioResult = Result<(), String>;
 
+/// A name, and the scenario of that name.
+pub type Scenario = (
+    &'static str,
+    fn(Arc<Environment>) -> Pin<Box<dyn Future<Output = ScenarioResult> + Send>>,
+);
+
+/// Lists async functions as scenarios, named like the functions.
+macro_rules! scenarios {
+    ($($name:ident),+ $(,)?) => {
+        pub fn all() -> Vec<$crate::fixture::Scenario> {
+            vec![$((stringify!($name), |environment| Box::pin($name(environment)))),+]
+        }
+    };
+}
+pub(crate) use scenarios;
+
 /// The servers that all scenarios share, each started on first use.
 pub struct Environment {
     isolation: Isolation,
@@ -64,6 +82,11 @@ impl Environment {
         self.cluster
             .get_or_init(|| Cluster::start(&self.isolation))
             .await
+    }
+
+    /// A folder for files that pods mount from the node.
+    pub fn folder(&self) -> &Path {
+        self.isolation.folder()
     }
 
     pub fn note(&self, row: Row) {
@@ -127,6 +150,7 @@ pub struct Fixture {
     scenario: &'static str,
     model: String,
     environment: Arc<Environment>,
+    replicas: usize,
 }
 
 impl Fixture {
@@ -139,18 +163,14 @@ impl Fixture {
         deployment: Value,
         rollback: Value,
     ) -> Self {
-        let fixture = Self::new(environment, scenario).await;
-        fixture.register(version).await;
-        fixture.declare(environment, deployment, rollback).await;
-        fixture.only_runs(version).await;
-        fixture.reports(version, "Live").await;
-        progress(&format!(
-            "{scenario}: {REPLICAS} pods serve version {version}"
-        ));
+        let mut fixture = Self::new(environment, scenario).await;
+        fixture.declare(version, deployment, rollback).await;
+        fixture.is_live(version).await;
         fixture
     }
 
-    async fn new(environment: &Arc<Environment>, scenario: &'static str) -> Self {
+    /// The operator in a namespace of its own.
+    pub async fn new(environment: &Arc<Environment>, scenario: &'static str) -> Self {
         let cluster = environment.cluster().await;
         let namespace = TestNamespace::start(&cluster.control_plane, scenario)
             .await
@@ -182,6 +202,7 @@ impl Fixture {
             scenario,
             model: release,
             environment: Arc::clone(environment),
+            replicas: REPLICAS,
         }
     }
 
@@ -214,7 +235,11 @@ impl Fixture {
             .unwrap();
     }
 
-    async fn declare(&self, environment: &Environment, deployment: Value, rollback: Value) {
+    /// Registers a model of three versions and binds it to this Deployment.
+    pub async fn declare(&mut self, version: &str, deployment: Value, rollback: Value) {
+        self.register(version).await;
+        let replicas = deployment["spec"]["replicas"].as_u64();
+        self.replicas = replicas.and_then(|count| count.try_into().ok()).unwrap();
         for object in [deployment, service()] {
             self.namespace.kubectl_apply(object).await.unwrap();
         }
@@ -222,12 +247,27 @@ impl Fixture {
         merge(&mut settings, rollback);
         let binding = resources::alias_binding("binding", "model", SERVER);
         for object in [
-            resources::model_registry(&environment.mlflow().await),
+            resources::model_registry(&self.environment.mlflow().await),
             resources::registered_model("model", &self.model),
             with_spec(binding, json!({"rollback": settings})),
         ] {
             self.namespace.apply_object(&object).await.unwrap();
         }
+    }
+
+    /// Waits until only this version runs and it is live.
+    pub async fn is_live(&self, version: &str) -> Value {
+        self.only_runs(version).await;
+        let binding = self.reports(version, "Live").await;
+        let (scenario, replicas) = (self.scenario, self.replicas);
+        progress(&format!(
+            "{scenario}: {replicas} pods serve version {version}"
+        ));
+        binding
+    }
+
+    pub fn scenario(&self) -> &str {
+        self.scenario
     }
 
     /// Starts to send requests to the Service.
@@ -275,7 +315,7 @@ impl Fixture {
     pub async fn only_runs(&self, version: &str) {
         self.has_version(version).await;
         let only_this = |pods: &Objects| {
-            pods.len() == REPLICAS
+            pods.len() == self.replicas
                 && pods
                     .values()
                     .all(|pod| pod_version(pod) == version && is_ready(pod))
@@ -409,7 +449,7 @@ fn service() -> Value {
     })
 }
 
-fn condition<'a>(object: &'a Value, type_: &str) -> &'a Value {
+pub fn condition<'a>(object: &'a Value, type_: &str) -> &'a Value {
     let conditions = object["status"]["conditions"].as_array();
     conditions
         .and_then(|all| all.iter().find(|each| each["type"] == type_))
@@ -424,7 +464,7 @@ fn template_version(deployment: &Value) -> &str {
     pod_version(&deployment["spec"]["template"])
 }
 
-fn pod_version(pod: &Value) -> &str {
+pub fn pod_version(pod: &Value) -> &str {
     pod["metadata"]["annotations"]["pointsman.dev/model-version"]
         .as_str()
         .unwrap_or_default()

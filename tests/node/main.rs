@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a panic fails the test
 #![allow(missing_docs, clippy::needless_pass_by_value)]
 
+mod blame;
 mod cleanup;
 mod fixture;
 mod moves;
@@ -15,7 +16,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use fixture::Environment;
+use fixture::{Environment, Scenario};
 use libtest_mimic::{Arguments, Failed, Trial};
 use pointsman_env::cache::Cache;
 use pointsman_env::node::{self, Isolation, isolation};
@@ -58,10 +59,8 @@ fn outside() -> ExitCode {
 }
 
 fn only_name(arguments: &Arguments) -> ExitCode {
-    let moves = moves::names()
-        .into_iter()
-        .map(|name| Trial::test(name, || Ok(())));
-    let trials = moves
+    let isolated = names().map(|name| Trial::test(name, || Ok(())));
+    let trials = isolated
         .chain([cleanup::trial()])
         .map(|trial| trial.with_ignored_flag(true))
         .collect();
@@ -75,14 +74,19 @@ fn only_name(arguments: &Arguments) -> ExitCode {
 }
 
 fn is_wanted(arguments: &Arguments) -> bool {
-    let names = moves::names().into_iter().chain([cleanup::NAME]);
+    let mut names = names().chain([cleanup::NAME]);
     let fits = |name: &str| {
         arguments
             .filter
             .as_deref()
             .is_none_or(|filter| name.contains(filter))
     };
-    names.into_iter().any(fits)
+    names.any(fits)
+}
+
+fn names() -> impl Iterator<Item = &'static str> {
+    let all = moves::all().into_iter().chain(blame::all());
+    all.map(|(name, _scenario)| name)
 }
 
 /// Builds on the machine, because the isolated process has no network for downloads.
@@ -106,19 +110,28 @@ fn within(isolation: Isolation) -> ExitCode {
         runtime.block_on(cleanup::run_until_killed(isolation));
     }
     let mut arguments = Arguments::from_iter(isolation.arguments());
-    // Concurrent tests would share two cores and disturb the measurements.
-    arguments.test_threads = Some(1);
     let environment = Arc::new(Environment::new(isolation));
-    let trials = moves::all().into_iter().map(|(name, scenario)| {
-        let (runtime, environment) = (Arc::clone(&runtime), Arc::clone(&environment));
-        Trial::test(name, move || {
-            runtime
-                .block_on(scenario(environment))
-                .map_err(Failed::from)
-        })
-    });
-    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    let mut run = |scenarios: Vec<Scenario>, at_once: usize| {
+        arguments.test_threads = Some(at_once);
+        let trials = scenarios.into_iter().map(|(name, scenario)| {
+            let (runtime, environment) = (Arc::clone(&runtime), Arc::clone(&environment));
+            Trial::test(name, move || {
+                runtime
+                    .block_on(scenario(environment))
+                    .map_err(Failed::from)
+            })
+        });
+        libtest_mimic::run(&arguments, trials.collect())
+    };
+    // These wait most of the time.
+    let blame = run(blame::all(), blame::all().len());
+    // Concurrent tests would share two cores and disturb the measurements.
+    let moves = run(moves::all(), 1);
     environment.print_results();
     runtime.block_on(environment.end());
-    conclusion.exit_code()
+    if blame.has_failed() {
+        blame.exit_code()
+    } else {
+        moves.exit_code()
+    }
 }

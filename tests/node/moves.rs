@@ -2,28 +2,12 @@
 //!
 //! Absent: status and Events in full; the scenarios on kwok's pods check them.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use pointsman_env::load::{LoadOptions, Tally};
 use serde_json::{Value, json};
 
-use crate::fixture::{Environment, Fixture, MAX_RESTARTS, ScenarioResult, deployment};
-
-type Scenario = (
-    &'static str,
-    fn(Arc<Environment>) -> Pin<Box<dyn Future<Output = ScenarioResult> + Send>>,
-);
-
-/// Lists async functions as scenarios, named like the functions.
-macro_rules! scenarios {
-    ($($name:ident),+ $(,)?) => {
-        pub fn all() -> Vec<Scenario> {
-            vec![$((stringify!($name), |environment| Box::pin($name(environment)))),+]
-        }
-    };
-}
+use crate::fixture::{Environment, Fixture, MAX_RESTARTS, ScenarioResult, deployment, scenarios};
 
 scenarios!(
     moving_the_alias_forward_fails_no_request,
@@ -34,10 +18,6 @@ scenarios!(
 );
 
 const ENOUGH: usize = 20_000;
-
-pub fn names() -> Vec<&'static str> {
-    all().into_iter().map(|(name, _)| name).collect()
-}
 
 async fn moving_the_alias_forward_fails_no_request(
     environment: Arc<Environment>,
