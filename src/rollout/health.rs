@@ -337,7 +337,12 @@ impl Examined<'_> {
         Some(with_needs(Sign::Unschedulable, &message, self.target))
     }
 
+    /// In a pod that is initialized, only a native sidecar can still fail; it is assessed like other containers.
     fn other_init_container(&self, pod: &Pod) -> Option<Evidence> {
+        let initialized = condition(pod, "Initialized");
+        if initialized.is_some_and(|each| each.status == "True") {
+            return None;
+        }
         let init = &pod.status.init_container_statuses;
         let failed = init.iter().find(|each| {
             let has_crashed =

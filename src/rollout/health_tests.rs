@@ -289,6 +289,16 @@ fn blocked_rollouts_say_what_one_more_pod_needs() {
 }
 
 #[test]
+fn blocked_rollouts_are_not_those_of_a_native_sidecar_that_crashes_once() {
+    let mut case = example(Sign::OtherInitContainerFails);
+    assert_eq!(case.sign(), Some(Sign::OtherInitContainerFails));
+    let condition = json!({"type": "Initialized", "status": "True"});
+    let condition = serde_json::from_value(condition).expect("a condition");
+    case.pods[0].status.conditions = vec![condition];
+    assert_ne!(case.sign(), Some(Sign::OtherInitContainerFails));
+}
+
+#[test]
 fn automatic_rollback_too_many_restarts_fail_while_the_container_runs() {
     let case = Case::new(vec![crashing(STARTED, 4, running())]);
     assert_eq!(case.sign(), Some(Sign::ContainerCrashes));

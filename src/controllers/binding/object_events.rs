@@ -54,8 +54,6 @@ impl ObjectEvents {
         known.retain(|_uid, known| known.read_at.elapsed() < KEPT_FOR);
         let before = known.get(uid);
         let pause = before.map_or(FIRST_PAUSE, |before| (before.pause * 2).min(LONGEST_PAUSE));
-        // A read that failed says nothing new.
-        let warning = warning.or_else(|| before.and_then(|before| before.warning.clone()));
         let read_at = Instant::now();
         known.insert(
             uid.to_owned(),
@@ -92,29 +90,37 @@ pub async fn warnings(
     let mut warnings = Warnings::new();
     for uid in &unexplained.uids {
         if events.is_due(uid) {
-            events.record(uid, newest_warning(client, namespace, uid).await);
+            match read(client, namespace, uid).await {
+                Ok(found) => events.record(uid, newest_warning(found)),
+                // Without Events a rollout is only told less well, so an error is no reason to stop.
+                Err(error) => {
+                    tracing::debug!(namespace, uid, %error, "cannot read the Events about an object");
+                    events.record(uid, events.warning(uid));
+                }
+            }
         }
         warnings.extend(events.warning(uid).map(|warning| (uid.clone(), warning)));
     }
     (warnings, events.next_read(&unexplained.uids))
 }
 
-/// Without Events a rollout is only told less well, so an error is no reason to stop.
-async fn newest_warning(client: &Client, namespace: &str, uid: &str) -> Option<String> {
+async fn read(client: &Client, namespace: &str, uid: &str) -> kube::Result<Vec<Event>> {
     let params = ListParams::default()
-        .fields(&format!("involvedObject.uid={uid},type=Warning"))
+        .fields(&format!("involvedObject.uid={uid}"))
         .limit(MOST_EVENTS);
     let api: Api<Event> = Api::namespaced(client.clone(), namespace);
-    match api.list(&params).await {
-        Ok(found) => {
-            let newest = found.items.into_iter().max_by_key(seen_at)?;
-            Some(sentence(&newest))
-        }
-        Err(error) => {
-            tracing::debug!(namespace, uid, %error, "cannot read the Events about an object");
-            None
-        }
-    }
+    Ok(api.list(&params).await?.items)
+}
+
+/// The newest Event, if it is a warning: a newer one of another type says that the object goes on.
+fn newest_warning(events: Vec<Event>) -> Option<String> {
+    let is_warning = |event: &Event| event.type_.as_deref() == Some("Warning");
+    // Most Events have whole seconds only.
+    let newest = events.into_iter().max_by_key(|event| {
+        let second = seen_at(event).map(Timestamp::as_second);
+        (second, is_warning(event))
+    })?;
+    is_warning(&newest).then(|| sentence(&newest))
 }
 
 fn seen_at(event: &Event) -> Option<Timestamp> {
@@ -132,4 +138,34 @@ fn sentence(event: &Event) -> String {
     let reason = event.reason.as_deref().unwrap_or("Warning");
     let note = event.message.as_deref().unwrap_or_default();
     shorten(&format!("{reason}: {note}"), LONGEST_SENTENCE)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn event(type_: &str, seen_at: &str, note: &str) -> Event {
+        let event = json!({"metadata": {}, "involvedObject": {}, "type": type_, "reason": "Reason", "message": note,
+            "lastTimestamp": seen_at});
+        serde_json::from_value(event).expect("an Event")
+    }
+
+    #[test]
+    fn the_newest_warning_counts_until_a_newer_event_says_that_the_object_goes_on() {
+        let scheduled = event("Normal", "2026-11-23T12:00:00Z", "assigned");
+        let mount = event("Warning", "2026-11-23T12:00:00Z", "no secret");
+        let again = event("Warning", "2026-11-23T12:00:10Z", "no secret yet");
+        let pulling = event("Normal", "2026-11-23T12:00:20Z", "pulling");
+        let told = |events: &[&Event]| newest_warning(events.iter().copied().cloned().collect());
+        assert_eq!(told(&[&scheduled]), None);
+        assert_eq!(
+            told(&[&scheduled, &mount]).as_deref(),
+            Some("Reason: no secret")
+        );
+        let newer = told(&[&again, &scheduled, &mount]);
+        assert_eq!(newer.as_deref(), Some("Reason: no secret yet"));
+        assert_eq!(told(&[&again, &pulling, &mount]), None);
+    }
 }
