@@ -23,6 +23,8 @@ const NEVER_RAN: [&str; 2] = ["StartError", "ContainerCannotRun"];
 /// Reasons of an end that the kubelet gives if it cannot know how the container ended.
 const UNKNOWN_ENDS: [&str; 2] = ["ContainerStatusUnknown", "Unknown"];
 
+/// How many characters of the begin and the end of a long error of the container runtime are shown.
+const RUNTIME_ERROR: (usize, usize) = (24, 64);
 /// The longest list of requests in a message, in characters.
 const LONGEST_REQUESTS: usize = 60;
 
@@ -462,10 +464,13 @@ fn created(pod: &Pod) -> Option<Timestamp> {
     pod.metadata.creation_timestamp.as_ref().map(|time| time.0)
 }
 
-/// When a container first ran; for one that restarted, when the pod's init containers were done.
+/// When a container first ran; for one that restarted, when the pod's init containers were done. Attempts to start it that
+/// failed count as restarts too.
 fn first_ran(pod: &Pod, container: &ContainerStatus) -> Option<Timestamp> {
     let state = container.state.as_ref()?;
-    if container.restart_count > 0 {
+    let last_reason = last_end(container).and_then(|end| end.reason.as_deref());
+    let never_ran = last_reason.is_some_and(|reason| NEVER_RAN.contains(&reason));
+    if container.restart_count > 0 && !never_ran {
         let initialized = condition(pod, "Initialized").filter(|each| each.status == "True");
         let since = initialized.and_then(|each| each.last_transition_time.as_ref());
         return since.map(|time| time.0).or_else(|| created(pod));
@@ -585,7 +590,7 @@ fn waits_abnormally(container: &ContainerStatus) -> Option<(Sign, String)> {
         return None;
     }
     let words = match waiting.message.as_deref() {
-        Some(message) => format!("{reason}: {message}"),
+        Some(message) => format!("{reason}: {}", without_middle(message)),
         None => reason.to_owned(),
     };
     Some((Sign::ContainerCannotStart, words))
@@ -594,11 +599,24 @@ fn waits_abnormally(container: &ContainerStatus) -> Option<(Sign, String)> {
 fn never_ran(container: &ContainerStatus) -> Option<(Sign, String)> {
     let end = last_end(container)?;
     let reason = end.reason.as_deref()?;
-    if !NEVER_RAN.contains(&reason) || container.ready {
+    let state = container.state.as_ref();
+    let runs = state.is_some_and(|state| state.running.is_some());
+    if !NEVER_RAN.contains(&reason) || container.ready || runs {
         return None;
     }
-    let message = end.message.as_deref().unwrap_or_default();
+    let message = without_middle(end.message.as_deref().unwrap_or_default());
     Some((Sign::ContainerNeverRan, format!("{reason}: {message}")))
+}
+
+/// An error of the container runtime without its middle if it is long: the cause is at its end.
+fn without_middle(error: &str) -> String {
+    let count = error.chars().count();
+    if count <= RUNTIME_ERROR.0 + RUNTIME_ERROR.1 {
+        return error.to_owned();
+    }
+    let begin: String = error.chars().take(RUNTIME_ERROR.0).collect();
+    let end: String = error.chars().skip(count - RUNTIME_ERROR.1).collect();
+    format!("{begin}…{end}")
 }
 
 #[cfg(test)]

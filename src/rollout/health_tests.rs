@@ -289,6 +289,18 @@ fn blocked_rollouts_say_what_one_more_pod_needs() {
 }
 
 #[test]
+fn blocked_rollouts_are_those_of_a_container_that_never_ran_however_often_it_was_tried() {
+    let error = format!("failed to create task: {}: no such file", "x".repeat(200));
+    let ended = json!({"terminated": {"exitCode": 128, "reason": "StartError", "message": error, "finishedAt": LATER}});
+    let mut pod = crashing(STARTED, 9, in_loop());
+    pod.status.container_statuses[0].last_state = serde_json::from_value(ended).expect("a state");
+    let case = Case::new(vec![pod]).at(LATE);
+    assert_eq!(case.sign(), Some(Sign::ContainerNeverRan));
+    let message = case.message();
+    assert!(message.ends_with("no such file"), "{message}");
+}
+
+#[test]
 fn blocked_rollouts_are_not_those_of_a_native_sidecar_that_crashes_once() {
     let mut case = example(Sign::OtherInitContainerFails);
     assert_eq!(case.sign(), Some(Sign::OtherInitContainerFails));

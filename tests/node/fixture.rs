@@ -432,6 +432,8 @@ pub fn deployment(behavior: &str) -> Value {
                 "metadata": {"labels": {"app": SERVER}},
                 "spec": {
                     "automountServiceAccountToken": false,
+                    // The node has no cluster DNS, of which the kubelet warns otherwise.
+                    "dnsPolicy": "Default",
                     "terminationGracePeriodSeconds": 15,
                     "containers": [container],
                 },

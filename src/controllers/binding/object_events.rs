@@ -112,13 +112,16 @@ async fn read(client: &Client, namespace: &str, uid: &str) -> kube::Result<Vec<E
     Ok(api.list(&params).await?.items)
 }
 
-/// The newest Event, if it is a warning: a newer one of another type says that the object goes on.
+/// The newest Event, if it is a warning: one of another type says that the object goes on, but for that of the scheduler.
 fn newest_warning(events: Vec<Event>) -> Option<String> {
     let is_warning = |event: &Event| event.type_.as_deref() == Some("Warning");
-    // Most Events have whole seconds only.
-    let newest = events.into_iter().max_by_key(|event| {
+    let later = events
+        .into_iter()
+        .filter(|event| event.reason.as_deref() != Some("Scheduled"));
+    // Most Events have whole seconds only, and the kubelet warns of a missing pull secret before it pulls all the same.
+    let newest = later.max_by_key(|event| {
         let second = seen_at(event).map(Timestamp::as_second);
-        (second, is_warning(event))
+        (second, !is_warning(event))
     })?;
     is_warning(&newest).then(|| sentence(&newest))
 }
@@ -146,26 +149,36 @@ mod tests {
 
     use super::*;
 
-    fn event(type_: &str, seen_at: &str, note: &str) -> Event {
-        let event = json!({"metadata": {}, "involvedObject": {}, "type": type_, "reason": "Reason", "message": note,
+    fn event(type_: &str, reason: &str, seen_at: &str, note: &str) -> Event {
+        let event = json!({"metadata": {}, "involvedObject": {}, "type": type_, "reason": reason, "message": note,
             "lastTimestamp": seen_at});
         serde_json::from_value(event).expect("an Event")
     }
 
     #[test]
     fn the_newest_warning_counts_until_a_newer_event_says_that_the_object_goes_on() {
-        let scheduled = event("Normal", "2026-11-23T12:00:00Z", "assigned");
-        let mount = event("Warning", "2026-11-23T12:00:00Z", "no secret");
-        let again = event("Warning", "2026-11-23T12:00:10Z", "no secret yet");
-        let pulling = event("Normal", "2026-11-23T12:00:20Z", "pulling");
+        let scheduled = event("Normal", "Scheduled", "2026-11-23T12:00:00Z", "assigned");
+        let mount = event(
+            "Warning",
+            "FailedMount",
+            "2026-11-23T12:00:00Z",
+            "no secret",
+        );
+        let again = event(
+            "Warning",
+            "FailedMount",
+            "2026-11-23T12:00:10Z",
+            "no secret yet",
+        );
+        let pulling = event("Normal", "Pulling", "2026-11-23T12:00:10Z", "pulling");
         let told = |events: &[&Event]| newest_warning(events.iter().copied().cloned().collect());
         assert_eq!(told(&[&scheduled]), None);
         assert_eq!(
             told(&[&scheduled, &mount]).as_deref(),
-            Some("Reason: no secret")
+            Some("FailedMount: no secret")
         );
         let newer = told(&[&again, &scheduled, &mount]);
-        assert_eq!(newer.as_deref(), Some("Reason: no secret yet"));
+        assert_eq!(newer.as_deref(), Some("FailedMount: no secret yet"));
         assert_eq!(told(&[&again, &pulling, &mount]), None);
     }
 }
