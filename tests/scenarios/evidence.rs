@@ -2,17 +2,16 @@
 //!
 //! Absent: failures of pods as such; see `failure`.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pointsman_env::Workload;
 use pointsman_env::interceptor::{Fault, Interceptor, matching};
 use pointsman_env::kinds::{ALIAS_BINDING, DEPLOYMENT, JOB, REGISTERED_MODEL, SECRET};
-use pointsman_env::python::MlflowVersion;
 use pointsman_env::registrar::How;
 use serde_json::{Value, json};
 
+use crate::failure::lose_files;
 use crate::fixture::{
     Environment, Fixture, ScenarioResult, condition, env, ready_reason, scenarios, template_version,
 };
@@ -29,31 +28,15 @@ scenarios!(
 /// Far longer than any wait of a scenario.
 const FOR_EVER: Fault = Fault::Slow(Duration::from_secs(3600));
 
-/// A fixture with so many versions whose files the MLflow server hands out, and the folders of the files.
-async fn with_files(
-    environment: &Arc<Environment>,
-    name: &str,
-    versions: usize,
-) -> (Fixture, Vec<PathBuf>) {
+/// A fixture with so many versions of one model's files, which the MLflow server hands out.
+async fn with_files(environment: &Arc<Environment>, name: &str, versions: usize) -> Fixture {
     let fixture = Fixture::new(environment, name).await;
-    let artifacts = environment.artifacts(MlflowVersion::Three).await;
-    let client = &fixture.client;
-    client
-        .create_registered_model(&fixture.model)
-        .await
-        .unwrap();
-    let mut folders = Vec::new();
-    for number in 1..=versions {
-        let path = format!("evidence/{}/{number}", fixture.model);
-        let folder = artifacts.join(&path);
-        std::fs::create_dir_all(&folder).unwrap();
-        std::fs::write(folder.join("MLmodel"), "flavors: {}\n").unwrap();
-        folders.push(folder);
-        let source = format!("mlflow-artifacts:/{path}");
-        let created = client.create_model_version(&fixture.model, &source);
-        created.await.unwrap();
+    let trained = fixture.train(How::CreateModelVersion, 0.1).await;
+    for _ in 1..versions {
+        let copied = fixture.client.copy_version(&fixture.model, &trained);
+        copied.await.unwrap();
     }
-    (fixture, folders)
+    fixture
 }
 
 async fn serve_from_version_1(fixture: &Fixture, behavior: &str, more: Value) {
@@ -96,7 +79,7 @@ async fn jobs(fixture: &Fixture) -> usize {
 async fn a_rollback_with_nine_candidates_takes_seconds_while_registry_and_store_hang(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
-    let (fixture, _) = with_files(&environment, "nine candidates", 10).await;
+    let fixture = with_files(&environment, "nine candidates", 10).await;
     serve_from_version_1(&fixture, "10=crash", json!({})).await;
     for number in 2..=9 {
         fixture.alias(&number.to_string()).await;
@@ -123,11 +106,14 @@ async fn a_rollback_with_nine_candidates_takes_seconds_while_registry_and_store_
 async fn files_that_a_rollback_found_missing_are_not_rolled_out(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
-    let (fixture, folders) = with_files(&environment, "found missing", 3).await;
+    let fixture = Fixture::new(&environment, "found missing").await;
+    for alpha in [0.1, 0.2, 0.3] {
+        fixture.train(How::RegisterModel, alpha).await;
+    }
     serve_from_version_1(&fixture, "3=crash", json!({})).await;
     fixture.alias("2").await;
     fixture.runs("2").await;
-    std::fs::remove_dir_all(&folders[1]).unwrap();
+    lose_files(&environment, &fixture, "2").await;
     fixture.alias("3").await;
     rolled_back(&fixture).await;
     assert_eq!(template_version(&fixture.deployment().await), "1");

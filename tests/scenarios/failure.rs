@@ -463,7 +463,7 @@ async fn rollback_skips_a_good_version_that_was_deleted(
 }
 
 /// Moves a version's files out of the server's artifact store and returns their new path.
-async fn lose_files(
+pub async fn lose_files(
     environment: &Environment,
     fixture: &Fixture,
     version: &str,

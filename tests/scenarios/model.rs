@@ -354,7 +354,7 @@ async fn all_followed_versions_are_mirrored_and_a_status_that_is_too_large_is_cu
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let fixture = Fixture::new(&environment, "many followed").await;
-    let trained = fixture.train(How::RegisterModel, 0.1).await;
+    let trained = fixture.train(How::CreateModelVersion, 0.1).await;
     // A run of the largest size: the API server writes each < as six bytes.
     let parameter = |number: usize| json!({"key": format!("p{number}"), "value": "<".repeat(250)});
     let parameters: Vec<Value> = (0..64).map(parameter).collect();

@@ -64,6 +64,8 @@ pub struct ArtifactCache {
 struct KnownResult {
     /// The newest answer.
     answer: Option<(Availability, Instant)>,
+    /// Whether a check before a rollback has given it: files that were read for a move may be gone since.
+    is_for_rollback: bool,
     /// The newest check without an answer (`Unknown`). It does not replace the answer.
     unanswered: Option<Box<(Availability, Instant)>>,
     /// The running checks before moves and before rollbacks, which have other deadlines.
@@ -125,7 +127,7 @@ impl ArtifactCache {
         let subjects = subjects(&known, check, now);
         let is_due = |subject: &CheckSubject| {
             let known = known.entry(subject.clone()).or_default();
-            known.begin(purpose, good_for(subject, purpose), binding, now)
+            known.begin(subject, purpose, binding, now)
         };
         subjects.into_iter().filter(is_due).collect()
     }
@@ -153,12 +155,13 @@ impl ArtifactCache {
     ) -> Vec<ObjectKey> {
         let (mut known, now) = (lock(&self.known), Instant::now());
         let known = known.entry(subject.clone()).or_default();
-        let good_for = good_for(subject, purpose);
-        let before = known.result(good_for, now).cloned();
-        known.record(availability, now);
+        let before = known.result(subject, purpose, now).cloned();
+        known.record(availability, purpose, now);
         let running = known.running[purpose as usize].take();
         match running {
-            Some(running) if before.as_ref() != known.result(good_for, now) => running.waiting,
+            Some(running) if before.as_ref() != known.result(subject, purpose, now) => {
+                running.waiting
+            }
             _ => Vec::new(),
         }
     }
@@ -172,7 +175,7 @@ impl ArtifactCache {
         };
         if known.len() < MOST || known.contains_key(&subject) {
             let known = known.entry(subject).or_default();
-            known.record(Availability::Readable, Instant::now());
+            known.record(Availability::Readable, Purpose::Move, Instant::now());
         }
     }
 
@@ -190,7 +193,7 @@ fn result(known: &KnownResults, check: &ArtifactCheck, now: Instant) -> Option<A
     let purpose = Purpose::of(check);
     let of = |subject: &CheckSubject| {
         let known = known.get(subject)?;
-        known.result(good_for(subject, purpose), now).cloned()
+        known.result(subject, purpose, now).cloned()
     };
     let files = |uri: &str| of(&files(check, uri));
     if !check.must_exist {
@@ -216,7 +219,7 @@ fn subjects(known: &KnownResults, check: &ArtifactCheck, now: Instant) -> Vec<Ch
     let version = registered(check);
     let moved = known
         .get(&version)
-        .and_then(|known| known.result(GOOD_FOR_ROLLBACKS, now));
+        .and_then(|known| known.result(&version, Purpose::Rollback, now));
     let uri = match moved {
         Some(Availability::Moved(uri)) => uri,
         _ => &check.artifact_uri,
@@ -257,10 +260,20 @@ fn good_for(subject: &CheckSubject, purpose: Purpose) -> Duration {
 
 impl KnownResult {
     /// The result, if it is not too old for this use.
-    fn result(&self, good_for: Duration, now: Instant) -> Option<&Availability> {
+    fn result(
+        &self,
+        subject: &CheckSubject,
+        purpose: Purpose,
+        now: Instant,
+    ) -> Option<&Availability> {
         let age = |at: Instant| now.saturating_duration_since(at);
+        let good_for = good_for(subject, purpose);
+        let counts = |answer: &Availability| {
+            *answer != Availability::Readable || purpose == Purpose::Move || self.is_for_rollback
+        };
         if let Some((answer, at)) = &self.answer
             && age(*at) < counts_for(answer, good_for)
+            && counts(answer)
         {
             return Some(answer);
         }
@@ -275,10 +288,16 @@ impl KnownResult {
         }
     }
 
-    fn record(&mut self, availability: Availability, now: Instant) {
+    fn record(&mut self, availability: Availability, purpose: Purpose, now: Instant) {
         if matches!(availability, Availability::Unknown(_)) {
             self.unanswered = Some(Box::new((availability, now)));
         } else {
+            let is_same = self
+                .answer
+                .as_ref()
+                .is_some_and(|(before, _)| *before == availability);
+            self.is_for_rollback =
+                purpose == Purpose::Rollback || (is_same && self.is_for_rollback);
             self.answer = Some((availability, now));
             self.unanswered = None;
         }
@@ -287,8 +306,8 @@ impl KnownResult {
     /// Notes that a binding needs the result. True if a check has to be started for it.
     fn begin(
         &mut self,
+        subject: &CheckSubject,
         purpose: Purpose,
-        good_for: Duration,
         binding: &ObjectKey,
         now: Instant,
     ) -> bool {
@@ -298,7 +317,7 @@ impl KnownResult {
             }
             return false;
         }
-        if !self.is_due(good_for, now) {
+        if !self.is_due(subject, purpose, now) {
             return false;
         }
         self.running[purpose as usize] = Some(Box::new(RunningCheck {
@@ -309,8 +328,8 @@ impl KnownResult {
     }
 
     /// Whether the check has to run: it has no result, or a bad one for some time.
-    fn is_due(&self, good_for: Duration, now: Instant) -> bool {
-        match self.result(good_for, now) {
+    fn is_due(&self, subject: &CheckSubject, purpose: Purpose, now: Instant) -> bool {
+        match self.result(subject, purpose, now) {
             None => true,
             Some(Availability::Missing(_) | Availability::Unknown(_)) => self
                 .newest()
