@@ -73,7 +73,7 @@ signs! {
     ContainerCannotStart: Cluster, after "at once";
     /// A container ended as `StartError` or `ContainerCannotRun`: it never ran
     ContainerNeverRan: Cluster, after "at once";
-    /// An init container that is not chosen ended with an exit code other than 0
+    /// An init container that is not chosen ended with an exit code other than 0, and the pod is not initialized
     OtherInitContainerFails: Cluster, after "at once";
     /// Another container, a native sidecar, a readiness gate or a lost node keeps the pod from being ready
     OtherContainerUnready: Cluster, after "`progressDeadlineSeconds` after the chosen containers first ran";
