@@ -124,7 +124,7 @@ fn invalid_responses() -> [(Fault, &'static str, &'static str); 7] {
     let disk_full = r#"{"error_code": "INTERNAL_ERROR", "message": "disk full"}"#;
     [
         (unauthorized, "RegistryRefused", "spec.auth"),
-        (forbidden, "RegistryRefused", "Permission denied"),
+        (forbidden, "RegistryRefused", "grant that user permission"),
         (
             Fault::json(500, disk_full),
             "RegistryUnreachable",

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pointsman_env::TestNamespace;
-use pointsman_env::interceptor::{Fault, Request, matching};
 use pointsman_env::kinds::{MODEL_REGISTRY, REGISTERED_MODEL};
 use pointsman_env::python::MlflowVersion;
 use pointsman_env::resources::{self, with_spec};
@@ -303,7 +302,7 @@ async fn a_signed_source_reaches_pods_whole_and_is_shown_without_its_signature(
     // MLflow itself refuses sources with the scheme https.
     let sources = [
         "wasbs://models@acct.blob.core.windows.net/m?sv=2026&sig=hunter2-1".to_owned(),
-        "abfss://models@acct.dfs.core.windows.net/m?sig=hunter2-2".to_owned(),
+        "wasbs://models@acct.blob.core.windows.net/n?sig=hunter2-2".to_owned(),
         "s3://hunter2-3:key@models/m".to_owned(),
     ];
     let (model, client) = (&fixture.model, &fixture.client);

@@ -545,7 +545,7 @@ async fn a_webhook_that_is_no_longer_declared_is_removed(
     assert_eq!(registered(&fixture, &server).await, Vec::<Value>::new());
     assert_eq!(
         Delivery::to(&fixture, &fixture.operator).send().await,
-        StatusCode::NOT_FOUND
+        StatusCode::UNAUTHORIZED
     );
     end(fixture, &server).await
 }
