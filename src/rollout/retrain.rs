@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn two_bindings_never_share_a_jobs_name_and_it_fits_into_a_label() {
-        let named = |name: &str, uid: &str| {
+        let job_of = |name: &str, uid: &str| {
             let mut binding = binding();
             binding.metadata.name = Some(name.to_owned());
             binding.metadata.uid = Some(uid.to_owned());
@@ -208,9 +208,9 @@ mod tests {
         };
         let long = "a-binding-with-a-name-that-is-longer-than-a-job-can-hold";
         let names = [
-            named(&format!("{long}-a"), "1"),
-            named(&format!("{long}-b"), "2"),
-            named(&format!("{long}-b"), "3"),
+            job_of(&format!("{long}-a"), "1"),
+            job_of(&format!("{long}-b"), "2"),
+            job_of(&format!("{long}-b"), "3"),
         ];
         assert!(names[0] != names[1] && names[1] != names[2], "{names:?}");
         assert!(names.iter().all(|name| name.len() <= 63), "{names:?}");

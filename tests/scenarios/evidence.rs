@@ -232,16 +232,8 @@ async fn a_refused_retrain_job_is_tried_again_after_a_change(
     fixture.end().await
 }
 
-async fn files_that_moved_are_followed_and_make_no_other_version(
-    environment: Arc<Environment>,
-) -> ScenarioResult {
-    let fixture = Fixture::new(&environment, "moved store").await;
-    for alpha in [0.1, 0.2, 0.3] {
-        fixture.train(How::RegisterModel, alpha).await;
-    }
-    serve_from_version_1(&fixture, "3=crash", json!({})).await;
-    fixture.alias("2").await;
-    fixture.runs("2").await;
+/// The registry names other URIs for the files of versions 1 to 3.
+fn move_files(fixture: &Fixture) {
     for version in ["1", "2", "3"] {
         let moved = format!(r#"{{"artifact_uri": "s3://moved/{version}"}}"#);
         let of_version = format!("version={version}");
@@ -252,6 +244,19 @@ async fn files_that_moved_are_followed_and_make_no_other_version(
             .registry
             .inject(is_resolved, Fault::json(200, moved), None);
     }
+}
+
+async fn files_that_moved_are_followed_and_make_no_other_version(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let fixture = Fixture::new(&environment, "moved store").await;
+    for alpha in [0.1, 0.2, 0.3] {
+        fixture.train(How::RegisterModel, alpha).await;
+    }
+    serve_from_version_1(&fixture, "3=crash", json!({})).await;
+    fixture.alias("2").await;
+    fixture.runs("2").await;
+    move_files(&fixture);
     let uri = |model: &Value, version: &str| {
         let versions = model["status"]["versions"].as_array()?;
         let found = versions.iter().find(|each| each["version"] == version)?;

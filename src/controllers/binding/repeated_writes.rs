@@ -76,13 +76,12 @@ mod tests {
         let (writes, start) = (RepeatedWrites::default(), Instant::now());
         let (mut now, mut count) = (start, 0);
         while now < start + Duration::from_secs(3600) {
-            match writes.pending(&key(), 1, now) {
-                Some(wait) => now += wait,
-                None => {
-                    writes.record(&key(), 1, now);
-                    count += 1;
-                    now += Duration::from_millis(50);
-                }
+            if let Some(wait) = writes.pending(&key(), 1, now) {
+                now += wait;
+            } else {
+                writes.record(&key(), 1, now);
+                count += 1;
+                now += Duration::from_millis(50);
             }
         }
         assert!((15..30).contains(&count), "{count} writes in an hour");
