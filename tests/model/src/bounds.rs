@@ -166,7 +166,7 @@ fn wide() -> Vec<Bound> {
             "two good versions, recreated pods: any three of moves, failures, blocks and shared faults",
             recreated(BLOCKS),
             3,
-            3,
+            5,
         ),
         bound(
             "any three of moves, undos, requests, blocks and crashes of the operator",

@@ -239,7 +239,7 @@ fn is_detected(mutation: &Mutation) -> Result<(), Failed> {
     let bound = Bound {
         name: "a broken rule",
         scope,
-        history_limit: 3,
+        history_limit: 5,
         events,
     };
     let sound = explore(bound, Policy::default(), Some(property));

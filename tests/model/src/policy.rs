@@ -10,13 +10,11 @@ use pointsman::api::reason::Problem;
 use pointsman::api::rollback::OnFailure;
 use pointsman::api::{AliasBinding, AliasBindingStatus, Availability, Reason, names};
 use pointsman::rollout::{
-    ArtifactCheck, CheckResults, Decided, Decision, Observed, Reconciled, Waiting, decide,
-    needed_checks, summarize,
+    Applied, ArtifactCheck, CheckResults, Course, Decided, Decision, Observed, Reconciled, Waiting,
+    decide, needed_checks, summarize,
 };
 use pointsman::targets::{DesiredVersion, Pod, RolloutState, Target};
-use pointsman::testing::{With, container, time, waiting};
-
-use super::objects;
+use pointsman::testing::{With, container, waiting};
 
 /// A rule that is broken.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -113,7 +111,19 @@ impl Policy {
         reconciled: &Reconciled<'_>,
         now: Timestamp,
     ) -> AliasBindingStatus {
-        let mut status = summarize(binding, reconciled, now);
+        let target = reconciled.applied.target;
+        let target = target
+            .filter(|_target| self.0 == Some(BrokenRule::ZeroIsWell))
+            .map(|target| altered_target(BrokenRule::ZeroIsWell, target));
+        let applied = Applied {
+            target: target.as_ref().or(reconciled.applied.target),
+            ..reconciled.applied.clone()
+        };
+        let reconciled = Reconciled {
+            applied: &applied,
+            ..*reconciled
+        };
+        let mut status = summarize(binding, &reconciled, now);
         match self.0 {
             Some(BrokenRule::AlternatesStatus) => {
                 let previous = binding
@@ -171,11 +181,6 @@ fn alter_status(broken: BrokenRule, status: &mut AliasBindingStatus) {
             {
                 entry.live_at = Some(entry.started_at.clone());
                 entry.outcome = Outcome::Superseded.into();
-            }
-        }
-        BrokenRule::NeverTriesAgain => {
-            if let Some(postponed) = &mut status.postponed {
-                postponed.retry_at = time(objects::AFTER_BACKOFF);
             }
         }
         BrokenRule::WalksBack => {
@@ -271,7 +276,9 @@ fn alter_decision(broken: BrokenRule, mut decided: Decided, has_target: bool) ->
             injection.containers.truncate(1);
         }
         (BrokenRule::NeverRecreates, _) if has_target || decided.memory.held_back.is_none() => {}
-        (BrokenRule::NeverWrites | BrokenRule::NeverRecreates, decision @ Decision::Write(..)) => {
+        (BrokenRule::NeverTriesAgain, _) if decided.memory.postponed.is_none() => {}
+        (BrokenRule::NeverTriesAgain, decision @ Decision::Write(_, Course::Forward))
+        | (BrokenRule::NeverWrites | BrokenRule::NeverRecreates, decision @ Decision::Write(..)) => {
             let problem = Problem::new(Reason::Pending, "some other time");
             *decision = Decision::Waiting(Waiting::Target(problem));
         }
