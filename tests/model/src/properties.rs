@@ -359,8 +359,15 @@ fn names_older_version(state: &State, status: &AliasBindingStatus) -> bool {
         && version != Some(wanted)
         && version != Some(good)
         && is_fault_alone
+        && first_failed(status) == Some(wanted)
         && !is_person_in_charge(state, status)
         && is_readable(state, good)
+}
+
+/// The version that failed first. Not proven: a good version that takes the place of a postponed one and fails before it.
+fn first_failed(status: &AliasBindingStatus) -> Option<Version> {
+    let held_back = status.held_back.as_ref()?;
+    Version::of(&held_back.versions.first()?.version)
 }
 
 /// The rollout of the wanted version is blocked and no pod serves, although an earlier version is good.
