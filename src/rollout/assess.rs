@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 
 use super::gates::{GateInput, first_hindrance};
-use super::health::{Examined, Health, health, restarted_at};
+use super::health::{Examined, Health, bakes_from, health};
 use super::messages;
 use super::observed::Observed;
 use super::reapply;
@@ -35,8 +35,8 @@ pub struct Assessment {
     pub failure: Option<Problem>,
     /// Why its rollout is blocked, if it is; or the fault that it shares with the versions that are held back.
     pub blocked: Option<Problem>,
-    /// When a chosen container of its pods was restarted last.
-    pub restarted_at: Option<Timestamp>,
+    /// The bake begins no earlier: when its pods were replaced, or a chosen container of them was restarted.
+    pub bakes_from: Option<Timestamp>,
     /// The versions that are held back now.
     pub held_back: Option<HeldBack>,
     /// The version that is tried again later.
@@ -91,7 +91,7 @@ fn observe(
     };
     let diagnosis = health(&examined, &binding.spec.rollback, now);
     assessment.look_again = diagnosis.look_again;
-    assessment.restarted_at = restarted_at(observed.pods, &chosen);
+    assessment.bakes_from = bakes_from(observed.pods, &chosen);
     match diagnosis.health {
         Health::Failing(evidence) => {
             let problem = evidence.problem();

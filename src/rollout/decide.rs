@@ -116,8 +116,8 @@ pub struct Decided {
     pub failure: Option<Problem>,
     /// Why its rollout is blocked, if it is.
     pub blocked: Option<Problem>,
-    /// When a chosen container of its pods was restarted last.
-    pub restarted_at: Option<Timestamp>,
+    /// The bake begins no earlier: when its pods were replaced, or a chosen container of them was restarted.
+    pub bakes_from: Option<Timestamp>,
     /// When to reconcile again, although nothing may have changed by then.
     pub look_again: Option<Timestamp>,
     /// What people should know beside the decision.
@@ -187,7 +187,7 @@ pub fn decide(binding: &AliasBinding, observed: &Observed<'_>, now: Timestamp) -
         decision: step.decision,
         failure: assessment.failure,
         blocked: assessment.blocked,
-        restarted_at: assessment.restarted_at,
+        bakes_from: assessment.bakes_from,
         look_again: assessment.look_again,
         note: step.note,
     }
@@ -207,7 +207,7 @@ fn untouched(binding: &AliasBinding, decision: Decision, hold: Option<Hold>) -> 
         },
         failure: None,
         blocked: None,
-        restarted_at: None,
+        bakes_from: None,
         look_again: None,
         note: None,
     }

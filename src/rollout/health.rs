@@ -88,13 +88,15 @@ pub fn health(examined: &Examined<'_>, rollback: &Rollback, now: Timestamp) -> D
     }
 }
 
-/// When a chosen container of these pods was restarted last.
+/// Since when the pods show that a version is well: when the first of those that are ready became so, or a chosen container was
+/// restarted last. If all pods are replaced while the version bakes, the ones that baked say nothing of the new ones.
 #[must_use]
-pub fn restarted_at(pods: &[&Pod], chosen: &[String]) -> Option<Timestamp> {
+pub fn bakes_from(pods: &[&Pod], chosen: &[String]) -> Option<Timestamp> {
     let speaking = pods.iter().filter(|pod| silent(pod).is_none());
+    let ready = speaking.clone().filter_map(|pod| ready_since(pod)).min();
     let containers = speaking.flat_map(|pod| &pod.status.container_statuses);
     let restarted = containers.filter(|each| each.restart_count > 0 && chosen.contains(&each.name));
-    restarted.filter_map(last_change).max()
+    restarted.filter_map(last_change).chain(ready).max()
 }
 
 fn last_change(container: &ContainerStatus) -> Option<Timestamp> {
@@ -273,9 +275,12 @@ impl Examined<'_> {
         ))
     }
 
-    /// Since when all chosen containers of an unready pod have run, if they have; only until the rollout was complete once.
+    /// Since when all chosen containers of an unready pod have run, if they have. A pod that was there when the rollout was
+    /// complete has been ready; see [`Self::lost_readiness`].
     fn unready_since(&self, pod: &Pod) -> Option<Timestamp> {
-        if is_ready(pod) || self.entry.available_at.is_some() || !self.is_new(pod) {
+        let complete = self.entry.available_at.as_ref().map(|at| at.0);
+        let was_ready = complete.is_some_and(|at| created(pod).is_none_or(|created| created <= at));
+        if is_ready(pod) || was_ready || !self.is_new(pod) {
             return None;
         }
         let statuses = &pod.status.container_statuses;

@@ -434,9 +434,28 @@ fn a_container_that_restarted_is_assessed_by_its_restarts() {
 fn a_restart_of_a_chosen_container_is_remembered_and_that_of_a_sidecar_is_not() {
     let mut pod = beside(true, true, 2);
     let chosen = ["server".to_owned()];
-    assert_eq!(restarted_at(&[&pod], &chosen), None);
+    pod.status.conditions.clear();
+    assert_eq!(bakes_from(&[&pod], &chosen), None);
     pod.status.container_statuses[0].restart_count = 1;
-    assert_eq!(restarted_at(&[&pod], &chosen), Some(time(STARTED)));
+    assert_eq!(bakes_from(&[&pod], &chosen), Some(time(STARTED)));
+}
+
+#[test]
+fn a_version_bakes_again_if_all_its_pods_are_replaced() {
+    let ready_since = |at: &str| {
+        let ready = json!([{"type": "Ready", "status": "True", "lastTransitionTime": at}]);
+        pod(at, json!({"phase": "Running", "conditions": ready}))
+    };
+    let (first, second) = (ready_since(AVAILABLE), ready_since(LATER));
+    assert_eq!(bakes_from(&[&first, &second], &[]), Some(time(AVAILABLE)));
+    assert_eq!(bakes_from(&[&second], &[]), Some(time(LATER)));
+}
+
+#[test]
+fn a_pod_that_replaces_another_must_be_ready_before_the_deadline() {
+    let replacement = || Case::new(vec![unready(LATER, false, LATER, LATER)]).baking();
+    assert_eq!(replacement().sign(), None);
+    assert_eq!(replacement().at(LATE).sign(), Some(Sign::NotReadyInTime));
 }
 
 #[test]

@@ -35,8 +35,8 @@ pub struct Observations<'a> {
     pub failure: Option<&'a Problem>,
     /// Why its rollout is blocked, if it is.
     pub blocked: Option<&'a Problem>,
-    /// When a chosen container of its pods was restarted last.
-    pub restarted_at: Option<Timestamp>,
+    /// The bake begins no earlier: when its pods were replaced, or a chosen container of them was restarted.
+    pub bakes_from: Option<Timestamp>,
     /// Whether it is held back, although it is still in the workload.
     pub is_held_back: bool,
     /// Whether it must bake although it was good before: after a fault that it shared with other versions.
@@ -209,7 +209,7 @@ fn bakes(
         .map(|at| at.0)
         .filter(|_at| !was_failing);
     let available = since.map_or(now, |since| {
-        observations.restarted_at.map_or(since, |at| since.max(at))
+        observations.bakes_from.map_or(since, |at| since.max(at))
     });
     entry.available_at = Some(Time(available));
     if was_failing || entry.outcome == Outcome::ScaledToZero {
@@ -286,7 +286,7 @@ mod tests {
             rollout: Some(&RolloutState::Complete),
             failure: None,
             blocked: None,
-            restarted_at: None,
+            bakes_from: None,
             is_held_back: false,
             bakes_again: false,
             bake: SignedDuration::ZERO,
@@ -504,13 +504,13 @@ mod tests {
         old: &[HistoryEntry],
         second: i64,
         rollout: &RolloutState,
-        restarted_at: Option<Timestamp>,
+        bakes_from: Option<Timestamp>,
     ) -> HistoryEntry {
         let two = running("2");
         let observations = Observations {
             bake: SignedDuration::from_secs(10),
             rollout: Some(rollout),
-            restarted_at,
+            bakes_from,
             ..observed(&two)
         };
         history(old, &observations, 3, at(second)).remove(0)

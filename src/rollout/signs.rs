@@ -98,7 +98,7 @@ signs! {
     /// Another container that restarts while the pod is ready
     OtherContainerRestarts: Nobody, after "never";
     /// A pod that is not ready yet after the rollout was complete: somebody scaled up, or it replaces a pod that was lost
-    NewPodOfScaling: Nobody, after "never";
+    NewPodOfScaling: Nobody, after "for `progressDeadlineSeconds` after its chosen containers first ran";
 }
 
 impl Sign {

@@ -113,7 +113,7 @@ fn new_history(
             .map(|target| &target.rollout),
         failure,
         blocked: decided.blocked.as_ref().filter(|_blocked| !is_write),
-        restarted_at: decided.restarted_at,
+        bakes_from: decided.bakes_from,
         is_held_back: running.is_some_and(|running| {
             held_back.is_some_and(|held_back| held_back.contains(&running.version))
         }),
