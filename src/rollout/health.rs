@@ -275,18 +275,27 @@ impl Examined<'_> {
         ))
     }
 
-    /// Since when all chosen containers of an unready pod have run, if they have. A pod that was there when the rollout was
-    /// complete has been ready; see [`Self::lost_readiness`].
+    /// Since when all chosen containers of an unready pod have run, if they have. For a pod that was ready when the rollout was
+    /// complete, see [`Self::lost_readiness`].
     fn unready_since(&self, pod: &Pod) -> Option<Timestamp> {
-        let complete = self.entry.available_at.as_ref().map(|at| at.0);
-        let was_ready = complete.is_some_and(|at| created(pod).is_none_or(|created| created <= at));
-        if is_ready(pod) || was_ready || !self.is_new(pod) {
+        if is_ready(pod) || self.was_ready(pod) || !self.is_new(pod) {
             return None;
         }
         let statuses = &pod.status.container_statuses;
         let chosen = statuses.iter().filter(|each| self.is_chosen(each));
         let starts: Option<Vec<Timestamp>> = chosen.map(|each| first_ran(pod, each)).collect();
         starts?.into_iter().max()
+    }
+
+    /// Whether a pod that is not ready was so when the rollout was complete. The workload's status is older than its pods': a
+    /// pod may have lost its readiness before the rollout was seen to be complete.
+    fn was_ready(&self, pod: &Pod) -> bool {
+        let unready = condition(pod, "Ready").and_then(|ready| ready.last_transition_time.as_ref());
+        let complete = self.entry.available_at.as_ref();
+        complete.is_some_and(|at| {
+            created(pod).is_none_or(|created| created <= at.0)
+                && unready.is_none_or(|unready| unready.0 >= at.0)
+        })
     }
 
     /// A container, not chosen, that is not ready.

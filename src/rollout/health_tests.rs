@@ -452,6 +452,14 @@ fn a_version_bakes_again_if_all_its_pods_are_replaced() {
 }
 
 #[test]
+fn readiness_lost_before_the_rollout_was_seen_to_be_complete_counts_at_the_deadline() {
+    let before = "2026-11-23T12:00:05Z";
+    let lost = || Case::new(vec![unready(STARTED, false, STARTED, before)]).baking();
+    assert_eq!(lost().sign(), None);
+    assert_eq!(lost().at(LATE).sign(), Some(Sign::NotReadyInTime));
+}
+
+#[test]
 fn a_pod_that_replaces_another_must_be_ready_before_the_deadline() {
     let replacement = || Case::new(vec![unready(LATER, false, LATER, LATER)]).baking();
     assert_eq!(replacement().sign(), None);
