@@ -162,6 +162,15 @@ fn failing(
         assessment.failure = Some(problem);
         return;
     }
+    if let (None, Some(postponed), Some(Trigger::Failure)) = (
+        &assessment.held_back,
+        &assessment.postponed,
+        entry.trigger.known(),
+    ) {
+        // The good version that took the place of a postponed one: the cluster hinders both.
+        assessment.blocked = Some(shared_problem(entry, &postponed.version, &problem));
+        return;
+    }
     let status = binding.status.as_ref();
     let recorded = status.and_then(|status| status.held_back.as_ref());
     let standing = assessment.held_back.take();
@@ -206,16 +215,18 @@ fn is_alike(held_back: &HeldBack, entry: &HistoryEntry, problem: &Problem) -> bo
 }
 
 fn shared_fault(held_back: &HeldBack, entry: &HistoryEntry, problem: &Problem) -> Problem {
-    let failed = held_back
-        .versions
-        .last()
-        .map_or("", |failed| failed.version.number());
-    let number = entry.version.number();
+    let failed = held_back.versions.last();
+    let failed = failed.map_or(&held_back.wanted, |failed| &failed.version);
+    shared_problem(entry, failed, problem)
+}
+
+fn shared_problem(entry: &HistoryEntry, other: &VersionRef, problem: &Problem) -> Problem {
+    let (number, other) = (entry.version.number(), other.number());
     let cause = format!(
-        "version {number} was good and fails like version {failed}, so neither is to blame: {}",
+        "version {number} was good and fails like version {other}, so neither is to blame: {}",
         problem.message
     );
-    let remedy = format!("version {failed} is tried again when {number} is well");
+    let remedy = format!("version {other} is tried again when {number} is well");
     messages::problem(Reason::SharedFault, &cause, &remedy)
 }
 

@@ -287,3 +287,22 @@ fn a_failed_version_that_could_not_be_rolled_back_recovers_and_another_does_not(
     let broken = assessed(&stays, &holding("2", 2), &[&crashing()], now());
     assert_eq!(numbers(broken.held_back.as_ref()), ["2"]);
 }
+
+#[test]
+fn a_good_version_that_takes_the_place_of_a_postponed_one_and_fails_is_not_blamed() {
+    let blocked = binding_with([
+        entry("2", Outcome::Blocked),
+        entry("1", Outcome::Superseded),
+    ]);
+    let late = assessed(&blocked, &holding("2", 1), &[&without_image()], at(LATE));
+    let back = recorded(&blocked, &late).with(|binding| {
+        let again = entry("1", Outcome::RollingOut);
+        let again = again.with(|entry| entry.trigger = Trigger::Failure.into());
+        status(binding).history[0].finished_at = Some(Time(now()));
+        status(binding).history.insert(0, again);
+    });
+    let assessment = assessed(&back, &holding("1", 1), &[&crashing()], at(LATE));
+    assert_eq!((assessment.held_back, assessment.failure), (None, None));
+    let reason = assessment.blocked.map(|problem| problem.reason);
+    assert_eq!(reason, Some(Reason::SharedFault));
+}

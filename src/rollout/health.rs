@@ -24,7 +24,7 @@ const NEVER_RAN: [&str; 2] = ["StartError", "ContainerCannotRun"];
 const UNKNOWN_ENDS: [&str; 2] = ["ContainerStatusUnknown", "Unknown"];
 
 /// How many characters of the begin and the end of a long error of the container runtime are shown.
-const RUNTIME_ERROR: (usize, usize) = (24, 64);
+const RUNTIME_ERROR: (usize, usize) = (25, 55);
 /// The longest list of requests in a message, in characters.
 const LONGEST_REQUESTS: usize = 60;
 

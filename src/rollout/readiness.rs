@@ -43,11 +43,6 @@ impl View<'_> {
             .is_some_and(|target| target.capacity.has_minimum);
         self.is_complete() || (is_live && has_minimum)
     }
-
-    fn is_paused_midway(&self) -> bool {
-        let is_paused = self.target.is_some_and(|target| target.is_paused);
-        is_paused && !self.is_complete()
-    }
 }
 
 /// The conditions after a reconcile.
@@ -170,7 +165,7 @@ fn forward(
         if entry.outcome == Outcome::Failed {
             return failed(number, entry);
         }
-        if entry.outcome == Outcome::Baking && !view.is_paused_midway() {
+        if entry.outcome == Outcome::Baking && view.is_complete() {
             return baking(binding, entry);
         }
     }
