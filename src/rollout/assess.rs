@@ -367,7 +367,11 @@ pub fn keeps_out(
     let status = binding.status.as_ref();
     let is_over = status
         .and_then(|status| status.current())
-        .is_some_and(|entry| entry.outcome == Outcome::Live || entry.outcome == Outcome::Failed);
+        .is_some_and(|entry| {
+            // A version that fails in its place restores no capacity.
+            let fails = entry.outcome == Outcome::Failed || entry.reason == Reason::SharedFault;
+            entry.outcome == Outcome::Live || fails
+        });
     let is_restoring = !target.runs(&postponed.version) && !target.is_complete() && !is_over;
     now < postponed.retry_at.0 || is_restoring
 }

@@ -281,6 +281,13 @@ pub fn record_status(state: &mut State, status: &AliasBindingStatus, is_current:
     if state.oracle.live & !state.oracle.ran != 0 {
         state.oracle.violated |= Property::Ran.bit();
     }
+    // A version that could not be rolled back and is well again failed no more.
+    let recovered = status.current().filter(|entry| {
+        let outcome = entry.outcome.known();
+        matches!(outcome, Some(Outcome::Baking | Outcome::Live))
+    });
+    let recovered = recovered.and_then(|entry| Version::of(&entry.version));
+    state.oracle.failed &= !recovered.map_or(0, Version::bit);
     let Some(held_back) = &status.held_back else {
         return;
     };
