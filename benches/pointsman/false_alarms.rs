@@ -119,7 +119,7 @@ impl<'a> AlarmFixture<'a> {
     async fn round(&mut self, number: usize, outcome: &mut Outcome) {
         let (round, version) = (&self.plan.rounds[number], version_of(number));
         let moved = round.moved;
-        self.announce(number, round);
+        Self::announce(number, round);
         let task = Task::start(&format!("round {number}: disturbances"), 0);
         join(self.move_aliases(round, version), self.disturb(round)).await;
         task.done();
@@ -146,7 +146,7 @@ impl<'a> AlarmFixture<'a> {
         outcome.rolled_back += rolled_back.len();
     }
 
-    fn announce(&self, number: usize, round: &Round) {
+    fn announce(number: usize, round: &Round) {
         let general = round.disturbances.iter().filter(|each| each.is_general());
         let general: Vec<String> = general.map(ToString::to_string).collect();
         eprintln!(
@@ -211,7 +211,7 @@ impl<'a> AlarmFixture<'a> {
         loop {
             let all = |seen: &Seen| open(seen).is_empty();
             let is_done = self.checker.wait(LOOK_INTERVAL, all).await;
-            let open = self.checker.with(&open);
+            let open = self.checker.with(open);
             task.reach((indexes - open.len()) as u64);
             if is_done || began.elapsed() > SETTLED_WITHIN {
                 if open.is_empty() {

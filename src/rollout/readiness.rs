@@ -233,11 +233,13 @@ fn rollout(
     match &target.rollout {
         RolloutState::ScaledToZero => vec![scaled_to_zero(target)],
         RolloutState::InProgress(_) | RolloutState::DeadlineExceeded(_)
-            if is_live && target.capacity.has_minimum =>
+            if is_live && target.serves_its_template() =>
         {
             vec![ConditionUpdate::yes(READY, reason, message)]
         }
-        RolloutState::InProgress(_) | RolloutState::DeadlineExceeded(_) if is_live => {
+        RolloutState::InProgress(_) | RolloutState::DeadlineExceeded(_)
+            if is_live && !target.capacity.has_minimum =>
+        {
             not_ready(&unavailable(target))
         }
         RolloutState::Complete => vec![ConditionUpdate::yes(READY, reason, message)],

@@ -53,6 +53,7 @@ fn capacity(workload: &Workload<DaemonSet>) -> Capacity {
         available,
         has_minimum: available
             >= minimum_available(desired, rolling_update.max_unavailable.as_ref()),
+        has_old_pods: desired > workload.status.updated_number_scheduled.unwrap_or_default(),
     }
 }
 

@@ -53,6 +53,7 @@ fn capacity(workload: &Workload<Deployment>) -> Capacity {
         desired,
         available,
         has_minimum: says_so.unwrap_or(available >= desired),
+        has_old_pods: workload.status.replicas > workload.status.updated_replicas,
     }
 }
 

@@ -55,6 +55,7 @@ fn capacity(workload: &Workload<StatefulSet>) -> Capacity {
         available,
         has_minimum: available
             >= minimum_available(desired, rolling_update.max_unavailable.as_ref()),
+        has_old_pods: workload.status.replicas > workload.status.updated_replicas,
     }
 }
 

@@ -44,6 +44,8 @@ pub struct Capacity {
     pub available: i32,
     /// Whether the workload's own minimum is available, as its strategy defines it.
     pub has_minimum: bool,
+    /// Whether pods of older templates are among them.
+    pub has_old_pods: bool,
 }
 
 /// How the pods of the newest template are told from older ones.
@@ -350,6 +352,12 @@ impl Target {
     pub fn binding(&self) -> Option<&str> {
         let labels = self.metadata.labels.as_ref()?;
         labels.get(names::BINDING_LABEL).map(String::as_str)
+    }
+
+    /// Whether the workload's own minimum is available, and by pods of the newest template only.
+    #[must_use]
+    pub fn serves_its_template(&self) -> bool {
+        self.capacity.has_minimum && !self.capacity.has_old_pods
     }
 
     /// Whether the rollout of the newest template is complete.

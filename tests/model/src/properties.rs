@@ -118,6 +118,7 @@ impl Property {
 }
 
 /// A write of the operator into the Deployment.
+#[allow(clippy::struct_excessive_bools)] // independent facts
 pub struct Write<'a> {
     pub inputs: &'a Inputs,
     pub written: WorkloadState,
@@ -365,6 +366,7 @@ fn names_older_version(state: &State, status: &AliasBindingStatus) -> bool {
         && state.workload.writer == Writer::Pointsman
         && version != Some(wanted)
         && version != Some(good)
+        && wanted != good
         && is_fault_alone
         && first_failed(status) == Some(wanted)
         && !is_person_in_charge(state, status)

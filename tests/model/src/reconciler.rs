@@ -57,6 +57,7 @@ impl OnChange {
 
 /// The result of a reconcile.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[allow(clippy::struct_excessive_bools)] // independent facts
 pub struct ReconcileResult {
     /// The Deployment after the patch, if there is a patch.
     pub written: Option<WorkloadState>,
@@ -170,6 +171,7 @@ impl Reconciler {
         (!workload.is_missing()).then(|| cached(&self.workloads, workload, make))
     }
 
+    #[allow(clippy::too_many_lines)] // one reconcile, in its order
     fn reconcile_uncached(&self, inputs: &Inputs) -> ReconcileResult {
         let status = self.statuses.get(inputs.status);
         let base = &self.bindings[usize::from(inputs.spec.template_edited)];

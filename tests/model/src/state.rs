@@ -151,6 +151,7 @@ pub struct Template {
 
 /// The Deployment.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[allow(clippy::struct_excessive_bools)] // independent facts
 pub struct WorkloadState {
     pub version: Option<Version>,
     /// The annotation and the containers name different versions.

@@ -67,6 +67,7 @@ pub enum Step {
 
 impl Step {
     /// Every step.
+    #[allow(clippy::too_many_lines)] // one line for each step
     pub fn all() -> Vec<Self> {
         let of_versions = [
             Self::AliasMovesTo,
@@ -554,6 +555,7 @@ fn change_registry(state: &mut State, step: Step) {
     }
 }
 
+#[allow(clippy::too_many_lines)] // one arm for each step
 fn change_by_person(state: &mut State, step: Step) {
     let spec = &mut state.spec;
     match step {
@@ -700,8 +702,8 @@ fn change_pods(state: &mut State, step: Step, recreates: bool) {
 /// The state after the bake time and the progress deadline.
 fn later(state: &State, reconciler: &Reconciler) -> State {
     let mut later = map_statuses(state, |status| reconciler.statuses.later(status));
-    let stale = later.operator.stale_workload.iter_mut();
-    for workload in stale
+    let lagging = later.operator.stale_workload.iter_mut();
+    for workload in lagging
         .chain([&mut later.workload])
         .filter(|each| !each.is_missing())
     {
@@ -728,6 +730,7 @@ fn map_statuses(state: &State, change: impl Fn(StatusId) -> StatusId) -> State {
 }
 
 /// Reconciles up to the patch. A patch with a resource version fails if the Deployment changed since it was read.
+#[allow(clippy::too_many_lines)] // one reconcile, in its order
 fn reconcile(state: &mut State, reconciler: &Reconciler) {
     let (spec, status) = state
         .operator
