@@ -47,6 +47,19 @@ pub struct Assessment {
     pub look_again: Option<Timestamp>,
 }
 
+impl Assessment {
+    fn look_again_at(&mut self, moment: Option<Timestamp>) {
+        self.look_again = self.look_again.into_iter().chain(moment).min();
+    }
+
+    /// The version was well before a person's request: its new address or location is taken back, and the version not blamed.
+    fn take_back(&mut self, binding: &AliasBinding, problem: Problem) {
+        let is_news = !reapply::is_failure_recorded(binding);
+        self.news = is_news.then(|| problem.clone());
+        self.failure = Some(problem);
+    }
+}
+
 /// Assesses the version in the workload.
 #[must_use]
 pub fn assess(binding: &AliasBinding, observed: &Observed<'_>, now: Timestamp) -> Assessment {
@@ -68,7 +81,7 @@ pub fn assess(binding: &AliasBinding, observed: &Observed<'_>, now: Timestamp) -
     }
     if let Some(postponed) = &assessment.postponed {
         let retry_at = Some(postponed.retry_at.0).filter(|at| *at > now);
-        assessment.look_again = assessment.look_again.into_iter().chain(retry_at).min();
+        assessment.look_again_at(retry_at);
     }
     assessment
 }
@@ -110,14 +123,13 @@ fn observe(
         Health::Fine => {
             recover(binding, target, entry, assessment);
             let baked = baked_at(binding, entry).filter(|at| *at > now);
-            assessment.look_again = assessment.look_again.into_iter().chain(baked).min();
+            assessment.look_again_at(baked);
         }
     }
 }
 
 fn advice(target: &Target, needs: Option<&str>) -> String {
-    let namespace = target.metadata.namespace.as_deref().unwrap_or_default();
-    let look = format!("look: kubectl get events -n {namespace}");
+    let look = format!("look: kubectl get events -n {}", target.namespace());
     needs.map_or(look, str::to_owned)
 }
 
@@ -157,9 +169,7 @@ fn failing(
         return;
     }
     if reapply::is_observed(binding, entry) {
-        let is_news = !reapply::is_failure_recorded(binding);
-        assessment.news = is_news.then(|| problem.clone());
-        assessment.failure = Some(problem);
+        assessment.take_back(binding, problem);
         return;
     }
     if let (None, Some(postponed), Some(Trigger::Failure)) = (
@@ -273,21 +283,18 @@ fn postpone(
     let Some(target) = observed.target else {
         return;
     };
+    let is_reapplied = reapply::is_observed(binding, entry);
     let may_go_back = entry.trigger != Trigger::Failure
         && entry.available_at.is_none()
         && binding.spec.rollback.on_failure == OnFailure::Rollback
         && target.capacity.available < target.capacity.desired
         && !is_succeeded(binding, observed, &entry.version)
-        && (reapply::is_observed(binding, entry)
-            || has_rollback_candidate(binding, &entry.version));
+        && (is_reapplied || has_rollback_candidate(binding, &entry.version));
     if !may_go_back {
         return;
     }
-    if reapply::is_observed(binding, entry) {
-        // The version was well before the request: its new address or location is taken back, as after a failure.
-        let is_news = !reapply::is_failure_recorded(binding);
-        assessment.news = is_news.then(|| problem.clone());
-        assessment.failure = Some(problem.clone());
+    if is_reapplied {
+        assessment.take_back(binding, problem.clone());
         return;
     }
     let known = assessment.postponed.take();
@@ -344,11 +351,7 @@ fn standing_postponed(binding: &AliasBinding, observed: &Observed<'_>) -> Option
     let is_live = status.current().is_some_and(|entry| {
         entry.outcome == Outcome::Live && entry.version.is_same(&postponed.version)
     });
-    let is_kept = binding.spec.rollback.on_failure == OnFailure::Rollback
-        && !is_moved
-        && !is_live
-        && !is_spec_changed(binding, observed.target, &postponed.spec_digest)
-        && !binding.has_new_retry_request();
+    let is_kept = !is_moved && !is_live && stands(binding, observed, &postponed.spec_digest);
     is_kept.then(|| postponed.clone())
 }
 
@@ -402,12 +405,15 @@ fn standing_held_back(binding: &AliasBinding, observed: &Observed<'_>) -> Option
         && current.is_some_and(|entry| {
             entry.outcome == Outcome::Live && entry.version.is_same(&held_back.wanted)
         });
-    let is_kept = binding.spec.rollback.on_failure == OnFailure::Rollback
-        && !is_moved
-        && !is_over
-        && !is_spec_changed(binding, observed.target, &held_back.spec_digest)
-        && !binding.has_new_retry_request();
+    let is_kept = !is_moved && !is_over && stands(binding, observed, &held_back.spec_digest);
     is_kept.then(|| held_back.clone())
+}
+
+/// Whether what was remembered of a version still counts: no spec has changed since this digest, and no person asks for a retry.
+fn stands(binding: &AliasBinding, observed: &Observed<'_>, digest: &str) -> bool {
+    binding.spec.rollback.on_failure == OnFailure::Rollback
+        && !is_spec_changed(binding, observed.target, digest)
+        && !binding.has_new_retry_request()
 }
 
 fn is_spec_changed(binding: &AliasBinding, target: Option<&Target>, digest: &str) -> bool {

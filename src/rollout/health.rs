@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{ContainerStateTerminated, PodCondition};
+use k8s_openapi::api::core::v1::ContainerStateTerminated;
 
 use super::signs::{Evidence, Sign};
 use super::timer::Timer;
@@ -72,15 +72,16 @@ pub struct Diagnosis {
 #[must_use]
 pub fn health(examined: &Examined<'_>, rollback: &Rollback, now: Timestamp) -> Diagnosis {
     let mut timer = Timer::new(now);
-    let health = match examined.version_fault(rollback, &mut timer) {
+    let pods = examined.speaking_pods();
+    let health = match examined.version_fault(&pods, rollback, &mut timer) {
         Some(evidence) => Health::Failing(evidence),
-        None => match examined.cluster_fault(&mut timer) {
+        None => match examined.cluster_fault(&pods, &mut timer) {
             Some(evidence) => Health::Blocked(evidence),
             None => Health::Fine,
         },
     };
     let is_blocked = matches!(health, Health::Blocked(_));
-    let is_late = is_blocked && examined.is_late(&examined.speaking_pods(), &mut timer);
+    let is_late = is_blocked && examined.is_late(&pods, &mut timer);
     Diagnosis {
         health,
         is_late,
@@ -100,20 +101,18 @@ pub fn bakes_from(pods: &[&Pod], chosen: &[String]) -> Option<Timestamp> {
 }
 
 fn last_change(container: &ContainerStatus) -> Option<Timestamp> {
-    let running = container.state.as_ref()?.running.as_ref();
-    let started = running.and_then(|running| running.started_at.as_ref());
-    let ended = last_end(container).and_then(|end| end.finished_at.as_ref());
-    started.or(ended).map(|time| time.0)
+    container.state.as_ref()?;
+    let end = container.last_end();
+    let ended = end.and_then(|end| end.finished_at.as_ref());
+    container.running_since().or(ended.map(|time| time.0))
 }
 
 /// Why a pod says nothing about its version, if it says nothing.
 fn silent(pod: &Pod) -> Option<Sign> {
-    let is_disrupted =
-        condition(pod, "DisruptionTarget").is_some_and(|condition| condition.status == "True");
     if pod.metadata.deletion_timestamp.is_some() {
         return Some(Sign::Leaving);
     }
-    if is_disrupted {
+    if pod.met("DisruptionTarget").is_some() {
         return Some(Sign::Disrupted);
     }
     let has_ended = matches!(pod.status.phase.as_deref(), Some("Failed" | "Succeeded"));
@@ -129,12 +128,16 @@ impl Examined<'_> {
             .copied()
             .filter(|pod| silent(pod).is_none())
             .collect();
-        pods.sort_by_key(|pod| (created(pod), pod_name(pod)));
+        pods.sort_by_key(|pod| (created(pod), pod.name()));
         pods
     }
 
-    fn version_fault(&self, rollback: &Rollback, timer: &mut Timer) -> Option<Evidence> {
-        let pods = self.speaking_pods();
+    fn version_fault(
+        &self,
+        pods: &[&Pod],
+        rollback: &Rollback,
+        timer: &mut Timer,
+    ) -> Option<Evidence> {
         let crash = |pod: &&Pod| self.crash(pod, rollback.max_restarts);
         let faults = pods.iter().find_map(crash);
         faults
@@ -145,7 +148,7 @@ impl Examined<'_> {
             })
     }
 
-    fn cluster_fault(&self, timer: &mut Timer) -> Option<Evidence> {
+    fn cluster_fault(&self, pods: &[&Pod], timer: &mut Timer) -> Option<Evidence> {
         let target = self.target;
         if matches!(
             target.rollout,
@@ -156,13 +159,12 @@ impl Examined<'_> {
         if let Some(words) = &target.refusal {
             return Some(with_needs(Sign::PodRefused, words, target));
         }
-        let pods = self.speaking_pods();
         let cannot_start = pods.iter().find_map(|pod| self.cannot_start(pod, timer));
         cannot_start
             .or_else(|| pods.iter().find_map(|pod| self.other_container(pod, timer)))
-            .or_else(|| self.warning())
+            .or_else(|| self.warning(pods))
             .or_else(|| self.rejected_pod())
-            .or_else(|| self.no_progress(&pods, timer))
+            .or_else(|| self.no_progress(pods, timer))
     }
 
     fn is_chosen(&self, container: &ContainerStatus) -> bool {
@@ -193,12 +195,12 @@ impl Examined<'_> {
     /// All restarts of a new pod count. A pod that is older than the rollout, after a rollback, must crash in a loop now; a
     /// version that failed already and could not be rolled back must do so too, for it may have recovered.
     fn restarts_too_often(&self, pod: &Pod, container: &ContainerStatus, most: i32) -> bool {
-        let end = last_end(container);
+        let end = container.last_end();
         if end.is_some_and(|end| !shows_a_failure(end)) {
             return false;
         }
-        let in_loop =
-            waiting_reason(container) == Some("CrashLoopBackOff") || has_just_crashed(container);
+        let in_loop = container.waiting_reason() == Some("CrashLoopBackOff")
+            || container.ended().is_some_and(failed);
         let crossed =
             container.restart_count > most || (in_loop && container.restart_count >= most);
         let crashed_since = end
@@ -216,11 +218,8 @@ impl Examined<'_> {
             self.entry.outcome.known(),
             Some(Outcome::Failed | Outcome::Blocked)
         );
-        let state = container.state.as_ref();
-        let running = state.and_then(|state| state.running.as_ref());
-        let started = running.and_then(|running| running.started_at.as_ref());
-        let has_run_since = match (started, &self.entry.available_at) {
-            (Some(started), Some(available)) => started.0 <= available.0,
+        let has_run_since = match (container.running_since(), &self.entry.available_at) {
+            (Some(started), Some(available)) => started <= available.0,
             _ => false,
         };
         was_bad || has_run_since
@@ -230,7 +229,7 @@ impl Examined<'_> {
     /// On a lost node the containers' own state stays as it was; a container that restarted is assessed by its restarts.
     fn lost_readiness(&self, pod: &Pod) -> Option<Evidence> {
         let since = self.entry.available_at.as_ref()?.0;
-        let ready = condition(pod, "Ready").filter(|ready| ready.status == "False")?;
+        let ready = pod.unmet("Ready")?;
         let lost_at = ready
             .last_transition_time
             .as_ref()
@@ -247,7 +246,7 @@ impl Examined<'_> {
                 format!(
                     "container {} of pod {} was ready and lost its readiness at {lost_at}",
                     container.name,
-                    pod_name(pod)
+                    pod.name()
                 ),
             )
         })
@@ -269,7 +268,7 @@ impl Examined<'_> {
             format!(
                 "container {} of pod {} ran and was not ready within {} s",
                 unready.name,
-                pod_name(pod),
+                pod.name(),
                 deadline.as_secs()
             ),
         ))
@@ -278,7 +277,7 @@ impl Examined<'_> {
     /// Since when all chosen containers of an unready pod have run, if they have. For a pod that was ready when the rollout was
     /// complete, see [`Self::lost_readiness`].
     fn unready_since(&self, pod: &Pod) -> Option<Timestamp> {
-        if is_ready(pod) || self.was_ready(pod) || !self.is_new(pod) {
+        if pod.is_ready() || self.was_ready(pod) || !self.is_new(pod) {
             return None;
         }
         let statuses = &pod.status.container_statuses;
@@ -290,7 +289,9 @@ impl Examined<'_> {
     /// Whether a pod that is not ready was so when the rollout was complete. The workload's status is older than its pods': a
     /// pod may have lost its readiness before the rollout was seen to be complete.
     fn was_ready(&self, pod: &Pod) -> bool {
-        let unready = condition(pod, "Ready").and_then(|ready| ready.last_transition_time.as_ref());
+        let unready = pod
+            .condition("Ready")
+            .and_then(|ready| ready.last_transition_time.as_ref());
         let complete = self.entry.available_at.as_ref();
         complete.is_some_and(|at| {
             created(pod).is_none_or(|created| created <= at.0)
@@ -302,7 +303,8 @@ impl Examined<'_> {
     fn other_unready<'a>(&self, pod: &'a Pod) -> Option<&'a ContainerStatus> {
         let sidecars = pod.status.init_container_statuses.iter();
         // An init container that is done, or not a sidecar, does not count here.
-        let sidecars = sidecars.filter(|each| each.started.is_some() && !has_completed(each));
+        let sidecars =
+            sidecars.filter(|each| each.started.is_some() && each.ended().is_none_or(failed));
         let main = pod.status.container_statuses.iter();
         main.chain(sidecars)
             .find(|each| !self.is_chosen(each) && !each.ready)
@@ -318,7 +320,7 @@ impl Examined<'_> {
         {
             return None;
         }
-        let name = pod_name(pod);
+        let name = pod.name();
         let message = match other {
             Some(other) => format!(
                 "container {} of pod {name} is not ready ({} restarts), and keeps the pod from being ready",
@@ -338,45 +340,39 @@ impl Examined<'_> {
     }
 
     fn unschedulable(&self, pod: &Pod, timer: &mut Timer) -> Option<Evidence> {
-        let scheduled = condition(pod, "PodScheduled").filter(|each| each.status == "False")?;
+        let scheduled = pod.unmet("PodScheduled")?;
         let since = scheduled.last_transition_time.as_ref();
         let since = since.map(|time| time.0).or_else(|| created(pod));
         if !since.is_none_or(|since| timer.is_over(since, SCHEDULING_TIME)) {
             return None;
         }
         let words = scheduled.message.as_deref().or(scheduled.reason.as_deref());
-        let message = format!(
-            "pod {}: {}",
-            pod_name(pod),
-            words.unwrap_or("not scheduled")
-        );
+        let message = format!("pod {}: {}", pod.name(), words.unwrap_or("not scheduled"));
         Some(with_needs(Sign::Unschedulable, &message, self.target))
     }
 
     /// In a pod that is initialized, only a native sidecar can still fail; it is assessed like other containers.
     fn other_init_container(&self, pod: &Pod) -> Option<Evidence> {
-        let initialized = condition(pod, "Initialized");
-        if initialized.is_some_and(|each| each.status == "True") {
+        if pod.met("Initialized").is_some() {
             return None;
         }
         let init = &pod.status.init_container_statuses;
         let failed = init.iter().find(|each| {
-            let has_crashed =
-                waiting_reason(each) == Some("CrashLoopBackOff") || has_just_crashed(each);
+            let has_crashed = each.waiting_reason() == Some("CrashLoopBackOff")
+                || each.ended().is_some_and(failed);
             !self.is_chosen(each) && has_crashed
         })?;
         Some(Evidence::new(
             Sign::OtherInitContainerFails,
-            format!("init {} (pod {})", crash_sentence(failed), pod_name(pod)),
+            format!("init {} (pod {})", crash_sentence(failed), pod.name()),
         ))
     }
 
-    fn warning(&self) -> Option<Evidence> {
+    fn warning(&self, pods: &[&Pod]) -> Option<Evidence> {
         let of = |uid: Option<&String>| uid.and_then(|uid| self.warnings.get(uid));
-        let pods = self.speaking_pods();
         let about_pod = pods.iter().find_map(|pod| {
             of(pod.metadata.uid.as_ref()).map(|words| {
-                Evidence::new(Sign::PodWarning, format!("pod {}: {words}", pod_name(pod)))
+                Evidence::new(Sign::PodWarning, format!("pod {}: {words}", pod.name()))
             })
         });
         about_pod.or_else(|| {
@@ -391,7 +387,7 @@ impl Examined<'_> {
                 && pod.status.reason.is_some()
                 && self.is_new(pod)
         })?;
-        let (status, name) = (&rejected.status, pod_name(rejected));
+        let (status, name) = (&rejected.status, rejected.name());
         let reason = status.reason.as_deref().unwrap_or_default();
         let words = status.message.as_deref().unwrap_or_default();
         Some(Evidence::new(
@@ -426,13 +422,13 @@ impl Examined<'_> {
         let (sign, message) = match pods.iter().find(has_not_run) {
             Some(pod) => (
                 Sign::NoProgress,
-                format!("pod {} has not started after {seconds} s", pod_name(pod)),
+                format!("pod {} has not started after {seconds} s", pod.name()),
             ),
             None if pods.is_empty() => (
                 Sign::NoProgress,
                 format!("{name} has no pod of the new version after {seconds} s"),
             ),
-            None if pods.iter().all(|pod| is_ready(pod)) => (
+            None if pods.iter().all(|pod| pod.is_ready()) => (
                 Sign::OldPodsRemain,
                 format!("{name} has ready pods of the new version, and older ones that do not go"),
             ),
@@ -458,19 +454,8 @@ fn with_needs(sign: Sign, words: &str, target: &Target) -> Evidence {
     }
 }
 
-pub(super) fn condition<'a>(pod: &'a Pod, type_: &str) -> Option<&'a PodCondition> {
-    pod.status
-        .conditions
-        .iter()
-        .find(|condition| condition.type_ == type_)
-}
-
-fn is_ready(pod: &Pod) -> bool {
-    condition(pod, "Ready").is_some_and(|ready| ready.status == "True")
-}
-
 fn ready_since(pod: &Pod) -> Option<Timestamp> {
-    let ready = condition(pod, "Ready").filter(|ready| ready.status == "True")?;
+    let ready = pod.met("Ready")?;
     ready.last_transition_time.as_ref().map(|time| time.0)
 }
 
@@ -481,21 +466,22 @@ fn created(pod: &Pod) -> Option<Timestamp> {
 /// When a container first ran; for one that restarted, when the pod's init containers were done. Attempts to start it that
 /// failed count as restarts too.
 fn first_ran(pod: &Pod, container: &ContainerStatus) -> Option<Timestamp> {
-    let state = container.state.as_ref()?;
-    let last_reason = last_end(container).and_then(|end| end.reason.as_deref());
+    container.state.as_ref()?;
+    let last_reason = container.last_end().and_then(|end| end.reason.as_deref());
     let never_ran = last_reason.is_some_and(|reason| NEVER_RAN.contains(&reason));
     if container.restart_count > 0 && !never_ran {
-        let initialized = condition(pod, "Initialized").filter(|each| each.status == "True");
+        let initialized = pod.met("Initialized");
         let since = initialized.and_then(|each| each.last_transition_time.as_ref());
         return since.map(|time| time.0).or_else(|| created(pod));
     }
-    let running = state
-        .running
-        .as_ref()
-        .and_then(|each| each.started_at.as_ref());
-    let ended = state.terminated.as_ref().filter(|end| shows_a_failure(end));
+    let ended = container.ended().filter(|end| shows_a_failure(end));
     let ended = ended.and_then(|end| end.started_at.as_ref());
-    running.or(ended).map(|time| time.0)
+    container.running_since().or(ended.map(|time| time.0))
+}
+
+/// The kubelet may report that a container ended long before it reports that it waits to start it again.
+fn failed(end: &ContainerStateTerminated) -> bool {
+    end.exit_code != 0
 }
 
 /// Whether a container ran, and its end is known.
@@ -504,52 +490,10 @@ fn shows_a_failure(end: &ContainerStateTerminated) -> bool {
     !NEVER_RAN.contains(&reason) && !UNKNOWN_ENDS.contains(&reason)
 }
 
-/// The kubelet may report that a container ended long before it reports that it waits to start it again.
-fn has_just_crashed(container: &ContainerStatus) -> bool {
-    let ended = container
-        .state
-        .as_ref()
-        .and_then(|state| state.terminated.as_ref());
-    ended.is_some_and(|ended| ended.exit_code != 0)
-}
-
-fn has_completed(container: &ContainerStatus) -> bool {
-    let ended = container
-        .state
-        .as_ref()
-        .and_then(|state| state.terminated.as_ref());
-    ended.is_some_and(|ended| ended.exit_code == 0)
-}
-
-fn waiting_reason(container: &ContainerStatus) -> Option<&str> {
-    container
-        .state
-        .as_ref()?
-        .waiting
-        .as_ref()?
-        .reason
-        .as_deref()
-}
-
-/// The container's last end: in its last state, or in its state if the kubelet does not wait yet.
-fn last_end(container: &ContainerStatus) -> Option<&ContainerStateTerminated> {
-    let of = |state: &'_ Option<k8s_openapi::api::core::v1::ContainerState>| {
-        state
-            .as_ref()
-            .is_some_and(|state| state.terminated.is_some())
-    };
-    let state = if of(&container.state) {
-        &container.state
-    } else {
-        &container.last_state
-    };
-    state.as_ref()?.terminated.as_ref()
-}
-
 /// The container's own last words: its pod is deleted by the rollout, so a hint at its log would lead nowhere.
 fn crash_sentence(container: &ContainerStatus) -> String {
     let (name, restarts) = (&container.name, container.restart_count);
-    let Some(end) = last_end(container) else {
+    let Some(end) = container.last_end() else {
         return format!("container {name} crashes: {restarts} restarts");
     };
     let mut sentence = format!(
@@ -565,31 +509,18 @@ fn crash_sentence(container: &ContainerStatus) -> String {
     }
 }
 
-pub(super) fn pod_name(pod: &Pod) -> &str {
-    pod.metadata.name.as_deref().unwrap_or_default()
-}
-
 fn is_unready_as_it_ran(container: &ContainerStatus, since: Timestamp) -> bool {
-    let running = container
-        .state
-        .as_ref()
-        .and_then(|state| state.running.as_ref());
-    let ran_then = running
-        .and_then(|running| running.started_at.as_ref())
-        .is_some_and(|started| started.0 <= since);
+    let ran_then = container
+        .running_since()
+        .is_some_and(|started| started <= since);
     ran_then && container.started != Some(false) && !container.ready
 }
 
 /// A container that waits for a reason that is not part of every start, or that ended without having run.
 fn container_cannot_start(pod: &Pod) -> Option<Evidence> {
-    let status = &pod.status;
-    let mut containers = status
-        .init_container_statuses
-        .iter()
-        .chain(&status.container_statuses);
-    containers.find_map(|container| {
+    pod.all_containers().find_map(|container| {
         let (sign, words) = waits_abnormally(container).or_else(|| never_ran(container))?;
-        let (name, pod) = (&container.name, pod_name(pod));
+        let (name, pod) = (&container.name, pod.name());
         Some(Evidence::new(
             sign,
             format!("container {name} of pod {pod}: {words}"),
@@ -598,7 +529,7 @@ fn container_cannot_start(pod: &Pod) -> Option<Evidence> {
 }
 
 fn waits_abnormally(container: &ContainerStatus) -> Option<(Sign, String)> {
-    let waiting = container.state.as_ref()?.waiting.as_ref()?;
+    let waiting = container.waiting()?;
     let reason = waiting.reason.as_deref()?;
     if NORMAL_WAITS.contains(&reason) {
         return None;
@@ -611,10 +542,9 @@ fn waits_abnormally(container: &ContainerStatus) -> Option<(Sign, String)> {
 }
 
 fn never_ran(container: &ContainerStatus) -> Option<(Sign, String)> {
-    let end = last_end(container)?;
+    let end = container.last_end()?;
     let reason = end.reason.as_deref()?;
-    let state = container.state.as_ref();
-    let runs = state.is_some_and(|state| state.running.is_some());
+    let runs = container.running().is_some();
     if !NEVER_RAN.contains(&reason) || container.ready || runs {
         return None;
     }

@@ -245,7 +245,7 @@ fn rollout(
         RolloutState::Complete => vec![ConditionUpdate::yes(READY, reason, message)],
         RolloutState::InProgress(hint) => reconciling(&Problem::new(Reason::RollingOut, hint)),
         RolloutState::DeadlineExceeded(words) => {
-            let namespace = target.metadata.namespace.as_deref().unwrap_or_default();
+            let namespace = target.namespace();
             stalled(&messages::problem(
                 Reason::ProgressDeadlineExceeded,
                 &format!("the {} says: {words}", target.kind),
@@ -265,7 +265,7 @@ fn scaled_to_zero(target: &Target) -> ConditionUpdate {
 }
 
 fn unavailable(target: &Target) -> Problem {
-    let namespace = target.metadata.namespace.as_deref().unwrap_or_default();
+    let namespace = target.namespace();
     messages::problem(
         Reason::Unavailable,
         &format!(

@@ -4,7 +4,6 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::health::condition;
 use super::observed::Observed;
 use super::timer::Timer;
 use crate::api::AliasBinding;
@@ -69,25 +68,20 @@ fn lacks_pods(target: &Target, pods: &[&Pod]) -> bool {
 
 fn has_not_started(pod: &Pod, timer: &mut Timer) -> bool {
     let status = &pod.status;
-    let mut containers = status
-        .init_container_statuses
-        .iter()
-        .chain(&status.container_statuses);
-    let scheduled = condition(pod, "PodScheduled").filter(|each| each.status == "True");
+    let scheduled = pod.met("PodScheduled");
     let since = scheduled.and_then(|each| each.last_transition_time.as_ref());
     let Some(since) = since.or(status.start_time.as_ref()) else {
         return false;
     };
-    containers.all(waits_normally)
+    pod.all_containers().all(waits_normally)
         && pod.metadata.deletion_timestamp.is_none()
         && status.phase.as_deref() == Some("Pending")
         && timer.is_over(since.0, USUAL_START)
 }
 
 fn waits_normally(container: &ContainerStatus) -> bool {
-    let state = container.state.as_ref();
-    let waiting = state.and_then(|state| state.waiting.as_ref());
-    let reason = waiting.and_then(|waiting| waiting.reason.as_deref());
+    let reason = container.waiting_reason();
     matches!(reason, None | Some("ContainerCreating" | "PodInitializing"))
-        && state.is_none_or(|state| state.running.is_none() && state.terminated.is_none())
+        && container.running().is_none()
+        && container.ended().is_none()
 }

@@ -4,9 +4,13 @@
 
 use std::borrow::Cow;
 
+use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::ReplicaSet as WholeReplicaSet;
-use k8s_openapi::api::core::v1::{ContainerState, Pod as WholePod, PodCondition};
+use k8s_openapi::api::core::v1::{
+    ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
+    Pod as WholePod, PodCondition,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Resource;
 use kube::api::ObjectMeta;
@@ -64,6 +68,87 @@ pub struct ContainerStatus {
     pub state: Option<ContainerState>,
     /// How it ended the last time.
     pub last_state: Option<ContainerState>,
+}
+
+impl Pod {
+    /// The name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    /// A condition.
+    #[must_use]
+    pub fn condition(&self, type_: &str) -> Option<&PodCondition> {
+        let conditions = &self.status.conditions;
+        conditions.iter().find(|each| each.type_ == type_)
+    }
+
+    /// A condition that is True.
+    #[must_use]
+    pub fn met(&self, type_: &str) -> Option<&PodCondition> {
+        self.condition(type_).filter(|each| each.status == "True")
+    }
+
+    /// A condition that is False.
+    #[must_use]
+    pub fn unmet(&self, type_: &str) -> Option<&PodCondition> {
+        self.condition(type_).filter(|each| each.status == "False")
+    }
+
+    /// Whether it is ready.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.met("Ready").is_some()
+    }
+
+    /// The init containers, then the containers.
+    pub fn all_containers(&self) -> impl Iterator<Item = &ContainerStatus> {
+        let status = &self.status;
+        let init = status.init_container_statuses.iter();
+        init.chain(&status.container_statuses)
+    }
+}
+
+impl ContainerStatus {
+    /// The present state, if it runs.
+    #[must_use]
+    pub fn running(&self) -> Option<&ContainerStateRunning> {
+        self.state.as_ref()?.running.as_ref()
+    }
+
+    /// Since when it has run, if it runs.
+    #[must_use]
+    pub fn running_since(&self) -> Option<Timestamp> {
+        let started = self.running()?.started_at.as_ref()?;
+        Some(started.0)
+    }
+
+    /// The present state, if it waits.
+    #[must_use]
+    pub fn waiting(&self) -> Option<&ContainerStateWaiting> {
+        self.state.as_ref()?.waiting.as_ref()
+    }
+
+    /// The reason why it waits, if it waits.
+    #[must_use]
+    pub fn waiting_reason(&self) -> Option<&str> {
+        self.waiting()?.reason.as_deref()
+    }
+
+    /// The present state, if it has ended.
+    #[must_use]
+    pub fn ended(&self) -> Option<&ContainerStateTerminated> {
+        self.state.as_ref()?.terminated.as_ref()
+    }
+
+    /// The last end: in its present state, or in its last state if the kubelet has started it again or waits to do so.
+    #[must_use]
+    pub fn last_end(&self) -> Option<&ContainerStateTerminated> {
+        let before = self.last_state.as_ref();
+        self.ended()
+            .or_else(|| before.and_then(|state| state.terminated.as_ref()))
+    }
 }
 
 /// A ReplicaSet, as far as it matters here: which Deployment's revision it is.
@@ -178,16 +263,9 @@ pub fn blocking_pods<'a>(target: &Target, pods: &'a [impl AsRef<Pod>]) -> Vec<&'
         .filter(|pod| is_owned(&pod.metadata, uid));
     let broken = owned.filter(|pod| {
         let is_leaving = pod.metadata.deletion_timestamp.is_some();
-        !is_leaving && !has_label(pod, name, newest) && !is_ready(pod)
+        !is_leaving && !has_label(pod, name, newest) && !pod.is_ready()
     });
     broken.collect()
-}
-
-fn is_ready(pod: &Pod) -> bool {
-    let conditions = &pod.status.conditions;
-    conditions
-        .iter()
-        .any(|each| each.type_ == "Ready" && each.status == "True")
 }
 
 fn is_owned(metadata: &ObjectMeta, uid: &str) -> bool {

@@ -133,6 +133,12 @@ impl Target {
         self.metadata.name.as_deref().unwrap_or_default()
     }
 
+    /// The namespace.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        self.metadata.namespace.as_deref().unwrap_or_default()
+    }
+
     /// The number of the version in the pod template's annotation.
     #[must_use]
     pub fn version(&self) -> Option<&str> {

@@ -53,7 +53,6 @@ struct Observation {
     claim: Option<Claim>,
     pods: Vec<Pod>,
     replica_sets: Vec<ReplicaSet>,
-    warnings: Warnings,
 }
 
 /// One reconcile of a binding.
@@ -68,12 +67,16 @@ pub async fn reconcile(
         // delete_is_harmless: a target keeps its fields, and the garbage collector deletes an owned Deployment.
         return Ok(Requeue::await_change());
     }
-    let mut observation = observe(&binding, &ctx).await?;
+    let observation = observe(&binding, &ctx).await?;
     let now = Timestamp::now();
-    let next_read = explain(&binding, &ctx, &mut observation, now).await;
     let newest = observation.newest_pods();
-    let nothing = CheckResults::new();
+    let nothing = (Warnings::new(), CheckResults::new());
     let observed = observation.observed(&binding, &newest, &nothing);
+    let (warnings, next_read) = explain(&binding, &ctx, &observed, now).await;
+    let observed = Observed {
+        warnings: &warnings,
+        ..observed
+    };
     let needed = needed_checks(&binding, &observed, now);
     let registry = observation.registry.as_ref();
     let also = observation.resolution.forward_check();
@@ -147,13 +150,13 @@ impl Observation {
         &'a self,
         binding: &AliasBinding,
         pods: &'a [&'a Pod],
-        checks: &'a CheckResults,
+        (warnings, checks): &'a (Warnings, CheckResults),
     ) -> Observed<'a> {
         Observed {
             resolution: &self.resolution,
             target: self.target.as_ref(),
             pods,
-            warnings: &self.warnings,
+            warnings,
             claim: self.claim.as_ref(),
             template_changed: template_changed(binding, self.target.as_ref()),
             checks,
@@ -184,7 +187,6 @@ async fn observe(binding: &AliasBinding, ctx: &Context) -> Result<Observation, R
         target,
         unreadable,
         own,
-        warnings: Warnings::new(),
     })
 }
 
@@ -209,23 +211,19 @@ async fn read_target(
     }
 }
 
-/// Reads the Events about objects whose wait nothing else explains; returns after what time they are worth reading again.
+/// The Warning Events about objects whose wait nothing else explains, and after what time they are worth reading again.
 async fn explain(
     binding: &AliasBinding,
     ctx: &Context,
-    observation: &mut Observation,
+    observed: &Observed<'_>,
     now: Timestamp,
-) -> Option<Duration> {
-    let nothing = CheckResults::new();
-    let newest = observation.newest_pods();
-    let observed = observation.observed(binding, &newest, &nothing);
-    let unexplained = unexplained(binding, &observed, now);
-    let namespace = observation.own.namespace();
+) -> (Warnings, Option<Duration>) {
+    let unexplained = unexplained(binding, observed, now);
+    let namespace = binding.metadata.namespace.as_deref().unwrap_or_default();
     let (events, client) = (&ctx.object_events, &ctx.client);
     let (warnings, next_read) = warnings(events, client, namespace, &unexplained).await;
-    observation.warnings = warnings;
     let look_again = unexplained.look_again.map(|at| until(at, now));
-    look_again.into_iter().chain(next_read).min()
+    (warnings, look_again.into_iter().chain(next_read).min())
 }
 
 fn until(moment: Timestamp, now: Timestamp) -> Duration {
