@@ -80,7 +80,7 @@ impl Random {
     }
 }
 
-/// What the pods of a version do, see `pointsman_env::kwok`.
+/// Action the pods of a version do, see `pointsman_env::kwok`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Behavior {
     Ready,
@@ -217,31 +217,31 @@ impl Round {
             let home = settings.replicas;
             if random.one_in(3) {
                 let replicas = random.pick(&[0, 0, 1, home + 1, home + 3]);
-                all.push(What::Scale {
+                all.push(Action::Scale {
                     binding,
                     replicas,
                     home,
                 });
             }
             if random.one_in(4) {
-                all.push(random.pick(&[What::Evict { binding }, What::Delete { binding }]));
+                all.push(random.pick(&[Action::Evict { binding }, Action::Delete { binding }]));
             }
         }
         for namespace in 0..namespaces {
             if random.one_in(3) {
                 let of = random.pick(&["pods", "count/replicasets.apps"]);
-                all.push(What::Quota { namespace, of });
+                all.push(Action::Quota { namespace, of });
             }
         }
         let node = random.pick(&NODES);
         all.extend(match random.below(4) {
-            0 => vec![What::Drain(node)],
-            1 => vec![What::LoseNode(node)],
-            2 => vec![What::FillNodes],
-            _ => vec![What::LoseNode(node), What::FillNodes],
+            0 => vec![Action::Drain(node)],
+            1 => vec![Action::LoseNode(node)],
+            2 => vec![Action::FillNodes],
+            _ => vec![Action::LoseNode(node), Action::FillNodes],
         });
         let (fault, only_writes) = (random.pick(&ApiFault::ALL), random.one_in(2));
-        all.push(What::Api { fault, only_writes });
+        all.push(Action::Api { fault, only_writes });
         let disturbances = all
             .into_iter()
             .map(|what| Disturbance::random(random, what));
@@ -274,7 +274,7 @@ impl ApiFault {
         Self::Refused,
     ];
 
-    /// What a request meets; nothing if no connection is accepted.
+    /// Action a request meets; nothing if no connection is accepted.
     fn fault(self) -> Option<Fault> {
         let status = |code: u16, reason: &str| {
             let body = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
@@ -293,7 +293,7 @@ impl ApiFault {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum What {
+enum Action {
     Scale {
         binding: usize,
         replicas: u32,
@@ -328,7 +328,7 @@ enum What {
 pub struct Disturbance {
     after: Duration,
     lasts: Duration,
-    what: What,
+    what: Action,
 }
 
 impl fmt::Display for Disturbance {
@@ -341,12 +341,12 @@ impl fmt::Display for Disturbance {
 }
 
 impl Disturbance {
-    fn random(random: &mut Random, what: What) -> Self {
+    fn random(random: &mut Random, what: Action) -> Self {
         let lasts = match what {
             // The node lifecycle controller looks every five seconds.
-            What::LoseNode(_) => 8000..14_000,
+            Action::LoseNode(_) => 8000..14_000,
             // A leader that cannot renew its lease for longer ends.
-            What::Api { .. } => 1000..5000,
+            Action::Api { .. } => 1000..5000,
             _ => 1000..12_000,
         };
         Self {
@@ -359,10 +359,10 @@ impl Disturbance {
     /// The binding that it concerns, if it is only one.
     pub fn is_about(&self, number: usize) -> bool {
         match self.what {
-            What::Scale { binding, .. } | What::Evict { binding } | What::Delete { binding } => {
-                binding == number
-            }
-            What::Quota { namespace, .. } => number / BINDINGS_PER_NAMESPACE == namespace,
+            Action::Scale { binding, .. }
+            | Action::Evict { binding }
+            | Action::Delete { binding } => binding == number,
+            Action::Quota { namespace, .. } => number / BINDINGS_PER_NAMESPACE == namespace,
             _ => true,
         }
     }
@@ -371,7 +371,7 @@ impl Disturbance {
     pub fn is_general(&self) -> bool {
         matches!(
             self.what,
-            What::Drain(_) | What::LoseNode(_) | What::FillNodes | What::Api { .. }
+            Action::Drain(_) | Action::LoseNode(_) | Action::FillNodes | Action::Api { .. }
         )
     }
 
@@ -379,7 +379,7 @@ impl Disturbance {
     pub async fn carry_out(&self, cluster: &Cluster<'_>) {
         sleep(self.after).await;
         match self.what {
-            What::Scale {
+            Action::Scale {
                 binding,
                 replicas,
                 home,
@@ -388,15 +388,15 @@ impl Disturbance {
                 sleep(self.lasts).await;
                 cluster.scale(binding, home).await;
             }
-            What::Evict { binding } => cluster.evict(cluster.pods_of(binding).await).await,
-            What::Delete { binding } => cluster.delete_one(binding).await,
-            What::Quota { namespace, of } => {
+            Action::Evict { binding } => cluster.evict(cluster.pods_of(binding).await).await,
+            Action::Delete { binding } => cluster.delete_one(binding).await,
+            Action::Quota { namespace, of } => {
                 let namespace = &cluster.namespaces[namespace];
                 create_quota(namespace, of).await;
                 sleep(self.lasts).await;
                 namespace.delete(&RESOURCE_QUOTA, QUOTA).await.unwrap();
             }
-            What::Drain(node) => {
+            Action::Drain(node) => {
                 cluster
                     .patch_node(node, json!({"spec": {"unschedulable": true}}))
                     .await;
@@ -406,13 +406,13 @@ impl Disturbance {
                     .patch_node(node, json!({"spec": {"unschedulable": null}}))
                     .await;
             }
-            What::LoseNode(node) => {
+            Action::LoseNode(node) => {
                 cluster.lose(node).await;
                 sleep(self.lasts).await;
                 cluster.find_again(node).await;
             }
-            What::FillNodes => cluster.fill(self.lasts).await,
-            What::Api { fault, only_writes } => {
+            Action::FillNodes => cluster.fill(self.lasts).await,
+            Action::Api { fault, only_writes } => {
                 let matcher = if only_writes {
                     matching::write("")
                 } else {

@@ -1,6 +1,6 @@
 //! Plain watches of all bindings and pods: every status that was ever written is checked against what the pods did.
 //!
-//! Absent: the operator's own view. What a version is worth comes from the plan of the benchmark.
+//! Absent: the operator's own view. The plan of the benchmark says whether a version is good.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ pub enum WrongStatus {
 /// Whether this version of the binding of this name is good.
 pub type IsGood = Arc<dyn Fn(&str, &str) -> bool + Send + Sync>;
 
-/// What was seen until now, by the name that a binding shares with its workload.
+/// The observations so far, by name: a binding and its workload have the same one.
 #[derive(Default)]
 pub struct Seen {
     bindings: BTreeMap<String, Value>,

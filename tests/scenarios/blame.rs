@@ -39,11 +39,8 @@ async fn serving(
 ) -> Fixture {
     let fixture = Fixture::new(environment, name).await;
     fixture.register(versions).await;
-    fixture.alias("1").await;
-    fixture.declare().await;
-    fixture.namespace.kubectl_apply(deployment).await.unwrap();
     let rollback = json!({"rollback": {"bakeSeconds": 0}});
-    fixture.declare_binding(rollback).await;
+    fixture.serve(deployment, rollback).await;
     live(&fixture, "1").await;
     fixture
 }
@@ -137,6 +134,14 @@ async fn lift_quota(fixture: &Fixture) {
         .unwrap();
 }
 
+/// Moves the alias to version 2, which the quota blocks, and lifts the quota.
+async fn is_blocked_until_the_quota_is_lifted(fixture: &Fixture) {
+    fixture.alias("2").await;
+    blocked(fixture, "exceeded quota: small").await;
+    lift_quota(fixture).await;
+    live(fixture, "2").await;
+}
+
 /// Gives all pods of the fixture's workload another behavior.
 async fn pods_behave(fixture: &Fixture, behavior: &str) {
     let annotation = format!("kwok.test/behavior={behavior}");
@@ -190,10 +195,7 @@ async fn a_quota_on_replica_sets_blocks_a_rollout_until_it_is_lifted(
     let fixture = serving(&environment, "sets", 2, deployment(2, 4).manifest()).await;
     let present = fixture.replica_sets().await.len();
     quota(&fixture, json!({"count/replicasets.apps": present})).await;
-    fixture.alias("2").await;
-    blocked(&fixture, "exceeded quota: small").await;
-    lift_quota(&fixture).await;
-    live(&fixture, "2").await;
+    is_blocked_until_the_quota_is_lifted(&fixture).await;
     fixture.end().await
 }
 
@@ -214,10 +216,7 @@ async fn a_quota_that_a_stateful_set_meets_is_told_from_its_events(
         .await;
     live(&fixture, "1").await;
     quota(&fixture, json!({"pods": "1"})).await;
-    fixture.alias("2").await;
-    blocked(&fixture, "exceeded quota: small").await;
-    lift_quota(&fixture).await;
-    live(&fixture, "2").await;
+    is_blocked_until_the_quota_is_lifted(&fixture).await;
     fixture.end().await
 }
 

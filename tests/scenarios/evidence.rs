@@ -40,12 +40,8 @@ async fn with_files(environment: &Arc<Environment>, name: &str, versions: usize)
 }
 
 async fn serve_from_version_1(fixture: &Fixture, behavior: &str, more: Value) {
-    fixture.alias("1").await;
-    fixture.declare().await;
     let server = Workload::deployment("server").with_behavior(behavior);
-    fixture.deploy(&server).await;
-    fixture.declare_binding(more).await;
-    fixture.runs("1").await;
+    fixture.serve(server.manifest(), more).await;
 }
 
 /// Waits until the Deployment names a version.

@@ -55,23 +55,15 @@ async fn with_behavior_of_version_2(
 ) -> Fixture {
     let fixture = Fixture::new(environment, name).await;
     fixture.register(3).await;
-    prepare(
-        &fixture,
-        Workload::deployment("server")
-            .with_behavior(&format!("2={behavior}"))
-            .manifest(),
-        more,
-    )
-    .await;
     fixture
-}
-
-async fn prepare(fixture: &Fixture, deployment: Value, more: Value) {
-    fixture.alias("1").await;
-    fixture.declare().await;
-    fixture.namespace.kubectl_apply(deployment).await.unwrap();
-    fixture.declare_binding(more).await;
-    fixture.runs("1").await;
+        .serve(
+            Workload::deployment("server")
+                .with_behavior(&format!("2={behavior}"))
+                .manifest(),
+            more,
+        )
+        .await;
+    fixture
 }
 
 /// Waits until the rollback to a version is complete, and returns the binding.
@@ -267,7 +259,7 @@ async fn a_version_whose_chosen_init_container_crashes_is_rolled_back(
     deployment["spec"]["template"]["spec"]["initContainers"] =
         json!([{"name": "fetch", "image": "registry.example/fetch:1"}]);
     let chosen = json!({"inject": {"containers": ["fetch", "server"]}});
-    prepare(&fixture, deployment, chosen).await;
+    fixture.serve(deployment, chosen).await;
     fixture.alias("2").await;
     let back = rolled_back_to(&fixture, "1").await;
     assert_eq!(back["status"]["history"][1]["reason"], "InitFailed");
@@ -281,7 +273,7 @@ async fn a_version_that_never_becomes_ready_is_rolled_back_at_the_progress_deadl
     fixture.register(2).await;
     let mut deployment = Workload::deployment("server").with_behavior("2=never-ready");
     deployment.progress_deadline_seconds = 4;
-    prepare(&fixture, deployment.manifest(), json!({})).await;
+    fixture.serve(deployment.manifest(), json!({})).await;
     fixture.alias("2").await;
     let back = rolled_back_to(&fixture, "1").await;
     assert_eq!(
@@ -438,14 +430,14 @@ async fn rollback_skips_a_good_version_that_was_deleted(
 ) -> ScenarioResult {
     let fixture = Fixture::new(&environment, "older").await;
     fixture.register(3).await;
-    prepare(
-        &fixture,
-        Workload::deployment("server")
-            .with_behavior("3=crash")
-            .manifest(),
-        json!({}),
-    )
-    .await;
+    fixture
+        .serve(
+            Workload::deployment("server")
+                .with_behavior("3=crash")
+                .manifest(),
+            json!({}),
+        )
+        .await;
     fixture.alias("2").await;
     fixture.runs("2").await;
     // Both while the operator is stopped: deleting the version that champion points to also deletes the alias.
@@ -498,14 +490,14 @@ async fn rollback_skips_a_good_version_whose_files_are_lost(
             .await
             .unwrap();
     }
-    prepare(
-        &fixture,
-        Workload::deployment("server")
-            .with_behavior("3=crash")
-            .manifest(),
-        json!({}),
-    )
-    .await;
+    fixture
+        .serve(
+            Workload::deployment("server")
+                .with_behavior("3=crash")
+                .manifest(),
+            json!({}),
+        )
+        .await;
     fixture.alias("2").await;
     fixture.runs("2").await;
     lose_files(&environment, &fixture, "2").await;
@@ -529,12 +521,9 @@ async fn an_unreadable_artifact_starts_no_rollout_until_it_is_readable(
             .await
             .unwrap();
     }
-    prepare(
-        &fixture,
-        Workload::deployment("server").manifest(),
-        json!({}),
-    )
-    .await;
+    fixture
+        .serve(Workload::deployment("server").manifest(), json!({}))
+        .await;
     let (from, to) = lose_files(&environment, &fixture, "2").await;
     let sets = fixture.replica_sets().await.len();
     fixture.alias("2").await;
@@ -569,14 +558,14 @@ async fn without_a_rollback_target_the_training_code_is_named_and_run_once(
         .unwrap();
     let retrain = json!({"retrain": {"jobTemplate": {"spec": {"backoffLimit": 0, "template": {"spec": {
         "restartPolicy": "Never", "containers": [{"name": "train", "image": "registry.example/train:1"}]}}}}}});
-    prepare(
-        &fixture,
-        Workload::deployment("server")
-            .with_behavior("2=crash")
-            .manifest(),
-        retrain,
-    )
-    .await;
+    fixture
+        .serve(
+            Workload::deployment("server")
+                .with_behavior("2=crash")
+                .manifest(),
+            retrain,
+        )
+        .await;
     fixture.operator.freeze().unwrap();
     fixture.alias("2").await;
     fixture

@@ -362,13 +362,21 @@ impl Fixture {
         self.namespace.apply_object(&object).await.unwrap()
     }
 
+    /// Points champion to version 1, declares registry and model, applies a Deployment `server` and a binding for it, and waits
+    /// until version 1 runs.
+    pub async fn serve(&self, deployment: Value, binding: Value) {
+        self.alias("1").await;
+        self.declare().await;
+        self.namespace.kubectl_apply(deployment).await.unwrap();
+        self.declare_binding(binding).await;
+        self.runs("1").await;
+    }
+
     /// Registers a model of two versions with champion on 1, binds it to the Deployment `server`, and waits until version 1 runs.
     pub async fn serve_version_1(&self) {
         self.register(2).await;
-        self.alias("1").await;
-        self.declare().await;
-        self.bind(json!({})).await;
-        self.runs("1").await;
+        let server = Workload::deployment("server").manifest();
+        self.serve(server, json!({})).await;
     }
 
     /// Waits for two polls of the registry from now on: requests of before are complete by then.

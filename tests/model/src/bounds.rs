@@ -6,30 +6,6 @@ use super::explore::Bound;
 use super::state::Ownership;
 use super::steps::{EventKind, Scope};
 
-/// Every kind of event for a binding with `spec.targetRef`.
-pub const ALL_EVENTS: &[EventKind] = &[
-    EventKind::AliasMoves,
-    EventKind::Failures,
-    EventKind::Recoveries,
-    EventKind::Restarts,
-    EventKind::Drains,
-    EventKind::Blocks,
-    EventKind::SharedFaults,
-    EventKind::Addresses,
-    EventKind::Scalings,
-    EventKind::Pauses,
-    EventKind::Aging,
-    EventKind::Undos,
-    EventKind::Edits,
-    EventKind::Requests,
-    EventKind::Pins,
-    EventKind::Suspends,
-    EventKind::Outages,
-    EventKind::Losses,
-    EventKind::Crashes,
-    EventKind::Lags,
-    EventKind::Recreations,
-];
 /// Every kind of event for a binding with `spec.template`.
 pub const ALL_TEMPLATE_EVENTS: &[EventKind] = &[
     EventKind::AliasMoves,
@@ -53,9 +29,14 @@ pub const ALL_TEMPLATE_EVENTS: &[EventKind] = &[
     EventKind::Crashes,
     EventKind::Lags,
     EventKind::Recreations,
+    // Only a binding with a template has these two.
     EventKind::TemplateEdits,
     EventKind::Deletions,
 ];
+/// Every kind of event for a binding with `spec.targetRef`.
+pub const ALL_EVENTS: &[EventKind] = ALL_TEMPLATE_EVENTS
+    .split_at(ALL_TEMPLATE_EVENTS.len() - 2)
+    .0;
 const FAILURES: &[EventKind] = &[
     EventKind::AliasMoves,
     EventKind::Failures,
