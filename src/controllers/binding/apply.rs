@@ -144,23 +144,7 @@ async fn write(
     };
     let has_template_digest = !template_changed(binding, Some(&written));
     let Some(problem) = altered(binding, &written, injection, has_template_digest) else {
-        count(ctx, plan, injection);
-        tracing::info!(
-            namespace = key.namespace(),
-            binding = own.name(),
-            workload = written.reference(),
-            version = injection.version,
-            "wrote a version into the workload"
-        );
-        let now = Instant::now();
-        let wait = ctx
-            .repeated_writes
-            .record(own, repetition(binding, injection), now);
-        return Ok(Effect {
-            failure: wait.and(target).map(|target| undone(binding, target)),
-            target: Some(written),
-            retry: wait,
-        });
+        return Ok(accepted(ctx, plan, injection, written));
     };
     // The digest of the workload as the policy left it: another change of it is tried at once.
     let digest = write_digest(binding, Some(&written), injection);
@@ -169,6 +153,28 @@ async fn write(
         target: Some(written),
         ..effect
     })
+}
+
+/// The effect of a write that the API server accepted as it was sent.
+fn accepted(ctx: &Context, plan: &Plan<'_>, injection: &Injection, written: Target) -> Effect {
+    count(ctx, plan, injection);
+    tracing::info!(
+        namespace = plan.own.namespace(),
+        binding = plan.own.name(),
+        workload = written.reference(),
+        version = injection.version,
+        "wrote a version into the workload"
+    );
+    let repetition = repetition(plan.binding, injection);
+    let wait = ctx
+        .repeated_writes
+        .record(plan.own, repetition, Instant::now());
+    let undone_on = wait.and(plan.target);
+    Effect {
+        failure: undone_on.map(|target| undone(plan.binding, target)),
+        target: Some(written),
+        retry: wait,
+    }
 }
 
 /// The failure of a write that is not to be repeated yet.
