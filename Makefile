@@ -40,11 +40,13 @@ bench: setup ## Measure the release build against its goals. OPTIONS=--help expl
 	$(if $(filter --help -h,$(OPTIONS)),,$(CARGO) build --release)
 	$(CARGO) bench --profile dev --bench pointsman -- $(OPTIONS)
 
-crds: prerequisites ## Generate the custom resource definitions from src/api.
+crds: prerequisites ## Generate the custom resource definitions and docs/api.md from src/api.
 	@for folder in $(DEFINITIONS); do \
 		$(CARGO) run --quiet -p pointsman -- crds --output $$folder; \
 		echo "written: $$folder"; \
 	done
+	@$(CARGO) run --quiet -p pointsman -- crds --markdown > docs/api.md
+	@echo "written: docs/api.md"
 
 # The programs that must be there before cargo runs. The setup checks all others.
 prerequisites:

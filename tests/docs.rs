@@ -1,12 +1,15 @@
-//! The pages name only things that exist.
+//! The pages name only things that exist, and mark each block of commands.
 //!
-//! Absent: commands. The scenarios and the demo run those.
+//! Absent: manifests; `tests/scenarios/docs.rs` applies them.
 
 #![allow(clippy::expect_used)]
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use pointsman::api::Reason;
+use pointsman_env::pages::{self, Page};
 
 /// The rules of docs/rules.md, in their order.
 const RULES: [&str; 14] = [
@@ -121,5 +124,124 @@ fn every_path_in_the_pages_exists() {
             "{} names files that do not exist: {missing:#?}",
             page.display()
         );
+    }
+}
+
+/// The words with which a command begins: a block of them must be run, so it must be marked as one.
+const COMMANDS: [&str; 18] = [
+    "$",
+    "argocd",
+    "cargo",
+    "curl",
+    "docker",
+    "export",
+    "flux",
+    "git",
+    "helm",
+    "kind",
+    "kubectl",
+    "kustomize",
+    "make",
+    "mlflow",
+    "pip",
+    "pointsman",
+    "python",
+    "python3",
+];
+
+/// How many blocks of commands may say that no test runs them.
+const MOST_EXCUSES: usize = 8;
+
+#[test]
+fn every_block_of_commands_is_marked_and_few_cannot_be_run() {
+    let mut excuses = Vec::new();
+    let mut hidden = Vec::new();
+    for page in pages::pages().expect("the pages") {
+        for block in page.blocks() {
+            let place = format!("{}:{}", page.path.display(), block.line);
+            let first = block.text.split_whitespace().next().unwrap_or_default();
+            if block.language.is_empty() {
+                hidden.push(format!(
+                    "{place} has no language: sh, console, yaml, python or text"
+                ));
+            } else if !block.is_commands() && COMMANDS.contains(&first) {
+                hidden.push(format!(
+                    "{place} is commands, and not marked as sh or console"
+                ));
+            }
+            if block.is_commands()
+                && let Some(reason) = block.excuse
+            {
+                excuses.push(format!("{place}: {reason}"));
+            }
+        }
+    }
+    assert_eq!(hidden, Vec::<String>::new());
+    assert!(
+        excuses.len() <= MOST_EXCUSES,
+        "too many blocks that no test runs: {excuses:#?}"
+    );
+}
+
+#[test]
+fn every_link_and_anchor_resolves() {
+    let mut all = pages::pages().expect("the pages");
+    for path in ["ARCHITECTURE.md", "CHANGELOG.md"] {
+        all.push(Page::read(Path::new(path)).expect("a page"));
+    }
+    let mut broken = Vec::new();
+    for page in &all {
+        for link in page.links() {
+            if !resolves(page, &link) {
+                broken.push(format!("{}: {link}", page.path.display()));
+            }
+        }
+    }
+    assert_eq!(broken, Vec::<String>::new());
+}
+
+fn resolves(page: &Page, link: &str) -> bool {
+    let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+    let folder = page.path.parent().expect("a folder");
+    let target = if file.is_empty() {
+        page.path.clone()
+    } else {
+        folder.join(file)
+    };
+    if !root().join(&target).exists() {
+        return false;
+    }
+    let has_anchor = |page: &Page| page.anchors().iter().any(|each| each == anchor);
+    anchor.is_empty() || Page::read(&target).is_ok_and(|page| has_anchor(&page))
+}
+
+#[test]
+fn every_page_is_in_the_index() {
+    let index = Page::read(Path::new("docs/README.md")).expect("the index");
+    let links = index.links();
+    let missing: Vec<_> = pages::files("docs", "md")
+        .expect("the pages")
+        .into_iter()
+        .filter_map(|path| Some(path.strip_prefix("docs").ok()?.to_owned()))
+        .filter(|path| {
+            path.parent() != Some(Path::new("decisions")) && path != Path::new("README.md")
+        })
+        .filter(|path| !links.iter().any(|link| Path::new(link) == path))
+        .collect();
+    assert_eq!(missing, Vec::<PathBuf>::new());
+}
+
+/// A word of the column REASON can be looked up: it is a heading, with its meaning below it.
+#[test]
+fn every_reason_has_a_section_that_begins_with_its_meaning() {
+    let page = Page::read(Path::new("docs/troubleshooting.md")).expect("the page");
+    let headings = page.headings();
+    let reasons: Vec<&str> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+    assert_eq!(headings[1..], reasons, "in the order of src/api/reason.rs");
+    for reason in Reason::ALL {
+        let section = page.section(reason.as_str()).expect("a section");
+        let (meaning, advice) = section.split_once("\n\n").unwrap_or((section, ""));
+        assert_eq!(meaning, reason.description().trim(), "{reason}");
+        assert!(!advice.trim().is_empty(), "{reason} has no advice");
     }
 }

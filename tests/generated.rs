@@ -46,6 +46,17 @@ fn the_definitions_in_crds_and_the_chart_are_generated_from_src_api() {
     }
 }
 
+#[test]
+fn the_reference_of_the_api_is_generated_from_the_definitions() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let generated = pointsman::api::reference::markdown().expect("the reference");
+    let page = fs::read_to_string(root.join("docs/api.md")).expect("the page");
+    assert!(
+        page == generated,
+        "docs/api.md differs from the definitions: run `make crds`"
+    );
+}
+
 /// Every field needs a description for `kubectl explain`.
 #[test]
 fn every_field_of_every_kind_is_documented() {

@@ -10,6 +10,7 @@ pub mod model_registry;
 pub mod names;
 pub mod public_uri;
 pub mod reason;
+pub mod reference;
 pub mod registered_model;
 pub mod rollback;
 mod schema;

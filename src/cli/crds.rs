@@ -1,11 +1,11 @@
-//! `pointsman crds`: prints the custom resource definitions.
+//! `pointsman crds`: prints the custom resource definitions, or their reference.
 //!
 //! Absent: applying them. `kubectl` does that.
 
 use std::path::PathBuf;
 
 use super::Failure;
-use crate::api::{custom_resource_definitions, to_yaml};
+use crate::api::{custom_resource_definitions, reference, to_yaml};
 
 /// Print the custom resource definitions as YAML
 #[derive(Clone, Debug, clap::Args)]
@@ -18,10 +18,17 @@ pub struct CrdsArguments {
     /// Write one file for each definition into this folder, instead of all to the standard output
     #[arg(long, value_name = "FOLDER")]
     output: Option<PathBuf>,
+    /// Print the reference of all fields as Markdown instead
+    #[arg(long, conflicts_with = "output")]
+    markdown: bool,
 }
 
 /// Runs the command.
 pub fn run(arguments: &CrdsArguments) -> Result<(), Failure> {
+    if arguments.markdown {
+        print!("{}", reference::markdown()?);
+        return Ok(());
+    }
     for definition in custom_resource_definitions() {
         let yaml = to_yaml(&definition)?;
         match &arguments.output {

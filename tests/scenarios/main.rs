@@ -13,6 +13,7 @@
 mod admission;
 mod binding;
 mod blame;
+mod docs;
 mod evidence;
 mod failure;
 mod fixture;
@@ -53,6 +54,7 @@ fn run_all(arguments: &Arguments) -> Conclusion {
         admission::scenarios(),
         binding::scenarios(),
         blame::scenarios(),
+        docs::scenarios(),
         evidence::scenarios(),
         failure::scenarios(),
         hostile::scenarios(),

@@ -177,7 +177,7 @@ async fn proxy(namespace: &TestNamespace, token: &str) -> Result<Interceptor> {
 }
 
 /// All definitions of kinds in the files of that folder, without its other manifests.
-fn definitions(folder: &Path) -> Result<Vec<Value>> {
+pub(crate) fn definitions(folder: &Path) -> Result<Vec<Value>> {
     let what = format!("reading the definitions in {}", folder.display());
     let mut definitions = Vec::new();
     for file in fs::read_dir(folder).context(&what)? {

@@ -401,6 +401,16 @@ pub fn oci_registry(cache: &Cache) -> Result<PathBuf> {
         .map(|folder| folder.join("registry"))
 }
 
+/// No program of it is built: its definitions of kinds are enough for routes.
+const GATEWAY_API: Family = Family::of("gatewayapi", &[]);
+
+/// The folder of the Gateway API's definitions of kinds, in the Go module cache.
+pub fn gateway_api_definitions() -> Result<PathBuf> {
+    prerequisites::check(&[Prerequisite::Go])?;
+    let module = GATEWAY_API.downloaded("sigs.k8s.io/gateway-api")?;
+    Ok(module.dir.join("config/crd/standard"))
+}
+
 /// The output of `go mod download -json` for a module.
 #[derive(serde::Deserialize)]
 #[serde(rename_all = "PascalCase")]
