@@ -77,12 +77,13 @@ impl ConditionUpdate {
     }
 }
 
-/// The conditions for a problem: Ready is False, and Reconciling or Stalled is True by the class of its reason.
+/// The conditions for a problem: Ready is False, and Reconciling or Stalled is True by the class of its reason. What a person
+/// chose, such as the suspension of a registry, does not end by itself.
 #[must_use]
 pub fn not_ready(problem: &Problem) -> Vec<ConditionUpdate> {
     match problem.reason.class() {
-        Class::Well | Class::Progressing | Class::Recovering(_) => reconciling(problem),
-        Class::NeedsPerson(_) => stalled(problem),
+        Class::Progressing | Class::Recovering(_) => reconciling(problem),
+        Class::Well | Class::NeedsPerson(_) => stalled(problem),
     }
 }
 
@@ -189,6 +190,18 @@ mod tests {
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).expect("in range")
+    }
+
+    #[test]
+    fn only_a_problem_that_ends_without_a_person_is_reconciling() {
+        let types = |reason| {
+            let conditions = not_ready(&Problem::new(reason, ""));
+            conditions.iter().map(|each| each.type_).collect::<Vec<_>>()
+        };
+        assert_eq!(types(Reason::Blocked), [READY, RECONCILING]);
+        assert_eq!(types(Reason::RollingOut), [READY, RECONCILING]);
+        assert_eq!(types(Reason::RolledBack), [READY, STALLED]);
+        assert_eq!(types(Reason::Suspended), [READY, STALLED]);
     }
 
     #[test]

@@ -164,7 +164,7 @@ fn wanted_version(
     let Some(number) = number else {
         return Err(stale
             .cloned()
-            .or_else(|| truncated(status))
+            .or_else(|| incomplete(status))
             .unwrap_or_else(|| nothing_followed(binding, model, status)));
     };
     let found = status
@@ -175,16 +175,17 @@ fn wanted_version(
     found.ok_or_else(|| {
         stale
             .cloned()
-            .or_else(|| truncated(status))
+            .or_else(|| incomplete(status))
             .unwrap_or_else(|| version_not_found(model, number))
     })
 }
 
-/// The problem of a mirror that lacks aliases or versions of the registry.
-fn truncated(status: &RegisteredModelStatus) -> Option<Problem> {
+/// Why the mirror lacks aliases or versions of the registry, if it does: it is too large, or the registry is suspended.
+fn incomplete(status: &RegisteredModelStatus) -> Option<Problem> {
     let ready = find(&status.conditions, READY)?;
-    (ready.reason == Reason::MirrorTruncated.as_str())
-        .then(|| Problem::new(Reason::MirrorTruncated, ready.message.clone()))
+    let reason = Reason::parse(&ready.reason)?;
+    matches!(reason, Reason::MirrorTruncated | Reason::Suspended)
+        .then(|| Problem::new(reason, ready.message.clone()))
 }
 
 fn nothing_followed(

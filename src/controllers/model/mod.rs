@@ -126,8 +126,8 @@ fn requeue(mirrored: &Result<Mirror, Problem>, model: &RegisteredModel, ctx: &Co
 }
 
 /// Whether the status stays as it is: after a start, until the registry was polled for the first
-/// time; and in an outage of the registry, if nothing is to be done for the model. The registry's
-/// own status tells the outage.
+/// time, or as long as it is suspended if the mirror was complete; and in an outage of the registry,
+/// if nothing is to be done for the model. The registry's own status tells the outage.
 fn keeps_status(model: &RegisteredModel, problem: &Problem, outage: Option<&Problem>) -> bool {
     let Some(status) = &model.status else {
         return false;
@@ -137,7 +137,11 @@ fn keeps_status(model: &RegisteredModel, problem: &Problem, outage: Option<&Prob
     };
     let told = Reason::parse(&ready.reason);
     let is_hindered = status.model_name.is_none() || told.is_some_and(Reason::is_registry_outage);
-    let waits = problem.reason == Reason::Pending || (outage == Some(problem) && !is_hindered);
+    let waits = match problem.reason {
+        Reason::Pending => true,
+        Reason::Suspended => ready.status == "True",
+        _ => outage == Some(problem) && !is_hindered,
+    };
     waits && status.observed_generation == model.metadata.generation
 }
 
@@ -154,6 +158,19 @@ mod tests {
             "metadata": {"name": "taxi", "generation": 2}, "spec": {"registryRef": {"name": "mlflow"}},
             "status": {"observedGeneration": observed, "modelName": name, "conditions": [ready]}});
         serde_json::from_value(object).expect("a model")
+    }
+
+    #[test]
+    fn a_suspended_registry_is_told_only_to_models_without_a_mirror() {
+        let suspended = Problem::new(Reason::Suspended, "suspended");
+        let keeps = |model: &RegisteredModel| keeps_status(model, &suspended, None);
+        assert!(keeps(&model(2, "Mirrored", json!("taxi"))));
+        assert!(!keeps(&model(1, "Mirrored", json!("taxi"))), "a new spec");
+        let mut waiting = model(2, "Pending", Value::Null);
+        for condition in &mut waiting.status.as_mut().expect("a status").conditions {
+            condition.status = "False".to_owned();
+        }
+        assert!(!keeps(&waiting), "nothing goes on until a person resumes");
     }
 
     #[test]

@@ -46,6 +46,13 @@ fn status(model: &RegisteredModel, mirrored: Result<Mirror, Problem>) -> Registe
     };
     new.observed_generation = generation;
     let conditions = match &problem {
+        Some(problem) if problem.reason == Reason::Suspended => {
+            vec![ConditionUpdate::yes(
+                READY,
+                problem.reason,
+                &problem.message,
+            )]
+        }
         Some(problem) => not_ready(problem),
         None => vec![mirrored_condition(model, &new)],
     };

@@ -49,7 +49,12 @@ pub async fn usable_registry(
     }
     let state = ctx.registries.of_object(&registry);
     if let Some(problem) = state.connection.outage() {
-        return Err(problem);
+        let is_suspended = registry.spec.suspend;
+        return Err(if is_suspended {
+            suspended(&registry)
+        } else {
+            problem
+        });
     }
     match state.connection.client() {
         Some(client) => Ok(UsableRegistry {
@@ -64,14 +69,23 @@ pub async fn usable_registry(
 
 fn not_polled(registry: &ModelRegistry) -> Problem {
     if registry.spec.suspend {
-        let name = registry.name_any();
-        let message = format!("ModelRegistry {name} is suspended and was not polled yet");
-        return Problem::new(Reason::Suspended, message);
+        return suspended(registry);
     }
     Problem::new(
         Reason::Pending,
         "the registry is being polled for the first time",
     )
+}
+
+fn suspended(registry: &ModelRegistry) -> Problem {
+    let (name, namespace) = (
+        registry.name_any(),
+        registry.namespace().unwrap_or_default(),
+    );
+    let message = format!(
+        "ModelRegistry {name} is suspended: poll it again with kubectl patch mreg {name} -n {namespace} --type=merge -p '{{\"spec\":{{\"suspend\":false}}}}'"
+    );
+    Problem::new(Reason::Suspended, message)
 }
 
 /// The access of the model's namespace, by labels that are no older than the registry's interval. Fails if it has none.
