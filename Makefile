@@ -9,7 +9,7 @@ CARGO ?= cargo
 ENVIRONMENT := $(CARGO) run --quiet -p pointsman-env --
 DEFINITIONS := crds charts/pointsman/files/crds
 
-.PHONY: help setup test lint demo bench crds prerequisites
+.PHONY: help setup test lint demo bench crds argocd prerequisites
 
 help: ## Show this list.
 	@echo "Pointsman: moves of a model-registry alias become deployments, and moves back become rollbacks."
@@ -47,6 +47,10 @@ crds: prerequisites ## Generate the custom resource definitions and docs/api.md 
 	done
 	@$(CARGO) run --quiet -p pointsman -- crds --markdown > docs/api.md
 	@echo "written: docs/api.md"
+
+argocd: prerequisites ## Generate the fragment of argocd-cm from the scripts in integrations/argocd.
+	@$(ENVIRONMENT) argocd-cm > integrations/argocd/argocd-cm.yaml.new
+	@mv integrations/argocd/argocd-cm.yaml.new integrations/argocd/argocd-cm.yaml
 
 # The programs that must be there before cargo runs. The setup checks all others.
 prerequisites:

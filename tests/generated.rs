@@ -7,6 +7,10 @@
 use std::fs;
 use std::path::Path;
 
+use pointsman::api::Reason;
+use pointsman::api::reason::Class;
+use pointsman_env::gitops::customizations as argocd;
+
 #[test]
 fn the_definitions_in_crds_and_the_chart_are_generated_from_src_api() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -81,11 +85,47 @@ fn every_field_of_every_kind_is_documented() {
 }
 
 #[test]
-fn every_reason_is_documented_by_its_description() {
+fn every_reason_is_documented_by_its_description_and_health() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let page = fs::read_to_string(root.join("docs/reasons.md")).expect("the page");
-    for reason in pointsman::api::Reason::ALL {
-        let row = format!("| `{reason}` | {} |", reason.description().trim());
+    for reason in Reason::ALL {
+        let (kstatus, argocd) = health(*reason);
+        let meaning = reason.description().trim();
+        let row = format!("| `{reason}` | {meaning} | {kstatus} | {argocd} |\n");
         assert!(page.contains(&row), "docs/reasons.md lacks the row\n{row}");
     }
+}
+
+/// The health of an object whose condition Ready has this reason, by the reason's class. `tests/gitops` asks Argo CD and kstatus.
+fn health(reason: Reason) -> (&'static str, &'static str) {
+    let is_of_ready = reason != Reason::Resolved
+        && reason != Reason::ModelLeftBehind
+        && !reason.as_str().starts_with("Webhook");
+    match reason.class() {
+        _ if !is_of_ready => ("–", "–"),
+        _ if [Reason::Suspended, Reason::Held].contains(&reason) => ("Current", "Suspended"),
+        Class::Well => ("Current", "Healthy"),
+        Class::Progressing | Class::Recovering(_) => ("InProgress", "Progressing"),
+        Class::NeedsPerson(_) => ("Failed", "Degraded"),
+    }
+}
+
+/// The scripts are kept as files, in the layout of Argo CD's own repository; users without them there patch argocd-cm.
+#[test]
+fn the_fragment_of_argocd_cm_is_generated_from_the_scripts() {
+    let fragment = fs::read_to_string(argocd::fragment_file()).expect("the fragment");
+    let generated = argocd::fragment().expect("the scripts");
+    assert!(
+        fragment == generated,
+        "integrations/argocd/argocd-cm.yaml differs from the scripts: run `make argocd`"
+    );
+}
+
+/// One rule for all kinds: the health of an object is decided by its conditions alone.
+#[test]
+fn the_three_kinds_have_one_health_check() {
+    let scripts = argocd::KINDS.map(|kind| {
+        fs::read_to_string(argocd::scripts().join(kind).join("health.lua")).expect("the script")
+    });
+    assert!(scripts.iter().all(|script| *script == scripts[0]));
 }

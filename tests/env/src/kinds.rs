@@ -16,7 +16,7 @@ pub struct Kind {
     pub plural: &'static str,
 }
 
-const fn kind(
+pub(crate) const fn kind(
     group: &'static str,
     version: &'static str,
     kind: &'static str,

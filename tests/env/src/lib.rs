@@ -18,6 +18,7 @@ pub mod control_plane;
 pub mod error;
 mod failure_report;
 pub mod gateway_api;
+pub mod gitops;
 pub mod hostile;
 pub mod interceptor;
 pub mod kinds;

@@ -11,6 +11,7 @@ use std::process::{Command, ExitCode};
 
 use clap::{Parser, Subcommand};
 use pointsman_env::cache::Cache;
+use pointsman_env::gitops::customizations;
 use pointsman_env::mlflow::{Mlflow, MlflowOptions};
 use pointsman_env::operator::install_definitions;
 use pointsman_env::prerequisites::{self, Prerequisite};
@@ -58,6 +59,8 @@ enum Subcommands {
         #[arg(last = true, required = true)]
         command: Vec<String>,
     },
+    /// Print the fragment of argocd-cm that is generated from the scripts in integrations/argocd.
+    ArgocdCm,
     /// Run one of the programs: kubectl, helm, kwok, etcd, kube-apiserver, kube-controller-manager, kube-scheduler.
     Tool {
         /// The name of the program.
@@ -77,6 +80,7 @@ fn main() -> ExitCode {
             without_mlflow,
         } => within_runtime(up((!without_mlflow).then(|| version(mlflow)))),
         Subcommands::Demo { context } => within_runtime(demo::demo(context)),
+        Subcommands::ArgocdCm => customizations::fragment().map(|text| print!("{text}")),
         Subcommands::WithMlflow { command } => return with_mlflow_servers(&command),
         Subcommands::Tool { name, arguments } => return tool(&name, &arguments),
     };

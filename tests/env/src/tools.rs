@@ -348,7 +348,17 @@ pub fn fake_gcs_server(cache: &Cache) -> Result<PathBuf> {
         .map(|folder| folder.join("fake-gcs-server"))
 }
 
-/// The controllers of other projects that the benchmark compares with the operator; no test needs them.
+/// The programs of other projects: Argo CD, beside which the operator works, and peers that the benchmark compares it with.
+const ARGOCD: Family = Family {
+    files: &["go.mod", "go.sum", "scripts/main.go"],
+    ..Family::of(
+        "argocd",
+        &[
+            ("github.com/argoproj/argo-cd/v3/cmd", "argocd"),
+            ("./scripts", "scripts"),
+        ],
+    )
+};
 const SOURCE_CONTROLLER: Family = Family::of(
     "sourcecontroller",
     &[("github.com/fluxcd/source-controller", "source-controller")],
@@ -360,7 +370,7 @@ const ROLLOUTS: Family = Family::of(
         "rollouts-controller",
     )],
 );
-/// The requests of the first of them.
+/// The requests of the peer from Flux.
 const OCI_REGISTRY: Family = Family::of(
     "ociregistry",
     &[(
@@ -374,10 +384,24 @@ const OCI_REGISTRY: Family = Family::of(
 pub struct PeerTools {
     /// The controller.
     pub program: PathBuf,
-    /// The folder of the definitions of its kinds, in the Go module cache: no file of it is ours.
+    /// The folder of its module in the Go module cache: no file of it is ours.
+    pub module: PathBuf,
+    /// The folder of the definitions of its kinds, in the folder of the module.
     pub definitions: PathBuf,
     /// The version of its module.
     pub version: String,
+}
+
+/// Argo CD, one program that takes its role from its name, built on first use.
+pub fn argocd(cache: &Cache) -> Result<PeerTools> {
+    ARGOCD.peer(cache, "github.com/argoproj/argo-cd/v3", "manifests/crds")
+}
+
+/// A program that runs scripts in Argo CD's interpreter against the expected results beside them.
+pub fn argocd_scripts(cache: &Cache) -> Result<PathBuf> {
+    ARGOCD
+        .build_alone(cache)
+        .map(|folder| folder.join("scripts"))
 }
 
 /// Flux's source-controller, built on first use.
@@ -428,6 +452,7 @@ impl Family {
         Ok(PeerTools {
             program,
             definitions: dir.join(definitions),
+            module: dir,
             version,
         })
     }

@@ -1,0 +1,2 @@
+obj.spec.pinnedVersion = obj.status.running.version
+return obj

@@ -1,0 +1,2 @@
+obj.spec.pinnedVersion = nil
+return obj

@@ -1,0 +1,25 @@
+-- The conditions Ready, Reconciling and Stalled have the meaning of kstatus.
+local conditions = {}
+if obj.status ~= nil then
+  for _, condition in ipairs(obj.status.conditions or {}) do
+    conditions[condition.type] = condition
+  end
+end
+
+local ready = conditions["Ready"]
+if ready == nil or ready.observedGeneration ~= obj.metadata.generation then
+  return { status = "Progressing", message = "Pointsman has not observed this spec yet" }
+end
+
+local health = { message = ready.message }
+local stalled = conditions["Stalled"]
+if ready.reason == "Suspended" or ready.reason == "Held" then
+  health.status = "Suspended"
+elseif ready.status == "True" then
+  health.status = "Healthy"
+elseif stalled ~= nil and stalled.status == "True" then
+  health.status = "Degraded"
+else
+  health.status = "Progressing"
+end
+return health

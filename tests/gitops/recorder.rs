@@ -1,0 +1,219 @@
+//! What Argo CD said of an application and what its objects said, over the whole time of a test.
+//!
+//! Absent: waiting for a state.
+
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use kube::api::{Api, DynamicObject};
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, watcher};
+use pointsman_env::{Kind, TestNamespace};
+use serde_json::Value;
+use tokio::task::JoinHandle;
+
+use crate::health::Health;
+
+/// How often the application is sampled.
+const SAMPLE: Duration = Duration::from_millis(300);
+/// How much later than its objects an application may have their health, on a loaded machine.
+const LAG: Duration = Duration::from_secs(5);
+
+/// States in the order of their times.
+#[derive(Debug, Clone)]
+struct Timeline<T>(Vec<(Instant, T)>);
+
+impl<T> Default for Timeline<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T: Clone + Debug + PartialEq> Timeline<T> {
+    fn add(&mut self, state: T) {
+        if self.0.last().is_none_or(|(_, last)| *last != state) {
+            self.0.push((Instant::now(), state));
+        }
+    }
+
+    /// The state at a time.
+    fn at(&self, moment: Instant) -> Option<&T> {
+        let until = self.0.partition_point(|(since, _)| *since <= moment);
+        until.checked_sub(1).map(|last| &self.0[last].1)
+    }
+
+    /// All states in a span of time.
+    fn during(&self, from: Instant, to: Instant) -> impl Iterator<Item = &T> {
+        let within = self
+            .0
+            .iter()
+            .filter(move |(since, _)| *since > from && *since <= to);
+        self.at(from)
+            .into_iter()
+            .chain(within.map(|(_, state)| state))
+    }
+}
+
+#[derive(Default)]
+struct Log {
+    synced: Timeline<bool>,
+    health: Timeline<Health>,
+    objects: Vec<Timeline<Health>>,
+    /// The spans of time in which a commit was under way: `OutOfSync` is right.
+    commits: Vec<(Instant, Option<Instant>)>,
+}
+
+/// Watches an application and its objects until it is dropped.
+pub struct Recorder {
+    log: Arc<Mutex<Log>>,
+    watches: Vec<JoinHandle<()>>,
+    started: Option<Instant>,
+}
+
+/// The figures of a recording.
+#[derive(Debug)]
+pub struct Figures {
+    pub samples: usize,
+    pub not_synced: Duration,
+    pub wrong_health: Duration,
+    /// Each sample that was wrong, with what it could have been.
+    pub faults: Vec<String>,
+}
+
+impl Recorder {
+    /// Begins to watch the application.
+    pub fn start(applications: Api<DynamicObject>, name: &str) -> Self {
+        let log = Arc::new(Mutex::new(Log::default()));
+        let shared = Arc::clone(&log);
+        let application = follow(applications, name, move |object| {
+            let status = &object["status"];
+            let mut log = shared.lock().unwrap();
+            if let Some(sync) = status["sync"]["status"].as_str() {
+                log.synced.add(sync == "Synced");
+            }
+            if let Some(health) = status["health"]["status"].as_str() {
+                log.health.add(Health::parse(health));
+            }
+        });
+        Self {
+            log,
+            watches: vec![application],
+            started: None,
+        }
+    }
+
+    /// Watches one of the application's objects, too.
+    pub fn add(&mut self, namespace: &TestNamespace, kind: &'static Kind, name: &str) {
+        let index = {
+            let mut log = self.log.lock().unwrap();
+            log.objects.push(Timeline::default());
+            log.objects.len() - 1
+        };
+        let shared = Arc::clone(&self.log);
+        self.watches
+            .push(follow(namespace.api(kind), name, move |object| {
+                shared.lock().unwrap().objects[index].add(Health::of(kind, object));
+            }));
+    }
+
+    /// Counts from now on: the application was synced and healthy for the first time.
+    pub fn count(&mut self) {
+        self.started = Some(Instant::now());
+    }
+
+    /// A commit begins to be synced.
+    pub fn commit_begins(&self) {
+        self.log
+            .lock()
+            .unwrap()
+            .commits
+            .push((Instant::now(), None));
+    }
+
+    /// The last commit is synced.
+    pub fn commit_ends(&self) {
+        if let Some(last) = self.log.lock().unwrap().commits.last_mut() {
+            last.1 = Some(Instant::now());
+        }
+    }
+
+    /// The figures since [`Recorder::count`].
+    pub fn figures(&self) -> Figures {
+        let log = self.log.lock().unwrap();
+        let start = self.started.expect("counting has begun");
+        let mut figures = Figures {
+            samples: 0,
+            not_synced: Duration::ZERO,
+            wrong_health: Duration::ZERO,
+            faults: Vec::new(),
+        };
+        let mut moment = start;
+        while moment < Instant::now() {
+            figures.samples += 1;
+            let second = (moment - start).as_secs_f32();
+            if log.synced.at(moment) != Some(&true) && !log.is_committing(moment) {
+                figures.not_synced += SAMPLE;
+                figures.faults.push(format!("{second:.1} s: not synced"));
+            }
+            let (health, possible) = (log.health.at(moment), log.possible(moment));
+            if health.is_none_or(|health| !possible.contains(health)) {
+                figures.wrong_health += SAMPLE;
+                figures.faults.push(format!(
+                    "{second:.1} s: {health:?} in place of one of {possible:?}"
+                ));
+            }
+            moment += SAMPLE;
+        }
+        figures
+    }
+}
+
+impl Log {
+    fn is_committing(&self, moment: Instant) -> bool {
+        self.commits
+            .iter()
+            .any(|(from, to)| *from <= moment && to.is_none_or(|to| moment <= to))
+    }
+
+    /// The health that the application may have: that of its objects now or a little before.
+    fn possible(&self, moment: Instant) -> BTreeSet<Health> {
+        let from = moment.checked_sub(LAG).unwrap_or(moment);
+        let states: Vec<BTreeSet<Health>> = self
+            .objects
+            .iter()
+            .map(|timeline| timeline.during(from, moment).copied().collect())
+            .collect();
+        Health::worst_of_each(&states)
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        for watch in &self.watches {
+            watch.abort();
+        }
+    }
+}
+
+fn follow(
+    api: Api<DynamicObject>,
+    name: &str,
+    mut see: impl FnMut(&Value) + Send + 'static,
+) -> JoinHandle<()> {
+    let configuration = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    tokio::spawn(async move {
+        let mut objects = watcher(api, configuration)
+            .default_backoff()
+            .applied_objects()
+            .boxed();
+        while let Some(object) = objects.next().await {
+            // A watch that fails is restarted.
+            if let Ok(object) = object {
+                see(&serde_json::to_value(&object).unwrap_or_default());
+            }
+        }
+    })
+}
