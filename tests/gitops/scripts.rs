@@ -1,4 +1,4 @@
-//! The scripts in integrations/argocd in Argo CD's own interpreter, against docs/reasons.md.
+//! The scripts in integrations/argocd in Argo CD's own interpreter, and kstatus, against docs/reasons.md.
 //!
 //! Absent: a cluster. The statuses in testdata were taken from one.
 
@@ -10,7 +10,7 @@ use pointsman::api::conditions::{ConditionUpdate, READY, not_ready, transition};
 use pointsman::api::reason::{Class, Problem};
 use pointsman::api::{AliasBinding, Reason};
 use pointsman_env::gitops::customizations::{KINDS, scripts};
-use pointsman_env::gitops::health_checks::{Expected, check_health, test_scripts};
+use pointsman_env::gitops::health_checks::{Expected, check_health, kstatus, test_scripts};
 use pointsman_env::kinds::{ALIAS_BINDING, Kind, MODEL_REGISTRY, REGISTERED_MODEL};
 use pointsman_env::manifests;
 use pointsman_env::resources::object;
@@ -22,8 +22,8 @@ use crate::world::{World, tests};
 
 tests!(
     the_health_checks_and_actions_have_the_expected_results_in_argocd,
-    every_reason_has_the_health_of_the_table_in_argocd,
-    statuses_from_a_cluster_have_the_health_that_the_recorder_expects,
+    every_reason_has_the_health_of_the_table_in_argocd_and_kstatus,
+    statuses_from_a_cluster_mean_the_same_to_argocd_and_kstatus,
 );
 
 const GENERATION: i64 = 3;
@@ -60,14 +60,18 @@ fn yaml(path: &std::path::Path) -> Value {
     manifests::parse(&text).unwrap().remove(0)
 }
 
-/// The health in Argo CD by reason, from docs/reasons.md, without the reasons that Ready never has.
-fn table() -> BTreeMap<String, String> {
+/// The results of kstatus and Argo CD by reason, from docs/reasons.md, without the reasons that Ready never has.
+fn table() -> BTreeMap<String, (String, String)> {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reasons.md");
     let page = std::fs::read_to_string(page).unwrap();
     let rows = page.lines().filter_map(|line| {
         let (reason, cells) = line.strip_prefix("| `")?.split_once('`')?;
-        let health = cells.trim_end_matches(" |").rsplit(" | ").next()?;
-        (health != "–").then(|| (reason.to_owned(), health.to_owned()))
+        let mut cells = cells
+            .trim_end_matches(" |")
+            .rsplit(" | ")
+            .map(str::to_owned);
+        let (argocd, kstatus) = (cells.next()?, cells.next()?);
+        (argocd != "–").then(|| (reason.to_owned(), (kstatus, argocd)))
     });
     rows.collect()
 }
@@ -86,7 +90,9 @@ fn binding_with(reason: Reason) -> Value {
     binding
 }
 
-async fn every_reason_has_the_health_of_the_table_in_argocd(_: Arc<World>) -> ScenarioResult {
+async fn every_reason_has_the_health_of_the_table_in_argocd_and_kstatus(
+    _: Arc<World>,
+) -> ScenarioResult {
     let table = table();
     assert!(table.len() > 30, "the table is read: {table:?}");
     let reasons: Vec<Reason> = table
@@ -95,13 +101,16 @@ async fn every_reason_has_the_health_of_the_table_in_argocd(_: Arc<World>) -> Sc
         .collect();
     assert_eq!(reasons.len(), table.len());
     let objects: Vec<Value> = reasons.iter().map(|reason| binding_with(*reason)).collect();
+    let wanted: Vec<&String> = table.values().map(|(kstatus, _)| kstatus).collect();
+    let found = kstatus(&objects).await.unwrap();
+    assert_eq!(found.iter().collect::<Vec<_>>(), wanted, "{reasons:?}");
     let expected: Vec<Expected> = reasons
         .iter()
         .zip(&objects)
         .map(|(reason, object)| Expected {
             name: reason.as_str().to_owned(),
             object: object.clone(),
-            status: table[reason.as_str()].clone(),
+            status: table[reason.as_str()].1.clone(),
             message: crate::fixture::ready_message(object),
         })
         .collect();
@@ -116,18 +125,23 @@ async fn every_reason_has_the_health_of_the_table_in_argocd(_: Arc<World>) -> Sc
     Ok(())
 }
 
-async fn statuses_from_a_cluster_have_the_health_that_the_recorder_expects(
+async fn statuses_from_a_cluster_mean_the_same_to_argocd_and_kstatus(
     _: Arc<World>,
 ) -> ScenarioResult {
     for kind in [&ALIAS_BINDING, &REGISTERED_MODEL, &MODEL_REGISTRY] {
-        for (object, argocd) in of_testdata(kind) {
-            let health = Health::of(kind, &object);
-            assert_eq!(
-                health,
-                Health::parse(&argocd),
-                "{}",
-                manifests::readable(&object)
-            );
+        let cases = of_testdata(kind);
+        let objects: Vec<Value> = cases.iter().map(|(object, _)| object.clone()).collect();
+        let results = kstatus(&objects).await.unwrap();
+        for ((object, argocd), result) in cases.iter().zip(results) {
+            let health = Health::parse(argocd);
+            let readable = manifests::readable(object);
+            assert_eq!(Health::of(kind, object), health, "{readable}");
+            let wanted = match health {
+                Health::Healthy | Health::Suspended => "Current",
+                Health::Degraded => "Failed",
+                _ => "InProgress",
+            };
+            assert_eq!(result, wanted, "{readable}");
         }
     }
     Ok(())

@@ -359,6 +359,11 @@ const ARGOCD: Family = Family {
         ],
     )
 };
+/// Flux's copy of the library, which Flux and Helm judge objects by.
+const KSTATUS: Family = Family {
+    files: &["go.mod", "go.sum", "main.go"],
+    ..Family::of("kstatus", &[(".", "kstatus")])
+};
 const SOURCE_CONTROLLER: Family = Family::of(
     "sourcecontroller",
     &[("github.com/fluxcd/source-controller", "source-controller")],
@@ -402,6 +407,13 @@ pub fn argocd_scripts(cache: &Cache) -> Result<PathBuf> {
     ARGOCD
         .build_alone(cache)
         .map(|folder| folder.join("scripts"))
+}
+
+/// A program that prints kstatus's result for each object that it reads, built on first use.
+pub fn kstatus(cache: &Cache) -> Result<PathBuf> {
+    KSTATUS
+        .build_alone(cache)
+        .map(|folder| folder.join("kstatus"))
 }
 
 /// Flux's source-controller, built on first use.

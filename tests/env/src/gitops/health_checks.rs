@@ -1,11 +1,13 @@
-//! The health of objects as Argo CD computes it, outside of a cluster.
-//! Absent: the rules; they are in integrations/argocd.
+//! The health of objects as Argo CD and kstatus compute it, outside of a cluster.
+//! Absent: the rules; they are in integrations/argocd and in kstatus.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::process::Stdio;
 
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 use super::customizations;
@@ -77,4 +79,35 @@ async fn run_scripts(folder: &Path) -> Result<String> {
         what,
         format_args!("{}\n{errors}", failed.join("\n")),
     ))
+}
+
+/// The result of kstatus for each object.
+pub async fn kstatus(objects: &[Value]) -> Result<Vec<String>> {
+    let what = "running kstatus";
+    let program = tokio::task::spawn_blocking(|| tools::kstatus(&Cache::open()?))
+        .await
+        .context("building kstatus")??;
+    let mut child = Command::new(program)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .context(what)?;
+    let text = objects.iter().fold(String::new(), |mut text, object| {
+        let _infallible = writeln!(text, "{object}");
+        text
+    });
+    if let Some(mut input) = child.stdin.take() {
+        input.write_all(text.as_bytes()).await.context(what)?;
+    }
+    let output = child.wait_with_output().await.context(what)?;
+    if !output.status.success() {
+        return Err(Error::new(what, String::from_utf8_lossy(&output.stderr)));
+    }
+    let lines = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .map(str::to_owned)
+        .collect();
+    Ok(lines)
 }
