@@ -243,9 +243,6 @@ pub struct RetrainState {
     /// The message of the Job, or of the API server that refused it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
-    /// The generation of the binding's spec that the Job was made from. A Job that was refused is tried again after a change.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub spec_generation: Option<i64>,
 }
 
 /// The outcome of a Job.
@@ -257,6 +254,6 @@ pub enum RetrainOutcome {
     Succeeded,
     /// It failed.
     Failed,
-    /// The API server refused to create it.
+    /// The API server refused to create it. It is tried again with backoff, and at once after a change of the spec.
     Refused,
 }

@@ -210,6 +210,9 @@ fn failing(
         });
         held_back.versions.push(failed);
     }
+    // A version that failed is not tried again by itself.
+    let postponed = assessment.postponed.take();
+    assessment.postponed = postponed.filter(|each| !held_back.contains(&each.version));
     assessment.news = (recorded != Some(&held_back)).then(|| problem.clone());
     assessment.failure = Some(problem);
     assessment.held_back = Some(held_back);

@@ -306,3 +306,22 @@ fn a_good_version_that_takes_the_place_of_a_postponed_one_and_fails_is_not_blame
     let reason = assessment.blocked.map(|problem| problem.reason);
     assert_eq!(reason, Some(Reason::SharedFault));
 }
+
+#[test]
+fn a_postponed_version_that_fails_before_it_is_taken_out_is_held_back_only() {
+    let blocked = binding_with([
+        entry("2", Outcome::Blocked),
+        entry("1", Outcome::Superseded),
+    ]);
+    let late = assessed(&blocked, &holding("2", 1), &[&without_image()], at(LATE));
+    let waits = recorded(&blocked, &late);
+    assert!(
+        waits
+            .status
+            .as_ref()
+            .is_some_and(|it| it.postponed.is_some())
+    );
+    let assessment = assessed(&waits, &holding("2", 1), &[&crashing()], at(LATE));
+    assert_eq!(numbers(assessment.held_back.as_ref()), ["2"]);
+    assert_eq!(assessment.postponed, None);
+}

@@ -50,7 +50,6 @@ pub struct RetrainJob {
 pub fn retrain_job(
     binding: &AliasBinding,
     retrain: &Retrain,
-    model: &str,
     tracking_uri: Option<&str>,
     lost: &Lost,
 ) -> RetrainJob {
@@ -69,7 +68,7 @@ pub fn retrain_job(
         "apiVersion": "pointsman.dev/v1alpha1", "kind": "AliasBinding", "name": own, "uid": binding.metadata.uid,
         "controller": true, "blockOwnerDeletion": true,
     }]);
-    let variables = variables(model, tracking_uri, lost);
+    let variables = variables(tracking_uri, lost);
     for list in [
         "/spec/template/spec/containers",
         "/spec/template/spec/initContainers",
@@ -108,12 +107,12 @@ fn job_name(binding: &AliasBinding, lost: &Lost) -> String {
     )
 }
 
-fn variables(model: &str, tracking_uri: Option<&str>, lost: &Lost) -> Vec<(&'static str, String)> {
+fn variables(tracking_uri: Option<&str>, lost: &Lost) -> Vec<(&'static str, String)> {
     let nothing = CodeLineage::default();
     let code = lost.lineage.code.as_ref().unwrap_or(&nothing);
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
     let mut variables = vec![
-        ("RETRAIN_MODEL_NAME", model.to_owned()),
+        ("RETRAIN_MODEL_NAME", lost.version.id.model.clone()),
         ("RETRAIN_MODEL_VERSION", lost.version.number().to_owned()),
         ("RETRAIN_RUN_ID", text(&lost.version.run_id)),
         ("RETRAIN_REPOSITORY", text(&code.repository)),
@@ -161,7 +160,7 @@ mod tests {
     }
 
     fn lost(uri: &str) -> Lost {
-        serde_json::from_value(json!({"version": "3", "artifactURI": uri, "since": "2026-11-23T12:00:00Z",
+        serde_json::from_value(json!({"model": "nyc-taxi", "version": "3", "artifactURI": uri, "since": "2026-11-23T12:00:00Z",
             "lineage": {"code": {"repository": "https://git.example/taxi", "commit": "abc"}, "parameters": {"alpha": "$$(HOME) $1"}}}))
         .expect("a loss")
     }
@@ -169,13 +168,7 @@ mod tests {
     fn job(uri: &str) -> RetrainJob {
         let binding = binding();
         let retrain = binding.spec.retrain.clone().expect("retrain");
-        retrain_job(
-            &binding,
-            &retrain,
-            "nyc-taxi",
-            Some("http://mlflow"),
-            &lost(uri),
-        )
+        retrain_job(&binding, &retrain, Some("http://mlflow"), &lost(uri))
     }
 
     fn env(job: &RetrainJob, name: &str) -> String {
@@ -219,6 +212,7 @@ mod tests {
     #[test]
     fn the_job_gets_the_recorded_facts_and_keeps_its_own_variables() {
         let job = job("s3://m/3");
+        assert_eq!(env(&job, "RETRAIN_MODEL_NAME"), "nyc-taxi");
         assert_eq!(env(&job, "RETRAIN_COMMIT"), "abc");
         assert_eq!(env(&job, "RETRAIN_BRANCH"), "");
         assert_eq!(env(&job, "MLFLOW_TRACKING_URI"), "mine");

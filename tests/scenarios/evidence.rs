@@ -22,6 +22,7 @@ scenarios!(
     a_store_that_lets_only_pods_in_hinders_no_rollback_and_loses_nothing,
     a_failed_first_version_starts_no_retrain_job,
     a_refused_retrain_job_is_tried_again_after_a_change,
+    a_retrain_job_is_created_once_an_admission_webhook_answers_again,
     files_that_moved_are_followed_and_make_no_other_version,
 );
 
@@ -183,47 +184,65 @@ async fn a_failed_first_version_starts_no_retrain_job(
     fixture.end().await
 }
 
-async fn a_refused_retrain_job_is_tried_again_after_a_change(
-    environment: Arc<Environment>,
-) -> ScenarioResult {
-    let fixture = Fixture::new(&environment, "refused job").await;
+/// The outcome of the retrain Job.
+fn retraining(outcome: &'static str) -> impl Fn(&Value) -> bool {
+    move |binding| binding["status"]["retrain"]["outcome"] == outcome
+}
+
+/// Waits until the retrain Job has an outcome, and returns its message.
+async fn retrains(fixture: &Fixture, outcome: &'static str) -> String {
+    let what = format!("the retrain Job is {outcome}");
+    let is = retraining(outcome);
+    let binding = fixture
+        .eventually(&what, &ALIAS_BINDING, "binding", is)
+        .await;
+    let message = &binding["status"]["retrain"]["message"];
+    message.as_str().unwrap_or_default().to_owned()
+}
+
+/// Version 2 fails, and version 1 is gone.
+async fn lose_version_1(fixture: &Fixture, restart_policy: &str) {
     fixture.register(2).await;
-    // A Job's pods must not be restarted always.
-    serve_from_version_1(&fixture, "2=crash", retrain("Always")).await;
+    serve_from_version_1(fixture, "2=crash", retrain(restart_policy)).await;
     fixture.operator.freeze().unwrap();
     fixture.alias("2").await;
     let deleted = fixture.client.delete_version(&fixture.model, "1");
     deleted.await.unwrap();
     fixture.operator.thaw().unwrap();
-    let outcome = |wanted: &'static str| {
-        move |binding: &Value| binding["status"]["retrain"]["outcome"] == wanted
-    };
-    let refused = fixture
-        .eventually(
-            "the Job is refused",
-            &ALIAS_BINDING,
-            "binding",
-            outcome("Refused"),
-        )
-        .await;
-    let message = &refused["status"]["retrain"]["message"];
-    assert!(
-        message
-            .as_str()
-            .unwrap_or_default()
-            .contains("restartPolicy"),
-        "{message}"
-    );
+}
+
+async fn a_refused_retrain_job_is_tried_again_after_a_change(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let fixture = Fixture::new(&environment, "refused job").await;
+    // A Job's pods must not be restarted always.
+    lose_version_1(&fixture, "Always").await;
+    let message = retrains(&fixture, "Refused").await;
+    assert!(message.contains("restartPolicy"), "{message}");
     assert_eq!(jobs(&fixture).await, 0);
     fixture.declare_binding(retrain("Never")).await;
-    fixture
-        .eventually(
-            "the Job of the new template is run",
-            &ALIAS_BINDING,
-            "binding",
-            outcome("Succeeded"),
-        )
-        .await;
+    retrains(&fixture, "Succeeded").await;
+    assert_eq!(jobs(&fixture).await, 1);
+    fixture.end().await
+}
+
+async fn a_retrain_job_is_created_once_an_admission_webhook_answers_again(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let fixture = Fixture::new(&environment, "job webhook").await;
+    let down = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 500, "reason": "InternalError",
+        "message": "Internal error occurred: failed calling webhook \"jobs.example.com\": connection refused"});
+    let creates = matching::write(format!("/{}/jobs", fixture.namespace.namespace()));
+    let fault = Fault::json(500, down.to_string());
+    fixture.api.inject(creates, fault, None);
+    lose_version_1(&fixture, "Never").await;
+    let message = retrains(&fixture, "Refused").await;
+    assert!(message.contains("jobs.example.com"), "{message}");
+    let lost = &fixture.binding().await["status"]["lost"]["version"];
+    assert_eq!(lost, "1", "the loss is on record");
+    assert_eq!(jobs(&fixture).await, 0);
+    fixture.api.clear();
+    retrains(&fixture, "Succeeded").await;
     assert_eq!(jobs(&fixture).await, 1);
     fixture.end().await
 }

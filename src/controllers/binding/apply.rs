@@ -215,7 +215,8 @@ fn record_refusal(
     Ok(record(ctx, &ObjectKey::of(binding), digest, problem))
 }
 
-fn record(ctx: &Context, own: &ObjectKey, digest: u64, problem: Problem) -> Effect {
+/// Records a write that was refused or changed; it is repeated later.
+pub fn record(ctx: &Context, own: &ObjectKey, digest: u64, problem: Problem) -> Effect {
     let now = Instant::now();
     let retry = ctx.refused_writes.record(own, digest, problem.clone(), now);
     tracing::warn!(
@@ -254,7 +255,8 @@ fn write_digest(binding: &AliasBinding, target: Option<&Target>, injection: &Inj
     digest(&(of_binding, of_target))
 }
 
-fn digest(value: &impl Hash) -> u64 {
+/// A digest by which a write is recognized within this process.
+pub fn digest(value: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);
     hasher.finish()

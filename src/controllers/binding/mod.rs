@@ -94,7 +94,8 @@ pub async fn reconcile(
         None => decide(&binding, &observed, now),
     };
     let effect = apply(&ctx, &observation.plan(&binding, &decided.decision)).await?;
-    let retrain = retrain(&binding, &ctx, &observation.resolution, &decided).await?;
+    let (retrain, retrain_retry) =
+        retrain(&binding, &ctx, &observation.resolution, &decided).await?;
     let applied = Applied {
         target: effect.target.as_ref().or(observation.target.as_ref()),
         failure: effect.failure,
@@ -107,7 +108,8 @@ pub async fn reconcile(
         applied: &applied,
     };
     let status = summarize(&binding, &reconciled, now);
-    let retry = effect.retry.or(observation.retry(&binding));
+    let retry = effect.retry.or(retrain_retry);
+    let retry = retry.or(observation.retry(&binding));
     let requeue = requeue(&decided, retry, next_read, now);
     write_status(Arc::unwrap_or_clone(binding), &ctx, status).await?;
     Ok(requeue)
