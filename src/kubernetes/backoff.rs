@@ -29,11 +29,17 @@ impl Delays {
 }
 
 /// Between three quarters of a delay and all of it.
+fn jittered(delay: Duration) -> Duration {
+    let least = delay.mul_f64(0.75);
+    least + at_random(delay - least)
+}
+
+/// Between nothing and all of a delay, each equally likely.
 #[must_use]
-pub fn jittered(delay: Duration) -> Duration {
-    let random = RandomState::new().hash_one(0_u8) % 1000;
-    let thousandths = u32::try_from(random).unwrap_or_default();
-    delay.mul_f64(0.75 + 0.25 * f64::from(thousandths) / 1000.0)
+pub fn at_random(delay: Duration) -> Duration {
+    let random = RandomState::new().hash_one(0_u8) % 1_000_000;
+    let millionths = u32::try_from(random).unwrap_or_default();
+    delay.mul_f64(f64::from(millionths) / 1e6)
 }
 
 /// The failures in a row of the objects of one kind.

@@ -72,8 +72,8 @@ pub fn request(
         }
     }
     Requested {
-        results: state.artifacts.results(needed.iter().chain(also)),
-        is_brief_wait: state.artifacts.is_brief_wait(needed),
+        results: state.artifacts.results(needed.iter().chain(also), binding),
+        is_brief_wait: state.artifacts.is_brief_wait(needed, binding),
     }
 }
 

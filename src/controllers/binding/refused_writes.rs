@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use crate::api::reason::Problem;
-use crate::kubernetes::backoff::{Delays, jittered};
+use crate::kubernetes::backoff::{Delays, at_random};
 use crate::kubernetes::key::ObjectKey;
 use crate::kubernetes::lock::lock;
 
@@ -18,10 +18,10 @@ const DELAYS: Delays = Delays {
 };
 /// So many retries do not depend on how many other bindings are refused.
 const OWN_RETRIES: u32 = 6;
-/// From then on all refused bindings share one retry in this time: a thousand of them must not load the API server.
+/// From then on all refused bindings share one retry in this time, on average: a thousand of them must not load the API server.
 const SHARED_INTERVAL: Duration = Duration::from_millis(1250);
 /// The longest delay, however many are refused.
-const LONGEST: Duration = Duration::from_secs(30 * 60);
+const LONGEST: Duration = Duration::from_secs(60 * 60);
 /// A change of the binding or its workload is tried at once; after [`OWN_RETRIES`], not sooner than this after the last try.
 const CHANGE_DELAY: Duration = Duration::from_secs(5);
 /// How soon one accepted write may release all others again.
@@ -125,8 +125,12 @@ fn delay(failures: u32, others: u32) -> Duration {
     if failures <= OWN_RETRIES {
         return own;
     }
-    let shared = SHARED_INTERVAL.saturating_mul(others).min(LONGEST);
-    own.max(jittered(shared.mul_f64(1.0 / 0.875)))
+    // Even at random, from now on: bindings that were refused together must not pause together, or nobody notices that the
+    // cause has ended.
+    let longest = SHARED_INTERVAL
+        .saturating_mul(others.saturating_mul(2))
+        .min(LONGEST);
+    own.max(at_random(longest))
 }
 
 #[cfg(test)]
@@ -170,22 +174,25 @@ mod tests {
     }
 
     #[test]
-    fn a_thousand_refused_bindings_are_retried_less_than_once_a_second() {
+    fn a_thousand_refused_bindings_are_retried_less_than_once_a_second_and_never_pause_together() {
         let (refused, mut now) = (RefusedWrites::default(), Instant::now());
         let start = now;
         let mut due: BinaryHeap<Reverse<(Instant, ObjectKey)>> = (0..1000)
             .map(|number| Reverse((now, key(&number.to_string()))))
             .collect();
-        let mut late = 0_u32;
+        let (mut late, mut longest_pause) = (0_u32, Duration::ZERO);
         while let Some(Reverse((at, object))) = due.pop()
             && now < start + Duration::from_secs(1500)
         {
+            longest_pause = longest_pause.max(at - now);
             now = at;
             let delay = refused.record(&object, 1, problem(), now);
             late += u32::from(now > start + Duration::from_secs(300));
             due.push(Reverse((now + delay, object)));
         }
         assert!(late < 1200, "{late} retries in 20 minutes");
+        let bound = DELAYS.longest;
+        assert!(longest_pause < bound, "{longest_pause:?} without a retry");
     }
 
     #[test]

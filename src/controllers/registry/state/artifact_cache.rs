@@ -70,6 +70,9 @@ struct KnownResult {
     unanswered: Option<Box<(Availability, Instant)>>,
     /// The running checks before moves and before rollbacks, which have other deadlines.
     running: [Option<Box<RunningCheck>>; 2],
+    /// The bindings that the newest result enqueued and that have not read it yet. It counts for them even if it expires while
+    /// they wait in a long queue: else they would ask for it again, and again.
+    unread: [Vec<ObjectKey>; 2],
 }
 
 struct RunningCheck {
@@ -109,12 +112,22 @@ impl ArtifactCache {
     }
 
     /// The known results of some checks.
-    pub fn results<'a>(&self, checks: impl IntoIterator<Item = &'a ArtifactCheck>) -> CheckResults {
-        let (known, now) = (lock(&self.known), Instant::now());
+    pub fn results<'a>(
+        &self,
+        checks: impl IntoIterator<Item = &'a ArtifactCheck>,
+        binding: &ObjectKey,
+    ) -> CheckResults {
+        let (mut known, now) = (lock(&self.known), Instant::now());
         let mut results = CheckResults::new();
         for check in checks {
-            if let Some(result) = result(&known, check, now) {
+            let reader = Reader::new(check, binding, now);
+            if let Some(result) = result(&known, check, reader) {
                 results.insert(check.clone(), result);
+                for subject in subjects(&known, check, reader) {
+                    if let Some(known) = known.get_mut(&subject) {
+                        known.unread[reader.purpose as usize].retain(|waiting| waiting != binding);
+                    }
+                }
             }
         }
         results
@@ -122,27 +135,28 @@ impl ArtifactCache {
 
     /// Notes that a binding needs the result of a check, and returns the subjects to check for it now.
     pub fn begin(&self, check: &ArtifactCheck, binding: &ObjectKey) -> Vec<CheckSubject> {
-        let (mut known, now) = (lock(&self.known), Instant::now());
-        let purpose = Purpose::of(check);
-        let subjects = subjects(&known, check, now);
+        let mut known = lock(&self.known);
+        let reader = Reader::new(check, binding, Instant::now());
+        let subjects = subjects(&known, check, reader);
         let is_due = |subject: &CheckSubject| {
             let known = known.entry(subject.clone()).or_default();
-            known.begin(subject, purpose, binding, now)
+            known.begin(subject, reader)
         };
         subjects.into_iter().filter(is_due).collect()
     }
 
     /// Whether a check without a result was started less than [`BRIEF`] ago.
-    pub fn is_brief_wait(&self, checks: &[ArtifactCheck]) -> bool {
+    pub fn is_brief_wait(&self, checks: &[ArtifactCheck], binding: &ObjectKey) -> bool {
         let (known, now) = (lock(&self.known), Instant::now());
         checks.iter().any(|check| {
+            let reader = Reader::new(check, binding, now);
             let is_brief = |subject: &CheckSubject| {
                 known
                     .get(subject)
-                    .is_some_and(|known| known.is_brief_wait(Purpose::of(check), now))
+                    .is_some_and(|known| known.is_brief_wait(reader))
             };
-            result(&known, check, now).is_none()
-                && subjects(&known, check, now).iter().any(is_brief)
+            result(&known, check, reader).is_none()
+                && subjects(&known, check, reader).iter().any(is_brief)
         })
     }
 
@@ -155,11 +169,12 @@ impl ArtifactCache {
     ) -> Vec<ObjectKey> {
         let (mut known, now) = (lock(&self.known), Instant::now());
         let known = known.entry(subject.clone()).or_default();
-        let before = known.result(subject, purpose, now).cloned();
+        let before = known.usable(subject, purpose, now, false).cloned();
         known.record(availability, purpose, now);
         let running = known.running[purpose as usize].take();
         match running {
-            Some(running) if before.as_ref() != known.result(subject, purpose, now) => {
+            Some(running) if before.as_ref() != known.usable(subject, purpose, now, false) => {
+                known.unread[purpose as usize].clone_from(&running.waiting);
                 running.waiting
             }
             _ => Vec::new(),
@@ -188,13 +203,28 @@ impl ArtifactCache {
 
 type KnownResults = BTreeMap<CheckSubject, KnownResult>;
 
+/// The binding that reads a result, the use that it has for it, and the time.
+#[derive(Clone, Copy)]
+struct Reader<'a> {
+    binding: &'a ObjectKey,
+    purpose: Purpose,
+    now: Instant,
+}
+
+impl<'a> Reader<'a> {
+    fn new(check: &ArtifactCheck, binding: &'a ObjectKey, now: Instant) -> Self {
+        let purpose = Purpose::of(check);
+        Self {
+            binding,
+            purpose,
+            now,
+        }
+    }
+}
+
 /// The result of a check, from the results of its subjects.
-fn result(known: &KnownResults, check: &ArtifactCheck, now: Instant) -> Option<Availability> {
-    let purpose = Purpose::of(check);
-    let of = |subject: &CheckSubject| {
-        let known = known.get(subject)?;
-        known.result(subject, purpose, now).cloned()
-    };
+fn result(known: &KnownResults, check: &ArtifactCheck, reader: Reader<'_>) -> Option<Availability> {
+    let of = |subject: &CheckSubject| known.get(subject)?.result(subject, reader).cloned();
     let files = |uri: &str| of(&files(check, uri));
     if !check.must_exist {
         return files(&check.artifact_uri);
@@ -212,14 +242,14 @@ fn result(known: &KnownResults, check: &ArtifactCheck, now: Instant) -> Option<A
 }
 
 /// The subjects that the result of a check depends on.
-fn subjects(known: &KnownResults, check: &ArtifactCheck, now: Instant) -> Vec<CheckSubject> {
+fn subjects(known: &KnownResults, check: &ArtifactCheck, reader: Reader<'_>) -> Vec<CheckSubject> {
     if !check.must_exist {
         return vec![files(check, &check.artifact_uri)];
     }
     let version = registered(check);
     let moved = known
         .get(&version)
-        .and_then(|known| known.result(&version, Purpose::Rollback, now));
+        .and_then(|known| known.result(&version, reader));
     let uri = match moved {
         Some(Availability::Moved(uri)) => uri,
         _ => &check.artifact_uri,
@@ -259,12 +289,19 @@ fn good_for(subject: &CheckSubject, purpose: Purpose) -> Duration {
 }
 
 impl KnownResult {
-    /// The result, if it is not too old for this use.
-    fn result(
+    /// The result, if it is not too old for this use or the reader has waited for it.
+    fn result(&self, subject: &CheckSubject, reader: Reader<'_>) -> Option<&Availability> {
+        let (purpose, now) = (reader.purpose, reader.now);
+        let has_waited = self.unread[purpose as usize].contains(reader.binding);
+        self.usable(subject, purpose, now, has_waited)
+    }
+
+    fn usable(
         &self,
         subject: &CheckSubject,
         purpose: Purpose,
         now: Instant,
+        at_any_age: bool,
     ) -> Option<&Availability> {
         let age = |at: Instant| now.saturating_duration_since(at);
         let good_for = good_for(subject, purpose);
@@ -272,13 +309,13 @@ impl KnownResult {
             *answer != Availability::Readable || purpose == Purpose::Move || self.is_for_rollback
         };
         if let Some((answer, at)) = &self.answer
-            && age(*at) < counts_for(answer, good_for)
+            && (at_any_age || age(*at) < counts_for(answer, good_for))
             && counts(answer)
         {
             return Some(answer);
         }
         let (unanswered, at) = self.unanswered.as_deref()?;
-        if age(*at) >= BAD_FOR {
+        if age(*at) >= BAD_FOR && !at_any_age {
             return None;
         }
         // What was missing is not back because nobody could be asked since.
@@ -304,43 +341,38 @@ impl KnownResult {
     }
 
     /// Notes that a binding needs the result. True if a check has to be started for it.
-    fn begin(
-        &mut self,
-        subject: &CheckSubject,
-        purpose: Purpose,
-        binding: &ObjectKey,
-        now: Instant,
-    ) -> bool {
-        if let Some(running) = &mut self.running[purpose as usize] {
+    fn begin(&mut self, subject: &CheckSubject, reader: Reader<'_>) -> bool {
+        let binding = reader.binding;
+        if let Some(running) = &mut self.running[reader.purpose as usize] {
             if !running.waiting.contains(binding) {
                 running.waiting.push(binding.clone());
             }
             return false;
         }
-        if !self.is_due(subject, purpose, now) {
+        if !self.is_due(subject, reader) {
             return false;
         }
-        self.running[purpose as usize] = Some(Box::new(RunningCheck {
-            since: now,
+        self.running[reader.purpose as usize] = Some(Box::new(RunningCheck {
+            since: reader.now,
             waiting: vec![binding.clone()],
         }));
         true
     }
 
     /// Whether the check has to run: it has no result, or a bad one for some time.
-    fn is_due(&self, subject: &CheckSubject, purpose: Purpose, now: Instant) -> bool {
-        match self.result(subject, purpose, now) {
+    fn is_due(&self, subject: &CheckSubject, reader: Reader<'_>) -> bool {
+        match self.result(subject, reader) {
             None => true,
             Some(Availability::Missing(_) | Availability::Unknown(_)) => self
                 .newest()
-                .is_none_or(|at| now.saturating_duration_since(at) >= REPEAT_AFTER),
+                .is_none_or(|at| reader.now.saturating_duration_since(at) >= REPEAT_AFTER),
             Some(_) => false,
         }
     }
 
-    fn is_brief_wait(&self, purpose: Purpose, now: Instant) -> bool {
-        let running = self.running[purpose as usize].as_ref();
-        running.is_some_and(|running| now.saturating_duration_since(running.since) < BRIEF)
+    fn is_brief_wait(&self, reader: Reader<'_>) -> bool {
+        let running = self.running[reader.purpose as usize].as_ref();
+        running.is_some_and(|running| reader.now.saturating_duration_since(running.since) < BRIEF)
     }
 
     /// When a check ended last.
@@ -401,7 +433,7 @@ mod tests {
 
     impl ArtifactCache {
         fn answer(&self, check: &ArtifactCheck) -> Option<Availability> {
-            self.results([check]).remove(check)
+            self.results([check], &binding()).remove(check)
         }
 
         /// Makes all results older.
@@ -421,7 +453,7 @@ mod tests {
         let (a, b) = (binding(), ObjectKey::new("ml", "b"));
         assert_eq!(cache.begin(&check, &a), [files("s3://m/1")]);
         assert!(cache.begin(&check, &b).is_empty(), "it is running already");
-        assert!(cache.is_brief_wait(std::slice::from_ref(&check)));
+        assert!(cache.is_brief_wait(std::slice::from_ref(&check), &a));
         let waiting = cache.record(&files("s3://m/1"), Purpose::Move, Availability::Readable);
         assert_eq!(waiting, [a.clone(), b]);
         assert!(cache.begin(&check, &a).is_empty(), "the result is known");
@@ -454,6 +486,20 @@ mod tests {
         assert_eq!(cache.answer(&before_move), None);
         cache.sweep();
         assert!(lock(&cache.known).is_empty());
+    }
+
+    #[test]
+    fn a_result_counts_once_for_a_binding_that_waited_for_it_however_long_its_queue_was() {
+        let (cache, check) = (ArtifactCache::default(), before_rollback("s3://m/1"));
+        let (a, b) = (binding(), ObjectKey::new("ml", "b"));
+        for subject in &cache.begin(&check, &a) {
+            cache.record(subject, Purpose::Rollback, Availability::Readable);
+        }
+        cache.age(GOOD_FOR_ROLLBACKS * 2);
+        assert_eq!(cache.results([&check], &b).remove(&check), None);
+        assert!(cache.begin(&check, &a).is_empty());
+        assert_eq!(cache.answer(&check), Some(Availability::Readable));
+        assert_eq!(cache.answer(&check), None, "it has been read");
     }
 
     #[test]
