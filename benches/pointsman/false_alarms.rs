@@ -31,7 +31,8 @@ pub const ROLLOUTS: usize = 1000;
 const PREFIX: &str = "alarm";
 /// Longer than a disturbance, as it is in production.
 const PROGRESS_DEADLINE_SECONDS: u32 = 30;
-const BAKE_SECONDS: i64 = 8;
+/// Longer than a node is lost, whose pods show nothing of a bad version meanwhile.
+const BAKE_SECONDS: i64 = 16;
 /// For all rollouts of a round after the last disturbance: a version whose rollout was blocked for too long is tried again after
 /// the progress deadline, later after twice that.
 const SETTLED_WITHIN: Duration = Duration::from_secs(240);

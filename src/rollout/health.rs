@@ -234,7 +234,7 @@ impl Examined<'_> {
             .last_transition_time
             .as_ref()
             .map(|time| time.0)
-            .filter(|at| *at >= since)?;
+            .filter(|at| *at >= since && !self.never_ready(pod, *at))?;
         let was_there = created(pod).is_some_and(|created| created <= since);
         let statuses = &pod.status.container_statuses;
         let container = statuses.iter().find(|container| {
@@ -295,7 +295,21 @@ impl Examined<'_> {
         let complete = self.entry.available_at.as_ref();
         complete.is_some_and(|at| {
             created(pod).is_none_or(|created| created <= at.0)
-                && unready.is_none_or(|unready| unready.0 >= at.0)
+                && unready
+                    .is_none_or(|unready| unready.0 >= at.0 && !self.never_ready(pod, unready.0))
+        })
+    }
+
+    /// Whether a pod that is unready since this time has been so from its start: a chosen container did not run before. It took
+    /// the place of a pod that the workload still counted when the rollout was complete.
+    fn never_ready(&self, pod: &Pod, unready_since: Timestamp) -> bool {
+        let mut chosen = pod.status.container_statuses.iter();
+        chosen.any(|each| {
+            let is_first_run = self.is_chosen(each) && each.restart_count == 0;
+            is_first_run
+                && each
+                    .running_since()
+                    .is_none_or(|since| since >= unready_since)
         })
     }
 

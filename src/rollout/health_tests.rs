@@ -419,6 +419,13 @@ fn a_pod_that_is_not_ready_yet_has_lost_nothing() {
 }
 
 #[test]
+fn a_pod_that_starts_when_the_one_that_it_replaces_is_still_counted_has_lost_nothing() {
+    let case = || Case::new(vec![unready(STARTED, false, AVAILABLE, AVAILABLE)]).baking();
+    assert_eq!(case().sign(), None);
+    assert_eq!(case().at(LATE).sign(), Some(Sign::NotReadyInTime));
+}
+
+#[test]
 fn a_lost_node_is_not_a_bad_version() {
     let case = Case::new(vec![unready(STARTED, true, STARTED, LATER)]).baking();
     assert_eq!(case.sign(), None);

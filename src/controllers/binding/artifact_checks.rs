@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
+
 use crate::api::reason::Problem;
 use crate::api::{Availability, VersionId, VersionRef};
 use crate::artifacts::{ArtifactStores, ProxiedArtifacts};
@@ -68,12 +70,27 @@ pub fn request(
                 subject,
                 purpose: Purpose::of(check),
             };
-            tokio::spawn(run.run());
+            start(run, binding);
         }
     }
     Requested {
         results: state.artifacts.results(needed.iter().chain(also), binding),
         is_brief_wait: state.artifacts.is_brief_wait(needed, binding),
+    }
+}
+
+/// Starts a check. One that needs no request has its result at once; any other enqueues the bindings that wait for it.
+fn start(check: RunningSubject, binding: &ObjectKey) {
+    let bindings = check.ctx.queues.bindings.clone();
+    let mut run = Box::pin(check.run());
+    match (&mut run).now_or_never() {
+        Some(mut waiting) => {
+            waiting.retain(|each| each != binding);
+            bindings.enqueue_all(waiting);
+        }
+        None => {
+            tokio::spawn(async move { bindings.enqueue_all(run.await) });
+        }
     }
 }
 
@@ -88,7 +105,8 @@ struct RunningSubject {
 }
 
 impl RunningSubject {
-    async fn run(self) {
+    /// Runs the check, and returns the bindings that its result concerns.
+    async fn run(self) -> Vec<ObjectKey> {
         let result = match self.purpose {
             Purpose::Move => self.check().await,
             Purpose::Rollback => {
@@ -103,8 +121,7 @@ impl RunningSubject {
         };
         tracing::debug!(subject = ?self.subject, ?result, "checked an artifact");
         let artifacts = &self.state.artifacts;
-        let waiting = artifacts.record(&self.subject, self.purpose, result);
-        self.ctx.queues.bindings.enqueue_all(waiting);
+        artifacts.record(&self.subject, self.purpose, result)
     }
 
     async fn check(&self) -> Availability {

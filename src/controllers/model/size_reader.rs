@@ -21,6 +21,8 @@ use crate::registries::RegistryClient;
 const DELAY: Duration = Duration::from_secs(5);
 /// Of how many models sizes are read concurrently.
 const CONCURRENCY: usize = 4;
+/// How long the task pauses, as a multiple of its last reads: most of the registry's time is for others.
+const PAUSE: u32 = 2;
 
 /// Starts the task that reads sizes, if there are sizes to be read and no task is running.
 pub fn read_sizes_later(ctx: &Arc<Context>, registry: &ObjectKey) {
@@ -41,7 +43,9 @@ pub fn read_sizes_later(ctx: &Arc<Context>, registry: &ObjectKey) {
             }
             let models = unread.iter();
             let reads = models.map(|(model, sizes)| read(&ctx, &state, &client, model, sizes));
+            let started = Instant::now();
             join_all(reads).await;
+            tokio::time::sleep(started.elapsed() * PAUSE).await;
         }
     });
 }
