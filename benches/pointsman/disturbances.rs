@@ -7,9 +7,10 @@ use std::ops::Range;
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
+use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::Api;
 use kube::api::{DeleteParams, EvictParams, ListParams, Patch, PatchParams};
+use kube::{Api, ResourceExt};
 use pointsman_env::interceptor::{Fault, Interceptor, Matcher, matching};
 use pointsman_env::kwok::LOST_ANNOTATION;
 use pointsman_env::{Kind, TestNamespace, kinds};
@@ -444,6 +445,28 @@ pub struct Cluster<'a> {
 impl Cluster<'_> {
     fn nodes(&self) -> Api<Node> {
         Api::all(self.client.clone())
+    }
+
+    /// Scales a Deployment up and down again if its controller takes every sync for a scaling event, and so rolls out nothing:
+    /// it never corrects the annotation of a ReplicaSet that has the right size (seen with Kubernetes 1.36.3).
+    pub async fn free(&self, binding: usize, replicas: u32) {
+        let namespace = &self.namespaces[binding / BINDINGS_PER_NAMESPACE];
+        let sets: Api<ReplicaSet> = Api::namespaced(self.client.clone(), namespace.namespace());
+        let of_binding = ListParams::default().labels(&format!("app={}", (self.name)(binding)));
+        let sets = sets.list(&of_binding).await.unwrap();
+        let wanted = replicas.to_string();
+        let is_stuck = sets.iter().any(|set| {
+            let size = set.spec.as_ref().and_then(|spec| spec.replicas);
+            let noted = set
+                .annotations()
+                .get("deployment.kubernetes.io/desired-replicas");
+            size.map(|size| size.to_string()).as_ref() == Some(&wanted) && noted != Some(&wanted)
+        });
+        if is_stuck {
+            eprintln!("{} is stuck in scaling: freed", (self.name)(binding));
+            self.scale(binding, replicas + 1).await;
+            self.scale(binding, replicas).await;
+        }
     }
 
     async fn scale(&self, binding: usize, replicas: u32) {

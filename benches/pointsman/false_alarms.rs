@@ -38,6 +38,8 @@ const BAKE_SECONDS: i64 = 16;
 const SETTLED_WITHIN: Duration = Duration::from_secs(240);
 /// No round begins later than this.
 const TIME_LIMIT: Duration = Duration::from_secs(40 * 60);
+/// After what time a Deployment is freed that its controller never rolls out again.
+const STUCK_AFTER: Duration = Duration::from_secs(45);
 /// How often the operator is looked at, which the kubelet would start again.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -185,15 +187,18 @@ impl<'a> AlarmFixture<'a> {
     }
 
     async fn disturb(&self, round: &Round) {
-        let cluster = Cluster {
+        let (all, cluster) = (round.disturbances.iter(), self.cluster());
+        join_all(all.map(|each| each.carry_out(&cluster))).await;
+    }
+
+    fn cluster(&self) -> Cluster<'_> {
+        Cluster {
             client: self.others.client(),
             namespaces: &self.namespaces,
             others: &self.others,
             api: &self.api,
             name,
-        };
-        let all = round.disturbances.iter();
-        join_all(all.map(|each| each.carry_out(&cluster))).await;
+        }
     }
 
     /// Waits for the first bindings, and returns those that are not settled in time.
@@ -204,7 +209,7 @@ impl<'a> AlarmFixture<'a> {
         is_settled: impl Fn(&Seen, usize) -> bool,
     ) -> Vec<usize> {
         let task = Task::start(&format!("{indexes} {what}"), indexes as u64);
-        let began = Instant::now();
+        let (began, mut freed) = (Instant::now(), Instant::now());
         let open = |seen: &Seen| -> Vec<usize> {
             let open = (0..indexes).filter(|index| !is_settled(seen, *index));
             open.collect()
@@ -219,6 +224,13 @@ impl<'a> AlarmFixture<'a> {
                     task.done();
                 }
                 return open;
+            }
+            if freed.elapsed() > STUCK_AFTER {
+                freed = Instant::now();
+                for index in open {
+                    let replicas = self.plan.bindings[index].replicas;
+                    self.cluster().free(index, replicas).await;
+                }
             }
             if !self.operator.is_running() {
                 eprintln!("the operator ended; it is started again, as the kubelet would");
