@@ -13,6 +13,7 @@
 mod admission;
 mod binding;
 mod blame;
+mod champion_challenger;
 mod docs;
 mod evidence;
 mod failure;
@@ -26,6 +27,7 @@ mod process;
 mod refusals;
 mod scale;
 mod servers;
+mod serving;
 mod targets;
 mod tenants;
 mod webhooks;
@@ -54,6 +56,7 @@ fn run_all(arguments: &Arguments) -> Conclusion {
         admission::scenarios(),
         binding::scenarios(),
         blame::scenarios(),
+        champion_challenger::scenarios(),
         docs::scenarios(),
         evidence::scenarios(),
         failure::scenarios(),
@@ -66,6 +69,7 @@ fn run_all(arguments: &Arguments) -> Conclusion {
         refusals::scenarios(),
         scale::scenarios(),
         servers::scenarios(),
+        serving::scenarios(),
         targets::scenarios(),
         tenants::scenarios(),
         webhooks::scenarios(),
