@@ -109,12 +109,13 @@ pub struct ModelReference {
 
 /// A workload in the same namespace.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[x_kube(validation = Rule::new("(self.kind == 'Rollout') == (self.apiVersion == 'argoproj.io/v1alpha1')").message("apiVersion and kind do not fit together: write argoproj.io/v1alpha1 for a Rollout, and apps/v1 for the other kinds"))]
 #[serde(rename_all = "camelCase")]
 pub struct TargetReference {
     /// The API version of the kind. Default: apps/v1.
     #[serde(default)]
     pub api_version: TargetApiVersion,
-    /// The kind of the workload. StatefulSet and DaemonSet must be enabled in the operator (--targets). Default: Deployment.
+    /// The kind of the workload. All but Deployments are switched on by targets in the chart's values. Default: Deployment.
     #[serde(default)]
     pub kind: TargetKind,
     /// The workload's name.
@@ -129,6 +130,9 @@ pub enum TargetApiVersion {
     #[default]
     #[serde(rename = "apps/v1")]
     AppsV1,
+    /// argoproj.io/v1alpha1.
+    #[serde(rename = "argoproj.io/v1alpha1")]
+    ArgoprojV1alpha1,
 }
 
 /// The kind of a target.
@@ -154,11 +158,18 @@ pub enum TargetKind {
     StatefulSet,
     /// A DaemonSet.
     DaemonSet,
+    /// An Argo Rollout.
+    Rollout,
 }
 
 impl TargetKind {
     /// All kinds.
-    pub const ALL: [Self; 3] = [Self::Deployment, Self::StatefulSet, Self::DaemonSet];
+    pub const ALL: [Self; 4] = [
+        Self::Deployment,
+        Self::StatefulSet,
+        Self::DaemonSet,
+        Self::Rollout,
+    ];
 
     /// The kind as manifests write it.
     #[must_use]
@@ -167,6 +178,7 @@ impl TargetKind {
             Self::Deployment => "Deployment",
             Self::StatefulSet => "StatefulSet",
             Self::DaemonSet => "DaemonSet",
+            Self::Rollout => "Rollout",
         }
     }
 
@@ -177,7 +189,34 @@ impl TargetKind {
             Self::Deployment => "deployment",
             Self::StatefulSet => "statefulset",
             Self::DaemonSet => "daemonset",
+            Self::Rollout => "rollout",
         }
+    }
+
+    /// The API version of the kind.
+    #[must_use]
+    pub const fn api_version(self) -> &'static str {
+        match self {
+            Self::Deployment | Self::StatefulSet | Self::DaemonSet => "apps/v1",
+            Self::Rollout => "argoproj.io/v1alpha1",
+        }
+    }
+
+    /// The name in the chart's `targets` that switches the kind on; Deployments are always on.
+    #[must_use]
+    pub const fn chart_value(self) -> &'static str {
+        match self {
+            Self::Deployment => "deployments",
+            Self::StatefulSet => "statefulSets",
+            Self::DaemonSet => "daemonSets",
+            Self::Rollout => "rollouts",
+        }
+    }
+
+    /// Whether the pods belong to the workload itself, and not to ReplicaSets.
+    #[must_use]
+    pub const fn owns_pods(self) -> bool {
+        matches!(self, Self::StatefulSet | Self::DaemonSet)
     }
 }
 

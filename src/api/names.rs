@@ -6,12 +6,17 @@
 pub const FIELD_MANAGER: &str = "pointsman";
 /// Label on a driven Deployment and its pod template: the binding's name.
 pub const BINDING_LABEL: &str = "pointsman.dev/binding";
-/// The labels of pods that are read: the binding, and the revisions that StatefulSets and DaemonSets write.
-pub const READ_LABELS: [&str; 3] = [
+/// The labels of pods and ReplicaSets that are read: the binding, and the revisions that the controllers of workloads write.
+pub const READ_LABELS: [&str; 4] = [
     BINDING_LABEL,
     REVISION_HASH_LABEL,
     TEMPLATE_GENERATION_LABEL,
+    ROLLOUT_HASH_LABEL,
 ];
+/// Label on the ReplicaSets and pods of a Rollout: the hash of their template.
+pub const ROLLOUT_HASH_LABEL: &str = "rollouts-pod-template-hash";
+/// The beginnings of the names of annotations that the controllers of workloads write.
+pub const CONTROLLER_PREFIXES: [&str; 2] = ["deployment.kubernetes.io/", "rollout.argoproj.io/"];
 /// Label on the pods of a StatefulSet: the revision of their template.
 pub const REVISION_HASH_LABEL: &str = "controller-revision-hash";
 /// Label on the pods of a DaemonSet: the generation of the template that they were created from.
@@ -41,6 +46,9 @@ pub const ADDRESS_ANNOTATION: &str = "pointsman.dev/address";
 
 /// Annotation on the pod template: the names of its injected variables with their values, if the spec chose them.
 pub const VARIABLES_ANNOTATION: &str = "pointsman.dev/variables";
+/// Annotation on a pod template whose kind has no keys for containers: the containers with the variables of
+/// [`VARIABLES_ANNOTATION`].
+pub const CONTAINERS_ANNOTATION: &str = "pointsman.dev/containers";
 /// Annotation on an `AliasBinding`: a new value requests that the registry's present address and the present location of the
 /// version's files are written into the workload.
 pub const APPLY_ANNOTATION: &str = "pointsman.dev/apply-requested-at";

@@ -90,6 +90,8 @@ reasons! {
     RollingOut = Progressing,
     /// The new version's containers ran, and were not ready when the progress deadline was over.
     ProgressDeadlineExceeded = NeedsPerson(None),
+    /// The workload's own controller aborted the rollout: an analysis, an experiment or a step failed, or its deadline was over.
+    RolloutAborted = NeedsPerson(None),
     /// All replicas run the version and are available; it is observed for `rollback.bakeSeconds`.
     Baking = Progressing,
     /// The wanted version failed; a good one runs in its place, and the failed one is held back.
@@ -140,6 +142,8 @@ reasons! {
     ArtifactCheckFailed = Recovering(STORE_RETRY),
     /// The workload that the binding drives does not exist.
     TargetNotFound = NeedsPerson(TARGET_RETRY),
+    /// The cluster has no custom resource definition of the workload's kind; it is waited for.
+    KindNotInstalled = NeedsPerson(TARGET_RETRY),
     /// Another binding, or another owner, drives the workload already.
     TargetClaimed = NeedsPerson(TARGET_RETRY),
     /// A field that the binding sets belongs to another manager, or is changed at each write by a policy or a manager.

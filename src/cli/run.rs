@@ -198,7 +198,7 @@ fn settings(arguments: RunArguments, own_namespace: String) -> OperatorSettings 
 fn target_kind(word: &str) -> Result<TargetKind, String> {
     let kinds = TargetKind::ALL.into_iter();
     let found = kinds.into_iter().find(|kind| kind.as_str() == word);
-    found.ok_or_else(|| "write Deployment, StatefulSet or DaemonSet".to_owned())
+    found.ok_or_else(|| "write Deployment, StatefulSet, DaemonSet or Rollout".to_owned())
 }
 
 fn election(arguments: &RunArguments, own_namespace: String) -> Option<Election> {

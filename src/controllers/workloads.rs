@@ -6,7 +6,7 @@ use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 
 use crate::api::alias_binding::TargetKind;
 use crate::kubernetes::store::Store;
-use crate::targets::{Adapter, Workload};
+use crate::targets::{Adapter, ArgoRollout, Workload};
 
 /// The one match over the kinds: evaluates an expression with `$adapter` as the type of the workload.
 macro_rules! with_kind {
@@ -22,6 +22,10 @@ macro_rules! with_kind {
             }
             $crate::api::alias_binding::TargetKind::DaemonSet => {
                 type $adapter = k8s_openapi::api::apps::v1::DaemonSet;
+                $body
+            }
+            $crate::api::alias_binding::TargetKind::Rollout => {
+                type $adapter = $crate::targets::ArgoRollout;
                 $body
             }
         }
@@ -52,6 +56,12 @@ impl Stored for DaemonSet {
     }
 }
 
+impl Stored for ArgoRollout {
+    fn store(stores: &WorkloadStores) -> &Store<Workload<Self>> {
+        &stores.rollouts
+    }
+}
+
 pub(crate) use with_kind;
 
 /// The workloads with the binding's label, by kind.
@@ -63,6 +73,8 @@ pub struct WorkloadStores {
     pub stateful_sets: Store<Workload<StatefulSet>>,
     /// DaemonSets.
     pub daemon_sets: Store<Workload<DaemonSet>>,
+    /// Argo Rollouts.
+    pub rollouts: Store<Workload<ArgoRollout>>,
 }
 
 impl WorkloadStores {

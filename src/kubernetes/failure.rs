@@ -47,6 +47,15 @@ pub fn is_conflict(error: &kube::Error) -> bool {
     }
 }
 
+/// Whether the API server does not know the kind: its definition is not installed. An object that is missing has a reason.
+#[must_use]
+pub fn is_missing_kind(error: &kube::Error) -> bool {
+    match error {
+        kube::Error::Api(answer) => answer.code == 404 && answer.reason != "NotFound",
+        _ => false,
+    }
+}
+
 /// The API server's refusal of a request, unless it is a conflict; `None` too if it did not answer.
 #[must_use]
 pub fn refusal(error: &kube::Error) -> Option<&Status> {

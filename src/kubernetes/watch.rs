@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt::Debug;
 use std::pin::pin;
+use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use kube::api::ObjectMeta;
@@ -16,11 +17,15 @@ use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use crate::kubernetes::failure::is_missing_kind;
 use crate::kubernetes::key::ObjectKey;
 use crate::kubernetes::store::{Cached, Change, Store};
 
 /// How many objects a page of a list holds, if lists come in pages. Memory that a larger page takes is rarely used again.
 const PAGE_SIZE: u32 = 100;
+
+/// How soon a kind that is not installed is looked for again.
+const MISSING_KIND_RETRY: Duration = Duration::from_secs(5);
 
 /// An object that a watch showed, or the reason why it cannot be decoded: one broken object must not stop the watch of its kind.
 ///
@@ -131,17 +136,27 @@ where
             ..watcher::Config::default()
         };
         // A streamed list comes from the API server's cache; pages of a custom resource are read from etcd, at three times the cost.
-        let streamed = watcher(api.clone(), config.clone().streaming_lists());
-        self.follow(pin!(streamed.default_backoff())).await;
-        let paged = watcher(api, config.page_size(PAGE_SIZE));
-        self.follow(pin!(paged.default_backoff())).await;
+        let mut is_streamed = true;
+        loop {
+            let config = if is_streamed {
+                config.clone().streaming_lists()
+            } else {
+                config.clone().page_size(PAGE_SIZE)
+            };
+            let events = watcher(api.clone(), config).default_backoff();
+            match self.follow(pin!(events)).await {
+                End::ListNotStreamed => is_streamed = false,
+                End::KindMissing => tokio::time::sleep(MISSING_KIND_RETRY).await,
+            }
+        }
     }
 
-    /// Applies events until they end, or the API server refuses to stream lists.
+    /// Applies events until the API server refuses to stream lists, or does not know the kind. A kind that is missing has no
+    /// objects.
     async fn follow(
         &self,
         mut events: impl Stream<Item = Result<Event<Shown<K>>, watcher::Error>> + Unpin,
-    ) {
+    ) -> End {
         let mut listed = HashSet::new();
         while let Some(event) = events.next().await {
             match event {
@@ -155,13 +170,21 @@ where
                 Ok(Event::Delete(shown)) => self.delete(shown),
                 Err(error) if refuses_to_stream(&error) => {
                     tracing::debug!(kind = %K::kind(&()), %error, "the API server does not stream lists; they are read in pages");
-                    return;
+                    return End::ListNotStreamed;
+                }
+                Err(error) if lacks_kind(&error) => {
+                    if !self.store.is_synced_by(self.number) {
+                        tracing::warn!(kind = %K::kind(&()), "the kind is not installed in this cluster; it is waited for");
+                    }
+                    self.finish_list(&HashSet::new());
+                    return End::KindMissing;
                 }
                 Err(error) => {
                     tracing::warn!(kind = %K::kind(&()), %error, "a watch failed and is restarted");
                 }
             }
         }
+        End::KindMissing
     }
 
     fn apply(&self, shown: Shown<K>, put: fn(&Store<K>, u16, &mut K) -> Change) {
@@ -201,6 +224,22 @@ where
             self.handler.changed(object, Change::Added);
         }
         self.store.mark_synced(self.number);
+    }
+}
+
+/// Why events end.
+enum End {
+    ListNotStreamed,
+    KindMissing,
+}
+
+/// Whether the kind's definition is not installed.
+fn lacks_kind(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::WatchStartFailed(error) | watcher::Error::InitialListFailed(error) => {
+            is_missing_kind(error)
+        }
+        _ => false,
     }
 }
 

@@ -60,6 +60,7 @@ pub enum Waiting {
 
 /// What to do. Each case is a sentence of docs/rules.md.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[allow(clippy::large_enum_variant)] // there is one for each reconcile
 pub enum Decision {
     /// `spec.suspend`: nothing is changed.
     Suspended(Problem),

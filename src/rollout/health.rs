@@ -141,6 +141,7 @@ impl Examined<'_> {
         let crash = |pod: &&Pod| self.crash(pod, rollback.max_restarts);
         let faults = pods.iter().find_map(crash);
         faults
+            .or_else(|| self.aborted(Sign::Aborted))
             .or_else(|| pods.iter().find_map(|pod| self.lost_readiness(pod)))
             .or_else(|| {
                 pods.iter()
@@ -159,12 +160,34 @@ impl Examined<'_> {
         if let Some(words) = &target.refusal {
             return Some(with_needs(Sign::PodRefused, words, target));
         }
+        if let Some(aborted) = self.aborted(Sign::AbortedUnmeasured) {
+            return Some(aborted);
+        }
         let cannot_start = pods.iter().find_map(|pod| self.cannot_start(pod, timer));
         cannot_start
             .or_else(|| pods.iter().find_map(|pod| self.other_container(pod, timer)))
             .or_else(|| self.warning(pods))
             .or_else(|| self.rejected_pod())
             .or_else(|| self.no_progress(pods, timer))
+    }
+
+    /// An abort by the workload's own controller, if it is this sign. Its pods are gone then: a version whose rollout was
+    /// blocked before has not shown anything.
+    fn aborted(&self, sign: Sign) -> Option<Evidence> {
+        let RolloutState::Aborted(abort) = &self.target.rollout else {
+            return None;
+        };
+        let is_unproven = abort.is_unmeasured || self.entry.outcome == Outcome::Blocked;
+        let found = if is_unproven {
+            Sign::AbortedUnmeasured
+        } else {
+            Sign::Aborted
+        };
+        let message = format!("the {} says: {}", self.target.kind, abort.words);
+        (found == sign).then(|| Evidence {
+            needs: Some(abort.remedy.clone()),
+            ..Evidence::new(found, message)
+        })
     }
 
     fn is_chosen(&self, container: &ContainerStatus) -> bool {

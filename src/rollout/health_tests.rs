@@ -8,7 +8,7 @@ use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 
 use super::*;
 use crate::rollout::signs::Fault;
-use crate::targets::Workload;
+use crate::targets::{ArgoRollout, Workload};
 
 const BEFORE: &str = "2026-11-23T11:00:00Z";
 const STARTED: &str = "2026-11-23T12:00:00Z";
@@ -119,6 +119,25 @@ fn stateful_set() -> Target {
     Target::from(workload)
 }
 
+/// An Argo Rollout in the middle of an update.
+fn argo_rollout(status: Value) -> Target {
+    let mut status = status;
+    status["observedGeneration"] = json!("2");
+    status["currentPodHash"] = json!("new");
+    status["stableRS"] = json!("old");
+    let workload: Workload<ArgoRollout> = serde_json::from_value(json!({
+        "metadata": {"name": "server", "uid": "w", "generation": 2},
+        "spec": {"progressDeadlineSeconds": 60, "replicas": 1, "template": {}}, "status": status}))
+    .expect("a Rollout");
+    Target::from(workload)
+}
+
+fn aborted(analysis: &str) -> Target {
+    let condition = json!({"type": "Progressing", "status": "False", "reason": "RolloutAborted", "message": "told"});
+    let analysis = json!({"currentStepAnalysisRunStatus": {"status": analysis}});
+    argo_rollout(json!({"abort": true, "conditions": [condition], "canary": analysis}))
+}
+
 fn pod(created: &str, status: Value) -> Pod {
     let mut whole = json!({"metadata": {"name": "server-1", "uid": "p", "creationTimestamp": created}, "status": status});
     if whole["status"].get("startTime").is_none() {
@@ -210,6 +229,8 @@ fn example(sign: Sign) -> Case {
         Sign::InitContainerCrashes => Case::new(vec![init_crashing()]).choosing("fetch"),
         Sign::ReadinessLost => Case::new(vec![unready(STARTED, false, STARTED, LATER)]).baking(),
         Sign::NotReadyInTime => Case::new(vec![unready(STARTED, false, STARTED, STARTED)]).at(LATE),
+        Sign::Aborted => Case::new(Vec::new()).of(aborted("Failed")),
+        Sign::AbortedUnmeasured => Case::new(Vec::new()).of(aborted("Error")),
         Sign::PodRefused => {
             let refused = json!({"conditions": [{"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate",
                 "message": "pods \"server-1\" is forbidden: exceeded quota: small"}]});
@@ -232,6 +253,10 @@ fn example(sign: Sign) -> Case {
         }),
         Sign::NoProgress => Case::new(Vec::new()).at(LATE),
         Sign::OldPodsRemain => Case::new(vec![beside(true, true, 0)]).at(LATE),
+        Sign::RolloutWaits => {
+            let pause = json!({"pauseConditions": [{"reason": "CanaryPauseStep"}]});
+            Case::new(Vec::new()).of(argo_rollout(pause)).at(LATE)
+        }
         // The pods of other versions are not among those that are examined: see targets::newest_pods.
         Sign::OtherVersion => Case::new(Vec::new()),
         Sign::Leaving => silenced(|pod| {
@@ -266,6 +291,16 @@ fn every_sign_is_blamed_on_the_party_of_the_table() {
             _ => panic!("{sign:?}: {found:?}"),
         }
     }
+}
+
+#[test]
+fn an_abort_of_a_rollout_that_was_blocked_blames_no_version() {
+    let mut case = example(Sign::Aborted);
+    case.target = aborted("");
+    assert_eq!(case.sign(), Some(Sign::Aborted));
+    assert_eq!(case.message(), "the Rollout says: told");
+    case.entry.outcome = Outcome::Blocked.into();
+    assert_eq!(case.sign(), Some(Sign::AbortedUnmeasured));
 }
 
 #[test]

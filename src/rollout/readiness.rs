@@ -232,18 +232,19 @@ fn rollout(
     let is_live = current.is_some_and(|entry| entry.outcome == Outcome::Live);
     match &target.rollout {
         RolloutState::ScaledToZero => vec![scaled_to_zero(target)],
-        RolloutState::InProgress(_) | RolloutState::DeadlineExceeded(_)
-            if is_live && target.serves_its_template() =>
-        {
+        _ if is_live && target.serves_its_template() => {
             vec![ConditionUpdate::yes(READY, reason, message)]
         }
-        RolloutState::InProgress(_) | RolloutState::DeadlineExceeded(_)
-            if is_live && !target.capacity.has_minimum =>
-        {
+        state if is_live && !target.capacity.has_minimum && *state != RolloutState::Complete => {
             not_ready(&unavailable(target))
         }
         RolloutState::Complete => vec![ConditionUpdate::yes(READY, reason, message)],
         RolloutState::InProgress(hint) => reconciling(&Problem::new(Reason::RollingOut, hint)),
+        RolloutState::Aborted(abort) => stalled(&messages::problem(
+            Reason::RolloutAborted,
+            &format!("the {} says: {}", target.kind, abort.words),
+            &abort.remedy,
+        )),
         RolloutState::DeadlineExceeded(words) => {
             let namespace = target.namespace();
             stalled(&messages::problem(

@@ -65,7 +65,11 @@ signs! {
     ReadinessLost: Version(Reason::ReadinessLost), after "at once, until the version is live";
     /// A chosen container runs and is not ready, while all other containers of the pod are well
     NotReadyInTime: Version(Reason::ProgressDeadlineExceeded), after "`progressDeadlineSeconds` after the container first ran (10 minutes for StatefulSets and DaemonSets)";
-    /// The Deployment's condition `ReplicaFailure` is True, or `Progressing` is False with any reason but `ProgressDeadlineExceeded`: a quota, a policy or an admission webhook refuses pods or ReplicaSets
+    /// Argo Rollouts aborted the update: an analysis, an experiment or a step failed, or `progressDeadlineAbort` ended it and nothing blocked it before
+    Aborted: Version(Reason::RolloutAborted), after "at once";
+    /// Argo Rollouts aborted the update although it could not be measured (an analysis has the status `Error`), or while it was blocked. A person has to retry it
+    AbortedUnmeasured: Cluster, after "at once";
+    /// The condition `ReplicaFailure` of a Deployment or Rollout is True, or `Progressing` is False with any reason but `ProgressDeadlineExceeded` and `RolloutAborted`, or a Rollout's spec is invalid: a quota, a policy or an admission webhook refuses pods or ReplicaSets
     PodRefused: Cluster, after "at once";
     /// The pod's condition `PodScheduled` is False: no room, a node selector, a taint, an unbound volume claim, a scheduling gate
     Unschedulable: Cluster, after "2 s";
@@ -87,6 +91,8 @@ signs! {
     NoProgress: Cluster, after "`progressDeadlineSeconds` without progress";
     /// All new pods are ready, and older ones do not go
     OldPodsRemain: Cluster, after "`progressDeadlineSeconds` without progress";
+    /// A person aborted or paused a Rollout, or it waits at a step or for a promotion
+    RolloutWaits: Nobody, after "never";
     /// A pod of another version or of an older template
     OtherVersion: Nobody, after "never";
     /// A pod that is being deleted

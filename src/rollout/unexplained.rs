@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::observed::Observed;
 use super::timer::Timer;
 use crate::api::AliasBinding;
-use crate::api::alias_binding::{HistoryEntry, Outcome, TargetKind};
+use crate::api::alias_binding::{HistoryEntry, Outcome};
 use crate::targets::{ContainerStatus, Pod, RolloutState, Target};
 
 /// For how long a start needs no explanation.
@@ -60,10 +60,10 @@ fn rollout_under_way<'a>(
     is_under_way.then_some((target, entry))
 }
 
-/// Deployments say themselves why they cannot create pods.
+/// Whether a workload that makes its pods itself lacks some. Those with ReplicaSets say themselves why they cannot create pods.
 fn lacks_pods(target: &Target, pods: &[&Pod]) -> bool {
     let found = i32::try_from(pods.len()).unwrap_or(i32::MAX);
-    target.kind != TargetKind::Deployment && found < target.capacity.desired
+    target.kind.owns_pods() && found < target.capacity.desired
 }
 
 fn has_not_started(pod: &Pod, timer: &mut Timer) -> bool {

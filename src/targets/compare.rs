@@ -64,6 +64,10 @@ fn metadata_difference<'a>(
     let annotations = [
         (names::VERSION_ANNOTATION, Some(&injection.version)),
         (names::VERSION_ID_ANNOTATION, injection.version_id.as_ref()),
+        (
+            names::CONTAINERS_ANNOTATION,
+            injection.container_list.as_ref(),
+        ),
     ];
     for (name, value) in annotations {
         let found = annotation(name);
@@ -152,13 +156,7 @@ pub(super) fn variables<'a>(
     injection: &'a Injection,
     container: &str,
 ) -> Vec<(&'a str, &'a str)> {
-    injection.variables(|name| {
-        let field = env_field(container, name);
-        target.env(container, name).is_some()
-            && !target.owners.of(&field).is_empty()
-            && !target.owners.is_ours(&field)
-            && !target.owners.came_back(&field)
-    })
+    injection.variables(|name| target.is_set_by_others(container, name))
 }
 
 fn env_field(container: &str, name: &str) -> OwnedField {

@@ -37,6 +37,8 @@ impl Adapter for DaemonSet {
             is_paused: false,
             newest_pods,
             broken_pods_block: false,
+            has_plain_lists: false,
+            obstacle: None,
             metadata: workload.metadata,
             template: workload.spec.template,
             owners: workload.owners,

@@ -3,7 +3,7 @@
 //! Absent: patches. Those are the same for every kind.
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::apps::v1::{Deployment, DeploymentCondition};
+use k8s_openapi::api::apps::v1::Deployment;
 
 use super::target::{Adapter, Capacity, NewestPods, RolloutState, Target};
 use super::workload::Workload;
@@ -20,7 +20,10 @@ impl Adapter for Deployment {
 
     fn read(workload: Workload<Self>) -> Target {
         let newest_pods = if workload.is_observed() {
-            NewestPods::ReplicaSetOfRevision(workload.annotation(names::REVISION_ANNOTATION))
+            NewestPods::OfReplicaSet(
+                names::REVISION_ANNOTATION,
+                workload.annotation(names::REVISION_ANNOTATION),
+            )
         } else {
             NewestPods::None
         };
@@ -38,6 +41,8 @@ impl Adapter for Deployment {
             is_paused: workload.spec.paused,
             newest_pods,
             broken_pods_block: false,
+            has_plain_lists: false,
+            obstacle: None,
             metadata: workload.metadata,
             template: workload.spec.template,
             owners: workload.owners,
@@ -48,7 +53,9 @@ impl Adapter for Deployment {
 fn capacity(workload: &Workload<Deployment>) -> Capacity {
     let desired = workload.spec.replicas.unwrap_or(1);
     let available = workload.status.available_replicas.unwrap_or_default();
-    let says_so = condition(workload, "Available").map(|available| available.status == "True");
+    let says_so = workload
+        .condition("Available")
+        .map(|available| available.status == "True");
     Capacity {
         desired,
         available,
@@ -58,15 +65,19 @@ fn capacity(workload: &Workload<Deployment>) -> Capacity {
 }
 
 fn progressed_at(workload: &Workload<Deployment>) -> Option<Timestamp> {
-    let progressing = condition(workload, "Progressing").filter(|each| each.status != "False")?;
+    let progressing = workload
+        .condition("Progressing")
+        .filter(|each| each.status != "False")?;
     progressing.last_update_time.as_ref().map(|time| time.0)
 }
 
 /// The reason and message of a condition that says that pods, or their ReplicaSet, cannot be created.
 fn refusal(workload: &Workload<Deployment>) -> Option<String> {
-    let failure = condition(workload, "ReplicaFailure").filter(|each| each.status == "True");
+    let failure = workload
+        .condition("ReplicaFailure")
+        .filter(|each| each.status == "True");
     // If the ReplicaSet itself cannot be created, the observed generation stays behind.
-    let no_set = condition(workload, "Progressing").filter(|progressing| {
+    let no_set = workload.condition("Progressing").filter(|progressing| {
         progressing.status == "False" && progressing.reason.as_deref() != Some(EXCEEDED)
     });
     failure.or(no_set)?.message.clone()
@@ -81,7 +92,7 @@ fn rollout(workload: &Workload<Deployment>) -> RolloutState {
     if asked == 0 {
         return RolloutState::ScaledToZero;
     }
-    if let Some(progressing) = condition(workload, "Progressing")
+    if let Some(progressing) = workload.condition("Progressing")
         && progressing.reason.as_deref() == Some(EXCEEDED)
     {
         return RolloutState::DeadlineExceeded(progressing.message.clone().unwrap_or_default());
@@ -106,14 +117,6 @@ fn in_progress(workload: &Workload<Deployment>) -> RolloutState {
             "the Deployment is rolling out; watch it: kubectl rollout status deployment/{name} -n {namespace}"
         )
     })
-}
-
-fn condition<'a>(
-    workload: &'a Workload<Deployment>,
-    type_: &str,
-) -> Option<&'a DeploymentCondition> {
-    let conditions = &workload.status.conditions;
-    conditions.iter().find(|each| each.type_ == type_)
 }
 
 #[cfg(test)]

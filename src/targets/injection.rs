@@ -77,6 +77,8 @@ pub struct Injection {
     pub variables: Vec<Variable>,
     /// The list of variables, for the annotation; `None` if they have their usual names.
     pub list: Option<String>,
+    /// The list of containers, for the annotation; `None` if managed fields tell them.
+    pub container_list: Option<String>,
     /// Whether the binding makes the whole workload from its template.
     pub is_whole: bool,
 }
@@ -97,6 +99,7 @@ impl Injection {
             withheld_uri: withheld_uri(&desired.version),
             variables: variables_of(binding, &desired.version),
             list: variables.as_deref().map(to_annotation),
+            container_list: None,
             is_whole: binding.spec.template.is_some(),
         }
     }
@@ -110,6 +113,9 @@ impl Injection {
         target: Option<&Target>,
         desired: &DesiredVersion,
     ) -> Result<Self, Problem> {
+        if let Some(obstacle) = target.and_then(|target| target.obstacle.as_ref()) {
+            return Err(Problem::new(Reason::InvalidSpec, obstacle));
+        }
         let present = match &binding.spec.template {
             Some(template) => Containers::of_template(&template.spec),
             None => target.map(Containers::of_target).unwrap_or_default(),
@@ -129,7 +135,25 @@ impl Injection {
             let usual = || to_annotation(&usual_variables());
             injection.list.get_or_insert_with(usual);
         }
+        if let Some(target) = target.filter(|target| target.has_plain_lists) {
+            injection.list_exactly(binding, target);
+        }
         Ok(injection)
+    }
+
+    /// Lists the variables and containers that are written, because managed fields will not tell them. A variable that a
+    /// container sets itself is left out of all.
+    fn list_exactly(&mut self, binding: &AliasBinding, target: &Target) {
+        let is_users = |name: &str| {
+            let mut chosen = self.containers.iter();
+            chosen.any(|container| target.is_set_by_others(container, name))
+        };
+        self.variables
+            .retain(|each| !(each.yields && is_users(&each.name)));
+        let mut listed = binding.spec.inject.variables();
+        listed.retain(|each| self.names_variable(&each.name));
+        self.list = Some(to_annotation(&listed));
+        self.container_list = Some(self.containers.join(","));
     }
 
     /// The same with this query at the end of the artifact URI.
@@ -157,6 +181,9 @@ impl Injection {
         }
         if let Some(list) = &self.list {
             annotations.push((names::VARIABLES_ANNOTATION, list));
+        }
+        if let Some(list) = &self.container_list {
+            annotations.push((names::CONTAINERS_ANNOTATION, list));
         }
         annotations
     }

@@ -2,10 +2,13 @@
 //!
 //! Absent: any client, clock or async. Everything here is a function of its arguments.
 
+mod argo_fields;
+mod argo_rollout;
 mod compare;
 mod daemon_set;
 mod deployment;
 mod digest;
+mod element_patch;
 mod injection;
 mod literal;
 mod metadata;
@@ -16,6 +19,7 @@ mod stateful_set;
 mod target;
 mod workload;
 
+pub use argo_rollout::ArgoRollout;
 pub use compare::{Conflict, Difference, conflicts, difference, holds, may_hide, refers_too_early};
 pub use digest::pod_spec_digest;
 pub use injection::{DesiredVersion, Injection, Variable, examined_containers};
@@ -24,5 +28,5 @@ pub use metadata::without_managed_fields;
 pub use owners::{FieldOwners, OwnedField, Writer};
 pub use patch::{Owner, TEMPLATE_DIGEST_ANNOTATION, patch, template_changed, template_digest};
 pub use pods::{ContainerStatus, Pod, ReplicaSet, blocking_pods, newest_pods};
-pub use target::{Adapter, Capacity, NewestPods, RolloutState, Target};
+pub use target::{Abort, Adapter, Capacity, NewestPods, RolloutState, Target};
 pub use workload::{PodTemplate, Workload};

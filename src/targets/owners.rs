@@ -45,6 +45,9 @@ pub struct FieldOwners {
     fields: BTreeMap<OwnedField, Vec<Writer>>,
     /// The managers of any field of the pod template, newest last.
     template: Vec<Writer>,
+    /// The manager that set `status.abort`, if it is not the workload's own controller.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    aborted_by: Option<String>,
 }
 
 /// Serializes the map as a list of pairs, because its keys are not strings.
@@ -68,7 +71,7 @@ mod pairs {
 }
 
 impl FieldOwners {
-    /// Reads managed fields; those of the status are left out.
+    /// Reads managed fields; of the status only who aborted a rollout.
     #[must_use]
     pub fn read(entries: &[ManagedFieldsEntry]) -> Self {
         let mut owners = Self::default();
@@ -76,6 +79,7 @@ impl FieldOwners {
             owners.read_entry(entry);
         }
         owners.template.sort_by_key(|writer| writer.at);
+        owners.aborted_by = aborted_by(entries);
         owners
     }
 
@@ -172,6 +176,27 @@ impl FieldOwners {
             })
     }
 
+    /// Sets the writers of an environment variable, for a kind whose managed fields do not tell them.
+    pub(super) fn set_variable(&mut self, container: &str, name: &str, writers: Vec<Writer>) {
+        let field = OwnedField::Env {
+            container: container.to_owned(),
+            name: name.to_owned(),
+        };
+        self.fields.insert(field, writers);
+    }
+
+    /// The person or program other than the workload's own controller that aborted the rollout.
+    #[must_use]
+    pub fn aborted_by(&self) -> Option<&str> {
+        self.aborted_by.as_deref()
+    }
+
+    /// The last manager other than Pointsman that wrote any field of the pod template.
+    pub(super) fn last_other_writer(&self) -> Option<&Writer> {
+        let mut writers = self.template.iter().rev();
+        writers.find(|writer| writer.manager != names::FIELD_MANAGER)
+    }
+
     /// The environment variables that Pointsman wrote: container, name, and whether another manager wrote it too.
     pub(super) fn our_variables(&self) -> impl Iterator<Item = (&str, &str, bool)> {
         self.fields.iter().filter_map(|(field, writers)| {
@@ -197,6 +222,25 @@ impl FieldOwners {
             .find(|writer| writer.manager == names::FIELD_MANAGER)
             .and_then(|writer| writer.at)
     }
+}
+
+/// The manager of `status.abort`, unless it is the one that reports which generation it observed.
+fn aborted_by(entries: &[ManagedFieldsEntry]) -> Option<String> {
+    let mut controllers = managers_of(entries, "/f:status/f:observedGeneration");
+    let controller = controllers.next()?;
+    let mut aborters = managers_of(entries, "/f:status/f:abort");
+    aborters.find(|manager| *manager != controller)?.clone()
+}
+
+fn managers_of<'a>(
+    entries: &'a [ManagedFieldsEntry],
+    field: &'a str,
+) -> impl Iterator<Item = &'a Option<String>> {
+    let owns = move |entry: &&ManagedFieldsEntry| {
+        let fields = entry.fields_v1.as_ref();
+        fields.is_some_and(|fields| fields.0.pointer(field).is_some())
+    };
+    entries.iter().filter(owns).map(|entry| &entry.manager)
 }
 
 fn keys(fields: Option<&Value>, prefix: &str) -> Vec<String> {

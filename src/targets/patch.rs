@@ -5,6 +5,7 @@
 use serde_json::{Map, Value, json};
 
 use super::compare::{anchors, variables};
+use super::element_patch::operations;
 use super::injection::Injection;
 use super::literal::escape;
 use super::owners::OwnedField;
@@ -45,7 +46,8 @@ impl Owner {
     }
 }
 
-/// The patch that puts a version into a binding's workload; `None` if there is no workload and no template to make one.
+/// The patch that puts a version into a binding's workload; `None` if there is no workload and no template to make one. An
+/// object is a server-side apply, an array a JSON patch.
 ///
 /// A patch of an existing workload names the resource version of the decision, so that a change in between is a conflict and
 /// not lost.
@@ -60,6 +62,7 @@ pub fn patch(
             let owner = Owner::of(binding);
             Some(patch_for_template(template, &owner, injection, target))
         }
+        (None, Some(target)) if target.has_plain_lists => Some(operations(target, injection)),
         (None, Some(target)) => Some(patch_for_target(target, injection)),
         (None, None) => None,
     }
@@ -108,7 +111,7 @@ fn frame(kind: TargetKind, injection: &Injection) -> Value {
         .map(|(name, value)| (name.to_owned(), json!(value)))
         .collect();
     let mut frame = json!({
-        "apiVersion": "apps/v1",
+        "apiVersion": kind.api_version(),
         "kind": kind.as_str(),
         "metadata": {"labels": {names::BINDING_LABEL: injection.binding}},
         "spec": {"template": {"metadata": {

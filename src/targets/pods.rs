@@ -18,7 +18,6 @@ use serde::{Deserialize, Serialize};
 
 use super::metadata::without_managed_fields;
 use super::target::{NewestPods, Target};
-use crate::api::names;
 
 /// A pod, as far as it matters here.
 #[derive(Clone, Debug, Default, Deserialize, Resource, Serialize)]
@@ -151,7 +150,7 @@ impl ContainerStatus {
     }
 }
 
-/// A ReplicaSet, as far as it matters here: which Deployment's revision it is.
+/// A ReplicaSet, as far as it matters here: which template of a Deployment or Rollout it is.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct ReplicaSet {
     /// Name, annotations, owners.
@@ -203,9 +202,9 @@ pub fn newest_pods<'a>(
 ) -> Vec<&'a Pod> {
     let (owner_uid, label) = match &target.newest_pods {
         NewestPods::None => return Vec::new(),
-        NewestPods::ReplicaSetOfRevision(revision) => {
+        NewestPods::OfReplicaSet(name, value) => {
             let sets = replica_sets.iter().map(AsRef::as_ref);
-            (revision_uid(target, revision.as_deref(), sets), None)
+            (set_uid(target, name, value.as_deref(), sets), None)
         }
         NewestPods::OwnedWithLabel(name, value) => {
             let Some(value) = value else {
@@ -227,17 +226,18 @@ pub fn newest_pods<'a>(
         .collect()
 }
 
-/// The UID of the ReplicaSet that the target owns and that has this revision.
-fn revision_uid<'a>(
+/// The UID of the ReplicaSet that the target owns and whose annotation or label of this name has this value.
+fn set_uid<'a>(
     target: &Target,
-    revision: Option<&str>,
+    name: &str,
+    value: Option<&str>,
     mut replica_sets: impl Iterator<Item = &'a ReplicaSet>,
 ) -> Option<&'a str> {
-    let (uid, revision) = (target.metadata.uid.as_deref()?, revision?);
+    let (uid, value) = (target.metadata.uid.as_deref()?, value?);
     let newest = replica_sets.find(|set| {
-        let annotations = set.metadata.annotations.as_ref();
-        let found = annotations.and_then(|all| all.get(names::REVISION_ANNOTATION));
-        is_owned(&set.metadata, uid) && found.map(String::as_str) == Some(revision)
+        let maps = [&set.metadata.annotations, &set.metadata.labels];
+        let mut found = maps.into_iter().flatten().filter_map(|all| all.get(name));
+        is_owned(&set.metadata, uid) && found.any(|found| found == value)
     })?;
     newest.metadata.uid.as_deref()
 }
@@ -294,6 +294,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::api::names;
     use crate::testing::{
         self, NOW, With, WorkloadFixture, condition, deployment, owned_by, replica_set,
     };

@@ -39,6 +39,8 @@ impl Adapter for StatefulSet {
             is_paused: false,
             newest_pods,
             broken_pods_block: in_order,
+            has_plain_lists: false,
+            obstacle: None,
             metadata: workload.metadata,
             template: workload.spec.template,
             owners: workload.owners,

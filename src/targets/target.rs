@@ -33,6 +33,19 @@ pub enum RolloutState {
     InProgress(String),
     /// The workload's own controller gave up waiting, with its own words.
     DeadlineExceeded(String),
+    /// The workload's own controller gave the rollout up, and runs the pods of before.
+    Aborted(Abort),
+}
+
+/// A rollout that the workload's own controller gave up.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Abort {
+    /// Its own words.
+    pub words: String,
+    /// How a person has it go on.
+    pub remedy: String,
+    /// Whether it was not the version that failed, but the measurement of the version.
+    pub is_unmeasured: bool,
 }
 
 /// The pods of a workload of any template.
@@ -53,8 +66,8 @@ pub struct Capacity {
 pub enum NewestPods {
     /// The workload's controller has not seen the newest template: it has no pods yet.
     None,
-    /// They belong to the owned ReplicaSet of this revision.
-    ReplicaSetOfRevision(Option<String>),
+    /// They belong to the owned ReplicaSet whose annotation or label of this name has this value.
+    OfReplicaSet(&'static str, Option<String>),
     /// The workload owns them, and this label has this value.
     OwnedWithLabel(&'static str, Option<String>),
 }
@@ -95,12 +108,16 @@ pub struct Target {
     pub progressed_at: Option<Timestamp>,
     /// Why the workload's controller cannot create pods, in its own words.
     pub refusal: Option<String>,
-    /// Whether a person paused the rollout.
+    /// Whether the rollout waits for a person, an analysis or the end of a pause.
     pub is_paused: bool,
     /// How the newest pods are found.
     pub newest_pods: NewestPods,
     /// Whether a broken pod of an older template keeps the controller from replacing it, so that it has to be deleted.
     pub broken_pods_block: bool,
+    /// Whether the schema of the kind has no keys for containers and variables, so that a patch changes the exact elements.
+    pub has_plain_lists: bool,
+    /// Why no version can be written into it, with the remedy.
+    pub obstacle: Option<String>,
 }
 
 /// A kind of workload: how it is read. One file each.
@@ -295,12 +312,23 @@ impl Target {
     }
 
     /// Whether Pointsman wrote a variable, or somebody who brought a whole template of Pointsman's back.
-    fn is_injected(&self, container: &str, name: &str) -> bool {
+    pub(super) fn is_injected(&self, container: &str, name: &str) -> bool {
         let field = OwnedField::Env {
             container: container.to_owned(),
             name: name.to_owned(),
         };
         self.owners.is_ours(&field) || self.owners.came_back(&field)
+    }
+
+    /// Whether a container has a variable that neither Pointsman wrote nor somebody who brought a template of Pointsman's back.
+    pub(super) fn is_set_by_others(&self, container: &str, name: &str) -> bool {
+        let field = OwnedField::Env {
+            container: container.to_owned(),
+            name: name.to_owned(),
+        };
+        self.env(container, name).is_some()
+            && !self.owners.of(&field).is_empty()
+            && !self.is_injected(container, name)
     }
 
     /// Whether another manager set the change cause.

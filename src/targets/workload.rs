@@ -15,6 +15,7 @@ use kube::api::ObjectMeta;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::argo_fields::{Analyses, PauseCondition, Strategy, TemplateReference, generation};
 use super::digest::pod_template_digest;
 use super::owners::FieldOwners;
 
@@ -51,6 +52,12 @@ pub struct WorkloadSpec {
     pub pod_management_policy: Option<String>,
     /// How pods are replaced.
     pub update_strategy: UpdateStrategy,
+    /// How the pods of a Rollout are replaced.
+    #[serde(skip_serializing_if = "Strategy::is_empty")]
+    pub strategy: Strategy,
+    /// The workload whose pod template a Rollout uses instead of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workload_ref: Option<TemplateReference>,
     /// The pod template.
     pub template: PodTemplate,
 }
@@ -181,6 +188,7 @@ pub struct EnvVar {
 #[serde(rename_all = "camelCase", default)]
 pub struct WorkloadStatus {
     /// The generation that the workload's controller has observed.
+    #[serde(deserialize_with = "generation")]
     pub observed_generation: Option<i64>,
     /// All pods.
     pub replicas: Option<i32>,
@@ -196,8 +204,37 @@ pub struct WorkloadStatus {
     pub updated_number_scheduled: Option<i32>,
     /// Nodes that run an available pod (DaemonSets).
     pub number_available: Option<i32>,
+    /// Whether the rollout was given up (Rollouts).
+    #[serde(skip_serializing_if = "is_false")]
+    pub abort: bool,
+    /// Healthy, Progressing, Paused or Degraded (Rollouts).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phase: Option<String>,
+    /// The hash of the newest template (Rollouts).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub current_pod_hash: Option<String>,
+    /// The hash of the template that was rolled out last (Rollouts).
+    #[serde(rename = "stableRS", skip_serializing_if = "Option::is_none")]
+    pub stable_hash: Option<String>,
+    /// The index of the present step (Rollouts).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub current_step_index: Option<usize>,
+    /// Why the controller waits (Rollouts).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pause_conditions: Vec<PauseCondition>,
+    /// The analyses of a canary (Rollouts).
+    #[serde(skip_serializing_if = "Analyses::is_empty")]
+    pub canary: Analyses,
+    /// The analyses of a blue-green update (Rollouts).
+    #[serde(skip_serializing_if = "Analyses::is_empty")]
+    pub blue_green: Analyses,
     /// The conditions of the workload's own controller.
     pub conditions: Vec<DeploymentCondition>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 impl<K> Workload<K> {
@@ -217,6 +254,12 @@ impl<K> Workload<K> {
     /// The namespace.
     pub(super) fn namespace(&self) -> &str {
         self.metadata.namespace.as_deref().unwrap_or_default()
+    }
+
+    /// A condition of the workload's own controller.
+    pub(super) fn condition(&self, type_: &str) -> Option<&DeploymentCondition> {
+        let conditions = &self.status.conditions;
+        conditions.iter().find(|each| each.type_ == type_)
     }
 
     /// An annotation.

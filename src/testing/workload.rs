@@ -25,6 +25,8 @@ pub struct WorkloadFixture {
     whole: Value,
     /// Each manager with its fields below `spec`, in the format of managed fields.
     managers: Vec<(String, Value)>,
+    /// The same of the status, with all their fields.
+    status_managers: Vec<(String, Value)>,
     written_at: String,
 }
 
@@ -54,6 +56,7 @@ impl WorkloadFixture {
         Self {
             whole: whole.clone(),
             managers: vec![(manager.to_owned(), fields(&whole["spec"]))],
+            status_managers: Vec::new(),
             written_at: NOW.to_owned(),
         }
     }
@@ -76,8 +79,42 @@ impl WorkloadFixture {
     /// The workload after Pointsman applied a patch.
     #[must_use]
     pub fn patched(mut self, patch: &Value) -> Self {
+        if let Some(operations) = patch.as_array() {
+            return self.operated(operations);
+        }
         merge(&mut self.whole, patch);
         self.owns(names::FIELD_MANAGER, fields(&patch["spec"]));
+        self
+    }
+
+    /// The workload after the operations of a JSON patch. Managed fields do not tell containers apart in such a kind.
+    fn operated(mut self, operations: &[Value]) -> Self {
+        for operation in operations {
+            let path = operation["path"].as_str().unwrap_or_default();
+            let (parent, name) = path.rsplit_once('/').unwrap_or_default();
+            let name = name.replace("~1", "/").replace("~0", "~");
+            let parent = self.whole.pointer_mut(parent).expect("the parent is there");
+            parent[&name] = operation["value"].clone();
+        }
+        let metadata = &self.whole["spec"]["template"]["metadata"];
+        let ours = |(name, _): &(&String, &Value)| name.starts_with("pointsman.dev/");
+        let annotations = metadata["annotations"].as_object();
+        let annotations: Map<String, Value> = annotations
+            .into_iter()
+            .flatten()
+            .filter(ours)
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        let written = json!({"template": {"metadata": {"annotations": annotations}}});
+        self.owns(names::FIELD_MANAGER, fields(&written));
+        self
+    }
+
+    /// The workload with a manager of fields of its status, in the format of managed fields.
+    #[must_use]
+    pub fn status_owned_by(mut self, manager: &str, fields: &Value) -> Self {
+        self.status_managers
+            .push((manager.to_owned(), fields.clone()));
         self
     }
 
@@ -87,7 +124,16 @@ impl WorkloadFixture {
     /// If the workload lacks a container that the binding chooses.
     #[must_use]
     pub fn holding(self, binding: &AliasBinding, version: &VersionRef) -> Self {
-        let target = self.target();
+        self.holding_in::<k8s_openapi::api::apps::v1::Deployment>(binding, version)
+    }
+
+    /// The same of a workload of kind `K`.
+    ///
+    /// # Panics
+    /// If the workload lacks a container that the binding chooses.
+    #[must_use]
+    pub fn holding_in<K: Adapter>(self, binding: &AliasBinding, version: &VersionRef) -> Self {
+        let target = self.target_of::<K>();
         let desired = DesiredVersion {
             version: VersionRef {
                 tracking_uri: version
@@ -193,7 +239,13 @@ impl WorkloadFixture {
             json!({"manager": manager, "operation": "Update", "time": self.written_at, "apiVersion": "apps/v1",
                 "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": fields}})
         };
-        whole["metadata"]["managedFields"] = self.managers.iter().map(entry).collect();
+        let of_status = |(manager, fields): &(String, Value)| {
+            json!({"manager": manager, "operation": "Update", "time": self.written_at, "apiVersion": "apps/v1",
+                "fieldsType": "FieldsV1", "fieldsV1": fields, "subresource": "status"})
+        };
+        let managers = self.managers.iter().map(entry);
+        let managers = managers.chain(self.status_managers.iter().map(of_status));
+        whole["metadata"]["managedFields"] = managers.collect();
         let workload: Workload<K> = serde_json::from_value(whole).expect("a workload");
         workload.with_owners()
     }

@@ -29,6 +29,7 @@ mod scale;
 mod servers;
 mod serving;
 mod targets;
+mod targets_rollout;
 mod tenants;
 mod webhooks;
 
@@ -71,6 +72,7 @@ fn run_all(arguments: &Arguments) -> Conclusion {
         servers::scenarios(),
         serving::scenarios(),
         targets::scenarios(),
+        targets_rollout::scenarios(),
         tenants::scenarios(),
         webhooks::scenarios(),
     ];

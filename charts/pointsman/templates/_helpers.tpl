@@ -78,6 +78,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
   resources: [daemonsets]
   verbs: [get, list, watch, patch]
 {{- end }}
+{{- if .Values.targets.rollouts }}
+- apiGroups: [argoproj.io]
+  resources: [rollouts]
+  verbs: [get, list, watch, patch]
+{{- end }}
 # Jobs that train a lost version again (spec.retrain).
 - apiGroups: [batch]
   resources: [jobs]

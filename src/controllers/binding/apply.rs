@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use kube::ResourceExt;
 use kube::core::Status;
 
-use crate::api::AliasBinding;
 use crate::api::reason::Problem;
+use crate::api::{AliasBinding, names};
 use crate::controllers::binding::target_client;
 use crate::controllers::binding::withheld_query::{Written, completed};
 use crate::controllers::context::Context;
@@ -243,7 +243,8 @@ fn write_digest(binding: &AliasBinding, target: Option<&Target>, injection: &Inj
     let of_target = target.map(|target| {
         let metadata = &target.metadata;
         let annotations = metadata.annotations.iter().flatten();
-        let users = |name: &str| !name.starts_with("deployment.kubernetes.io/");
+        let of_controllers = names::CONTROLLER_PREFIXES;
+        let users = |name: &str| !of_controllers.iter().any(|prefix| name.starts_with(prefix));
         let annotations: Vec<_> = annotations.filter(|(name, _)| users(name)).collect();
         (
             &metadata.uid,

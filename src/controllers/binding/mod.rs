@@ -29,7 +29,7 @@ use crate::controllers::cached::registry_of;
 use crate::controllers::context::{Context, labelled};
 use crate::controllers::registry::access::may_use;
 use crate::controllers::registry::state::artifact_cache::BRIEF;
-use crate::kubernetes::failure::{ReconcileError, refusal};
+use crate::kubernetes::failure::{ReconcileError, is_missing_kind, refusal};
 use crate::kubernetes::key::ObjectKey;
 use crate::kubernetes::status::StatusWrite;
 use crate::kubernetes::work_queue::Requeue;
@@ -203,6 +203,11 @@ async fn read_target(
     }
     match target_client::read(ctx, binding.target_kind(), key).await {
         Ok(target) => Ok((target, None)),
+        Err(error) if is_missing_kind(&error) => {
+            let problem = missing_kind(binding);
+            let retry = problem.reason.class().retry();
+            Ok((None, Some((problem, retry))))
+        }
         Err(error) => match refusal(&error) {
             Some(answer) => {
                 let effect = unreadable(ctx, binding, answer);
@@ -246,9 +251,20 @@ fn disabled_kind(binding: &AliasBinding, ctx: &Context) -> Option<Problem> {
         return None;
     }
     let message = format!(
-        "this operator does not drive {kind}s: switch them on in the chart's values, under targets (option --targets)"
+        "this operator does not drive {kind}s: set targets.{}=true in the values of its chart (option --targets)",
+        kind.chart_value()
     );
     Some(Problem::new(Reason::InvalidSpec, message))
+}
+
+/// The problem if the cluster has no definition of the kind of a binding's workload.
+fn missing_kind(binding: &AliasBinding) -> Problem {
+    let kind = binding.target_kind();
+    let message = format!(
+        "the cluster has no {} {kind}: install its custom resource definition, and this binding goes on",
+        kind.api_version()
+    );
+    Problem::new(Reason::KindNotInstalled, message)
 }
 
 /// The binding in the workload's label, if it exists and cannot be decoded: it may still want its workload.

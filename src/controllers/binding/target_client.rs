@@ -11,6 +11,7 @@ use crate::api::alias_binding::TargetKind;
 use crate::api::names;
 use crate::controllers::context::Context;
 use crate::controllers::workloads::{Stored, with_kind};
+use crate::kubernetes::failure::is_missing_kind;
 use crate::kubernetes::key::ObjectKey;
 use crate::targets::{Adapter, Pod, Target, Workload};
 
@@ -27,8 +28,12 @@ async fn read_as<K: Stored>(ctx: &Context, key: &ObjectKey) -> Result<Option<Tar
     if let Some(stored) = K::store(&ctx.stores.workloads).get(key) {
         return Ok(Some(stored.into()));
     }
-    let found = api::<K>(ctx, key.namespace()).get_opt(key.name()).await?;
-    Ok(found.map(|found| found.with_owners().into()))
+    match api::<K>(ctx, key.namespace()).get(key.name()).await {
+        Ok(found) => Ok(Some(found.with_owners().into())),
+        Err(error) if is_missing_kind(&error) => Err(error),
+        Err(kube::Error::Api(answer)) if answer.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Writes a patch, and returns the workload as it is then. The store has it from then on, before the watch shows it: the next
@@ -52,8 +57,13 @@ async fn apply_as<K: Stored>(
     let mut params = PatchParams::apply(names::FIELD_MANAGER);
     // Without one, the workload did not exist: another one that was made since is not overwritten.
     params.force = patch["metadata"]["resourceVersion"].is_string();
+    let patch = if patch.is_array() {
+        Patch::Json(serde_json::from_value(patch).map_err(kube::Error::SerdeError)?)
+    } else {
+        Patch::Apply(patch)
+    };
     let api = api::<K>(ctx, key.namespace());
-    let mut written = api.patch(key.name(), &params, &Patch::Apply(patch)).await?;
+    let mut written = api.patch(key.name(), &params, &patch).await?;
     K::store(&ctx.stores.workloads).put_own(&mut written);
     Ok(written.into())
 }

@@ -54,6 +54,8 @@ pub const REPLICA_SET: Kind = kind("apps", "v1", "ReplicaSet", "replicasets");
 pub const STATEFUL_SET: Kind = kind("apps", "v1", "StatefulSet", "statefulsets");
 /// `DaemonSet`
 pub const DAEMON_SET: Kind = kind("apps", "v1", "DaemonSet", "daemonsets");
+/// `Rollout`
+pub const ROLLOUT: Kind = kind("argoproj.io", "v1alpha1", "Rollout", "rollouts");
 /// `Pod`
 pub const POD: Kind = kind("", "v1", "Pod", "pods");
 /// `Secret`

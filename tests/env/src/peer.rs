@@ -1,5 +1,5 @@
-//! Controllers of other projects, built once from their Go modules and run unchanged, to be compared with the operator.
-//! Absent: their files, and the load for them. Only the benchmark starts them.
+//! Controllers of other projects, built once from their Go modules and run unchanged, to work with the operator or to be compared with it.
+//! Absent: their files, and the load for them.
 
 use std::fs;
 use std::path::Path;

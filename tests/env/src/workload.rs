@@ -1,4 +1,4 @@
-//! A user's workload to be bound: a Deployment, a StatefulSet or a DaemonSet.
+//! A user's workload to be bound: a Deployment, a StatefulSet, a DaemonSet or a Rollout.
 //! Absent: fields that no test needs.
 
 use serde_json::{Value, json};
@@ -9,7 +9,7 @@ use crate::kwok::BEHAVIOR_ANNOTATION;
 /// A user's workload; its pods have the label `app` with its name.
 #[derive(Debug, Clone)]
 pub struct Workload {
-    /// Deployment, StatefulSet or DaemonSet.
+    /// Deployment, StatefulSet, DaemonSet or Rollout.
     pub kind: &'static Kind,
     /// Its name.
     pub name: String,
@@ -21,7 +21,7 @@ pub struct Workload {
     pub containers: Vec<String>,
     /// The environment of the first container.
     pub environment: Vec<(String, String)>,
-    /// The progress deadline of a Deployment; other kinds have none.
+    /// The progress deadline of a Deployment or Rollout; other kinds have none.
     pub progress_deadline_seconds: u32,
 }
 
@@ -63,7 +63,8 @@ impl Workload {
 
     /// The `spec.targetRef` of a binding for it.
     pub fn target_ref(&self) -> Value {
-        json!({"apiVersion": "apps/v1", "kind": self.kind.kind, "name": self.name})
+        let api_version = self.kind.resource().api_version;
+        json!({"apiVersion": api_version, "kind": self.kind.kind, "name": self.name})
     }
 
     /// The manifest.
@@ -73,7 +74,7 @@ impl Workload {
             "template": self.template(),
         });
         match self.kind.kind {
-            "Deployment" => {
+            "Deployment" | "Rollout" => {
                 spec["replicas"] = json!(self.replicas);
                 spec["progressDeadlineSeconds"] = json!(self.progress_deadline_seconds);
             }
@@ -84,7 +85,7 @@ impl Workload {
             _ => (),
         }
         json!({
-            "apiVersion": "apps/v1",
+            "apiVersion": self.kind.resource().api_version,
             "kind": self.kind.kind,
             "metadata": {"name": self.name},
             "spec": spec,
