@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pointsman_env::kinds::{ALIAS_BINDING, DEPLOYMENT};
+use pointsman_env::kinds::{ALIAS_BINDING, DEPLOYMENT, REGISTERED_MODEL};
 use serde_json::{Value, json};
 
 use crate::fixture::{
@@ -20,6 +20,7 @@ scenarios!(
     an_undo_while_the_operator_is_down_is_held,
     a_pinned_version_overrides_the_alias,
     a_suspended_binding_writes_nothing_and_is_ready,
+    nothing_of_a_suspended_registry_is_in_progress,
 );
 
 async fn undo(fixture: &Fixture) {
@@ -196,5 +197,44 @@ async fn a_suspended_binding_writes_nothing_and_is_ready(
     holds_version(&fixture, "1").await;
     fixture.declare_binding(json!({"suspend": false})).await;
     fixture.runs("2").await;
+    fixture.end().await
+}
+
+async fn nothing_of_a_suspended_registry_is_in_progress(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let mut fixture = Fixture::new(&environment, "suspended registry").await;
+    fixture.register(1).await;
+    fixture.alias("1").await;
+    fixture.declare_registry(json!({"suspend": true})).await;
+    fixture.declare_model(json!({})).await;
+    fixture.bind(json!({})).await;
+    fixture.registry_reports("Suspended").await;
+    let message = fixture.model_reports("Suspended").await;
+    let namespace = &fixture.namespace;
+    let model = namespace.get(&REGISTERED_MODEL, "model").await.unwrap();
+    assert_eq!(ready_status(&model), "True");
+    fixture.reports("Suspended").await;
+    let binding = fixture.binding().await;
+    assert_eq!(condition(&binding, "Stalled")["status"], "True");
+    let (_, remedy) = message.split_once(" with ").unwrap();
+    namespace.control_plane().shell(remedy).await.unwrap();
+    fixture.runs("1").await;
+    fixture.declare_registry(json!({"suspend": true})).await;
+    fixture.registry_reports("Suspended").await;
+    fixture.operator.start_again().await.unwrap();
+    let is_mirrored =
+        |model: &Value| ready_reason(model) == "Mirrored" && ready_status(model) == "True";
+    let moment = Duration::from_secs(3);
+    fixture
+        .namespace
+        .stays(
+            "a mirror stays as it is",
+            moment,
+            &REGISTERED_MODEL,
+            "model",
+            is_mirrored,
+        )
+        .await;
     fixture.end().await
 }
