@@ -30,8 +30,7 @@ impl Delays {
 
 /// Between three quarters of a delay and all of it.
 fn jittered(delay: Duration) -> Duration {
-    let least = delay.mul_f64(0.75);
-    least + at_random(delay - least)
+    delay.mul_f64(0.75) + at_random(delay.mul_f64(0.25))
 }
 
 /// Between nothing and all of a delay, each equally likely.
