@@ -464,9 +464,10 @@ async fn only_the_injected_elements_of_a_rollouts_lists_are_changed(
     let env = json!([{"name": "PORT", "value": "80"}, {"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
         {"name": "MLFLOW_TRACKING_URI", "value": "http://mine"}]);
     let mut server = server().manifest();
+    // The controller of Rollouts adds empty resources where there are none.
     let containers = json!([
-        {"name": "server", "image": "registry.example/server:1", "env": env, "command": ["serve"]},
-        {"name": "proxy", "image": "registry.example/proxy:1", "env": [{"name": "MODEL_URI", "value": "its"}]}]);
+        {"name": "server", "image": "registry.example/server:1", "env": env, "command": ["serve"], "resources": {}},
+        {"name": "proxy", "image": "registry.example/proxy:1", "env": [{"name": "MODEL_URI", "value": "its"}], "resources": {}}]);
     server["spec"]["template"]["spec"]["containers"] = containers.clone();
     server["spec"]["strategy"] = json!({"canary": {}});
     argo.fixture.namespace.kubectl_apply(server).await.unwrap();
