@@ -14,7 +14,7 @@ use super::workload::{Container, EnvVar, PodTemplate};
 use crate::api::inject::from_annotation;
 use crate::api::names;
 
-/// The changes. Its first operation makes it a conflict if the object has changed since.
+/// The patch. Its first operation makes it a conflict if the object has changed since.
 pub(super) fn operations(target: &Target, injection: &Injection) -> Value {
     let version = &target.metadata.resource_version;
     let mut changes =
