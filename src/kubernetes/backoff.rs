@@ -24,13 +24,14 @@ impl Delays {
     #[must_use]
     pub fn after(self, failures: u32) -> Duration {
         let factor = 2_u32.saturating_pow(failures.saturating_sub(1));
-        jittered(self.first.saturating_mul(factor).min(self.longest))
+        jittered(self.first.saturating_mul(factor).min(self.longest), 0.25)
     }
 }
 
-/// Between three quarters of a delay and all of it.
-fn jittered(delay: Duration) -> Duration {
-    delay.mul_f64(0.75) + at_random(delay.mul_f64(0.25))
+/// A delay, shorter by a random part of at most this share of it.
+#[must_use]
+pub fn jittered(delay: Duration, share: f64) -> Duration {
+    delay.mul_f64(1.0 - share) + at_random(delay.mul_f64(share))
 }
 
 /// Between nothing and all of a delay, each equally likely.

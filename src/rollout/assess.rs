@@ -202,12 +202,8 @@ fn failing(
     let known = recorded.and_then(|known| known.find(&entry.version));
     let mut held_back = standing.unwrap_or_else(|| begin(binding, observed, entry));
     if !held_back.contains(&entry.version) {
-        let failed = known.cloned().unwrap_or_else(|| FailedVersion {
-            version: entry.version.clone(),
-            reason: problem.reason.into(),
-            message: problem.message.clone(),
-            since: Time(now),
-        });
+        let failed = known.cloned();
+        let failed = failed.unwrap_or_else(|| failed_version(entry, &problem, now));
         held_back.versions.push(failed);
     }
     // A version that failed is not tried again by itself.
@@ -216,6 +212,15 @@ fn failing(
     assessment.news = (recorded != Some(&held_back)).then(|| problem.clone());
     assessment.failure = Some(problem);
     assessment.held_back = Some(held_back);
+}
+
+fn failed_version(entry: &HistoryEntry, problem: &Problem, now: Timestamp) -> FailedVersion {
+    FailedVersion {
+        version: entry.version.clone(),
+        reason: problem.reason.into(),
+        message: problem.message.clone(),
+        since: Time(now),
+    }
 }
 
 /// Whether the version that was rolled back to fails like the one before it: then neither is to blame.

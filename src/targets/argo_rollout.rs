@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::Resource;
@@ -19,8 +19,6 @@ use super::workload::Workload;
 use crate::api::alias_binding::TargetKind;
 use crate::api::names;
 
-/// The progress deadline of a Rollout that sets none.
-const DEFAULT_DEADLINE: i64 = 600;
 /// How many pods of a canary may be unavailable if it does not say so.
 const DEFAULT_UNAVAILABLE: &str = "25%";
 /// The reason of the condition Progressing when the deadline is over.
@@ -40,25 +38,18 @@ impl Adapter for ArgoRollout {
     const KIND: TargetKind = TargetKind::Rollout;
 
     fn read(workload: Workload<Self>) -> Target {
-        let newest_pods = if workload.is_observed() {
-            let hash = workload.status.current_pod_hash.clone();
-            NewestPods::OfReplicaSet(names::ROLLOUT_HASH_LABEL, hash)
-        } else {
-            NewestPods::None
-        };
-        let seconds = workload.spec.progress_deadline_seconds;
+        let hash = workload.status.current_pod_hash.clone();
+        let newest = NewestPods::OfReplicaSet(names::ROLLOUT_HASH_LABEL, hash);
         Target {
             kind: Self::KIND,
             replicas: workload.spec.replicas,
             rollout: rollout(&workload),
             capacity: capacity(&workload),
-            progress_deadline: SignedDuration::from_secs(
-                seconds.map_or(DEFAULT_DEADLINE, i64::from),
-            ),
+            progress_deadline: workload.progress_deadline(),
             progressed_at: progressed_at(&workload),
             refusal: refusal(&workload),
             is_paused: wait(&workload).is_some(),
-            newest_pods,
+            newest_pods: workload.newest_pods(newest),
             broken_pods_block: false,
             has_plain_lists: true,
             obstacle: obstacle(&workload),

@@ -2,7 +2,6 @@
 //!
 //! Absent: a progress deadline of its own. The API has none, so Pointsman takes ten minutes.
 
-use jiff::SignedDuration;
 use k8s_openapi::api::apps::v1::DaemonSet;
 
 use super::target::{Adapter, Capacity, NewestPods, RolloutState, Target, minimum_available};
@@ -12,30 +11,24 @@ use crate::api::names;
 
 /// The annotation in which the API server counts the changes of the template.
 const GENERATION_ANNOTATION: &str = "deprecated.daemonset.template.generation";
-/// For how long a started pod may be unready.
-const DEADLINE: SignedDuration = SignedDuration::from_mins(10);
 
 impl Adapter for DaemonSet {
     const KIND: TargetKind = TargetKind::DaemonSet;
 
     fn read(workload: Workload<Self>) -> Target {
-        let newest_pods = if workload.is_observed() {
-            let generation = workload.annotation(GENERATION_ANNOTATION);
-            // After a rollback pods that were never replaced keep an older number; they are of a version that was good.
-            NewestPods::OwnedWithLabel(names::TEMPLATE_GENERATION_LABEL, generation)
-        } else {
-            NewestPods::None
-        };
+        let generation = workload.annotation(GENERATION_ANNOTATION);
+        // After a rollback pods that were never replaced keep an older number; they are of a version that was good.
+        let newest = NewestPods::OwnedWithLabel(names::TEMPLATE_GENERATION_LABEL, generation);
         Target {
             kind: Self::KIND,
             replicas: None,
             rollout: rollout(&workload),
             capacity: capacity(&workload),
-            progress_deadline: DEADLINE,
+            progress_deadline: workload.progress_deadline(),
             progressed_at: None,
             refusal: None,
             is_paused: false,
-            newest_pods,
+            newest_pods: workload.newest_pods(newest),
             broken_pods_block: false,
             has_plain_lists: false,
             obstacle: None,

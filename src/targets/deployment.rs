@@ -2,7 +2,7 @@
 //!
 //! Absent: patches. Those are the same for every kind.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 
 use super::target::{Adapter, Capacity, NewestPods, RolloutState, Target};
@@ -10,8 +10,6 @@ use super::workload::Workload;
 use crate::api::alias_binding::TargetKind;
 use crate::api::names;
 
-/// The progress deadline of a Deployment that sets none.
-const DEFAULT_DEADLINE: i64 = 600;
 /// The reason of the condition Progressing when the deadline is over.
 const EXCEEDED: &str = "ProgressDeadlineExceeded";
 
@@ -19,27 +17,18 @@ impl Adapter for Deployment {
     const KIND: TargetKind = TargetKind::Deployment;
 
     fn read(workload: Workload<Self>) -> Target {
-        let newest_pods = if workload.is_observed() {
-            NewestPods::OfReplicaSet(
-                names::REVISION_ANNOTATION,
-                workload.annotation(names::REVISION_ANNOTATION),
-            )
-        } else {
-            NewestPods::None
-        };
-        let seconds = workload.spec.progress_deadline_seconds;
+        let revision = workload.annotation(names::REVISION_ANNOTATION);
+        let newest = NewestPods::OfReplicaSet(names::REVISION_ANNOTATION, revision);
         Target {
             kind: Self::KIND,
             replicas: workload.spec.replicas,
             rollout: rollout(&workload),
             capacity: capacity(&workload),
-            progress_deadline: SignedDuration::from_secs(
-                seconds.map_or(DEFAULT_DEADLINE, i64::from),
-            ),
+            progress_deadline: workload.progress_deadline(),
             progressed_at: progressed_at(&workload),
             refusal: refusal(&workload),
             is_paused: workload.spec.paused,
-            newest_pods,
+            newest_pods: workload.newest_pods(newest),
             broken_pods_block: false,
             has_plain_lists: false,
             obstacle: None,

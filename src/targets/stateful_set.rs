@@ -2,7 +2,6 @@
 //!
 //! Absent: a progress deadline of its own. The API has none, so Pointsman takes ten minutes.
 
-use jiff::SignedDuration;
 use k8s_openapi::api::apps::v1::StatefulSet;
 
 use super::target::{Adapter, Capacity, NewestPods, RolloutState, Target, minimum_available};
@@ -10,21 +9,12 @@ use super::workload::Workload;
 use crate::api::alias_binding::TargetKind;
 use crate::api::names;
 
-/// For how long a started pod may be unready.
-const DEADLINE: SignedDuration = SignedDuration::from_mins(10);
-
 impl Adapter for StatefulSet {
     const KIND: TargetKind = TargetKind::StatefulSet;
 
     fn read(workload: Workload<Self>) -> Target {
-        let newest_pods = if workload.is_observed() {
-            NewestPods::OwnedWithLabel(
-                names::REVISION_HASH_LABEL,
-                workload.status.update_revision.clone(),
-            )
-        } else {
-            NewestPods::None
-        };
+        let revision = workload.status.update_revision.clone();
+        let newest = NewestPods::OwnedWithLabel(names::REVISION_HASH_LABEL, revision);
         // With OrderedReady the controller waits for a broken pod to become ready before it replaces it
         // (kubernetes/kubernetes#67250), also when the template is a good one again.
         let in_order = workload.spec.pod_management_policy.as_deref() != Some("Parallel");
@@ -33,11 +23,11 @@ impl Adapter for StatefulSet {
             replicas: workload.spec.replicas,
             rollout: rollout(&workload),
             capacity: capacity(&workload),
-            progress_deadline: DEADLINE,
+            progress_deadline: workload.progress_deadline(),
             progressed_at: None,
             refusal: None,
             is_paused: false,
-            newest_pods,
+            newest_pods: workload.newest_pods(newest),
             broken_pods_block: in_order,
             has_plain_lists: false,
             obstacle: None,

@@ -21,6 +21,9 @@ use crate::api::inject::InjectedValue;
 use crate::api::public_uri::{public, split_query};
 use crate::api::{VersionId, VersionRef, names};
 
+/// The progress deadline in seconds of a workload that sets none.
+const DEFAULT_DEADLINE: i64 = 600;
+
 /// How far a rollout is.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum RolloutState {
@@ -129,6 +132,23 @@ pub trait Adapter:
 
     /// Reads the workload.
     fn read(workload: Workload<Self>) -> Target;
+}
+
+impl<K> Workload<K> {
+    /// How the newest pods are found: before the controller has observed the newest spec, there are none.
+    pub(super) fn newest_pods(&self, observed: NewestPods) -> NewestPods {
+        if self.is_observed() {
+            observed
+        } else {
+            NewestPods::None
+        }
+    }
+
+    /// The progress deadline; the default if the workload sets none, or its kind has none.
+    pub(super) fn progress_deadline(&self) -> SignedDuration {
+        let seconds = self.spec.progress_deadline_seconds;
+        SignedDuration::from_secs(seconds.map_or(DEFAULT_DEADLINE, i64::from))
+    }
 }
 
 impl<K: Adapter> From<Workload<K>> for Target {

@@ -3,7 +3,7 @@
 //! Absent: the schedule's state, which is `PollSchedule`'s, and the status.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use crate::api::{ModelRegistry, Reason, reason::Problem};
 use crate::controllers::cached::of_registry;
@@ -13,11 +13,14 @@ use crate::controllers::registry::credentials::connection;
 use crate::controllers::registry::refresh::{Refresh, RefreshedModels};
 use crate::controllers::registry::state::RegistryState;
 use crate::controllers::registry::state::poll_schedule::PollTrigger;
+use crate::kubernetes::backoff::jittered;
 use crate::kubernetes::key::ObjectKey;
 use crate::registries::{Connection, RegistryClient};
 
 /// The name that is requested if no model is watched, to see whether the registry answers.
 const PROBE: &str = "pointsman";
+/// By how much of the interval a poll may come earlier, so that the polls of many registries spread out.
+const JITTER: f64 = 0.1;
 
 /// Polls the registry, if that is due and it is not suspended.
 pub async fn poll_if_due(
@@ -152,19 +155,10 @@ fn until_next_poll(registry: &ModelRegistry, state: &RegistryState) -> Duration 
     };
     let backoff = state.connection.backoff(interval);
     if backoff == interval {
-        jittered(interval).max(retry_after)
+        jittered(interval, JITTER).max(retry_after)
     } else {
         backoff.max(retry_after)
     }
-}
-
-/// Up to a tenth less, so that the polls of many registries spread out.
-fn jittered(interval: Duration) -> Duration {
-    let nanos = match SystemTime::now().duration_since(UNIX_EPOCH) {
-        Ok(now) => now.subsec_nanos(),
-        Err(_) => 0,
-    };
-    interval.mul_f64(1.0 - 0.1 * f64::from(nanos % 1000) / 1000.0)
 }
 
 #[cfg(test)]
@@ -175,7 +169,7 @@ mod tests {
     fn the_jitter_is_at_most_a_tenth_and_never_later_than_the_interval() {
         let interval = Duration::from_secs(30);
         for _ in 0..100 {
-            let jittered = jittered(interval);
+            let jittered = jittered(interval, JITTER);
             assert!(jittered <= interval && jittered >= Duration::from_secs(27));
         }
     }
