@@ -40,11 +40,6 @@ async fn with_files(environment: &Arc<Environment>, name: &str, versions: usize)
     fixture
 }
 
-async fn serve_from_version_1(fixture: &Fixture, behavior: &str, more: Value) {
-    let server = Workload::deployment("server").with_behavior(behavior);
-    fixture.serve(server.manifest(), more).await;
-}
-
 /// Waits until the Deployment names a version.
 async fn names(fixture: &Fixture, version: &str) -> Value {
     let holds = |deployment: &Value| template_version(deployment) == version;
@@ -77,7 +72,7 @@ async fn a_rollback_with_nine_candidates_takes_seconds_while_registry_and_store_
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let fixture = with_files(&environment, "nine candidates", 10).await;
-    serve_from_version_1(&fixture, "10=crash", json!({})).await;
+    fixture.serve_with_behavior("10=crash", json!({})).await;
     for number in 2..=9 {
         fixture.alias(&number.to_string()).await;
         fixture.runs(&number.to_string()).await;
@@ -107,7 +102,7 @@ async fn files_that_a_rollback_found_missing_are_not_rolled_out(
     for alpha in [0.1, 0.2, 0.3] {
         fixture.train(How::RegisterModel, alpha).await;
     }
-    serve_from_version_1(&fixture, "3=crash", json!({})).await;
+    fixture.serve_with_behavior("3=crash", json!({})).await;
     fixture.alias("2").await;
     fixture.runs("2").await;
     lose_files(&environment, &fixture, "2").await;
@@ -203,7 +198,9 @@ async fn retrains(fixture: &Fixture, outcome: &'static str) -> String {
 /// Version 2 fails, and version 1 is gone.
 async fn lose_version_1(fixture: &Fixture, restart_policy: &str) {
     fixture.register(2).await;
-    serve_from_version_1(fixture, "2=crash", retrain(restart_policy)).await;
+    fixture
+        .serve_with_behavior("2=crash", retrain(restart_policy))
+        .await;
     fixture.operator.freeze().unwrap();
     fixture.alias("2").await;
     let deleted = fixture.client.delete_version(&fixture.model, "1");
@@ -268,7 +265,7 @@ async fn files_that_moved_are_followed_and_make_no_other_version(
     for alpha in [0.1, 0.2, 0.3] {
         fixture.train(How::RegisterModel, alpha).await;
     }
-    serve_from_version_1(&fixture, "3=crash", json!({})).await;
+    fixture.serve_with_behavior("3=crash", json!({})).await;
     fixture.alias("2").await;
     fixture.runs("2").await;
     move_files(&fixture);

@@ -55,14 +55,8 @@ async fn with_behavior_of_version_2(
 ) -> Fixture {
     let fixture = Fixture::new(environment, name).await;
     fixture.register(3).await;
-    fixture
-        .serve(
-            Workload::deployment("server")
-                .with_behavior(&format!("2={behavior}"))
-                .manifest(),
-            more,
-        )
-        .await;
+    let behavior = format!("2={behavior}");
+    fixture.serve_with_behavior(&behavior, more).await;
     fixture
 }
 
@@ -430,14 +424,7 @@ async fn rollback_skips_a_good_version_that_was_deleted(
 ) -> ScenarioResult {
     let fixture = Fixture::new(&environment, "older").await;
     fixture.register(3).await;
-    fixture
-        .serve(
-            Workload::deployment("server")
-                .with_behavior("3=crash")
-                .manifest(),
-            json!({}),
-        )
-        .await;
+    fixture.serve_with_behavior("3=crash", json!({})).await;
     fixture.alias("2").await;
     fixture.runs("2").await;
     // Both while the operator is stopped: deleting the version that champion points to also deletes the alias.
@@ -484,20 +471,9 @@ async fn rollback_skips_a_good_version_whose_files_are_lost(
 ) -> ScenarioResult {
     let fixture = Fixture::new(&environment, "lost files").await;
     for alpha in [0.1, 0.2, 0.3] {
-        fixture
-            .client
-            .train_and_register(&fixture.model, How::RegisterModel, alpha)
-            .await
-            .unwrap();
+        fixture.train(How::RegisterModel, alpha).await;
     }
-    fixture
-        .serve(
-            Workload::deployment("server")
-                .with_behavior("3=crash")
-                .manifest(),
-            json!({}),
-        )
-        .await;
+    fixture.serve_with_behavior("3=crash", json!({})).await;
     fixture.alias("2").await;
     fixture.runs("2").await;
     lose_files(&environment, &fixture, "2").await;
@@ -515,11 +491,7 @@ async fn an_unreadable_artifact_starts_no_rollout_until_it_is_readable(
 ) -> ScenarioResult {
     let fixture = Fixture::new(&environment, "unreadable").await;
     for alpha in [0.1, 0.2] {
-        fixture
-            .client
-            .train_and_register(&fixture.model, How::CreateModelVersion, alpha)
-            .await
-            .unwrap();
+        fixture.train(How::CreateModelVersion, alpha).await;
     }
     fixture
         .serve(Workload::deployment("server").manifest(), json!({}))
@@ -558,14 +530,7 @@ async fn without_a_rollback_target_the_training_code_is_named_and_run_once(
         .unwrap();
     let retrain = json!({"retrain": {"jobTemplate": {"spec": {"backoffLimit": 0, "template": {"spec": {
         "restartPolicy": "Never", "containers": [{"name": "train", "image": "registry.example/train:1"}]}}}}}});
-    fixture
-        .serve(
-            Workload::deployment("server")
-                .with_behavior("2=crash")
-                .manifest(),
-            retrain,
-        )
-        .await;
+    fixture.serve_with_behavior("2=crash", retrain).await;
     fixture.operator.freeze().unwrap();
     fixture.alias("2").await;
     fixture

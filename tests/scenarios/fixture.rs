@@ -372,6 +372,12 @@ impl Fixture {
         self.runs("1").await;
     }
 
+    /// The same for the Deployment `server` whose pods have this behavior.
+    pub async fn serve_with_behavior(&self, behavior: &str, binding: Value) {
+        let server = Workload::deployment("server").with_behavior(behavior);
+        self.serve(server.manifest(), binding).await;
+    }
+
     /// Registers a model of two versions with champion on 1, binds it to the Deployment `server`, and waits until version 1 runs.
     pub async fn serve_version_1(&self) {
         self.register(2).await;
