@@ -38,7 +38,7 @@ const BAKE_SECONDS: i64 = 16;
 const SETTLED_WITHIN: Duration = Duration::from_secs(240);
 /// No round begins later than this.
 const TIME_LIMIT: Duration = Duration::from_secs(40 * 60);
-/// After what time a Deployment is freed that its controller never rolls out again.
+/// How long a rollout may stand still before its Deployment is freed, in case the Deployment controller is stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(45);
 /// How often the operator is looked at, which the kubelet would start again.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
