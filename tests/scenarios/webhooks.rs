@@ -305,6 +305,22 @@ fn refreshes_since(fixture: &Fixture, mark: usize) -> Vec<Request> {
     requests
 }
 
+/// Waits until half a second passes without a refresh: those of earlier deliveries have ended.
+async fn refreshes_ended(fixture: &Fixture) {
+    let quiet = async {
+        loop {
+            let mark = fixture.registry.mark();
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            if refreshes_since(fixture, mark).is_empty() {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, quiet)
+        .await
+        .expect("the refreshes end");
+}
+
 fn fresh_id() -> String {
     static COUNT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
     format!(
@@ -978,6 +994,7 @@ async fn deliveries_without_a_valid_signature_are_refused_and_change_nothing(
     // The valid delivery is accepted once.
     assert_eq!(valid.send().await, StatusCode::OK);
     fixture.runs("2").await;
+    refreshes_ended(&fixture).await;
     let mark = fixture.registry.mark();
     assert_eq!(
         valid.send().await,
@@ -1043,6 +1060,7 @@ async fn late_and_duplicate_deliveries_end_at_the_registrys_present_state(
         .map(|entry| &entry["version"])
         .collect();
     assert_eq!(history.len(), 2, "{history:?}");
+    refreshes_ended(&fixture).await;
     // An event about an unknown model, and MLflow's example event, enqueue nothing.
     let mark = fixture.registry.mark();
     for name in ["example_model", "another"] {
