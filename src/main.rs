@@ -4,7 +4,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use pointsman::cli::Arguments;
 
 /// glibc keeps the memory that a burst freed; this allocator returns it. See docs/decisions/0007-size-of-the-program.md.
@@ -12,8 +11,8 @@ use pointsman::cli::Arguments;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    match Arguments::parse().run() {
-        Ok(()) => ExitCode::SUCCESS,
+    match Arguments::read().run() {
+        Ok(code) => code,
         Err(failure) => {
             eprintln!("pointsman: {failure}");
             ExitCode::FAILURE

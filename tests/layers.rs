@@ -29,7 +29,17 @@ const ALLOWED: [(&str, &[&str]); 10] = [
             "api",
         ],
     ),
-    ("cli", &["controllers", "kubernetes", "api"]),
+    (
+        "cli",
+        &[
+            "controllers",
+            "kubernetes",
+            "registries",
+            "targets",
+            "rollout",
+            "api",
+        ],
+    ),
     // Only tests import it.
     ("testing", &["targets", "rollout", "api"]),
 ];

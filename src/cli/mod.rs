@@ -2,22 +2,40 @@
 //!
 //! Absent: the work. A command reads its arguments and calls the library.
 
+mod cluster;
 mod crds;
+mod elapsed;
+mod explain;
+mod history;
+mod moment;
+mod output;
 mod run;
+mod status;
+mod table;
 
-use clap::{Parser, Subcommand};
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// Why a command failed.
 type Failure = Box<dyn std::error::Error>;
+/// The exit code of a command, or why it failed, which is the exit code 1.
+type CommandResult = Result<ExitCode, Failure>;
+
+/// The name of the binary as a plugin of kubectl.
+const PLUGIN: &str = "kubectl-pointsman";
 
 /// Deploys the version that a model-registry alias names, and rolls back when the alias moves back or the version fails.
 #[derive(Debug, Parser)]
 #[command(
+    name = "pointsman",
     version,
     after_help = "First steps, with a kubeconfig whose context is the cluster:
   pointsman crds | kubectl apply --server-side -f -
   pointsman run --watch-namespace ml --health-address 127.0.0.1:8080
-  kubectl -n ml get modelregistries,registeredmodels,aliasbindings"
+  kubectl pointsman status -n ml"
 )]
 pub struct Arguments {
     #[command(subcommand)]
@@ -28,17 +46,88 @@ pub struct Arguments {
 enum Command {
     Run(Box<run::RunArguments>),
     Crds(crds::CrdsArguments),
+    Status(status::StatusArguments),
+    History(history::HistoryArguments),
 }
 
 impl Arguments {
+    /// Reads the command line, or exits with help or an error. A binary whose name begins with kubectl-pointsman is a plugin of
+    /// kubectl: its help shows commands as they are typed there, and not those of the operator.
+    #[must_use]
+    pub fn read() -> Self {
+        let program = std::env::args_os().next().unwrap_or_default();
+        let mut command = Self::command();
+        if is_plugin(&program) {
+            command = as_plugin(command);
+        }
+        let matches = command.get_matches();
+        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    }
+
     /// Runs the command.
     ///
     /// # Errors
     /// The reason why the command failed.
-    pub fn run(self) -> Result<(), Failure> {
+    pub fn run(self) -> CommandResult {
         match self.command {
-            Command::Run(arguments) => run::run(*arguments),
-            Command::Crds(arguments) => crds::run(&arguments),
+            Command::Run(arguments) => run::run(*arguments).map(|()| ExitCode::SUCCESS),
+            Command::Crds(arguments) => crds::run(&arguments).map(|()| ExitCode::SUCCESS),
+            Command::Status(arguments) => cluster::block_on(status::run(arguments)),
+            Command::History(arguments) => cluster::block_on(history::run(arguments)),
         }
+    }
+}
+
+fn is_plugin(program: &OsStr) -> bool {
+    let name = Path::new(program).file_name().unwrap_or_default();
+    name.to_string_lossy().starts_with(PLUGIN)
+}
+
+fn as_plugin(command: clap::Command) -> clap::Command {
+    command
+        .bin_name("kubectl pointsman")
+        .about("Shows which version of a model runs, why, and what ran before")
+        .after_help("Each command has --help with examples.")
+        .mut_subcommand("run", |run| run.hide(true))
+        .mut_subcommand("crds", |crds| crds.hide(true))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_has_an_example() {
+        let mut command = Arguments::command();
+        command.build();
+        command.clone().debug_assert();
+        for each in command.get_subcommands() {
+            let help = each.get_after_help().map(ToString::to_string);
+            let has_example = help.is_some_and(|help| help.starts_with("Example"));
+            assert!(
+                has_example || each.get_name() == "help",
+                "{}",
+                each.get_name()
+            );
+        }
+    }
+
+    #[test]
+    fn the_plugin_is_known_by_its_name() {
+        for (program, expected) in [
+            ("/usr/local/bin/kubectl-pointsman", true),
+            ("kubectl-pointsman.exe", true),
+            ("/kubectl-pointsman/pointsman", false),
+            ("pointsman", false),
+        ] {
+            assert_eq!(is_plugin(program.as_ref()), expected, "{program}");
+        }
+        let mut plugin = as_plugin(Arguments::command());
+        let help = plugin.render_long_help().to_string();
+        assert!(
+            help.contains("Usage: kubectl pointsman <COMMAND>"),
+            "{help}"
+        );
+        assert!(!help.contains("Run the operator"), "{help}");
     }
 }
