@@ -40,13 +40,15 @@ bench: setup ## Measure the release build against its goals. OPTIONS=--help expl
 	$(if $(filter --help -h,$(OPTIONS)),,$(CARGO) build --release)
 	$(CARGO) bench --profile dev --bench pointsman -- $(OPTIONS)
 
-crds: prerequisites ## Generate the custom resource definitions and docs/api.md from src/api.
+crds: prerequisites ## Generate the definitions and docs/api.md from src/api, and docs/values.md.
 	@for folder in $(DEFINITIONS); do \
 		$(CARGO) run --quiet -p pointsman -- crds --output $$folder; \
 		echo "written: $$folder"; \
 	done
 	@$(CARGO) run --quiet -p pointsman -- crds --markdown > docs/api.md
 	@echo "written: docs/api.md"
+	@$(ENVIRONMENT) values-table > docs/values.md
+	@echo "written: docs/values.md"
 
 argocd: prerequisites ## Generate the fragment of argocd-cm from the scripts in integrations/argocd.
 	@$(ENVIRONMENT) argocd-cm > integrations/argocd/argocd-cm.yaml.new

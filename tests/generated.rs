@@ -61,6 +61,17 @@ fn the_reference_of_the_api_is_generated_from_the_definitions() {
     );
 }
 
+#[test]
+fn the_table_of_the_charts_values_is_generated_from_their_comments() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let generated = pointsman_env::values_table::page().expect("the table");
+    let page = fs::read_to_string(root.join("docs/values.md")).expect("the page");
+    assert!(
+        page == generated,
+        "docs/values.md differs from charts/pointsman/values.yaml: run `make crds`"
+    );
+}
+
 /// Every field needs a description for `kubectl explain`.
 #[test]
 fn every_field_of_every_kind_is_documented() {

@@ -439,6 +439,17 @@ pub enum Trigger {
     SpecChange,
 }
 
+impl Trigger {
+    /// All triggers.
+    pub const ALL: [Self; 5] = [
+        Self::AliasMove,
+        Self::Pin,
+        Self::Person,
+        Self::Failure,
+        Self::SpecChange,
+    ];
+}
+
 impl fmt::Display for Outcome {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, formatter)

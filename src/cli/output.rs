@@ -64,7 +64,7 @@ impl OutputArguments {
         let text = match self.output {
             Some(Format::Json) => format!("{}\n", serde_json::to_string_pretty(answer)?),
             Some(Format::Yaml) => serde_saphyr::to_string(answer)?,
-            Some(Format::Name) => names.into_iter().map(|name| format!("{name}\n")).collect(),
+            Some(Format::Name) => names.into_iter().map(|name| name + "\n").collect(),
             Some(Format::Wide) | None => table(self.paint()),
         };
         print(&text)

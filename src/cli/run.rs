@@ -17,7 +17,7 @@ use tracing_subscriber::{Layer, Registry, fmt};
 use super::Failure;
 use crate::api::alias_binding::TargetKind;
 use crate::api::names;
-use crate::controllers::{self, OperatorSettings, WebhookSettings};
+use crate::controllers::{self, Features, OperatorSettings, WebhookSettings};
 use crate::kubernetes::client::fenced_client;
 use crate::kubernetes::lease::{Election, Fence};
 
@@ -32,7 +32,7 @@ use crate::kubernetes::lease::{Election, Fence};
     pointsman run --webhook-address 0.0.0.0:8443 --webhook-tls-folder /etc/pointsman/tls")]
 pub struct RunArguments {
     /// The address of /healthz, /readyz and /metrics
-    #[arg(long, default_value = "0.0.0.0:8080", env = "POINTSMAN_HEALTH_ADDRESS")]
+    #[arg(long, default_value = "[::]:8080", env = "POINTSMAN_HEALTH_ADDRESS")]
     health_address: SocketAddr,
     /// The address for the registry's webhooks, such as 0.0.0.0:8443; without it registries are only polled
     #[arg(long, value_name = "ADDRESS", env = "POINTSMAN_WEBHOOK_ADDRESS")]
@@ -65,6 +65,16 @@ pub struct RunArguments {
         value_parser = target_kind
     )]
     targets: Vec<TargetKind>,
+    /// What AliasBindings may have made for them: templates (Deployments), retrain (Jobs). Each needs rights of its own
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FEATURE",
+        default_value = "templates,retrain",
+        env = "POINTSMAN_FEATURES",
+        value_delimiter = ','
+    )]
+    features: Vec<Feature>,
     /// Whether /metrics has a pointsman_binding_info for each AliasBinding
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "true|false", env = "POINTSMAN_BINDING_INFO_METRIC")]
     binding_info_metric: bool,
@@ -95,6 +105,16 @@ pub struct RunArguments {
     /// How long the Lease is valid after a renewal: another replica takes over from a failed leader after this time, 3 to 300 s
     #[arg(long, default_value = "15", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(3..=300))]
     lease_seconds: u64,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum Feature {
+    /// Deployments of AliasBindings with a template
+    Templates,
+    /// Jobs of AliasBindings with retrain
+    Retrain,
+    /// Neither
+    None,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -190,6 +210,10 @@ fn settings(arguments: RunArguments, own_namespace: String) -> OperatorSettings 
         allow_file_artifacts: arguments.check_file_artifacts,
         shard: arguments.shard,
         targets: arguments.targets,
+        features: Features {
+            templates: arguments.features.contains(&Feature::Templates),
+            retrain: arguments.features.contains(&Feature::Retrain),
+        },
         binding_info_metric: arguments.binding_info_metric,
         election,
     }

@@ -11,7 +11,6 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::http::StatusCode;
 use axum::routing::get;
-use tokio::net::TcpListener;
 
 use crate::controllers::context::Context;
 use crate::http::server;
@@ -45,7 +44,7 @@ pub async fn serve(
     ctx: Arc<Context>,
     more: Router,
 ) -> std::io::Result<()> {
-    let listener = TcpListener::bind(address).await?;
+    let listener = server::bind(address).await?;
     tracing::info!(address = %listener.local_addr()?, "serving health and metrics");
     server::serve(listener, None, router(readiness, ctx).merge(more)).await;
     Ok(())
@@ -95,9 +94,11 @@ impl ExpositionCache {
 }
 
 fn metrics(ctx: &Context) -> String {
-    if ctx.settings.binding_info_metric {
-        ctx.metrics.text(ctx.stores.bindings.all())
-    } else {
-        ctx.metrics.text(std::iter::empty())
-    }
+    // Of several replicas one describes the objects, so that nothing is counted twice.
+    let leads = ctx.metrics.leader.get() == 1;
+    let registries = leads.then(|| ctx.stores.registries.all());
+    let describes_bindings = leads && ctx.settings.binding_info_metric;
+    let bindings = describes_bindings.then(|| ctx.stores.bindings.all());
+    let (registries, bindings) = (registries.into_iter(), bindings.into_iter());
+    ctx.metrics.text(registries.flatten(), bindings.flatten())
 }

@@ -1,11 +1,13 @@
 //! The metrics of the operator, in the text format of Prometheus.
 //!
-//! Absent: object names in labels, except for registries, which are few, and `binding_info`, which can be switched off.
+//! Absent: object names in labels, except for registries, which are few, and `binding_info`, which can be switched off; on
+//! replicas that stand by, the state of objects.
 
 use std::borrow::Cow;
 use std::time::Instant;
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{Resource, ResourceExt};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -15,9 +17,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
 
-use crate::api::alias_binding::HistoryEntry;
+use crate::api::alias_binding::{HistoryEntry, Outcome, Trigger};
 use crate::api::conditions::READY;
-use crate::api::{AliasBinding, AliasBindingStatus};
+use crate::api::{AliasBinding, AliasBindingStatus, ModelRegistry};
 use crate::registries::RequestMetrics;
 use crate::targets::Injection;
 
@@ -67,6 +69,8 @@ pub struct Metrics {
     pub webhook_deliveries: Family<OutcomeLabel, Counter>,
     /// 1 if this replica leads or is the only one.
     pub leader: Gauge,
+    /// One for each registry, filled when metrics are read.
+    registries: Family<RegistryInfo, Gauge>,
     /// One for each binding, filled when metrics are read.
     bindings: Family<BindingInfo, Gauge>,
 }
@@ -120,6 +124,15 @@ pub struct TransitionLabels {
     pub reason: &'static str,
 }
 
+/// The state of a registry, as labels; the value is always 1.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct RegistryInfo {
+    namespace: String,
+    registry: String,
+    ready: String,
+    reason: String,
+}
+
 /// The state of a binding, as labels; the value is always 1.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct BindingInfo {
@@ -138,6 +151,17 @@ impl Default for Metrics {
         let mut all = MetricsBuilder(Registry::with_prefix("pointsman"));
         let requests = RequestMetrics::default();
         requests.register(&mut all.0);
+        let rollouts: Family<Rollout, Counter> =
+            all.add("rollouts", "Ended rollouts, by outcome and trigger");
+        // increase() of Prometheus sees a first failure only if the series was 0 before.
+        for outcome in [Outcome::Failed, Outcome::RolledBack] {
+            for trigger in Trigger::ALL {
+                rollouts.get_or_create_owned(&Rollout {
+                    outcome: outcome.to_string(),
+                    trigger: trigger.to_string(),
+                });
+            }
+        }
         Self {
             reconciles: all.add("reconciles", "Reconciles, by kind"),
             reconcile_errors: all.add("reconcile_errors", "Reconciles that failed"),
@@ -155,11 +179,15 @@ impl Default for Metrics {
                 PATCH_BUCKETS,
             ),
             rollout: all.add_histogram("rollout_seconds", ROLLOUT, ROLLOUT_BUCKETS),
-            rollouts: all.add("rollouts", "Ended rollouts, by outcome and trigger"),
+            rollouts,
             status_writes: all.add("status_writes", "Statuses written, by kind"),
             transitions: all.add("binding_transitions", "Changes of Ready, by reason"),
             webhook_deliveries: all.add("webhook_deliveries", "Webhook deliveries, by outcome"),
             leader: all.add("leader", "1 if this replica leads or is the only one"),
+            registries: all.add(
+                "registry_info",
+                "1 for each registry, with its state as labels",
+            ),
             bindings: all.add(
                 "binding_info",
                 "1 for each binding, with its state as labels",
@@ -251,26 +279,50 @@ impl Metrics {
         });
     }
 
-    /// All metrics as text, with a `binding_info` for each of these bindings.
-    pub fn text(&self, bindings: impl Iterator<Item = AliasBinding>) -> String {
-        self.bindings.clear();
+    /// All metrics as text, with an info for each of these objects.
+    pub fn text(
+        &self,
+        registries: impl Iterator<Item = ModelRegistry>,
+        bindings: impl Iterator<Item = AliasBinding>,
+    ) -> String {
+        for registry in registries {
+            let info = registry_info(&registry);
+            self.registries.get_or_create(&info).set(1);
+        }
         for binding in bindings {
             self.bindings.get_or_create(&info(&binding)).set(1);
         }
         let mut text = String::new();
         // Writing into a String cannot fail.
         let _ = encode(&mut text, &self.registry);
+        self.registries.clear();
         self.bindings.clear();
         text
     }
 }
 
+/// Status and reason of the condition Ready.
+fn ready_of(conditions: &[Condition]) -> (String, String) {
+    let ready = conditions.iter().find(|condition| condition.type_ == READY);
+    ready
+        .map(|ready| (ready.status.clone(), ready.reason.clone()))
+        .unwrap_or_default()
+}
+
+fn registry_info(registry: &ModelRegistry) -> RegistryInfo {
+    let status = registry.status.as_ref();
+    let (ready, reason) = ready_of(status.map_or(&[], |status| &status.conditions));
+    RegistryInfo {
+        namespace: registry.namespace().unwrap_or_default(),
+        registry: registry.name_any(),
+        ready,
+        reason,
+    }
+}
+
 fn info(binding: &AliasBinding) -> BindingInfo {
     let status = binding.status.clone().unwrap_or_default();
-    let ready = status
-        .conditions
-        .iter()
-        .find(|condition| condition.type_ == READY);
+    let (ready, reason) = ready_of(&status.conditions);
     BindingInfo {
         namespace: binding.namespace().unwrap_or_default(),
         binding: binding.name_any(),
@@ -281,13 +333,13 @@ fn info(binding: &AliasBinding) -> BindingInfo {
             .clone()
             .or_else(|| binding.spec.stage.clone())
             .unwrap_or_default(),
-        wanted: status.alias.map(|alias| alias.version).unwrap_or_default(),
+        wanted: status.wanted.unwrap_or_default(),
         running: status
             .running
             .map(|running| running.version.id.version)
             .unwrap_or_default(),
-        ready: ready.map(|ready| ready.status.clone()).unwrap_or_default(),
-        reason: ready.map(|ready| ready.reason.clone()).unwrap_or_default(),
+        ready,
+        reason,
     }
 }
 

@@ -18,4 +18,4 @@ mod watches;
 mod workloads;
 
 pub use run::run;
-pub use settings::{OperatorSettings, WebhookSettings};
+pub use settings::{Features, OperatorSettings, WebhookSettings};

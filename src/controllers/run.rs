@@ -12,7 +12,6 @@ use futures::future;
 use kube::api::ListParams;
 use kube::runtime::events::Reporter;
 use kube::{Api, Client};
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -229,7 +228,7 @@ async fn serve_webhooks(
     receiver: Arc<Receiver>,
 ) -> Result<Serving<RunError>, RunError> {
     let address = settings.address;
-    let listener = TcpListener::bind(address).await;
+    let listener = server::bind(address).await;
     let listener = listener.map_err(|source| RunError::Webhook { address, source })?;
     let certificate = settings.tls_folder.clone().map(Certificate::of);
     let tls = match &certificate {

@@ -28,10 +28,21 @@ pub struct OperatorSettings {
     pub shard: Option<String>,
     /// The kinds of workloads that bindings may drive.
     pub targets: Vec<TargetKind>,
+    /// What bindings may have made for them.
+    pub features: Features,
     /// Whether there is a metric for each binding.
     pub binding_info_metric: bool,
     /// How to take part in the leader election; `None` for a single replica.
     pub election: Option<Election>,
+}
+
+/// What bindings may have made for them. Each needs rights of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Features {
+    /// Deployments (`spec.template`).
+    pub templates: bool,
+    /// Jobs that train a lost version again (`spec.retrain`).
+    pub retrain: bool,
 }
 
 /// How to receive webhooks.

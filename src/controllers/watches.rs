@@ -46,7 +46,9 @@ pub fn spawn(tasks: &mut JoinSet<()>, ctx: &Arc<Context>) {
         }
         spawn_later(scope.watch(Objects::Labelled, |all| &all.pods, labelled_changed));
         spawn_later(scope.watch(Objects::Labelled, |all| &all.replica_sets, labelled_changed));
-        spawn_later(scope.watch(Objects::Labelled, |all| &all.jobs, labelled_changed));
+        if ctx.settings.features.retrain {
+            spawn_later(scope.watch(Objects::Labelled, |all| &all.jobs, labelled_changed));
+        }
     }
 }
 
@@ -216,7 +218,9 @@ async fn adopt(ctx: Arc<Context>, binding: ObjectKey) {
     }
     adopt_kind(&ctx, &binding, &stores.replica_sets).await;
     adopt_kind(&ctx, &binding, &stores.pods).await;
-    adopt_kind(&ctx, &binding, &stores.jobs).await;
+    if ctx.settings.features.retrain {
+        adopt_kind(&ctx, &binding, &stores.jobs).await;
+    }
     ctx.queues.bindings.enqueue(binding);
 }
 

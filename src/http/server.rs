@@ -5,6 +5,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -27,6 +28,21 @@ use tower::ServiceExt;
 use super::budget::{ByteBudget, ByteShare, NoRoom};
 pub(crate) use super::connections::OpenConnection;
 use super::connections::{ConnectionGuard, Connections};
+
+/// Listens at an address. `[::]` means all addresses of both families; on a machine without IPv6 those of IPv4.
+///
+/// # Errors
+/// The address cannot be listened at.
+pub(crate) async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let bound = TcpListener::bind(address).await;
+    let is_any = address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+    match bound {
+        Err(error) if is_any && error.kind() != io::ErrorKind::AddrInUse => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
+        }
+        bound => bound,
+    }
+}
 
 /// The largest body of a request, in bytes.
 pub(crate) const LARGEST_BODY: usize = 64 << 10;

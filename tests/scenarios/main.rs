@@ -14,6 +14,7 @@ mod admission;
 mod binding;
 mod blame;
 mod champion_challenger;
+mod chart;
 mod docs;
 mod evidence;
 mod failure;
@@ -58,6 +59,7 @@ fn run_all(arguments: &Arguments) -> Conclusion {
         binding::scenarios(),
         blame::scenarios(),
         champion_challenger::scenarios(),
+        chart::scenarios(),
         docs::scenarios(),
         evidence::scenarios(),
         failure::scenarios(),

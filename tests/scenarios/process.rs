@@ -284,7 +284,7 @@ async fn the_operator_is_ready_once_its_caches_are_filled_and_stops_cleanly(
     fixture.end().await
 }
 
-/// Counters of one rollout, and names of objects in two metrics only.
+/// Counters of one rollout, and names of objects in three metrics only.
 async fn assert_metrics_of_one_move(fixture: &Fixture) {
     // Metrics are counted after the write of a status, so a watch may show the status first.
     let metrics = wait_for_metric(fixture, "pointsman_rollout_seconds_count 1").await;
@@ -297,13 +297,17 @@ async fn assert_metrics_of_one_move(fixture: &Fixture) {
         .filter(|line| line.contains(fixture.namespace.namespace()))
         .collect();
     let may_name = |line: &&str| {
-        ["pointsman_binding_info{", "pointsman_registry_last_success"]
-            .iter()
-            .any(|metric| line.starts_with(metric))
+        [
+            "pointsman_binding_info{",
+            "pointsman_registry_info{",
+            "pointsman_registry_last_success",
+        ]
+        .iter()
+        .any(|metric| line.starts_with(metric))
     };
     assert!(
         named.iter().all(may_name),
-        "names of objects are in these two only\n{metrics}"
+        "names of objects are in these three only\n{metrics}"
     );
     let info = named
         .iter()

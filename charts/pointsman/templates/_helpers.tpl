@@ -19,6 +19,39 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* The image: registry, repository, and digest or tag. */}}
+{{- define "pointsman.image" -}}
+{{- $registry := default (dig "imageRegistry" "" (default dict .Values.global)) .Values.image.registry -}}
+{{- with $registry }}{{ . | trimSuffix "/" }}/{{ end -}}
+{{- .Values.image.repository -}}
+{{- if .Values.image.digest }}@{{ .Values.image.digest }}{{ else }}:{{ default .Chart.AppVersion .Values.image.tag }}{{ end -}}
+{{- end -}}
+
+{{/* The families of a Service's addresses. */}}
+{{- define "pointsman.ipFamilies" -}}
+{{- with .Values.service.ipFamilyPolicy }}
+  ipFamilyPolicy: {{ . }}
+{{- end }}
+{{- with .Values.service.ipFamilies }}
+  ipFamilies: {{ toJson . }}
+{{- end }}
+{{- end -}}
+
+{{/* Values that contradict each other. */}}
+{{- define "pointsman.checks" -}}
+{{- if not .Values.rbac.clusterScoped -}}
+{{- if not .Values.watchNamespaces -}}
+{{- fail "rbac.clusterScoped is false, so the operator cannot watch all namespaces: set watchNamespaces, as in --set 'watchNamespaces={ml}'" -}}
+{{- end -}}
+{{- if .Values.crds.enabled -}}
+{{- fail "rbac.clusterScoped is false, and definitions belong to the cluster: set crds.enabled=false, and have an administrator apply crds/" -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "pointsman.serviceAccountName" -}}
@@ -36,6 +69,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 
 {{/* The operator's permissions in a namespace that it watches. Secrets and ConfigMaps are read by name, never listed. */}}
 {{- define "pointsman.rules" -}}
+# To read the labels of a namespace that uses a registry of another one (spec.allowedNamespaces.from: Selector). In the Role of a
+# namespace this is the right on that namespace alone.
+- apiGroups: [""]
+  resources: [namespaces]
+  verbs: [get]
 - apiGroups: [pointsman.dev]
   resources: [modelregistries, registeredmodels, aliasbindings]
   verbs: [get, list, watch]
@@ -52,7 +90,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
   verbs: [update]
 - apiGroups: [apps]
   resources: [deployments]
-  verbs: [get, list, watch, create, patch]
+  verbs: [get, list, watch, patch{{ if .Values.features.templates }}, create{{ end }}]
 # To observe a rollout by the new version's own pods.
 - apiGroups: [apps]
   resources: [replicasets]
@@ -83,10 +121,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
   resources: [rollouts]
   verbs: [get, list, watch, patch]
 {{- end }}
+{{- if .Values.features.retrain }}
 # Jobs that train a lost version again (spec.retrain).
 - apiGroups: [batch]
   resources: [jobs]
   verbs: [list, watch, create]
+{{- end }}
 - apiGroups: [""]
   resources: [secrets, configmaps]
   verbs: [get]

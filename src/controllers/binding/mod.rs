@@ -246,6 +246,10 @@ fn usable_registry(model: Option<&RegisteredModel>, ctx: &Context) -> Option<Obj
 
 /// Why the kind of a binding's workload cannot be driven, if it is not switched on.
 fn disabled_kind(binding: &AliasBinding, ctx: &Context) -> Option<Problem> {
+    if binding.spec.template.is_some() && !ctx.settings.features.templates {
+        let message = "this operator creates no Deployments: set features.templates=true in the values of its chart (option --features), or targetRef";
+        return Some(Problem::new(Reason::InvalidSpec, message.to_owned()));
+    }
     let kind = binding.target_kind();
     if ctx.settings.targets.contains(&kind) {
         return None;

@@ -70,6 +70,10 @@ async fn create(
             return Ok(refused_until(&message, None));
         }
     };
+    if !ctx.settings.features.retrain {
+        let message = "this operator creates no Jobs: set features.retrain=true in the values of its chart (option --features)";
+        return Ok(refused_until(message, None));
+    }
     let own = ObjectKey::of(binding);
     let write = digest(&(&job.name, binding.metadata.generation));
     if let Some((problem, wait)) = ctx.refused_writes.pending(&own, write, Instant::now()) {

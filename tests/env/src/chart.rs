@@ -31,27 +31,16 @@ impl RenderedChart {
         namespace: &str,
         values: &Value,
     ) -> Result<Self> {
-        let what = "rendering the chart with helm template";
-        let folder = crate::process::RunFolder::create("helm")?;
-        let values_file = folder.path().join("values.yaml");
-        std::fs::write(&values_file, values.to_string()).context("writing the values for helm")?;
-        let output = Command::new(&tools.helm)
-            .args(["template", release])
-            .arg(chart_folder())
-            .args(["--namespace", namespace, "--values"])
-            .arg(&values_file)
-            .env("HELM_CACHE_HOME", folder.path().join("cache"))
-            .env("HELM_CONFIG_HOME", folder.path().join("config"))
-            .env("HELM_DATA_HOME", folder.path().join("data"))
-            .output()
-            .await
-            .context(what)?;
-        if !output.status.success() {
-            return Err(Error::new(what, String::from_utf8_lossy(&output.stderr)));
-        }
+        let arguments = ["template", release, "--namespace", namespace];
+        let rendered = helm(tools, &arguments, values).await?;
         Ok(Self {
-            objects: manifests::parse(&String::from_utf8_lossy(&output.stdout))?,
+            objects: manifests::parse(&rendered)?,
         })
+    }
+
+    /// Runs `helm lint --strict` with these values.
+    pub async fn lint(tools: &Tools, values: &Value) -> Result<()> {
+        helm(tools, &["lint", "--strict"], values).await.map(|_| ())
     }
 
     /// The objects of a kind.
@@ -76,4 +65,31 @@ impl RenderedChart {
             )),
         }
     }
+}
+
+/// Runs helm on the chart with these values, and returns its output.
+async fn helm(tools: &Tools, arguments: &[&str], values: &Value) -> Result<String> {
+    let doing = format!("helm {}", arguments.join(" "));
+    let folder = crate::process::RunFolder::create("helm")?;
+    let values_file = folder.path().join("values.yaml");
+    std::fs::write(&values_file, values.to_string()).context("writing the values for helm")?;
+    let output = Command::new(&tools.helm)
+        .args(arguments)
+        .arg(chart_folder())
+        .arg("--values")
+        .arg(&values_file)
+        .env("HELM_CACHE_HOME", folder.path().join("cache"))
+        .env("HELM_CONFIG_HOME", folder.path().join("config"))
+        .env("HELM_DATA_HOME", folder.path().join("data"))
+        .output()
+        .await
+        .context(&doing)?;
+    let (stdout, stderr) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    if !output.status.success() {
+        return Err(Error::new(doing, format_args!("{stderr}{stdout}")));
+    }
+    Ok(stdout.into_owned())
 }

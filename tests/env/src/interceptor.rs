@@ -349,12 +349,12 @@ impl Interceptor {
         journal.requests.iter().skip(skipped).cloned().collect()
     }
 
-    /// The requests since the mark that can have changed something.
+    /// The requests since the mark that can have changed something, without renewals of the Lease.
     #[must_use]
     pub fn writes_since(&self, mark: usize) -> Vec<Request> {
         self.since(mark)
             .into_iter()
-            .filter(Request::is_write)
+            .filter(|request| request.is_write() && !request.path.contains("/leases/"))
             .collect()
     }
 

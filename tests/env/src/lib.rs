@@ -43,6 +43,7 @@ mod supervisor;
 pub mod test_namespace;
 pub mod tools;
 pub mod usage;
+pub mod values_table;
 pub mod workload;
 
 pub use control_plane::{ControlPlane, ControlPlaneOptions};

@@ -17,6 +17,7 @@ use pointsman_env::operator::install_definitions;
 use pointsman_env::prerequisites::{self, Prerequisite};
 use pointsman_env::progress::Task;
 use pointsman_env::python::{self, MlflowVersion};
+use pointsman_env::values_table;
 use pointsman_env::{ControlPlane, ControlPlaneOptions, Error, Result, Tools};
 
 /// Builds and starts the environment of Pointsman's tests: a real Kubernetes control plane and a real MLflow, on loopback only.
@@ -59,6 +60,8 @@ enum Subcommands {
         #[arg(last = true, required = true)]
         command: Vec<String>,
     },
+    /// Print the table of the chart's values, which is generated from its values.yaml.
+    ValuesTable,
     /// Print the fragment of argocd-cm that is generated from the scripts in integrations/argocd.
     ArgocdCm,
     /// Run one of the programs: kubectl, helm, kwok, etcd, kube-apiserver, kube-controller-manager, kube-scheduler.
@@ -80,6 +83,7 @@ fn main() -> ExitCode {
             without_mlflow,
         } => within_runtime(up((!without_mlflow).then(|| version(mlflow)))),
         Subcommands::Demo { context } => within_runtime(demo::demo(context)),
+        Subcommands::ValuesTable => values_table::page().map(|text| print!("{text}")),
         Subcommands::ArgocdCm => customizations::fragment().map(|text| print!("{text}")),
         Subcommands::WithMlflow { command } => return with_mlflow_servers(&command),
         Subcommands::Tool { name, arguments } => return tool(&name, &arguments),

@@ -1,5 +1,5 @@
 //! Paths of the control plane's programs: the user's own if their versions fit, else built once from the Go modules of this crate.
-//! Nothing is downloaded ready-made.
+//! Nothing is downloaded ready-made, but for Debian packages.
 
 use std::fs;
 use std::io::BufRead;
@@ -445,6 +445,43 @@ pub fn gateway_api_definitions() -> Result<PathBuf> {
     prerequisites::check(&[Prerequisite::Go])?;
     let module = GATEWAY_API.downloaded("sigs.k8s.io/gateway-api")?;
     Ok(module.dir.join("config/crd/standard"))
+}
+
+/// Debian's package of Prometheus.
+const PROMETHEUS: &str = "prometheus";
+
+/// The folder of Debian's `prometheus` and `promtool`, unpacked on first use without installing them, which would start a server.
+pub fn prometheus(cache: &Cache) -> Result<PathBuf> {
+    let entry = Entry::new(PROMETHEUS, &["Debian"]);
+    let folder = cache.entry(&entry, |folder| {
+        let task = Task::start("downloading Debian's package of Prometheus", 0);
+        let script = "apt-get download -q prometheus || { apt-get update -q && apt-get download -q prometheus; }; \
+            dpkg-deb --extract prometheus_*.deb . && rm prometheus_*.deb";
+        let output = Command::new("sh")
+            .args(["-ec", script])
+            .current_dir(folder)
+            .output();
+        let output = output.context("starting apt-get")?;
+        if !output.status.success() {
+            let cause = String::from_utf8_lossy(&output.stderr).into_owned();
+            return Err(Error::new("downloading Debian's package of Prometheus", cause)
+                .remedy("run this on Debian or Ubuntu, with a package archive that can be reached"));
+        }
+        task.done();
+        Ok(())
+    })?;
+    Ok(folder.join("usr/bin"))
+}
+
+/// No program of it is built: its definitions of kinds are enough for monitors and rules.
+const PROMETHEUS_OPERATOR: Family = Family::of("prometheusoperator", &[]);
+
+/// The folder of the Prometheus Operator's definitions of kinds, in the Go module cache.
+pub fn prometheus_operator_definitions() -> Result<PathBuf> {
+    prerequisites::check(&[Prerequisite::Go])?;
+    let module =
+        PROMETHEUS_OPERATOR.downloaded("github.com/prometheus-operator/prometheus-operator")?;
+    Ok(module.dir.join("example/prometheus-operator-crd"))
 }
 
 /// The output of `go mod download -json` for a module.
