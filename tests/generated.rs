@@ -107,6 +107,14 @@ fn every_reason_is_documented_by_its_description_and_health() {
     }
 }
 
+/// The reasons by which people chose that nothing goes forward.
+const BY_CHOICE: [Reason; 4] = [
+    Reason::Suspended,
+    Reason::Held,
+    Reason::Frozen,
+    Reason::OutsideWindow,
+];
+
 /// The health of an object whose condition Ready has this reason, by the reason's class. `tests/gitops` asks Argo CD and kstatus.
 fn health(reason: Reason) -> (&'static str, &'static str) {
     let is_of_ready = reason != Reason::Resolved
@@ -114,7 +122,7 @@ fn health(reason: Reason) -> (&'static str, &'static str) {
         && !reason.as_str().starts_with("Webhook");
     match reason.class() {
         _ if !is_of_ready => ("–", "–"),
-        _ if [Reason::Suspended, Reason::Held].contains(&reason) => ("Current", "Suspended"),
+        _ if BY_CHOICE.contains(&reason) => ("Current", "Suspended"),
         Class::Well => ("Current", "Healthy"),
         Class::Progressing | Class::Recovering(_) => ("InProgress", "Progressing"),
         Class::NeedsPerson(_) => ("Failed", "Degraded"),

@@ -10,7 +10,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::conditions::shorten;
 use super::inject::Inject;
+use super::promotion::Promotion;
+use super::public_uri::without_secrets;
 use super::registered_model::CodeLineage;
 use super::rollback::{GoodVersion, HeldBack, Lost, Postponed, Retrain, RetrainState, Rollback};
 use super::template::TemplateMetadata;
@@ -71,6 +74,9 @@ pub struct AliasBindingSpec {
     /// The containers that the version is injected into, and the names of its variables.
     #[serde(default)]
     pub inject: Inject,
+    /// The rules by which a wanted version goes forward. Default: it does so at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promotion: Option<Promotion>,
     /// The reaction to a version that fails.
     #[serde(default)]
     pub rollback: Rollback,
@@ -399,6 +405,22 @@ pub struct HistoryEntry {
     pub finished_at: Option<Time>,
     /// The cause of the change: AliasMove, Pin, Person, Failure or SpecChange.
     pub trigger: Word<Trigger>,
+    /// What would have held the version, if a person had it go forward all the same by a pin or a retry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overrode: Option<Overrode>,
+}
+
+/// A rule that a person's pin or retry went past.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Overrode {
+    /// The reason that the binding would have had, such as Frozen.
+    pub reason: Word<Reason>,
+    /// The same as a sentence.
+    pub message: String,
+    /// Why the person did it: the value of the annotation pointsman.dev/override-reason at that time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
 /// The outcome of a version in the workload.
@@ -489,6 +511,14 @@ impl AliasBindingStatus {
     }
 }
 
+/// The longest text of a person that goes into the history, in characters.
+const LONGEST_WORD: usize = 256;
+
+/// A person's text as the history keeps it: without secrets in URIs, and not too long.
+fn short_word(text: &str) -> String {
+    shorten(&without_secrets(text), LONGEST_WORD)
+}
+
 impl AliasBindingSpec {
     /// The alias or stage that the binding follows, as people name it.
     #[must_use]
@@ -526,6 +556,14 @@ impl AliasBinding {
             .annotations
             .as_ref()?
             .get(names::APPLY_ANNOTATION)
+    }
+
+    /// Why a person has a version go forward that would be held, if the person says so.
+    #[must_use]
+    pub fn override_reason(&self) -> Option<String> {
+        let annotations = self.metadata.annotations.as_ref()?;
+        let why = annotations.get(names::OVERRIDE_REASON_ANNOTATION)?;
+        Some(short_word(why))
     }
 
     /// Whether a retry was requested that has not been handled.

@@ -5,9 +5,11 @@
 pub mod alias_binding;
 pub mod availability;
 pub mod conditions;
+pub mod duration;
 pub mod inject;
 pub mod model_registry;
 pub mod names;
+pub mod promotion;
 pub mod public_uri;
 pub mod reason;
 pub mod reference;

@@ -11,6 +11,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::duration::parse_duration;
 use super::schema;
 
 /// An MLflow Model Registry and how to connect to it.
@@ -82,6 +83,11 @@ pub struct ModelRegistrySpec {
     /// True: send no request to the registry. The versions that were resolved last stay in force. Default: false.
     #[serde(default)]
     pub suspend: bool,
+    /// While set, no version goes forward in the workloads that follow this registry; the text is the reason, such as "quarter
+    /// end, CHG-4711". Rollbacks, pinned versions and retries that a person asks for are not held. At most 256 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub freeze: Option<String>,
     /// The webhook by which MLflow announces moves, so that they are seen at once. Polling continues in any case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("self.mode != 'Managed' || has(self.url)").message("webhook.mode Managed needs webhook.url: the receiver's base address as MLflow reaches it, such as http://pointsman-webhook.pointsman.svc:8443"))]
@@ -441,18 +447,6 @@ impl ModelRegistry {
     }
 }
 
-/// A Kubernetes duration (GEP-2257), such as 1h30m. kube's parser panics on numbers that overflow, so no more than five
-/// digits in a row are given to it.
-fn parse_duration(text: &str) -> Option<Duration> {
-    let is_short = |digits: &str| digits.len() <= 5;
-    if !text.split(|c: char| !c.is_ascii_digit()).all(is_short) {
-        return None;
-    }
-    let parsed: kube::core::Duration = text.parse().ok()?;
-    let duration = Duration::from(parsed);
-    (!parsed.is_negative() && !duration.is_zero()).then_some(duration)
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -582,7 +576,7 @@ mod tests {
     #[test]
     fn a_spec_with_a_field_of_another_release_is_still_read() {
         let later = with(
-            json!({"freeze": "quarter end", "mlflow": {"uri": "http://mlflow:5000", "podURI": "x"}}),
+            json!({"later": "quarter end", "mlflow": {"uri": "http://mlflow:5000", "podURI": "x"}}),
         );
         assert_eq!(later.interval(), DEFAULT_INTERVAL);
     }

@@ -52,6 +52,10 @@ pub const CONTAINERS_ANNOTATION: &str = "pointsman.dev/containers";
 /// Annotation on an `AliasBinding`: a new value requests that the registry's present address and the present location of the
 /// version's files are written into the workload.
 pub const APPLY_ANNOTATION: &str = "pointsman.dev/apply-requested-at";
+/// Annotation on a Namespace: while it is there, no version goes forward in the namespace. Its value is the reason.
+pub const FREEZE_ANNOTATION: &str = "pointsman.dev/freeze";
+/// Annotation on an `AliasBinding`: why a person has a version go forward that a freeze, a window or a missing approval holds.
+pub const OVERRIDE_REASON_ANNOTATION: &str = "pointsman.dev/override-reason";
 /// Annotation on a pod template: the container that kubectl, and Pointsman, choose by default.
 pub const DEFAULT_CONTAINER_ANNOTATION: &str = "kubectl.kubernetes.io/default-container";
 /// Environment variable: the registry's address, set only if the user has not set it.

@@ -41,6 +41,13 @@ pub fn variables<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     schema
 }
 
+/// Windows in which versions go forward.
+pub fn windows<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = atomic::<T>(generator);
+    schema.insert("maxItems".into(), json!(16));
+    schema
+}
+
 /// Words, each once.
 pub fn words(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}})

@@ -78,6 +78,9 @@ pub struct RunArguments {
     /// Whether /metrics has a pointsman_binding_info for each AliasBinding
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "true|false", env = "POINTSMAN_BINDING_INFO_METRIC")]
     binding_info_metric: bool,
+    /// Whether the annotation pointsman.dev/freeze of namespaces counts; it takes the rights to list and watch them
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "true|false", env = "POINTSMAN_NAMESPACE_FREEZES")]
+    namespace_freezes: bool,
     /// This cluster's name in the tags that spec.writeBack of a ModelRegistry writes, of letters, digits, hyphens and dots
     #[arg(long, default_value = "cluster", value_name = "NAME", env = "POINTSMAN_CLUSTER_NAME", value_parser = cluster_name)]
     cluster_name: String,
@@ -214,6 +217,7 @@ fn settings(arguments: RunArguments, own_namespace: String) -> OperatorSettings 
             templates: arguments.features.contains(&Feature::Templates),
             retrain: arguments.features.contains(&Feature::Retrain),
         },
+        namespace_freezes: arguments.namespace_freezes,
         binding_info_metric: arguments.binding_info_metric,
         election,
     }

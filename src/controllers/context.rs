@@ -18,6 +18,7 @@ use crate::controllers::binding::repeated_writes::RepeatedWrites;
 use crate::controllers::cached::{
     binding_of, of_binding, of_model, of_registered_name, of_registry, of_workload,
 };
+use crate::controllers::frozen_namespaces::FrozenNamespace;
 use crate::controllers::metrics::{Kind, Metrics};
 use crate::controllers::registry::namespace_labels::NamespaceLabels;
 use crate::controllers::registry::state::RegistryStates;
@@ -83,6 +84,8 @@ pub struct Stores {
     pub replica_sets: Store<ReplicaSet>,
     /// Retrain Jobs with the binding's label.
     pub jobs: Store<Job>,
+    /// Namespaces that are frozen.
+    pub frozen: Store<FrozenNamespace>,
 }
 
 /// The work queues, by kind.

@@ -144,4 +144,8 @@ async fn wait_for_stores(ctx: &Context, start: &StartSignal, is_single: bool) {
     if ctx.settings.features.retrain {
         stores.jobs.wait_until_synced(watches).await;
     }
+    if ctx.settings.namespace_freezes {
+        // A freeze that is not known yet must not be taken for none.
+        stores.frozen.wait_until_synced(watches).await;
+    }
 }

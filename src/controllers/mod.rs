@@ -5,6 +5,7 @@
 mod binding;
 mod cached;
 mod context;
+mod frozen_namespaces;
 mod http;
 mod leadership;
 mod loops;

@@ -30,6 +30,8 @@ pub struct OperatorSettings {
     pub targets: Vec<TargetKind>,
     /// What bindings may have made for them.
     pub features: Features,
+    /// Whether namespaces are watched for freezes, which takes a right on the cluster.
+    pub namespace_freezes: bool,
     /// Whether there is a metric for each binding.
     pub binding_info_metric: bool,
     /// How to take part in the leader election; `None` for a single replica.

@@ -8,12 +8,14 @@ use std::sync::Arc;
 
 use k8s_openapi::NamespaceResourceScope;
 use kube::api::ListParams;
+use kube::runtime::watcher;
 use kube::{Api, Resource};
 use tokio::task::JoinSet;
 
 use crate::api::{AliasBinding, ModelRegistry, RegisteredModel, names};
 use crate::controllers::cached::{binding_of, registry_of};
 use crate::controllers::context::{Context, Stores};
+use crate::controllers::frozen_namespaces::FreezeChanges;
 use crate::controllers::metrics::Kind;
 use crate::controllers::workloads::{Stored, with_kind};
 use crate::kubernetes::key::ObjectKey;
@@ -34,6 +36,9 @@ pub fn spawn(tasks: &mut JoinSet<()>, ctx: &Arc<Context>) {
             tasks.spawn(kept);
         }
         tasks.spawn(scope.watch(Objects::All, |all| &all.registries, registry_changed));
+        if ctx.settings.namespace_freezes {
+            tasks.spawn(scope.watch_freezes());
+        }
         tasks.spawn(scope.watch(Objects::OfShard, |all| &all.models, model_changed));
         let mut spawn_later = |watch| tasks.spawn(after_models(Arc::clone(ctx), watch));
         spawn_later(scope.watch(Objects::OfShard, |all| &all.bindings, binding_changed));
@@ -114,7 +119,30 @@ impl Scope {
                 store: store(&ctx.stores),
                 handler,
             };
-            watch.run(api, labels).await;
+            let config = watcher::Config {
+                label_selector: labels.map(str::to_owned),
+                ..watcher::Config::default()
+            };
+            watch.run(api, config).await;
+        })
+    }
+
+    /// The watch of the scope's own namespace, or of all of them.
+    fn watch_freezes(&self) -> WatchTask {
+        let (ctx, number) = (Arc::clone(&self.ctx), self.number);
+        // RBAC lets a role name the one object that may be listed and watched, if the request names it, too.
+        let only = self.namespace.as_ref();
+        let config = watcher::Config {
+            field_selector: only.map(|name| format!("metadata.name={name}")),
+            ..watcher::Config::default()
+        };
+        Box::pin(async move {
+            let watch = Watch {
+                number,
+                store: &ctx.stores.frozen,
+                handler: FreezeChanges(&ctx),
+            };
+            watch.run(Api::all(ctx.client.clone()), config).await;
         })
     }
 }
@@ -165,6 +193,8 @@ fn registry_changed(ctx: &Arc<Context>, registry: &ModelRegistry, change: Change
         // The spec says which namespaces may use the registry.
         ctx.registries.of(&key).schedule.invalidate_watched();
         ctx.enqueue_models_of(&key);
+        // It also says whether versions may go forward.
+        ctx.enqueue_bindings_low_priority(&key);
     }
     ctx.queues.registries.enqueue(key);
 }

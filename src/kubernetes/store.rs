@@ -254,11 +254,11 @@ impl<K: Cached> Store<K> {
         change
     }
 
-    /// Removes an object.
-    pub fn remove(&self, key: &ObjectKey) {
+    /// Removes an object; false if there was none.
+    pub fn remove(&self, key: &ObjectKey) -> bool {
         let mut inner = lock(&self.inner);
         inner.unreadable.remove(key);
-        inner.remove(key);
+        inner.remove(key).is_some()
     }
 
     /// Notes that an object exists and cannot be decoded. Its last readable version stays.

@@ -126,15 +126,11 @@ where
     K: Cached,
     H: Handler<K>,
 {
-    /// Watches the objects that have these labels (all if `None`), and never ends.
-    pub async fn run(&self, api: Api<Shown<K>>, labels: Option<&str>)
+    /// Watches the objects that `config` selects, and never ends.
+    pub async fn run(&self, api: Api<Shown<K>>, config: watcher::Config)
     where
         K: Clone + Debug + Send + 'static,
     {
-        let config = watcher::Config {
-            label_selector: labels.map(str::to_owned),
-            ..watcher::Config::default()
-        };
         // A streamed list comes from the API server's cache; pages of a custom resource are read from etcd, at three times the cost.
         let mut is_streamed = true;
         loop {
@@ -198,7 +194,11 @@ where
             }
         };
         if !self.handler.accepts(&object) {
-            return self.store.remove(&key);
+            let is_gone = self.store.remove(&key);
+            if is_gone && self.store.is_synced_by(self.number) {
+                self.handler.changed(&object, Change::Added);
+            }
+            return;
         }
         let change = put(self.store, self.number, &mut object);
         if change != Change::None && self.store.is_synced_by(self.number) {
@@ -368,6 +368,48 @@ mod tests {
         .await;
         assert_eq!(names(&store, "one"), ["b", "unchanged"]);
         assert_eq!(*recorder.changed.borrow(), ["b", "a"]);
+    }
+
+    /// Accepts the objects of one binding only.
+    struct OfOne<'a>(&'a Recorder);
+
+    impl Handler<ConfigMap> for OfOne<'_> {
+        fn accepts(&self, object: &ConfigMap) -> bool {
+            object
+                .labels()
+                .get("binding")
+                .is_some_and(|binding| binding == "one")
+        }
+
+        fn changed(&self, object: &ConfigMap, change: Change) {
+            self.0.changed(object, change);
+        }
+
+        fn unreadable(&self, _: &ObjectKey) {}
+    }
+
+    #[tokio::test]
+    async fn an_object_that_is_accepted_no_longer_is_gone_and_one_that_never_was_is_no_change() {
+        let recorder = Recorder::default();
+        let store = Store::default();
+        let watch = Watch {
+            number: 0,
+            store: &store,
+            handler: OfOne(&recorder),
+        };
+        let events = vec![
+            Event::Init,
+            Event::InitApply(object("a", "one")),
+            Event::InitApply(object("b", "two")),
+            Event::InitDone,
+            Event::Apply(object("a", "two")),
+            Event::Apply(object("b", "three")),
+        ];
+        watch
+            .follow(futures::stream::iter(events.into_iter().map(Ok)))
+            .await;
+        assert_eq!(*recorder.changed.borrow(), ["a"]);
+        assert!(names(&store, "one").is_empty());
     }
 
     #[tokio::test]

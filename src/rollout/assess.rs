@@ -65,7 +65,7 @@ impl Assessment {
 pub fn assess(binding: &AliasBinding, observed: &Observed<'_>, now: Timestamp) -> Assessment {
     let held_back = standing_held_back(binding, observed);
     let mut assessment = Assessment {
-        postponed: standing_postponed(binding, observed),
+        postponed: standing_postponed(binding, observed, now),
         ..Assessment::default()
     };
     if let Some((news, retried)) =
@@ -76,7 +76,7 @@ pub fn assess(binding: &AliasBinding, observed: &Observed<'_>, now: Timestamp) -
         return assessment;
     }
     assessment.held_back = held_back;
-    if let Some((target, entry)) = under_observation(binding, observed) {
+    if let Some((target, entry)) = under_observation(binding, observed, now) {
         observe(binding, observed, target, entry, now, &mut assessment);
     }
     if let Some(postponed) = &assessment.postponed {
@@ -296,7 +296,7 @@ fn postpone(
         && entry.available_at.is_none()
         && binding.spec.rollback.on_failure == OnFailure::Rollback
         && target.capacity.available < target.capacity.desired
-        && !is_succeeded(binding, observed, &entry.version)
+        && !is_succeeded(binding, observed, &entry.version, now)
         && (is_reapplied || has_rollback_candidate(binding, &entry.version));
     if !may_go_back {
         return;
@@ -344,7 +344,11 @@ fn has_rollback_candidate(binding: &AliasBinding, version: &VersionRef) -> bool 
 
 /// The version that is tried again later: until the alias moves, a spec changes, a person asks, or it is live. While the
 /// version that the alias names instead cannot go forward, the postponed one must still leave the workload.
-fn standing_postponed(binding: &AliasBinding, observed: &Observed<'_>) -> Option<Postponed> {
+fn standing_postponed(
+    binding: &AliasBinding,
+    observed: &Observed<'_>,
+    now: Timestamp,
+) -> Option<Postponed> {
     let status = binding.status.as_ref()?;
     let postponed = status.postponed.as_ref()?;
     let is_out = observed
@@ -352,7 +356,7 @@ fn standing_postponed(binding: &AliasBinding, observed: &Observed<'_>) -> Option
         .is_none_or(|target| !target.runs(&postponed.version));
     let is_moved = match &observed.resolution.desired {
         Ok(desired) if !desired.version.is_same(&postponed.version) => {
-            is_out || is_succeeded(binding, observed, &postponed.version)
+            is_out || is_succeeded(binding, observed, &postponed.version, now)
         }
         _ => false,
     };
@@ -432,6 +436,7 @@ fn is_spec_changed(binding: &AliasBinding, target: Option<&Target>, digest: &str
 fn under_observation<'a>(
     binding: &'a AliasBinding,
     observed: &Observed<'a>,
+    now: Timestamp,
 ) -> Option<(&'a Target, &'a HistoryEntry)> {
     let target = observed.target?;
     let entry = binding.status.as_ref()?.current()?;
@@ -445,12 +450,12 @@ fn under_observation<'a>(
     );
     // people_win: a version that a person put there is not assessed.
     let is_ours = target.owners.foreign_version_writers().is_empty();
-    let is_assessed = target.runs(&entry.version) && !is_replaced(binding, observed);
+    let is_assessed = target.runs(&entry.version) && !is_replaced(binding, observed, now);
     (is_assessed && is_unproven && is_ours).then_some((target, entry))
 }
 
 /// Whether the same version goes forward with another template now: its pods say nothing about that template.
-fn is_replaced(binding: &AliasBinding, observed: &Observed<'_>) -> bool {
+fn is_replaced(binding: &AliasBinding, observed: &Observed<'_>, now: Timestamp) -> bool {
     let Ok(desired) = &observed.resolution.desired else {
         return false;
     };
@@ -458,11 +463,16 @@ fn is_replaced(binding: &AliasBinding, observed: &Observed<'_>) -> bool {
         && observed
             .target
             .is_some_and(|target| target.runs(&desired.version))
-        && passes_gates(binding, observed, desired, true)
+        && passes_gates(binding, observed, desired, true, now)
 }
 
 /// Whether another version goes forward in the place of this one now.
-fn is_succeeded(binding: &AliasBinding, observed: &Observed<'_>, version: &VersionRef) -> bool {
+fn is_succeeded(
+    binding: &AliasBinding,
+    observed: &Observed<'_>,
+    version: &VersionRef,
+    now: Timestamp,
+) -> bool {
     let Ok(desired) = &observed.resolution.desired else {
         return false;
     };
@@ -470,7 +480,7 @@ fn is_succeeded(binding: &AliasBinding, observed: &Observed<'_>, version: &Versi
     let is_held_back = held_back.is_some_and(|held_back| held_back.contains(&desired.version));
     !desired.version.is_same(version)
         && !is_held_back
-        && passes_gates(binding, observed, desired, false)
+        && passes_gates(binding, observed, desired, false, now)
 }
 
 fn passes_gates(
@@ -478,13 +488,9 @@ fn passes_gates(
     observed: &Observed<'_>,
     desired: &DesiredVersion,
     same_version: bool,
+    now: Timestamp,
 ) -> bool {
-    let input = GateInput {
-        binding,
-        resolution: observed.resolution,
-        desired,
-        checks: observed.checks,
-    };
+    let input = GateInput::of(binding, observed, desired, now);
     first_hindrance(&input, same_version).is_none()
 }
 

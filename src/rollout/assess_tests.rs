@@ -45,6 +45,7 @@ fn assessed(binding: &AliasBinding, target: &Target, pods: &[&Pod], now: Timesta
         claim: None,
         template_changed: false,
         checks: &CheckResults::new(),
+        freeze: None,
     };
     assess(binding, &observed, now)
 }

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::assess::{Assessment, assess, keeps_out, running_good_version, runs_failed};
 use super::claim::Claim;
-use super::gates::{GateInput, Verdict, first_hindrance};
+use super::gates::{GateInput, Verdict, first_hindrance, invalid, overrode, paused};
 use super::hold::{
     hold, hold_in_rollback, hold_while_suspended, hold_while_unresolved, standing_hold,
 };
@@ -20,7 +20,7 @@ use super::rollback_target::{
     RollbackTarget, candidates, choose, has_failed, lineage, lost_version, missing,
     retrain_sentence,
 };
-use crate::api::alias_binding::{AppliedRequest, Hold};
+use crate::api::alias_binding::{AppliedRequest, Hold, Overrode};
 use crate::api::inject::InjectedValue;
 use crate::api::reason::Problem;
 use crate::api::rollback::{GoodVersion, HeldBack, Lost, Postponed};
@@ -123,6 +123,8 @@ pub struct Decided {
     pub look_again: Option<Timestamp>,
     /// What people should know beside the decision.
     pub note: Option<Note>,
+    /// The rule that a person has the wanted version go past.
+    pub overrode: Option<Overrode>,
 }
 
 impl Decided {
@@ -140,6 +142,8 @@ struct Step {
     hold: Option<Hold>,
     lost: Option<Lost>,
     note: Option<Note>,
+    /// When a gate may let the wanted version pass although nothing has changed by then.
+    look_again: Option<Timestamp>,
 }
 
 impl From<Decision> for Step {
@@ -149,6 +153,7 @@ impl From<Decision> for Step {
             hold: None,
             lost: None,
             note: None,
+            look_again: None,
         }
     }
 }
@@ -185,13 +190,30 @@ pub fn decide(binding: &AliasBinding, observed: &Observed<'_>, now: Timestamp) -
             lost: step.lost,
             apply: apply_memory(binding, observed, &step.decision, is_failure, now),
         },
+        overrode: persons_override(binding, observed, &step.decision, now),
         decision: step.decision,
         failure: assessment.failure,
         blocked: assessment.blocked,
         bakes_from: assessment.bakes_from,
-        look_again: assessment.look_again,
+        look_again: [assessment.look_again, step.look_again]
+            .into_iter()
+            .flatten()
+            .min(),
         note: step.note,
     }
+}
+
+/// The rule that a person has the wanted version go past, if it goes forward.
+fn persons_override(
+    binding: &AliasBinding,
+    observed: &Observed<'_>,
+    decision: &Decision,
+    now: Timestamp,
+) -> Option<Overrode> {
+    let desired = observed.resolution.desired.as_ref().ok()?;
+    let is_forward = decision.course() == Some(&Course::Forward);
+    let input = GateInput::of(binding, observed, desired, now);
+    is_forward.then(|| overrode(&input)).flatten()
 }
 
 /// A decision that changes neither the workload nor what is held back.
@@ -211,6 +233,7 @@ fn untouched(binding: &AliasBinding, decision: Decision, hold: Option<Hold>) -> 
         bakes_from: None,
         look_again: None,
         note: None,
+        overrode: None,
     }
 }
 
@@ -323,9 +346,10 @@ fn forward_or_back(
         .is_some_and(|target| runs_failed(target, held_back));
     match &forward.decision {
         Decision::Waiting(Waiting::Checks(_)) => forward,
-        Decision::Waiting(_) if holds_failed && forward.hold.is_none() => {
-            roll_back(binding, observed, held_back, now)
-        }
+        Decision::Waiting(_) if holds_failed && forward.hold.is_none() => Step {
+            look_again: forward.look_again,
+            ..roll_back(binding, observed, held_back, now)
+        },
         _ => forward,
     }
 }
@@ -362,7 +386,7 @@ fn forward(binding: &AliasBinding, observed: &Observed<'_>, now: Timestamp) -> S
         (Ok(desired), None) => {
             match new_workload(binding, &reapply::as_written(binding, None, desired)) {
                 Err(problem) => Waiting::Target(problem).into(),
-                Ok(injection) => pass_gates(binding, observed, desired, false)
+                Ok(injection) => pass_gates(binding, observed, desired, false, now)
                     .unwrap_or_else(|| Decision::Write(injection, Course::Forward).into()),
             }
         }
@@ -388,6 +412,9 @@ fn forward_on(
     let is_drifted = !targets::holds(target, &present);
     let is_settled = targets::holds(target, &injection) && !observed.template_changed;
     if is_settled && !(is_asked && is_drifted) {
+        if let Some((gate, problem)) = invalid(binding) {
+            return refused_by(gate, problem).into();
+        }
         let drift = is_drifted.then(|| reapply::drift(binding, target, &kept, desired));
         return Step {
             note: drift.or_else(|| note(target, &injection)),
@@ -403,8 +430,17 @@ fn forward_on(
     let same_version =
         target.runs(&desired.version) && (!is_asked || target.has_artifact_of(&desired.version));
     let injection = if is_asked { present } else { injection };
-    pass_gates(binding, observed, desired, same_version)
+    pass_gates(binding, observed, desired, same_version, now)
         .unwrap_or_else(|| write(binding, target, injection, Course::Forward).into())
+}
+
+/// Nothing hinders the version that runs, but the next one would not pass: its gate cannot be read.
+fn refused_by(gate: &'static str, problem: Problem) -> Waiting {
+    Waiting::Gate {
+        gate,
+        verdict: Verdict::Wait(problem.clone()),
+        problem,
+    }
 }
 
 /// What people should know of a container's own variables.
@@ -428,29 +464,31 @@ fn pass_gates(
     observed: &Observed<'_>,
     desired: &DesiredVersion,
     same_version: bool,
+    now: Timestamp,
 ) -> Option<Step> {
-    let input = GateInput {
-        binding,
-        resolution: observed.resolution,
-        desired,
-        checks: observed.checks,
-    };
+    let input = GateInput::of(binding, observed, desired, now);
     let (gate, verdict) = first_hindrance(&input, same_version)?;
-    let problem = match &verdict {
+    let (problem, look_again) = match &verdict {
         Verdict::Pass => return None,
         Verdict::Pending(problem) => return Some(Waiting::Checks(problem.clone()).into()),
         Verdict::Retry(problem) | Verdict::Wait(problem) | Verdict::Refuse(problem) => {
-            problem.clone()
+            (problem.clone(), None)
         }
+        Verdict::Pause {
+            reason,
+            note,
+            until,
+        } => (paused(&input, *reason, note), *until),
     };
-    Some(
-        Waiting::Gate {
-            gate,
-            verdict,
-            problem,
-        }
-        .into(),
-    )
+    let waiting = Waiting::Gate {
+        gate,
+        verdict,
+        problem,
+    };
+    Some(Step {
+        look_again,
+        ..waiting.into()
+    })
 }
 
 /// An earlier good version runs instead of the wanted one, which failed (`automatic_rollback`, `no_loops`).

@@ -7,12 +7,13 @@ use serde_json::json;
 use super::*;
 use crate::api::Availability;
 use crate::api::RegisteredModel;
-use crate::api::alias_binding::{HandledRequest, HistoryEntry, Outcome};
+use crate::api::alias_binding::{AliasState, HandledRequest, HistoryEntry, Outcome};
 use crate::api::names;
 use crate::api::registered_model::CodeLineage;
 use crate::api::rollback::{FailedVersion, GoodVersion, OnFailure, Postponed};
 use crate::rollout::{
-    Applied, ArtifactCheck, CheckResults, Reconciled, Warnings, needed_checks, resolve, summarize,
+    Applied, ArtifactCheck, CheckResults, Freeze, FreezePlace, Reconciled, Warnings, needed_checks,
+    resolve, summarize,
 };
 use crate::targets::Pod;
 use crate::testing::{
@@ -78,6 +79,7 @@ fn decision_with(
         claim: None,
         template_changed: false,
         checks,
+        freeze: None,
     };
     decide(binding, &observed, now())
 }
@@ -147,6 +149,7 @@ fn needed(binding: &AliasBinding, model: &RegisteredModel, target: &Target) -> V
         claim: None,
         template_changed: false,
         checks: &CheckResults::new(),
+        freeze: None,
     };
     needed_checks(binding, &observed, now())
 }
@@ -1190,4 +1193,217 @@ fn a_rollout_that_a_person_paused_while_the_version_bakes_is_told() {
         "{}",
         ready.message
     );
+}
+
+fn frozen() -> Freeze {
+    Freeze {
+        place: FreezePlace::Registry {
+            namespace: "ml".to_owned(),
+            name: "mlflow".to_owned(),
+        },
+        why: "quarter end, CHG-4711".to_owned(),
+    }
+}
+
+/// The decision in a freeze, with version 2 wanted and all artifacts readable.
+fn decision_in_freeze(binding: &AliasBinding, workload: Option<&Target>) -> Decided {
+    decision_on_two(binding, workload, Some(&frozen()), now())
+}
+
+fn decision_on_two(
+    binding: &AliasBinding,
+    workload: Option<&Target>,
+    freeze: Option<&Freeze>,
+    now: Timestamp,
+) -> Decided {
+    let readable = [check("1", false), check("2", false), check("1", true)];
+    let checks = readable.map(|check| (check, Availability::Readable)).into();
+    let resolution = resolve(binding, Some(&mirrored("2")));
+    let observed = Observed {
+        resolution: &resolution,
+        target: workload,
+        pods: &[],
+        warnings: &Warnings::new(),
+        claim: None,
+        template_changed: false,
+        checks: &checks,
+        freeze,
+    };
+    decide(binding, &observed, now)
+}
+
+fn with_retry_handled(binding: AliasBinding, at: &str, alias: &str) -> AliasBinding {
+    annotated(binding, names::RETRY_ANNOTATION, "1").with(|binding| {
+        let status = status(binding);
+        status.last_handled_retry = Some(HandledRequest {
+            value: "1".to_owned(),
+            at: time(at),
+        });
+        status.alias = Some(AliasState {
+            version: alias.to_owned(),
+            since: time(testing::NOW),
+        });
+    })
+}
+
+#[test]
+fn people_win_a_freeze_holds_a_version_that_was_never_good() {
+    let decided = decision_in_freeze(&after("1"), Some(&ours("1")));
+    assert_eq!(left(&decided), Some(Reason::Frozen));
+    assert_eq!(decided.overrode, None);
+    let Decision::Waiting(Waiting::Gate { problem, .. }) = decided.decision else {
+        panic!("{decided:?}")
+    };
+    assert_eq!(
+        problem.message,
+        "version 2 waits: ModelRegistry mlflow is frozen: quarter end, CHG-4711; end it: kubectl \
+         patch mreg mlflow -n ml --type=merge -p '{\"spec\":{\"freeze\":null}}'"
+    );
+}
+
+#[test]
+fn people_win_a_freeze_lets_pass_what_people_choose_and_what_was_good() {
+    let pinned = after("1").with(|binding| binding.spec.pinned_version = Some("2".into()));
+    let retried = annotated(after("1"), names::RETRY_ANNOTATION, "1");
+    let later = "2026-11-23T12:00:01Z";
+    let rows = [
+        ("a pin", pinned, Some(Reason::Frozen)),
+        ("a retry", retried, Some(Reason::Frozen)),
+        (
+            "a retry that no write has followed",
+            with_retry_handled(after("1"), later, "2"),
+            Some(Reason::Frozen),
+        ),
+        (
+            "a version that was good before",
+            binding_with([entry("1", Outcome::Live), entry("2", Outcome::Superseded)]),
+            None,
+        ),
+    ];
+    for (row, binding, overrode) in rows {
+        let decided = decision_in_freeze(&binding, Some(&ours("1")));
+        assert_eq!(written(&decided), Some("2"), "{row}");
+        let reason = decided
+            .overrode
+            .and_then(|overrode| overrode.reason.known());
+        assert_eq!(reason, overrode, "{row}");
+    }
+}
+
+#[test]
+fn people_win_an_earlier_retry_is_no_word_about_a_version_that_is_named_since() {
+    let earlier = "2026-11-23T11:59:59Z";
+    for binding in [
+        with_retry_handled(after("1"), earlier, "2"),
+        // The alias has moved since the last status.
+        with_retry_handled(after("1"), "2026-11-23T12:00:01Z", "1"),
+    ] {
+        let decided = decision_in_freeze(&binding, Some(&ours("1")));
+        assert_eq!(left(&decided), Some(Reason::Frozen));
+    }
+}
+
+#[test]
+fn automatic_rollback_passes_a_freeze() {
+    let decided = decision_in_freeze(&failed_two(), Some(&ours("2")));
+    assert_eq!(written(&decided), Some("1"));
+}
+
+#[test]
+fn people_win_a_frozen_binding_is_ready_only_if_a_version_runs() {
+    let ready_with = |binding: &AliasBinding, workload: &Target| {
+        let decided = decision_in_freeze(binding, Some(workload));
+        let applied = Applied {
+            target: Some(workload),
+            failure: None,
+            retrain: None,
+        };
+        let reconciled = Reconciled {
+            resolution: &resolve(binding, Some(&mirrored("2"))),
+            checks: &CheckResults::new(),
+            decided: &decided,
+            applied: &applied,
+        };
+        let status = summarize(binding, &reconciled, now());
+        let conditions = status.conditions.into_iter();
+        let told = conditions.filter(|each| each.reason == "Frozen");
+        told.map(|each| format!("{}={}", each.type_, each.status))
+            .collect::<Vec<_>>()
+    };
+    let complete = deployment().holding(&binding(), &version("1")).target();
+    assert_eq!(ready_with(&after("1"), &complete), ["Ready=True"]);
+    assert_eq!(
+        ready_with(&binding(), &deployment().target()),
+        ["Ready=False", "Reconciling=True"]
+    );
+}
+
+fn with_window(binding: AliasBinding, schedule: &str) -> AliasBinding {
+    let window = json!({"schedule": schedule, "duration": "1h", "timeZone": "Europe/Berlin"});
+    let promotion = json!({"windows": [window]});
+    binding.with(|binding| {
+        binding.spec.promotion = serde_json::from_value(promotion).expect("the rules");
+    })
+}
+
+#[test]
+fn people_win_outside_of_its_windows_a_version_waits_for_the_same_moment_at_each_look() {
+    let binding = with_window(after("1"), "0 20 * * *");
+    let opening = testing::at("2026-11-23T19:00:00Z");
+    for moment in ["2026-11-23T12:00:00Z", "2026-11-23T18:59:59.9Z"] {
+        let moment = testing::at(moment);
+        let decided = decision_on_two(&binding, Some(&ours("1")), None, moment);
+        assert_eq!(decided.look_again, Some(opening));
+        let Decision::Waiting(Waiting::Gate { problem, .. }) = decided.decision else {
+            panic!("{decided:?}")
+        };
+        assert_eq!(
+            problem.message,
+            "version 2 waits: no window of spec.promotion.windows is open; it goes forward at \
+             2026-11-23 20:00 +01:00 (Europe/Berlin)"
+        );
+    }
+    let decided = decision_on_two(&binding, Some(&ours("1")), None, opening);
+    assert_eq!((written(&decided), decided.look_again), (Some("2"), None));
+}
+
+#[test]
+fn people_win_the_next_window_is_waited_for_also_while_another_version_is_rolled_back() {
+    // Version 2 waits for its window while version 3, which the alias named before, has failed.
+    let binding = with_window(
+        binding_with([entry("3", Outcome::Failed), entry("1", Outcome::Superseded)]),
+        "0 20 * * *",
+    )
+    .with(|binding| {
+        let failed = FailedVersion {
+            version: version("3"),
+            reason: Reason::CrashLoop.into(),
+            message: "crashes".into(),
+            since: time(testing::NOW),
+        };
+        status(binding).held_back = Some(HeldBack {
+            wanted: version("2"),
+            spec_digest: String::new(),
+            versions: vec![failed],
+            shared_fault: None,
+        });
+    });
+    let decided = decision_on_two(&binding, Some(&ours("3")), None, now());
+    assert_eq!(written(&decided), Some("1"));
+    let opening = testing::at("2026-11-23T19:00:00Z");
+    assert_eq!(decided.look_again, Some(opening));
+}
+
+#[test]
+fn people_win_a_window_that_cannot_be_read_is_told_and_hinders_no_rollback() {
+    let broken = |binding| with_window(binding, "0 25 * * *");
+    let settled = decision_on_two(&broken(running_two()), Some(&ours("2")), None, now());
+    assert_eq!(left(&settled), Some(Reason::InvalidSpec));
+    let forward = decision_on_two(&broken(after("1")), Some(&ours("1")), None, now());
+    assert_eq!(left(&forward), Some(Reason::InvalidSpec));
+    let back = decision_on_two(&broken(failed_two()), Some(&ours("2")), None, now());
+    assert_eq!(written(&back), Some("1"));
+    let was_good = binding_with([entry("1", Outcome::Live), entry("2", Outcome::Superseded)]);
+    let moved_back = decision_on_two(&broken(was_good), Some(&ours("1")), None, now());
+    assert_eq!(written(&moved_back), Some("2"));
 }

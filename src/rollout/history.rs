@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::rollback_target::has_failed;
-use crate::api::alias_binding::{HistoryEntry, Outcome, Trigger};
+use crate::api::alias_binding::{HistoryEntry, Outcome, Overrode, Trigger};
 use crate::api::reason::Problem;
 use crate::api::{ModelVersion, Reason, VersionRef};
 use crate::targets::RolloutState;
@@ -47,6 +47,8 @@ pub struct Observations<'a> {
     pub refused: Option<(VersionRef, &'a Problem)>,
     /// The mirrored version that is wanted.
     pub details: Option<&'a ModelVersion>,
+    /// The rule that a person has the wanted version go past.
+    pub overrode: Option<&'a Overrode>,
 }
 
 /// The history with the running version at its head, bounded.
@@ -63,7 +65,7 @@ pub fn history(
             .is_some_and(|entry| entry.version.is_written_as(&running.version));
         if !is_current {
             finish(&mut history, running, now);
-            history.insert(0, begin(running, observations.details, now));
+            history.insert(0, begin(running, observations, now));
         }
         let bake = if was_good(old, running) && !observations.bakes_again {
             SignedDuration::ZERO
@@ -129,9 +131,12 @@ fn finish(history: &mut [HistoryEntry], next: &Running, now: Timestamp) {
     }
 }
 
-fn begin(running: &Running, details: Option<&ModelVersion>, now: Timestamp) -> HistoryEntry {
+fn begin(running: &Running, observations: &Observations<'_>, now: Timestamp) -> HistoryEntry {
     let version = &running.version;
+    let details = observations.details;
     let known = details.filter(|details| details.reference(&version.id.model).is_same(version));
+    // It is about the wanted version.
+    let overrode = known.and(observations.overrode).cloned();
     HistoryEntry {
         version: running.version.clone(),
         code: known.and_then(|details| details.code.clone()),
@@ -143,6 +148,7 @@ fn begin(running: &Running, details: Option<&ModelVersion>, now: Timestamp) -> H
         live_at: None,
         finished_at: None,
         trigger: running.trigger.into(),
+        overrode,
     }
 }
 
@@ -258,6 +264,7 @@ fn refuse(
         live_at: None,
         finished_at: Some(Time(now)),
         trigger: Trigger::AliasMove.into(),
+        overrode: None,
     };
     history.insert(0, entry);
 }
@@ -292,6 +299,7 @@ mod tests {
             bake: SignedDuration::ZERO,
             refused: None,
             details: None,
+            overrode: None,
         }
     }
 

@@ -5,7 +5,9 @@
 mod artifact_check;
 mod assess;
 mod claim;
+mod cron;
 mod decide;
+mod freeze;
 mod gates;
 mod health;
 mod history;
@@ -26,11 +28,13 @@ mod timer;
 mod transitions;
 mod unexplained;
 mod version_tags;
+mod windows;
 
 pub use artifact_check::{ArtifactCheck, CheckResults};
 
 pub use claim::{Claim, claim};
 pub use decide::{Course, Decided, Decision, Memory, Waiting, decide};
+pub use freeze::{Freeze, FreezePlace};
 pub use gates::{GATES, Gate, GateInput, Verdict};
 pub use health::{Diagnosis, Examined, Health, Warnings, health};
 pub use messages::Note;

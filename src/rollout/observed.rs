@@ -4,6 +4,7 @@
 
 use super::artifact_check::CheckResults;
 use super::claim::Claim;
+use super::freeze::Freeze;
 use super::health::Warnings;
 use super::resolve::Resolution;
 use crate::api::VersionRef;
@@ -26,6 +27,8 @@ pub struct Observed<'a> {
     pub template_changed: bool,
     /// The results of artifact checks.
     pub checks: &'a CheckResults,
+    /// The freeze in force, if there is one.
+    pub freeze: Option<&'a Freeze>,
 }
 
 impl Observed<'_> {

@@ -108,6 +108,14 @@ fn by_choice(problem: &Problem, view: View<'_>) -> Vec<ConditionUpdate> {
     }
 }
 
+/// People hold the wanted version: Ready as long as the version that runs is well. Nothing is well if none runs yet.
+fn paused(problem: &Problem, view: View<'_>) -> Vec<ConditionUpdate> {
+    match view.current {
+        Some(_) => by_choice(problem, view),
+        None => reconciling(problem),
+    }
+}
+
 fn waits(waiting: &Waiting, resolution: &Resolution, view: View<'_>) -> Vec<ConditionUpdate> {
     match waiting {
         Waiting::Checks(problem)
@@ -115,6 +123,11 @@ fn waits(waiting: &Waiting, resolution: &Resolution, view: View<'_>) -> Vec<Cond
             verdict: Verdict::Retry(problem),
             ..
         } => reconciling(problem),
+        Waiting::Gate {
+            verdict: Verdict::Pause { .. },
+            problem,
+            ..
+        } => paused(problem, view),
         Waiting::Unresolved(problem) | Waiting::Target(problem) | Waiting::Gate { problem, .. } => {
             match serving_in_outage(problem, resolution, view) {
                 Some(ready) => vec![ready],

@@ -123,6 +123,7 @@ fn new_history(
         bake: SignedDuration::from_secs(i64::from(binding.spec.rollback.bake_seconds)),
         refused: refused(decided, resolution),
         details: resolution.details.as_ref(),
+        overrode: decided.overrode.as_ref(),
     };
     let limit = usize::try_from(binding.spec.history_limit)
         .unwrap_or(1)

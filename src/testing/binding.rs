@@ -94,6 +94,7 @@ pub fn entry(number: &str, outcome: Outcome) -> HistoryEntry {
         live_at: was_live.then(|| time(NOW)),
         finished_at: is_finished.then(|| time(NOW)),
         trigger: Trigger::AliasMove.into(),
+        overrode: None,
     }
 }
 

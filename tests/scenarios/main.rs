@@ -25,6 +25,7 @@ mod model;
 mod outage;
 mod people;
 mod process;
+mod promotion;
 mod refusals;
 mod scale;
 mod servers;
@@ -69,6 +70,7 @@ fn run_all(arguments: &Arguments) -> Conclusion {
         outage::scenarios(),
         people::scenarios(),
         process::scenarios(),
+        promotion::scenarios(),
         refusals::scenarios(),
         scale::scenarios(),
         servers::scenarios(),

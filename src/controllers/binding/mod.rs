@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use kube::Api;
 
 use crate::api::reason::Problem;
-use crate::api::{AliasBinding, AliasBindingStatus, Reason, RegisteredModel};
+use crate::api::{AliasBinding, AliasBindingStatus, ModelRegistry, Reason, RegisteredModel};
 use crate::controllers::binding::apply::{Plan, apply, unreadable};
 use crate::controllers::binding::artifact_checks::request;
 use crate::controllers::binding::object_events::warnings;
@@ -27,15 +27,16 @@ use crate::controllers::binding::publish::publish;
 use crate::controllers::binding::retrain_job::retrain;
 use crate::controllers::cached::registry_of;
 use crate::controllers::context::{Context, labelled};
-use crate::controllers::registry::access::may_use;
+use crate::controllers::frozen_namespaces::freeze;
+use crate::controllers::registry::access::access;
 use crate::controllers::registry::state::artifact_cache::BRIEF;
 use crate::kubernetes::failure::{ReconcileError, is_missing_kind, refusal};
 use crate::kubernetes::key::ObjectKey;
 use crate::kubernetes::status::StatusWrite;
 use crate::kubernetes::work_queue::Requeue;
 use crate::rollout::{
-    self, Applied, CheckResults, Claim, Decided, Decision, Observed, Reconciled, Resolution,
-    Waiting, Warnings, decide, needed_checks, resolve, summarize, unexplained,
+    self, Applied, CheckResults, Claim, Decided, Decision, Freeze, Observed, Reconciled,
+    Resolution, Waiting, Warnings, decide, needed_checks, resolve, summarize, unexplained,
 };
 use crate::targets::{Pod, ReplicaSet, Target, newest_pods, template_changed};
 
@@ -53,6 +54,7 @@ struct Observation {
     claim: Option<Claim>,
     pods: Vec<Pod>,
     replica_sets: Vec<ReplicaSet>,
+    freeze: Option<Freeze>,
 }
 
 /// One reconcile of a binding.
@@ -162,6 +164,7 @@ impl Observation {
             claim: self.claim.as_ref(),
             template_changed: template_changed(binding, self.target.as_ref()),
             checks,
+            freeze: self.freeze.as_ref(),
         }
     }
 }
@@ -175,7 +178,8 @@ async fn observe(binding: &AliasBinding, ctx: &Context) -> Result<Observation, R
     let (target, unreadable) = read_target(binding, ctx, &key).await?;
     let rivals = rivals(binding, ctx, target.as_ref()).await?;
     let rivals: Vec<&AliasBinding> = rivals.iter().collect();
-    let registry = usable_registry(model.as_ref(), ctx);
+    let usable = usable_registry(model.as_ref(), ctx);
+    let registry = usable.as_ref().map(ObjectKey::of);
     let outage = registry
         .as_ref()
         .and_then(|registry| ctx.registries.of(registry).connection.outage());
@@ -186,6 +190,7 @@ async fn observe(binding: &AliasBinding, ctx: &Context) -> Result<Observation, R
             .or_else(|| rollout::claim(binding, &rivals, target.as_ref())),
         pods: labelled(&ctx.stores.pods, &own),
         replica_sets: labelled(&ctx.stores.replica_sets, &own),
+        freeze: freeze(ctx, own.namespace(), usable.as_ref()),
         target,
         unreadable,
         own,
@@ -238,10 +243,11 @@ fn until(moment: Timestamp, now: Timestamp) -> Duration {
 }
 
 /// The registry of a model; `None` if it does not allow the model's namespace, so that its credentials check no artifact.
-fn usable_registry(model: Option<&RegisteredModel>, ctx: &Context) -> Option<ObjectKey> {
+fn usable_registry(model: Option<&RegisteredModel>, ctx: &Context) -> Option<ModelRegistry> {
     let model = model?;
-    let registry = registry_of(model);
-    may_use(ctx, &registry, model.metadata.namespace.as_deref()?).then_some(registry)
+    let registry = ctx.stores.registries.get(&registry_of(model))?;
+    let access = access(ctx, &registry, model.metadata.namespace.as_deref()?);
+    access.is_some().then_some(registry)
 }
 
 /// Why the kind of a binding's workload cannot be driven, if it is not switched on.

@@ -2,7 +2,7 @@
 //!
 //! Absent: the request to the store. Its result is an input.
 
-use super::{Gate, GateInput, Verdict};
+use super::{Gate, GateInput, Verdict, always_valid};
 use crate::api::reason::Problem;
 use crate::api::{Availability, Reason};
 use crate::rollout::artifact_check::forward_check;
@@ -13,6 +13,8 @@ pub const GATE: Gate = Gate {
     name: "artifactReadable",
     check,
     also_for_same_version: false,
+    yields: false,
+    invalid: always_valid,
 };
 
 fn check(input: &GateInput<'_>) -> Verdict {

@@ -3,16 +3,31 @@
 //! Absent: rollbacks. A rollback passes no gate but its own artifact check.
 
 mod artifact_readable;
+mod not_frozen;
 mod registry_fresh;
+mod window_open;
+
+use jiff::Timestamp;
 
 use super::artifact_check::CheckResults;
+use super::freeze::Freeze;
+use super::messages::{self, Note};
+use super::observed::Observed;
 use super::resolve::Resolution;
-use crate::api::AliasBinding;
+use super::rollback_target::was_good;
+use crate::api::alias_binding::Overrode;
 use crate::api::reason::Problem;
+use crate::api::{AliasBinding, Reason};
 use crate::targets::DesiredVersion;
 
-/// All gates, in the order in which they are checked. The first one that does not pass decides.
-pub const GATES: &[Gate] = &[registry_fresh::GATE, artifact_readable::GATE];
+/// All gates, in the order in which they are checked. The first one that does not pass decides. Those that may hold a version for
+/// days come before the artifact check, whose result is forgotten after minutes.
+pub const GATES: &[Gate] = &[
+    registry_fresh::GATE,
+    not_frozen::GATE,
+    window_open::GATE,
+    artifact_readable::GATE,
+];
 
 /// A gate.
 #[derive(Debug)]
@@ -23,6 +38,16 @@ pub struct Gate {
     pub check: fn(&GateInput<'_>) -> Verdict,
     /// Whether it is checked also if the version runs already and only other injected fields changed.
     pub also_for_same_version: bool,
+    /// Whether a version that was good before passes it unchecked, and one that a person pins or has tried again
+    /// (`fast_rollback`, `people_win`).
+    pub yields: bool,
+    /// What is wrong with the gate's part of the spec.
+    pub invalid: fn(&AliasBinding) -> Option<Problem>,
+}
+
+/// A gate that nothing in the spec configures.
+const fn always_valid(_: &AliasBinding) -> Option<Problem> {
+    None
 }
 
 /// Everything that a gate may look at.
@@ -36,6 +61,30 @@ pub struct GateInput<'a> {
     pub desired: &'a DesiredVersion,
     /// The results of artifact checks.
     pub checks: &'a CheckResults,
+    /// The freeze in force.
+    pub freeze: Option<&'a Freeze>,
+    /// The present.
+    pub now: Timestamp,
+}
+
+impl<'a> GateInput<'a> {
+    /// The input for a version of a binding.
+    #[must_use]
+    pub fn of(
+        binding: &'a AliasBinding,
+        observed: &Observed<'a>,
+        desired: &'a DesiredVersion,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            binding,
+            resolution: observed.resolution,
+            desired,
+            checks: observed.checks,
+            freeze: observed.freeze,
+            now,
+        }
+    }
 }
 
 /// The result of a gate.
@@ -49,8 +98,29 @@ pub enum Verdict {
     Retry(Problem),
     /// Not now; the class of the reason says whether a person is needed.
     Wait(Problem),
+    /// Not now, by the choice of people; the version that runs is well all the same.
+    Pause {
+        /// The reason.
+        reason: Reason,
+        /// The cause, and how the version goes on.
+        note: Note,
+        /// When the verdict may be another one although nothing has changed by then.
+        until: Option<Timestamp>,
+    },
     /// Not this version; it is recorded in the history.
     Refuse(Problem),
+}
+
+/// The first gate whose part of the spec is invalid, with what is wrong.
+pub fn invalid(binding: &AliasBinding) -> Option<(&'static str, Problem)> {
+    let mut gates = GATES.iter();
+    gates.find_map(|gate| Some((gate.name, (gate.invalid)(binding)?)))
+}
+
+/// The problem of a version that is paused.
+pub fn paused(input: &GateInput<'_>, reason: Reason, note: &Note) -> Problem {
+    let cause = format!("version {} waits: {}", input.desired.number(), note.cause);
+    messages::problem(reason, &cause, &note.remedy)
 }
 
 /// The first gate that does not pass, with its result. `same_version` is true if the target runs the version already.
@@ -58,8 +128,9 @@ pub fn first_hindrance(
     input: &GateInput<'_>,
     same_version: bool,
 ) -> Option<(&'static str, Verdict)> {
+    let is_exempt = is_persons_choice(input) || was_good(input.binding, &input.desired.version);
     for gate in GATES {
-        if same_version && !gate.also_for_same_version {
+        if (same_version && !gate.also_for_same_version) || (is_exempt && gate.yields) {
             continue;
         }
         let verdict = (gate.check)(input);
@@ -68,4 +139,39 @@ pub fn first_hindrance(
         }
     }
     None
+}
+
+/// The rule that a person's pin or retry goes past, if there is one.
+pub fn overrode(input: &GateInput<'_>) -> Option<Overrode> {
+    if !is_persons_choice(input) || was_good(input.binding, &input.desired.version) {
+        return None;
+    }
+    for gate in GATES.iter().filter(|gate| gate.yields) {
+        if let Verdict::Pause { reason, note, .. } = (gate.check)(input) {
+            return Some(Overrode {
+                reason: reason.into(),
+                message: note.cause,
+                why: input.binding.override_reason(),
+            });
+        }
+    }
+    None
+}
+
+/// Whether a person has this version go forward: by a pin, or by a retry since the alias names it that no write has followed yet.
+fn is_persons_choice(input: &GateInput<'_>) -> bool {
+    let binding = input.binding;
+    if binding.spec.pinned_version.is_some() || binding.has_new_retry_request() {
+        return true;
+    }
+    let Some(status) = &binding.status else {
+        return false;
+    };
+    let (Some(retry), Some(alias)) = (&status.last_handled_retry, &status.alias) else {
+        return false;
+    };
+    let is_named_since =
+        input.resolution.alias.as_ref() == Some(&alias.version) && alias.since.0 <= retry.at.0;
+    let written = status.current().map(|entry| entry.started_at.0);
+    is_named_since && written.is_none_or(|written| written <= retry.at.0)
 }

@@ -2,13 +2,15 @@
 //!
 //! Absent: pinned versions. A pin is a person's word and needs no registry.
 
-use super::{Gate, GateInput, Verdict};
+use super::{Gate, GateInput, Verdict, always_valid};
 
 /// The gate.
 pub const GATE: Gate = Gate {
     name: "registryFresh",
     check,
     also_for_same_version: true,
+    yields: false,
+    invalid: always_valid,
 };
 
 fn check(input: &GateInput<'_>) -> Verdict {

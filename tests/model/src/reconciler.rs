@@ -191,6 +191,7 @@ impl Reconciler {
             template_changed: self.template_changed(&binding, inputs, target),
             checks: &checks,
             warnings: &self.warnings,
+            freeze: None,
         };
         let (decided, needed) = self.policy.decide(&binding, &observed, self.now);
         let written = match &decided.decision {

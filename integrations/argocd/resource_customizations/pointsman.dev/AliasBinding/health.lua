@@ -11,9 +11,11 @@ if ready == nil or ready.observedGeneration ~= obj.metadata.generation then
   return { status = "Progressing", message = "Pointsman has not observed this spec yet" }
 end
 
+-- People chose that nothing goes forward.
+local by_choice = { Frozen = true, Held = true, OutsideWindow = true, Suspended = true }
 local health = { message = ready.message }
 local stalled = conditions["Stalled"]
-if ready.reason == "Suspended" or ready.reason == "Held" then
+if by_choice[ready.reason] then
   health.status = "Suspended"
 elseif ready.status == "True" then
   health.status = "Healthy"

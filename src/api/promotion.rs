@@ -1,0 +1,94 @@
+//! `spec.promotion` of an `AliasBinding`: when a version may go forward.
+//!
+//! Absent: what the rules mean. That is in `rollout::gates`.
+
+use kube::KubeSchema;
+use serde::{Deserialize, Serialize};
+
+use super::schema;
+
+/// The rules by which a wanted version goes forward. A version that was good before, and one that a person pins or has tried
+/// again, passes them.
+#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Promotion {
+    /// Versions go forward only inside one of these windows. Default: at any time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::windows::<Window>")]
+    pub windows: Vec<Window>,
+}
+
+/// A time in which versions may go forward, again and again.
+#[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Window {
+    /// When the window opens, as a CronJob's schedule: minute, hour, day of the month, month and day of the week, such as
+    /// "0 9 * * 1-5".
+    #[schemars(length(max = 128))]
+    #[x_kube(validation = Rule::new("self.matches('^([0-9*?][0-9*?,/-]* +){3}[0-9A-Za-z*?][0-9A-Za-z*?,/-]* +[0-9A-Za-z*?][0-9A-Za-z*?,/-]*$')").message("a window's schedule has five fields, minute, hour, day of the month, month and day of the week, such as 0 9 * * 1-5"))]
+    pub schedule: String,
+    /// For how long it is open, as a duration in h, m, s and ms, such as 8h. From 1m to 744h.
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = Rule::new("self.matches('^([0-9]{1,5}(h|m|s|ms)){1,4}$') && duration(self) >= duration('1m') && duration(self) <= duration('744h')").message("a window's duration must lie between 1m and 744h, written in h, m, s and ms without fractions, such as 8h or 1h30m"))]
+    pub duration: String,
+    /// The time zone of the schedule, by its name in the IANA database, such as Europe/Berlin. Default: UTC.
+    #[serde(default = "utc")]
+    #[schemars(length(max = 64))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z][A-Za-z0-9_+/-]*$')").message("a window's timeZone is a name of the IANA database, such as Europe/Berlin"))]
+    pub time_zone: String,
+}
+
+fn utc() -> String {
+    "UTC".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::api::AliasBinding;
+
+    /// What admission says of a window.
+    fn refusal(schedule: &str, duration: &str, zone: &str) -> String {
+        let window = json!({"schedule": schedule, "duration": duration, "timeZone": zone});
+        let spec = json!({"modelRef": {"name": "m"}, "alias": "champion", "targetRef": {"name": "server"},
+            "promotion": {"windows": [window]}});
+        let binding = AliasBinding::new("taxi", serde_json::from_value(spec).expect("a spec"));
+        let refusal = binding.validate_cel().err();
+        refusal.map_or_else(String::new, |refusal| format!("{refusal:?}"))
+    }
+
+    #[test]
+    fn admission_takes_the_schedules_of_cron_jobs_and_says_what_a_window_needs() {
+        for schedule in [
+            "* * * * *",
+            "0 9 * * 1-5",
+            "*/15,3 8-18/2 1,15 JAN-mar  mon",
+            "0 0 ? * ?",
+        ] {
+            assert_eq!(
+                refusal(schedule, "1h30m", "Europe/Berlin"),
+                "",
+                "{schedule}"
+            );
+        }
+        for schedule in ["@hourly", "0 9 * *", "0 9 * * 1 2026", "", "a 9 * * 1"] {
+            let refusal = refusal(schedule, "1h", "UTC");
+            assert!(
+                refusal.contains("a window's schedule has five fields"),
+                "{schedule}: {refusal}"
+            );
+        }
+        for duration in ["59s", "745h", "1.5h", "day"] {
+            let refusal = refusal("0 9 * * *", duration, "UTC");
+            assert!(
+                refusal.contains("must lie between 1m and 744h"),
+                "{duration}: {refusal}"
+            );
+        }
+        for zone in ["", "+01:00", "Europe/Ber lin"] {
+            let refusal = refusal("0 9 * * *", "1h", zone);
+            assert!(refusal.contains("IANA"), "{zone}: {refusal}");
+        }
+    }
+}
