@@ -25,6 +25,9 @@ pub const TEMPLATE_GENERATION_LABEL: &str = "pod-template-generation";
 pub const VERSION_ANNOTATION: &str = "pointsman.dev/model-version";
 /// Annotation on the pod template: a digest of the version's identity (model, number, creation time, source).
 pub const VERSION_ID_ANNOTATION: &str = "pointsman.dev/model-version-id";
+/// Label on a workload whose version a person brought back: that person's field manager. Pointsman owns the version's fields
+/// beside it, and did not choose them.
+pub const RESTORED_BY_LABEL: &str = "pointsman.dev/restored-by";
 /// Annotation that Kubernetes shows in `kubectl rollout history`.
 pub const CHANGE_CAUSE_ANNOTATION: &str = "kubernetes.io/change-cause";
 /// Annotation on any of the three kinds: a new value requests a reconcile, with a poll of the registry.
@@ -49,6 +52,13 @@ pub const VARIABLES_ANNOTATION: &str = "pointsman.dev/variables";
 /// Annotation on a pod template whose kind has no keys for containers: the containers with the variables of
 /// [`VARIABLES_ANNOTATION`].
 pub const CONTAINERS_ANNOTATION: &str = "pointsman.dev/containers";
+/// All annotations of Pointsman's on a pod template.
+pub const TEMPLATE_ANNOTATIONS: [&str; 4] = [
+    VERSION_ANNOTATION,
+    VERSION_ID_ANNOTATION,
+    VARIABLES_ANNOTATION,
+    CONTAINERS_ANNOTATION,
+];
 /// Annotation on an `AliasBinding`: a new value requests that the registry's present address and the present location of the
 /// version's files are written into the workload.
 pub const APPLY_ANNOTATION: &str = "pointsman.dev/apply-requested-at";

@@ -18,6 +18,8 @@ pub enum OwnedField {
     ChangeCause,
     /// The number of pods.
     Replicas,
+    /// The label that names who brought the version back.
+    RestoredBy,
     /// An annotation of the pod template.
     TemplateAnnotation(String),
     /// An environment variable.
@@ -48,6 +50,9 @@ pub struct FieldOwners {
     /// The manager that set `status.abort`, if it is not the workload's own controller.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     aborted_by: Option<String>,
+    /// The manager that brought the version back, if Pointsman owns the version's fields only to keep them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    restored_by: Option<Writer>,
 }
 
 /// Serializes the map as a list of pairs, because its keys are not strings.
@@ -71,15 +76,21 @@ mod pairs {
 }
 
 impl FieldOwners {
-    /// Reads managed fields; of the status only who aborted a rollout.
+    /// Reads managed fields; of the status only who aborted a rollout. `restored_by` is the value of the label of this name.
     #[must_use]
-    pub fn read(entries: &[ManagedFieldsEntry]) -> Self {
+    pub fn read(entries: &[ManagedFieldsEntry], restored_by: Option<&str>) -> Self {
         let mut owners = Self::default();
         for entry in entries.iter().filter(|entry| entry.subresource.is_none()) {
             owners.read_entry(entry);
         }
         owners.template.sort_by_key(|writer| writer.at);
         owners.aborted_by = aborted_by(entries);
+        if owners.is_ours(&OwnedField::RestoredBy) {
+            owners.restored_by = restored_by.map(|manager| Writer {
+                manager: manager.to_owned(),
+                at: None,
+            });
+        }
         owners
     }
 
@@ -97,6 +108,10 @@ impl FieldOwners {
             .any(|name| name == names::CHANGE_CAUSE_ANNOTATION)
         {
             self.add(OwnedField::ChangeCause, &writer);
+        }
+        let labels = keys(fields.pointer("/f:metadata/f:labels"), "f:");
+        if labels.iter().any(|name| name == names::RESTORED_BY_LABEL) {
+            self.add(OwnedField::RestoredBy, &writer);
         }
         if fields.pointer("/f:spec/f:replicas").is_some() {
             self.add(OwnedField::Replicas, &writer);
@@ -129,7 +144,10 @@ impl FieldOwners {
         // Any variable may be one of ours: `spec.inject.variables` chooses the names.
         let may_be_ours = match &field {
             OwnedField::TemplateAnnotation(name) => name == names::VERSION_ANNOTATION,
-            OwnedField::ChangeCause | OwnedField::Replicas | OwnedField::Env { .. } => true,
+            OwnedField::ChangeCause
+            | OwnedField::Replicas
+            | OwnedField::RestoredBy
+            | OwnedField::Env { .. } => true,
         };
         if may_be_ours {
             self.fields.entry(field).or_default().push(writer.clone());
@@ -150,15 +168,20 @@ impl FieldOwners {
             .any(|writer| writer.manager == names::FIELD_MANAGER)
     }
 
-    /// The managers of the version annotation, if Pointsman is not one of them.
+    /// The managers of the version annotation, if Pointsman is not one of them or owns it only to keep it as they left it.
     #[must_use]
     pub fn foreign_version_writers(&self) -> &[Writer] {
-        let field = OwnedField::TemplateAnnotation(names::VERSION_ANNOTATION.to_owned());
-        if self.is_ours(&field) {
-            &[]
+        if self.is_version_ours() {
+            self.restored_by.as_slice()
         } else {
-            self.of(&field)
+            self.of(&version_field())
         }
+    }
+
+    /// Whether Pointsman is among the managers of the version annotation.
+    #[must_use]
+    pub fn is_version_ours(&self) -> bool {
+        self.is_ours(&version_field())
     }
 
     /// Whether all writers of a field also wrote the version annotation: they brought a template of ours back, as
@@ -224,6 +247,10 @@ impl FieldOwners {
     }
 }
 
+fn version_field() -> OwnedField {
+    OwnedField::TemplateAnnotation(names::VERSION_ANNOTATION.to_owned())
+}
+
 /// The manager of `status.abort`, unless it is the one that reports which generation it observed.
 fn aborted_by(entries: &[ManagedFieldsEntry]) -> Option<String> {
     let mut controllers = managers_of(entries, "/f:status/f:observedGeneration");
@@ -281,13 +308,11 @@ mod tests {
 
     #[test]
     fn writers_of_variables_and_of_our_annotations_are_found() {
-        let owners = FieldOwners::read(&[entry(
-            "kubectl",
-            json!({"f:spec": {"f:template": {
-                "f:metadata": {"f:annotations": {"f:pointsman.dev/model-version": {}, "f:other": {}}},
-                "f:spec": {"f:containers": {"k:{\"name\":\"server\"}": {"f:env": {
-                    "k:{\"name\":\"MODEL_URI\"}": {"f:value": {}}, "k:{\"name\":\"PORT\"}": {"f:value": {}}}}}}}}}),
-        )]);
+        let fields = json!({"f:spec": {"f:template": {
+            "f:metadata": {"f:annotations": {"f:pointsman.dev/model-version": {}, "f:other": {}}},
+            "f:spec": {"f:containers": {"k:{\"name\":\"server\"}": {"f:env": {
+                "k:{\"name\":\"MODEL_URI\"}": {"f:value": {}}, "k:{\"name\":\"PORT\"}": {"f:value": {}}}}}}}}});
+        let owners = FieldOwners::read(&[entry("kubectl", fields)], None);
         let env = |name: &str| OwnedField::Env {
             container: "server".into(),
             name: name.into(),
@@ -298,5 +323,30 @@ mod tests {
             names::VERSION_ANNOTATION.into()
         )));
         assert_eq!(owners.fields.len(), 3, "another annotation is left out");
+    }
+
+    #[test]
+    fn a_version_that_is_only_kept_is_still_that_of_the_person_who_brought_it_back() {
+        let version = json!({"f:template": {"f:metadata": {"f:annotations": {
+            "f:pointsman.dev/model-version": {}}}}});
+        let label = json!({"f:labels": {"f:pointsman.dev/restored-by": {}}});
+        let kept = entry(
+            names::FIELD_MANAGER,
+            json!({"f:metadata": label, "f:spec": version}),
+        );
+        let written = entry(names::FIELD_MANAGER, json!({"f:spec": version}));
+        let labelled = entry("somebody", json!({"f:metadata": label}));
+        let restorer = |entries: &[ManagedFieldsEntry]| {
+            let owners = FieldOwners::read(entries, Some("kubectl-rollout"));
+            assert!(owners.is_version_ours());
+            let writers = owners.foreign_version_writers();
+            writers.first().map(|writer| writer.manager.clone())
+        };
+        assert_eq!(restorer(&[kept]).as_deref(), Some("kubectl-rollout"));
+        assert_eq!(
+            restorer(&[written, labelled]),
+            None,
+            "not Pointsman's label"
+        );
     }
 }

@@ -18,6 +18,7 @@ use serde_json::Value;
 use super::argo_fields::{Analyses, PauseCondition, Strategy, TemplateReference, generation};
 use super::digest::pod_template_digest;
 use super::owners::FieldOwners;
+use crate::api::names;
 
 /// A workload of kind `K`.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -242,7 +243,9 @@ impl<K> Workload<K> {
     #[must_use]
     pub fn with_owners(mut self) -> Self {
         let managed = self.metadata.managed_fields.take().unwrap_or_default();
-        self.owners = FieldOwners::read(&managed);
+        let labels = self.metadata.labels.as_ref();
+        let restored_by = labels.and_then(|labels| labels.get(names::RESTORED_BY_LABEL));
+        self.owners = FieldOwners::read(&managed, restored_by.map(String::as_str));
         self
     }
 

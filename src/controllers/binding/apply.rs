@@ -16,7 +16,7 @@ use crate::controllers::context::Context;
 use crate::kubernetes::failure::{ReconcileError, refusal};
 use crate::kubernetes::key::ObjectKey;
 use crate::rollout::{Decision, Resolution, altered, refused, undone};
-use crate::targets::{Injection, Pod, Target, blocking_pods, patch, template_changed};
+use crate::targets::{Injection, Pod, Target, blocking_pods, keep, patch, template_changed};
 
 /// What is carried out, and for which objects.
 pub struct Plan<'a> {
@@ -73,13 +73,19 @@ impl Effect {
 pub async fn apply(ctx: &Context, plan: &Plan<'_>) -> Result<Effect, ReconcileError> {
     let effect = match plan.decision {
         Decision::Write(injection, _) => write(ctx, plan, injection).await?,
-        Decision::Settled(_) => unblock(ctx, plan).await?,
+        Decision::Settled(_) => {
+            keep_brought_back(ctx, plan).await?;
+            unblock(ctx, plan).await?
+        }
         Decision::Suspended(_)
-        | Decision::Claimed(_)
         | Decision::Held(_)
         | Decision::Record(_)
         | Decision::Waiting(_)
-        | Decision::NoRollbackTarget(_) => return Ok(Effect::default()),
+        | Decision::NoRollbackTarget(_) => {
+            keep_brought_back(ctx, plan).await?;
+            return Ok(Effect::default());
+        }
+        Decision::Claimed(_) => return Ok(Effect::default()),
     };
     let was_refused = effect.failure.is_none() && ctx.refused_writes.forget(plan.own);
     if was_refused && effect.target.is_some() {
@@ -87,6 +93,27 @@ pub async fn apply(ctx: &Context, plan: &Plan<'_>) -> Result<Effect, ReconcileEr
         ctx.queues.bindings.enqueue_all(others);
     }
     Ok(effect)
+}
+
+/// Becomes an owner of the fields of a version that a person brought back; their values stay.
+async fn keep_brought_back(ctx: &Context, plan: &Plan<'_>) -> Result<(), ReconcileError> {
+    let (binding, own) = (plan.binding, plan.own);
+    let patch = plan.target.and_then(keep);
+    let (Some(patch), None) = (patch, &binding.spec.template) else {
+        return Ok(());
+    };
+    let key = ObjectKey::new(own.namespace(), binding.workload_name());
+    match target_client::apply(ctx, binding.target_kind(), &key, patch).await {
+        Ok(_) => Ok(()),
+        Err(error) if refusal(&error).is_some() => {
+            tracing::warn!(
+                namespace = own.namespace(), binding = own.name(), %error,
+                "the fields that a person brought back have no owner beside that person"
+            );
+            Ok(())
+        }
+        Err(error) => Err(ReconcileError::when("keeping a person's change")(error)),
+    }
 }
 
 /// Deletes the broken pods of older templates that block the rollout of the version that is written.
