@@ -5,13 +5,12 @@
 use pointsman_env::Workload;
 use pointsman_env::gitops::argocd::{APPLICATION, ArgoCd, Resource};
 use pointsman_env::gitops::git::Repository;
-use pointsman_env::kinds::{ALIAS_BINDING, DEPLOYMENT, MODEL_REGISTRY, REGISTERED_MODEL};
-use pointsman_env::manifests::readable;
-use pointsman_env::resources;
+use pointsman_env::kinds::ALIAS_BINDING;
 use serde_json::{Value, json};
 
-use crate::fixture::{Fixture, PATIENCE, ready_reason, template_version};
-use crate::recorder::{Figures, Recorder};
+use crate::fixture::{Fixture, PATIENCE};
+use crate::objects::{Objects, Writes, binding_serves};
+use crate::recorder::{ARGOCD, Figures, Recorder};
 use crate::world::World;
 
 /// How Argo CD compares and applies.
@@ -54,31 +53,7 @@ pub struct Application<'a> {
     repository: Repository,
     /// The objects in Git.
     pub objects: Objects,
-    generation: i64,
-}
-
-/// The objects in Git, each of which a test may change before it commits them.
-#[derive(Clone, Debug)]
-pub struct Objects {
-    pub deployment: Value,
-    pub registry: Value,
-    pub model: Value,
-    pub binding: Value,
-}
-
-impl Objects {
-    pub fn of(fixture: &Fixture, workload: &Workload) -> Self {
-        Self {
-            deployment: workload.manifest(),
-            registry: resources::model_registry(&fixture.registry.url()),
-            model: resources::registered_model("model", &fixture.model),
-            binding: resources::alias_binding("binding", "model", "server"),
-        }
-    }
-
-    pub fn all(&self) -> [Value; 4] {
-        [&self.registry, &self.model, &self.deployment, &self.binding].map(Clone::clone)
-    }
+    writes: Writes,
 }
 
 /// The manifest of an Application with automated sync, `selfHeal` and `prune`, and without `ignoreDifferences`.
@@ -115,15 +90,7 @@ impl<'a> Application<'a> {
         fixture.namespace.report_log(argocd.log());
         let name = fixture.namespace.namespace().to_owned();
         let repository = world.repository(&name).await;
-        let mut recorder = Recorder::start(argocd.applications(), &name);
-        for (kind, name) in [
-            (&DEPLOYMENT, "server"),
-            (&MODEL_REGISTRY, resources::REGISTRY),
-            (&REGISTERED_MODEL, "model"),
-            (&ALIAS_BINDING, "binding"),
-        ] {
-            recorder.add(&fixture.namespace, kind, name);
-        }
+        let recorder = Recorder::start(&ARGOCD, argocd.applications(), &name, &fixture.namespace);
         let mut application = Self {
             world,
             fixture,
@@ -131,7 +98,7 @@ impl<'a> Application<'a> {
             recorder,
             objects: Objects::of(fixture, workload),
             repository,
-            generation: 0,
+            writes: Writes::default(),
         };
         let revision = application.push("the first commit").await;
         let server = fixture.namespace.control_plane().apiserver_url();
@@ -146,7 +113,7 @@ impl<'a> Application<'a> {
         application.synced_to(&revision).await;
         application.serves("1", "Live", "Healthy").await;
         application.recorder.count();
-        application.generation = application.generation().await;
+        application.writes = Writes::from_now(fixture).await;
         application
     }
 
@@ -193,15 +160,7 @@ impl<'a> Application<'a> {
 
     /// Waits until the binding runs this version for this reason, and Argo CD reads the application so.
     pub async fn serves(&self, version: &str, reason: &str, health: &str) {
-        let holds = |binding: &Value| {
-            binding["status"]["running"]["version"] == version
-                && ready_reason(binding) == reason
-                && binding["status"]["observedGeneration"] == binding["metadata"]["generation"]
-        };
-        let description = format!("version {version} runs, and the reason is {reason}");
-        self.fixture
-            .eventually(&description, &ALIAS_BINDING, "binding", holds)
-            .await;
+        binding_serves(self.fixture, version, reason, |_| true).await;
         self.settles(health).await;
     }
 
@@ -216,25 +175,7 @@ impl<'a> Application<'a> {
 
     /// The Deployment was written so often since the last call, by anybody, and holds this version now.
     pub async fn was_written(&mut self, times: i64, version: &str) {
-        let deployment = self.fixture.deployment().await;
-        let generation = deployment["metadata"]["generation"]
-            .as_i64()
-            .unwrap_or_default();
-        assert_eq!(
-            (generation - self.generation, template_version(&deployment)),
-            (times, version),
-            "{}: a fight costs further writes\n{}",
-            self.name,
-            readable(&deployment)
-        );
-        self.generation = generation;
-    }
-
-    async fn generation(&self) -> i64 {
-        let deployment = self.fixture.deployment().await;
-        deployment["metadata"]["generation"]
-            .as_i64()
-            .unwrap_or_default()
+        self.writes.were(times, version, self.fixture).await;
     }
 
     /// The binding, for Argo CD's API.
@@ -249,10 +190,7 @@ impl<'a> Application<'a> {
 
     /// The application was always synced and never had a wrong health; returns the figures.
     pub fn was_at_peace(&self) -> Figures {
-        let figures = self.recorder.figures();
-        assert!(figures.samples > 10, "too short to tell");
-        assert!(figures.faults.is_empty(), "{}: {figures:#?}", self.name);
-        figures
+        self.recorder.was_at_peace(&self.name)
     }
 
     /// Deletes the Application and leaves its objects to the end of their namespace.

@@ -1,6 +1,6 @@
-//! The operator beside Argo CD: applications stay synced, and their health is what docs/reasons.md says.
+//! The operator beside Argo CD and Flux: applications stay synced, and their health is what docs/reasons.md says.
 //!
-//! Absent: behaviour that shows without Argo CD (`tests/scenarios`). Without Redis or Git, these tests are skipped with the cause.
+//! Absent: behaviour that shows without them (`tests/scenarios`). Without Redis or Git, these tests are skipped with the cause.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a panic fails the test
 #![allow(
@@ -16,7 +16,10 @@ mod argocd;
 #[allow(dead_code, unused_imports, unused_macros)] // shared with tests/scenarios
 #[path = "../scenarios/fixture.rs"]
 mod fixture;
+mod flux;
 mod health;
+mod kustomization;
+mod objects;
 mod options;
 mod recorder;
 mod scripts;
@@ -52,16 +55,19 @@ fn run_all(arguments: &Arguments) -> Conclusion {
     };
     let missing = gitops::missing();
     if let Some(missing) = &missing {
-        eprintln!("the tests beside Argo CD are skipped, because a program is missing: {missing}");
+        eprintln!(
+            "the tests beside Argo CD and Flux are skipped, because a program is missing: {missing}"
+        );
     }
-    let of_argocd = [
+    let beside_tools = [
         argocd::tests(),
         actions::tests(),
         options::tests(),
         waves::tests(),
+        flux::tests(),
     ];
-    let of_argocd = of_argocd.into_iter().flatten();
-    let mut trials: Vec<Trial> = of_argocd
+    let beside_tools = beside_tools.into_iter().flatten();
+    let mut trials: Vec<Trial> = beside_tools
         .map(|test| trial(test, missing.is_some()))
         .collect();
     trials.extend(scripts::tests().into_iter().map(|test| trial(test, false)));

@@ -1,4 +1,4 @@
-//! What Argo CD said of an application and what its objects said, over the whole time of a test.
+//! What Argo CD or Flux said of an application and what its objects said, over the whole time of a test.
 //!
 //! Absent: waiting for a state.
 
@@ -11,16 +11,59 @@ use futures::StreamExt;
 use kube::api::{Api, DynamicObject};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, watcher};
-use pointsman_env::{Kind, TestNamespace};
+use pointsman_env::TestNamespace;
 use serde_json::Value;
 use tokio::task::JoinHandle;
 
+use crate::fixture::{ready_reason, ready_status};
 use crate::health::Health;
+use crate::objects::KINDS;
 
 /// How often the application is sampled.
 const SAMPLE: Duration = Duration::from_millis(300);
-/// How much later than its objects an application may have their health, on a loaded machine.
-const LAG: Duration = Duration::from_secs(5);
+
+/// How an application is read that a tool deploys, and how it compares with its objects.
+pub struct Tool {
+    /// Whether it is synced, and its health; `None` if it does not say.
+    read: fn(&Value) -> (Option<bool>, Option<Health>),
+    /// The tool's word for the health of an object.
+    word: fn(Health) -> Health,
+    /// How much later than its objects the application may have their health, on a loaded machine.
+    lag: Duration,
+}
+
+/// An Application.
+pub const ARGOCD: Tool = Tool {
+    read: |application| {
+        let status = &application["status"];
+        let synced = status["sync"]["status"].as_str();
+        let health = status["health"]["status"].as_str();
+        (
+            synced.map(|word| word == "Synced"),
+            health.map(Health::parse),
+        )
+    },
+    word: |health| health,
+    lag: Duration::from_secs(5),
+};
+
+/// A Kustomization that is reconciled every five seconds. It looks at its objects only then; while that lasts, its condition
+/// Ready is Unknown and says nothing of them.
+pub const FLUX: Tool = Tool {
+    read: |kustomization| match ready_status(kustomization) {
+        "True" => (Some(true), Some(Health::Healthy)),
+        "False" if ready_reason(kustomization) == "HealthCheckFailed" => {
+            (Some(true), Some(Health::Degraded))
+        }
+        "False" => (Some(false), None),
+        _ => (None, None),
+    },
+    word: |health| match health {
+        Health::Suspended => Health::Healthy,
+        other => other,
+    },
+    lag: Duration::from_secs(15),
+};
 
 /// States in the order of their times.
 #[derive(Debug, Clone)]
@@ -68,6 +111,7 @@ struct Log {
 
 /// Watches an application and its objects until it is dropped.
 pub struct Recorder {
+    lag: Duration,
     log: Arc<Mutex<Log>>,
     watches: Vec<JoinHandle<()>>,
     started: Option<Instant>,
@@ -84,39 +128,40 @@ pub struct Figures {
 }
 
 impl Recorder {
-    /// Begins to watch the application.
-    pub fn start(applications: Api<DynamicObject>, name: &str) -> Self {
+    /// Begins to watch the application of this name and its objects in a namespace.
+    pub fn start(
+        tool: &'static Tool,
+        applications: Api<DynamicObject>,
+        name: &str,
+        namespace: &TestNamespace,
+    ) -> Self {
         let log = Arc::new(Mutex::new(Log::default()));
         let shared = Arc::clone(&log);
-        let application = follow(applications, name, move |object| {
-            let status = &object["status"];
+        let application = follow(applications, name, move |application| {
+            let (synced, health) = (tool.read)(application);
             let mut log = shared.lock().unwrap();
-            if let Some(sync) = status["sync"]["status"].as_str() {
-                log.synced.add(sync == "Synced");
+            if let Some(synced) = synced {
+                log.synced.add(synced);
             }
-            if let Some(health) = status["health"]["status"].as_str() {
-                log.health.add(Health::parse(health));
+            if let Some(health) = health {
+                log.health.add(health);
             }
         });
+        let mut watches = vec![application];
+        for (index, (kind, name)) in KINDS.into_iter().enumerate() {
+            log.lock().unwrap().objects.push(Timeline::default());
+            let shared = Arc::clone(&log);
+            watches.push(follow(namespace.api(kind), name, move |object| {
+                let health = (tool.word)(Health::of(kind, object));
+                shared.lock().unwrap().objects[index].add(health);
+            }));
+        }
         Self {
+            lag: tool.lag,
             log,
-            watches: vec![application],
+            watches,
             started: None,
         }
-    }
-
-    /// Watches one of the application's objects, too.
-    pub fn add(&mut self, namespace: &TestNamespace, kind: &'static Kind, name: &str) {
-        let index = {
-            let mut log = self.log.lock().unwrap();
-            log.objects.push(Timeline::default());
-            log.objects.len() - 1
-        };
-        let shared = Arc::clone(&self.log);
-        self.watches
-            .push(follow(namespace.api(kind), name, move |object| {
-                shared.lock().unwrap().objects[index].add(Health::of(kind, object));
-            }));
     }
 
     /// Counts from now on: the application was synced and healthy for the first time.
@@ -140,8 +185,16 @@ impl Recorder {
         }
     }
 
+    /// The application was always synced and never had a wrong health; returns the figures.
+    pub fn was_at_peace(&self, name: &str) -> Figures {
+        let figures = self.figures();
+        assert!(figures.samples > 10, "too short to tell");
+        assert!(figures.faults.is_empty(), "{name}: {figures:#?}");
+        figures
+    }
+
     /// The figures since [`Recorder::count`].
-    pub fn figures(&self) -> Figures {
+    fn figures(&self) -> Figures {
         let log = self.log.lock().unwrap();
         let start = self.started.expect("counting has begun");
         let mut figures = Figures {
@@ -158,7 +211,7 @@ impl Recorder {
                 figures.not_synced += SAMPLE;
                 figures.faults.push(format!("{second:.1} s: not synced"));
             }
-            let (health, possible) = (log.health.at(moment), log.possible(moment));
+            let (health, possible) = (log.health.at(moment), log.possible(moment, self.lag));
             if health.is_none_or(|health| !possible.contains(health)) {
                 figures.wrong_health += SAMPLE;
                 figures.faults.push(format!(
@@ -179,8 +232,8 @@ impl Log {
     }
 
     /// The health that the application may have: that of its objects now or a little before.
-    fn possible(&self, moment: Instant) -> BTreeSet<Health> {
-        let from = moment.checked_sub(LAG).unwrap_or(moment);
+    fn possible(&self, moment: Instant, lag: Duration) -> BTreeSet<Health> {
+        let from = moment.checked_sub(lag).unwrap_or(moment);
         let states: Vec<BTreeSet<Health>> = self
             .objects
             .iter()

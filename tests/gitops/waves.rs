@@ -37,7 +37,7 @@ async fn an_application_brings_definitions_registry_model_and_binding_in_sync_wa
     let token = ArgoCd::token_for(&fresh).await.unwrap();
     argocd.add_cluster(NAME, &fresh, &token).await.unwrap();
     let url = world.environment.mlflow(MlflowVersion::Three).await;
-    register(&url).await;
+    register(NAME, &url).await;
     let namespace = TestNamespace::start(&fresh, NAME).await.unwrap();
     namespace.report_log(argocd.log());
     let options = OperatorOptions::watching(binary(), NAME, &[namespace.namespace()]);
@@ -73,13 +73,14 @@ async fn an_application_brings_definitions_registry_model_and_binding_in_sync_wa
     Ok(())
 }
 
-async fn register(url: &str) {
+/// Registers a model with one version, which is the champion, at the shared MLflow.
+pub async fn register(model: &str, url: &str) {
     let registrar = Registrar::shared(MlflowVersion::Three).await.unwrap();
     let client = registrar.at(url);
-    client.create_registered_model(NAME).await.unwrap();
-    let source = "s3://models/waves/1";
-    client.create_model_version(NAME, source).await.unwrap();
-    client.set_alias(NAME, "champion", "1").await.unwrap();
+    client.create_registered_model(model).await.unwrap();
+    let source = format!("s3://models/{model}/1");
+    client.create_model_version(model, &source).await.unwrap();
+    client.set_alias(model, "champion", "1").await.unwrap();
 }
 
 /// Argo CD waited until the registry had answered before it created the binding.

@@ -1,4 +1,4 @@
-//! The servers that all tests share, each started on first use: a Git server and Argo CD beside the scenarios' own.
+//! The servers that all tests share, each started on first use: a Git server, Argo CD and Flux beside the scenarios' own.
 //!
 //! Absent: applications; each test has its own in a namespace of its own.
 
@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use pointsman_env::ControlPlane;
 use pointsman_env::gitops::argocd::ArgoCd;
+use pointsman_env::gitops::flux::Flux;
 use pointsman_env::gitops::git::{GitServer, Repository};
 use tokio::sync::OnceCell;
 
@@ -36,8 +37,9 @@ pub fn moves() -> u32 {
 
 #[derive(Default)]
 pub struct World {
-    // Dropped in this order: Argo CD ends before the control plane that they watch.
+    // Dropped in this order: the tools end before the control plane that they watch.
     argocd: OnceCell<ArgoCd>,
+    flux: OnceCell<Flux>,
     git: OnceCell<GitServer>,
     pub environment: Arc<Environment>,
 }
@@ -57,5 +59,10 @@ impl World {
     pub async fn argocd(&self) -> &ArgoCd {
         let start = || async { ArgoCd::start(self.control_plane().await).await.unwrap() };
         self.argocd.get_or_init(start).await
+    }
+
+    pub async fn flux(&self) -> &Flux {
+        let start = || async { Flux::start(self.control_plane().await).await.unwrap() };
+        self.flux.get_or_init(start).await
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use pointsman_env::manifests::{self, text};
 use pointsman_env::resources::{self, merge};
-use pointsman_env::{TestNamespace, gateway_api, pages};
+use pointsman_env::{TestNamespace, gateway_api, gitops, pages};
 use serde_json::{Value, json};
 
 use crate::fixture::{self, Environment, ScenarioResult, scenarios};
@@ -20,8 +20,9 @@ const TAXI: &str = "nyc-taxi";
 const MLFLOW: &str = "http://mlflow.mlflow.svc:5000";
 
 /// Groups whose kinds are not defined here: the definitions are in no module that the Go module proxy has.
-const FOREIGN_GROUPS: [&str; 4] = [
+const FOREIGN_GROUPS: [&str; 5] = [
     "argocd-image-updater.argoproj.io",
+    "helm.toolkit.fluxcd.io",
     "machinelearning.seldon.io",
     "mlops.seldon.io",
     "serving.kserve.io",
@@ -31,9 +32,9 @@ async fn every_manifest_of_the_pages_and_examples_is_accepted(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let cluster = environment.cluster().await;
-    gateway_api::install(&cluster.control_plane.admin_client())
-        .await
-        .unwrap();
+    let client = cluster.control_plane.admin_client();
+    gateway_api::install(&client).await.unwrap();
+    gitops::flux::install(&client).await.unwrap();
     let namespace = fixture::namespace(&environment, "manifests").await;
     let mut wrong = Vec::new();
     let mut accepted = 0;

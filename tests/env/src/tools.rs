@@ -359,6 +359,13 @@ const ARGOCD: Family = Family {
         ],
     )
 };
+const KUSTOMIZE_CONTROLLER: Family = Family::of(
+    "kustomizecontroller",
+    &[(
+        "github.com/fluxcd/kustomize-controller",
+        "kustomize-controller",
+    )],
+);
 /// Flux's copy of the library, which Flux and Helm judge objects by.
 const KSTATUS: Family = Family {
     files: &["go.mod", "go.sum", "main.go"],
@@ -414,6 +421,15 @@ pub fn kstatus(cache: &Cache) -> Result<PathBuf> {
     KSTATUS
         .build_alone(cache)
         .map(|folder| folder.join("kstatus"))
+}
+
+/// Flux's kustomize-controller, built on first use.
+pub fn kustomize_controller(cache: &Cache) -> Result<PeerTools> {
+    KUSTOMIZE_CONTROLLER.peer(
+        cache,
+        "github.com/fluxcd/kustomize-controller",
+        "config/crd/bases",
+    )
 }
 
 /// Flux's source-controller, built on first use.
@@ -482,6 +498,14 @@ pub fn prometheus_operator_definitions() -> Result<PathBuf> {
     let module =
         PROMETHEUS_OPERATOR.downloaded("github.com/prometheus-operator/prometheus-operator")?;
     Ok(module.dir.join("example/prometheus-operator-crd"))
+}
+
+/// The folders of the definitions of Flux's kinds, in the Go module cache. No program is built for them.
+pub fn flux_definitions() -> Result<[PathBuf; 2]> {
+    prerequisites::check(&[Prerequisite::Go])?;
+    let source = SOURCE_CONTROLLER.downloaded("github.com/fluxcd/source-controller")?;
+    let kustomize = KUSTOMIZE_CONTROLLER.downloaded("github.com/fluxcd/kustomize-controller")?;
+    Ok([source, kustomize].map(|module| module.dir.join("config/crd/bases")))
 }
 
 /// The output of `go mod download -json` for a module.

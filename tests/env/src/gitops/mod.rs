@@ -1,8 +1,9 @@
-//! A GitOps tool as its users run it: Argo CD, and a Git server on loopback.
+//! GitOps tools as their users run them, Argo CD and Flux, and a Git server on loopback.
 //! Absent: assertions, and the applications that a test commits.
 
 pub mod argocd;
 pub mod customizations;
+pub mod flux;
 pub mod git;
 pub mod health_checks;
 
@@ -17,7 +18,7 @@ use crate::prerequisites::find_on_path;
 
 const MANAGER: &str = "pointsman-env";
 
-/// Why Argo CD cannot run on this machine, if it cannot.
+/// Why Argo CD or Flux cannot run on this machine, if it cannot.
 pub fn missing() -> Option<String> {
     ["git", "redis-server"]
         .into_iter()
