@@ -5,6 +5,7 @@
 mod binding;
 mod cached;
 mod context;
+mod freezes;
 mod frozen_namespaces;
 mod http;
 mod leadership;

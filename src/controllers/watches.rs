@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use crate::api::{AliasBinding, ModelRegistry, RegisteredModel, names};
 use crate::controllers::cached::{binding_of, registry_of};
 use crate::controllers::context::{Context, Stores};
-use crate::controllers::frozen_namespaces::FreezeChanges;
+use crate::controllers::freezes::FreezeChanges;
 use crate::controllers::metrics::Kind;
 use crate::controllers::workloads::{Stored, with_kind};
 use crate::kubernetes::key::ObjectKey;

@@ -27,7 +27,7 @@ use crate::controllers::binding::publish::publish;
 use crate::controllers::binding::retrain_job::retrain;
 use crate::controllers::cached::registry_of;
 use crate::controllers::context::{Context, labelled};
-use crate::controllers::frozen_namespaces::freeze;
+use crate::controllers::freezes::freeze;
 use crate::controllers::registry::access::access;
 use crate::controllers::registry::state::artifact_cache::BRIEF;
 use crate::kubernetes::failure::{ReconcileError, is_missing_kind, refusal};
