@@ -90,9 +90,21 @@ impl Environment {
         release: &str,
         api: Option<String>,
     ) -> Operator {
+        self.operator_with(namespace, release, api, json!({})).await
+    }
+
+    /// The same with these values of the chart.
+    pub async fn operator_with(
+        &self,
+        namespace: &TestNamespace,
+        release: &str,
+        api: Option<String>,
+        values: Value,
+    ) -> Operator {
         let namespaces = [namespace.namespace()];
         let mut options = OperatorOptions::watching(release_build(), release, &namespaces);
         options.kube_api = api;
+        options.values = values;
         let mut operator = Operator::start_unready(&self.control_plane, &self.tools, &options)
             .await
             .unwrap();

@@ -19,6 +19,7 @@ mod hanging;
 mod hostile_connections;
 mod hostile_registry;
 mod idle_cost;
+mod inference_services;
 mod moves;
 mod object_counter;
 mod object_set;
@@ -177,6 +178,14 @@ async fn measure_many_objects(options: &Options) -> Vec<Measurement> {
         let count = options.count_or(60, refused::BINDINGS);
         all.extend(print(
             refused::measure(&environment, count, options.settled()).await,
+        ));
+        environment.end().await;
+    }
+    if options.includes(Part::InferenceServices) {
+        let environment = Environment::at_scale().await;
+        let count = options.count_or(60, inference_services::OBJECTS);
+        all.extend(print(
+            inference_services::measure(&environment, count, options.settled()).await,
         ));
         environment.end().await;
     }

@@ -30,7 +30,7 @@ pub struct Options {
     /// Write the measured rows into docs/performance.md; with `growth`, also draw docs/growth-*.svg
     #[arg(long)]
     pub write: bool,
-    /// Objects in `burst` and `refused` and good rollouts in `false-alarms` (default 1000); objects in `created` and `created-from-templates` (default 10000)
+    /// Objects in `burst`, `refused` and `inference-services` and good rollouts in `false-alarms` (default 1000); objects in `created` and `created-from-templates` (default 10000)
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     count: Option<u32>,
     /// Rounds of `burst` (default 3)
@@ -39,7 +39,7 @@ pub struct Options {
     /// Numbers of bindings in `growth` and `memory`, separated by commas [default: 100,1000,10000]
     #[arg(long, value_name = "NUMBER", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(10..))]
     sizes: Vec<u32>,
-    /// Seconds for which bindings are observed in `settled`, `growth` and `refused` [default: 300]
+    /// Seconds for which bindings are observed in `settled`, `growth`, `refused` and `inference-services` [default: 300]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(20..))]
     settled: Option<u64>,
     /// Repeats the random choices of a run of `false-alarms` [default: another one each time]
@@ -79,6 +79,8 @@ pub enum Part {
     FewOfMany,
     /// 1,000 bindings refused by a policy: requests after five minutes, and after it is lifted (15 min)
     Refused,
+    /// 1,000 bindings of KServe's InferenceServices: memory, and writes while nothing is to do (10 min)
+    InferenceServices,
     /// 1,000 good rollouts, and bad ones, while pods, nodes, quotas and the API are disturbed at random (25 min)
     FalseAlarms,
     /// Flux's source-controller, Argo Rollouts and a timer for each model, with 1,000 objects each (25 min)

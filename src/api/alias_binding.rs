@@ -49,6 +49,9 @@ use super::{Reason, VersionRef, Word, names, schema};
 #[x_kube(validation = Rule::new("has(self.targetRef) != has(self.template)").message("a binding drives one workload: set targetRef to name one that exists, or template to have one created, not both and not none"))]
 #[x_kube(validation = Rule::new("has(self.template) == has(oldSelf.template)").message("a binding cannot change between targetRef and template: delete it and create another (the workload keeps serving with targetRef, or with deletionPolicy: Orphan)"))]
 #[x_kube(validation = Rule::new("!has(self.targetRef) || self.deletionPolicy == 'Delete'").message("deletionPolicy is for a template's Deployment: the workload in targetRef is never deleted, so leave deletionPolicy out"))]
+#[x_kube(validation = Rule::new("!has(self.targetRef) || self.targetRef.apiVersion in ['apps/v1', 'argoproj.io/v1alpha1', 'batch/v1'] || (self.targetRef.apiVersion.startsWith('serving.kserve.io/') && self.targetRef.kind in ['InferenceService', 'LLMInferenceService']) || (has(self.inject) && has(self.inject.fields))").message("a kind without pods of its own gets a version by its fields: name them in inject.fields, such as {path: spec.model.uri, value: $(ModelURI)}"))]
+#[x_kube(validation = Rule::new("!has(self.inject) || !has(self.inject.fields) || (has(self.targetRef) && !(self.targetRef.apiVersion in ['apps/v1', 'argoproj.io/v1alpha1', 'batch/v1']))").message("inject.fields is for kinds without pods of their own: the containers of this kind get variables, so leave it out or use inject.variables"))]
+#[x_kube(validation = Rule::new("!has(self.inject) || !(has(self.inject.containers) || has(self.inject.variables)) || !has(self.targetRef) || self.targetRef.apiVersion in ['apps/v1', 'argoproj.io/v1alpha1', 'batch/v1']").message("a kind without pods of its own has no containers: name its fields in inject.fields instead"))]
 #[serde(rename_all = "camelCase")]
 pub struct AliasBindingSpec {
     /// The RegisteredModel whose alias or stage is followed. It is in the binding's namespace.
@@ -115,47 +118,40 @@ pub struct ModelReference {
 
 /// A workload in the same namespace.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
-#[x_kube(validation = Rule::new("(self.kind == 'Rollout') == (self.apiVersion == 'argoproj.io/v1alpha1')").message("apiVersion and kind do not fit together: write argoproj.io/v1alpha1 for a Rollout, and apps/v1 for the other kinds"))]
+#[x_kube(validation = Rule::new("(self.kind in ['Deployment', 'StatefulSet', 'DaemonSet']) == (self.apiVersion == 'apps/v1')").message("apiVersion and kind do not fit together: apps/v1 goes with Deployment, StatefulSet and DaemonSet"))]
+#[x_kube(validation = Rule::new("(self.kind == 'Rollout') == (self.apiVersion == 'argoproj.io/v1alpha1')").message("apiVersion and kind do not fit together: argoproj.io/v1alpha1 goes with Rollout"))]
+#[x_kube(validation = Rule::new("(self.kind == 'CronJob') == (self.apiVersion == 'batch/v1')").message("apiVersion and kind do not fit together: batch/v1 goes with CronJob"))]
 #[serde(rename_all = "camelCase")]
 pub struct TargetReference {
-    /// The API version of the kind. Default: apps/v1.
-    #[serde(default)]
-    pub api_version: TargetApiVersion,
+    /// The API version of the kind, such as argoproj.io/v1alpha1. Default: apps/v1.
+    #[serde(default = "apps")]
+    #[schemars(
+        regex(pattern = r"^([a-z0-9.-]+/)?v[0-9][a-z0-9]*$"),
+        length(max = 128)
+    )]
+    pub api_version: String,
     /// The kind of the workload. All but Deployments are switched on by targets in the chart's values. Default: Deployment.
-    #[serde(default)]
-    pub kind: TargetKind,
+    #[serde(default = "deployment")]
+    #[schemars(regex(pattern = r"^[A-Z][A-Za-z0-9]*$"), length(max = 63))]
+    pub kind: String,
     /// The workload's name.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
 }
 
-/// The API version of a target.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
-pub enum TargetApiVersion {
-    /// apps/v1.
-    #[default]
-    #[serde(rename = "apps/v1")]
-    AppsV1,
-    /// argoproj.io/v1alpha1.
-    #[serde(rename = "argoproj.io/v1alpha1")]
-    ArgoprojV1alpha1,
+fn apps() -> String {
+    APPS.to_owned()
 }
 
+fn deployment() -> String {
+    TargetKind::Deployment.as_str().to_owned()
+}
+
+/// The API version of Deployments, StatefulSets and DaemonSets.
+const APPS: &str = "apps/v1";
+
 /// The kind of a target.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    Default,
-    Deserialize,
-    Eq,
-    Hash,
-    JsonSchema,
-    Ord,
-    PartialEq,
-    PartialOrd,
-    Serialize,
-)]
+#[derive(Clone, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum TargetKind {
     /// A Deployment.
     #[default]
@@ -166,62 +162,105 @@ pub enum TargetKind {
     DaemonSet,
     /// An Argo Rollout.
     Rollout,
+    /// A CronJob.
+    CronJob,
+    /// Any other kind: a version sets the fields that a binding names.
+    Other(OtherKind),
+}
+
+/// A kind of which nothing but its name is known.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct OtherKind {
+    /// Its API version.
+    pub api_version: String,
+    /// Its name.
+    pub kind: String,
 }
 
 impl TargetKind {
-    /// All kinds.
-    pub const ALL: [Self; 4] = [
+    /// The kinds with pod templates.
+    pub const KNOWN: [Self; 5] = [
         Self::Deployment,
         Self::StatefulSet,
         Self::DaemonSet,
         Self::Rollout,
+        Self::CronJob,
     ];
+
+    /// The kind of this name.
+    #[must_use]
+    pub fn of(api_version: &str, kind: &str) -> Self {
+        let mut known = Self::KNOWN.into_iter();
+        let known = known.find(|each| each.api_version() == api_version && each.as_str() == kind);
+        known.unwrap_or_else(|| {
+            Self::Other(OtherKind {
+                api_version: api_version.to_owned(),
+                kind: kind.to_owned(),
+            })
+        })
+    }
 
     /// The kind as manifests write it.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub fn as_str(&self) -> &str {
         match self {
             Self::Deployment => "Deployment",
             Self::StatefulSet => "StatefulSet",
             Self::DaemonSet => "DaemonSet",
             Self::Rollout => "Rollout",
+            Self::CronJob => "CronJob",
+            Self::Other(other) => &other.kind,
         }
     }
 
     /// The resource as kubectl takes it.
     #[must_use]
-    pub const fn resource(self) -> &'static str {
+    pub fn resource(&self) -> String {
+        let kind = self.as_str().to_lowercase();
         match self {
-            Self::Deployment => "deployment",
-            Self::StatefulSet => "statefulset",
-            Self::DaemonSet => "daemonset",
-            Self::Rollout => "rollout",
+            Self::Other(other) => match other.api_version.split_once('/') {
+                Some((group, _)) => format!("{kind}.{group}"),
+                None => kind,
+            },
+            _ => kind,
         }
     }
 
     /// The API version of the kind.
     #[must_use]
-    pub const fn api_version(self) -> &'static str {
+    pub fn api_version(&self) -> &str {
         match self {
-            Self::Deployment | Self::StatefulSet | Self::DaemonSet => "apps/v1",
+            Self::Deployment | Self::StatefulSet | Self::DaemonSet => APPS,
             Self::Rollout => "argoproj.io/v1alpha1",
+            Self::CronJob => "batch/v1",
+            Self::Other(other) => &other.api_version,
         }
     }
 
-    /// The name in the chart's `targets` that switches the kind on; Deployments are always on.
+    /// What to do with the values of the chart so that the kind is switched on; Deployments always are.
     #[must_use]
-    pub const fn chart_value(self) -> &'static str {
+    pub fn chart_value(&self) -> String {
         match self {
-            Self::Deployment => "deployments",
-            Self::StatefulSet => "statefulSets",
-            Self::DaemonSet => "daemonSets",
-            Self::Rollout => "rollouts",
+            Self::Deployment => "set --targets".to_owned(),
+            Self::StatefulSet => "set targets.statefulSets=true".to_owned(),
+            Self::DaemonSet => "set targets.daemonSets=true".to_owned(),
+            Self::Rollout => "set targets.rollouts=true".to_owned(),
+            Self::CronJob => "set targets.cronJobs=true".to_owned(),
+            Self::Other(OtherKind { api_version, kind }) => {
+                let (group, version) = api_version
+                    .split_once('/')
+                    .unwrap_or(("", api_version.as_str()));
+                let plural = kind.to_lowercase();
+                format!(
+                    "add {{group: {group}, version: {version}, kind: {kind}, plural: {plural}s}} to targets.others"
+                )
+            }
         }
     }
 
     /// Whether the pods belong to the workload itself, and not to ReplicaSets.
     #[must_use]
-    pub const fn owns_pods(self) -> bool {
+    pub const fn owns_pods(&self) -> bool {
         matches!(self, Self::StatefulSet | Self::DaemonSet)
     }
 }
@@ -580,8 +619,10 @@ impl AliasBinding {
     /// The kind of the workload that the binding drives.
     #[must_use]
     pub fn target_kind(&self) -> TargetKind {
-        let target = self.spec.target_ref.as_ref();
-        target.map(|target| target.kind).unwrap_or_default()
+        match &self.spec.target_ref {
+            Some(target) => TargetKind::of(&target.api_version, &target.kind),
+            None => TargetKind::Deployment,
+        }
     }
 
     /// The name of the workload that the binding drives.

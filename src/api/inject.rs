@@ -26,6 +26,29 @@ pub struct Inject {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::variables::<InjectedVariable>")]
     pub variables: Option<Vec<InjectedVariable>>,
+    /// The fields to set in a kind without pods of its own (spec.targetRef). Default for KServe: the field of the model's files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::fields::<InjectedField>")]
+    pub fields: Option<Vec<InjectedField>>,
+}
+
+/// A field of an object, and the value that it gets.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InjectedField {
+    /// The path of the field below spec, such as spec.model.uri; an element of a list is chosen by one of its members:
+    /// spec.containers[name=server].image. Maps on the way are made if they are missing, elements of lists are not.
+    #[schemars(
+        regex(pattern = r"^spec(\.[A-Za-z0-9_-]+|\[[A-Za-z0-9_.-]+=[A-Za-z0-9._/-]+\])+$"),
+        length(max = 256)
+    )]
+    #[x_kube(validation = Rule::new("!self.endsWith(']')").message("a path ends with the member to set, such as spec.containers[name=server].image"))]
+    pub path: String,
+    /// The value, with references to the version: $(ModelName), $(ModelVersion), $(ModelAlias), $(ModelURI), $(RunID),
+    /// $(MLflowModelURI), $(TrackingURI) and $(Workspace).
+    #[schemars(length(min = 1, max = 1024))]
+    #[x_kube(validation = Rule::new("self.matches('^([^$]|[$][(](ModelName|ModelVersion|ModelAlias|ModelURI|RunID|MLflowModelURI|TrackingURI|Workspace)[)])*$')").message("a value refers to $(ModelName), $(ModelVersion), $(ModelAlias), $(ModelURI), $(RunID), $(MLflowModelURI), $(TrackingURI) or $(Workspace), and holds no other $"))]
+    pub value: String,
 }
 
 /// A variable with the value that it gets.
@@ -158,7 +181,7 @@ pub fn to_annotation(variables: &[InjectedVariable]) -> String {
 #[must_use]
 pub fn from_annotation(text: &str) -> Vec<InjectedVariable> {
     let pair = |pair: &str| {
-        let (name, value) = pair.split_once('=')?;
+        let (name, value) = pair.rsplit_once('=')?;
         Some(InjectedVariable {
             name: name.to_owned(),
             value: InjectedValue::parse(value)?,

@@ -48,6 +48,14 @@ pub fn windows<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     schema
 }
 
+/// Fields, one for each `path`.
+pub fn fields<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = keyed::<T>(generator, "path");
+    schema.insert("minItems".into(), json!(1));
+    schema.insert("maxItems".into(), json!(16));
+    schema
+}
+
 /// Words, each once.
 pub fn words(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}})

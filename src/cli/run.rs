@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use kube::Config;
+use kube::api::{ApiResource, GroupVersionKind};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
@@ -75,6 +76,15 @@ pub struct RunArguments {
         value_delimiter = ','
     )]
     features: Vec<Feature>,
+    /// Another kind that AliasBindings may drive by fields, as GROUP/VERSION/KIND/PLURAL; repeat it for several
+    #[arg(
+        long = "other-target",
+        value_name = "KIND",
+        env = "POINTSMAN_OTHER_TARGETS",
+        value_delimiter = ',',
+        value_parser = other_target
+    )]
+    other_targets: Vec<ApiResource>,
     /// Whether /metrics has a pointsman_binding_info for each AliasBinding
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "true|false", env = "POINTSMAN_BINDING_INFO_METRIC")]
     binding_info_metric: bool,
@@ -218,15 +228,28 @@ fn settings(arguments: RunArguments, own_namespace: String) -> OperatorSettings 
             retrain: arguments.features.contains(&Feature::Retrain),
         },
         namespace_freezes: arguments.namespace_freezes,
+        other_targets: arguments.other_targets,
         binding_info_metric: arguments.binding_info_metric,
         election,
     }
 }
 
 fn target_kind(word: &str) -> Result<TargetKind, String> {
-    let kinds = TargetKind::ALL.into_iter();
-    let found = kinds.into_iter().find(|kind| kind.as_str() == word);
-    found.ok_or_else(|| "write Deployment, StatefulSet, DaemonSet or Rollout".to_owned())
+    let mut kinds = TargetKind::KNOWN.into_iter();
+    let found = kinds.find(|kind| kind.as_str() == word);
+    found.ok_or_else(|| "write Deployment, StatefulSet, DaemonSet, Rollout or CronJob".to_owned())
+}
+
+fn other_target(word: &str) -> Result<ApiResource, String> {
+    let parts: Vec<&str> = word.split('/').collect();
+    let &[group, version, kind, plural] = parts.as_slice() else {
+        return Err(
+            "write GROUP/VERSION/KIND/PLURAL, such as serving.kserve.io/v1beta1/InferenceService/inferenceservices"
+                .to_owned(),
+        );
+    };
+    let kind = GroupVersionKind::gvk(group, version, kind);
+    Ok(ApiResource::from_gvk_with_plural(&kind, plural))
 }
 
 fn election(arguments: &RunArguments, own_namespace: String) -> Option<Election> {

@@ -8,8 +8,7 @@ use kube::{Resource, ResourceExt};
 use crate::api::{AliasBinding, ModelRegistry, RegisteredModel, names};
 use crate::kubernetes::key::{IndexKey, ObjectKey};
 use crate::kubernetes::store::Cached;
-use crate::rollout::Job;
-use crate::targets::{Adapter, Pod, ReplicaSet, Workload};
+use crate::targets::{Adapter, AnyObject, Job, Pod, ReplicaSet, Workload};
 
 /// A copy of the whole object, which `kubectl apply` writes.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -96,6 +95,19 @@ impl<K: Adapter> Cached for Workload<K> {
     }
 }
 
+impl Cached for AnyObject {
+    fn index_keys(&self) -> Vec<IndexKey> {
+        Vec::new()
+    }
+
+    fn prune(&mut self) {
+        if self.metadata.managed_fields.is_some() {
+            *self = self.clone().with_owners();
+        }
+        prune_metadata(self.meta_mut());
+    }
+}
+
 impl Cached for Pod {
     fn index_keys(&self) -> Vec<IndexKey> {
         labelled(self).into_iter().collect()
@@ -123,7 +135,8 @@ impl Cached for Job {
     }
 
     fn prune(&mut self) {
-        keep_annotations(self.meta_mut(), &[]);
+        let read = [names::VERSION_ANNOTATION, names::VERSION_ID_ANNOTATION];
+        keep_annotations(self.meta_mut(), &read);
     }
 }
 

@@ -31,8 +31,7 @@ use crate::kubernetes::lease::Fence;
 use crate::kubernetes::status::{self, StatusWrite};
 use crate::kubernetes::store::{Cached, Store};
 use crate::kubernetes::work_queue::WorkQueue;
-use crate::rollout::Job;
-use crate::targets::{Pod, ReplicaSet};
+use crate::targets::{Job, Pod, ReplicaSet};
 
 /// The delay of a registry's reconcile that a thousand objects may ask for within a moment.
 const REGISTRY_DELAY: Duration = Duration::from_millis(500);
@@ -122,7 +121,7 @@ impl Stores {
     pub fn rivals(
         &self,
         binding: &ObjectKey,
-        kind: TargetKind,
+        kind: &TargetKind,
         workload: &str,
     ) -> Vec<AliasBinding> {
         let namespace = binding.namespace();
@@ -132,7 +131,7 @@ impl Stores {
                 key != *binding
                     && key.namespace() == namespace
                     && rival.workload_name() == workload
-                    && rival.target_kind() == kind
+                    && rival.target_kind() == *kind
             })
     }
 }

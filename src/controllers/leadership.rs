@@ -141,7 +141,7 @@ async fn wait_for_stores(ctx: &Context, start: &StartSignal, is_single: bool) {
     stores.workloads.wait_until_synced(targets, watches).await;
     stores.replica_sets.wait_until_synced(watches).await;
     stores.pods.wait_until_synced(watches).await;
-    if ctx.settings.features.retrain {
+    if ctx.settings.reads_jobs() {
         stores.jobs.wait_until_synced(watches).await;
     }
     if ctx.settings.namespace_freezes {

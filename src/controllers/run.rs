@@ -31,6 +31,7 @@ use crate::controllers::registry::namespace_labels::NamespaceLabels;
 use crate::controllers::registry::state::RegistryStates;
 use crate::controllers::settings::{OperatorSettings, WebhookSettings};
 use crate::controllers::watches;
+use crate::controllers::workloads::WorkloadStores;
 use crate::http::server;
 use crate::kubernetes::event_recorder::EventRecorder;
 use crate::kubernetes::lease::{Fence, Leader, LeaderElector};
@@ -168,10 +169,14 @@ fn context(
     queues: WorkQueues,
     fence: Fence,
 ) -> Context {
+    let stores = Stores {
+        workloads: WorkloadStores::with(&settings.other_targets),
+        ..Stores::default()
+    };
     Context {
         client,
         settings,
-        stores: Stores::default(),
+        stores,
         queues,
         registries: RegistryStates::default(),
         namespace_labels: NamespaceLabels::default(),

@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use kube::api::ApiResource;
+
 use crate::api::alias_binding::TargetKind;
 use crate::kubernetes::lease::Election;
 
@@ -32,6 +34,8 @@ pub struct OperatorSettings {
     pub features: Features,
     /// Whether namespaces are watched for freezes, which takes a right on the cluster.
     pub namespace_freezes: bool,
+    /// The other kinds that bindings may drive by fields.
+    pub other_targets: Vec<ApiResource>,
     /// Whether there is a metric for each binding.
     pub binding_info_metric: bool,
     /// How to take part in the leader election; `None` for a single replica.
@@ -57,6 +61,12 @@ pub struct WebhookSettings {
 }
 
 impl OperatorSettings {
+    /// Whether Jobs are watched: those of CronJobs, and those that train a lost version again.
+    #[must_use]
+    pub fn reads_jobs(&self) -> bool {
+        self.features.retrain || self.targets.contains(&TargetKind::CronJob)
+    }
+
     /// Whether a namespace is watched.
     #[must_use]
     pub fn watches(&self, namespace: &str) -> bool {

@@ -6,22 +6,23 @@ use std::fmt::Debug;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use k8s_openapi::NamespaceResourceScope;
-use kube::api::ListParams;
+use kube::Api;
+use kube::api::{ApiResource, ListParams};
 use kube::runtime::watcher;
-use kube::{Api, Resource};
 use tokio::task::JoinSet;
 
+use crate::api::alias_binding::OtherKind;
 use crate::api::{AliasBinding, ModelRegistry, RegisteredModel, names};
 use crate::controllers::cached::{binding_of, registry_of};
 use crate::controllers::context::{Context, Stores};
 use crate::controllers::freezes::FreezeChanges;
+use crate::controllers::frozen_namespaces::FrozenNamespace;
 use crate::controllers::metrics::Kind;
 use crate::controllers::workloads::{Stored, with_kind};
 use crate::kubernetes::key::ObjectKey;
 use crate::kubernetes::store::{Cached, Change, Store};
 use crate::kubernetes::watch::{Handler, Shown, Watch};
-use crate::targets::{Adapter, Workload};
+use crate::targets::{Adapter, AnyObject, Workload};
 
 /// Spawns the watches of all kinds, a set for each watched namespace.
 pub fn spawn(tasks: &mut JoinSet<()>, ctx: &Arc<Context>) {
@@ -43,15 +44,20 @@ pub fn spawn(tasks: &mut JoinSet<()>, ctx: &Arc<Context>) {
         let mut spawn_later = |watch| tasks.spawn(after_models(Arc::clone(ctx), watch));
         spawn_later(scope.watch(Objects::OfShard, |all| &all.bindings, binding_changed));
         for kind in &ctx.settings.targets {
-            with_kind!(kind, K => spawn_later(scope.watch(
-                Objects::Labelled,
-                |all| K::store(&all.workloads),
-                workload_changed::<K>,
-            )));
+            with_kind!(kind,
+                K => spawn_later(scope.watch(
+                    Objects::Labelled,
+                    |all| K::store(&all.workloads),
+                    workload_changed::<K>,
+                )),
+                _other => continue);
+        }
+        for (kind, store) in &ctx.stores.workloads.others {
+            spawn_later(scope.watch_other(kind.clone(), &store.resource));
         }
         spawn_later(scope.watch(Objects::Labelled, |all| &all.pods, labelled_changed));
         spawn_later(scope.watch(Objects::Labelled, |all| &all.replica_sets, labelled_changed));
-        if ctx.settings.features.retrain {
+        if ctx.settings.reads_jobs() {
             spawn_later(scope.watch(Objects::Labelled, |all| &all.jobs, labelled_changed));
         }
     }
@@ -91,13 +97,38 @@ impl Scope {
         changed: fn(&Arc<Context>, &K, Change),
     ) -> WatchTask
     where
-        K: Cached + Clone + Debug + Resource<Scope = NamespaceResourceScope> + Send + 'static,
+        K: Cached + Clone + Debug + Send,
+    {
+        let resource = ApiResource::erase::<K>(&());
+        self.watch_resource(&resource, objects, store, changed)
+    }
+
+    /// Watches the labelled objects of a kind that no type stands for.
+    fn watch_other(&self, kind: OtherKind, resource: &ApiResource) -> WatchTask {
+        let objects = Objects::Labelled;
+        self.watch_resource(
+            resource,
+            objects,
+            move |all| all.workloads.other(&kind),
+            object_changed,
+        )
+    }
+
+    fn watch_resource<K>(
+        &self,
+        resource: &ApiResource,
+        objects: Objects,
+        store: impl for<'a> Fn(&'a Stores) -> &'a Store<K> + Send + Sync + 'static,
+        changed: fn(&Arc<Context>, &K, Change),
+    ) -> WatchTask
+    where
+        K: Cached + Clone + Debug + Send,
     {
         let (ctx, number) = (Arc::clone(&self.ctx), self.number);
         let client = ctx.client.clone();
         let api: Api<Shown<K>> = match &self.namespace {
-            Some(namespace) => Api::namespaced(client, namespace),
-            None => Api::all(client),
+            Some(namespace) => Api::namespaced_with(client, namespace, resource),
+            None => Api::all_with(client, resource),
         };
         Box::pin(async move {
             if objects == Objects::Labelled && ctx.settings.is_sharded() {
@@ -142,7 +173,9 @@ impl Scope {
                 store: &ctx.stores.frozen,
                 handler: FreezeChanges(&ctx),
             };
-            watch.run(Api::all(ctx.client.clone()), config).await;
+            let resource = ApiResource::erase::<FrozenNamespace>(&());
+            let api = Api::all_with(ctx.client.clone(), &resource);
+            watch.run(api, config).await;
         })
     }
 }
@@ -233,6 +266,13 @@ fn workload_changed<K: Adapter>(ctx: &Arc<Context>, workload: &Workload<K>, chan
     ctx.enqueue_bindings_of_workload(key.namespace(), key.name());
 }
 
+/// The same of an object of another kind.
+fn object_changed(ctx: &Arc<Context>, object: &AnyObject, change: Change) {
+    let key = ObjectKey::of(object);
+    labelled_changed(ctx, object, change);
+    ctx.enqueue_bindings_of_workload(key.namespace(), key.name());
+}
+
 /// Any labelled object: enqueues the binding that its label names.
 fn labelled_changed<K: Cached>(ctx: &Arc<Context>, object: &K, _: Change) {
     if let Some(binding) = binding_of(object) {
@@ -244,11 +284,16 @@ fn labelled_changed<K: Cached>(ctx: &Arc<Context>, object: &K, _: Change) {
 async fn adopt(ctx: Arc<Context>, binding: ObjectKey) {
     let stores = &ctx.stores;
     for kind in &ctx.settings.targets {
-        with_kind!(kind, K => adopt_kind(&ctx, &binding, K::store(&stores.workloads)).await);
+        with_kind!(kind,
+            K => adopt_kind(&ctx, &binding, K::store(&stores.workloads)).await,
+            _other => {});
+    }
+    for store in stores.workloads.others.values() {
+        adopt_resource(&ctx, &binding, &store.resource, &store.objects).await;
     }
     adopt_kind(&ctx, &binding, &stores.replica_sets).await;
     adopt_kind(&ctx, &binding, &stores.pods).await;
-    if ctx.settings.features.retrain {
+    if ctx.settings.reads_jobs() {
         adopt_kind(&ctx, &binding, &stores.jobs).await;
     }
     ctx.queues.bindings.enqueue(binding);
@@ -256,7 +301,18 @@ async fn adopt(ctx: Arc<Context>, binding: ObjectKey) {
 
 async fn adopt_kind<K>(ctx: &Context, binding: &ObjectKey, store: &Store<K>)
 where
-    K: Cached + Clone + Debug + Resource<Scope = NamespaceResourceScope>,
+    K: Cached + Clone + Debug,
+{
+    adopt_resource(ctx, binding, &ApiResource::erase::<K>(&()), store).await;
+}
+
+async fn adopt_resource<K>(
+    ctx: &Context,
+    binding: &ObjectKey,
+    resource: &ApiResource,
+    store: &Store<K>,
+) where
+    K: Cached + Clone + Debug,
 {
     let scopes = ctx.settings.scopes();
     let own_scope = Some(binding.namespace());
@@ -264,15 +320,17 @@ where
     let watch = watch.unwrap_or_default();
     let watch = u16::try_from(watch).unwrap_or_default();
     let labels = format!("{}={}", names::BINDING_LABEL, binding.name());
-    let api = Api::<K>::namespaced(ctx.client.clone(), binding.namespace());
+    let client = ctx.client.clone();
+    let api = Api::<Shown<K>>::namespaced_with(client, binding.namespace(), resource);
     match api.list(&ListParams::default().labels(&labels)).await {
         Ok(found) => {
-            for mut object in found {
+            let objects = found.into_iter().filter_map(|shown| shown.0.ok());
+            for mut object in objects {
                 store.put(watch, &mut object);
             }
         }
         Err(error) => {
-            tracing::warn!(kind = %K::kind(&()), %binding, %error, "the objects of a binding that came into this shard cannot be read; they are seen when they change");
+            tracing::warn!(kind = resource.kind, %binding, %error, "the objects of a binding that came into this shard cannot be read; they are seen when they change");
         }
     }
 }

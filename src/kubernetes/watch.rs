@@ -9,7 +9,8 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
-use kube::api::ObjectMeta;
+use kube::api::{ApiResource, ObjectMeta};
+use kube::core::DynamicResourceScope;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Resource};
@@ -60,24 +61,25 @@ impl<'de, K: DeserializeOwned> Deserialize<'de> for Shown<K> {
     }
 }
 
+/// The kind is a value, so that kinds can be watched that no type stands for.
 impl<K: Resource> Resource for Shown<K> {
-    type DynamicType = K::DynamicType;
-    type Scope = K::Scope;
+    type DynamicType = ApiResource;
+    type Scope = DynamicResourceScope;
 
-    fn kind(kind: &K::DynamicType) -> Cow<'_, str> {
-        K::kind(kind)
+    fn kind(kind: &ApiResource) -> Cow<'_, str> {
+        (&kind.kind).into()
     }
 
-    fn group(kind: &K::DynamicType) -> Cow<'_, str> {
-        K::group(kind)
+    fn group(kind: &ApiResource) -> Cow<'_, str> {
+        (&kind.group).into()
     }
 
-    fn version(kind: &K::DynamicType) -> Cow<'_, str> {
-        K::version(kind)
+    fn version(kind: &ApiResource) -> Cow<'_, str> {
+        (&kind.version).into()
     }
 
-    fn plural(kind: &K::DynamicType) -> Cow<'_, str> {
-        K::plural(kind)
+    fn plural(kind: &ApiResource) -> Cow<'_, str> {
+        (&kind.plural).into()
     }
 
     fn metadata_api() -> bool {

@@ -541,18 +541,18 @@ pub fn spec_digest(binding: &AliasBinding, target: Option<&Target>) -> String {
         .filter(|_target| template.is_none())
         .map(|target| &target.template.users_digest);
     let rollback = &spec.rollback;
-    let covered = json!([
+    let mut covered = vec![json!([
         [spec.model_ref.name.as_str(), spec.follows()],
         spec.inject.containers,
         spec.inject.variables,
         [rollback.max_restarts, rollback.bake_seconds],
         template,
         users_part,
-    ]);
-    format!(
-        "{DIGEST_SCHEME}{:016x}",
-        fnv1a(covered.to_string().as_bytes())
-    )
+    ])];
+    covered.extend(spec.inject.fields.as_ref().map(|fields| json!(fields)));
+    let texts: Vec<String> = covered.iter().map(ToString::to_string).collect();
+    let digest = fnv1a(texts.concat().as_bytes());
+    format!("{DIGEST_SCHEME}{digest:016x}")
 }
 
 #[cfg(test)]

@@ -702,12 +702,20 @@ fn write(
     let Some(conflict) = conflicts.first() else {
         return Decision::Write(injection, course);
     };
-    Decision::Waiting(Waiting::Target(Problem::new(
-        Reason::FieldConflict,
+    let message = if target.object().is_some() {
+        format!(
+            "{} sets {}: remove it there, or leave it out of spec.inject.fields",
+            conflict.manager, conflict.variable
+        )
+    } else {
         format!(
             "{} sets {} in container {}: remove it there, or rename Pointsman's with spec.inject.variables",
             conflict.manager, conflict.variable, conflict.container
-        ),
+        )
+    };
+    Decision::Waiting(Waiting::Target(Problem::new(
+        Reason::FieldConflict,
+        message,
     )))
 }
 

@@ -141,7 +141,7 @@ impl Examined<'_> {
         let crash = |pod: &&Pod| self.crash(pod, rollback.max_restarts);
         let faults = pods.iter().find_map(crash);
         faults
-            .or_else(|| self.aborted(Sign::Aborted))
+            .or_else(|| self.aborted(Sign::Aborted, timer))
             .or_else(|| pods.iter().find_map(|pod| self.lost_readiness(pod)))
             .or_else(|| {
                 pods.iter()
@@ -160,7 +160,7 @@ impl Examined<'_> {
         if let Some(words) = &target.refusal {
             return Some(with_needs(Sign::PodRefused, words, target));
         }
-        if let Some(aborted) = self.aborted(Sign::AbortedUnmeasured) {
+        if let Some(aborted) = self.aborted(Sign::AbortedUnmeasured, timer) {
             return Some(aborted);
         }
         let cannot_start = pods.iter().find_map(|pod| self.cannot_start(pod, timer));
@@ -168,15 +168,19 @@ impl Examined<'_> {
             .or_else(|| pods.iter().find_map(|pod| self.other_container(pod, timer)))
             .or_else(|| self.warning(pods))
             .or_else(|| self.rejected_pod())
+            .or_else(|| self.object_not_ready(timer))
             .or_else(|| self.no_progress(pods, timer))
     }
 
     /// An abort by the workload's own controller, if it is this sign. Its pods are gone then: a version whose rollout was
     /// blocked before has not shown anything.
-    fn aborted(&self, sign: Sign) -> Option<Evidence> {
+    fn aborted(&self, sign: Sign, timer: &mut Timer) -> Option<Evidence> {
         let RolloutState::Aborted(abort) = &self.target.rollout else {
             return None;
         };
+        if !timer.is_over(self.entry.started_at.0, abort.settles_in) {
+            return None;
+        }
         let is_unproven = abort.is_unmeasured || self.entry.outcome == Outcome::Blocked;
         let found = if is_unproven {
             Sign::AbortedUnmeasured
@@ -431,6 +435,13 @@ impl Examined<'_> {
             Sign::PodRejected,
             format!("pod {name}: {reason}: {words}"),
         ))
+    }
+
+    /// An object without pods of its own that is not ready in time: nothing tells whether the version is to blame.
+    fn object_not_ready(&self, timer: &mut Timer) -> Option<Evidence> {
+        let words = self.target.unready.as_ref()?;
+        let is_over = self.is_late(&[], timer);
+        is_over.then(|| Evidence::new(Sign::ObjectNotReady, words))
     }
 
     /// Whether the workload has made no progress for the time of its deadline.

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 
 use super::*;
+use crate::api::alias_binding::TargetKind;
 use crate::rollout::signs::Fault;
-use crate::targets::{ArgoRollout, Workload};
+use crate::targets::{AnyObject, ArgoRollout, Workload};
 
 const BEFORE: &str = "2026-11-23T11:00:00Z";
 const STARTED: &str = "2026-11-23T12:00:00Z";
@@ -253,6 +254,16 @@ fn example(sign: Sign) -> Case {
         }),
         Sign::NoProgress => Case::new(Vec::new()).at(LATE),
         Sign::OldPodsRemain => Case::new(vec![beside(true, true, 0)]).at(LATE),
+        Sign::ObjectNotReady => {
+            let condition = json!({"type": "Ready", "status": "False", "message": "told"});
+            let object: AnyObject = serde_json::from_value(json!({"metadata": {"name": "server"},
+                "status": {"conditions": [condition]}}))
+            .expect("an object");
+            let kind = TargetKind::of("models.example/v1", "Predictor");
+            Case::new(Vec::new())
+                .of(object.read(kind, &[]))
+                .at("2026-11-23T12:10:30Z")
+        }
         Sign::RolloutWaits => {
             let pause = json!({"pauseConditions": [{"reason": "CanaryPauseStep"}]});
             Case::new(Vec::new()).of(argo_rollout(pause)).at(LATE)

@@ -43,7 +43,7 @@ pub use observed::Observed;
 pub use reconciled::{Applied, Reconciled};
 pub use refusal::{altered, refused, undone};
 pub use resolve::{Resolution, resolve};
-pub use retrain::{Job, RetrainJob, retrain_job};
+pub use retrain::{RetrainJob, retrain_job};
 pub use rollback_target::{RollbackTarget, candidates, choose};
 pub use signs::{Evidence, Fault, Sign};
 pub use summarize::summarize;

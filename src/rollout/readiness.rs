@@ -17,7 +17,7 @@ use crate::api::conditions::{
 };
 use crate::api::reason::Problem;
 use crate::api::{AliasBinding, Availability, Reason};
-use crate::targets::{RolloutState, Target};
+use crate::targets::{Form, RolloutState, Target};
 
 /// The workload and the history entry of its version, as they are after the reconcile.
 #[derive(Clone, Copy)]
@@ -271,10 +271,12 @@ fn rollout(
 
 fn scaled_to_zero(target: &Target) -> ConditionUpdate {
     let version = target.version().unwrap_or_default();
-    let message = format!(
-        "{} has no replicas: version {version} is observed when it first has pods",
-        target.reference()
-    );
+    let workload = target.reference();
+    let message = if target.form == Form::JobTemplate {
+        format!("{workload} has version {version}, and is live when a Job of it is complete")
+    } else {
+        format!("{workload} has no replicas: version {version} is observed when it first has pods")
+    };
     ConditionUpdate::yes(READY, Reason::ScaledToZero, message)
 }
 

@@ -2,37 +2,13 @@
 //!
 //! Absent: randomness and time. The same lost version gives the same name, so that the Job is created once.
 
-use k8s_openapi::api::batch::v1::{Job as WholeJob, JobCondition};
-use kube::Resource;
-use kube::api::ObjectMeta;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::api::registered_model::CodeLineage;
 use crate::api::rollback::{Lost, Retrain};
 use crate::api::version::fnv1a;
 use crate::api::{AliasBinding, names};
-use crate::targets::{escape, without_managed_fields};
-
-/// A Job, as far as it matters here.
-#[derive(Clone, Debug, Default, Deserialize, Resource, Serialize)]
-#[resource(inherit = "WholeJob")]
-pub struct Job {
-    /// Name, labels, owners.
-    #[serde(deserialize_with = "without_managed_fields")]
-    pub metadata: ObjectMeta,
-    /// How it is.
-    #[serde(default)]
-    pub status: JobStatus,
-}
-
-/// A Job's status, as far as it matters here.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(default)]
-pub struct JobStatus {
-    /// Complete, Failed and the rest.
-    pub conditions: Vec<JobCondition>,
-}
+use crate::targets::escape;
 
 /// A Job to create.
 #[derive(Clone, Debug, PartialEq)]

@@ -65,7 +65,7 @@ signs! {
     ReadinessLost: Version(Reason::ReadinessLost), after "at once, until the version is live";
     /// A chosen container runs and is not ready, while all other containers of the pod are well
     NotReadyInTime: Version(Reason::ProgressDeadlineExceeded), after "`progressDeadlineSeconds` after the container first ran (10 minutes for StatefulSets and DaemonSets)";
-    /// Argo Rollouts aborted the update: an analysis, an experiment or a step failed, or `progressDeadlineAbort` ended it and nothing blocked it before
+    /// Argo Rollouts aborted the update: an analysis, an experiment or a step failed, or `progressDeadlineAbort` ended it and nothing blocked it before. Other kinds: the condition `Stalled` is True, or KServe says that the model failed to load
     Aborted: Version(Reason::RolloutAborted), after "at once";
     /// Argo Rollouts aborted the update although it could not be measured (an analysis has the status `Error`), or while it was blocked. A person has to retry it
     AbortedUnmeasured: Cluster, after "at once";
@@ -87,6 +87,8 @@ signs! {
     WorkloadWarning: Cluster, after "3 s";
     /// The pod's phase is Failed: it was evicted, or the kubelet rejected it (`OutOfcpu`, `UnexpectedAdmissionError`)
     PodRejected: Cluster, after "at once, while the rollout is not complete";
+    /// An object of another kind is not `Ready`
+    ObjectNotReady: Cluster, after "10 minutes";
     /// The workload lacks pods, or no chosen container of a pod has run, and nothing above says why
     NoProgress: Cluster, after "`progressDeadlineSeconds` without progress";
     /// All new pods are ready, and older ones do not go

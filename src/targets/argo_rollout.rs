@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::Resource;
@@ -13,7 +13,7 @@ use kube::api::ObjectMeta;
 
 use super::element_patch::listed_owners;
 use super::target::{
-    Abort, Adapter, Capacity, NewestPods, RolloutState, Target, minimum_available,
+    Abort, Adapter, Capacity, Form, NewestPods, RolloutState, Target, minimum_available,
 };
 use super::workload::Workload;
 use crate::api::alias_binding::TargetKind;
@@ -40,22 +40,15 @@ impl Adapter for ArgoRollout {
     fn read(workload: Workload<Self>) -> Target {
         let hash = workload.status.current_pod_hash.clone();
         let newest = NewestPods::OfReplicaSet(names::ROLLOUT_HASH_LABEL, hash);
+        let state = (rollout(&workload), capacity(&workload));
         Target {
-            kind: Self::KIND,
-            replicas: workload.spec.replicas,
-            rollout: rollout(&workload),
-            capacity: capacity(&workload),
-            progress_deadline: workload.progress_deadline(),
             progressed_at: progressed_at(&workload),
             refusal: refusal(&workload),
             is_paused: wait(&workload).is_some(),
-            newest_pods: workload.newest_pods(newest),
-            broken_pods_block: false,
-            has_plain_lists: true,
+            form: Form::PlainTemplate,
             obstacle: obstacle(&workload),
-            owners: listed_owners(workload.owners, &workload.spec.template),
-            metadata: workload.metadata,
-            template: workload.spec.template,
+            owners: listed_owners(workload.owners.clone(), &workload.spec.template),
+            ..workload.target(Self::KIND, state, newest)
         }
     }
 }
@@ -159,6 +152,7 @@ fn rollout(workload: &Workload<ArgoRollout>) -> RolloutState {
             remedy: format!("retry it: kubectl argo rollouts retry rollout {name} -n {namespace}"),
             is_unmeasured: any_analysis_is(workload, "Error")
                 && !any_analysis_is(workload, "Failed"),
+            settles_in: SignedDuration::ZERO,
         });
     }
     match message(EXCEEDED) {

@@ -19,23 +19,8 @@ impl Adapter for DaemonSet {
         let generation = workload.annotation(GENERATION_ANNOTATION);
         // After a rollback pods that were never replaced keep an older number; they are of a version that was good.
         let newest = NewestPods::OwnedWithLabel(names::TEMPLATE_GENERATION_LABEL, generation);
-        Target {
-            kind: Self::KIND,
-            replicas: None,
-            rollout: rollout(&workload),
-            capacity: capacity(&workload),
-            progress_deadline: workload.progress_deadline(),
-            progressed_at: None,
-            refusal: None,
-            is_paused: false,
-            newest_pods: workload.newest_pods(newest),
-            broken_pods_block: false,
-            has_plain_lists: false,
-            obstacle: None,
-            metadata: workload.metadata,
-            template: workload.spec.template,
-            owners: workload.owners,
-        }
+        let state = (rollout(&workload), capacity(&workload));
+        workload.target(Self::KIND, state, newest)
     }
 }
 

@@ -19,22 +19,12 @@ impl Adapter for Deployment {
     fn read(workload: Workload<Self>) -> Target {
         let revision = workload.annotation(names::REVISION_ANNOTATION);
         let newest = NewestPods::OfReplicaSet(names::REVISION_ANNOTATION, revision);
+        let state = (rollout(&workload), capacity(&workload));
         Target {
-            kind: Self::KIND,
-            replicas: workload.spec.replicas,
-            rollout: rollout(&workload),
-            capacity: capacity(&workload),
-            progress_deadline: workload.progress_deadline(),
             progressed_at: progressed_at(&workload),
             refusal: refusal(&workload),
             is_paused: workload.spec.paused,
-            newest_pods: workload.newest_pods(newest),
-            broken_pods_block: false,
-            has_plain_lists: false,
-            obstacle: None,
-            metadata: workload.metadata,
-            template: workload.spec.template,
-            owners: workload.owners,
+            ..workload.target(Self::KIND, state, newest)
         }
     }
 }

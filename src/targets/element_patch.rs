@@ -6,12 +6,12 @@
 use serde_json::{Map, Value, json};
 
 use super::compare::variables;
-use super::injection::Injection;
+use super::injection::{Injection, Variable};
 use super::literal::escape;
 use super::owners::{FieldOwners, OwnedField, Writer};
 use super::target::Target;
 use super::workload::{Container, EnvVar, PodTemplate};
-use crate::api::inject::from_annotation;
+use super::{field_path, fields};
 use crate::api::names;
 
 /// The patch. Its first operation makes it a conflict if the object has changed since.
@@ -37,10 +37,33 @@ pub(super) fn operations(target: &Target, injection: &Injection) -> Value {
             &cause,
         );
     }
-    let template = &target.template.metadata;
+    if let Some(spec) = target.object() {
+        let annotations = injection.annotations();
+        let has_annotations = metadata.annotations.is_some();
+        set(
+            &mut changes,
+            "/metadata/annotations",
+            has_annotations,
+            &annotations,
+        );
+        changes.extend(field_changes(spec.clone(), target, injection));
+    } else {
+        template_changes(&mut changes, target, injection, &label);
+    }
+    json!(changes)
+}
+
+/// Sets the label, the annotations and the variables in the pod template.
+fn template_changes(
+    changes: &mut Vec<Value>,
+    target: &Target,
+    injection: &Injection,
+    label: &[(&str, &str)],
+) {
     let annotations = injection.annotations();
+    let template = &target.template.metadata;
     if template.labels.is_empty() && template.annotations.is_empty() {
-        let value = json!({"labels": object(&label), "annotations": object(&annotations)});
+        let value = json!({"labels": object(label), "annotations": object(&annotations)});
         changes.push(json!({"op": "add", "path": "/spec/template/metadata", "value": value}));
     } else {
         let path = |map: &str| format!("/spec/template/metadata/{map}");
@@ -48,28 +71,30 @@ pub(super) fn operations(target: &Target, injection: &Injection) -> Value {
             !template.labels.is_empty(),
             !template.annotations.is_empty(),
         );
-        set(&mut changes, &path("labels"), has_labels, &label);
-        set(
-            &mut changes,
-            &path("annotations"),
-            has_annotations,
-            &annotations,
-        );
+        set(changes, &path("labels"), has_labels, label);
+        set(changes, &path("annotations"), has_annotations, &annotations);
     }
     let spec = &target.template.spec;
-    changes.extend(environments(
-        target,
-        injection,
-        "containers",
-        &spec.containers,
-    ));
-    changes.extend(environments(
-        target,
-        injection,
-        "initContainers",
-        &spec.init_containers,
-    ));
-    json!(changes)
+    let lists = [
+        ("containers", &spec.containers),
+        ("initContainers", &spec.init_containers),
+    ];
+    for (list, containers) in lists {
+        changes.extend(environments(target, injection, list, containers));
+    }
+}
+
+/// Sets the fields of the version, and removes those that an earlier one set and this one does not.
+fn field_changes(mut object: Value, target: &Target, injection: &Injection) -> Vec<Value> {
+    let listed = target.variable_list().unwrap_or_default();
+    let left = fields::paths(listed).filter(|path| !injection.names_variable(path));
+    let mut changes: Vec<Value> = left
+        .filter_map(|path| field_path::remove(&mut object, path))
+        .collect();
+    // `Injection::of` has checked that every path leads somewhere.
+    let set = |each: &Variable| field_path::set(&mut object, &each.name, &each.value).ok();
+    changes.extend(injection.variables.iter().filter_map(set));
+    changes
 }
 
 /// Sets members of a map, which is made if it is not there.
@@ -159,12 +184,12 @@ pub(super) fn listed_owners(mut owners: FieldOwners, template: &PodTemplate) -> 
     });
     let list = |name: &str| annotations.get(name).map_or("", String::as_str);
     let containers: Vec<&str> = list(names::CONTAINERS_ANNOTATION).split(',').collect();
-    let variables = from_annotation(list(names::VARIABLES_ANNOTATION));
+    let variables: Vec<&str> = fields::paths(list(names::VARIABLES_ANNOTATION)).collect();
     let spec = &template.spec;
     for container in spec.containers.iter().chain(&spec.init_containers) {
         for variable in &container.env {
             let is_listed = containers.contains(&container.name.as_str())
-                && variables.iter().any(|each| each.name == variable.name);
+                && variables.contains(&variable.name.as_str());
             let writers = if is_listed {
                 of_version.clone()
             } else {

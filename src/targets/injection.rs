@@ -4,7 +4,9 @@
 
 use serde_json::{Map, Value};
 
+use super::fields::fields_of;
 use super::target::Target;
+use super::{field_path, fields};
 use crate::api::inject::{InjectedValue, from_annotation, to_annotation, usual_variables};
 use crate::api::reason::Problem;
 use crate::api::{AliasBinding, ModelVersion, Reason, RegisteredModelStatus, VersionRef, names};
@@ -135,10 +137,29 @@ impl Injection {
             let usual = || to_annotation(&usual_variables());
             injection.list.get_or_insert_with(usual);
         }
-        if let Some(target) = target.filter(|target| target.has_plain_lists) {
+        if let Some(target) = target.filter(|target| target.has_plain_lists()) {
             injection.list_exactly(binding, target);
         }
+        if let Some(object) = target.and_then(Target::object) {
+            injection.change_cause = None;
+            injection.check_fields(object)?;
+        }
         Ok(injection)
+    }
+
+    /// Whether every field can be set.
+    fn check_fields(&self, object: &Value) -> Result<(), Problem> {
+        let mut object = object.clone();
+        for field in &self.variables {
+            if let Err(missing) = field_path::set(&mut object, &field.name, &field.value) {
+                let message = format!(
+                    "inject.fields names {}, but the object has no {missing} for it: add it there, or correct the path",
+                    field.name
+                );
+                return Err(Problem::new(Reason::InvalidSpec, message));
+            }
+        }
+        Ok(())
     }
 
     /// Lists the variables and containers that are written, because managed fields will not tell them. A variable that a
@@ -150,9 +171,14 @@ impl Injection {
         };
         self.variables
             .retain(|each| !(each.yields && is_users(&each.name)));
+        let fields = fields_of(binding);
         let mut listed = binding.spec.inject.variables();
         listed.retain(|each| self.names_variable(&each.name));
-        self.list = Some(to_annotation(&listed));
+        self.list = Some(if fields.is_empty() {
+            to_annotation(&listed)
+        } else {
+            fields::to_annotation(&fields)
+        });
         self.container_list = Some(self.containers.join(","));
     }
 
@@ -231,6 +257,18 @@ fn withheld_uri(version: &VersionRef) -> Option<String> {
 }
 
 fn variables_of(binding: &AliasBinding, version: &VersionRef) -> Vec<Variable> {
+    let fields = fields_of(binding);
+    if !fields.is_empty() {
+        let value_of = |value| value_of(value, binding, version);
+        let fields = fields.into_iter().filter_map(|field| {
+            Some(Variable {
+                value: fields::filled_in(&field.value, value_of)?,
+                name: field.path,
+                yields: false,
+            })
+        });
+        return fields.collect();
+    }
     let inject = &binding.spec.inject;
     let is_usual = inject.variables.is_none();
     let variable = |name: String, value: InjectedValue| {

@@ -8,6 +8,7 @@
 use serde_json::{Value, json};
 
 use super::owners::OwnedField;
+use super::patch::in_place;
 use super::target::Target;
 use super::workload::{Container, EnvVar};
 use crate::api::inject::{from_annotation, usual_variables};
@@ -22,7 +23,7 @@ const LONGEST: usize = 63;
 /// patch is not forced: if another value was set meanwhile, it is a conflict.
 #[must_use]
 pub fn keep(target: &Target) -> Option<Value> {
-    if target.has_plain_lists || target.owners.is_version_ours() {
+    if target.has_plain_lists() || target.owners.is_version_ours() {
         return None;
     }
     let restorer = &target.owners.foreign_version_writers().first()?.manager;
@@ -65,7 +66,7 @@ pub fn keep(target: &Target) -> Option<Value> {
             kept["spec"][list] = json!(ours);
         }
     }
-    Some(patch)
+    Some(in_place(patch, target))
 }
 
 fn our_change_cause(target: &Target) -> Option<&String> {

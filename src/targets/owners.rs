@@ -11,6 +11,12 @@ use serde_json::Value;
 
 use crate::api::names;
 
+/// The places of a pod template in managed fields: in a workload, and in a CronJob.
+const TEMPLATES: [&str; 2] = [
+    "/f:spec/f:template",
+    "/f:spec/f:jobTemplate/f:spec/f:template",
+];
+
 /// A field that Pointsman may write.
 #[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub enum OwnedField {
@@ -94,11 +100,28 @@ impl FieldOwners {
         owners
     }
 
+    /// Reads the managed fields of an object without a pod template: its own annotations tell the version.
+    #[must_use]
+    pub fn of_object(entries: &[ManagedFieldsEntry]) -> Self {
+        let mut owners = Self::default();
+        for entry in entries.iter().filter(|entry| entry.subresource.is_none()) {
+            let writer = writer(entry);
+            let Some(fields) = entry.fields_v1.as_ref().map(|fields| &fields.0) else {
+                continue;
+            };
+            for name in keys(fields.pointer("/f:metadata/f:annotations"), "f:") {
+                owners.add(OwnedField::TemplateAnnotation(name), &writer);
+            }
+            if fields.get("f:spec").is_some() {
+                owners.template.push(writer);
+            }
+        }
+        owners.template.sort_by_key(|writer| writer.at);
+        owners
+    }
+
     fn read_entry(&mut self, entry: &ManagedFieldsEntry) {
-        let writer = Writer {
-            manager: entry.manager.clone().unwrap_or_default(),
-            at: entry.time.as_ref().map(|time| time.0),
-        };
+        let writer = writer(entry);
         let Some(fields) = entry.fields_v1.as_ref().map(|fields| &fields.0) else {
             return;
         };
@@ -116,8 +139,10 @@ impl FieldOwners {
         if fields.pointer("/f:spec/f:replicas").is_some() {
             self.add(OwnedField::Replicas, &writer);
         }
-        if let Some(template) = fields.pointer("/f:spec/f:template") {
-            self.read_template(template, &writer);
+        for path in TEMPLATES {
+            if let Some(template) = fields.pointer(path) {
+                self.read_template(template, &writer);
+            }
         }
     }
 
@@ -249,6 +274,13 @@ impl FieldOwners {
 
 fn version_field() -> OwnedField {
     OwnedField::TemplateAnnotation(names::VERSION_ANNOTATION.to_owned())
+}
+
+fn writer(entry: &ManagedFieldsEntry) -> Writer {
+    Writer {
+        manager: entry.manager.clone().unwrap_or_default(),
+        at: entry.time.as_ref().map(|time| time.0),
+    }
 }
 
 /// The manager of `status.abort`, unless it is the one that reports which generation it observed.

@@ -9,7 +9,7 @@ use super::element_patch::operations;
 use super::injection::Injection;
 use super::literal::escape;
 use super::owners::OwnedField;
-use super::target::Target;
+use super::target::{Form, Target};
 use crate::api::alias_binding::{DeploymentTemplate, TargetKind, WorkloadDeletionPolicy};
 use crate::api::version::fnv1a;
 use crate::api::{AliasBinding, names};
@@ -62,7 +62,7 @@ pub fn patch(
             let owner = Owner::of(binding);
             Some(patch_for_template(template, &owner, injection, target))
         }
-        (None, Some(target)) if target.has_plain_lists => Some(operations(target, injection)),
+        (None, Some(target)) if target.has_plain_lists() => Some(operations(target, injection)),
         (None, Some(target)) => Some(patch_for_target(target, injection)),
         (None, None) => None,
     }
@@ -96,15 +96,26 @@ fn patch_for_target(target: &Target, injection: &Injection) -> Value {
         containers.push(json!({"name": name, "env": env}));
         spec[list] = json!(containers);
     }
-    let mut patch = frame(target.kind, injection);
+    let mut patch = frame(&target.kind, injection);
     patch["metadata"]["name"] = json!(target.metadata.name);
     patch["metadata"]["namespace"] = json!(target.metadata.namespace);
     patch["metadata"]["resourceVersion"] = json!(target.metadata.resource_version);
     patch["spec"]["template"]["spec"] = spec;
+    in_place(patch, target)
+}
+
+/// The patch with its pod template where the kind has it.
+pub(super) fn in_place(mut patch: Value, target: &Target) -> Value {
+    if target.form == Form::JobTemplate {
+        // The Jobs are found by the label, and their version is told by the annotations.
+        let metadata = patch["spec"]["template"]["metadata"].clone();
+        let spec = patch["spec"].take();
+        patch["spec"] = json!({"jobTemplate": {"metadata": metadata, "spec": spec}});
+    }
     patch
 }
 
-fn frame(kind: TargetKind, injection: &Injection) -> Value {
+fn frame(kind: &TargetKind, injection: &Injection) -> Value {
     let annotations: Map<String, Value> = injection
         .annotations()
         .into_iter()
@@ -140,7 +151,7 @@ fn patch_for_template(
     target: Option<&Target>,
 ) -> Value {
     let mut deployment = json!({"metadata": template.metadata, "spec": template.spec});
-    overlay(&mut deployment, frame(TargetKind::Deployment, injection));
+    overlay(&mut deployment, frame(&TargetKind::Deployment, injection));
     deployment["metadata"]["name"] = json!(owner.name);
     deployment["metadata"]["namespace"] = json!(owner.namespace);
     if owner.takes_workload_along {

@@ -18,22 +18,10 @@ impl Adapter for StatefulSet {
         // With OrderedReady the controller waits for a broken pod to become ready before it replaces it
         // (kubernetes/kubernetes#67250), also when the template is a good one again.
         let in_order = workload.spec.pod_management_policy.as_deref() != Some("Parallel");
+        let state = (rollout(&workload), capacity(&workload));
         Target {
-            kind: Self::KIND,
-            replicas: workload.spec.replicas,
-            rollout: rollout(&workload),
-            capacity: capacity(&workload),
-            progress_deadline: workload.progress_deadline(),
-            progressed_at: None,
-            refusal: None,
-            is_paused: false,
-            newest_pods: workload.newest_pods(newest),
             broken_pods_block: in_order,
-            has_plain_lists: false,
-            obstacle: None,
-            metadata: workload.metadata,
-            template: workload.spec.template,
-            owners: workload.owners,
+            ..workload.target(Self::KIND, state, newest)
         }
     }
 }

@@ -12,6 +12,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::Resource;
 use kube::api::ObjectMeta;
+use serde_json::Value;
 
 use super::literal::unescape;
 use super::owners::{FieldOwners, OwnedField};
@@ -49,6 +50,8 @@ pub struct Abort {
     pub remedy: String,
     /// Whether it was not the version that failed, but the measurement of the version.
     pub is_unmeasured: bool,
+    /// For how long after a write its status may still be that of before.
+    pub settles_in: SignedDuration,
 }
 
 /// The pods of a workload of any template.
@@ -88,6 +91,19 @@ pub(super) fn minimum_available(desired: i32, max_unavailable: Option<&IntOrStri
     (desired - unavailable).clamp(1.min(desired), desired)
 }
 
+/// Where a version is written.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Form {
+    /// Into a pod template.
+    PodTemplate,
+    /// Into a pod template in a template of Jobs.
+    JobTemplate,
+    /// Into a pod template whose schema has no keys for containers and variables, so that a patch changes the exact elements.
+    PlainTemplate,
+    /// Into fields of an object with this spec, by such a patch.
+    Fields(Value),
+}
+
 /// A workload as decisions see it.
 #[derive(Clone, Debug)]
 pub struct Target {
@@ -117,10 +133,12 @@ pub struct Target {
     pub newest_pods: NewestPods,
     /// Whether a broken pod of an older template keeps the controller from replacing it, so that it has to be deleted.
     pub broken_pods_block: bool,
-    /// Whether the schema of the kind has no keys for containers and variables, so that a patch changes the exact elements.
-    pub has_plain_lists: bool,
+    /// Where a version is written.
+    pub form: Form,
     /// Why no version can be written into it, with the remedy.
     pub obstacle: Option<String>,
+    /// Why an object without pods of its own is not ready, in its own words.
+    pub unready: Option<String>,
 }
 
 /// A kind of workload: how it is read. One file each.
@@ -144,6 +162,33 @@ impl<K> Workload<K> {
         }
     }
 
+    /// The workload as a target of a kind that has nothing beyond these. An adapter adds the rest.
+    pub(super) fn target(
+        self,
+        kind: TargetKind,
+        (rollout, capacity): (RolloutState, Capacity),
+        newest: NewestPods,
+    ) -> Target {
+        Target {
+            kind,
+            replicas: self.spec.replicas,
+            rollout,
+            capacity,
+            progress_deadline: self.progress_deadline(),
+            progressed_at: None,
+            refusal: None,
+            is_paused: false,
+            newest_pods: self.newest_pods(newest),
+            broken_pods_block: false,
+            form: Form::PodTemplate,
+            obstacle: None,
+            unready: None,
+            metadata: self.metadata,
+            template: self.spec.template,
+            owners: self.owners,
+        }
+    }
+
     /// The progress deadline; the default if the workload sets none, or its kind has none.
     pub(super) fn progress_deadline(&self) -> SignedDuration {
         let seconds = self.spec.progress_deadline_seconds;
@@ -162,6 +207,21 @@ impl Target {
     #[must_use]
     pub fn reference(&self) -> String {
         format!("{}/{}", self.kind.resource(), self.name())
+    }
+
+    /// Whether a patch changes the exact elements of lists.
+    #[must_use]
+    pub fn has_plain_lists(&self) -> bool {
+        matches!(self.form, Form::PlainTemplate | Form::Fields(_))
+    }
+
+    /// The spec of an object whose fields a version sets; `None` for a workload with containers.
+    #[must_use]
+    pub fn object(&self) -> Option<&Value> {
+        match &self.form {
+            Form::Fields(object) => Some(object),
+            _ => None,
+        }
     }
 
     /// The name.
@@ -273,7 +333,7 @@ impl Target {
         let Some(list) = self.variable_list() else {
             return Some(value.usual_name());
         };
-        let mut pairs = list.split(',').filter_map(|pair| pair.split_once('='));
+        let mut pairs = list.split(',').filter_map(|pair| pair.rsplit_once('='));
         let (name, _) = pairs.find(|(_, named)| *named == value.as_str())?;
         Some(name)
     }
@@ -323,7 +383,7 @@ impl Target {
             return containers.find(|container| literal(container, name) == Some(version));
         }
         let list = self.variable_list().unwrap_or_default();
-        let names = || list.split(',').filter_map(|pair| pair.split_once('='));
+        let names = || list.split(',').filter_map(|pair| pair.rsplit_once('='));
         containers.find(|container| {
             names().any(|(name, _)| {
                 literal(container, name).is_some() && self.is_injected(&container.name, name)

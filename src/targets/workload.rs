@@ -61,6 +61,25 @@ pub struct WorkloadSpec {
     pub workload_ref: Option<TemplateReference>,
     /// The pod template.
     pub template: PodTemplate,
+    /// The template of a CronJob's Jobs, with the pod template in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job_template: Option<JobTemplate>,
+}
+
+/// The template of a CronJob's Jobs.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct JobTemplate {
+    /// The spec of a Job.
+    pub spec: JobSpec,
+}
+
+/// The spec of a Job.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct JobSpec {
+    /// The pod template.
+    pub template: PodTemplate,
 }
 
 /// How a StatefulSet or DaemonSet replaces its pods.

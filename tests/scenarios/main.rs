@@ -31,6 +31,8 @@ mod scale;
 mod servers;
 mod serving;
 mod targets;
+mod targets_cron_job;
+mod targets_other;
 mod targets_rollout;
 mod tenants;
 mod webhooks;
@@ -76,6 +78,8 @@ fn run_all(arguments: &Arguments) -> Conclusion {
         servers::scenarios(),
         serving::scenarios(),
         targets::scenarios(),
+        targets_cron_job::scenarios(),
+        targets_other::scenarios(),
         targets_rollout::scenarios(),
         tenants::scenarios(),
         webhooks::scenarios(),

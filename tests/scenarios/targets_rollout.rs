@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use pointsman_env::kinds::{ALIAS_BINDING, POD, ROLLOUT};
 use pointsman_env::peer::Peer;
+use pointsman_env::python::MlflowVersion;
 use pointsman_env::resources::{self, merge};
-use pointsman_env::{Objects, Selection, Workload};
+use pointsman_env::{Objects, OperatorOptions, Selection, Workload};
 use serde_json::{Value, json};
 
 use crate::fixture::{
-    Environment, Fixture, PATIENCE, ScenarioResult, condition, ready_message, ready_reason,
-    scenarios, template_version,
+    Environment, Fixture, PATIENCE, ScenarioResult, condition, namespace, ready_message,
+    ready_reason, scenarios, template_version,
 };
 
 scenarios!(
@@ -30,7 +31,13 @@ scenarios!(
     only_the_injected_elements_of_a_rollouts_lists_are_changed,
     a_rollout_that_takes_its_template_from_elsewhere_is_refused,
     a_rollout_is_not_driven_unless_it_is_switched_on,
+    rollouts_are_waited_for_until_their_definition_is_installed,
 );
+
+/// The values of the chart with which Rollouts are driven.
+fn switched_on() -> Value {
+    json!({"targets": {"rollouts": true}})
+}
 
 /// A fixture whose operator drives Rollouts, beside their own controller, with a model of three versions and champion on 1.
 struct Argo {
@@ -40,8 +47,12 @@ struct Argo {
 
 impl Argo {
     async fn start(environment: &Arc<Environment>, name: &str) -> Self {
-        let values = json!({"targets": {"rollouts": true}});
-        let fixture = Fixture::with_values(environment, name, values).await;
+        let fixture = Fixture::with_values(environment, name, switched_on()).await;
+        Self::beside(fixture).await
+    }
+
+    /// The same with a fixture that is there already.
+    async fn beside(fixture: Fixture) -> Self {
         let controller = Peer::rollouts(&fixture.namespace).await.unwrap();
         fixture.register(3).await;
         fixture.alias("1").await;
@@ -533,4 +544,31 @@ async fn a_rollout_is_not_driven_unless_it_is_switched_on(
     let message = fixture.reports("InvalidSpec").await;
     assert!(message.contains("targets.rollouts=true"), "{message}");
     fixture.end().await
+}
+
+async fn rollouts_are_waited_for_until_their_definition_is_installed(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    // In a cluster of its own: the other scenarios have the definition in theirs.
+    let fresh = Arc::new(Environment::default());
+    let url = environment.mlflow(MlflowVersion::Three).await;
+    let namespace = namespace(&fresh, "late rollouts").await;
+    let watched = namespace.namespace().to_owned();
+    let version = MlflowVersion::Three;
+    let set_up = |options: &mut OperatorOptions| merge(&mut options.values, switched_on());
+    let fixture = Fixture::with(&fresh, namespace, version, &url, &[&watched], set_up).await;
+    let target = json!({"targetRef": server().target_ref()});
+    fixture.declare_binding(target).await;
+    let message = fixture.reports("KindNotInstalled").await;
+    assert!(
+        message.contains("argoproj.io/v1alpha1 Rollout"),
+        "{message}"
+    );
+    let mut argo = Argo::beside(fixture).await;
+    argo.fixture.reports("TargetNotFound").await;
+    let steps = json!({"strategy": {"canary": {}}});
+    argo.serve_version_1(&server(), steps).await;
+    let still_runs = argo.fixture.operator.is_running();
+    assert!(still_runs, "the operator needs no restart");
+    argo.end().await
 }

@@ -121,11 +121,26 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
   resources: [rollouts]
   verbs: [get, list, watch, patch]
 {{- end }}
+{{- if .Values.targets.cronJobs }}
+- apiGroups: [batch]
+  resources: [cronjobs]
+  verbs: [get, list, watch, patch]
+{{- end }}
+{{- range .Values.targets.others }}
+- apiGroups: [{{ .group | quote }}]
+  resources: [{{ .plural | quote }}]
+  verbs: [get, list, watch, patch]
+{{- end }}
+{{- if or .Values.features.retrain .Values.targets.cronJobs }}
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [list, watch]
+{{- end }}
 {{- if .Values.features.retrain }}
 # Jobs that train a lost version again (spec.retrain).
 - apiGroups: [batch]
   resources: [jobs]
-  verbs: [list, watch, create]
+  verbs: [create]
 {{- end }}
 - apiGroups: [""]
   resources: [secrets, configmaps]

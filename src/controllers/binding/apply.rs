@@ -103,7 +103,7 @@ async fn keep_brought_back(ctx: &Context, plan: &Plan<'_>) -> Result<(), Reconci
         return Ok(());
     };
     let key = ObjectKey::new(own.namespace(), binding.workload_name());
-    match target_client::apply(ctx, binding.target_kind(), &key, patch).await {
+    match target_client::apply(ctx, binding, &key, patch).await {
         Ok(_) => Ok(()),
         Err(error) if refusal(&error).is_some() => {
             tracing::warn!(
@@ -162,7 +162,7 @@ async fn write(
     let Some(patch) = patch(binding, target, &whole) else {
         return Ok(Effect::default());
     };
-    let written = match target_client::apply(ctx, binding.target_kind(), &key, patch).await {
+    let written = match target_client::apply(ctx, binding, &key, patch).await {
         Ok(written) => written,
         Err(error) => {
             let doing = "writing the workload";

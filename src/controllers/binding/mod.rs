@@ -18,6 +18,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kube::Api;
 
+use crate::api::alias_binding::TargetKind;
 use crate::api::reason::Problem;
 use crate::api::{AliasBinding, AliasBindingStatus, ModelRegistry, Reason, RegisteredModel};
 use crate::controllers::binding::apply::{Plan, apply, unreadable};
@@ -38,7 +39,7 @@ use crate::rollout::{
     self, Applied, CheckResults, Claim, Decided, Decision, Freeze, Observed, Reconciled,
     Resolution, Waiting, Warnings, decide, needed_checks, resolve, summarize, unexplained,
 };
-use crate::targets::{Pod, ReplicaSet, Target, newest_pods, template_changed};
+use crate::targets::{Job, Pod, ReplicaSet, Target, newest_pods, template_changed};
 
 /// How soon a workload that is gone is looked for again.
 const REPLACED_AFTER: Duration = Duration::from_secs(5);
@@ -55,6 +56,7 @@ struct Observation {
     pods: Vec<Pod>,
     replica_sets: Vec<ReplicaSet>,
     freeze: Option<Freeze>,
+    jobs: Vec<Job>,
 }
 
 /// One reconcile of a binding.
@@ -98,8 +100,10 @@ pub async fn reconcile(
     let effect = apply(&ctx, &observation.plan(&binding, &decided.decision)).await?;
     let (retrain, retrain_retry) =
         retrain(&binding, &ctx, &observation.resolution, &decided).await?;
+    let written = effect.target;
+    let written = written.map(|target| target.with_jobs(&observation.jobs));
     let applied = Applied {
-        target: effect.target.as_ref().or(observation.target.as_ref()),
+        target: written.as_ref().or(observation.target.as_ref()),
         failure: effect.failure,
         retrain,
     };
@@ -176,6 +180,8 @@ async fn observe(binding: &AliasBinding, ctx: &Context) -> Result<Observation, R
         .model(own.namespace(), &binding.spec.model_ref.name);
     let key = ObjectKey::new(own.namespace(), binding.workload_name());
     let (target, unreadable) = read_target(binding, ctx, &key).await?;
+    let jobs = labelled(&ctx.stores.jobs, &own);
+    let target = target.map(|target| target.with_jobs(&jobs));
     let rivals = rivals(binding, ctx, target.as_ref()).await?;
     let rivals: Vec<&AliasBinding> = rivals.iter().collect();
     let usable = usable_registry(model.as_ref(), ctx);
@@ -191,6 +197,7 @@ async fn observe(binding: &AliasBinding, ctx: &Context) -> Result<Observation, R
         pods: labelled(&ctx.stores.pods, &own),
         replica_sets: labelled(&ctx.stores.replica_sets, &own),
         freeze: freeze(ctx, own.namespace(), usable.as_ref()),
+        jobs,
         target,
         unreadable,
         own,
@@ -206,7 +213,7 @@ async fn read_target(
     if let Some(problem) = disabled_kind(binding, ctx) {
         return Ok((None, Some((problem, None))));
     }
-    match target_client::read(ctx, binding.target_kind(), key).await {
+    match target_client::read(ctx, binding, key).await {
         Ok(target) => Ok((target, None)),
         Err(error) if is_missing_kind(&error) => {
             let problem = missing_kind(binding);
@@ -257,11 +264,15 @@ fn disabled_kind(binding: &AliasBinding, ctx: &Context) -> Option<Problem> {
         return Some(Problem::new(Reason::InvalidSpec, message.to_owned()));
     }
     let kind = binding.target_kind();
-    if ctx.settings.targets.contains(&kind) {
+    let is_on = match &kind {
+        TargetKind::Other(other) => ctx.stores.workloads.others.contains_key(other),
+        known => ctx.settings.targets.contains(known),
+    };
+    if is_on {
         return None;
     }
     let message = format!(
-        "this operator does not drive {kind}s: set targets.{}=true in the values of its chart (option --targets)",
+        "this operator does not drive {kind}s: {} in the values of its chart",
         kind.chart_value()
     );
     Some(Problem::new(Reason::InvalidSpec, message))
@@ -300,7 +311,7 @@ async fn rivals(
         binding.target_kind(),
         binding.workload_name(),
     );
-    let mut rivals = ctx.stores.rivals(&own, kind, workload);
+    let mut rivals = ctx.stores.rivals(&own, &kind, workload);
     let Some(labelled) = target.and_then(Target::binding) else {
         return Ok(rivals);
     };

@@ -15,7 +15,8 @@ use crate::controllers::binding::apply::{digest, record};
 use crate::controllers::context::{Context, labelled};
 use crate::kubernetes::failure::{ReconcileError, is_conflict, refusal};
 use crate::kubernetes::key::ObjectKey;
-use crate::rollout::{Decided, Decision, Job, Resolution, RetrainJob, refused, retrain_job};
+use crate::rollout::{Decided, Decision, Resolution, RetrainJob, refused, retrain_job};
+use crate::targets::Job;
 
 /// The state of the retrain Job, and when one that was refused is tried again.
 pub type Retraining = (Option<RetrainState>, Option<Duration>);
@@ -119,13 +120,7 @@ fn refresh(binding: &AliasBinding, ctx: &Context, known: RetrainState) -> Retrai
 }
 
 fn outcome(job: &Job) -> (RetrainOutcome, String) {
-    let is = |type_: &str| {
-        job.status
-            .conditions
-            .iter()
-            .find(|each| each.type_ == type_ && each.status == "True")
-    };
-    match (is("Complete"), is("Failed")) {
+    match (job.met("Complete"), job.met("Failed")) {
         (Some(_), _) => (RetrainOutcome::Succeeded, String::new()),
         (None, Some(failed)) => (
             RetrainOutcome::Failed,

@@ -28,7 +28,7 @@ use crate::tools::Tools;
 const PATIENCE: Duration = Duration::from_secs(90);
 const NODES: [&str; 2] = ["kwok-0", "kwok-1"];
 /// The controllers that workloads, Jobs, owner references and namespaces need, and no more: each costs watches and memory.
-const CONTROLLERS: &str = "deployment-controller,replicaset-controller,statefulset-controller,daemonset-controller,job-controller,\
+const CONTROLLERS: &str = "deployment-controller,replicaset-controller,statefulset-controller,daemonset-controller,job-controller,cronjob-controller,\
 ttl-after-finished-controller,namespace-controller,serviceaccount-controller,garbage-collector-controller,\
 node-lifecycle-controller,taint-eviction-controller,pod-garbage-collector-controller,clusterrole-aggregation-controller,\
 resourcequota-controller";

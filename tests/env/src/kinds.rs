@@ -66,6 +66,24 @@ pub const CONFIG_MAP: Kind = kind("", "v1", "ConfigMap", "configmaps");
 pub const EVENT: Kind = kind("", "v1", "Event", "events");
 /// `Job`
 pub const JOB: Kind = kind("batch", "v1", "Job", "jobs");
+/// `CronJob`
+pub const CRON_JOB: Kind = kind("batch", "v1", "CronJob", "cronjobs");
+/// `Role`
+pub const ROLE: Kind = kind("rbac.authorization.k8s.io", "v1", "Role", "roles");
+/// KServe's `InferenceService`
+pub const INFERENCE_SERVICE: Kind = kind(
+    "serving.kserve.io",
+    "v1beta1",
+    "InferenceService",
+    "inferenceservices",
+);
+/// KServe's `LLMInferenceService`
+pub const LLM_INFERENCE_SERVICE: Kind = kind(
+    "serving.kserve.io",
+    "v1alpha1",
+    "LLMInferenceService",
+    "llminferenceservices",
+);
 /// `Lease`
 pub const LEASE: Kind = kind("coordination.k8s.io", "v1", "Lease", "leases");
 

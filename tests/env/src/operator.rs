@@ -295,21 +295,11 @@ pub async fn install_definitions(control_plane: &ControlPlane, tools: &Tools) ->
     )
     .await?;
     let client = control_plane.admin_client();
-    define(
-        &client,
-        &chart
-            .of_kind("CustomResourceDefinition")
-            .cloned()
-            .collect::<Vec<_>>(),
-    )
-    .await?;
-    let kinds = chart
-        .of_kind("CustomResourceDefinition")
-        .map(|definition| text(definition, "/spec/names/kind"));
-    wait_until_explained(&client, &kinds.collect::<Vec<_>>()).await
+    let definitions: Vec<Value> = chart.of_kind("CustomResourceDefinition").cloned().collect();
+    define(&client, &definitions).await
 }
 
-/// Applies definitions of kinds and waits until the API server serves them.
+/// Applies definitions of kinds and waits until the API server serves them and kubectl knows them.
 pub async fn define(client: &Client, definitions: &[Value]) -> Result<()> {
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
     for definition in definitions {
@@ -322,31 +312,44 @@ pub async fn define(client: &Client, definitions: &[Value]) -> Result<()> {
         in_time
             .context(format_args!("waiting for {name} to be served"))?
             .context(format_args!("watching {name}"))?;
+        wait_until_known(client, definition).await?;
     }
     Ok(())
 }
 
-/// The API server serves a new kind a little before its OpenAPI document, which `kubectl explain` reads, has it.
-async fn wait_until_explained(client: &Client, kinds: &[&str]) -> Result<()> {
+/// An established kind is in the documents that kubectl reads a little later.
+async fn wait_until_known(client: &Client, definition: &Value) -> Result<()> {
+    let (group, kind) = (
+        text(definition, "/spec/group"),
+        text(definition, "/spec/names/kind"),
+    );
+    let known = format!("\"kind\":\"{kind}\"");
+    let versions = definition["spec"]["versions"].as_array();
+    let served = |version: &&Value| version["served"] == true;
+    for version in versions.into_iter().flatten().filter(served) {
+        let version = text(version, "/name");
+        for document in ["apis", "openapi/v3/apis"] {
+            let path = format!("/{document}/{group}/{version}");
+            wait_for_text(client, &path, &known).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn wait_for_text(client: &Client, path: &str, expected: &str) -> Result<()> {
     let started = Instant::now();
     while started.elapsed() < PATIENCE {
-        let request =
-            hyper::Request::get("/openapi/v3/apis/pointsman.dev/v1alpha1").body(Vec::new());
-        let document = client
-            .request_text(request.context("reading the OpenAPI document")?)
-            .await;
-        if document.is_ok_and(|document| {
-            kinds
-                .iter()
-                .all(|kind| document.contains(&format!("\"kind\":\"{kind}\"")))
-        }) {
+        let request = hyper::Request::get(path).body(Vec::new());
+        let request = request.context(format_args!("reading {path}"))?;
+        let document = client.request_text(request).await;
+        if document.is_ok_and(|document| document.contains(expected)) {
             return Ok(());
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     Err(Error::new(
-        "waiting for the OpenAPI document of our kinds",
-        format_args!("none within {PATIENCE:?}"),
+        format!("waiting for {expected} in {path}"),
+        format_args!("not within {PATIENCE:?}"),
     ))
 }
 

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::cache::Cache;
 use crate::error::{Context, Error, Result};
 use crate::interceptor::Interceptor;
+use crate::kinds::Kind;
 use crate::manifests::{self, text};
 use crate::operator::define;
 use crate::ports::free_port;
@@ -134,6 +135,29 @@ impl Peer {
     pub fn stop(&mut self) -> Result<ExitStatus> {
         self.child.terminate()
     }
+}
+
+/// KServe's definition of a kind: the full one has the schema of every field and megabytes, the minimal one that of none.
+pub async fn kserve_definition(kind: &Kind, form: &str) -> Result<Value> {
+    let what = format!("reading KServe's {form} definition of {}", kind.kind);
+    let folder = tokio::task::spawn_blocking(tools::kserve_definitions);
+    let file = format!("{}_{}.yaml", kind.group, kind.plural);
+    let path = folder.await.context(&what)??.join(form).join(file);
+    let text = fs::read_to_string(path).context(&what)?;
+    let mut all = manifests::parse(&text)?;
+    all.pop()
+        .ok_or_else(|| Error::new(what, "the file is empty"))
+}
+
+/// Installs a kind of KServe by its minimal definition, without its controller.
+pub async fn define_kserve(namespace: &TestNamespace, kind: &Kind, form: &str) -> Result<()> {
+    let mut definition = kserve_definition(kind, form).await?;
+    if let Some(versions) = definition["spec"]["versions"].as_array_mut() {
+        // KServe converts between versions by a webhook of its own.
+        versions.retain(|version| version["name"] == kind.version);
+        versions[0]["storage"] = json!(true);
+    }
+    define(&namespace.client(), &[definition]).await
 }
 
 /// Builds it, installs its kinds, and starts it with its log in `folder`.

@@ -382,6 +382,8 @@ const ROLLOUTS: Family = Family::of(
         "rollouts-controller",
     )],
 );
+/// Only the definitions of its kinds are used.
+const KSERVE: Family = Family::of("kserve", &[]);
 /// The requests of the peer from Flux.
 const OCI_REGISTRY: Family = Family::of(
     "ociregistry",
@@ -444,6 +446,13 @@ pub fn source_controller(cache: &Cache) -> Result<PeerTools> {
 /// Argo's controller of Rollouts, built on first use.
 pub fn rollouts_controller(cache: &Cache) -> Result<PeerTools> {
     ROLLOUTS.peer(cache, "github.com/argoproj/argo-rollouts", "manifests/crds")
+}
+
+/// The folder of the definitions of KServe's kinds, in the Go module cache.
+pub fn kserve_definitions() -> Result<PathBuf> {
+    prerequisites::check(&[Prerequisite::Go])?;
+    let module = KSERVE.downloaded("github.com/kserve/kserve")?.dir;
+    Ok(module.join("config/crd"))
 }
 
 /// The OCI registry that keeps its data in memory, built on first use.
