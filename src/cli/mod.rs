@@ -2,13 +2,22 @@
 //!
 //! Absent: the work. A command reads its arguments and calls the library.
 
+mod change;
 mod cluster;
 mod crds;
 mod elapsed;
 mod explain;
+mod freeze;
 mod history;
+mod migrate_stages;
 mod moment;
 mod output;
+mod person_registry;
+mod pin;
+mod plan;
+mod promote;
+mod requests;
+mod rollback;
 mod run;
 mod status;
 mod table;
@@ -48,6 +57,20 @@ enum Command {
     Crds(crds::CrdsArguments),
     Status(status::StatusArguments),
     History(history::HistoryArguments),
+    Plan(Box<plan::PlanArguments>),
+    Promote(Box<promote::PromoteArguments>),
+    Rollback(rollback::RollbackArguments),
+    Pin(pin::PinArguments),
+    Unpin(pin::UnpinArguments),
+    Suspend(pin::SuspendArguments),
+    Unsuspend(pin::UnsuspendArguments),
+    Retry(requests::RetryArguments),
+    Resume(requests::ResumeArguments),
+    Reapply(requests::ReapplyArguments),
+    Refresh(requests::RefreshArguments),
+    Freeze(freeze::FreezeArguments),
+    Unfreeze(freeze::UnfreezeArguments),
+    MigrateStages(Box<migrate_stages::MigrateStagesArguments>),
 }
 
 impl Arguments {
@@ -60,8 +83,13 @@ impl Arguments {
         if is_plugin(&program) {
             command = as_plugin(command);
         }
-        let matches = command.get_matches();
-        Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+        let matches = command.try_get_matches();
+        let arguments = matches.and_then(|matches| Self::from_arg_matches(&matches));
+        arguments.unwrap_or_else(|error| {
+            let _ = error.print();
+            // Not 2, as clap has it: there it says that `plan` found a change.
+            std::process::exit(i32::from(error.use_stderr()))
+        })
     }
 
     /// Runs the command.
@@ -74,6 +102,20 @@ impl Arguments {
             Command::Crds(arguments) => crds::run(&arguments).map(|()| ExitCode::SUCCESS),
             Command::Status(arguments) => cluster::block_on(status::run(arguments)),
             Command::History(arguments) => cluster::block_on(history::run(arguments)),
+            Command::Plan(arguments) => cluster::block_on(plan::run(*arguments)),
+            Command::Promote(arguments) => cluster::block_on(promote::run(*arguments)),
+            Command::Rollback(arguments) => cluster::block_on(rollback::run(arguments)),
+            Command::Pin(arguments) => cluster::block_on(pin::pin(arguments)),
+            Command::Unpin(arguments) => cluster::block_on(pin::unpin(arguments)),
+            Command::Suspend(arguments) => cluster::block_on(pin::suspend(arguments)),
+            Command::Unsuspend(arguments) => cluster::block_on(pin::unsuspend(arguments)),
+            Command::Retry(arguments) => cluster::block_on(requests::retry(arguments)),
+            Command::Resume(arguments) => cluster::block_on(requests::resume(arguments)),
+            Command::Reapply(arguments) => cluster::block_on(requests::reapply(arguments)),
+            Command::Refresh(arguments) => cluster::block_on(requests::refresh(arguments)),
+            Command::Freeze(arguments) => cluster::block_on(freeze::freeze(arguments)),
+            Command::Unfreeze(arguments) => cluster::block_on(freeze::unfreeze(arguments)),
+            Command::MigrateStages(arguments) => cluster::block_on(migrate_stages::run(*arguments)),
         }
     }
 }
@@ -86,7 +128,7 @@ fn is_plugin(program: &OsStr) -> bool {
 fn as_plugin(command: clap::Command) -> clap::Command {
     command
         .bin_name("kubectl pointsman")
-        .about("Shows which version of a model runs, why, and what ran before")
+        .about("Shows which version of a model runs, why, and what ran before; and changes it")
         .after_help("Each command has --help with examples.")
         .mut_subcommand("run", |run| run.hide(true))
         .mut_subcommand("crds", |crds| crds.hide(true))

@@ -31,6 +31,7 @@ use crate::kubernetes::lease::{Election, Fence};
     pointsman run --leader-election --instance \"$HOSTNAME\" --lease-namespace pointsman
   With MLflow's webhooks, so that a moved alias is seen at once instead of at the next poll:
     pointsman run --webhook-address 0.0.0.0:8443 --webhook-tls-folder /etc/pointsman/tls")]
+#[allow(clippy::struct_excessive_bools)] // independent switches
 pub struct RunArguments {
     /// The address of /healthz, /readyz and /metrics
     #[arg(long, default_value = "[::]:8080", env = "POINTSMAN_HEALTH_ADDRESS")]

@@ -10,7 +10,7 @@ use crate::controllers::frozen_namespaces::FrozenNamespace;
 use crate::kubernetes::key::ObjectKey;
 use crate::kubernetes::store::Change;
 use crate::kubernetes::watch::Handler;
-use crate::rollout::{Freeze, FreezePlace};
+use crate::rollout::Freeze;
 
 /// Enqueues the bindings of a namespace whose freeze begins, ends or gets another reason.
 pub struct FreezeChanges<'a>(pub &'a Arc<Context>);
@@ -32,19 +32,7 @@ impl Handler<FrozenNamespace> for FreezeChanges<'_> {
 
 /// The freeze in force in a namespace for the versions of a registry: the namespace's own comes first.
 pub fn freeze(ctx: &Context, namespace: &str, registry: Option<&ModelRegistry>) -> Option<Freeze> {
-    if let Some(frozen) = ctx.stores.frozen.get(&ObjectKey::new("", namespace)) {
-        return Some(Freeze {
-            place: FreezePlace::Namespace(namespace.to_owned()),
-            why: frozen.reason().cloned().unwrap_or_default(),
-        });
-    }
-    let registry = registry?;
-    let key = ObjectKey::of(registry);
-    Some(Freeze {
-        why: registry.spec.freeze.clone()?,
-        place: FreezePlace::Registry {
-            namespace: key.namespace().to_owned(),
-            name: key.name().to_owned(),
-        },
-    })
+    let frozen = ctx.stores.frozen.get(&ObjectKey::new("", namespace));
+    let own = frozen.map(|frozen| frozen.reason().cloned().unwrap_or_default());
+    Freeze::in_force(namespace, own, registry)
 }

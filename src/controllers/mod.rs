@@ -17,7 +17,7 @@ mod registry;
 mod run;
 mod settings;
 mod watches;
-mod workloads;
+pub mod workloads;
 
 pub use run::run;
 pub use settings::{Features, OperatorSettings, WebhookSettings};

@@ -982,7 +982,9 @@ fn fail_static_another_address_of_the_registry_rolls_nothing_and_is_noted() {
         "{sentence}"
     );
     assert!(
-        sentence.ends_with("abind taxi -n ml pointsman.dev/apply-requested-at=$(date +%s)"),
+        sentence.ends_with(
+            "kubectl pointsman reapply taxi -n ml (or annotation pointsman.dev/apply-requested-at)"
+        ),
         "{sentence}"
     );
 }

@@ -4,7 +4,7 @@
 
 use super::messages::Note;
 use crate::api::conditions::shorten;
-use crate::api::names;
+use crate::api::{ModelRegistry, names};
 
 /// The longest reason in a message, in characters: the rest of the message has to fit, too.
 const LONGEST_REASON: usize = 60;
@@ -33,6 +33,28 @@ pub enum FreezePlace {
 }
 
 impl Freeze {
+    /// The freeze in force in a namespace for the versions of a registry: the namespace's own comes first.
+    #[must_use]
+    pub fn in_force(
+        namespace: &str,
+        own: Option<String>,
+        registry: Option<&ModelRegistry>,
+    ) -> Option<Self> {
+        if let Some(why) = own {
+            let place = FreezePlace::Namespace(namespace.to_owned());
+            return Some(Self { place, why });
+        }
+        let registry = registry?;
+        let metadata = &registry.metadata;
+        Some(Self {
+            why: registry.spec.freeze.clone()?,
+            place: FreezePlace::Registry {
+                namespace: metadata.namespace.clone().unwrap_or_default(),
+                name: metadata.name.clone().unwrap_or_default(),
+            },
+        })
+    }
+
     /// The sentence about it, and how to end it.
     #[must_use]
     pub fn note(&self) -> Note {

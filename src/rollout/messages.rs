@@ -40,24 +40,25 @@ impl Note {
     }
 }
 
-/// The command that writes the registry's present address and the present location of the files into the workload.
+/// How a person has the registry's present address and the present location of the files written into the workload.
 pub fn apply_command(binding: &AliasBinding) -> String {
-    annotate(binding, names::APPLY_ANNOTATION)
+    request(binding, "reapply", names::APPLY_ANNOTATION)
 }
 
-/// The command that has failed versions of a binding tried again.
+/// How a person has failed versions of a binding tried again.
 pub fn retry_command(binding: &AliasBinding) -> String {
-    annotate(binding, names::RETRY_ANNOTATION)
+    request(binding, "retry", names::RETRY_ANNOTATION)
 }
 
-/// The command that ends a person's hold on a binding's workload.
+/// How a person ends the hold on a binding's workload.
 pub fn resume_command(binding: &AliasBinding) -> String {
-    annotate(binding, names::RESUME_ANNOTATION)
+    request(binding, "resume", names::RESUME_ANNOTATION)
 }
 
-fn annotate(binding: &AliasBinding, annotation: &str) -> String {
+/// The plugin's command, and the annotation that it sets for those who do not have the plugin.
+fn request(binding: &AliasBinding, command: &str, annotation: &str) -> String {
     format!(
-        "kubectl annotate --overwrite abind {} -n {} {annotation}=$(date +%s)",
+        "kubectl pointsman {command} {} -n {} (or annotation {annotation})",
         name(binding),
         namespace(binding)
     )

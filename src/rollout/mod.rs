@@ -35,7 +35,7 @@ pub use artifact_check::{ArtifactCheck, CheckResults};
 pub use claim::{Claim, claim};
 pub use decide::{Course, Decided, Decision, Memory, Waiting, decide};
 pub use freeze::{Freeze, FreezePlace};
-pub use gates::{GATES, Gate, GateInput, Verdict};
+pub use gates::{GATES, Gate, GateInput, Verdict, paused, verdicts};
 pub use health::{Diagnosis, Examined, Health, Warnings, health};
 pub use messages::Note;
 pub use needed_checks::needed_checks;

@@ -225,15 +225,9 @@ impl WorkloadFixture {
         self
     }
 
-    /// The object of kind `K`.
-    ///
-    /// # Panics
-    /// If it is no valid workload.
+    /// The whole object, as the API server returns it.
     #[must_use]
-    pub fn workload<K>(&self) -> Workload<K>
-    where
-        Workload<K>: DeserializeOwned,
-    {
+    pub fn json(&self) -> Value {
         let mut whole = self.whole.clone();
         let entry = |(manager, fields): &(String, Value)| {
             json!({"manager": manager, "operation": "Update", "time": self.written_at, "apiVersion": "apps/v1",
@@ -246,7 +240,19 @@ impl WorkloadFixture {
         let managers = self.managers.iter().map(entry);
         let managers = managers.chain(self.status_managers.iter().map(of_status));
         whole["metadata"]["managedFields"] = managers.collect();
-        let workload: Workload<K> = serde_json::from_value(whole).expect("a workload");
+        whole
+    }
+
+    /// The object of kind `K`.
+    ///
+    /// # Panics
+    /// If it is no valid workload.
+    #[must_use]
+    pub fn workload<K>(&self) -> Workload<K>
+    where
+        Workload<K>: DeserializeOwned,
+    {
+        let workload: Workload<K> = serde_json::from_value(self.json()).expect("a workload");
         workload.with_owners()
     }
 

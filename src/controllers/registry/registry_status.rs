@@ -79,7 +79,7 @@ fn next_poll_message(registry: &ModelRegistry, state: &RegistryState) -> String 
         return "polled again at every interval".to_owned();
     }
     format!(
-        "polled every {} s until it answers; poll now: kubectl annotate mreg {} -n {} {}=\"$(date)\" --overwrite",
+        "polled every {} s until it answers; poll now: kubectl pointsman refresh mreg/{} -n {} (or annotation {})",
         backoff.as_secs(),
         registry.name_any(),
         registry.namespace().unwrap_or_default(),

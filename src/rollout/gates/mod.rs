@@ -118,27 +118,36 @@ pub fn invalid(binding: &AliasBinding) -> Option<(&'static str, Problem)> {
 }
 
 /// The problem of a version that is paused.
+#[must_use]
 pub fn paused(input: &GateInput<'_>, reason: Reason, note: &Note) -> Problem {
     let cause = format!("version {} waits: {}", input.desired.number(), note.cause);
     messages::problem(reason, &cause, &note.remedy)
 }
 
-/// The first gate that does not pass, with its result. `same_version` is true if the target runs the version already.
+/// Each gate with its result; without one if the version passes it unchecked. `same_version` is true if the target runs the version
+/// already.
+pub fn verdicts(
+    input: &GateInput<'_>,
+    same_version: bool,
+) -> impl Iterator<Item = (&'static str, Option<Verdict>)> {
+    let is_exempt = is_persons_choice(input) || was_good(input.binding, &input.desired.version);
+    GATES.iter().map(move |gate| {
+        let is_skipped =
+            (same_version && !gate.also_for_same_version) || (is_exempt && gate.yields);
+        (gate.name, (!is_skipped).then(|| (gate.check)(input)))
+    })
+}
+
+/// The first gate that does not pass, with its result.
 pub fn first_hindrance(
     input: &GateInput<'_>,
     same_version: bool,
 ) -> Option<(&'static str, Verdict)> {
-    let is_exempt = is_persons_choice(input) || was_good(input.binding, &input.desired.version);
-    for gate in GATES {
-        if (same_version && !gate.also_for_same_version) || (is_exempt && gate.yields) {
-            continue;
-        }
-        let verdict = (gate.check)(input);
-        if verdict != Verdict::Pass {
-            return Some((gate.name, verdict));
-        }
-    }
-    None
+    let mut verdicts = verdicts(input, same_version);
+    verdicts.find_map(|(gate, verdict)| match verdict {
+        None | Some(Verdict::Pass) => None,
+        Some(verdict) => Some((gate, verdict)),
+    })
 }
 
 /// The rule that a person's pin or retry goes past, if there is one.

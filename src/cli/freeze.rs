@@ -1,0 +1,95 @@
+//! `kubectl pointsman freeze` and `unfreeze`: no version goes forward for a registry or in a namespace.
+//!
+//! Absent: windows. They are in the binding's spec.
+
+use std::process::ExitCode;
+
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+
+use super::CommandResult;
+use super::change::{DryRun, MANAGER, annotation, change};
+use super::cluster::{Cluster, ClusterArguments};
+use super::output::print;
+use crate::api::{ModelRegistry, names};
+
+/// Hold every version that would go forward in the namespace, or for a registry; rollbacks, pins and retries pass
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:
+  All bindings of a namespace, which takes the right to patch it:
+    kubectl pointsman freeze 'quarter end, CHG-4711' -n ml
+  All bindings that follow models of a registry:
+    kubectl pointsman freeze 'quarter end, CHG-4711' --registry mlflow -n mlflow")]
+pub struct FreezeArguments {
+    /// Why, shown by each binding that waits
+    reason: String,
+    #[command(flatten)]
+    place: FreezePlaceArguments,
+}
+
+/// End a freeze
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:
+  kubectl pointsman unfreeze -n ml
+  kubectl pointsman unfreeze --registry mlflow -n mlflow")]
+pub struct UnfreezeArguments {
+    #[command(flatten)]
+    place: FreezePlaceArguments,
+}
+
+/// What is frozen.
+#[derive(Clone, Debug, clap::Args)]
+pub struct FreezePlaceArguments {
+    /// The ModelRegistry, in the namespace of -n. Default: the namespace itself
+    #[arg(long, value_name = "NAME")]
+    registry: Option<String>,
+    /// server: the API server checks the change, and nothing is written
+    #[arg(
+        long,
+        value_enum,
+        value_name = "none|server",
+        default_value = "none",
+        hide_possible_values = true
+    )]
+    dry_run: DryRun,
+    #[command(flatten)]
+    cluster: ClusterArguments,
+}
+
+/// Runs `freeze`.
+pub async fn freeze(arguments: FreezeArguments) -> CommandResult {
+    set(&arguments.place, Some(&arguments.reason), "frozen").await
+}
+
+/// Runs `unfreeze`.
+pub async fn unfreeze(arguments: UnfreezeArguments) -> CommandResult {
+    set(&arguments.place, None, "unfrozen").await
+}
+
+async fn set(place: &FreezePlaceArguments, reason: Option<&str>, done: &str) -> CommandResult {
+    let cluster = Cluster::connect(&place.cluster).await?;
+    if let Some(registry) = &place.registry {
+        let patch = json!({"spec": {"freeze": reason}});
+        change::<ModelRegistry>(&cluster, registry, &patch, done, place.dry_run).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let namespaces: Api<Namespace> = Api::all(cluster.client.clone());
+    let params = PatchParams {
+        field_manager: Some(MANAGER.to_owned()),
+        dry_run: place.dry_run == DryRun::Server,
+        ..PatchParams::default()
+    };
+    let name = cluster.namespace.as_str();
+    let patch = Patch::Merge(annotation(names::FREEZE_ANNOTATION, reason));
+    let patched = namespaces.patch(name, &params, &patch).await;
+    patched.map_err(|error| cluster.explain::<Namespace>("patch", Some(name), None, &error))?;
+    let remark = if params.dry_run {
+        " (server dry run)"
+    } else {
+        ""
+    };
+    print(&format!("namespace/{name} {done}{remark}\n"))?;
+    Ok(ExitCode::SUCCESS)
+}
