@@ -627,6 +627,14 @@ fn people_win_an_undo_to_before_the_first_version_is_held() {
 }
 
 #[test]
+fn gitops_in_peace_an_apply_that_removes_the_annotations_alone_is_no_undo() {
+    let mut applied = ours("2");
+    applied.template.metadata.annotations.clear();
+    let decided = decision(&after("2"), &mirrored("2"), Some(&applied));
+    assert_eq!(written(&decided), Some("2"));
+}
+
+#[test]
 fn a_missing_target_is_reported_and_a_templates_workload_is_created() {
     assert_eq!(
         left(&decision(&binding(), &mirrored("2"), None)),

@@ -26,6 +26,7 @@ scenarios!(
     a_deployment_of_another_controller_is_refused,
     a_template_never_takes_over_a_deployment_that_it_did_not_make,
     a_manager_that_undoes_each_write_is_told_and_not_fought,
+    a_manifest_that_loses_its_annotations_gets_the_version_back_and_no_hold,
     replicas_of_a_template_count_at_creation_only,
     another_address_of_the_registry_goes_along_with_the_next_version,
     another_address_of_the_registry_is_written_when_a_person_asks,
@@ -211,6 +212,30 @@ async fn the_container_of_the_version_stays_the_same_when_a_sidecar_is_put_first
         .eventually(description, &DEPLOYMENT, "server", is_moved)
         .await;
     fixture.runs("2").await;
+    fixture.end().await
+}
+
+async fn a_manifest_that_loses_its_annotations_gets_the_version_back_and_no_hold(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let fixture = with_versions(&environment, "annotations removed", 1).await;
+    let mut manifest = Workload::deployment("server").manifest();
+    manifest["spec"]["template"]["metadata"]["annotations"] = json!({"team": "ml"});
+    fixture.namespace.kubectl_apply(&manifest).await.unwrap();
+    fixture.declare_binding(json!({})).await;
+    fixture.runs("1").await;
+    // Without its last annotation, `kubectl apply` removes all of them, Pointsman's too.
+    fixture.deploy(&Workload::deployment("server")).await;
+    let is_restored = |deployment: &Value| {
+        let annotations = &deployment["spec"]["template"]["metadata"]["annotations"];
+        annotations["team"].is_null() && annotations["pointsman.dev/model-version"] == "1"
+    };
+    let description = "the version is in the annotations again";
+    fixture
+        .eventually(description, &DEPLOYMENT, "server", is_restored)
+        .await;
+    let binding = fixture.runs("1").await;
+    assert!(binding["status"]["hold"].is_null(), "{binding}");
     fixture.end().await
 }
 

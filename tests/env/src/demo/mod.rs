@@ -29,6 +29,9 @@ pub async fn demo(context: Option<String>) -> Result<()> {
     let mut signals = Signals::listen()?;
     let result = run(&tools, context, &mut signals).await;
     pointsman_env::process::remove_run_folders();
+    if result.is_ok() {
+        println!("\nThe demo is over, and its servers have ended. docs/quickstart.md goes on.");
+    }
     result
 }
 
