@@ -30,6 +30,7 @@ mod peers;
 mod per_model_timers;
 mod plain_client;
 mod plot;
+mod plugin;
 mod refused;
 mod report;
 mod scale;
@@ -75,6 +76,7 @@ async fn measure(options: &Options) -> Report {
         measurements.extend(measure_few_objects(options).await);
     }
     measurements.extend(measure_many_objects(options).await);
+    measurements.extend(measure_plugin(options).await);
     measurements.extend(measure_growth(options).await);
     machine.run_ended();
     Report {
@@ -200,6 +202,20 @@ async fn measure_many_objects(options: &Options) -> Vec<Measurement> {
     if options.includes(Part::Peers) {
         let plan = options.quick_or(peers::Plan::quick(), peers::Plan::full());
         all.extend(print(measure_peers(&plan).await));
+    }
+    all
+}
+
+async fn measure_plugin(options: &Options) -> Vec<Measurement> {
+    let mut all = Vec::new();
+    if options.includes(Part::Plugin) {
+        let environment = Environment::start().await;
+        let (count, runs) = (
+            options.count_or(60, plugin::BINDINGS),
+            options.quick_or(5, 50),
+        );
+        all.extend(print(plugin::measure(&environment, count, runs).await));
+        environment.end().await;
     }
     all
 }

@@ -30,7 +30,7 @@ pub struct Options {
     /// Write the measured rows into docs/performance.md; with `growth`, also draw docs/growth-*.svg
     #[arg(long)]
     pub write: bool,
-    /// Objects in `burst`, `refused` and `inference-services` and good rollouts in `false-alarms` (default 1000); objects in `created` and `created-from-templates` (default 10000)
+    /// Objects in `burst`, `refused`, `inference-services` and `plugin` and good rollouts in `false-alarms` (default 1000); objects in `created` and `created-from-templates` (default 10000)
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     count: Option<u32>,
     /// Rounds of `burst` (default 3)
@@ -83,6 +83,8 @@ pub enum Part {
     InferenceServices,
     /// 1,000 good rollouts, and bad ones, while pods, nodes, quotas and the API are disturbed at random (25 min)
     FalseAlarms,
+    /// `kubectl pointsman status` over 1,000 bindings, and the start-up of the plugin (2 min)
+    Plugin,
     /// Flux's source-controller, Argo Rollouts and a timer for each model, with 1,000 objects each (25 min)
     Peers,
     /// 100, 1,000 and 10,000 bindings: memory, polls, start, a tenth moved at once (45 min)

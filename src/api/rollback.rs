@@ -3,6 +3,7 @@
 //! Absent: the decision that a version failed. That is in `rollout`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::KubeSchema;
@@ -256,4 +257,10 @@ pub enum RetrainOutcome {
     Failed,
     /// The API server refused to create it. It is tried again with backoff, and at once after a change of the spec.
     Refused,
+}
+
+impl fmt::Display for RetrainOutcome {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, formatter)
+    }
 }

@@ -98,7 +98,7 @@ impl Cluster {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    /// One object of the namespace.
+    /// One object of the namespace, which must exist.
     pub async fn get<K>(&self, name: &str) -> Result<K, Failure>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
@@ -108,6 +108,21 @@ impl Cluster {
     {
         let found = self.api::<K>().get(name).await;
         found.map_err(|error| self.explain::<K>("get", Some(name), Some(&self.namespace), &error))
+    }
+
+    /// One object of the namespace; `None` if there is none of this name.
+    pub async fn find<K>(&self, name: &str) -> Result<Option<K>, Failure>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + std::fmt::Debug
+            + DeserializeOwned,
+    {
+        match self.api::<K>().get(name).await {
+            Ok(found) => Ok(Some(found)),
+            Err(kube::Error::Api(status)) if explain::is_missing_object(&status) => Ok(None),
+            Err(error) => Err(self.explain::<K>("get", Some(name), Some(&self.namespace), &error)),
+        }
     }
 
     /// The objects of the kind `K`, each parsed as `T`: `Value` to print it as it is. All namespaces if `namespace` is `None`.

@@ -82,9 +82,7 @@ pub fn failure(attempt: &Attempt<'_>, address: &str, error: &kube::Error) -> Fai
 fn refusal(attempt: &Attempt<'_>, error: &kube::Error, status: &Status) -> String {
     let Attempt { kind, resource, .. } = attempt;
     let (place, scope) = (attempt.place(), attempt.scope());
-    let details = status.details.as_ref();
-    let names_object = details.is_some_and(|details| !details.name.is_empty());
-    if is_missing_kind(error) || (status.is_not_found() && !names_object) {
+    if is_missing_kind(error) || (status.is_not_found() && !is_missing_object(status)) {
         let remedy = if attempt.is_ours {
             "install them: pointsman crds | kubectl apply --server-side -f -"
         } else {
@@ -113,6 +111,12 @@ fn refusal(attempt: &Attempt<'_>, error: &kube::Error, status: &Status) -> Strin
         ),
         _ => format!("{} {resource} {place}: {}", attempt.verb, status.message),
     }
+}
+
+/// Whether it is the object that does not exist, and not its kind.
+pub fn is_missing_object(status: &Status) -> bool {
+    let details = status.details.as_ref();
+    status.is_not_found() && details.is_some_and(|details| !details.name.is_empty())
 }
 
 /// The message of the error that caused all others.

@@ -10,10 +10,11 @@ use serde::Serialize;
 
 use super::CommandResult;
 use super::cluster::{Cluster, ClusterArguments, name_in};
-use super::elapsed::{seconds, since};
+use super::fields::Fields;
 use super::moment::{self, local, local_with_zone};
 use super::output::{OutputArguments, Tone};
 use super::table::{Cell, Table, printable};
+use super::units::{seconds, since};
 use crate::api::AliasBinding;
 use crate::api::alias_binding::{HistoryEntry, Outcome};
 use crate::api::registered_model::CodeLineage;
@@ -109,8 +110,7 @@ pub fn table(entries: &[&HistoryEntry], is_wide: bool, now: Timestamp, zone: &Ti
     let mut table = Table::new(headers);
     for entry in entries {
         let tone = tone(entry);
-        let commit = entry.code.as_ref().and_then(|code| code.commit.as_deref());
-        let commit = commit.map(|commit| commit.chars().take(COMMIT).collect::<String>());
+        let commit = short_commit(entry.code.as_ref());
         let mut row = vec![
             entry.version.number().into(),
             Cell::toned(entry.outcome.to_string(), tone),
@@ -165,42 +165,46 @@ fn at_that_moment(history: &[HistoryEntry], at: Timestamp, zone: &TimeZone) -> S
         };
     };
     let entry = &history[index];
-    let mut text = format!(
-        "{when}: version {} of {}\n",
-        entry.version.number(),
-        entry.version.id.model
-    );
-    let mut add = |name: &str, value: &str| {
-        if !value.is_empty() {
-            text.push_str(&printable(&format!("  {name:<10}{value}")));
-            text.push('\n');
-        }
-    };
+    let mut fields = Fields::indented(2);
     let is_complete = entry
         .available_at
         .as_ref()
         .is_some_and(|available| available.0 <= at);
     if !is_complete {
-        let before = history[index + 1..]
-            .iter()
-            .find(|entry| entry.outcome != Outcome::HeldBack);
+        let mut older = history[index + 1..].iter();
+        let before = older.find(|entry| entry.outcome != Outcome::HeldBack);
         let before = before.map_or_else(String::new, |before| {
             format!("; version {} ran before it", before.version.number())
         });
-        add("Rollout", &format!("it was being rolled out{before}"));
+        fields.add("Rollout", format!("it was being rolled out{before}"));
     }
     let end = entry.finished_at.as_ref();
     let end = end.map_or_else(|| "now".to_owned(), |end| local(end.0, zone));
-    add(
+    fields.add(
         "Ran",
-        &format!("{} to {end}", local(entry.started_at.0, zone)),
+        format!("{} to {end}", local(entry.started_at.0, zone)),
     );
-    add("Cause", &entry.trigger.to_string());
-    add("Outcome", &format!("{} ({})", entry.outcome, entry.reason));
-    add("Message", &entry.message);
-    add("Run", entry.version.run_id.as_deref().unwrap_or_default());
-    add("Code", &code_words(entry.code.as_ref()));
-    text
+    fields.add("Cause", entry.trigger.to_string());
+    fields.add("Outcome", format!("{} ({})", entry.outcome, entry.reason));
+    fields.add("Message", &entry.message);
+    if let Some(overrode) = &entry.overrode {
+        let why = overrode.why.as_ref();
+        let why = why.map_or_else(String::new, |why| format!(" ({why})"));
+        fields.add(
+            "Overrode",
+            format!("{}: {}{why}", overrode.reason, overrode.message),
+        );
+    }
+    fields.add_some("Run", entry.version.run_id.as_ref());
+    fields.add("Code", code_words(entry.code.as_ref()));
+    let (number, model) = (entry.version.number(), printable(&entry.version.id.model));
+    format!("{when}: version {number} of {model}\n{}", fields.render())
+}
+
+/// The beginning of a git commit, as tables show it.
+pub fn short_commit(code: Option<&CodeLineage>) -> Option<String> {
+    let commit = code?.commit.as_deref()?;
+    Some(commit.chars().take(COMMIT).collect())
 }
 
 /// The code of a version on one line: repository, commit, branch and entry point, as far as they are known.

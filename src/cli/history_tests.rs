@@ -63,11 +63,11 @@ VERSION   OUTCOME      REASON                TRIGGER     STARTED               R
 fn the_version_of_a_moment_is_told_with_its_cause_and_code() {
     let expected = "\
 2026-11-25 03:00:00 +00:00: version 5 of taxi
-  Ran       2026-11-24 10:00:00 to now
-  Cause     AliasMove
-  Outcome   Live (Live)
-  Run       abc
-  Code      https://git.example/taxi, commit 0123456789abcdef
+  Ran:      2026-11-24 10:00:00 to now
+  Cause:    AliasMove
+  Outcome:  Live (Live)
+  Run:      abc
+  Code:     https://git.example/taxi, commit 0123456789abcdef
 ";
     assert_eq!(told("2026-11-25T03:00:00Z"), expected);
 }
@@ -86,7 +86,25 @@ fn a_moment_in_a_rollout_names_the_version_before() {
     let before = told("2026-11-24T09:59:59Z");
     assert!(
         before
-            .contains("version 4 of taxi\n  Ran       2026-11-20 10:00:00 to 2026-11-24 10:00:00")
+            .contains("version 4 of taxi\n  Ran:      2026-11-20 10:00:00 to 2026-11-24 10:00:00")
+    );
+}
+
+#[test]
+fn a_persons_override_is_told_with_its_reason() {
+    let overrode = json!({"reason": "Frozen", "message": "quarter end", "why": "CHG-1"});
+    let pinned = entry(
+        "7",
+        "Live",
+        "Pinned",
+        "2026-11-24T10:00:00Z",
+        json!({"overrode": overrode}),
+    );
+    let at = "2026-11-25T00:00:00Z".parse().unwrap();
+    let text = at_that_moment(&[pinned], at, &TimeZone::UTC);
+    assert!(
+        text.contains("Overrode:  Frozen: quarter end (CHG-1)\n"),
+        "{text}"
     );
 }
 

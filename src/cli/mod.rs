@@ -3,24 +3,39 @@
 //! Absent: the work. A command reads its arguments and calls the library.
 
 mod change;
+mod check;
 mod cluster;
+mod compare;
+mod completion;
 mod crds;
-mod elapsed;
+mod describe;
+mod events;
 mod explain;
+mod fields;
+mod found_version;
 mod freeze;
 mod history;
+mod inspect;
+mod lineage;
+mod man;
 mod migrate_stages;
 mod moment;
+mod operator;
 mod output;
 mod person_registry;
 mod pin;
 mod plan;
+mod pod_health;
 mod promote;
 mod requests;
 mod rollback;
 mod run;
 mod status;
 mod table;
+mod tree;
+mod tree_node;
+mod units;
+mod version;
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -56,6 +71,7 @@ enum Command {
     Run(Box<run::RunArguments>),
     Crds(crds::CrdsArguments),
     Status(status::StatusArguments),
+    Describe(describe::DescribeArguments),
     History(history::HistoryArguments),
     Plan(Box<plan::PlanArguments>),
     Promote(Box<promote::PromoteArguments>),
@@ -71,6 +87,16 @@ enum Command {
     Freeze(freeze::FreezeArguments),
     Unfreeze(freeze::UnfreezeArguments),
     MigrateStages(Box<migrate_stages::MigrateStagesArguments>),
+    Events(events::EventsArguments),
+    Tree(tree::TreeArguments),
+    Inspect(inspect::InspectArguments),
+    Compare(compare::CompareArguments),
+    Lineage(lineage::LineageArguments),
+    Check(check::CheckArguments),
+    Version(version::VersionArguments),
+    Completion(completion::CompletionArguments),
+    Complete(completion::CompleteArguments),
+    Man(man::ManArguments),
 }
 
 impl Arguments {
@@ -101,6 +127,7 @@ impl Arguments {
             Command::Run(arguments) => run::run(*arguments).map(|()| ExitCode::SUCCESS),
             Command::Crds(arguments) => crds::run(&arguments).map(|()| ExitCode::SUCCESS),
             Command::Status(arguments) => cluster::block_on(status::run(arguments)),
+            Command::Describe(arguments) => cluster::block_on(describe::run(arguments)),
             Command::History(arguments) => cluster::block_on(history::run(arguments)),
             Command::Plan(arguments) => cluster::block_on(plan::run(*arguments)),
             Command::Promote(arguments) => cluster::block_on(promote::run(*arguments)),
@@ -116,6 +143,16 @@ impl Arguments {
             Command::Freeze(arguments) => cluster::block_on(freeze::freeze(arguments)),
             Command::Unfreeze(arguments) => cluster::block_on(freeze::unfreeze(arguments)),
             Command::MigrateStages(arguments) => cluster::block_on(migrate_stages::run(*arguments)),
+            Command::Events(arguments) => cluster::block_on(events::run(arguments)),
+            Command::Tree(arguments) => cluster::block_on(tree::run(arguments)),
+            Command::Inspect(arguments) => cluster::block_on(inspect::run(arguments)),
+            Command::Compare(arguments) => cluster::block_on(compare::run(arguments)),
+            Command::Lineage(arguments) => cluster::block_on(lineage::run(arguments)),
+            Command::Check(arguments) => cluster::block_on(check::run(arguments)),
+            Command::Version(arguments) => cluster::block_on(version::run(arguments)),
+            Command::Completion(arguments) => completion::run(&arguments, Self::command()),
+            Command::Complete(arguments) => completion::complete(&arguments, &Self::command()),
+            Command::Man(arguments) => man::run(&arguments, Self::command()),
         }
     }
 }

@@ -35,7 +35,9 @@ fn read(words: &str, now: &Zoned) -> Option<Timestamp> {
     if words == "now" {
         return Some(now.timestamp());
     }
-    if let Ok(ago) = words.trim_end_matches(" ago").parse::<Span>() {
+    // Without a unit, such as 03:00:00, it is a time of the day.
+    let has_unit = words.contains(|c: char| c.is_ascii_alphabetic());
+    if let (true, Ok(ago)) = (has_unit, words.trim_end_matches(" ago").parse::<Span>()) {
         return Some(now.checked_sub(ago.abs()).ok()?.timestamp());
     }
     if let Ok(time) = words.parse::<DateTime>() {
@@ -116,6 +118,7 @@ mod tests {
             ("wednesday 15:00", "2026-11-18T14:00:00Z"),
             ("sunday at 03:00", "2026-11-22T02:00:00Z"),
             ("03:00", "2026-11-25T02:00:00Z"),
+            ("03:00:10", "2026-11-25T02:00:10Z"),
             ("23:00", "2026-11-24T22:00:00Z"),
             ("9h", "2026-11-25T02:30:00Z"),
             ("1h30m", "2026-11-25T10:00:00Z"),

@@ -15,9 +15,9 @@ use kube::{Api, ResourceExt};
 use serde_json::Value;
 
 use super::cluster::{Cluster, ClusterArguments};
-use super::elapsed::since;
 use super::output::{Format, OutputArguments, Tone, list_of, print};
 use super::table::{Cell, Table, line, printable};
+use super::units::since;
 use super::{CommandResult, Failure};
 use crate::api::conditions::{READY, STALLED, find};
 use crate::api::{AliasBinding, AliasBindingStatus};
@@ -115,7 +115,7 @@ impl View {
             headers.push("NAMESPACE");
         }
         headers.extend([
-            "NAME", "MODEL", "ALIAS", "WANTED", "RUNNING", "SINCE", "READY", "REASON",
+            "NAME", "MODEL", "ALIAS", "WANTED", "RUNNING", "READY", "REASON", "SINCE",
         ]);
         if self.is_wide {
             headers.extend(["TARGET", "HELD-BACK", "AGE", "MESSAGE"]);
@@ -147,12 +147,9 @@ impl View {
             binding.spec.follows().into(),
             Cell::optional(status.wanted.as_deref()),
             Cell::optional(running.map(|running| running.version.number())),
-            Cell::from(running.map_or_else(
-                || "<none>".to_owned(),
-                |running| since(running.since.as_ref(), self.now),
-            )),
             Cell::toned(ready.map_or("Unknown", |ready| &ready.status), tone),
             Cell::toned(ready.map_or("Pending", |ready| &ready.reason), tone),
+            since(ready.map(|ready| &ready.last_transition_time), self.now).into(),
         ]);
         if self.is_wide {
             let kind = binding.target_kind().resource();

@@ -43,15 +43,15 @@ impl From<String> for Cell {
 
 /// A table.
 pub struct Table {
-    headers: Vec<&'static str>,
+    headers: Vec<String>,
     rows: Vec<Vec<Cell>>,
 }
 
 impl Table {
     /// A table without rows.
-    pub fn new(headers: impl IntoIterator<Item = &'static str>) -> Self {
+    pub fn new(headers: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self {
-            headers: headers.into_iter().collect(),
+            headers: headers.into_iter().map(Into::into).collect(),
             rows: Vec::new(),
         }
     }
@@ -63,7 +63,7 @@ impl Table {
 
     /// The widths of the columns.
     pub fn widths(&self) -> Vec<usize> {
-        let mut widths: Vec<usize> = self.headers.iter().map(|header| header.len()).collect();
+        let mut widths: Vec<usize> = self.headers.iter().map(String::len).collect();
         for row in &self.rows {
             for (width, cell) in widths.iter_mut().zip(row) {
                 *width = (*width).max(cell.text.chars().count());
@@ -75,7 +75,10 @@ impl Table {
     /// The table with its headers.
     pub fn render(&self, paint: Paint) -> String {
         let widths = self.widths();
-        let headers = self.headers.iter().map(|header| Cell::from(*header));
+        let headers = self
+            .headers
+            .iter()
+            .map(|header| Cell::from(header.as_str()));
         let mut text = line(&headers.collect::<Vec<_>>(), &widths, paint);
         for row in &self.rows {
             text.push_str(&line(row, &widths, paint));

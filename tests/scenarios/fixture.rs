@@ -500,6 +500,30 @@ impl Fixture {
         self.namespace.list(&REPLICA_SET, "").await.unwrap()
     }
 
+    /// Runs `kubectl pointsman <line>` in the fixture's namespace, unless it is for all with -A. The real kubectl finds the
+    /// binary under its name as a plugin.
+    pub async fn plugin(&self, line: &str) -> Result<String, String> {
+        self.plugin_with("", line).await
+    }
+
+    /// The same with these environment variables, such as A=b.
+    pub async fn plugin_with(&self, variables: &str, line: &str) -> Result<String, String> {
+        let control_plane = self.namespace.control_plane();
+        let folder = control_plane.folder().join("plugins");
+        link_plugin(&folder);
+        let (command, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let namespace = if rest.contains("-A") {
+            String::new()
+        } else {
+            format!("-n {}", self.namespace.namespace())
+        };
+        let path = folder.display();
+        let line =
+            format!("PATH={path}:$PATH {variables} kubectl pointsman {command} {namespace} {rest}");
+        let output = control_plane.shell(&line).await;
+        output.map_err(|error| error.to_string())
+    }
+
     /// Stops the operator and deletes the namespace.
     pub async fn end(mut self) -> ScenarioResult {
         let status = self.operator.stop().map_err(|error| error.to_string())?;
@@ -513,6 +537,15 @@ impl Fixture {
             .end()
             .await
             .map_err(|error| error.to_string())
+    }
+}
+
+/// The binary under its name as a plugin of kubectl.
+pub fn link_plugin(folder: &Path) {
+    std::fs::create_dir_all(folder).unwrap();
+    let linked = std::os::unix::fs::symlink(binary(), folder.join("kubectl-pointsman"));
+    if let Err(error) = linked {
+        assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists, "{error}");
     }
 }
 

@@ -24,6 +24,7 @@ mod inject;
 mod model;
 mod outage;
 mod people;
+mod plugin_read;
 mod process;
 mod promotion;
 mod refusals;
@@ -71,6 +72,7 @@ fn run_all(arguments: &Arguments) -> Conclusion {
         model::scenarios(),
         outage::scenarios(),
         people::scenarios(),
+        plugin_read::scenarios(),
         process::scenarios(),
         promotion::scenarios(),
         refusals::scenarios(),

@@ -274,3 +274,41 @@ async fn a_version_that_is_no_number_does_not_exist() -> TestResult {
     assert!(server.heads().is_empty());
     Ok(())
 }
+
+/// A server on which version 1 of `c` is a copy of `b`, that of `a`, and a run logged that; or `b` is a copy of `c` again.
+async fn server_of_copies(in_a_circle: bool) -> std::io::Result<HostileServer> {
+    HostileServer::start(move |_, head| {
+        let of = |name: &str, source: &str, run: Option<&str>| {
+            let version = json!({"name": name, "version": "1", "source": source, "run_id": run});
+            Reply::json("200 OK", &json!({"model_version": version}).to_string())
+        };
+        if head.contains("runs/get?") {
+            let tags = json!([{"key": "mlflow.source.git.commit", "value": "abc"}]);
+            let run = json!({"run": {"info": {}, "data": {"tags": tags}}});
+            return Reply::json("200 OK", &run.to_string());
+        }
+        if !head.contains("model-versions/get?") {
+            return Reply::json("200 OK", r#"{"artifact_uri": "s3://bucket/model"}"#);
+        }
+        match head {
+            _ if head.contains("name=c") => of("c", "models:/b/1", None),
+            _ if head.contains("name=b") && in_a_circle => of("b", "models:/c/1", None),
+            _ if head.contains("name=b") => of("b", "models:/a/1", None),
+            _ => of("a", "runs:/r1/model", Some("r1")),
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_copy_of_a_copy_has_the_code_of_the_first_run() -> TestResult {
+    for (in_a_circle, expected) in [(false, Some("abc")), (true, None)] {
+        let server = server_of_copies(in_a_circle).await?;
+        let client = mlflow_client(&server, Credentials::None)?;
+        let version = client.version("c", "1").await?.ok_or("no version")?;
+        let commit = version.code.and_then(|code| code.commit);
+        assert_eq!(commit.as_deref(), expected);
+        assert!(server.heads().len() < 16, "{:?}", server.heads());
+    }
+    Ok(())
+}

@@ -57,6 +57,12 @@ pub(super) fn logged_model(source: &str) -> Option<&str> {
         .filter(|id| id.starts_with("m-") && is_id(id))
 }
 
+/// The model and the number of the version that a source names, such as `models:/other/3`.
+pub(super) fn copied_version(source: &str) -> Option<(&str, &str)> {
+    let rest = source.strip_prefix("models:/")?;
+    rest.trim_start_matches('/').rsplit_once('/')
+}
+
 /// The files at a path below a run's artifact root.
 pub(super) fn check_run_uri(root: &str, path: &str) -> Result<String, String> {
     let root = check_artifact_uri(root)?;
@@ -235,5 +241,11 @@ mod tests {
         assert_eq!(logged_model("models:/m-12ab"), Some("m-12ab"));
         assert_eq!(logged_model("models:/m-12/../ab"), None);
         assert_eq!(logged_model("models:/name/1"), None);
+        assert_eq!(
+            copied_version("models:/my model/3"),
+            Some(("my model", "3"))
+        );
+        assert_eq!(copied_version("models:/m-12ab"), None);
+        assert_eq!(copied_version("runs:/abc/model"), None);
     }
 }

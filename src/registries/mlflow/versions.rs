@@ -27,6 +27,8 @@ const PAGE: usize = wire::PAGE;
 const LISTED_BYTES: usize = 4 << 10;
 /// The longest source that is shown, in characters.
 const LONGEST_SOURCE: usize = 4096;
+/// The most versions that are followed from a copy to the version that a run logged.
+const MOST_COPIES: usize = 8;
 const GET: &[&str] = &["api/2.0/mlflow/model-versions/get"];
 const SEARCH: &[&str] = &["api/2.0/mlflow/model-versions/search"];
 
@@ -303,24 +305,33 @@ impl Client {
         }
     }
 
-    /// The run that logged the version; `None` if there is none, or it may not be read.
+    /// The run that logged the version, also if the version is a copy of another one (`models:/other/3`), which may be a copy
+    /// itself; `None` if there is none, or it may not be read.
     async fn run_of(
         &self,
         found: &wire::VersionInfo,
         source: &str,
     ) -> Result<Option<RunDetails>, RegistryError> {
-        let named = found.run_id.clone().filter(|id| source::is_id(id));
-        let run_id = match (named, source::logged_model(source)) {
-            (Some(id), _) => Some(id),
-            (None, Some(id)) => optional(self.logged_model(id).await)?
-                .and_then(|model| model.info.source_run_id)
-                .filter(|id| source::is_id(id)),
-            (None, None) => None,
-        };
-        match run_id {
-            Some(id) => optional(self.run(&id).await),
-            None => Ok(None),
+        let (mut run_id, mut source) = (found.run_id.clone(), source.to_owned());
+        for _ in 0..MOST_COPIES {
+            if let Some(id) = run_id.filter(|id| source::is_id(id)) {
+                return optional(self.run(&id).await);
+            }
+            if let Some(id) = source::logged_model(&source) {
+                let model = optional(self.logged_model(id).await)?;
+                run_id = model.and_then(|model| model.info.source_run_id);
+                source = String::new();
+                continue;
+            }
+            let Some((model, version)) = source::copied_version(&source) else {
+                return Ok(None);
+            };
+            let original = optional(self.find_version(model, version).await)?.flatten();
+            let original = original.unwrap_or_default();
+            run_id = original.run_id;
+            source = original.source.unwrap_or_default();
         }
+        Ok(None)
     }
 
     async fn run(&self, run_id: &str) -> Result<RunDetails, RegistryError> {

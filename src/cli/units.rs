@@ -1,4 +1,4 @@
-//! Durations as kubectl prints them.
+//! Durations as kubectl prints them, and sizes.
 //!
 //! Absent: the clock. `now` is a parameter.
 
@@ -42,6 +42,22 @@ pub fn seconds(seconds: i64) -> String {
     }
 }
 
+/// A size, such as 12.3 MiB.
+#[allow(clippy::cast_precision_loss)] // one decimal is shown
+pub fn bytes(bytes: i64) -> String {
+    let mut value = bytes as f64;
+    for unit in ["B", "KiB", "MiB", "GiB"] {
+        if value < 1024.0 {
+            return match unit {
+                "B" => format!("{bytes} B"),
+                _ => format!("{value:.1} {unit}"),
+            };
+        }
+        value /= 1024.0;
+    }
+    format!("{value:.1} TiB")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,6 +82,19 @@ mod tests {
             (9 * YEAR, "9y"),
         ] {
             assert_eq!(seconds(number), expected, "{number}");
+        }
+    }
+
+    #[test]
+    fn sizes_have_one_decimal() {
+        for (number, expected) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (12_897_485, "12.3 MiB"),
+            (5 << 40, "5.0 TiB"),
+        ] {
+            assert_eq!(bytes(number), expected);
         }
     }
 }
