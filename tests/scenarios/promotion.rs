@@ -53,6 +53,16 @@ async fn annotate(fixture: &Fixture, annotation: &str) {
     fixture.namespace.kubectl(&arguments).await.unwrap();
 }
 
+/// Applies the binding as a GitOps tool would, and waits until the operator has seen it.
+async fn commit(fixture: &Fixture, spec: Value) {
+    fixture.declare_binding(spec).await;
+    let generation = fixture.binding().await["metadata"]["generation"].clone();
+    let is_seen = |binding: &Value| binding["status"]["observedGeneration"] == generation;
+    fixture
+        .eventually("the spec is seen", &ALIAS_BINDING, "binding", is_seen)
+        .await;
+}
+
 /// The entries of a version in the binding's history, newest first.
 fn entries<'a>(binding: &'a Value, version: &str) -> Vec<&'a Value> {
     let history = binding["status"]["history"].as_array();
@@ -182,7 +192,7 @@ async fn a_version_goes_forward_once_when_a_window_opens_and_nothing_is_written_
     fixture.serve_version_1().await;
     let far = Timestamp::now() + SignedDuration::from_hours(24 * 100);
     let yearly = window_at(far, "%-M %-H %-d %-m *");
-    fixture.declare_binding(yearly).await;
+    commit(&fixture, yearly).await;
     fixture.alias("2").await;
     let message = fixture.reports("OutsideWindow").await;
     let opens = far.strftime("it goes forward at %Y-%m-%d %H:%M +00:00 (UTC)");
