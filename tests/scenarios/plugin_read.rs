@@ -506,7 +506,7 @@ async fn the_plugin_completes_commands_for_kubectl_and_has_manual_pages(
     );
     let page = std::fs::read_to_string(folder.join("pages/pointsman-status.1")).unwrap();
     assert!(
-        page.starts_with(".") && page.contains("Show all bindings"),
+        page.starts_with('.') && page.contains("Show all bindings"),
         "{page}"
     );
     Ok(())
