@@ -26,7 +26,7 @@ use crate::world::{World, moves, tests};
 
 tests!(
     a_kustomization_of_flux_is_ready_when_the_binding_is_and_nothing_fights,
-    a_kustomization_of_flux_tells_failed_blocked_and_suspended_bindings_apart,
+    a_kustomization_of_flux_tells_failed_blocked_suspended_and_frozen_bindings_apart,
     a_persons_undo_is_held_although_flux_takes_over_the_fields_of_kubectl,
     flux_corrects_drift_and_leaves_the_version,
     a_binding_pruned_by_flux_leaves_its_deployment_serving,
@@ -75,12 +75,12 @@ async fn a_kustomization_of_flux_is_ready_when_the_binding_is_and_nothing_fights
     fixture.end().await
 }
 
-async fn a_kustomization_of_flux_tells_failed_blocked_and_suspended_bindings_apart(
+async fn a_kustomization_of_flux_tells_failed_blocked_suspended_and_frozen_bindings_apart(
     world: Arc<World>,
 ) -> ScenarioResult {
     let fixture = Fixture::new(&world.environment, "flux states").await;
     let behavior = "2=crash,3=image-pull";
-    let mut delivery = Delivery::serving(&world, &fixture, 4, behavior).await;
+    let mut delivery = Delivery::serving(&world, &fixture, 5, behavior).await;
 
     fixture.alias("2").await;
     delivery.serves("1", "RolledBack", "Failed").await;
@@ -107,10 +107,17 @@ async fn a_kustomization_of_flux_tells_failed_blocked_and_suspended_bindings_apa
     delivery.kubectl_waits().await;
     delivery.objects.binding["spec"]["suspend"] = json!(false);
     delivery.objects.registry["spec"]["suspend"] = json!(false);
+    delivery.objects.registry["spec"]["freeze"] = json!("quarter end");
     delivery.commit().await;
-    fixture.alias("1").await;
-    delivery.serves("1", "Live", "Current").await;
-    delivery.was_corrected(2);
+    fixture.alias("5").await;
+    delivery.serves("4", "Frozen", "Current").await;
+    delivery.is_ready().await;
+    delivery.kubectl_waits().await;
+    let spec = delivery.objects.registry["spec"].as_object_mut().unwrap();
+    spec.remove("freeze");
+    delivery.commit().await;
+    delivery.serves("5", "Live", "Current").await;
+    delivery.was_corrected(3);
     fixture.end().await
 }
 
