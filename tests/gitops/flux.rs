@@ -56,7 +56,6 @@ async fn a_kustomization_of_flux_is_ready_when_the_binding_is_and_nothing_fights
     delivery.serves(&last, "Live", "Current").await;
     delivery.is_ready().await;
     delivery.was_written(0, &last).await;
-    delivery.was_corrected(0);
 
     delivery.objects.deployment["metadata"]["labels"] = json!({"team": "taxi"});
     delivery.commit().await;
@@ -66,7 +65,6 @@ async fn a_kustomization_of_flux_is_ready_when_the_binding_is_and_nothing_fights
     delivery.commit().await;
     delivery.serves("1", "Pinned", "Current").await;
     delivery.was_written(1, "1").await;
-    delivery.was_corrected(2);
     let figures = delivery.was_at_peace();
     let (samples, not_synced, wrong) = (figures.samples, figures.not_synced, figures.wrong_health);
     println!(
@@ -117,7 +115,6 @@ async fn a_kustomization_of_flux_tells_failed_blocked_suspended_and_frozen_bindi
     spec.remove("freeze");
     delivery.commit().await;
     delivery.serves("5", "Live", "Current").await;
-    delivery.was_corrected(3);
     fixture.end().await
 }
 

@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use pointsman_env::gitops::flux::{Flux, GIT_REPOSITORY, KUSTOMIZATION};
+use pointsman_env::gitops::flux::{GIT_REPOSITORY, KUSTOMIZATION};
 use pointsman_env::gitops::git::Repository;
 use pointsman_env::gitops::health_checks::kstatus;
 use pointsman_env::resources::{object, with_spec};
@@ -62,14 +62,12 @@ pub async fn reconcile(namespace: &TestNamespace, kind: &'static pointsman_env::
 
 /// An application with a Deployment `server`, a registry, a model and a binding `binding`, and its Kustomization.
 pub struct Delivery<'a> {
-    flux: &'a Flux,
     fixture: &'a Fixture,
     repository: Repository,
     /// The objects in Git.
     pub objects: Objects,
     recorder: Recorder,
     writes: Writes,
-    corrections: usize,
 }
 
 impl<'a> Delivery<'a> {
@@ -82,20 +80,17 @@ impl<'a> Delivery<'a> {
     ) -> Self {
         fixture.register(versions).await;
         fixture.alias("1").await;
-        let flux = world.flux().await;
-        for log in flux.logs() {
+        for log in world.flux().await.logs() {
             fixture.namespace.report_log(log);
         }
         let namespace = &fixture.namespace;
         let workload = Workload::deployment("server").with_behavior(behavior);
         let mut delivery = Self {
-            flux,
             fixture,
             repository: world.repository(namespace.namespace()).await,
             objects: Objects::of(fixture, &workload),
             recorder: Recorder::start(&FLUX, namespace.api(&KUSTOMIZATION), NAME, namespace),
             writes: Writes::default(),
-            corrections: 0,
         };
         let revision = delivery.push(&delivery.objects.all()).await;
         fixture
@@ -106,7 +101,6 @@ impl<'a> Delivery<'a> {
         delivery.serves("1", "Live", "Current").await;
         delivery.recorder.count();
         delivery.writes = Writes::from_now(fixture).await;
-        delivery.corrections = delivery.all_corrections();
         delivery
     }
 
@@ -196,19 +190,6 @@ impl<'a> Delivery<'a> {
     /// The Deployment was written so often since the last call, by anybody, and holds this version now.
     pub async fn was_written(&mut self, times: i64, version: &str) {
         self.writes.were(times, version, self.fixture).await;
-    }
-
-    fn all_corrections(&self) -> usize {
-        let namespace = self.fixture.namespace.namespace();
-        self.flux.corrections(namespace).unwrap()
-    }
-
-    /// Flux changed objects so often since the last call.
-    pub fn was_corrected(&mut self, times: usize) {
-        let corrections = self.all_corrections();
-        let since = corrections - self.corrections;
-        assert_eq!(since, times, "{}", self.flux.log_tails());
-        self.corrections = corrections;
     }
 
     /// The Kustomization was always synced and never had a wrong health; returns the figures.

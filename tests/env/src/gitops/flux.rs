@@ -124,20 +124,6 @@ impl Flux {
         }))
     }
 
-    /// How often Kustomizations of a namespace changed objects that existed, by the log of their controller.
-    pub fn corrections(&self, namespace: &str) -> Result<usize> {
-        let log = std::fs::read_to_string(self.kustomize.log()).context("reading a log")?;
-        let lines = log
-            .lines()
-            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let corrects = |line: &Value| {
-            let mut actions = line["output"].as_object().into_iter().flatten();
-            line["Kustomization"]["namespace"] == namespace
-                && actions.any(|(_, action)| action == "configured")
-        };
-        Ok(lines.filter(corrects).count())
-    }
-
     /// The end of both logs.
     pub fn log_tails(&self) -> String {
         [&self.source, &self.kustomize]
