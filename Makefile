@@ -9,7 +9,7 @@ CARGO ?= cargo
 ENVIRONMENT := $(CARGO) run --quiet -p pointsman-env --
 DEFINITIONS := crds charts/pointsman/files/crds
 
-.PHONY: help setup test lint demo bench crds argocd prerequisites
+.PHONY: help setup test lint demo bench fuzz crds argocd prerequisites
 
 help: ## Show this list.
 	@echo "Pointsman: moves of a model-registry alias become deployments, and moves back become rollbacks."
@@ -39,6 +39,10 @@ demo: prerequisites ## Show an alias move forward and back. CONTEXT=kind-x uses 
 bench: setup ## Measure the release build against its goals. OPTIONS=--help explains parts and options.
 	$(if $(filter --help -h,$(OPTIONS)),,$(CARGO) build --release)
 	$(CARGO) bench --profile dev --bench pointsman -- $(OPTIONS)
+
+# GATES_FUZZ is the number of evaluations, GATES_FUZZ_SEED where the generator begins.
+fuzz: prerequisites ## Evaluate ten million generated gates: none may panic or exceed its budget.
+	GATES_FUZZ=$${GATES_FUZZ:-10000000} $(CARGO) test --lib -- --nocapture no_expression_panics
 
 crds: prerequisites ## Generate the definitions and docs/api.md from src/api, and docs/values.md.
 	@for folder in $(DEFINITIONS); do \

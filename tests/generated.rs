@@ -117,9 +117,12 @@ const BY_CHOICE: [Reason; 4] = [
 
 /// The health of an object whose condition Ready has this reason, by the reason's class. `tests/gitops` asks Argo CD and kstatus.
 fn health(reason: Reason) -> (&'static str, &'static str) {
-    let is_of_ready = reason != Reason::Resolved
-        && reason != Reason::ModelLeftBehind
-        && !reason.as_str().starts_with("Webhook");
+    let others = [
+        Reason::Resolved,
+        Reason::GatesPassed,
+        Reason::ModelLeftBehind,
+    ];
+    let is_of_ready = !others.contains(&reason) && !reason.as_str().starts_with("Webhook");
     match reason.class() {
         _ if !is_of_ready => ("–", "–"),
         _ if BY_CHOICE.contains(&reason) => ("Current", "Suspended"),

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use super::conditions::shorten;
 use super::inject::Inject;
-use super::promotion::Promotion;
+use super::promotion::{GateState, Promotion, PromotionGate};
 use super::public_uri::without_secrets;
 use super::registered_model::CodeLineage;
 use super::rollback::{GoodVersion, HeldBack, Lost, Postponed, Retrain, RetrainState, Rollback};
@@ -326,6 +326,10 @@ pub struct AliasBindingStatus {
     /// The good version that can no longer be rolled back to, with the code and data that trained it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<Lost>,
+    /// The results of promotion.gates for the wanted version. Absent if it needs none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::keyed_by_name::<GateState>")]
+    pub gates: Vec<GateState>,
     /// The Job that trains the lost version again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retrain: Option<RetrainState>,
@@ -348,7 +352,7 @@ pub struct AliasBindingStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::atomic::<HistoryEntry>")]
     pub history: Vec<HistoryEntry>,
-    /// The conditions Ready, Reconciling, Stalled, Resolved and ArtifactAvailable, and those of other controllers.
+    /// The conditions Ready, Reconciling, Stalled, Resolved, ArtifactAvailable and GatesPassed, and those of other controllers.
     #[serde(default)]
     #[schemars(schema_with = "schema::keyed_by_type::<Condition>")]
     pub conditions: Vec<Condition>,
@@ -479,7 +483,7 @@ pub enum Outcome {
     Failed,
     /// It failed, and the workload was rolled back to a good version.
     RolledBack,
-    /// It was not written into the workload, because its artifact cannot be read.
+    /// It was not written into the workload, because a gate refused it: its artifact cannot be read, or an expression is false.
     HeldBack,
     /// It ran until another version replaced it.
     Superseded,
@@ -570,6 +574,15 @@ impl AliasBindingSpec {
 }
 
 impl AliasBinding {
+    /// The gates of the spec.
+    #[must_use]
+    pub fn gates(&self) -> &[PromotionGate] {
+        match &self.spec.promotion {
+            Some(promotion) => &promotion.gates,
+            None => &[],
+        }
+    }
+
     /// The value of the annotation that asks to end a hold.
     #[must_use]
     pub fn resume_request(&self) -> Option<&String> {

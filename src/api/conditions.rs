@@ -22,6 +22,9 @@ pub const RESOLVED: &str = "Resolved";
 /// with `ArtifactUnavailable`.
 pub const ARTIFACT_AVAILABLE: &str = "ArtifactAvailable";
 
+/// The wanted version may be rolled out as far as `spec.promotion.gates` say (absent without gates). True with the reason
+/// `GatesPassed`, also if the version needs no gate; False with `GateFailed` and `InvalidSpec`.
+pub const GATES_PASSED: &str = "GatesPassed";
 /// Deliveries of the registry's webhook arrive (on a `ModelRegistry`; absent if `spec.webhook` is disabled). Polling does not
 /// depend on it. True with the reason `WebhookReady`; Unknown with `Pending` and `WebhookSettling`; False with the other
 /// reasons that begin with Webhook, with `CredentialsNotFound`, and with the reason of the registry's problem.
@@ -107,12 +110,13 @@ fn ready_false_and(type_: &'static str, problem: &Problem) -> Vec<ConditionUpdat
 }
 
 /// The condition types that Pointsman writes. Conditions of any other type belong to other controllers.
-const OWN_TYPES: [&str; 6] = [
+const OWN_TYPES: [&str; 7] = [
     READY,
     RECONCILING,
     STALLED,
     RESOLVED,
     ARTIFACT_AVAILABLE,
+    GATES_PASSED,
     WEBHOOK_READY,
 ];
 

@@ -1,17 +1,24 @@
-//! `spec.promotion` of an `AliasBinding`: when a version may go forward.
+//! `spec.promotion` of an `AliasBinding`: when a version may go forward, and the results of its gates.
 //!
 //! Absent: what the rules mean. That is in `rollout::gates`.
 
+use std::fmt;
+
 use kube::KubeSchema;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::schema;
+use super::{Word, schema};
 
 /// The rules by which a wanted version goes forward. A version that was good before, and one that a person pins or has tried
 /// again, passes them.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Promotion {
+    /// Expressions that must all be true of a version before it is rolled out, at most 16.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::keyed_by_name::<PromotionGate>", extend("maxItems" = 16))]
+    pub gates: Vec<PromotionGate>,
     /// Versions go forward only inside one of these windows. Default: at any time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::windows::<Window>")]
@@ -40,6 +47,77 @@ pub struct Window {
 
 fn utc() -> String {
     "UTC".to_owned()
+}
+
+/// An expression that must be true of a version before it is rolled out.
+#[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PromotionGate {
+    /// The gate's name, for messages and status.gates: lower-case letters, digits and -.
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    )]
+    pub name: String,
+    /// An expression in CEL that is true or false, such as candidate.metrics.rmse <= current.metrics.rmse * 1.02. It reads
+    /// candidate (the version that the alias names), current (the version that runs; null before the first one), model,
+    /// binding and now. A value that is missing is not true.
+    #[schemars(length(min = 1, max = 1024))]
+    pub expression: String,
+    /// What people read if the expression is false, such as what to do then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 200))]
+    pub message: Option<String>,
+}
+
+/// The result of a gate, the last time that it was evaluated for a version that did not run yet.
+#[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GateState {
+    /// The gate's name.
+    pub name: String,
+    /// The number of the version that the gate was evaluated for.
+    pub version: String,
+    /// Passed, Failed or Unknown. Unknown is not passed: the expression reads a value that is missing.
+    pub result: Word<GateResult>,
+    /// The reason, if the gate did not pass, or passed because there is no current version.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// The values that the expression reads.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::atomic::<GateValue>")]
+    pub values: Vec<GateValue>,
+}
+
+/// A value that a gate's expression reads, of both versions. A value that is missing is absent.
+#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GateValue {
+    /// The field, such as metrics.rmse.
+    pub field: String,
+    /// The candidate's value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub candidate: Option<String>,
+    /// The current version's value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current: Option<String>,
+}
+
+/// The result of a gate.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum GateResult {
+    /// The expression is true.
+    Passed,
+    /// The expression is false.
+    Failed,
+    /// The expression reads a value that is missing.
+    Unknown,
+}
+
+impl fmt::Display for GateResult {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, formatter)
+    }
 }
 
 #[cfg(test)]

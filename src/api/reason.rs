@@ -144,6 +144,10 @@ reasons! {
     ArtifactUnavailable = NeedsPerson(STORE_RETRY),
     /// The store could not be asked for the version's files; it is asked again.
     ArtifactCheckFailed = Recovering(STORE_RETRY),
+    /// A gate of `spec.promotion.gates` does not let the version go forward: its expression is false, or reads a value that is missing. What runs stays.
+    GateFailed = NeedsPerson(None),
+    /// No gate of `spec.promotion.gates` is in the version's way.
+    GatesPassed = Well,
     /// The workload that the binding drives does not exist.
     TargetNotFound = NeedsPerson(TARGET_RETRY),
     /// The cluster has no custom resource definition of the workload's kind; it is waited for.

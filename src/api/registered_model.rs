@@ -204,7 +204,7 @@ pub struct MirroredStage {
     pub since: Time,
 }
 
-/// A version and its details. They never change, so they are read once.
+/// A version and its details. But for tags they never change, so they are read once.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ModelVersion {
@@ -244,6 +244,10 @@ pub struct ModelVersion {
     /// The hyperparameters of the run, without those whose names look like secrets. At most 64.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: BTreeMap<String, String>,
+    /// The tags of the version, without those whose names look like secrets, at most 64. They are read only while the version
+    /// waits for a binding with gates, at each poll; afterwards they stay as they were then. Absent if they were not read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tags: Option<BTreeMap<String, String>>,
     /// The code that trained the version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<CodeLineage>,
@@ -251,7 +255,7 @@ pub struct ModelVersion {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::atomic::<Dataset>")]
     pub datasets: Vec<Dataset>,
-    /// True if metrics, parameters and data sets are left out, because the object would be too large with them.
+    /// True if metrics, parameters, tags and data sets are left out, because the object would be too large with them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub details_omitted: bool,
     /// The reason why the version cannot be deployed, if so.

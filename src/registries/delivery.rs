@@ -1,4 +1,4 @@
-//! Deliveries of webhooks, whatever the kind of registry: their signature, and the model that an
+//! Deliveries of webhooks, whatever the kind of registry: their signature, and the change that an
 //! event is about.
 //!
 //! Absent: the secret's storage, the clock, and the list of deliveries that were seen before.
@@ -6,6 +6,7 @@
 use http::HeaderMap;
 use jiff::Timestamp;
 
+use super::announced_change::AnnouncedChange;
 use super::delivery_error::{DeliveryError, InvalidEvent};
 use super::mlflow;
 use crate::api::model_registry::ModelRegistrySpec;
@@ -51,13 +52,13 @@ impl DeliveryProtocol {
         }
     }
 
-    /// The name of the model that an event is about; `None` if it is about something else.
+    /// The change that an event is about; `None` if it is about something else.
     ///
     /// # Errors
     /// If the body is not an event of the protocol.
-    pub fn changed_model(self, body: &[u8]) -> Result<Option<String>, InvalidEvent> {
+    pub fn change(self, body: &[u8]) -> Result<Option<AnnouncedChange>, InvalidEvent> {
         match self {
-            Self::Mlflow => mlflow::changed_model(body),
+            Self::Mlflow => mlflow::change(body),
         }
     }
 }

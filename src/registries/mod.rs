@@ -5,6 +5,7 @@
 //! Absent: Kubernetes, polling, caching and decisions. Each call asks the registry now and returns
 //! its response.
 
+mod announced_change;
 mod capability;
 mod connection;
 mod delivery;
@@ -25,6 +26,7 @@ mod testing;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+pub use announced_change::AnnouncedChange;
 pub use capability::Capabilities;
 pub use connection::{Connection, Credentials, Server};
 pub use delivery::{DeliveryProtocol, SignedDelivery};

@@ -9,7 +9,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::assess::{Assessment, assess, keeps_out, running_good_version, runs_failed};
 use super::claim::Claim;
-use super::gates::{GateInput, Verdict, first_hindrance, invalid, overrode, paused};
+use super::gates::{
+    GateInput, GateResults, Verdict, evaluate, first_hindrance, invalid, is_exempt, overrode,
+    paused,
+};
 use super::hold::{
     hold, hold_in_rollback, hold_while_suspended, hold_while_unresolved, standing_hold,
 };
@@ -125,6 +128,8 @@ pub struct Decided {
     pub note: Option<Note>,
     /// The rule that a person has the wanted version go past.
     pub overrode: Option<Overrode>,
+    /// The results of the gates of the spec, if they were evaluated for a version that does not run yet.
+    pub gates: Option<GateResults>,
 }
 
 impl Decided {
@@ -177,6 +182,8 @@ pub fn decide(binding: &AliasBinding, observed: &Observed<'_>, now: Timestamp) -
     }
     let assessment = assess(binding, observed, now);
     let is_failure = assessment.failure.is_some();
+    let gates = gate_results(binding, observed, now);
+    let look_again = gates.as_ref().and_then(|gates| gates.look_again);
     let step = match &assessment.news {
         // Written down before it is acted on: an operator that dies in between must not try the failed version again.
         Some(news) => Decision::Record(news.clone()).into(),
@@ -195,12 +202,33 @@ pub fn decide(binding: &AliasBinding, observed: &Observed<'_>, now: Timestamp) -
         failure: assessment.failure,
         blocked: assessment.blocked,
         bakes_from: assessment.bakes_from,
-        look_again: [assessment.look_again, step.look_again]
+        look_again: [assessment.look_again, step.look_again, look_again]
             .into_iter()
             .flatten()
             .min(),
         note: step.note,
+        gates,
     }
+}
+
+/// The results of the gates of the spec for the desired version, unless it runs or needs none.
+fn gate_results(
+    binding: &AliasBinding,
+    observed: &Observed<'_>,
+    now: Timestamp,
+) -> Option<GateResults> {
+    let desired = observed.resolution.desired.as_ref().ok()?;
+    let runs = observed
+        .target
+        .is_some_and(|target| target.runs(&desired.version));
+    if runs {
+        return None;
+    }
+    let input = GateInput::of(binding, observed, desired, now);
+    if is_exempt(&input) {
+        return None;
+    }
+    evaluate(&input)
 }
 
 /// The rule that a person has the wanted version go past, if it goes forward.
@@ -234,6 +262,7 @@ fn untouched(binding: &AliasBinding, decision: Decision, hold: Option<Hold>) -> 
         look_again: None,
         note: None,
         overrode: None,
+        gates: None,
     }
 }
 

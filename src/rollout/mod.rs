@@ -7,6 +7,7 @@ mod assess;
 mod claim;
 mod cron;
 mod decide;
+mod expressions;
 mod freeze;
 mod gates;
 mod health;

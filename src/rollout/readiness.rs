@@ -7,14 +7,16 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use super::artifact_check::forward_check;
 use super::assess::baked_at;
 use super::decide::{Course, Decision, Waiting};
-use super::gates::Verdict;
+use super::gates::{Verdict, hindrance, invalid_gate};
 use super::messages::{self, namespace};
 use super::reconciled::Reconciled;
 use super::resolve::Resolution;
 use crate::api::alias_binding::{HistoryEntry, Outcome};
 use crate::api::conditions::{
-    ARTIFACT_AVAILABLE, ConditionUpdate, READY, RESOLVED, find, not_ready, reconciling, stalled,
+    ARTIFACT_AVAILABLE, ConditionUpdate, GATES_PASSED, READY, RESOLVED, find, not_ready,
+    reconciling, stalled,
 };
+use crate::api::promotion::GateState;
 use crate::api::reason::Problem;
 use crate::api::{AliasBinding, Availability, Reason};
 use crate::targets::{Form, RolloutState, Target};
@@ -26,6 +28,8 @@ pub struct View<'a> {
     pub target: Option<&'a Target>,
     /// The history entry of the running version.
     pub current: Option<&'a HistoryEntry>,
+    /// The results of the gates for the wanted version.
+    pub gates: &'a [GateState],
 }
 
 impl View<'_> {
@@ -56,6 +60,7 @@ pub fn conditions(
     let is_waiting = matches!(reconciled.decided.decision, Decision::Waiting(_));
     conditions.push(resolved(reconciled.resolution, is_waiting));
     conditions.extend(artifact(reconciled, old));
+    conditions.extend(gates_passed(binding, view));
     conditions
 }
 
@@ -94,6 +99,33 @@ fn readiness(
             forward(binding, reconciled, view)
         }
     }
+}
+
+/// Whether a gate of the spec is in the wanted version's way.
+fn gates_passed(binding: &AliasBinding, view: View<'_>) -> Option<ConditionUpdate> {
+    let first = binding.gates().first()?;
+    if let Some(problem) = invalid_gate(binding) {
+        return Some(ConditionUpdate::no(
+            GATES_PASSED,
+            problem.reason,
+            problem.message,
+        ));
+    }
+    let version = view.gates.first().map_or("", |gate| gate.version.as_str());
+    Some(match hindrance(view.gates) {
+        Some((_, sentence)) => {
+            let message = format!("version {version}: {sentence}");
+            ConditionUpdate::no(GATES_PASSED, Reason::GateFailed, message)
+        }
+        None if view.gates.is_empty() => {
+            let message = format!("no version waits for gate {} or another one", first.name);
+            ConditionUpdate::yes(GATES_PASSED, Reason::GatesPassed, message)
+        }
+        None => {
+            let message = format!("version {version} passed {} gates", view.gates.len());
+            ConditionUpdate::yes(GATES_PASSED, Reason::GatesPassed, message)
+        }
+    })
 }
 
 /// A person chose that nothing is changed: Ready as long as the workload is well.

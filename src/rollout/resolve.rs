@@ -3,7 +3,9 @@
 //! Absent: the registry. It is read in one place, and mirrored into the `RegisteredModel`'s status.
 
 use super::artifact_check::{ArtifactCheck, forward_check};
+use super::expressions::ModelFacts;
 use super::messages::namespace;
+use super::rollback_target::has_failed;
 use crate::api::conditions::{READY, find};
 use crate::api::{
     AliasBinding, ModelVersion, Reason, RegisteredModel, RegisteredModelStatus, VersionRef,
@@ -30,6 +32,17 @@ pub struct Resolution {
     pub tracking_uri: Option<String>,
     /// All versions of the mirror that have an artifact.
     pub mirrored: Vec<VersionRef>,
+    /// What the version is compared with, if the binding has gates.
+    pub compared: Option<Box<Compared>>,
+}
+
+/// What a version that would go forward is compared with.
+#[derive(Clone, Debug)]
+pub struct Compared {
+    /// The version that runs, or ran last and was good.
+    pub current: Option<ModelVersion>,
+    /// The registered model.
+    pub model: ModelFacts,
 }
 
 impl Resolution {
@@ -86,6 +99,7 @@ pub fn resolve(binding: &AliasBinding, model: Option<&RegisteredModel>) -> Resol
         model: Some(model.model_name().to_owned()),
         tracking_uri: status.tracking_uri.clone(),
         mirrored: mirrored(model, status),
+        compared: compared(binding, model, status),
     }
 }
 
@@ -95,6 +109,54 @@ fn mirrored(model: &RegisteredModel, status: &RegisteredModelStatus) -> Vec<Vers
         .filter(|version| version.artifact_uri.is_some())
         .map(|version| version.reference(model.model_name()))
         .collect()
+}
+
+fn compared(
+    binding: &AliasBinding,
+    model: &RegisteredModel,
+    status: &RegisteredModelStatus,
+) -> Option<Box<Compared>> {
+    if binding.gates().is_empty() {
+        return None;
+    }
+    let aliases = status.aliases.iter();
+    let aliases = aliases.map(|alias| (alias.name.clone(), alias.version.clone()));
+    Some(Box::new(Compared {
+        current: current(binding, model.model_name(), status),
+        model: ModelFacts {
+            name: model.model_name().to_owned(),
+            latest_version: status.latest_version.clone(),
+            aliases: aliases.collect(),
+        },
+    }))
+}
+
+/// The version that another one is compared with: the one that runs, unless it has failed or was not proven; else the newest
+/// good one; else the one that runs and was not proven. Its details are those of the mirror, or what the status knows of it.
+fn current(
+    binding: &AliasBinding,
+    model: &str,
+    status: &RegisteredModelStatus,
+) -> Option<ModelVersion> {
+    let own = binding.status.as_ref()?;
+    let running = own.current().filter(|entry| !has_failed(entry));
+    let proven = running.filter(|entry| entry.live_at.is_some());
+    let good = own.last_good.as_ref().map(|good| &good.version);
+    let version = proven
+        .map(|entry| &entry.version)
+        .or(good)
+        .or(running.map(|entry| &entry.version))?;
+    let mut mirrored = status.versions.iter();
+    let found = mirrored.find(|each| each.reference(model).is_same(version));
+    Some(found.cloned().unwrap_or_else(|| ModelVersion {
+        version: version.number().to_owned(),
+        artifact_uri: version.artifact_uri.clone(),
+        source: version.id.source.clone(),
+        run_id: version.run_id.clone(),
+        created_at: version.id.created_at.clone(),
+        details_omitted: true,
+        ..ModelVersion::default()
+    }))
 }
 
 fn model_not_found(binding: &AliasBinding) -> Problem {
@@ -118,6 +180,7 @@ fn unresolved(problem: Problem) -> Resolution {
         model: None,
         tracking_uri: None,
         mirrored: Vec::new(),
+        compared: None,
     }
 }
 

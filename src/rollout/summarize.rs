@@ -19,6 +19,7 @@ use crate::api::alias_binding::{
     AliasState, HandledRequest, HistoryEntry, Outcome, Trigger, VersionState,
 };
 use crate::api::conditions::transition;
+use crate::api::promotion::GateState;
 use crate::api::reason::Problem;
 use crate::api::rollback::{GoodVersion, HeldBack, Lineage, Postponed};
 use crate::api::{AliasBinding, AliasBindingStatus, ModelVersion, VersionRef};
@@ -52,7 +53,12 @@ pub fn summarize(
     let running = target.and_then(|target| running(binding, target, &old, reconciled, &recent));
     let history = new_history(binding, &old, reconciled, target, running.as_ref(), now);
     let current = history.iter().find(|entry| entry.finished_at.is_none());
-    let view = View { target, current };
+    let gates = gate_states(binding, &old.gates, reconciled);
+    let view = View {
+        target,
+        current,
+        gates: &gates,
+    };
     let (held_back, postponed) = not_tried(binding, reconciled);
     let conditions = conditions(binding, reconciled, &old.conditions, view);
     AliasBindingStatus {
@@ -68,6 +74,7 @@ pub fn summarize(
         held_back,
         postponed,
         lost: decided.memory.lost.clone(),
+        gates,
         retrain: applied.retrain.clone(),
         last_handled_resume: handled_resume(binding, &old, reconciled, target),
         last_handled_apply: match applied.failure {
@@ -84,6 +91,23 @@ pub fn summarize(
         last_handled_retry,
         history,
     }
+}
+
+/// The results of the gates for the wanted version; those of before if it runs or needs no gate any more.
+fn gate_states(
+    binding: &AliasBinding,
+    old: &[GateState],
+    reconciled: &Reconciled<'_>,
+) -> Vec<GateState> {
+    if let Some(results) = &reconciled.decided.gates {
+        return results.gates.clone();
+    }
+    let wanted = wanted_number(binding, reconciled.resolution);
+    let is_kept = |state: &&GateState| {
+        let mut gates = binding.gates().iter();
+        wanted.as_ref() == Some(&state.version) && gates.any(|gate| gate.name == state.name)
+    };
+    old.iter().filter(is_kept).cloned().collect()
 }
 
 fn new_history(

@@ -19,6 +19,7 @@ mod docs;
 mod evidence;
 mod failure;
 mod fixture;
+mod gates;
 mod hostile;
 mod inject;
 mod model;
@@ -67,6 +68,7 @@ fn run_all(arguments: &Arguments) -> Conclusion {
         docs::scenarios(),
         evidence::scenarios(),
         failure::scenarios(),
+        gates::scenarios(),
         hostile::scenarios(),
         inject::scenarios(),
         model::scenarios(),

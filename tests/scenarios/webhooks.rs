@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use pointsman_env::certificates::OwnCertificate;
 use pointsman_env::hostile::{self, HostileConnections};
 use pointsman_env::interceptor::{Fault, Request, matching};
-use pointsman_env::kinds::{DEPLOYMENT, LEASE, MODEL_REGISTRY, SECRET};
+use pointsman_env::kinds::{ALIAS_BINDING, DEPLOYMENT, LEASE, MODEL_REGISTRY, SECRET};
 use pointsman_env::mlflow::{Mlflow, MlflowOptions};
 use pointsman_env::python::MlflowVersion;
 use pointsman_env::{Operator, OperatorOptions};
@@ -26,6 +26,7 @@ use crate::fixture::{
 
 scenarios!(
     a_managed_webhook_alone_rolls_out_an_alias_move,
+    a_tag_lets_a_version_pass_its_gate_by_a_delivery_alone,
     deliveries_of_an_external_webhook_are_accepted,
     a_deleted_webhook_is_registered_again,
     a_changed_secret_reaches_mlflow_and_the_receiver,
@@ -385,6 +386,47 @@ async fn a_managed_webhook_alone_rolls_out_an_alias_move(
         !published.contains(SIGNING),
         "the secret is published nowhere"
     );
+    let result = end(fixture, &server).await;
+    own.stop().await;
+    result
+}
+
+async fn a_tag_lets_a_version_pass_its_gate_by_a_delivery_alone(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    // A server of its own, as above.
+    let mut own = Mlflow::start(MlflowVersion::Three, with_webhooks(1))
+        .await
+        .unwrap();
+    let server = own.url();
+    let fixture = with_receiver_at(&environment, "tag webhook", &server).await;
+    serve_version_1(&fixture, managed(&fixture)).await;
+    webhook_reports(&fixture, "WebhookSettling").await;
+    let validated =
+        json!({"name": "validated", "expression": "candidate.tags.validation == 'passed'"});
+    fixture
+        .declare_binding(json!({"promotion": {"gates": [validated]}}))
+        .await;
+    // The server caches its list of webhooks for a second.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    fixture.alias("2").await;
+    let set = async |value: &str| {
+        let tag = fixture
+            .client
+            .set_tag(&fixture.model, Some("2"), "validation", value);
+        tag.await.unwrap();
+    };
+    fixture.reports("GateFailed").await;
+    set("failed").await;
+    let is_read = |binding: &Value| {
+        let value = &binding["status"]["gates"][0]["values"][0]["candidate"];
+        *value == "failed"
+    };
+    fixture
+        .eventually("the tag is read", &ALIAS_BINDING, "binding", is_read)
+        .await;
+    set("passed").await;
+    fixture.runs("2").await;
     let result = end(fixture, &server).await;
     own.stop().await;
     result

@@ -18,7 +18,8 @@ use crate::api::{
 use crate::controllers::model::mirror_size;
 use crate::controllers::model::mirrored_names::{mirrored_aliases, mirrored_stages};
 use crate::controllers::model::mirrored_versions::{
-    VersionMirror, has_unusable_version, newest_first, newest_versions, select_versions,
+    Gated, VersionMirror, gated_versions, has_unusable_version, newest_first, newest_versions,
+    select_versions,
 };
 use crate::controllers::registry::access::title;
 use crate::controllers::registry::state::RegistryState;
@@ -55,6 +56,14 @@ pub struct ModelReconcile<'a> {
     pub bindings: Vec<AliasBinding>,
 }
 
+/// What is requested again in this reconcile.
+struct Due {
+    /// Artifact URIs.
+    recheck: Option<Recheck>,
+    /// The tags of versions that wait for gates.
+    tags: bool,
+}
+
 /// A model of the registry.
 enum Found {
     /// The registry had it already.
@@ -73,7 +82,10 @@ struct DeclaredAliases {
 impl ModelReconcile<'_> {
     /// Reconciles the model.
     pub async fn run(&self) -> Result<Mirror, Problem> {
-        let recheck = self.state.rechecks.take(&self.own);
+        let due = Due {
+            recheck: self.state.rechecks.take(&self.own),
+            tags: self.state.candidate_tags.take(&self.own),
+        };
         let found = match self.snapshot().await? {
             Some(snapshot) => Found::Existing(snapshot),
             None => self.create().await?,
@@ -88,7 +100,7 @@ impl ModelReconcile<'_> {
                 (snapshot, owned, true)
             }
         };
-        match self.mirror(snapshot, owned.clone(), recheck).await {
+        match self.mirror(snapshot, owned.clone(), due).await {
             // That the model was created reaches the status in any case: only then can it be deleted again.
             Err(problem) if is_created => {
                 let mut status = self.model.status.clone().unwrap_or_default();
@@ -108,18 +120,24 @@ impl ModelReconcile<'_> {
         &self,
         snapshot: ModelSnapshot,
         owned: Option<MicroTime>,
-        recheck: Option<Recheck>,
+        due: Due,
     ) -> Result<Mirror, Problem> {
         let (snapshot, problem) = match self.access {
             Access::Write => self.declare(snapshot).await?,
             Access::Read => (snapshot, self.refused_changes()),
         };
-        let mut mirror = self.mirrored(&snapshot).await?;
+        let gated = gated_versions(&self.bindings, &snapshot);
+        let mut mirror = self.mirrored(&snapshot, &gated).await?;
         let status = &mut mirror.status;
         status.owned_model_created_at = owned;
         let versions = self.version_mirror();
         versions.set_sizes(&mut status.versions);
-        if let Some(recheck) = recheck {
+        versions
+            .follow_tags(&mut status.versions, &gated, due.tags)
+            .await;
+        let is_waiting = !gated.candidates.is_empty();
+        self.state.candidate_tags.set_waiting(&self.own, is_waiting);
+        if let Some(recheck) = due.recheck {
             let in_use = self.versions_in_use(&snapshot);
             let mirrored = &mut status.versions;
             versions.follow_uris(mirrored, &in_use, recheck).await;
@@ -318,7 +336,7 @@ impl ModelReconcile<'_> {
     }
 
     /// The mirror of this snapshot, with the conditions as they are.
-    async fn mirrored(&self, snapshot: &ModelSnapshot) -> Result<Mirror, Problem> {
+    async fn mirrored(&self, snapshot: &ModelSnapshot, gated: &Gated) -> Result<Mirror, Problem> {
         let old = self.model.status.clone().unwrap_or_default();
         let created_at = snapshot.created_at.map(MicroTime);
         let is_same_model = old.created_at == created_at;
@@ -341,7 +359,9 @@ impl ModelReconcile<'_> {
         };
         let followed = self.followed_aliases();
         let newest = newest_versions(known, &listed, snapshot.latest_version.as_ref());
-        let selected = select_versions(self.pinned_versions(), &followed, snapshot, newest);
+        let mut wanted = self.pinned_versions();
+        wanted.extend(gated.compared.iter().cloned());
+        let selected = select_versions(wanted, &followed, snapshot, newest);
         let now = Timestamp::now();
         let (tracking_uri, workspace) = self.address_for_pods(&old);
         let mut aliases = mirrored_aliases(&snapshot.aliases, &old.aliases, &followed, now);

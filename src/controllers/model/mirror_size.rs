@@ -63,11 +63,13 @@ pub fn fit(versions: Vec<ModelVersion>, room: usize) -> Vec<ModelVersion> {
 fn without_details(version: ModelVersion) -> ModelVersion {
     let has_details = !version.metrics.is_empty()
         || !version.parameters.is_empty()
+        || version.tags.is_some()
         || !version.datasets.is_empty();
     ModelVersion {
         details_omitted: version.details_omitted || has_details,
         metrics: BTreeMap::new(),
         parameters: BTreeMap::new(),
+        tags: None,
         datasets: Vec::new(),
         ..version
     }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use crate::api::public_uri::split_query;
-use crate::api::{ModelVersion, RegisteredModelStatus, reason::Problem};
+use crate::api::{AliasBinding, ModelVersion, RegisteredModelStatus, reason::Problem};
 use crate::controllers::model::mirror_size::least_size;
 use crate::controllers::registry::refresh::NEWEST_VERSIONS;
 use crate::controllers::registry::state::RegistryState;
@@ -20,6 +20,8 @@ use crate::registries::{ListedVersion, ModelSnapshot, RegistryClient};
 const MAX_VERSIONS: usize = 24;
 /// How many URIs of one model are requested again in its turn.
 const RECHECKED: usize = 32;
+/// Of how many versions of one model tags are read, so that they have room in its status.
+const TAGGED: usize = 8;
 /// The shortest time until a version that is absent or unusable is requested again.
 pub const MIN_RETRY: Duration = Duration::from_secs(5);
 
@@ -41,6 +43,50 @@ pub fn newest_versions(
     numbers.sort_by_key(|number| Reverse(parse_number(number)));
     numbers.truncate(NEWEST_VERSIONS as usize);
     numbers
+}
+
+/// The numbers of the versions that gates are about.
+#[derive(Debug, Default, Eq, PartialEq)]
+pub struct Gated {
+    /// Versions that an alias or stage names, and that do not run yet.
+    pub candidates: BTreeSet<String>,
+    /// Versions that they are compared with.
+    pub compared: BTreeSet<String>,
+}
+
+/// The versions that the gates of bindings are about. A pinned version passes none.
+pub fn gated_versions(bindings: &[AliasBinding], snapshot: &ModelSnapshot) -> Gated {
+    let mut gated = Gated::default();
+    for binding in bindings
+        .iter()
+        .filter(|binding| !binding.gates().is_empty())
+    {
+        let spec = &binding.spec;
+        let status = binding.status.as_ref();
+        let running = status.and_then(|status| status.running.as_ref());
+        let running = running.map(|running| running.version.number());
+        let good = status.and_then(|status| status.last_good.as_ref());
+        let good = good.map(|good| good.version.number());
+        let compared = running.into_iter().chain(good).map(str::to_owned);
+        gated.compared.extend(compared);
+        let alias = spec.alias.as_ref();
+        let named = match (alias, &spec.stage) {
+            (Some(alias), _) => snapshot.aliases.get(alias),
+            (None, Some(stage)) => {
+                let mut stages = snapshot.stages.iter();
+                let found = stages.find(|(name, _)| name.eq_ignore_ascii_case(stage));
+                found.map(|(_, version)| version)
+            }
+            (None, None) => None,
+        };
+        if let Some(number) = named
+            && running != Some(number.as_str())
+            && spec.pinned_version.is_none()
+        {
+            gated.candidates.insert(number.clone());
+        }
+    }
+    gated
 }
 
 /// The numbers of the versions to mirror.
@@ -225,6 +271,35 @@ impl VersionMirror<'_> {
         }
     }
 
+    /// Reads the tags of the versions that wait for gates: of all of them if that is due, else of those whose tags were not read
+    /// yet. Tags of versions that no gate reads any more are dropped. What cannot be read stays as it is.
+    pub async fn follow_tags(&self, versions: &mut [ModelVersion], gated: &Gated, is_due: bool) {
+        let Some(client) = self.client.version_tags() else {
+            return;
+        };
+        let mut read = 0;
+        for version in versions {
+            let number = &version.version;
+            let is_candidate = gated.candidates.contains(number);
+            if !is_candidate && !gated.compared.contains(number) {
+                version.tags = None;
+            }
+            let is_unread = version.tags.is_none() && !version.details_omitted;
+            if !is_candidate || read == TAGGED || !(is_due || is_unread) {
+                continue;
+            }
+            read += 1;
+            match client.read_one(self.name, number).await {
+                Ok(Some(tags)) => version.tags = Some(tags),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::debug!(model = self.name, version = number, %error, "the tags of a version cannot be read; they are read again at the next poll");
+                    return;
+                }
+            }
+        }
+    }
+
     /// Whether the registry resolved the source of a version to a URI, which may be another one later.
     fn is_resolved(&self, version: &ModelVersion) -> bool {
         let source = version.source.as_deref();
@@ -298,6 +373,7 @@ mod tests {
     use crate::api::registered_model::MirroredAlias;
     use jiff::Timestamp;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use serde_json::json;
 
     fn version(number: &str) -> ModelVersion {
         ModelVersion {
@@ -331,6 +407,31 @@ mod tests {
         let selected = select_versions(texts(&["2"]), &followed, &snapshot, texts(&["5", "4"]));
         assert_eq!(selected.numbers, texts(&["2", "4", "3", "1", "5"]));
         assert_eq!(selected.needed, 3);
+    }
+
+    #[test]
+    fn a_version_waits_for_gates_unless_it_runs_or_is_pinned_or_there_are_none() {
+        let mut snapshot = ModelSnapshot::default();
+        snapshot
+            .aliases
+            .insert("champion".to_owned(), "2".to_owned());
+        let gated = |gates: usize, running: &str, pin: Option<&str>| {
+            let spec = json!({"modelRef": {"name": "taxi"}, "alias": "champion", "targetRef": {"name": "server"},
+                "promotion": {"gates": vec![json!({"name": "g", "expression": "true"}); gates]}, "pinnedVersion": pin});
+            let object = json!({"apiVersion": "pointsman.dev/v1alpha1", "kind": "AliasBinding", "metadata": {},
+                "spec": spec, "status": {"running": {"version": running}, "lastGood": {"version": "1"}}});
+            let binding: AliasBinding = serde_json::from_value(object).expect("a binding");
+            let Gated {
+                candidates,
+                compared,
+            } = gated_versions(&[binding], &snapshot);
+            (candidates.into_iter().collect(), compared.len())
+        };
+        let none = Vec::<String>::new();
+        assert_eq!(gated(1, "1", None), (texts(&["2"]), 1));
+        assert_eq!(gated(1, "2", None), (none.clone(), 2));
+        assert_eq!(gated(1, "1", Some("1")), (none.clone(), 1));
+        assert_eq!(gated(0, "1", None), (none, 0));
     }
 
     #[test]

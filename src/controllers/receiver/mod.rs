@@ -365,13 +365,13 @@ impl Receiver {
         if !lock(&limits.genuine).take(Instant::now()) {
             return Err(DeliveryOutcome::TooMany);
         }
-        let Ok(model) = signed.protocol.changed_model(&signed.body.bytes) else {
+        let Ok(change) = signed.protocol.change(&signed.body.bytes) else {
             return Err(DeliveryOutcome::Malformed);
         };
         let outcome = if self.ctx.fence.is_open() {
-            if let Some(model) = model {
+            if let Some(change) = change {
                 let registry = ObjectKey::new(delivery.namespace, delivery.name);
-                refresh_announced(&self.ctx, &registry, model);
+                refresh_announced(&self.ctx, &registry, change);
             }
             DeliveryOutcome::Accepted
         } else {

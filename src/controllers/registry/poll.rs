@@ -113,6 +113,7 @@ impl Poll<'_> {
         let stored = &self.ctx.stores.models;
         self.state.sizes.retain(|model| stored.has(model));
         self.state.rechecks.retain(|model| stored.has(model));
+        self.state.candidate_tags.retain(|model| stored.has(model));
         if self.ctx.registries.is_current(&self.own, self.state) {
             let metrics = &self.ctx.metrics;
             metrics.record_poll(self.own.namespace(), self.own.name());
@@ -128,6 +129,8 @@ impl Poll<'_> {
         let models = stored.names(of_registry(&self.own));
         let rechecked = self.state.rechecks.choose(models);
         self.ctx.queues.models.enqueue_low_priority(rechecked);
+        let waiting = self.state.candidate_tags.choose();
+        self.ctx.queues.models.enqueue_low_priority(waiting);
         if was_outage {
             // A settled model's status does not change, and its bindings may wait for the end of the outage.
             self.ctx.enqueue_bindings_low_priority(&self.own);

@@ -14,6 +14,7 @@ use crate::controllers::registry::refresh::Refresh;
 use crate::controllers::registry::refresh_batcher::PendingRefresh;
 use crate::controllers::registry::state::RegistryState;
 use crate::kubernetes::key::ObjectKey;
+use crate::registries::AnnouncedChange;
 
 /// The pauses between attempts. After the last attempt the registry is polled, with the poll's
 /// backoff.
@@ -23,13 +24,28 @@ const RETRY_DELAYS: [Duration; 3] = [
     Duration::from_secs(3),
 ];
 
-/// Refreshes a model that a webhook announced. `registry` is one that exists.
-pub fn refresh_announced(ctx: &Arc<Context>, registry: &ObjectKey, model: String) {
+/// Refreshes what a webhook announced. `registry` is one that exists.
+pub fn refresh_announced(ctx: &Arc<Context>, registry: &ObjectKey, change: AnnouncedChange) {
     let state = ctx.registries.of(registry);
+    let model = match change {
+        AnnouncedChange::Model(model) => model,
+        AnnouncedChange::VersionTags(model) => return request_tags(ctx, registry, &state, &model),
+    };
     if state.webhook.record_delivery(&model) {
         ctx.queues.registries.enqueue(registry.clone());
     }
     request_refresh(ctx, registry, model);
+}
+
+/// Reads the tags of the versions of a model that wait for gates. Without such versions tags mean nothing: Pointsman's own
+/// are announced too.
+fn request_tags(ctx: &Context, registry: &ObjectKey, state: &RegistryState, model: &str) {
+    let mirrors = ctx.stores.models.names(of_registered_name(registry, model));
+    for mirror in mirrors {
+        if state.candidate_tags.request(&mirror) {
+            ctx.queues.models.enqueue(mirror);
+        }
+    }
 }
 
 /// Refreshes a model, together with all others that are requested meanwhile.

@@ -20,7 +20,7 @@ use crate::registries::error::RegistryError;
 /// The most logged models of a run that are read.
 const MOST_LOGGED_MODELS: usize = 32;
 const MOST_METRICS: usize = 32;
-const MOST_PARAMETERS: usize = 64;
+const MOST_PAIRS: usize = 64;
 const MOST_DATASETS: usize = 16;
 const MOST_VALUE: usize = 250;
 /// The timeout for each request for a size: the server may have to fetch the file from a slow
@@ -51,7 +51,7 @@ impl RunDetails {
             code: lineage(&run.data.tags),
             datasets: datasets(run.inputs.dataset_inputs),
             metrics: metrics(run.data.metrics),
-            parameters: parameters(run.data.params),
+            parameters: visible(run.data.params),
             ..ModelVersion::default()
         };
         Self {
@@ -95,17 +95,18 @@ fn metrics(metrics: impl IntoIterator<Item = wire::Metric>) -> BTreeMap<String, 
     all.into_iter().take(MOST_METRICS).collect()
 }
 
-fn parameters(parameters: impl IntoIterator<Item = wire::Pair>) -> BTreeMap<String, String> {
+/// Parameters or tags as they may be shown: without those whose names look like secrets, and not too many.
+pub(super) fn visible(pairs: impl IntoIterator<Item = wire::Pair>) -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
-    for parameter in parameters {
-        let value = parameter.value.unwrap_or_default();
-        if let Some(name) = valid_name(parameter.key)
+    for pair in pairs {
+        let value = pair.value.unwrap_or_default();
+        if let Some(name) = valid_name(pair.key)
             && !is_secret(&name, &value)
         {
             all.insert(name, cut(&without_secrets(&value), MOST_VALUE));
         }
     }
-    all.into_iter().take(MOST_PARAMETERS).collect()
+    all.into_iter().take(MOST_PAIRS).collect()
 }
 
 fn datasets(inputs: impl IntoIterator<Item = wire::DatasetInput>) -> Vec<Dataset> {

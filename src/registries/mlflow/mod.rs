@@ -20,7 +20,7 @@ mod webhook_client;
 pub(super) mod wire;
 
 pub use client::Client;
-pub use event::changed_model;
+pub use event::change;
 pub use signature::{DELIVERY_HEADERS, DeliverySignature};
 pub(super) use source::resolves;
 pub use version_tags::{VersionTags, VersionTagsClient};

@@ -10,6 +10,7 @@ use serde::de::IgnoredAny;
 use serde_json::json;
 
 use super::client::Client;
+use super::details::visible;
 use super::filter;
 use super::request::Request;
 use super::wire;
@@ -65,6 +66,19 @@ impl VersionTagsClient<'_> {
             }
         }
         Ok(tags)
+    }
+
+    /// All tags of one version that may be shown; `None` if the registry says that there is no such version.
+    ///
+    /// # Errors
+    /// If the registry cannot be reached, refuses, or sends a response that cannot be used.
+    pub async fn read_one(
+        &self,
+        model: &str,
+        version: &str,
+    ) -> Result<Option<BTreeMap<String, String>>, RegistryError> {
+        let found = self.client.find_version(model, version).await?;
+        Ok(found.map(|found| visible(found.tags)))
     }
 
     /// Sets a tag of a version.

@@ -90,7 +90,7 @@ impl Client {
         }
     }
 
-    async fn find_version(
+    pub(super) async fn find_version(
         &self,
         model: &str,
         version: &str,

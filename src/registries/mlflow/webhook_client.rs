@@ -24,11 +24,13 @@ const PAGE: &str = "1000";
 const MOST_PAGES: usize = 100;
 const MOST_NAMESAKES: usize = 100;
 /// The events that a webhook subscribes to: all that MLflow sends when an alias or stage may have
-/// moved.
-const EVENTS: [(&str, &str); 4] = [
+/// moved, or a tag that a gate reads may have changed.
+const EVENTS: [(&str, &str); 6] = [
     ("MODEL_VERSION_ALIAS", "CREATED"),
     ("MODEL_VERSION_ALIAS", "DELETED"),
     ("MODEL_VERSION", "CREATED"),
+    ("MODEL_VERSION_TAG", "SET"),
+    ("MODEL_VERSION_TAG", "DELETED"),
     ("REGISTERED_MODEL", "CREATED"),
 ];
 

@@ -4,10 +4,13 @@
 
 mod artifact_readable;
 mod not_frozen;
+mod promotion;
 mod registry_fresh;
 mod window_open;
 
 use jiff::Timestamp;
+
+pub use promotion::{GateResults, evaluate, hindrance, invalid_gate};
 
 use super::artifact_check::CheckResults;
 use super::freeze::Freeze;
@@ -26,6 +29,7 @@ pub const GATES: &[Gate] = &[
     registry_fresh::GATE,
     not_frozen::GATE,
     window_open::GATE,
+    promotion::GATE,
     artifact_readable::GATE,
 ];
 
@@ -130,7 +134,7 @@ pub fn verdicts(
     input: &GateInput<'_>,
     same_version: bool,
 ) -> impl Iterator<Item = (&'static str, Option<Verdict>)> {
-    let is_exempt = is_persons_choice(input) || was_good(input.binding, &input.desired.version);
+    let is_exempt = is_exempt(input);
     GATES.iter().map(move |gate| {
         let is_skipped =
             (same_version && !gate.also_for_same_version) || (is_exempt && gate.yields);
@@ -150,19 +154,31 @@ pub fn first_hindrance(
     })
 }
 
+/// Whether the version needs no gate that yields: it was good before, or is a person's choice.
+pub fn is_exempt(input: &GateInput<'_>) -> bool {
+    is_persons_choice(input) || was_good(input.binding, &input.desired.version)
+}
+
 /// The rule that a person's pin or retry goes past, if there is one.
 pub fn overrode(input: &GateInput<'_>) -> Option<Overrode> {
     if !is_persons_choice(input) || was_good(input.binding, &input.desired.version) {
         return None;
     }
     for gate in GATES.iter().filter(|gate| gate.yields) {
-        if let Verdict::Pause { reason, note, .. } = (gate.check)(input) {
-            return Some(Overrode {
-                reason: reason.into(),
-                message: note.cause,
-                why: input.binding.override_reason(),
-            });
-        }
+        let (reason, message) = match (gate.check)(input) {
+            Verdict::Pause { reason, note, .. } => (reason, note.cause),
+            Verdict::Retry(problem) | Verdict::Wait(problem) | Verdict::Refuse(problem)
+                if problem.reason == Reason::GateFailed =>
+            {
+                (problem.reason, problem.message)
+            }
+            _ => continue,
+        };
+        return Some(Overrode {
+            reason: reason.into(),
+            message,
+            why: input.binding.override_reason(),
+        });
     }
     None
 }

@@ -4,6 +4,7 @@
 //! Absent: state that must survive a restart. That is in the cluster.
 
 pub mod artifact_cache;
+pub mod candidate_tags;
 pub mod connection_health;
 pub mod negative_cache;
 pub mod poll_schedule;
@@ -22,6 +23,7 @@ use crate::api::ModelRegistry;
 use crate::controllers::registry::known_tags::KnownTags;
 use crate::controllers::registry::refresh_batcher::RefreshBatcher;
 use crate::controllers::registry::state::artifact_cache::ArtifactCache;
+use crate::controllers::registry::state::candidate_tags::CandidateTags;
 use crate::controllers::registry::state::connection_health::ConnectionHealth;
 use crate::controllers::registry::state::negative_cache::NegativeCache;
 use crate::controllers::registry::state::poll_schedule::PollSchedule;
@@ -105,6 +107,8 @@ pub struct RegistryState {
     pub unusable_versions: NegativeCache,
     /// The models whose artifact URIs are requested again.
     pub rechecks: UriRechecks,
+    /// The models whose candidates' tags are read.
+    pub candidate_tags: CandidateTags,
     /// The sizes of new versions.
     pub sizes: VersionSizes,
     /// The results of artifact checks.
