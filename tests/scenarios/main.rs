@@ -25,6 +25,7 @@ mod inject;
 mod model;
 mod outage;
 mod people;
+mod plugin_actions;
 mod plugin_read;
 mod process;
 mod promotion;
@@ -75,6 +76,7 @@ fn run_all(arguments: &Arguments) -> Conclusion {
         outage::scenarios(),
         people::scenarios(),
         plugin_read::scenarios(),
+        plugin_actions::scenarios(),
         process::scenarios(),
         promotion::scenarios(),
         refusals::scenarios(),
