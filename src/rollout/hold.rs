@@ -135,7 +135,7 @@ pub fn foreign_writer(target: &Target) -> Option<String> {
     // Replacing the whole workload removes our label as well; an undo changes the pod template only.
     target.binding()?;
     // An apply of a manifest that lost its annotations takes ours away too, and leaves our variables: that is drift.
-    if target.owners.has_our_variables() {
+    if target.has_our_variables() {
         return None;
     }
     match target.owners.last_template_writer() {

@@ -256,12 +256,6 @@ impl FieldOwners {
         })
     }
 
-    /// Whether Pointsman wrote a variable that is still there.
-    #[must_use]
-    pub fn has_our_variables(&self) -> bool {
-        self.our_variables().next().is_some()
-    }
-
     /// The last manager that wrote any field of the pod template.
     #[must_use]
     pub fn last_template_writer(&self) -> Option<&Writer> {

@@ -461,6 +461,14 @@ impl Target {
         env.iter().find(|each| each.name == name)
     }
 
+    /// Whether a variable that Pointsman wrote is still there. Managed fields alone do not tell: an entry of a list that a person
+    /// removed may stay in them.
+    #[must_use]
+    pub fn has_our_variables(&self) -> bool {
+        let mut ours = self.owners.our_variables();
+        ours.any(|(container, name, _)| self.env(container, name).is_some())
+    }
+
     /// The binding in the workload's label.
     #[must_use]
     pub fn binding(&self) -> Option<&str> {

@@ -950,8 +950,7 @@ async fn the_commands_in_messages_work_when_they_are_copied(
     let fixture = with_behavior_of_version_2(&environment, "commands", "crash", json!({})).await;
     let run = async |message: &str| {
         let command = command_in(message);
-        let plane = fixture.namespace.control_plane();
-        plane.shell(&command).await.expect(&command)
+        fixture.shell(&command).await.expect(&command)
     };
     fixture.alias("2").await;
     let back = rolled_back_to(&fixture, "1").await;

@@ -508,18 +508,22 @@ impl Fixture {
 
     /// The same with these environment variables, such as A=b.
     pub async fn plugin_with(&self, variables: &str, line: &str) -> Result<String, String> {
-        let control_plane = self.namespace.control_plane();
-        let folder = control_plane.folder().join("plugins");
-        link_plugin(&folder);
         let (command, rest) = line.split_once(' ').unwrap_or((line, ""));
         let namespace = if rest.contains("-A") {
             String::new()
         } else {
             format!("-n {}", self.namespace.namespace())
         };
-        let path = folder.display();
-        let line =
-            format!("PATH={path}:$PATH {variables} kubectl pointsman {command} {namespace} {rest}");
+        let line = format!("{variables} kubectl pointsman {command} {namespace} {rest}");
+        self.shell(&line).await
+    }
+
+    /// Runs a line in the shell of a person who has the plugin.
+    pub async fn shell(&self, line: &str) -> Result<String, String> {
+        let control_plane = self.namespace.control_plane();
+        let folder = control_plane.folder().join("plugins");
+        link_plugin(&folder);
+        let line = format!("PATH={}:$PATH {line}", folder.display());
         let output = control_plane.shell(&line).await;
         output.map_err(|error| error.to_string())
     }

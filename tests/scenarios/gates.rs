@@ -137,6 +137,32 @@ async fn a_gate_holds_a_version_with_a_worse_metric_until_a_tag_lets_it_pass(
     fixture.end().await
 }
 
+/// The gates of docs/gates.md; the tag `own` shows where the version runs in another cluster.
+fn documented(own: &str) -> Vec<Value> {
+    let wave = format!(
+        "candidate.tags[\"{own}\"].startsWith(\"Live\") && now - timestamp(candidate.tags[\"{own}\"].split(\" \")[1]) > duration(\"1h\")"
+    );
+    vec![
+        gate(
+            "rmse",
+            "candidate.metrics.rmse <= current.metrics.rmse * 1.02",
+        ),
+        gate("size", "candidate.sizeBytes < 500 * MiB"),
+        gate(
+            "duration",
+            "candidate.durationSeconds <= 600 + 2 * current.durationSeconds",
+        ),
+        gate("validated", "candidate.tags[\"validation\"] == \"passed\""),
+        gate("approved", "candidate.tags[\"Approval\"] == \"approved\""),
+        gate("wave", &wave),
+        gate("no-code", "!has(candidate.code.commit)"),
+        gate(
+            "known",
+            "candidate.createdAt < now && candidate.age < duration(\"24h\") && model.name == binding.labels.model",
+        ),
+    ]
+}
+
 async fn the_gates_of_the_documentation_decide_on_mlflows_own_records(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
@@ -144,27 +170,13 @@ async fn the_gates_of_the_documentation_decide_on_mlflows_own_records(
     fixture.train(How::RegisterModel, 0.5).await;
     fixture.train(How::CreateModelVersion, 0.1).await;
     let own = format!("pointsman.dev/eu-canary/ml/{}", fixture.model);
-    let wave = format!(
-        "candidate.tags[\"{own}\"].startsWith(\"Live\") && now - timestamp(candidate.tags[\"{own}\"].split(\" \")[1]) > duration(\"1h\")"
-    );
     let server = Workload::deployment("server");
     fixture.serve(server.manifest(), json!({})).await;
     let is_good = |binding: &Value| binding["status"]["lastGood"]["version"] == "1";
     fixture
         .eventually("version 1 is good", &ALIAS_BINDING, "binding", is_good)
         .await;
-    fixture
-        .declare_binding(gated(&[
-            gate("rmse", "candidate.metrics.rmse <= current.metrics.rmse * 1.02"),
-            gate("size", "candidate.sizeBytes < 500 * MiB"),
-            gate("duration", "candidate.durationSeconds <= 600 + 2 * current.durationSeconds"),
-            gate("validated", "candidate.tags[\"validation\"] == \"passed\""),
-            gate("approved", "candidate.tags[\"Approval\"] == \"approved\""),
-            gate("wave", &wave),
-            gate("no-code", "!has(candidate.code.commit)"),
-            gate("known", "candidate.createdAt < now && candidate.age < duration(\"24h\") && model.name == binding.labels.model"),
-        ]))
-        .await;
+    fixture.declare_binding(gated(&documented(&own))).await;
     let labels = json!({"metadata": {"labels": {"model": fixture.model}}});
     fixture
         .namespace

@@ -12,7 +12,7 @@ use pointsman_env::kinds::{ALIAS_BINDING, DEPLOYMENT, POD, REGISTERED_MODEL};
 use serde_json::{Value, json};
 
 use crate::fixture::{
-    Environment, Fixture, ScenarioResult, binary, env, ready_message, ready_reason, ready_status,
+    Environment, Fixture, ScenarioResult, env, ready_message, ready_reason, ready_status,
     scenarios, template_version,
 };
 
@@ -482,10 +482,7 @@ async fn another_address_of_the_registry_is_written_when_a_person_asks(
     let message = ready_message(&noted);
     let (_, command) = message.split_once("write it now: ").unwrap();
     let (command, _annotation) = command.split_once(" (or annotation ").unwrap();
-    let plugin = binary().display().to_string();
-    let command = command.replace("kubectl pointsman", &plugin);
-    let control_plane = fixture.namespace.control_plane();
-    control_plane.shell(&command).await.unwrap();
+    fixture.shell(command).await.unwrap();
     let is_written = |deployment: &Value| address(deployment).as_deref() == Some(for_pods);
     fixture
         .eventually("it is written", &DEPLOYMENT, "server", is_written)

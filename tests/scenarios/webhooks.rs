@@ -1340,7 +1340,8 @@ async fn hostile_connections_delay_neither_probes_nor_genuine_deliveries(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     const CONNECTIONS: usize = 450;
-    const MOST_GROWTH: u64 = 20_000_000;
+    // For a debug build, whose tasks are larger; `make bench` measures the release build against 20 MB.
+    const MOST_GROWTH: u64 = 26_000_000;
     let fixture = with_receiver(&environment, "crowded").await;
     serve_version_1(&fixture, external()).await;
     webhook_reports(&fixture, "WebhookReady").await;
