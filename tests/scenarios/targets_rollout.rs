@@ -251,6 +251,8 @@ async fn a_rollback_within_the_window_of_a_rollout_skips_its_steps(
     let mut spec = with_pause();
     spec["rollbackWindow"] = json!({"revisions": 3});
     argo.serve_version_1(&server(), spec).await;
+    // Argo compares the times at which the ReplicaSets were created, which are whole seconds.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
     argo.fixture.alias("2").await;
     argo.goes_through("2").await;
     argo.fixture.alias("1").await;

@@ -47,15 +47,15 @@ pub fn changes(
     patch: &Value,
 ) -> Result<Vec<FieldChange>, json_patch::PatchError> {
     let mut whole = workload.cloned().unwrap_or_default();
-    let before = leaves(&whole);
+    let before = leaves(&whole, true);
     let (after, mut fields): (Leaves, BTreeSet<String>) =
         if let Some(operations) = operations(patch) {
             json_patch::patch(&mut whole, &operations)?;
-            let after = leaves(&whole);
+            let after = leaves(&whole, true);
             let fields = before.keys().chain(after.keys()).cloned().collect();
             (after, fields)
         } else {
-            let after = leaves(patch);
+            let after = leaves(patch, false);
             let fields = after.keys().cloned().collect();
             (after, fields)
         };
@@ -79,13 +79,14 @@ fn operations(patch: &Value) -> Option<json_patch::Patch> {
     serde_json::from_value(operations).ok()
 }
 
-fn leaves(object: &Value) -> Leaves {
+/// The leaves of an object. In one that the API server stored, a variable without a value has an empty one.
+fn leaves(object: &Value, is_stored: bool) -> Leaves {
     let mut leaves = Leaves::new();
-    collect("", object, &mut leaves);
+    collect("", object, is_stored, &mut leaves);
     leaves
 }
 
-fn collect(path: &str, value: &Value, leaves: &mut Leaves) {
+fn collect(path: &str, value: &Value, is_stored: bool, leaves: &mut Leaves) {
     if NOT_FIELDS.contains(&path) {
         return;
     }
@@ -93,12 +94,12 @@ fn collect(path: &str, value: &Value, leaves: &mut Leaves) {
         Value::Null => {}
         Value::Object(members) if !members.is_empty() => {
             for (name, member) in members {
-                collect(&member_path(path, name), member, leaves);
+                collect(&member_path(path, name), member, is_stored, leaves);
             }
         }
         Value::Array(elements) if !elements.is_empty() => {
             for (index, element) in elements.iter().enumerate() {
-                collect_element(path, index, element, leaves);
+                collect_element(path, index, element, is_stored, leaves);
             }
         }
         Value::String(text) => {
@@ -111,17 +112,29 @@ fn collect(path: &str, value: &Value, leaves: &mut Leaves) {
 }
 
 /// An element of a list, by its name if it has one. A variable with a value is one field.
-fn collect_element(list: &str, index: usize, element: &Value, leaves: &mut Leaves) {
+fn collect_element(
+    list: &str,
+    index: usize,
+    element: &Value,
+    is_stored: bool,
+    leaves: &mut Leaves,
+) {
     let Some(name) = element["name"].as_str() else {
-        collect(&format!("{list}[{index}]"), element, leaves);
+        collect(&format!("{list}[{index}]"), element, is_stored, leaves);
         return;
     };
     let path = format!("{list}[{name}]");
-    for (member, value) in element.as_object().into_iter().flatten() {
+    let members = element.as_object();
+    let is_variable = list.rsplit('.').next() == Some("env");
+    if is_stored && is_variable && members.is_some_and(|members| members.len() == 1) {
+        leaves.insert(path, String::new());
+        return;
+    }
+    for (member, value) in members.into_iter().flatten() {
         match member.as_str() {
             "name" => {}
-            "value" => collect(&path, value, leaves),
-            _ => collect(&member_path(&path, member), value, leaves),
+            "value" => collect(&path, value, is_stored, leaves),
+            _ => collect(&member_path(&path, member), value, is_stored, leaves),
         }
     }
 }
@@ -204,6 +217,17 @@ mod tests {
     fn apply(env: &Value) -> Value {
         json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "server", "resourceVersion": "7"},
             "spec": {"template": {"spec": {"containers": [{"name": "server", "env": env}]}}}})
+    }
+
+    #[test]
+    fn a_variable_whose_empty_value_the_api_server_left_out_is_no_change() {
+        let before = workload(&json!([{"name": "MODEL_RUN_ID"}]));
+        let patch = apply(&json!([{"name": "MODEL_RUN_ID", "value": ""}]));
+        let changes = changes(Some(&before), &patch).unwrap();
+        let found = changes
+            .iter()
+            .find(|change| change.field.contains("MODEL_RUN_ID"));
+        assert_eq!(found, None);
     }
 
     #[test]
