@@ -33,7 +33,7 @@ use pointsman_env::gitops;
 use world::{Test, World};
 
 /// How many tests run concurrently: they mostly wait for the cluster.
-const CONCURRENCY: usize = 6;
+const CONCURRENCY: usize = 4;
 
 fn main() {
     pointsman_env::supervise_if_asked();

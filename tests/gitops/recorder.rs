@@ -44,7 +44,7 @@ pub const ARGOCD: Tool = Tool {
         )
     },
     word: |health| health,
-    lag: Duration::from_secs(5),
+    lag: Duration::from_secs(15),
 };
 
 /// A Kustomization that is reconciled every five seconds. It looks at its objects only then; while that lasts, its condition
