@@ -4,6 +4,7 @@
 
 use std::fmt::Debug;
 use std::pin::pin;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -18,12 +19,12 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
-use super::Failure;
-use super::cluster::Cluster;
-use super::output::print;
+use super::cluster::{Cluster, ClusterArguments, name_in};
+use super::output::{print, resource_name};
 use super::table::printable;
+use super::{CommandResult, Failure};
 use crate::api::conditions::{READY, STALLED, find};
-use crate::api::{AliasBinding, AliasBindingStatus, GROUP, Reason};
+use crate::api::{AliasBinding, AliasBindingStatus, Reason};
 
 /// The field manager of changes that a person makes with the plugin.
 pub const MANAGER: &str = "kubectl-pointsman";
@@ -34,17 +35,24 @@ const QUIET: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Change")]
 pub struct ChangeArguments {
+    #[command(flatten)]
+    dry_run: DryRunArguments,
+    #[command(flatten)]
+    wait: WaitArguments,
+}
+
+/// The flag of a change that can be tried.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct DryRunArguments {
     /// server: the API server checks the change, and nothing is written
     #[arg(
-        long,
+        long = "dry-run",
         value_enum,
         value_name = "none|server",
         default_value = "none",
         hide_possible_values = true
     )]
-    pub dry_run: DryRun,
-    #[command(flatten)]
-    pub wait: WaitArguments,
+    pub mode: DryRun,
 }
 
 /// The flags of commands that can wait for the operator.
@@ -58,10 +66,79 @@ pub struct WaitArguments {
     pub timeout: Duration,
 }
 
+/// The binding that a command changes, and how.
+#[derive(Clone, Debug, clap::Args)]
+pub struct BindingArguments {
+    /// The binding
+    #[arg(index = 1)]
+    binding: String,
+    #[command(flatten)]
+    change: ChangeArguments,
+    #[command(flatten)]
+    cluster: ClusterArguments,
+}
+
+impl BindingArguments {
+    /// The binding's name.
+    pub fn name(&self) -> &str {
+        name_in(&self.binding)
+    }
+
+    /// The binding's cluster.
+    pub async fn connect(&self) -> Result<Cluster, Failure> {
+        Cluster::connect(&self.cluster).await
+    }
+
+    /// Changes the binding, and waits for a goal if that is asked for.
+    pub async fn change(
+        &self,
+        cluster: &Cluster,
+        patch: &Value,
+        done: &str,
+        goal: Goal,
+    ) -> CommandResult {
+        self.change
+            .binding(cluster, self.name(), patch, done, goal)
+            .await
+    }
+}
+
 impl ChangeArguments {
-    /// Whether to wait. A dry run changes nothing that could be waited for.
-    pub fn waits(&self) -> bool {
-        self.wait.wait && self.dry_run == DryRun::None
+    /// Changes an object that is not waited for.
+    pub async fn object<K>(
+        &self,
+        cluster: &Cluster,
+        name: &str,
+        patch: &Value,
+        done: &str,
+    ) -> Result<K, Failure>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + Debug
+            + DeserializeOwned,
+    {
+        change(cluster, name, patch, done, self.dry_run.mode).await
+    }
+
+    /// Changes a binding, and waits for a goal if that is asked for. A dry run changes nothing that could be waited for.
+    pub async fn binding(
+        &self,
+        cluster: &Cluster,
+        name: &str,
+        patch: &Value,
+        done: &str,
+        goal: Goal,
+    ) -> CommandResult {
+        let changed: AliasBinding = self.object(cluster, name, patch, done).await?;
+        if self.wait.wait && self.dry_run.mode == DryRun::None {
+            let goal = Goal {
+                generation: changed.metadata.generation,
+                ..goal
+            };
+            wait(cluster, &changed.name_any(), &goal, self.wait.timeout).await?;
+        }
+        Ok(ExitCode::SUCCESS)
     }
 }
 
@@ -116,34 +193,34 @@ where
         + DeserializeOwned,
 {
     let before: K = cluster.get(name).await?;
-    let params = PatchParams {
-        field_manager: Some(MANAGER.to_owned()),
-        dry_run: dry_run == DryRun::Server,
-        ..PatchParams::default()
-    };
     let api = cluster.api::<K>();
-    let changed = api.patch(name, &params, &Patch::Merge(patch)).await;
+    let patch = Patch::Merge(patch);
+    let changed = api.patch(name, &parameters(dry_run), &patch).await;
     let changed: K = changed.map_err(|error| {
         cluster.explain::<K>("patch", Some(name), Some(&cluster.namespace), &error)
     })?;
-    let remark = if dry_run == DryRun::Server {
-        " (server dry run)"
-    } else if before.resource_version() == changed.resource_version() {
-        " (no change)"
-    } else {
-        ""
-    };
-    print(&format!("{} {done}{remark}\n", reference(&changed)))?;
+    let is_changed = before.resource_version() != changed.resource_version();
+    tell(&resource_name(&changed), done, dry_run, is_changed)?;
     Ok(changed)
 }
 
-/// The object as kubectl prints it, such as aliasbinding.pointsman.dev/nyc-taxi.
-fn reference<K: Resource<DynamicType = ()>>(object: &K) -> String {
-    format!(
-        "{}.{GROUP}/{}",
-        K::kind(&()).to_lowercase(),
-        object.name_any()
-    )
+/// The parameters of a person's patch.
+pub fn parameters(dry_run: DryRun) -> PatchParams {
+    PatchParams {
+        field_manager: Some(MANAGER.to_owned()),
+        dry_run: dry_run == DryRun::Server,
+        ..PatchParams::default()
+    }
+}
+
+/// Says in kubectl's words what was done with an object.
+pub fn tell(object: &str, done: &str, dry_run: DryRun, is_changed: bool) -> Result<(), Failure> {
+    let remark = match (dry_run, is_changed) {
+        (DryRun::Server, _) => " (server dry run)",
+        (DryRun::None, false) => " (no change)",
+        (DryRun::None, true) => "",
+    };
+    print(&format!("{object} {done}{remark}\n"))
 }
 
 /// A request by annotation.
@@ -285,7 +362,9 @@ pub async fn wait(
         };
         match next {
             Some(Ok(Some(binding))) => match progress(&binding, goal) {
-                Progress::Done(end) => return print(&format!("{}: {end}\n", reference(&binding))),
+                Progress::Done(end) => {
+                    return print(&format!("{}: {end}\n", resource_name(&binding)));
+                }
                 Progress::Failed(end) => return Err(format!("{name}: {end}").into()),
                 Progress::Waiting(now) => state = now,
             },

@@ -6,13 +6,12 @@ use std::process::ExitCode;
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
-use kube::api::{Patch, PatchParams};
+use kube::api::Patch;
 use serde_json::json;
 
 use super::CommandResult;
-use super::change::{DryRun, MANAGER, annotation, change};
+use super::change::{DryRunArguments, annotation, change, parameters, tell};
 use super::cluster::{Cluster, ClusterArguments};
-use super::output::print;
 use crate::api::{ModelRegistry, names};
 
 /// Hold every version that would go forward in the namespace, or for a registry; rollbacks, pins and retries pass
@@ -45,15 +44,8 @@ pub struct FreezePlaceArguments {
     /// The ModelRegistry, in the namespace of -n. Default: the namespace itself
     #[arg(long, value_name = "NAME")]
     registry: Option<String>,
-    /// server: the API server checks the change, and nothing is written
-    #[arg(
-        long,
-        value_enum,
-        value_name = "none|server",
-        default_value = "none",
-        hide_possible_values = true
-    )]
-    dry_run: DryRun,
+    #[command(flatten)]
+    dry_run: DryRunArguments,
     #[command(flatten)]
     cluster: ClusterArguments,
 }
@@ -70,26 +62,18 @@ pub async fn unfreeze(arguments: UnfreezeArguments) -> CommandResult {
 
 async fn set(place: &FreezePlaceArguments, reason: Option<&str>, done: &str) -> CommandResult {
     let cluster = Cluster::connect(&place.cluster).await?;
+    let dry_run = place.dry_run.mode;
     if let Some(registry) = &place.registry {
         let patch = json!({"spec": {"freeze": reason}});
-        change::<ModelRegistry>(&cluster, registry, &patch, done, place.dry_run).await?;
+        change::<ModelRegistry>(&cluster, registry, &patch, done, dry_run).await?;
         return Ok(ExitCode::SUCCESS);
     }
     let namespaces: Api<Namespace> = Api::all(cluster.client.clone());
-    let params = PatchParams {
-        field_manager: Some(MANAGER.to_owned()),
-        dry_run: place.dry_run == DryRun::Server,
-        ..PatchParams::default()
-    };
     let name = cluster.namespace.as_str();
     let patch = Patch::Merge(annotation(names::FREEZE_ANNOTATION, reason));
-    let patched = namespaces.patch(name, &params, &patch).await;
+    let patched = namespaces.patch(name, &parameters(dry_run), &patch).await;
     patched.map_err(|error| cluster.explain::<Namespace>("patch", Some(name), None, &error))?;
-    let remark = if params.dry_run {
-        " (server dry run)"
-    } else {
-        ""
-    };
-    print(&format!("namespace/{name} {done}{remark}\n"))?;
+    // The right to read the namespace is not needed, so it is not known whether it was so before.
+    tell(&format!("namespace/{name}"), done, dry_run, true)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -5,10 +5,12 @@
 use std::io::{self, ErrorKind, IsTerminal, Write};
 
 use clap::ValueEnum;
+use kube::{Resource, ResourceExt};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Failure;
+use crate::api::GROUP;
 
 /// The forms of an answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
@@ -69,6 +71,12 @@ impl OutputArguments {
         };
         print(&text)
     }
+}
+
+/// An object of ours as kubectl prints and takes it, such as aliasbinding.pointsman.dev/nyc-taxi.
+pub fn resource_name<K: Resource<DynamicType = ()>>(object: &K) -> String {
+    let kind = K::kind(&()).to_lowercase();
+    format!("{kind}.{GROUP}/{}", object.name_any())
 }
 
 /// Objects as `kubectl get` prints several, without managedFields.

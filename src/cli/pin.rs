@@ -2,33 +2,27 @@
 //!
 //! Absent: bindings in Git. Argo CD and Flux put their fields back; pin there by a commit.
 
-use std::process::ExitCode;
-
-use kube::ResourceExt;
 use serde_json::{Value, json};
 
-use super::change::{ChangeArguments, Goal, annotation, change, version_number, wait};
-use super::cluster::{Cluster, ClusterArguments, name_in};
-use super::{CommandResult, Failure};
-use crate::api::{AliasBinding, names};
+use super::CommandResult;
+use super::change::{BindingArguments, Goal, annotation, version_number};
+use super::cluster::Cluster;
+use crate::api::names;
 
 /// Run one version, whatever the alias says, until it is unpinned
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Example:
   kubectl pointsman pin nyc-taxi 4 --reason 'CHG-4711: version 5 is slow'")]
 pub struct PinArguments {
-    /// The binding
-    binding: String,
     /// The version's number
-    #[arg(value_parser = version_number)]
+    #[arg(index = 2, value_parser = version_number)]
     version: String,
     /// Why, for the next person and the history: the annotation pointsman.dev/override-reason of the binding
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
+    // Last, because the heading of its flags goes on.
     #[command(flatten)]
-    change: ChangeArguments,
-    #[command(flatten)]
-    cluster: ClusterArguments,
+    binding: BindingArguments,
 }
 
 /// Follow the alias or stage again
@@ -36,12 +30,8 @@ pub struct PinArguments {
 #[command(after_help = "Example:
   kubectl pointsman unpin nyc-taxi --wait")]
 pub struct UnpinArguments {
-    /// The binding
-    binding: String,
     #[command(flatten)]
-    change: ChangeArguments,
-    #[command(flatten)]
-    cluster: ClusterArguments,
+    binding: BindingArguments,
 }
 
 /// Change nothing in the cluster for a binding, until it is unsuspended
@@ -49,12 +39,8 @@ pub struct UnpinArguments {
 #[command(after_help = "Example:
   kubectl pointsman suspend nyc-taxi")]
 pub struct SuspendArguments {
-    /// The binding
-    binding: String,
     #[command(flatten)]
-    change: ChangeArguments,
-    #[command(flatten)]
-    cluster: ClusterArguments,
+    binding: BindingArguments,
 }
 
 /// Drive the workload of a suspended binding again
@@ -68,28 +54,27 @@ pub struct UnsuspendArguments {
 
 /// Runs `pin`.
 pub async fn pin(arguments: PinArguments) -> CommandResult {
-    let cluster = Cluster::connect(&arguments.cluster).await?;
-    let version = arguments.version.clone();
-    let patch = pinned(Some(&version), arguments.reason.as_deref());
+    let (binding, version) = (&arguments.binding, &arguments.version);
+    let cluster = binding.connect().await?;
     let done = format!("pinned to {version}");
-    let name = name_in(&arguments.binding);
-    apply(
+    pin_to(
         &cluster,
-        name,
-        &patch,
+        binding,
+        version,
+        arguments.reason.as_deref(),
         &done,
-        Some(version),
-        &arguments.change,
     )
     .await
 }
 
 /// Runs `unpin`.
 pub async fn unpin(arguments: UnpinArguments) -> CommandResult {
-    let cluster = Cluster::connect(&arguments.cluster).await?;
+    let binding = &arguments.binding;
+    let cluster = binding.connect().await?;
     let patch = pinned(None, None);
-    let name = name_in(&arguments.binding);
-    apply(&cluster, name, &patch, "unpinned", None, &arguments.change).await
+    binding
+        .change(&cluster, &patch, "unpinned", Goal::default())
+        .await
 }
 
 /// Runs `suspend`.
@@ -103,37 +88,35 @@ pub async fn unsuspend(arguments: UnsuspendArguments) -> CommandResult {
 }
 
 async fn set_suspended(arguments: SuspendArguments, value: bool, done: &str) -> CommandResult {
-    let cluster = Cluster::connect(&arguments.cluster).await?;
+    let binding = &arguments.binding;
+    let cluster = binding.connect().await?;
     let patch = json!({"spec": {"suspend": value}});
-    let name = name_in(&arguments.binding);
-    apply(&cluster, name, &patch, done, None, &arguments.change).await
+    binding
+        .change(&cluster, &patch, done, Goal::default())
+        .await
+}
+
+/// Pins a binding to a version, and waits for it if that is asked for.
+pub async fn pin_to(
+    cluster: &Cluster,
+    binding: &BindingArguments,
+    version: &str,
+    reason: Option<&str>,
+    done: &str,
+) -> CommandResult {
+    let patch = pinned(Some(version), reason);
+    let goal = Goal {
+        version: Some(version.to_owned()),
+        ..Goal::default()
+    };
+    binding.change(cluster, &patch, done, goal).await
 }
 
 /// The patch of a pin with its reason; without a version the pin ends.
-pub fn pinned(version: Option<&str>, reason: Option<&str>) -> Value {
+fn pinned(version: Option<&str>, reason: Option<&str>) -> Value {
     let mut patch = annotation(names::OVERRIDE_REASON_ANNOTATION, reason);
     patch["spec"] = json!({"pinnedVersion": version});
     patch
-}
-
-/// Changes a binding's spec, and waits if that is asked for.
-pub async fn apply(
-    cluster: &Cluster,
-    name: &str,
-    patch: &Value,
-    done: &str,
-    version: Option<String>,
-    arguments: &ChangeArguments,
-) -> Result<ExitCode, Failure> {
-    let changed: AliasBinding = change(cluster, name, patch, done, arguments.dry_run).await?;
-    if arguments.waits() {
-        let goal = Goal {
-            version,
-            ..Goal::of(&changed)
-        };
-        wait(cluster, &changed.name_any(), &goal, arguments.wait.timeout).await?;
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 #[cfg(test)]

@@ -4,23 +4,10 @@
 
 use std::process::ExitCode;
 
-use kube::ResourceExt;
-
-use super::change::{ChangeArguments, Goal, Request, annotation, change, request_value, wait};
-use super::cluster::{Cluster, ClusterArguments, name_in};
+use super::change::{BindingArguments, ChangeArguments, Goal, Request, annotation, request_value};
+use super::cluster::{Cluster, ClusterArguments};
 use super::{CommandResult, Failure};
-use crate::api::{AliasBinding, ModelRegistry, RegisteredModel, names};
-
-/// The arguments of a request to a binding.
-#[derive(Clone, Debug, clap::Args)]
-pub struct RequestArguments {
-    /// The binding
-    binding: String,
-    #[command(flatten)]
-    change: ChangeArguments,
-    #[command(flatten)]
-    cluster: ClusterArguments,
-}
+use crate::api::{ModelRegistry, RegisteredModel, names};
 
 /// Try the versions that failed again
 #[derive(Clone, Debug, clap::Args)]
@@ -31,7 +18,7 @@ pub struct RetryArguments {
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     #[command(flatten)]
-    request: RequestArguments,
+    binding: BindingArguments,
 }
 
 /// End the hold that a person's change of the workload began, such as kubectl rollout undo
@@ -40,7 +27,7 @@ pub struct RetryArguments {
   kubectl pointsman resume nyc-taxi --wait")]
 pub struct ResumeArguments {
     #[command(flatten)]
-    request: RequestArguments,
+    binding: BindingArguments,
 }
 
 /// Write the registry's present address and the present location of the files into the workload
@@ -49,7 +36,7 @@ pub struct ResumeArguments {
   kubectl pointsman reapply nyc-taxi --wait")]
 pub struct ReapplyArguments {
     #[command(flatten)]
-    request: RequestArguments,
+    binding: BindingArguments,
 }
 
 /// Poll the registry now instead of at the next interval
@@ -72,27 +59,27 @@ pub struct RefreshArguments {
 /// Runs `retry`.
 pub async fn retry(arguments: RetryArguments) -> CommandResult {
     let reason = arguments.reason.as_deref();
-    send(&arguments.request, Request::Retry, "asked to retry", reason).await
+    send(&arguments.binding, Request::Retry, "asked to retry", reason).await
 }
 
 /// Runs `resume`.
 pub async fn resume(arguments: ResumeArguments) -> CommandResult {
-    send(&arguments.request, Request::Resume, "resumed", None).await
+    send(&arguments.binding, Request::Resume, "resumed", None).await
 }
 
 /// Runs `reapply`.
 pub async fn reapply(arguments: ReapplyArguments) -> CommandResult {
     let done = "asked to reapply";
-    send(&arguments.request, Request::Reapply, done, None).await
+    send(&arguments.binding, Request::Reapply, done, None).await
 }
 
 async fn send(
-    arguments: &RequestArguments,
+    binding: &BindingArguments,
     request: Request,
     done: &str,
     reason: Option<&str>,
 ) -> CommandResult {
-    let cluster = Cluster::connect(&arguments.cluster).await?;
+    let cluster = binding.connect().await?;
     let value = request_value();
     let name = match request {
         Request::Retry => names::RETRY_ANNOTATION,
@@ -103,17 +90,11 @@ async fn send(
     if let Some(reason) = reason {
         patch["metadata"]["annotations"][names::OVERRIDE_REASON_ANNOTATION] = reason.into();
     }
-    let binding = name_in(&arguments.binding);
-    let (dry_run, limit) = (arguments.change.dry_run, arguments.change.wait.timeout);
-    let changed: AliasBinding = change(&cluster, binding, &patch, done, dry_run).await?;
-    if arguments.change.waits() {
-        let goal = Goal {
-            request: Some((request, value)),
-            ..Goal::of(&changed)
-        };
-        wait(&cluster, &changed.name_any(), &goal, limit).await?;
-    }
-    Ok(ExitCode::SUCCESS)
+    let goal = Goal {
+        request: Some((request, value)),
+        ..Goal::default()
+    };
+    binding.change(&cluster, &patch, done, goal).await
 }
 
 /// The kinds that can be refreshed.
@@ -150,20 +131,21 @@ pub async fn refresh(arguments: RefreshArguments) -> CommandResult {
     let (kind, name) = Refreshed::parse(&arguments.object)?;
     let cluster = Cluster::connect(&arguments.cluster).await?;
     let patch = annotation(names::REQUESTED_AT_ANNOTATION, Some(&request_value()));
-    let (done, dry_run) = ("refreshed", arguments.change.dry_run);
+    let (done, change) = ("refreshed", &arguments.change);
     match kind {
         Refreshed::Binding => {
-            let changed: AliasBinding = change(&cluster, name, &patch, done, dry_run).await?;
-            if arguments.change.waits() {
-                let goal = Goal::of(&changed);
-                wait(&cluster, name, &goal, arguments.change.wait.timeout).await?;
-            }
+            let goal = Goal::default();
+            return change.binding(&cluster, name, &patch, done, goal).await;
         }
         Refreshed::Model => {
-            change::<RegisteredModel>(&cluster, name, &patch, done, dry_run).await?;
+            change
+                .object::<RegisteredModel>(&cluster, name, &patch, done)
+                .await?;
         }
         Refreshed::Registry => {
-            change::<ModelRegistry>(&cluster, name, &patch, done, dry_run).await?;
+            change
+                .object::<ModelRegistry>(&cluster, name, &patch, done)
+                .await?;
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -4,9 +4,8 @@
 
 use kube::{Api, ResourceExt};
 
-use super::change::{ChangeArguments, version_number};
-use super::cluster::{Cluster, ClusterArguments, name_in};
-use super::pin::{apply, pinned};
+use super::change::{BindingArguments, version_number};
+use super::pin::pin_to;
 use super::{CommandResult, Failure};
 use crate::api::rollback::FailedVersion;
 use crate::api::{AliasBinding, AliasBindingStatus, RegisteredModel, VersionRef};
@@ -25,25 +24,21 @@ use crate::rollout::{candidates, resolve};
   Forward again, when the alias names a better version:
     kubectl pointsman unpin nyc-taxi")]
 pub struct RollbackArguments {
-    /// The binding
-    binding: String,
     /// The version to go back to. Default: the newest one that was good and is not the present one
     #[arg(long, value_name = "NUMBER", value_parser = version_number)]
     to: Option<String>,
     /// Why, for the next person and the history: the annotation pointsman.dev/override-reason of the binding
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
+    // Last, because the heading of its flags goes on.
     #[command(flatten)]
-    change: ChangeArguments,
-    #[command(flatten)]
-    cluster: ClusterArguments,
+    binding: BindingArguments,
 }
 
 /// Runs the command.
 pub async fn run(arguments: RollbackArguments) -> CommandResult {
-    let cluster = Cluster::connect(&arguments.cluster).await?;
-    let name = name_in(&arguments.binding);
-    let binding: AliasBinding = cluster.get(name).await?;
+    let cluster = arguments.binding.connect().await?;
+    let binding: AliasBinding = cluster.get(arguments.binding.name()).await?;
     let models: Api<RegisteredModel> = cluster.api();
     let model = models.get_opt(&binding.spec.model_ref.name).await;
     // What is mirrored only tells where the files of earlier versions are now.
@@ -52,17 +47,9 @@ pub async fn run(arguments: RollbackArguments) -> CommandResult {
         Some(number) => known(&binding, &mirrored, number)?,
         None => last_good(&binding, &mirrored)?,
     };
-    let patch = pinned(Some(&number), arguments.reason.as_deref());
     let done = format!("rolled back to version {number} (pinned)");
-    let code = apply(
-        &cluster,
-        name,
-        &patch,
-        &done,
-        Some(number),
-        &arguments.change,
-    )
-    .await?;
+    let reason = arguments.reason.as_deref();
+    let code = pin_to(&cluster, &arguments.binding, &number, reason, &done).await?;
     eprintln!("{}", undo(&binding, &cluster.namespace));
     Ok(code)
 }

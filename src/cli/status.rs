@@ -15,7 +15,7 @@ use kube::{Api, ResourceExt};
 use serde_json::Value;
 
 use super::cluster::{Cluster, ClusterArguments};
-use super::output::{Format, OutputArguments, Tone, list_of, print};
+use super::output::{Format, OutputArguments, Tone, list_of, print, resource_name};
 use super::table::{Cell, Table, line, printable};
 use super::units::since;
 use super::{CommandResult, Failure};
@@ -85,11 +85,6 @@ pub async fn run(arguments: StatusArguments) -> CommandResult {
         text
     })?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// The binding's name as kubectl prints and takes it.
-pub fn resource_name(binding: &AliasBinding) -> String {
-    format!("aliasbinding.pointsman.dev/{}", binding.name_any())
 }
 
 fn nothing(namespace: Option<&str>) -> String {
