@@ -647,4 +647,10 @@ impl AliasBinding {
             .as_ref()
             .map_or_else(own, |target| target.name.as_str())
     }
+
+    /// Kind and name of that workload as kubectl takes them, for instance `deployment/server`.
+    #[must_use]
+    pub fn workload_reference(&self) -> String {
+        format!("{}/{}", self.target_kind().resource(), self.workload_name())
+    }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
-use kube::api::ListParams;
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Config, Resource};
@@ -16,6 +16,7 @@ use serde_json::value::RawValue;
 
 use super::explain::{self, Attempt};
 use super::{CommandResult, Failure};
+use crate::api::alias_binding::TargetKind;
 use crate::kubernetes::client::fenced_client;
 use crate::kubernetes::lease::Fence;
 
@@ -123,6 +124,26 @@ impl Cluster {
             Err(kube::Error::Api(status)) if explain::is_missing_object(&status) => Ok(None),
             Err(error) => Err(self.explain::<K>("get", Some(name), Some(&self.namespace), &error)),
         }
+    }
+
+    /// The objects of a kind in the namespace, without those that cannot be read.
+    pub async fn all<K>(&self) -> Result<Vec<K>, Failure>
+    where
+        K: Resource<DynamicType = ()> + DeserializeOwned,
+    {
+        let namespace = Some(self.namespace.as_str());
+        let listed = self.list::<K, K>(namespace, ListParams::default()).await?;
+        Ok(listed.items)
+    }
+
+    /// The workloads of a kind in the namespace, with all their fields.
+    pub fn workloads(&self, kind: &TargetKind) -> Api<DynamicObject> {
+        let version = kind.api_version();
+        let (group, version) = version.split_once('/').unwrap_or(("", version));
+        let plural = format!("{}s", kind.as_str().to_lowercase());
+        let kind = GroupVersionKind::gvk(group, version, kind.as_str());
+        let resource = ApiResource::from_gvk_with_plural(&kind, &plural);
+        Api::namespaced_with(self.client.clone(), &self.namespace, &resource)
     }
 
     /// The objects of the kind `K`, each parsed as `T`: `Value` to print it as it is. All namespaces if `namespace` is `None`.

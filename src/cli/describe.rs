@@ -86,14 +86,7 @@ fn state(binding: &AliasBinding, now: &Zoned) -> String {
             spec.model_ref.name
         ),
     );
-    fields.add(
-        "Target",
-        format!(
-            "{}/{}",
-            binding.target_kind().resource(),
-            binding.workload_name()
-        ),
-    );
+    fields.add("Target", binding.workload_reference());
     fields.add_some("Pinned", spec.pinned_version.as_ref());
     fields.add(
         "Suspended",

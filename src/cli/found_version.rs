@@ -3,7 +3,6 @@
 //! Absent: a choice of the person's. The mirror is asked first, because it needs no access to MLflow.
 
 use kube::ResourceExt;
-use kube::api::ListParams;
 use serde::Serialize;
 
 use super::Failure;
@@ -41,12 +40,8 @@ pub async fn find_model(cluster: &Cluster, word: &str) -> Result<RegisteredModel
     if let Some(model) = cluster.find::<RegisteredModel>(name).await? {
         return Ok(model);
     }
-    let namespace = Some(cluster.namespace.as_str());
-    let all = ListParams::default();
-    let listed = cluster
-        .list::<RegisteredModel, RegisteredModel>(namespace, all)
-        .await?;
-    let found = person_registry::find_model(&listed.items, name, &cluster.namespace)?;
+    let models = cluster.all::<RegisteredModel>().await?;
+    let found = person_registry::find_model(&models, name, &cluster.namespace)?;
     Ok(found.clone())
 }
 

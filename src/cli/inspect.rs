@@ -192,15 +192,7 @@ fn version_text(answer: &InspectAnswer<'_>, note: &str, zone: &TimeZone) -> Stri
     fields.add("Model", answer.model);
     fields.add("Version", &version.version);
     fields.add("Aliases", answer.aliases.join(", "));
-    let by = version
-        .created_by
-        .as_ref()
-        .map_or_else(String::new, |by| format!(" by {by}"));
-    let created = version.created_at.as_ref();
-    fields.add_some(
-        "Registered",
-        created.map(|at| format!("{}{by}", local_with_zone(at.0, zone))),
-    );
+    add_registered(&mut fields, version, zone);
     fields.add_some("Problem", version.problem.as_ref());
     fields.add_some("Source", version.source.as_ref());
     fields.add_some("Files", version.artifact_uri.as_ref());
@@ -229,6 +221,19 @@ fn version_text(answer: &InspectAnswer<'_>, note: &str, zone: &TimeZone) -> Stri
         }
     }
     parts.concat()
+}
+
+/// When a version was registered, and by whom.
+pub fn add_registered(fields: &mut Fields, version: &ModelVersion, zone: &TimeZone) {
+    let by = version
+        .created_by
+        .as_ref()
+        .map_or_else(String::new, |by| format!(" by {by}"));
+    let created = version.created_at.as_ref();
+    fields.add_some(
+        "Registered",
+        created.map(|at| format!("{}{by}", local_with_zone(at.0, zone))),
+    );
 }
 
 /// The code of a version, and the commands that fetch it. MLflow may have recorded none.

@@ -8,15 +8,13 @@ use std::process::ExitCode;
 use jiff::tz::TimeZone;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use kube::api::ListParams;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::cluster::{Cluster, ClusterArguments};
 use super::fields::Fields;
 use super::found_version::{FoundVersion, find_version};
-use super::inspect::{add_code, datasets};
-use super::moment::local_with_zone;
+use super::inspect::{add_code, add_registered, datasets};
 use super::output::OutputArguments;
 use super::tree::workload;
 use super::{CommandResult, Failure};
@@ -96,16 +94,9 @@ async fn read(cluster: &Cluster, word: &str) -> Result<(String, Marks), Failure>
             if let Some(pod) = cluster.find::<Pod>(name).await? {
                 return of_pod(name, &pod);
             }
-            let namespace = Some(cluster.namespace.as_str());
-            let everything = ListParams::default();
-            let bindings = cluster
-                .list::<AliasBinding, AliasBinding>(namespace, everything)
-                .await?;
-            let found = bindings
-                .items
-                .iter()
-                .find(|binding| binding.workload_name() == name);
-            match found {
+            let bindings = cluster.all::<AliasBinding>().await?;
+            let mut bindings = bindings.iter();
+            match bindings.find(|binding| binding.workload_name() == name) {
                 Some(binding) => of_binding(cluster, binding).await,
                 None => Err(format!(
                     "there is no pod {name} in the namespace {}, and no binding drives a workload of this name; list both: \
@@ -308,15 +299,7 @@ fn text(answer: &LineageAnswer, zone: &TimeZone) -> String {
         "Version",
         format!("{} of {}", version.version, answer.model),
     );
-    let by = version
-        .created_by
-        .as_ref()
-        .map_or_else(String::new, |by| format!(" by {by}"));
-    let created = version.created_at.as_ref();
-    fields.add_some(
-        "Registered",
-        created.map(|at| format!("{}{by}", local_with_zone(at.0, zone))),
-    );
+    add_registered(&mut fields, version, zone);
     fields.add_some("Files", version.artifact_uri.as_ref());
     fields.add_some("Run", version.run_id.as_ref());
     add_code(&mut fields, version.code.as_ref());

@@ -7,7 +7,6 @@ use std::fmt::Write;
 use std::process::ExitCode;
 
 use kube::ResourceExt;
-use kube::api::ListParams;
 use serde::Serialize;
 
 use super::cluster::{Cluster, ClusterArguments, name_in};
@@ -142,12 +141,9 @@ struct Migration {
 pub async fn run(arguments: MigrateStagesArguments) -> CommandResult {
     let aliases = Aliases::new(&arguments.mappings)?;
     let cluster = Cluster::connect(&arguments.cluster).await?;
-    let namespace = Some(cluster.namespace.as_str());
-    let everything = ListParams::default;
-    let models = cluster.list::<RegisteredModel, RegisteredModel>(namespace, everything());
-    let models = chosen(models.await?.items, &arguments.models, &cluster.namespace)?;
-    let bindings = cluster.list::<AliasBinding, AliasBinding>(namespace, everything());
-    let bindings = bindings.await?.items;
+    let models = cluster.all::<RegisteredModel>().await?;
+    let models = chosen(models, &arguments.models, &cluster.namespace)?;
+    let bindings = cluster.all::<AliasBinding>().await?;
     let mut stages = Vec::new();
     for models in by_registry(&models).values() {
         stages.extend(of_registry(&cluster, models, &aliases, arguments.apply).await?);

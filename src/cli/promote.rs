@@ -7,14 +7,14 @@ use std::process::ExitCode;
 
 use jiff::Timestamp;
 use kube::ResourceExt;
-use kube::api::ListParams;
 
 use super::change::{
     DryRun, Goal, WaitArguments, annotation, change, request_value, version_number, wait,
 };
-use super::cluster::{Cluster, ClusterArguments, name_in};
+use super::cluster::{Cluster, ClusterArguments};
+use super::found_version::find_model;
 use super::output::{OutputArguments, print};
-use super::person_registry::{PersonRegistry, find_model};
+use super::person_registry::PersonRegistry;
 use super::plan;
 use super::plan::prediction::{point_at, predict};
 use super::{CommandResult, Failure};
@@ -66,13 +66,10 @@ struct Move {
 /// Runs the command.
 pub async fn run(arguments: PromoteArguments) -> CommandResult {
     let cluster = Cluster::connect(&arguments.cluster).await?;
-    let namespace = Some(cluster.namespace.as_str());
-    let models = cluster.list::<RegisteredModel, RegisteredModel>(namespace, ListParams::default());
-    let models = models.await?.items;
-    let model = find_model(&models, name_in(&arguments.model), &cluster.namespace)?;
-    let registry = PersonRegistry::of(&cluster, model).await?;
-    let (planned, details) = look_up(&registry, model, &arguments).await?;
-    refuse_declared(model, &planned, &cluster.namespace)?;
+    let model = find_model(&cluster, &arguments.model).await?;
+    let registry = PersonRegistry::of(&cluster, &model).await?;
+    let (planned, details) = look_up(&registry, &model, &arguments).await?;
+    refuse_declared(&model, &planned, &cluster.namespace)?;
     let bindings = followers(&cluster, &planned).await?;
     let output = OutputArguments {
         output: None,
@@ -160,9 +157,7 @@ fn refuse_declared(
 
 /// The bindings of the namespace that follow the alias.
 async fn followers(cluster: &Cluster, planned: &Move) -> Result<Vec<AliasBinding>, Failure> {
-    let namespace = Some(cluster.namespace.as_str());
-    let bindings = cluster.list::<AliasBinding, AliasBinding>(namespace, ListParams::default());
-    let mut bindings = bindings.await?.items;
+    let mut bindings = cluster.all::<AliasBinding>().await?;
     bindings.retain(|binding| {
         binding.spec.model_ref.name == planned.object
             && binding.spec.alias.as_ref() == Some(&planned.alias)

@@ -147,12 +147,11 @@ impl View {
             since(ready.map(|ready| &ready.last_transition_time), self.now).into(),
         ]);
         if self.is_wide {
-            let kind = binding.target_kind().resource();
             let held_back = status.held_back.iter().flat_map(|held| &held.versions);
             let numbers: Vec<&str> = held_back.map(|failed| failed.version.number()).collect();
             let numbers = (!numbers.is_empty()).then(|| numbers.join(","));
             cells.extend([
-                format!("{kind}/{}", binding.workload_name()).into(),
+                binding.workload_reference().into(),
                 Cell::optional(numbers.as_deref()),
                 since(binding.creation_timestamp().as_ref(), self.now).into(),
                 ready.map_or("", |ready| &ready.message).into(),

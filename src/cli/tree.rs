@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams};
+use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use serde_json::Value;
 
@@ -167,20 +167,12 @@ async fn workload_node(cluster: &Cluster, binding: &AliasBinding) -> Node {
 
 /// The workload as it is in the cluster.
 pub async fn workload(cluster: &Cluster, kind: &TargetKind, name: &str) -> Result<Value, Failure> {
-    let (group, version) = kind
-        .api_version()
-        .split_once('/')
-        .unwrap_or(("", kind.api_version()));
-    let plural = format!("{}s", kind.as_str().to_lowercase());
-    let kind = GroupVersionKind::gvk(group, version, kind.as_str());
-    let resource = ApiResource::from_gvk_with_plural(&kind, &plural);
-    let api: Api<DynamicObject> =
-        Api::namespaced_with(cluster.client.clone(), &cluster.namespace, &resource);
-    match api.get(name).await {
+    match cluster.workloads(kind).get(name).await {
         Ok(found) => Ok(serde_json::to_value(found)?),
         Err(kube::Error::Api(status)) if status.is_not_found() => Err(format!(
             "there is no {} {name} in the namespace {}",
-            kind.kind, cluster.namespace
+            kind.as_str(),
+            cluster.namespace
         )
         .into()),
         Err(error) => Err(error.to_string().into()),

@@ -702,9 +702,8 @@ fn new_workload(binding: &AliasBinding, desired: &DesiredVersion) -> Result<Inje
         return Err(messages::problem(
             Reason::TargetNotFound,
             &format!(
-                "there is no {}/{} in namespace {}",
-                binding.target_kind().resource(),
-                binding.workload_name(),
+                "there is no {} in namespace {}",
+                binding.workload_reference(),
                 namespace(binding)
             ),
             &format!(

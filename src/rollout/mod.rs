@@ -31,7 +31,7 @@ mod unexplained;
 mod version_tags;
 mod windows;
 
-pub use artifact_check::{ArtifactCheck, CheckResults};
+pub use artifact_check::{ArtifactCheck, CheckResults, forward_check};
 
 pub use claim::{Claim, claim};
 pub use decide::{Course, Decided, Decision, Memory, Waiting, decide};

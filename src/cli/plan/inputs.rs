@@ -10,17 +10,13 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ReplicaSet as WholeReplicaSet;
 use k8s_openapi::api::core::v1::{Namespace, Pod as WholePod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::api::{
-    ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams,
-    ValidationDirective,
-};
+use kube::api::{ListParams, Patch, PatchParams, ValidationDirective};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::prediction::Inputs;
-use crate::api::alias_binding::TargetKind;
 use crate::api::conditions::{READY, find};
 use crate::api::reason::Problem;
 use crate::api::{AliasBinding, ModelRegistry, Reason, RegisteredModel, names};
@@ -188,9 +184,7 @@ pub async fn gather(
     };
     let frozen = namespace_freeze(cluster).await;
     let workload = workload(cluster, &binding, manifest).await?;
-    let bindings = cluster
-        .list::<AliasBinding, AliasBinding>(Some(&cluster.namespace), ListParams::default())
-        .await?;
+    let bindings = cluster.all::<AliasBinding>().await?;
     let is_rival = |other: &AliasBinding| {
         other.metadata.name != binding.metadata.name
             && other.target_kind() == binding.target_kind()
@@ -199,7 +193,7 @@ pub async fn gather(
     let labelled =
         ListParams::default().labels(&format!("{}={}", names::BINDING_LABEL, binding.name_any()));
     Ok(Inputs {
-        rivals: bindings.items.into_iter().filter(is_rival).collect(),
+        rivals: bindings.into_iter().filter(is_rival).collect(),
         pods: listed::<WholePod, _>(cluster, labelled.clone()).await,
         replica_sets: listed::<WholeReplicaSet, _>(cluster, labelled).await,
         outage: registry.as_ref().and_then(outage),
@@ -275,9 +269,7 @@ async fn workload(
     manifest: &Manifest,
 ) -> Result<Option<Value>, Failure> {
     let (kind, name) = (binding.target_kind(), binding.workload_name());
-    let api: Api<DynamicObject> =
-        Api::namespaced_with(cluster.client.clone(), &cluster.namespace, &resource(&kind));
-    match api.get_opt(name).await {
+    match cluster.workloads(&kind).get_opt(name).await {
         Ok(Some(found)) => Ok(Some(serde_json::to_value(found)?)),
         Ok(None) => Ok(manifest.find(kind.as_str(), name).cloned()),
         Err(error) => Err(format!(
@@ -287,15 +279,6 @@ async fn workload(
         )
         .into()),
     }
-}
-
-fn resource(kind: &TargetKind) -> ApiResource {
-    let (group, version) = kind
-        .api_version()
-        .split_once('/')
-        .unwrap_or(("", kind.api_version()));
-    let kind_name = GroupVersionKind::gvk(group, version, kind.as_str());
-    ApiResource::from_gvk_with_plural(&kind_name, &format!("{}s", kind.as_str().to_lowercase()))
 }
 
 /// Objects that tell how the pods are. Without the right to list them they are taken for well.

@@ -19,8 +19,8 @@ use crate::cli::Failure;
 use crate::controllers::workloads::with_kind;
 use crate::rollout::{
     Applied, ArtifactCheck, CheckResults, Course, Decided, Decision, Freeze, GateInput, Observed,
-    Reconciled, Resolution, Verdict, Waiting, Warnings, claim, decide, needed_checks, paused,
-    resolve, summarize, verdicts,
+    Reconciled, Resolution, Verdict, Waiting, Warnings, claim, decide, forward_check,
+    needed_checks, paused, resolve, summarize, verdicts,
 };
 use crate::targets::{
     AnyObject, DesiredVersion, Injection, Pod, ReplicaSet, Target, Workload, fields_of,
@@ -186,7 +186,7 @@ pub fn predict(inputs: &Inputs, now: Timestamp) -> Result<Prediction, Failure> {
         };
         gates(&input, target)
     });
-    let workload = workload(binding);
+    let workload = binding.workload_reference();
     let (reason, outcome) = outcome(&decided.decision, &workload, target);
     let running = target.and_then(|target| target.version().map(str::to_owned));
     Ok(Prediction {
@@ -277,14 +277,6 @@ fn target(binding: &AliasBinding, workload: Option<&Value>) -> Result<Option<Tar
     })
 }
 
-fn workload(binding: &AliasBinding) -> String {
-    format!(
-        "{}/{}",
-        binding.target_kind().resource(),
-        binding.workload_name()
-    )
-}
-
 /// One reconcile up to its decision, with the artifact checks as the status tells them.
 fn decision(
     inputs: &Inputs,
@@ -347,13 +339,7 @@ fn last_result(binding: &AliasBinding, check: &ArtifactCheck) -> Availability {
 }
 
 fn artifact(binding: &AliasBinding, desired: &DesiredVersion) -> String {
-    let check = ArtifactCheck {
-        artifact_uri: desired.artifact_uri().to_owned(),
-        version: desired.version.id.clone(),
-        query_withheld: desired.version.query_withheld,
-        must_exist: false,
-    };
-    match last_result(binding, &check) {
+    match last_result(binding, &forward_check(desired)) {
         Availability::Readable | Availability::Moved(_) => "readable when last checked".to_owned(),
         Availability::Missing(why) | Availability::Unknown(why) | Availability::Unchecked(why) => {
             why
