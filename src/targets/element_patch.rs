@@ -104,7 +104,7 @@ fn set(changes: &mut Vec<Value>, path: &str, is_there: bool, members: &[(&str, &
         return;
     }
     for (name, value) in members {
-        let name = name.replace('~', "~0").replace('/', "~1");
+        let name = field_path::token(name);
         changes.push(json!({"op": "add", "path": format!("{path}/{name}"), "value": value}));
     }
 }

@@ -46,6 +46,11 @@ fn index(list: &Value, key: &str, value: &str) -> Option<usize> {
     })
 }
 
+/// A member's name as a step of a JSON pointer.
+pub(super) fn token(name: &str) -> String {
+    name.replace('~', "~0").replace('/', "~1")
+}
+
 /// The value at a path.
 pub(super) fn get<'a>(object: &'a Value, path: &str) -> Option<&'a Value> {
     let mut found = object;
@@ -65,7 +70,7 @@ pub(super) fn set(object: &mut Value, path: &str, value: &str) -> Result<Value, 
     for (number, step) in steps.iter().enumerate() {
         match *step {
             Step::Member(name) => {
-                pointer = format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1"));
+                pointer = format!("{pointer}/{}", token(name));
                 let dot = if walked.is_empty() { "" } else { "." };
                 walked = format!("{walked}{dot}{name}");
                 let rest = &steps[number + 1..];
@@ -103,7 +108,7 @@ pub(super) fn remove(object: &mut Value, path: &str) -> Option<Value> {
     for step in parents {
         match *step {
             Step::Member(name) => {
-                pointer = format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1"));
+                pointer = format!("{pointer}/{}", token(name));
                 found = found.get_mut(name)?;
             }
             Step::Element(key, value) => {
@@ -117,8 +122,7 @@ pub(super) fn remove(object: &mut Value, path: &str) -> Option<Value> {
         return None;
     };
     found.as_object_mut()?.remove(*name)?;
-    let name = name.replace('~', "~0").replace('/', "~1");
-    Some(json!({"op": "remove", "path": format!("{pointer}/{name}")}))
+    Some(json!({"op": "remove", "path": format!("{pointer}/{}", token(name))}))
 }
 
 /// The value below maps that are made; `None` if an element of a list would have to be made.

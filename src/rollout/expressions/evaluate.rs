@@ -162,17 +162,9 @@ impl<'a> Evaluator<'a> {
         }
     }
 
-    /// A chain of `||` (`deciding` is true) or `&&`: it has the deciding value if one of its parts has, known or not the others.
+    /// A chain of `||` (`deciding` is true) or `&&`.
     fn logical(&mut self, nodes: &'a [Node], deciding: bool) -> Result<bool> {
-        let mut unknown = None;
-        for node in nodes {
-            match self.truth(node) {
-                Ok(truth) if truth == deciding => return Ok(deciding),
-                Ok(_) => {}
-                Err(found) => unknown = Some(stronger(unknown, found, deciding)),
-            }
-        }
-        unknown.map_or(Ok(!deciding), Err)
+        decided(nodes.iter().map(|node| self.truth(node)), deciding)
     }
 
     fn contains(&mut self, operands: &'a [Node; 2]) -> Result<bool> {
@@ -231,15 +223,8 @@ impl<'a> Evaluator<'a> {
 
     /// `exists` (`deciding` is true) or `all`.
     fn any(&mut self, items: Vec<Value<'a>>, body: &'a Node, deciding: bool) -> Result<bool> {
-        let mut unknown = None;
-        for item in items {
-            match self.truth_for(item, body) {
-                Ok(truth) if truth == deciding => return Ok(deciding),
-                Ok(_) => {}
-                Err(found) => unknown = Some(stronger(unknown, found, deciding)),
-            }
-        }
-        unknown.map_or(Ok(!deciding), Err)
+        let truths = items.into_iter().map(|item| self.truth_for(item, body));
+        decided(truths, deciding)
     }
 
     fn truth_for(&mut self, item: Value<'a>, body: &'a Node) -> Result<bool> {
@@ -316,6 +301,19 @@ pub fn parse_duration(text: &str) -> Option<SignedDuration> {
         return None;
     }
     text.parse().ok()
+}
+
+/// The whole has the deciding value if one of its parts has, known or not the others. No part after that one is evaluated.
+fn decided(parts: impl Iterator<Item = Result<bool>>, deciding: bool) -> Result<bool> {
+    let mut unknown = None;
+    for part in parts {
+        match part {
+            Ok(truth) if truth == deciding => return Ok(deciding),
+            Ok(_) => {}
+            Err(found) => unknown = Some(stronger(unknown, found, deciding)),
+        }
+    }
+    unknown.map_or(Ok(!deciding), Err)
 }
 
 /// Of two unknown parts the one that the whole is unknown for. A part about a current version that does not exist hinders nothing,

@@ -100,13 +100,11 @@ pub fn evaluate(input: &GateInput<'_>) -> Option<GateResults> {
     let mut results = GateResults::default();
     for gate in binding.gates() {
         let compiled = compile(&gate.expression);
-        let state = match compiled.as_ref() {
-            Ok(expression) => evaluated(gate, expression, &facts),
-            Err(_) => continue,
+        let Ok(expression) = compiled.as_ref() else {
+            continue;
         };
-        if let Ok(expression) = compiled.as_ref()
-            && expression.reads_time()
-        {
+        let state = evaluated(gate, expression, &facts);
+        if expression.reads_time() {
             results.look_again = input.now.checked_add(TIME_RETRY).ok();
             results.is_waiting |= state.result != GateResult::Passed;
         }
