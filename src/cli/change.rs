@@ -104,21 +104,9 @@ impl BindingArguments {
 }
 
 impl ChangeArguments {
-    /// Changes an object that is not waited for.
-    pub async fn object<K>(
-        &self,
-        cluster: &Cluster,
-        name: &str,
-        patch: &Value,
-        done: &str,
-    ) -> Result<K, Failure>
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-            + Clone
-            + Debug
-            + DeserializeOwned,
-    {
-        change(cluster, name, patch, done, self.dry_run.mode).await
+    /// Whether the change is only checked.
+    pub fn dry_run(&self) -> DryRun {
+        self.dry_run.mode
     }
 
     /// Changes a binding, and waits for a goal if that is asked for. A dry run changes nothing that could be waited for.
@@ -130,8 +118,8 @@ impl ChangeArguments {
         done: &str,
         goal: Goal,
     ) -> CommandResult {
-        let changed: AliasBinding = self.object(cluster, name, patch, done).await?;
-        if self.wait.wait && self.dry_run.mode == DryRun::None {
+        let changed: AliasBinding = change(cluster, name, patch, done, self.dry_run()).await?;
+        if self.wait.wait && self.dry_run() == DryRun::None {
             let goal = Goal {
                 generation: changed.metadata.generation,
                 ..goal

@@ -4,7 +4,9 @@
 
 use std::process::ExitCode;
 
-use super::change::{BindingArguments, ChangeArguments, Goal, Request, annotation, request_value};
+use super::change::{
+    BindingArguments, ChangeArguments, Goal, Request, annotation, change, request_value,
+};
 use super::cluster::{Cluster, ClusterArguments};
 use super::{CommandResult, Failure};
 use crate::api::{ModelRegistry, RegisteredModel, names};
@@ -131,21 +133,17 @@ pub async fn refresh(arguments: RefreshArguments) -> CommandResult {
     let (kind, name) = Refreshed::parse(&arguments.object)?;
     let cluster = Cluster::connect(&arguments.cluster).await?;
     let patch = annotation(names::REQUESTED_AT_ANNOTATION, Some(&request_value()));
-    let (done, change) = ("refreshed", &arguments.change);
+    let (done, dry_run) = ("refreshed", arguments.change.dry_run());
     match kind {
         Refreshed::Binding => {
-            let goal = Goal::default();
+            let (change, goal) = (&arguments.change, Goal::default());
             return change.binding(&cluster, name, &patch, done, goal).await;
         }
         Refreshed::Model => {
-            change
-                .object::<RegisteredModel>(&cluster, name, &patch, done)
-                .await?;
+            change::<RegisteredModel>(&cluster, name, &patch, done, dry_run).await?;
         }
         Refreshed::Registry => {
-            change
-                .object::<ModelRegistry>(&cluster, name, &patch, done)
-                .await?;
+            change::<ModelRegistry>(&cluster, name, &patch, done, dry_run).await?;
         }
     }
     Ok(ExitCode::SUCCESS)
