@@ -361,6 +361,20 @@ async fn with_kserve(environment: &Arc<Environment>, name: &str, kind: &Kind) ->
     fixture
 }
 
+/// The same with an object of the kind, and a binding of it.
+async fn with_bound(
+    environment: &Arc<Environment>,
+    name: &str,
+    kind: &Kind,
+    object: &Value,
+) -> Fixture {
+    let fixture = with_kserve(environment, name, kind).await;
+    fixture.namespace.kubectl_apply(object).await.unwrap();
+    let spec = json!({"targetRef": reference(kind)});
+    fixture.declare_binding(spec).await;
+    fixture
+}
+
 /// The properties of a kind of KServe in its full definition.
 async fn properties(kind: &Kind, folder: &str) -> Value {
     let definition = peer::kserve_definition(kind, folder).await.unwrap();
@@ -399,15 +413,13 @@ async fn an_inference_service_serves_the_files_of_its_version(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let kind = &INFERENCE_SERVICE;
-    let fixture = with_kserve(&environment, "inference service", kind).await;
-    fixture
-        .namespace
-        .kubectl_apply(inference_service())
-        .await
-        .unwrap();
-    fixture
-        .declare_binding(json!({"targetRef": reference(kind)}))
-        .await;
+    let fixture = with_bound(
+        &environment,
+        "inference service",
+        kind,
+        &inference_service(),
+    )
+    .await;
     for version in ["1", "2", "1"] {
         fixture.alias(version).await;
         let object = serves(&fixture, kind, version).await;
@@ -431,15 +443,7 @@ async fn a_model_that_an_inference_service_cannot_load_is_rolled_back(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let kind = &INFERENCE_SERVICE;
-    let fixture = with_kserve(&environment, "failed load", kind).await;
-    fixture
-        .namespace
-        .kubectl_apply(inference_service())
-        .await
-        .unwrap();
-    fixture
-        .declare_binding(json!({"targetRef": reference(kind)}))
-        .await;
+    let fixture = with_bound(&environment, "failed load", kind, &inference_service()).await;
     serves(&fixture, kind, "1").await;
     // Until KServe writes the status, it is that of the version before: this one must not prove the next.
     report(&fixture, kind, conditions("False", "False")).await;
@@ -510,12 +514,8 @@ async fn an_llm_inference_service_gets_the_uri_of_its_model(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let kind = &LLM_INFERENCE_SERVICE;
-    let fixture = with_kserve(&environment, "llm", kind).await;
     let object = resources::object(kind, "server", &json!({"replicas": 1}));
-    fixture.namespace.kubectl_apply(object).await.unwrap();
-    fixture
-        .declare_binding(json!({"targetRef": reference(kind)}))
-        .await;
+    let fixture = with_bound(&environment, "llm", kind, &object).await;
     let object = serves(&fixture, kind, "1").await;
     let uri = format!("s3://models/{}/1", fixture.namespace.namespace());
     assert_eq!(object["spec"]["model"]["uri"], uri, "{object}");

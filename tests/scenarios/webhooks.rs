@@ -339,13 +339,18 @@ async fn counted(operator: &Operator, outcome: &str) -> u64 {
         .map_or(0, |count| count.parse().unwrap())
 }
 
+/// A server of a scenario's own. One that is shared retries unreachable receivers, which other scenarios register, for seconds and
+/// delays other deliveries.
+async fn own_server() -> Mlflow {
+    Mlflow::start(MlflowVersion::Three, with_webhooks(1))
+        .await
+        .unwrap()
+}
+
 async fn a_managed_webhook_alone_rolls_out_an_alias_move(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
-    // A server of its own: an MLflow server retries unreachable receivers, which other scenarios register, for seconds and delays other deliveries.
-    let mut own = Mlflow::start(MlflowVersion::Three, with_webhooks(1))
-        .await
-        .unwrap();
+    let mut own = own_server().await;
     let server = own.url();
     let fixture = with_receiver_at(&environment, "webhook", &server).await;
     serve_version_1(&fixture, managed(&fixture)).await;
@@ -394,10 +399,7 @@ async fn a_managed_webhook_alone_rolls_out_an_alias_move(
 async fn a_tag_lets_a_version_pass_its_gate_by_a_delivery_alone(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
-    // A server of its own, as above.
-    let mut own = Mlflow::start(MlflowVersion::Three, with_webhooks(1))
-        .await
-        .unwrap();
+    let mut own = own_server().await;
     let server = own.url();
     let fixture = with_receiver_at(&environment, "tag webhook", &server).await;
     serve_version_1(&fixture, managed(&fixture)).await;
@@ -862,9 +864,7 @@ async fn a_webhook_left_in_a_previous_server_is_reported(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let before = environment.mlflow_with_webhooks().await;
-    let mut own = Mlflow::start(MlflowVersion::Three, with_webhooks(1))
-        .await
-        .unwrap();
+    let mut own = own_server().await;
     let now = own.url();
     let fixture = with_receiver(&environment, "moved").await;
     fixture.declare_registry(managed(&fixture)).await;
