@@ -237,7 +237,7 @@ impl TargetKind {
         }
     }
 
-    /// What to do with the values of the chart so that the kind is switched on; Deployments always are.
+    /// How to switch the kind on in the values of the chart; Deployments are always on.
     #[must_use]
     pub fn chart_value(&self) -> String {
         match self {

@@ -1,6 +1,6 @@
 //! `spec.promotion` of an `AliasBinding`: when a version may go forward, and the results of its gates.
 //!
-//! Absent: what the rules mean. That is in `rollout::gates`.
+//! Absent: the meaning of the rules; see `rollout::gates`.
 
 use std::fmt;
 
@@ -64,7 +64,7 @@ pub struct PromotionGate {
     /// binding and now. A value that is missing is not true.
     #[schemars(length(min = 1, max = 1024))]
     pub expression: String,
-    /// What people read if the expression is false, such as what to do then.
+    /// The message for people if the expression is false, such as the next step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 200))]
     pub message: Option<String>,

@@ -66,7 +66,7 @@ fn moment(at: Option<&Time>, now: &Zoned) -> String {
     })
 }
 
-/// The fields of a binding's spec and status that say what is wanted, what runs, and why.
+/// The wanted and the running version of a binding, and the reasons, from its spec and status.
 fn state(binding: &AliasBinding, now: &Zoned) -> String {
     let none = AliasBindingStatus::default();
     let (spec, status) = (&binding.spec, binding.status.as_ref().unwrap_or(&none));

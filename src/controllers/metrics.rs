@@ -18,7 +18,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
 
 use crate::api::alias_binding::{HistoryEntry, Outcome, Trigger};
-use crate::api::conditions::READY;
+use crate::api::conditions::{READY, find};
 use crate::api::{AliasBinding, AliasBindingStatus, ModelRegistry};
 use crate::registries::RequestMetrics;
 use crate::targets::Injection;
@@ -303,8 +303,7 @@ impl Metrics {
 
 /// Status and reason of the condition Ready.
 fn ready_of(conditions: &[Condition]) -> (String, String) {
-    let ready = conditions.iter().find(|condition| condition.type_ == READY);
-    ready
+    find(conditions, READY)
         .map(|ready| (ready.status.clone(), ready.reason.clone()))
         .unwrap_or_default()
 }
