@@ -27,9 +27,10 @@ test: setup lint ## Set up and run all tests, as CI does.
 	$(ENVIRONMENT) with-mlflow -- $(CARGO) test --workspace
 	$(ENVIRONMENT) tool helm -- lint --strict charts/pointsman
 
-lint: prerequisites ## Check formatting and run clippy.
+lint: prerequisites ## Check formatting, run clippy, and check the dependencies.
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(ENVIRONMENT) tool cargo-deny -- --locked check licenses bans sources
 
 demo: prerequisites ## Show an alias move forward and back. CONTEXT=kind-x uses an existing cluster.
 	$(CARGO) build -p pointsman -p pointsman-env
@@ -40,9 +41,9 @@ bench: setup ## Measure the release build against its goals. OPTIONS=--help expl
 	$(if $(filter --help -h,$(OPTIONS)),,$(CARGO) build --release)
 	$(CARGO) bench --profile dev --bench pointsman -- $(OPTIONS)
 
-# GATES_FUZZ is the number of evaluations, GATES_FUZZ_SEED where the generator begins.
-fuzz: prerequisites ## Evaluate ten million generated gates: none may panic or exceed its budget.
-	GATES_FUZZ=$${GATES_FUZZ:-10000000} $(CARGO) test --lib -- --nocapture no_expression_panics
+# FUZZ_RUNS is the number of inputs of each target, FUZZ_SEED where its sequence begins. The corpora are in tests/corpora.
+fuzz: prerequisites ## Try ten million inputs on each parser of what others write, and print the counts.
+	FUZZ_RUNS=$${FUZZ_RUNS:-10000000} $(CARGO) test --profile fuzz --lib -- --nocapture fuzz
 
 crds: prerequisites ## Generate the definitions and docs/api.md from src/api, and docs/values.md.
 	@for folder in $(DEFINITIONS); do \

@@ -101,6 +101,30 @@ fn every_rule_names_tests_that_exist() {
 }
 
 #[test]
+fn every_threat_names_tests_that_exist() {
+    let functions = functions();
+    let page = read("docs/security.md");
+    let (_, section) = page.split_once("\n## Threats\n").expect("a section");
+    let section = section.split("\n## ").next().expect("its text");
+    let rows: Vec<&str> = section
+        .lines()
+        .filter(|line| line.starts_with("| "))
+        .skip(1)
+        .collect();
+    assert!(rows.len() > 10, "{rows:?}");
+    for row in rows {
+        let shown_by = row.trim_end_matches(" |").rsplit(" | ").next();
+        let tests: Vec<&str> = quoted(shown_by.unwrap_or_default()).collect();
+        assert!(!tests.is_empty(), "no test shows that this is held: {row}");
+        let missing: Vec<_> = tests
+            .iter()
+            .filter(|test| !functions.contains(**test))
+            .collect();
+        assert!(missing.is_empty(), "there are no tests {missing:?}: {row}");
+    }
+}
+
+#[test]
 fn every_path_in_the_pages_exists() {
     let mut pages = vec![
         PathBuf::from("ARCHITECTURE.md"),
@@ -244,4 +268,123 @@ fn every_reason_has_a_section_that_begins_with_its_meaning() {
         assert_eq!(meaning, reason.description().trim(), "{reason}");
         assert!(!advice.trim().is_empty(), "{reason} has no advice");
     }
+}
+
+/// The repository that is on the list of the retrain example.
+const LISTED: &str = "https://git.example/ml/nyc-taxi.git";
+
+/// A folder with the repository `repository`, which git takes for the listed one, and a `python` that says what it would run.
+struct RetrainFolder(PathBuf);
+
+impl Drop for RetrainFolder {
+    fn drop(&mut self) {
+        _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+impl RetrainFolder {
+    /// Makes the folder; returns a commit of main and one of another branch too.
+    fn make() -> (Self, String, String) {
+        let name = format!("pointsman-retrain-{}", std::process::id());
+        let folder = Self(std::env::temp_dir().join(name));
+        fs::create_dir_all(folder.0.join("repository")).expect("a folder");
+        let made = "printf '#!/bin/sh\necho ran $1' > ../python && chmod +x ../python
+            git init -q -b main && touch train.py evil.py && git add . && git commit -qm a && git rev-parse HEAD
+            git checkout -q -b fork && git commit -q --allow-empty -m b && git rev-parse HEAD && git checkout -q main";
+        let output = folder.run("repository", made, &[]);
+        let (good, fork) = output.split_once('\n').expect("two commits");
+        let (good, fork) = (good.to_owned(), fork.to_owned());
+        (folder, good, fork)
+    }
+
+    /// Runs a script, and returns its output.
+    fn run(&self, place: &str, script: &str, variables: &[(&str, &str)]) -> String {
+        let path = std::env::var("PATH").unwrap_or_default();
+        let repository = self.0.join("repository");
+        let instead_of = format!("url.file://{}.insteadOf", repository.display());
+        let output = std::process::Command::new("sh")
+            .args(["-ec", script])
+            .current_dir(self.0.join(place))
+            .env_clear()
+            .env("PATH", format!("{}:{path}", self.0.display()))
+            .env("GIT_CONFIG_COUNT", "1")
+            .env("GIT_CONFIG_KEY_0", instead_of)
+            .env("GIT_CONFIG_VALUE_0", LISTED)
+            .envs(["AUTHOR", "COMMITTER"].map(|who| (format!("GIT_{who}_NAME"), "a")))
+            .envs(["AUTHOR", "COMMITTER"].map(|who| (format!("GIT_{who}_EMAIL"), "a@b")))
+            .envs(variables.iter().copied())
+            .output()
+            .expect("a shell");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        format!("{}{}", text(&output.stdout), text(&output.stderr))
+    }
+}
+
+/// The script of the retrain example, run by a real shell and git: whoever logs a run chooses what it is asked to run.
+#[test]
+fn the_retrain_example_runs_nothing_that_is_not_on_its_list() {
+    let example: serde_json::Value =
+        serde_saphyr::from_str(&read("examples/binding-with-retrain.yaml")).expect("YAML");
+    let container = "/spec/retrain/jobTemplate/spec/template/spec/containers/0/command/2";
+    let script = example
+        .pointer(container)
+        .and_then(|script| script.as_str());
+    let script = script.expect("a script");
+    let (folder, good, fork) = RetrainFolder::make();
+    let (good, fork) = (good.as_str(), fork.as_str());
+    let evil = "https://git.example/evil/x.git";
+    let rows = [
+        (LISTED, good, "train.py", "ran train.py"),
+        (evil, good, "train.py", "refused: repository"),
+        (
+            "--upload-pack=touch evil",
+            good,
+            "train.py",
+            "refused: repository",
+        ),
+        (
+            LISTED,
+            fork,
+            "train.py",
+            "refused: a commit outside of main",
+        ),
+        (LISTED, "main", "train.py", "refused: commit"),
+        (LISTED, "", "train.py", "refused: commit"),
+        (LISTED, good, "evil.py", "refused: entry point"),
+        (LISTED, good, "-c 'import os'", "refused: entry point"),
+    ];
+    for (number, (repository, commit, entry_point, outcome)) in rows.into_iter().enumerate() {
+        let place = number.to_string();
+        fs::create_dir(folder.0.join(&place)).expect("a folder");
+        let asked = [
+            ("RETRAIN_REPOSITORY", repository),
+            ("RETRAIN_COMMIT", commit),
+            ("RETRAIN_ENTRY_POINT", entry_point),
+        ];
+        let output = folder.run(&place, script, &asked);
+        assert!(output.starts_with(outcome), "{asked:?}: {output}");
+    }
+}
+
+#[test]
+fn every_direct_dependency_has_its_reason() {
+    let manifest = read("Cargo.toml");
+    let record = read("docs/decisions/0009-dependencies.md");
+    let mut missing = Vec::new();
+    let mut is_package = false;
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            is_package = matches!(line, "[dependencies]" | "[dev-dependencies]");
+        }
+        let name = line.split(['.', ' ', '=']).next().unwrap_or_default();
+        let is_named = record
+            .split(|c: char| !c.is_ascii_alphanumeric() && !"-_".contains(c))
+            .any(|word| word == name);
+        let is_ours = name.starts_with("pointsman");
+        if is_package && !name.is_empty() && !name.starts_with(['#', '[']) && !is_ours && !is_named
+        {
+            missing.push(name.to_owned());
+        }
+    }
+    assert_eq!(missing, Vec::<String>::new());
 }

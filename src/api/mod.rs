@@ -7,6 +7,7 @@ pub mod availability;
 pub mod conditions;
 pub mod duration;
 pub mod inject;
+pub mod model_file;
 pub mod model_registry;
 pub mod names;
 pub mod promotion;

@@ -62,11 +62,13 @@ pub struct ModelRegistrySpec {
     #[x_kube(validation = Rule::new("!(has(self.basic) && has(self.bearer))").message("auth takes one kind of credentials: set auth.basic or auth.bearer, not both"))]
     #[x_kube(validation = Rule::new("has(self.basic) || has(self.bearer)").message("auth is empty: set auth.basic or auth.bearer, or leave auth out"))]
     pub auth: Option<Auth>,
-    /// The certificate authorities to trust on https. Default: the well-known ones.
+    /// The certificates for https to the MLflow server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("has(self.caConfigMapRef) || has(self.clientCertificateSecretRef)").message("tls is empty: set tls.caConfigMapRef or tls.clientCertificateSecretRef, or leave tls out"))]
     pub tls: Option<Tls>,
-    /// The credentials for artifact stores that are not behind the MLflow server's own proxy.
+    /// How to check artifacts in stores that are not behind the MLflow server's own proxy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("has(self.secretRef) || has(self.caConfigMapRef)").message("artifacts is empty: set artifacts.secretRef or artifacts.caConfigMapRef, or leave artifacts out"))]
     pub artifacts: Option<Artifacts>,
     /// The data that Pointsman writes into the registry.
     #[serde(default)]
@@ -152,6 +154,10 @@ pub struct MlflowServer {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 255))]
     pub workspace: Option<String>,
+    /// A Secret in this namespace whose keys are names of headers that every request to the server carries, such as those that
+    /// an access proxy before it asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub headers_secret_ref: Option<NameReference>,
 }
 
 /// The data that Pointsman writes into the registry.
@@ -184,14 +190,19 @@ fn yes() -> bool {
     true
 }
 
-/// The credentials for artifact stores.
+/// How to check artifacts in their stores.
 #[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Artifacts {
     /// A Secret in this namespace whose keys are the environment variables that S3, GCS and Azure clients read, such as
     /// AWS_ACCESS_KEY_ID, GOOGLE_SERVICE_ACCOUNT_KEY or AZURE_STORAGE_CONNECTION_STRING. It is used only to check whether
-    /// artifacts can be read.
-    pub secret_ref: NameReference,
+    /// artifacts can be read. Default: the operator's own identity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<NameReference>,
+    /// A ConfigMap in this namespace with the certificates (PEM) of the authorities to trust on https to stores. They replace
+    /// the well-known ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_config_map_ref: Option<ConfigMapKeyReference>,
 }
 
 /// One kind of credentials.
@@ -248,12 +259,17 @@ fn default_token_key() -> String {
     "token".to_owned()
 }
 
-/// The certificate authorities to trust on https.
-#[derive(Clone, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
+/// The certificates for https to the MLflow server.
+#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Tls {
-    /// A ConfigMap in this namespace with the authority's certificates (PEM). They replace the well-known ones.
-    pub ca_config_map_ref: ConfigMapKeyReference,
+    /// A ConfigMap in this namespace with the certificates (PEM) of the authorities to trust. They replace the well-known ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_config_map_ref: Option<ConfigMapKeyReference>,
+    /// A Secret in this namespace with the keys tls.crt and tls.key (PEM), as cert-manager writes it: the certificate by which
+    /// Pointsman identifies itself to the server. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_certificate_secret_ref: Option<NameReference>,
 }
 
 /// A key of a `ConfigMap` in the same namespace.

@@ -40,9 +40,15 @@ pub fn without_secrets(text: &str) -> Cow<'_, str> {
         return Cow::Borrowed(text);
     }
     let mut shown = String::with_capacity(text.len());
+    let mut follows_uri = false;
     for word in text.split_inclusive(ends_uri) {
         let bare = word.trim_end_matches(|c| ends_uri(c) || ",;:.!)]}".contains(c));
-        push_shown(&mut shown, bare);
+        match bare.split_once('?') {
+            // The path of a URI may hold spaces, so that its query is in a later word.
+            Some((path, query)) if follows_uri && query.contains('=') => shown.push_str(path),
+            _ => push_shown(&mut shown, bare),
+        }
+        follows_uri |= bare.contains(":/") || bare.contains(":\\");
         shown.push_str(&word[bare.len()..]);
     }
     Cow::Owned(shown)

@@ -1,5 +1,5 @@
-//! Checks files in a bucket: the file MLmodel, else the first file of the folder, else the key
-//! itself. One byte is read.
+//! Checks files in a bucket: the file MLmodel and the data that it names, else the first file of the
+//! folder, else the key itself. One byte is read of all but MLmodel.
 //!
 //! Absent: more than one page of a listing, and anonymous requests that no setting asks for.
 
@@ -8,20 +8,23 @@ use std::time::Duration;
 use futures::StreamExt;
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
+use object_store::client::HttpConnector;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::list::{PaginatedListOptions, PaginatedListStore};
 use object_store::path::Path;
 use object_store::{BackoffConfig, GetOptions, GetRange, ObjectStore, RetryConfig};
 use reqwest::StatusCode;
 
-use super::location::{BucketAddress, Cloud, MODEL_FILE};
+use super::location::{BucketAddress, Cloud};
 use super::store_settings::{CloudSettings, StoreSettings};
 use super::transport::{
     ExchangeOutcome, HttpClients, LastExchange, RecordingTransport, not_trusted,
 };
 use crate::api::Availability;
+use crate::api::model_file::{LONGEST_MODEL_FILE, MODEL_FILE, is_file_name, named_data};
 use crate::http::body::root_cause;
 use crate::http::redact::Redactor;
+use crate::http::uri::brief;
 
 /// The most names in a listing.
 const MOST_NAMES: usize = 100;
@@ -42,13 +45,13 @@ const BAD_CREDENTIALS: &[&str] = &[
 ];
 
 /// A store that can be read and listed a page at a time.
-trait ListableStore: ObjectStore + PaginatedListStore {}
+pub(super) trait ListableStore: ObjectStore + PaginatedListStore {}
 impl<T: ObjectStore + PaginatedListStore> ListableStore for T {}
 
 /// The outcome of one request.
-enum BucketOutcome {
-    /// A byte was read.
-    Byte,
+pub(super) enum BucketOutcome {
+    /// At least a byte was read, or the store sent a file that was not asked for whole.
+    Read(Vec<u8>),
     /// The file does not exist, or is empty.
     Missing,
     /// The credentials do not allow the request.
@@ -117,10 +120,10 @@ fn check_account(address: &BucketAddress, settings: &CloudSettings) -> Result<()
     }
 }
 
-fn build(
+pub(super) fn build(
     address: &BucketAddress,
     settings: &CloudSettings,
-    transport: &RecordingTransport,
+    transport: &(impl HttpConnector + Clone),
 ) -> object_store::Result<Box<dyn ListableStore>> {
     let bucket = address.bucket.as_str();
     Ok(match address.cloud {
@@ -185,44 +188,81 @@ fn retry() -> RetryConfig {
 }
 
 /// The check of one address.
-struct BucketCheck<'a> {
-    address: &'a BucketAddress,
-    store: Box<dyn ListableStore>,
-    transport: RecordingTransport,
-    redactor: Redactor,
-    is_anonymous: bool,
+pub(super) struct BucketCheck<'a> {
+    pub(super) address: &'a BucketAddress,
+    pub(super) store: Box<dyn ListableStore>,
+    pub(super) transport: RecordingTransport,
+    pub(super) redactor: Redactor,
+    pub(super) is_anonymous: bool,
 }
 
 impl BucketCheck<'_> {
     async fn run(&self) -> Availability {
         let key = &self.address.key;
-        let model_file = if key.is_empty() {
-            MODEL_FILE.to_owned()
-        } else {
-            format!("{key}/{MODEL_FILE}")
-        };
-        let denied = match self.read_byte(&model_file).await {
-            BucketOutcome::Byte => return Availability::Readable,
+        let denied = match self.read(&self.below(MODEL_FILE), LONGEST_MODEL_FILE).await {
+            BucketOutcome::Read(file) => return self.check_data(named_data(&file)).await,
             BucketOutcome::Inconclusive(availability) => return availability,
             BucketOutcome::Missing => None,
             BucketOutcome::Denied(cause) => Some(cause),
         };
-        match (self.first_file().await, denied) {
-            (Ok(Some(file)), _) => self.availability(self.read_byte(&file).await),
+        match (self.first_file(key).await, denied) {
+            (Ok(Some(file)), _) => self.availability(self.read(&file, 1).await),
             (Ok(None), _) if key.is_empty() => self.no_files(),
-            (Ok(None), _) => self.availability(self.read_byte(key).await),
-            (Err(BucketOutcome::Denied(_)), Some(cause)) => Availability::Unchecked(cause),
-            (Err(BucketOutcome::Denied(cause)), None) => Availability::Unchecked(format!(
-                "{MODEL_FILE} does not exist, and other files cannot be listed: {cause}; allow these credentials to list (s3:ListBucket or its equivalent)"
-            )),
+            (Ok(None), _) => self.availability(self.read(key, 1).await),
+            (Err(BucketOutcome::Denied(cause)), denied) => self.check_key(cause, denied).await,
             (Err(outcome), _) => self.availability(outcome),
         }
+    }
+
+    /// The key of a file below the address.
+    fn below(&self, path: &str) -> String {
+        match self.address.key.as_str() {
+            "" => path.to_owned(),
+            key => format!("{key}/{path}"),
+        }
+    }
+
+    /// Checks the file or folder with the model's data. Where credentials may not list, a folder cannot be checked.
+    async fn check_data(&self, named: Option<String>) -> Availability {
+        let Some(path) = named else {
+            return Availability::Readable;
+        };
+        let key = self.below(&path);
+        match self.read(&key, 1).await {
+            BucketOutcome::Missing => {}
+            BucketOutcome::Denied(_) if !is_file_name(&path) => {}
+            outcome => return self.availability(outcome),
+        }
+        match self.first_file(&key).await {
+            Ok(Some(file)) => self.availability(self.read(&file, 1).await),
+            Err(BucketOutcome::Denied(_)) if !is_file_name(&path) => Availability::Readable,
+            Ok(None) | Err(BucketOutcome::Denied(_)) => {
+                Availability::Missing(lacks(&self.address.shown, &path))
+            }
+            Err(outcome) => self.availability(outcome),
+        }
+    }
+
+    /// Checks the key itself, which may be a file, with credentials that may not list: for these reasons, and maybe not read MLmodel.
+    async fn check_key(&self, may_not_list: String, may_not_read: Option<String>) -> Availability {
+        let key = &self.address.key;
+        if !key.is_empty()
+            && let BucketOutcome::Read(_) = self.read(key, 1).await
+        {
+            return Availability::Readable;
+        }
+        Availability::Unchecked(match may_not_read {
+            Some(cause) => cause,
+            None => format!(
+                "{MODEL_FILE} does not exist, and other files cannot be listed: {may_not_list}; allow these credentials to list (s3:ListBucket or its equivalent)"
+            ),
+        })
     }
 
     /// The availability after the last request of a check.
     fn availability(&self, outcome: BucketOutcome) -> Availability {
         match outcome {
-            BucketOutcome::Byte => Availability::Readable,
+            BucketOutcome::Read(_) => Availability::Readable,
             BucketOutcome::Missing => self.no_files(),
             BucketOutcome::Denied(cause) => Availability::Unchecked(cause),
             BucketOutcome::Inconclusive(availability) => availability,
@@ -236,33 +276,46 @@ impl BucketCheck<'_> {
         ))
     }
 
-    /// Requests the first byte of a file.
-    async fn read_byte(&self, key: &str) -> BucketOutcome {
+    /// Requests the first bytes of a file.
+    pub(super) async fn read(&self, key: &str, length: usize) -> BucketOutcome {
         let Ok(path) = Path::parse(key) else {
             return self.unusual_path();
         };
         self.transport.take();
         let options = GetOptions {
-            range: Some(GetRange::Bounded(0..1)),
+            range: Some(GetRange::Bounded(0..length as u64)),
             ..GetOptions::default()
         };
-        match self.store.get_opts(&path, options).await {
-            Ok(response) => match response.into_stream().next().await {
-                Some(Ok(bytes)) if !bytes.is_empty() => self.confirm_store(),
-                Some(Err(error)) => self.explain(&error),
-                _ => BucketOutcome::Missing,
-            },
+        let response = match self.store.get_opts(&path, options).await {
+            Ok(response) => response,
             // The store, or a proxy before it, ignores ranges and sends the whole file.
-            Err(error) if error.to_string().contains("non-partial") => self.confirm_store(),
-            Err(error) => self.explain(&error),
+            Err(error) if error.to_string().contains("non-partial") => {
+                return self.confirm_store(Vec::new());
+            }
+            Err(error) => return self.explain(&error),
+        };
+        let (mut read, mut stream) = (Vec::new(), response.into_stream());
+        while read.len() < length
+            && let Some(bytes) = stream.next().await
+        {
+            match bytes {
+                Ok(bytes) => read.extend_from_slice(&bytes),
+                Err(error) if read.is_empty() => return self.explain(&error),
+                Err(_) => break,
+            }
         }
+        read.truncate(length);
+        if read.is_empty() {
+            return BucketOutcome::Missing;
+        }
+        self.confirm_store(read)
     }
 
     /// Checks that the last response came from a store: every store sends an `ETag` or a date
     /// along.
-    fn confirm_store(&self) -> BucketOutcome {
+    fn confirm_store(&self, read: Vec<u8>) -> BucketOutcome {
         let Some(LastExchange { origin, outcome }) = self.transport.take() else {
-            return BucketOutcome::Byte;
+            return BucketOutcome::Read(read);
         };
         match outcome {
             ExchangeOutcome::Response { html: true, .. } => {
@@ -272,7 +325,7 @@ impl BucketCheck<'_> {
                 )))
             }
             ExchangeOutcome::Response { tagged: false, .. } => self.no_store(&origin),
-            _ => BucketOutcome::Byte,
+            _ => BucketOutcome::Read(read),
         }
     }
 
@@ -290,9 +343,8 @@ impl BucketCheck<'_> {
         )))
     }
 
-    /// The first file below the key that is not empty.
-    async fn first_file(&self) -> Result<Option<String>, BucketOutcome> {
-        let key = &self.address.key;
+    /// The first file below a key that is not empty.
+    pub(super) async fn first_file(&self, key: &str) -> Result<Option<String>, BucketOutcome> {
         let prefix = (!key.is_empty()).then(|| format!("{key}/"));
         let options = PaginatedListOptions {
             max_keys: Some(MOST_NAMES),
@@ -401,8 +453,16 @@ impl BucketCheck<'_> {
     }
 }
 
+/// The sentence about files that MLmodel names and the store lacks.
+pub(super) fn lacks(shown: &str, path: &str) -> String {
+    format!(
+        "{shown} has no {}, which its {MODEL_FILE} names; restore it, or register the version again",
+        brief(path)
+    )
+}
+
 /// The error code of a refusal: the word between `<Code>` and `</Code>`; empty if there is none.
-fn error_code(text: &str) -> &str {
+pub(super) fn error_code(text: &str) -> &str {
     let Some((_, rest)) = text.split_once("<Code>") else {
         return "";
     };

@@ -5,8 +5,9 @@
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
-use super::location::MODEL_FILE;
+use super::bucket::lacks;
 use crate::api::Availability;
+use crate::api::model_file::{LONGEST_MODEL_FILE, MODEL_FILE, named_data};
 use crate::http::uri::brief;
 
 /// The most entries of a folder that are read.
@@ -18,9 +19,10 @@ const MOST_DEPTH: usize = 4;
 pub(super) async fn check(path: &Path) -> Availability {
     let owned = path.to_owned();
     let shown_path = brief(&path.display().to_string());
-    match tokio::task::spawn_blocking(move || has_readable_file(&owned)).await {
-        Ok(Ok(true)) => Availability::Readable,
-        Ok(Ok(false)) => Availability::Missing(format!(
+    match tokio::task::spawn_blocking(move || find(&owned)).await {
+        Ok(Ok(Found::Byte)) => Availability::Readable,
+        Ok(Ok(Found::NoData(name))) => Availability::Missing(lacks(&shown_path, &name)),
+        Ok(Ok(Found::Nothing)) => Availability::Missing(format!(
             "{shown_path} holds no files; restore them, or register the version again"
         )),
         Ok(Err(error))
@@ -43,16 +45,50 @@ pub(super) async fn check(path: &Path) -> Availability {
     }
 }
 
-/// Whether at least one byte can be read.
-fn has_readable_file(path: &Path) -> std::io::Result<bool> {
+/// What was found at a path.
+enum Found {
+    /// At least one byte can be read.
+    Byte,
+    /// MLmodel can be read, but not the data that it names.
+    NoData(String),
+    /// No file with content.
+    Nothing,
+}
+
+impl Found {
+    fn of(has_byte: bool) -> Self {
+        if has_byte { Self::Byte } else { Self::Nothing }
+    }
+}
+
+fn find(path: &Path) -> std::io::Result<Found> {
     if !std::fs::metadata(path)?.is_dir() {
-        return has_byte(path);
+        return has_byte(path).map(Found::of);
     }
     let model_file = path.join(MODEL_FILE);
     match std::fs::metadata(&model_file) {
-        Ok(found) if found.is_file() => has_byte(&model_file),
-        _ => has_byte_below(path, MOST_DEPTH),
+        Ok(found) if found.is_file() => {}
+        _ => return has_byte_below(path, MOST_DEPTH).map(Found::of),
     }
+    let (mut read, most) = (Vec::new(), LONGEST_MODEL_FILE as u64);
+    std::fs::File::open(&model_file)?
+        .take(most)
+        .read_to_end(&mut read)?;
+    let Some(name) = named_data(&read) else {
+        return Ok(Found::of(!read.is_empty()));
+    };
+    let data = path.join(&name);
+    let has_data = match std::fs::metadata(&data) {
+        Ok(found) if found.is_dir() => has_byte_below(&data, MOST_DEPTH)?,
+        Ok(_) => has_byte(&data)?,
+        Err(error) if error.kind() == ErrorKind::NotFound => false,
+        Err(error) => return Err(error),
+    };
+    Ok(if has_data {
+        Found::Byte
+    } else {
+        Found::NoData(name)
+    })
 }
 
 fn has_byte_below(folder: &Path, depth: usize) -> std::io::Result<bool> {

@@ -49,9 +49,21 @@ fn xml(status: &str, code: &str) -> Reply {
 }
 
 fn object(extra: &str) -> Reply {
+    file(extra, "a")
+}
+
+/// A file that is shorter than every range.
+fn file(extra: &str, content: &str) -> Reply {
+    let (length, last) = (content.len(), content.len() - 1);
     Reply::Raw(format!(
-        "HTTP/1.1 206 Partial Content\r\nContent-Length: 1\r\nContent-Range: bytes 0-0/12\r\nETag: \"x\"\r\nLast-Modified: Mon, 23 Nov 2026 10:00:00 GMT\r\n{extra}Connection: close\r\n\r\na"
+        "HTTP/1.1 206 Partial Content\r\nContent-Length: {length}\r\nContent-Range: bytes 0-{last}/{length}\r\nETag: \"x\"\r\nLast-Modified: Mon, 23 Nov 2026 10:00:00 GMT\r\n{extra}Connection: close\r\n\r\n{content}"
     ))
+}
+
+/// An MLmodel that names this file or folder.
+fn model_file(data: &str) -> Reply {
+    let flavor = format!("python_function:\n    model_path: {data}");
+    file("", &format!("artifact_path: m\nflavors:\n  {flavor}\n"))
 }
 
 fn listing(keys: &[(&str, u64)]) -> Reply {
@@ -142,8 +154,60 @@ async fn a_bucket_with_a_model_file_takes_one_request() {
     assert_eq!(heads.len(), 1);
     assert!(
         heads[0].starts_with("GET /b/1/m-x/MLmodel ")
-            && heads[0].to_lowercase().contains("range: bytes=0-0"),
+            && heads[0].to_lowercase().contains("range: bytes=0-65535"),
         "{heads:?}"
+    );
+}
+
+#[tokio::test]
+async fn the_data_that_the_model_file_names_is_asked_for() {
+    let gone = || xml("404 Not Found", "NoSuchKey");
+    let archived = || xml("403 Forbidden", "InvalidObjectState");
+    let denied = || xml("403 Forbidden", "AccessDenied");
+    let of_folder = || listing(&[("k/data/w.bin", 1)]);
+    // The path that MLmodel names, the replies to the requests for it and to a listing, and the availability.
+    for (path, data, listed, expected) in [
+        ("model.pkl", object(""), gone(), "Readable"),
+        ("model.pkl", gone(), listing(&[]), "Missing"),
+        ("model.pkl", archived(), listing(&[]), "Missing"),
+        ("model.pkl", gone(), denied(), "Missing"),
+        ("model.pkl", denied(), denied(), "Unchecked"),
+        ("data", gone(), of_folder(), "Readable"),
+        ("data", gone(), listing(&[]), "Missing"),
+        ("data", denied(), denied(), "Readable"),
+    ] {
+        let server = HostileServer::start(move |_, head| match head {
+            head if head.contains("/MLmodel ") => model_file(path),
+            head if head.contains("list-type=2") => listed.clone(),
+            head if head.contains("w.bin") => object(""),
+            _ => data.clone(),
+        });
+        let server = server.await.unwrap();
+        let availability = s3(&server).check("s3://b/k").await;
+        let found = format!("{availability:?}");
+        assert!(found.starts_with(expected), "{path}: {found}");
+        if expected == "Missing" {
+            assert!(found.contains("restore it"), "{found}");
+        }
+    }
+}
+
+/// Such as S3 with a policy of `GetObject` alone, which says 403 of a key that does not exist.
+#[tokio::test]
+async fn a_source_that_is_a_file_is_asked_for_itself_without_the_right_to_list() {
+    let server = HostileServer::start(|_, head| match head {
+        head if head.starts_with("GET /b/m/model.onnx ") => object(""),
+        _ => xml("403 Forbidden", "AccessDenied"),
+    });
+    let stores = s3(&server.await.unwrap());
+    assert_eq!(
+        stores.check("s3://b/m/model.onnx").await,
+        Availability::Readable
+    );
+    let other = stores.check("s3://b/m/other.onnx").await;
+    assert!(
+        matches!(&other, Availability::Unchecked(why) if why.contains("may not look")),
+        "{other:?}"
     );
 }
 

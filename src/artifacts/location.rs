@@ -49,9 +49,6 @@ pub(super) enum Cloud {
     Azure,
 }
 
-/// The file that MLflow writes into each model's folder. If it can be read, a check takes one
-/// request.
-pub(super) const MODEL_FILE: &str = "MLmodel";
 /// The domains of Azure's accounts. A URI cannot make credentials be sent to any other.
 const AZURE_DOMAINS: &[&str] = &[
     "core.windows.net",

@@ -13,6 +13,8 @@ mod web;
 
 #[cfg(test)]
 mod hostile_tests;
+#[cfg(test)]
+mod responses_fuzz_tests;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -69,7 +71,14 @@ impl ArtifactStores {
         }
     }
 
-    /// Whether the files behind `uri` can be read now. One small request if there is a file
+    /// The same stores; https trusts these authorities (PEM) instead of the well-known ones.
+    #[must_use]
+    pub fn trusting(mut self, authorities: Option<String>) -> Self {
+        self.clients = HttpClients::trusting(authorities);
+        self
+    }
+
+    /// Whether the files behind `uri` can be read now. One or two small requests if there is a file
     /// MLmodel, else up to five; 10 s at most.
     ///
     /// Every failure is an [`Availability`]. Its sentence holds no credentials and no queries.

@@ -37,11 +37,21 @@ const METADATA_HOSTS: &[&str] = &["metadata.google.internal", "metadata"];
 /// The clients for http and https, built when they are first needed.
 #[derive(Clone, Debug, Default)]
 pub(super) struct HttpClients {
+    /// The authorities to trust (PEM) instead of the well-known ones.
+    authorities: Option<Arc<str>>,
     plain: Arc<OnceLock<Result<reqwest::Client, String>>>,
     secure: Arc<OnceLock<Result<reqwest::Client, String>>>,
 }
 
 impl HttpClients {
+    /// Clients that trust these authorities (PEM) instead of the well-known ones.
+    pub(super) fn trusting(authorities: Option<String>) -> Self {
+        Self {
+            authorities: authorities.map(Arc::from),
+            ..Self::default()
+        }
+    }
+
     /// The client for an address.
     pub(super) fn for_url(&self, url: &Url) -> Result<&reqwest::Client, String> {
         if is_metadata_host(url) {
@@ -52,13 +62,13 @@ impl HttpClients {
         } else {
             (&self.plain, false)
         };
-        slot.get_or_init(|| build(secure))
+        slot.get_or_init(|| build(secure, self.authorities.as_deref()))
             .as_ref()
             .map_err(Clone::clone)
     }
 }
 
-fn build(secure: bool) -> Result<reqwest::Client, String> {
+fn build(secure: bool, authorities: Option<&str>) -> Result<reqwest::Client, String> {
     let builder = reqwest::Client::builder()
         .user_agent(concat!("pointsman/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
@@ -69,14 +79,21 @@ fn build(secure: bool) -> Result<reqwest::Client, String> {
         .timeout(TOTAL_TIMEOUT);
     // Plain http stays in the cluster and needs no certificates; https uses HTTPS_PROXY if that is
     // set.
-    let builder = if secure {
-        builder
-    } else {
-        builder.no_proxy().tls_certs_only([])
+    let builder = match authorities {
+        _ if !secure => builder.no_proxy().tls_certs_only([]),
+        Some(pem) => builder.tls_certs_only(parse_authorities(pem)?),
+        None => builder,
     };
     builder
         .build()
         .map_err(|error| format!("TLS cannot be set up ({})", root_cause(&error)))
+}
+
+fn parse_authorities(pem: &str) -> Result<Vec<reqwest::Certificate>, String> {
+    match reqwest::Certificate::from_pem_bundle(pem.as_bytes()) {
+        Ok(authorities) if !authorities.is_empty() => Ok(authorities),
+        _ => Err("the ConfigMap that spec.artifacts.caConfigMapRef names holds no certificates in PEM form".to_owned()),
+    }
 }
 
 /// Resolves names without the addresses of instance metadata.
@@ -263,7 +280,7 @@ pub(super) fn failure_cause(error: &reqwest::Error) -> String {
 /// The availability of files at a server whose certificate is not trusted: pods may trust it.
 pub(super) fn not_trusted(server: &str, cause: &str) -> Availability {
     Availability::Unchecked(format!(
-        "Pointsman may not look: it does not trust the certificate of {server} ({cause}); renew it, or have a known authority sign it"
+        "Pointsman may not look: it does not trust the certificate of {server} ({cause}); name its authority in spec.artifacts.caConfigMapRef of the ModelRegistry, or renew it"
     ))
 }
 

@@ -1,5 +1,5 @@
-//! Checks files on a web server: the file MLmodel below the URI, else the URI itself. One byte is
-//! read.
+//! Checks files on a web server: the file MLmodel below the URI and the file that it names, else the
+//! URI itself. One byte is read of all but MLmodel.
 //!
 //! Absent: credentials. None are sent, so a redirect can carry none to another host.
 
@@ -7,10 +7,11 @@ use reqwest::header::{LOCATION, RANGE};
 use reqwest::{Response, StatusCode};
 use url::Url;
 
-use super::location::MODEL_FILE;
+use super::bucket::lacks;
 use super::transport::{HttpClients, failure_cause, is_not_trusted, not_trusted};
 use crate::api::Availability;
-use crate::http::body::is_html;
+use crate::api::model_file::{LONGEST_MODEL_FILE, MODEL_FILE, is_file_name, named_data};
+use crate::http::body::{ResponseBodyError, is_html, read_bounded};
 use crate::http::redact::Redactor;
 use crate::http::uri::{below, shown};
 
@@ -19,8 +20,8 @@ const MOST_REDIRECTS: usize = 3;
 
 /// The outcome of a request for one address.
 enum WebOutcome {
-    /// A byte was read.
-    Byte,
+    /// At least a byte was read.
+    Read(Vec<u8>),
     /// The file does not exist, or is empty.
     Missing(StatusCode),
     /// An HTML page.
@@ -33,16 +34,28 @@ enum WebOutcome {
 pub(super) async fn check(url: &Url, clients: &HttpClients) -> Availability {
     let shown_url = shown(url.as_str());
     let without_fragment = url.as_str().split('#').next().unwrap_or_default();
-    let outcome = match Url::parse(&below(without_fragment, MODEL_FILE)) {
-        Ok(model_file) => read_byte(model_file, clients).await,
+    let file = |path: &str| Url::parse(&below(without_fragment, path));
+    let outcome = match file(MODEL_FILE) {
+        Ok(model_file) => read(model_file, LONGEST_MODEL_FILE, clients).await,
         Err(_) => WebOutcome::Missing(StatusCode::NOT_FOUND),
     };
     let outcome = match outcome {
-        WebOutcome::Missing(_) | WebOutcome::Page => read_byte(url.clone(), clients).await,
-        outcome => outcome,
+        WebOutcome::Missing(_) | WebOutcome::Page => read(url.clone(), 1, clients).await,
+        WebOutcome::Read(model_file) => {
+            // A folder has no address of its own.
+            let data = named_data(&model_file).filter(|path| is_file_name(path));
+            if let Some(path) = data
+                && let Ok(url) = file(&path)
+                && let WebOutcome::Missing(_) = read(url, 1, clients).await
+            {
+                return Availability::Missing(lacks(&shown_url, &path));
+            }
+            return Availability::Readable;
+        }
+        outcome @ WebOutcome::Inconclusive(_) => outcome,
     };
     match outcome {
-        WebOutcome::Byte => Availability::Readable,
+        WebOutcome::Read(_) => Availability::Readable,
         WebOutcome::Missing(status) => Availability::Missing(format!(
             "{shown_url} returned {}, and so did {MODEL_FILE} below it; restore the files, or register the version again",
             status.as_u16()
@@ -54,8 +67,8 @@ pub(super) async fn check(url: &Url, clients: &HttpClients) -> Availability {
     }
 }
 
-/// Requests one byte, following redirects.
-async fn read_byte(mut url: Url, clients: &HttpClients) -> WebOutcome {
+/// Requests the first bytes, following redirects.
+async fn read(mut url: Url, length: usize, clients: &HttpClients) -> WebOutcome {
     for _ in 0..=MOST_REDIRECTS {
         let shown_url = shown(url.as_str());
         let client = match clients.for_url(&url) {
@@ -66,13 +79,14 @@ async fn read_byte(mut url: Url, clients: &HttpClients) -> WebOutcome {
                 )));
             }
         };
-        let request = client.get(url.clone()).header(RANGE, "bytes=0-0");
+        let range = format!("bytes=0-{}", length.saturating_sub(1));
+        let request = client.get(url.clone()).header(RANGE, range);
         let response = match request.send().await {
             Ok(response) => response,
             Err(error) => return no_response(&shown_url, &error),
         };
         if !response.status().is_redirection() {
-            return read_response(&shown_url, response).await;
+            return read_response(&shown_url, response, length).await;
         }
         match redirect_target(&url, &response) {
             Ok(next) => url = next,
@@ -109,14 +123,19 @@ fn redirect_target(url: &Url, response: &Response) -> Result<Url, Availability> 
     }
 }
 
-async fn read_response(shown_url: &str, mut response: Response) -> WebOutcome {
+async fn read_response(shown_url: &str, response: Response, length: usize) -> WebOutcome {
     let status = response.status();
     match status.as_u16() {
         200 | 206 if is_html(&response) => WebOutcome::Page,
-        200 | 206 => match response.chunk().await {
-            Ok(Some(chunk)) if !chunk.is_empty() => WebOutcome::Byte,
+        200 | 206 => match read_bounded(response, length).await {
+            Ok(body) if !body.bytes.is_empty() => WebOutcome::Read(body.bytes),
             Ok(_) => WebOutcome::Missing(status),
-            Err(error) => no_response(shown_url, &error),
+            Err(ResponseBodyError::Broken(error)) => no_response(shown_url, &error),
+            Err(ResponseBodyError::NoRoom) => {
+                WebOutcome::Inconclusive(Availability::Unknown(format!(
+                    "the response of {shown_url} had no room beside others; it is requested again"
+                )))
+            }
         },
         404 | 410 | 416 => WebOutcome::Missing(status),
         401 | 403 | 407 => WebOutcome::Inconclusive(Availability::Unchecked(format!(

@@ -92,9 +92,10 @@ pub struct RunArguments {
     /// Whether the annotation pointsman.dev/freeze of namespaces counts; it takes the rights to list and watch them
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "true|false", env = "POINTSMAN_NAMESPACE_FREEZES")]
     namespace_freezes: bool,
-    /// This cluster's name in the tags that spec.writeBack of a ModelRegistry writes, of letters, digits, hyphens and dots
-    #[arg(long, default_value = "cluster", value_name = "NAME", env = "POINTSMAN_CLUSTER_NAME", value_parser = cluster_name)]
-    cluster_name: String,
+    /// This cluster's name in MLflow, in tags and names of webhooks, of letters, digits, hyphens and dots; without it the UID of
+    /// the namespace kube-system
+    #[arg(long, value_name = "NAME", env = "POINTSMAN_CLUSTER_NAME", value_parser = cluster_name)]
+    cluster_name: Option<String>,
     /// Check file: artifacts too, in this process's own file system; only if the pods have the same one
     #[arg(long, env = "POINTSMAN_CHECK_FILE_ARTIFACTS")]
     check_file_artifacts: bool,
@@ -220,7 +221,7 @@ fn settings(arguments: RunArguments, own_namespace: String) -> OperatorSettings 
         }),
         watch_namespaces: arguments.watch_namespaces.into_iter().collect(),
         instance: arguments.instance,
-        cluster_name: arguments.cluster_name,
+        cluster_name: arguments.cluster_name.unwrap_or_default(),
         allow_file_artifacts: arguments.check_file_artifacts,
         shard: arguments.shard,
         targets: arguments.targets,

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use axum::Router;
 use futures::future;
+use k8s_openapi::api::core::v1::Namespace;
 use kube::api::ListParams;
 use kube::runtime::events::Reporter;
 use kube::{Api, Client};
@@ -39,6 +40,9 @@ use crate::kubernetes::lease::{Fence, Leader, LeaderElector};
 /// How long the operator waits for its last Events when it stops.
 const LAST_EVENTS: Duration = Duration::from_secs(3);
 
+/// The pause before the cluster's identity is requested again.
+const IDENTITY_RETRY: Duration = Duration::from_secs(2);
+
 /// Why the operator ended without a request to stop.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -59,6 +63,14 @@ pub enum RunError {
     Shard {
         /// The selector.
         selector: String,
+        /// The API server's message.
+        cause: String,
+    },
+    /// The cluster has no name, and its identity may not be read.
+    #[error(
+        "this cluster's identity, the UID of the namespace kube-system, may not be read: {cause}; name the cluster with --cluster-name (clusterName in the chart)"
+    )]
+    Identity {
         /// The API server's message.
         cause: String,
     },
@@ -84,10 +96,13 @@ pub enum RunError {
 pub async fn run(
     client: Client,
     fence: Fence,
-    settings: OperatorSettings,
+    mut settings: OperatorSettings,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), RunError> {
     check_shard(&client, &settings).await?;
+    if settings.cluster_name.is_empty() {
+        settings.cluster_name = cluster_identity(&client).await?;
+    }
     let reporter = Reporter {
         controller: names::FIELD_MANAGER.to_owned(),
         instance: settings.instance.clone(),
@@ -159,6 +174,28 @@ async fn check_shard(client: &Client, settings: &OperatorSettings) -> Result<(),
             cause: status.message.clone(),
         }),
         _ => Ok(()),
+    }
+}
+
+/// The UID of the namespace kube-system, which no other cluster has. An API server that does not answer is asked again.
+async fn cluster_identity(client: &Client) -> Result<String, RunError> {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    loop {
+        let cause = match namespaces.get_metadata("kube-system").await {
+            Ok(found) => match found.metadata.uid {
+                Some(uid) => return Ok(uid),
+                None => "it has none".to_owned(),
+            },
+            Err(kube::Error::Api(status)) if matches!(status.code, 401 | 403 | 404) => {
+                status.message.clone()
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the cluster's identity cannot be read; it is requested again");
+                tokio::time::sleep(IDENTITY_RETRY).await;
+                continue;
+            }
+        };
+        return Err(RunError::Identity { cause });
     }
 }
 

@@ -22,7 +22,7 @@ pub struct OperatorSettings {
     pub watch_namespaces: BTreeSet<String>,
     /// This process's name in Events.
     pub instance: Option<String>,
-    /// This cluster's name in the registry's tags.
+    /// This cluster's name in registries. Empty: the UID of the namespace kube-system.
     pub cluster_name: String,
     /// Whether `file:` artifacts are checked in this process's own file system.
     pub allow_file_artifacts: bool,

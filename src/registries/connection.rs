@@ -2,6 +2,7 @@
 //!
 //! Absent: reading Secrets and `ConfigMap`s. Controllers do that.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -35,8 +36,12 @@ pub struct Connection {
     pub server: Server,
     /// How requests are authenticated.
     pub credentials: Credentials,
+    /// Headers of every request, each with its value.
+    pub headers: BTreeMap<String, String>,
     /// The certificate authorities to trust (PEM) instead of the well-known ones.
     pub ca_pem: Option<String>,
+    /// The client's certificate and its key (PEM).
+    pub identity_pem: Option<String>,
     /// How long it may take to connect.
     pub connect_timeout: Duration,
     /// How long a request may take from its start to the end of the response.
@@ -67,7 +72,9 @@ impl Connection {
         Self {
             server,
             credentials: Credentials::None,
+            headers: BTreeMap::new(),
             ca_pem: None,
+            identity_pem: None,
             connect_timeout: Duration::from_secs(5),
             total_timeout: Duration::from_secs(15),
         }

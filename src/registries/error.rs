@@ -218,6 +218,23 @@ impl RegistryError {
         }
     }
 
+    /// The problem of a change that the registry refused, such as that of a tag. A missing permission is named.
+    #[must_use]
+    pub fn of_change(&self, what: &str) -> Problem {
+        if let Self::Forbidden { sent, text, .. } = self {
+            let cause = format!("MLflow does not let {sent} set {what}{}", quoted(text));
+            let remedy = "grant that user the permission EDIT on the model in MLflow";
+            return Problem::new(self.reason(), with_remedy(&cause, remedy));
+        }
+        let text = self.to_string();
+        let (cause, remedy) = match text.rsplit_once("; ") {
+            Some((cause, remedy)) => (cause, remedy),
+            None => (text.as_str(), "correct it in the spec"),
+        };
+        let cause = format!("{what} cannot be set: {cause}");
+        Problem::new(self.reason(), with_remedy(&cause, remedy))
+    }
+
     /// The same without a secret that the server may have repeated.
     pub(super) fn without(mut self, secret: &str) -> Self {
         if let Self::ServerError { text, .. }

@@ -107,6 +107,10 @@ impl Schedule {
 }
 
 #[cfg(test)]
+#[path = "windows_fuzz_tests.rs"]
+mod fuzz_tests;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing::at;

@@ -24,6 +24,8 @@ mod pods;
 mod stateful_set;
 mod target;
 mod workload;
+#[cfg(test)]
+mod workloads_fuzz_tests;
 
 pub use any_kind::AnyObject;
 pub use argo_rollout::ArgoRollout;

@@ -5,6 +5,8 @@
 #![allow(clippy::expect_used)] // a test fails by a panic
 
 mod binding;
+#[cfg(test)]
+pub mod fuzz;
 mod pod;
 mod workload;
 

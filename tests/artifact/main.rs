@@ -241,8 +241,10 @@ async fn an_s3_bucket_is_readable_until_its_files_are_deleted() -> TestResult {
         )
     };
     model_in(&bucket.join("1/m-x/artifacts"))?;
+    model_in(&bucket.join("1/m-x/a b+c/é"))?;
     std::fs::create_dir_all(bucket.join("empty"))?;
     for key in [
+        "1/m-x/a b+c/é",
         "1/m-x/artifacts",
         "1/m-x/artifacts/",
         "1/m-x/artifacts/data",

@@ -108,6 +108,10 @@ async fn values_that_contradict_each_other_are_refused_with_a_remedy(
         ),
         (
             json!({"rbac": not_on_cluster, "watchNamespaces": ["ml"]}),
+            "--set clusterName=eu-prod",
+        ),
+        (
+            json!({"rbac": not_on_cluster, "watchNamespaces": ["ml"], "clusterName": "eu-prod"}),
             "crds.enabled=false",
         ),
         (json!({"image": {"digest": "latest"}}), "digest"),
@@ -123,7 +127,8 @@ async fn values_that_contradict_each_other_are_refused_with_a_remedy(
 async fn an_operator_without_rights_on_the_cluster_follows_an_alias(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
-    let values = json!({"rbac": {"clusterScoped": false}, "commonLabels": {"test": "no-cluster"}});
+    let values = json!({"rbac": {"clusterScoped": false}, "clusterName": "eu-prod",
+        "commonLabels": {"test": "no-cluster"}});
     let fixture = Fixture::with_values(&environment, "no cluster", values).await;
     fixture.serve_version_1().await;
     fixture.alias("2").await;

@@ -131,7 +131,7 @@ async fn a_store_that_lets_only_pods_in_hinders_no_rollback_and_loses_nothing(
         body: "<Error><Code>AccessDenied</Code></Error>".into(),
     };
     store.inject(matching::everything(), denied, None);
-    let settings = json!({"AWS_ACCESS_KEY_ID": "operator", "AWS_SECRET_ACCESS_KEY": "of-the-operator",
+    let settings = json!({"AWS_ACCESS_KEY_ID": "operator", "AWS_SECRET_ACCESS_KEY": "hunter2-of-the-operator",
         "AWS_REGION": "eu-west-1", "AWS_ENDPOINT_URL": store.url(), "AWS_ALLOW_HTTP": "true"});
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "model-store"},
         "stringData": settings});

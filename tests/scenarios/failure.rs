@@ -649,6 +649,18 @@ async fn version_tags_show_where_a_version_runs_and_where_it_failed(
     let failed = shows(&fixture, "2", "RolledBack ").await;
     assert!(failed.ends_with(" CrashLoop"), "{failed}");
     shows(&fixture, "1", "Live ").await;
+    // Another cluster writes to the same server, about a binding of the same name.
+    let own = fixture.tag_key("binding").await;
+    let (_, rest) = own
+        .trim_start_matches("pointsman.dev/")
+        .split_once('/')
+        .unwrap();
+    let others = format!("pointsman.dev/00000000-0000-0000-0000-000000000000/{rest}");
+    let (client, model) = (&fixture.client, &fixture.model);
+    client
+        .set_tag(model, Some("1"), &others, "Live")
+        .await
+        .unwrap();
     // A restart writes no tag again.
     let mark = fixture.registry.mark();
     fixture.operator.kill().unwrap();
@@ -662,15 +674,18 @@ async fn version_tags_show_where_a_version_runs_and_where_it_failed(
         .await
         .unwrap();
     shows(&fixture, "1", "nothing").await;
+    let left = fixture
+        .client
+        .version_tags(&fixture.model, "1")
+        .await
+        .unwrap();
+    assert_eq!(left[&others], "Live", "it is another cluster's");
     fixture.end().await
 }
 
 /// Waits until a version's tag begins with this text, and returns it.
 async fn shows(fixture: &Fixture, version: &str, beginning: &str) -> String {
-    let key = format!(
-        "pointsman.dev/cluster/{}/binding",
-        fixture.namespace.namespace()
-    );
+    let key = fixture.tag_key("binding").await;
     let tag = async {
         loop {
             let tags = fixture

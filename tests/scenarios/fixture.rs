@@ -11,7 +11,7 @@ use std::time::Duration;
 use pointsman_env::cache::Cache;
 use pointsman_env::interceptor::{Interceptor, Request};
 use pointsman_env::kinds::{
-    ALIAS_BINDING, DEPLOYMENT, MODEL_REGISTRY, REGISTERED_MODEL, REPLICA_SET,
+    ALIAS_BINDING, DEPLOYMENT, EVENT, MODEL_REGISTRY, REGISTERED_MODEL, REPLICA_SET,
 };
 use pointsman_env::mlflow::{Mlflow, MlflowOptions};
 use pointsman_env::operator::install_definitions;
@@ -27,6 +27,9 @@ use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
 /// The time limit of every wait, for a loaded machine of two cores.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A word in each secret of the scenarios: nothing that people may see holds it.
+pub const CANARY: &str = "hunter2";
 
 pub type ScenarioResult = Result<(), String>;
 pub type Scenario = (
@@ -323,8 +326,18 @@ impl Fixture {
         self.declare_model(json!({})).await;
     }
 
+    /// Applies a `ModelRegistry` with a token and a header that its server does not ask for, unless `more` says otherwise.
     pub async fn declare_registry(&self, more: Value) {
-        let registry = resources::model_registry(&self.registry.url());
+        let secret = |name: &str, key: &str| {
+            let value = format!("{CANARY}-of-{name}");
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": {key: value}})
+        };
+        self.apply_object(secret("token", "token")).await;
+        self.apply_object(secret("headers", "X-Access")).await;
+        let uri = self.registry.url();
+        let canaries = json!({"auth": {"bearer": {"secretRef": {"name": "token"}}},
+            "mlflow": {"uri": uri, "headersSecretRef": {"name": "headers"}}});
+        let registry = with_spec(resources::model_registry(&uri), canaries);
         self.apply_object(with_spec(registry, more)).await;
     }
 
@@ -528,8 +541,49 @@ impl Fixture {
         output.map_err(|error| error.to_string())
     }
 
-    /// Stops the operator and deletes the namespace.
+    /// The key of the tags that write-back sets for a binding.
+    pub async fn tag_key(&self, binding: &str) -> String {
+        let uid = [
+            "get",
+            "namespace",
+            "kube-system",
+            "-o",
+            "jsonpath={.metadata.uid}",
+        ];
+        let cluster = self.namespace.kubectl(&uid).await.unwrap();
+        let namespace = self.namespace.namespace();
+        format!("pointsman.dev/{cluster}/{namespace}/{binding}")
+    }
+
+    /// Fails if a secret is in the operator's log, arguments or metrics, in an Event, or in a status.
+    async fn shows_no_secret(&mut self) -> ScenarioResult {
+        let mut shown = vec![("the log", std::fs::read_to_string(self.operator.log_file()))];
+        if self.operator.is_running() {
+            let pid = self.operator.pid().map_err(|error| error.to_string())?;
+            let arguments = std::fs::read_to_string(format!("/proc/{pid}/cmdline"));
+            let metrics = self.operator.metrics().await;
+            shown.push(("an argument", arguments));
+            shown.push(("a metric", Ok(metrics.unwrap_or_default())));
+        }
+        for kind in [EVENT, MODEL_REGISTRY, REGISTERED_MODEL, ALIAS_BINDING] {
+            let objects = self.namespace.list(&kind, "").await;
+            for object in objects.map_err(|error| error.to_string())? {
+                let text = format!("{}{}", object["message"], object["status"]);
+                shown.push((kind.kind, Ok(text)));
+            }
+        }
+        for (place, text) in shown {
+            let text = text.map_err(|error| format!("{place}: {error}"))?;
+            if let Some(line) = text.lines().find(|line| line.contains(CANARY)) {
+                return Err(format!("{place} shows a secret: {line}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks for secrets, stops the operator and deletes the namespace.
     pub async fn end(mut self) -> ScenarioResult {
+        self.shows_no_secret().await?;
         let status = self.operator.stop().map_err(|error| error.to_string())?;
         if !status.success() {
             return Err(format!(

@@ -307,10 +307,7 @@ async fn a_gate_lets_a_version_follow_the_binding_that_it_was_live_in_first(
     fixture
         .apply_object(with_spec(canary, gated(&[gate("go", go)])))
         .await;
-    let key = format!(
-        "pointsman.dev/cluster/{}/canary",
-        fixture.namespace.namespace()
-    );
+    let key = fixture.tag_key("canary").await;
     let live = format!("current == null || candidate.tags[\"{key}\"].startsWith(\"Live\")");
     fixture.bind(gated(&[gate("canary", &live)])).await;
     fixture.runs("1").await;

@@ -11,6 +11,7 @@
 )]
 
 mod admission;
+mod authors;
 mod binding;
 mod blame;
 mod champion_challenger;
@@ -33,6 +34,7 @@ mod refusals;
 mod scale;
 mod servers;
 mod serving;
+mod stores;
 mod targets;
 mod targets_cron_job;
 mod targets_other;
@@ -62,6 +64,7 @@ fn run_all(arguments: &Arguments) -> Conclusion {
     let environment = Arc::new(Environment::default());
     let scenarios = [
         admission::scenarios(),
+        authors::scenarios(),
         binding::scenarios(),
         blame::scenarios(),
         champion_challenger::scenarios(),
@@ -83,6 +86,7 @@ fn run_all(arguments: &Arguments) -> Conclusion {
         scale::scenarios(),
         servers::scenarios(),
         serving::scenarios(),
+        stores::scenarios(),
         targets::scenarios(),
         targets_cron_job::scenarios(),
         targets_other::scenarios(),

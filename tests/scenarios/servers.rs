@@ -4,16 +4,18 @@
 
 use std::sync::Arc;
 
-use pointsman_env::kinds::CONFIG_MAP;
+use pointsman_env::kinds::{CONFIG_MAP, SECRET};
 use pointsman_env::mlflow::{Mlflow, MlflowOptions};
 use pointsman_env::python::MlflowVersion;
-use serde_json::json;
+use pointsman_env::resources::merge;
+use serde_json::{Value, json};
 
 use crate::fixture::{Environment, Fixture, ScenarioResult, env, scenarios};
 
 scenarios!(
     one_model_name_in_two_workspaces_is_two_models,
     a_registry_on_https_is_verified_with_the_given_ca,
+    a_registry_that_demands_client_certificates_gets_the_one_of_the_secret,
 );
 
 async fn one_model_name_in_two_workspaces_is_two_models(
@@ -95,6 +97,52 @@ async fn a_registry_on_https_is_verified_with_the_given_ca(
     );
     fixture.alias("2").await;
     fixture.runs("2").await;
+    let result = fixture.end().await;
+    server.stop().await;
+    result
+}
+
+async fn a_registry_that_demands_client_certificates_gets_the_one_of_the_secret(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let fixture = Fixture::new(&environment, "client certificate").await;
+    fixture.register(1).await;
+    fixture.alias("1").await;
+    let plane = &environment.cluster().await.control_plane;
+    let file = |name: &str| plane.folder().join(name);
+    let read = |name: &str| std::fs::read_to_string(file(name)).unwrap();
+    let (certificate, key) = (read("admin.crt"), read("admin.key"));
+    let identity = file(&format!("{}.pem", fixture.namespace.namespace()));
+    std::fs::write(&identity, format!("{certificate}\n{key}")).unwrap();
+    let options = MlflowOptions {
+        certificate: Some((file("apiserver.crt"), file("apiserver.key"))),
+        client_authority: Some((file("ca.crt"), identity)),
+        database: Some(environment.database(MlflowVersion::Three).await),
+        ..MlflowOptions::default()
+    };
+    let mut server = Mlflow::start(MlflowVersion::Three, options).await.unwrap();
+    let url = server.url();
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "corp-ca"}, "data": {"ca.crt": plane.ca_pem()}});
+    fixture.namespace.create(&CONFIG_MAP, &map).await.unwrap();
+    let declare = async |more: Value| {
+        let mut tls = json!({"caConfigMapRef": {"name": "corp-ca"}});
+        merge(&mut tls, more);
+        let spec = json!({"mlflow": {"uri": url}, "tls": tls});
+        fixture.declare_registry(spec).await;
+    };
+    declare(json!({})).await;
+    // MLflow's server closes the connection; others say that they require a certificate.
+    fixture.registry_reports("RegistryUnreachable").await;
+    declare(json!({"clientCertificateSecretRef": {"name": "identity"}})).await;
+    let message = fixture.registry_reports("CredentialsNotFound").await;
+    assert!(message.contains("Secret identity"), "{message}");
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
+        "metadata": {"name": "identity"}, "stringData": {"tls.crt": certificate, "tls.key": key}});
+    fixture.namespace.create(&SECRET, &secret).await.unwrap();
+    fixture.registry_reports("Reachable").await;
+    fixture.declare_model(json!({})).await;
+    fixture.bind(json!({})).await;
+    fixture.runs("1").await;
     let result = fixture.end().await;
     server.stop().await;
     result

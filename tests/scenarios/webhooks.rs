@@ -49,7 +49,7 @@ scenarios!(
     hostile_connections_delay_neither_probes_nor_genuine_deliveries,
 );
 
-const SIGNING: &str = "a-secret-of-the-scenarios-0123456789";
+const SIGNING: &str = "hunter2-secret-of-the-scenarios-0123456789";
 
 /// A fixture with a webhook receiver, on an MLflow server that delivers to it.
 async fn with_receiver(environment: &Arc<Environment>, name: &str) -> Fixture {
@@ -550,7 +550,7 @@ async fn a_changed_secret_reaches_mlflow_and_the_receiver(
         .clone();
     // Changed while the operator is stopped, so that it cannot remember the old secret; MLflow's test delivery shows the difference.
     fixture.operator.stop().unwrap();
-    sign_with(&fixture, "another-secret-of-the-scenarios").await;
+    sign_with(&fixture, "hunter2-another-of-the-scenarios").await;
     fixture.operator.start_again().await.unwrap();
     webhook_reports(&fixture, "WebhookSettling").await;
     let reported = async {
@@ -566,7 +566,7 @@ async fn a_changed_secret_reaches_mlflow_and_the_receiver(
     fixture.runs("2").await;
     // Then changed while it runs.
     let accepted = counted(&fixture.operator, "accepted").await;
-    sign_with(&fixture, "a-third-secret-of-the-scenarios").await;
+    sign_with(&fixture, "hunter2-third-of-the-scenarios").await;
     request_refresh(&fixture).await;
     let reported = async {
         while counted(&fixture.operator, "accepted").await == accepted {
@@ -718,13 +718,13 @@ async fn a_server_without_an_encryption_key_is_reported_and_left_unchanged(
 }
 
 async fn missing_webhook_permissions_are_reported(environment: Arc<Environment>) -> ScenarioResult {
-    let (admin, password) = ("admin", "a-password-of-the-scenarios");
+    let (admin, password) = ("admin", "hunter2-password-of-the-scenarios");
     let options = MlflowOptions {
         basic_auth: Some((admin.to_owned(), password.to_owned())),
         ..with_webhooks(1)
     };
     let mut server = Mlflow::start(MlflowVersion::Three, options).await.unwrap();
-    let user = json!({"username": "reader", "password": "another-password-of-the-scenarios"});
+    let user = json!({"username": "reader", "password": "hunter2-reader-of-the-scenarios"});
     let made = http().post(format!("{}/api/2.0/mlflow/users/create", server.url()));
     made.basic_auth(admin, Some(password))
         .json(&user)

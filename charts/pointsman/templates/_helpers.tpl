@@ -48,6 +48,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- if not .Values.watchNamespaces -}}
 {{- fail "rbac.clusterScoped is false, so the operator cannot watch all namespaces: set watchNamespaces, as in --set 'watchNamespaces={ml}'" -}}
 {{- end -}}
+{{- if not .Values.clusterName -}}
+{{- fail "rbac.clusterScoped is false, so the operator cannot read the identity of the cluster: set clusterName, as in --set clusterName=eu-prod" -}}
+{{- end -}}
 {{- if .Values.crds.enabled -}}
 {{- fail "rbac.clusterScoped is false, and definitions belong to the cluster: set crds.enabled=false, and have an administrator apply crds/" -}}
 {{- end -}}

@@ -159,7 +159,13 @@ impl RunningSubject {
     }
 
     async fn check_files(&self, uri: &str) -> Availability {
-        match self.state.store_clients.get_or_make(self.stores()).await {
+        let registry = self.ctx.stores.registries.get(&self.registry);
+        let generation = registry.and_then(|registry| registry.metadata.generation);
+        let made = self
+            .state
+            .store_clients
+            .get_or_make(generation.unwrap_or_default(), self.stores());
+        match made.await {
             Ok(stores) => stores.check(uri).await,
             Err(problem) => Availability::Unknown(problem.message),
         }
@@ -167,17 +173,14 @@ impl RunningSubject {
 
     /// Clients of the stores with the present contents of the registry's Secret.
     async fn stores(&self) -> Result<ArtifactStores, Problem> {
-        let settings = match self.ctx.stores.registries.get(&self.registry) {
+        let (settings, authorities) = match self.ctx.stores.registries.get(&self.registry) {
             Some(registry) => artifact_settings(&registry, &self.ctx.client).await?,
-            None => BTreeMap::new(),
+            None => (BTreeMap::new(), None),
         };
         let client = self.state.connection.client();
         let allow_files = self.ctx.settings.allow_file_artifacts;
-        Ok(ArtifactStores::new(
-            client.map(proxied_artifacts),
-            settings,
-            allow_files,
-        ))
+        let proxied = client.map(proxied_artifacts);
+        Ok(ArtifactStores::new(proxied, settings, allow_files).trusting(authorities))
     }
 }
 

@@ -25,7 +25,7 @@ use crate::controllers::registry::access::title;
 use crate::controllers::registry::state::RegistryState;
 use crate::controllers::registry::state::uri_rechecks::Recheck;
 use crate::kubernetes::key::ObjectKey;
-use crate::registries::{ModelSnapshot, RegistryClient};
+use crate::registries::{ModelSnapshot, RegistryClient, RegistryError};
 
 /// The result of a reconcile: the status without new conditions, and a problem that did not prevent
 /// it.
@@ -72,11 +72,26 @@ enum Found {
     Created(ModelSnapshot),
 }
 
-/// The result of declaring aliases.
+/// The result of declaring description, tags and aliases.
 #[derive(Default)]
-struct DeclaredAliases {
+struct Declared {
     is_changed: bool,
+    /// The first refusal.
     problem: Option<Problem>,
+}
+
+impl Declared {
+    /// Adds the outcome of one change. A registry that does not answer ends the reconcile.
+    fn add(&mut self, outcome: Result<(), RegistryError>, what: &str) -> Result<(), Problem> {
+        match outcome {
+            Ok(()) => self.is_changed = true,
+            Err(error) if error.reason() == Reason::RegistryUnreachable => return Err(error.into()),
+            Err(error) => {
+                self.problem.get_or_insert_with(|| error.of_change(what));
+            }
+        }
+        Ok(())
+    }
 }
 
 impl ModelReconcile<'_> {
@@ -86,9 +101,13 @@ impl ModelReconcile<'_> {
             recheck: self.state.rechecks.take(&self.own),
             tags: self.state.candidate_tags.take(&self.own),
         };
-        let found = match self.snapshot().await? {
-            Some(snapshot) => Found::Existing(snapshot),
-            None => self.create().await?,
+        let found = match self.snapshot().await {
+            Ok(Some(snapshot)) => Found::Existing(snapshot),
+            Ok(None) => self.create().await?,
+            // MLflow refuses to show a model that does not exist to users without rights on all
+            // models. Whether it exists is told by an attempt to create it.
+            Err(RegistryError::Forbidden { .. }) if self.may_create() => self.create().await?,
+            Err(error) => return Err(error.into()),
         };
         let (snapshot, owned, is_created) = match found {
             Found::Existing(snapshot) => {
@@ -193,7 +212,7 @@ impl ModelReconcile<'_> {
 
     /// The cached snapshot; a new one if a person requested it, or if the cached one is missing or
     /// lacks a mirrored alias. `None` if the model does not exist.
-    async fn snapshot(&self) -> Result<Option<ModelSnapshot>, Problem> {
+    async fn snapshot(&self) -> Result<Option<ModelSnapshot>, RegistryError> {
         let cached = self.state.snapshots.get(self.name());
         let is_requested = self.take_requests();
         if is_requested {
@@ -228,13 +247,18 @@ impl ModelReconcile<'_> {
     }
 
     /// Requests the model directly; `None` if it does not exist.
-    async fn request(&self) -> Result<Option<ModelSnapshot>, Problem> {
+    async fn request(&self) -> Result<Option<ModelSnapshot>, RegistryError> {
         let requested_at = Instant::now();
         let snapshot = self.client.model(self.name()).await?;
         self.state
             .snapshots
             .record(self.name(), snapshot.as_ref(), requested_at);
         Ok(snapshot)
+    }
+
+    /// Whether the spec and the registry's owner allow the creation of the model.
+    fn may_create(&self) -> bool {
+        self.access == Access::Write && self.model.spec.creation_policy == CreationPolicy::Create
     }
 
     /// Creates the model, if the spec and the registry's owner allow it. A model that a person
@@ -272,59 +296,48 @@ impl ModelReconcile<'_> {
         Problem::new(Reason::ModelNotFound, message)
     }
 
-    /// Writes description, tags and aliases as declared. Returns the snapshot after it. An alias of
-    /// a missing version is a problem that prevents nothing else.
+    /// Writes description, tags and aliases as declared. Returns the snapshot after it. A refusal is a
+    /// problem that prevents nothing else.
     async fn declare(
         &self,
         snapshot: ModelSnapshot,
     ) -> Result<(ModelSnapshot, Option<Problem>), Problem> {
-        let is_described = self.declare_description(&snapshot).await?;
-        let is_tagged = self.declare_tags(&snapshot).await?;
-        let aliases = self.declare_aliases(&snapshot).await?;
-        if !is_described && !is_tagged && !aliases.is_changed {
-            return Ok((snapshot, aliases.problem));
+        let (spec, name) = (&self.model.spec, self.name());
+        let mut declared = Declared::default();
+        if let Some(text) = &spec.description
+            && *text != snapshot.description
+        {
+            let outcome = self.client.set_description(name, text).await;
+            declared.add(outcome, "the description")?;
         }
-        let changed = self.request().await?;
-        Ok((changed.unwrap_or(snapshot), aliases.problem))
-    }
-
-    async fn declare_description(&self, snapshot: &ModelSnapshot) -> Result<bool, Problem> {
-        match &self.model.spec.description {
-            Some(text) if *text != snapshot.description => {
-                self.client.set_description(self.name(), text).await?;
-                Ok(true)
-            }
-            _ => Ok(false),
-        }
-    }
-
-    async fn declare_tags(&self, snapshot: &ModelSnapshot) -> Result<bool, Problem> {
-        let mut is_changed = false;
-        for (key, value) in &self.model.spec.tags {
+        for (key, value) in &spec.tags {
             if snapshot.tags.get(key) != Some(value) {
-                self.client.set_tag(self.name(), key, value).await?;
-                is_changed = true;
+                let outcome = self.client.set_tag(name, key, value).await;
+                declared.add(outcome, &format!("tag {key}"))?;
             }
         }
-        Ok(is_changed)
-    }
-
-    async fn declare_aliases(&self, snapshot: &ModelSnapshot) -> Result<DeclaredAliases, Problem> {
-        let mut declared = DeclaredAliases::default();
-        for alias in &self.model.spec.aliases {
-            let (name, version) = (&alias.name, &alias.version);
-            if snapshot.aliases.get(name) == Some(version) {
+        for alias in &spec.aliases {
+            let version = &alias.version;
+            if snapshot.aliases.get(&alias.name) == Some(version) {
                 continue;
             }
-            match self.client.set_alias(self.name(), name, version).await {
-                Ok(()) => declared.is_changed = true,
+            match self.client.set_alias(name, &alias.name, version).await {
                 Err(error) if error.is_not_found() => {
-                    declared.problem = Some(self.no_such_version(name, version));
+                    let problem = self.no_such_version(&alias.name, version);
+                    declared.problem.get_or_insert(problem);
                 }
-                Err(error) => return Err(error.into()),
+                outcome => declared.add(outcome, &format!("alias {}", alias.name))?,
             }
         }
-        Ok(declared)
+        let Declared {
+            is_changed,
+            problem,
+        } = declared;
+        if !is_changed {
+            return Ok((snapshot, problem));
+        }
+        let changed = self.request().await?;
+        Ok((changed.unwrap_or(snapshot), problem))
     }
 
     fn no_such_version(&self, alias: &str, version: &str) -> Problem {
@@ -389,7 +402,9 @@ impl ModelReconcile<'_> {
             conditions: old.conditions,
         };
         Ok(Mirror {
-            has_unusable_version: lacking == 0 && has_unusable_version(&status, numbers),
+            has_unusable_version: lacking == 0
+                && (has_unusable_version(&status, numbers)
+                    || mirror.has_unread_details(&status.versions)),
             problem: (lacking > 0).then(|| mirror_size::truncated(self.name(), lacking)),
             status,
         })

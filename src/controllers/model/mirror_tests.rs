@@ -1,3 +1,6 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
@@ -5,6 +8,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::api::names;
 use crate::api::registered_model::MirroredAlias;
+use crate::http::hostile::{HostileServer, Reply};
 use crate::registries::memory::MemoryRegistry;
 use crate::registries::{Connection, RequestMetrics, Server};
 
@@ -241,4 +245,126 @@ async fn parameters_are_mirrored_unless_the_registrys_owner_says_no() {
     fixture.registry.spec.mirror.parameters = false;
     let without = fixture.mirror().await;
     assert!(without.status.versions[0].parameters.is_empty());
+}
+
+/// A fixture whose registry is a scripted MLflow server; `reply` gets the head of each request.
+async fn scripted(
+    spec: &Value,
+    reply: impl Fn(&str) -> Option<Reply> + Send + Sync + 'static,
+) -> (Fixture, HostileServer) {
+    let server = HostileServer::start(move |_, head| {
+        let model = json!({"name": "taxi", "aliases": [{"alias": "beta", "version": "1"}]});
+        let found = json!({"registered_model": model}).to_string();
+        reply(head).unwrap_or_else(|| match head {
+            head if head.contains("registered-models/get?") => Reply::json("200 OK", &found),
+            head if head.contains("model-versions/get?") => {
+                Reply::json("404 Gone", r#"{"error_code": "RESOURCE_DOES_NOT_EXIST"}"#)
+            }
+            _ => Reply::json("200 OK", "{}"),
+        })
+    });
+    let server = server.await.expect("a server");
+    _ = rustls::crypto::ring::default_provider().install_default();
+    let mut fixture = Fixture::new(spec);
+    let connection = Connection::mlflow(server.uri.clone());
+    fixture.client =
+        RegistryClient::connect(connection, RequestMetrics::default()).expect("a client");
+    (fixture, server)
+}
+
+fn refusal(status: &str, message: &str) -> Reply {
+    let body = json!({"error_code": "INVALID_PARAMETER_VALUE", "message": message});
+    Reply::json(status, &body.to_string())
+}
+
+#[tokio::test]
+async fn a_refused_tag_or_description_is_told_and_aliases_are_set_all_the_same() {
+    let mut spec = champion("1");
+    spec["tags"] = json!({"creator": "kamal", "problem": "x"});
+    spec["description"] = json!("fares");
+    let (mut fixture, server) = scripted(&spec, |head| {
+        let is_refused = head.contains("set-tag") || head.starts_with("PATCH");
+        is_refused.then(|| refusal("400 Bad Request", "too long"))
+    })
+    .await;
+    let mirror = fixture.mirror().await;
+    let problem = mirror.problem.expect("a problem");
+    assert_eq!(problem.reason, Reason::RegistryRefused);
+    let message = &problem.message;
+    assert!(
+        message.starts_with("the description cannot be set"),
+        "{message}"
+    );
+    let heads = server.heads();
+    let posts = |path: &str| {
+        let wanted = format!("POST /api/2.0/mlflow/registered-models/{path} ");
+        heads
+            .iter()
+            .filter(|head| head.starts_with(&wanted))
+            .count()
+    };
+    assert_eq!((posts("set-tag"), posts("alias")), (2, 1), "{heads:?}");
+    assert_eq!(mirror.status.aliases[0].name, "beta");
+}
+
+#[tokio::test]
+async fn a_missing_permission_is_named_and_is_no_outage() {
+    for (spec, what) in [
+        (champion("1"), "alias champion"),
+        (
+            json!({"registryRef": {"name": "mlflow"}, "tags": {"a": "b"}}),
+            "tag a",
+        ),
+    ] {
+        let (mut fixture, _server) = scripted(&spec, |head| {
+            let denied = Reply::typed("403 Forbidden", "text/plain", "Permission denied");
+            head.starts_with("POST").then_some(denied)
+        })
+        .await;
+        let mirror = fixture.mirror().await;
+        let problem = mirror.problem.expect("a problem");
+        assert_eq!(problem.reason, Reason::RegistryRefused);
+        let message = &problem.message;
+        assert!(message.contains(&format!("set {what}")), "{message}");
+        assert!(
+            message.contains("grant that user the permission EDIT"),
+            "{message}"
+        );
+        assert_eq!(mirror.status.aliases[0].name, "beta");
+    }
+}
+
+#[tokio::test]
+async fn a_model_that_may_not_be_read_before_it_exists_is_created() {
+    let is_created = Arc::new(AtomicBool::new(false));
+    let created = Arc::clone(&is_created);
+    let (mut fixture, _server) = scripted(&spec(), move |head| {
+        if head.contains("/create ") {
+            created.store(true, Ordering::Relaxed);
+            let model = json!({"registered_model": {"name": "taxi", "creation_timestamp": 7000}});
+            return Some(Reply::json("200 OK", &model.to_string()));
+        }
+        let denied = Reply::typed("403 Forbidden", "text/plain", "Permission denied");
+        (!created.load(Ordering::Relaxed)).then_some(denied)
+    })
+    .await;
+    let mirror = fixture.mirror().await;
+    assert!(is_created.load(Ordering::Relaxed));
+    assert!(mirror.status.owned_model_created_at.is_some());
+}
+
+#[tokio::test]
+async fn a_model_that_exists_and_may_not_be_read_is_refused() {
+    let (fixture, _server) = scripted(&spec(), |head| {
+        Some(if head.contains("/create ") {
+            let body = r#"{"error_code": "RESOURCE_ALREADY_EXISTS"}"#;
+            Reply::json("400 Bad Request", body)
+        } else {
+            Reply::typed("403 Forbidden", "text/plain", "Permission denied")
+        })
+    })
+    .await;
+    let problem = fixture.reconcile().await.err().expect("a problem");
+    assert_eq!(problem.reason, Reason::RegistryRefused);
+    assert!(problem.message.contains("403"), "{}", problem.message);
 }

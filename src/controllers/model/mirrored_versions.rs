@@ -205,11 +205,11 @@ impl VersionMirror<'_> {
         let (mut versions, mut used) = (Vec::with_capacity(numbers.len()), 0);
         for number in numbers {
             let version = match known.get(number.as_str()) {
-                // The problem of a version may be fixed, so it is requested again from time to
-                // time.
+                // The problem of a version may be fixed, and its run may be read, so it is requested
+                // again from time to time.
                 Some(known)
                     if !shows_query(known)
-                        && (known.problem.is_none() || self.is_known_unusable(number)) =>
+                        && (self.is_settled(known) || self.is_known_unusable(number)) =>
                 {
                     Some((*known).clone())
                 }
@@ -321,16 +321,34 @@ impl VersionMirror<'_> {
             }
             None => self.client.version(self.name, number).await?,
         };
+        let unusable = &self.state.unusable_versions;
         match &found {
             Some(version) if version.problem.is_none() => {
                 self.record_unread_size(version);
+                if version.details_omitted {
+                    unusable.record(self.name, number, Instant::now());
+                } else {
+                    unusable.forget_version(self.name, number);
+                }
             }
-            _ => {
-                let unusable = &self.state.unusable_versions;
-                unusable.record(self.name, number, Instant::now());
-            }
+            _ => unusable.record(self.name, number, Instant::now()),
         }
         Ok(found)
+    }
+
+    /// Whether a version has no problem, and none of its details could not be read.
+    fn is_settled(&self, version: &ModelVersion) -> bool {
+        let unusable = &self.state.unusable_versions;
+        let is_unread =
+            version.details_omitted && unusable.is_recorded(self.name, &version.version);
+        version.problem.is_none() && !is_unread
+    }
+
+    /// Whether there are versions whose details could not be read.
+    pub fn has_unread_details(&self, versions: &[ModelVersion]) -> bool {
+        versions
+            .iter()
+            .any(|version| !self.is_settled(version) && version.problem.is_none())
     }
 
     /// Whether the version was absent or unusable a short time ago.

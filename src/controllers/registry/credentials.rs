@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client, ResourceExt};
 
+use crate::api::model_registry::ConfigMapKeyReference;
 use crate::api::{ModelRegistry, Reason, reason::Problem};
 use crate::registries::{Connection, Credentials};
 
@@ -15,8 +16,34 @@ use crate::registries::{Connection, Credentials};
 pub async fn connection(registry: &ModelRegistry, client: &Client) -> Result<Connection, Problem> {
     let mut connection = Connection::of(&registry.spec)?;
     connection.credentials = credentials(registry, client).await?;
-    connection.ca_pem = certificate_authority(registry, client).await?;
+    let tls = registry.spec.tls.clone().unwrap_or_default();
+    connection.ca_pem = authorities(registry, tls.ca_config_map_ref.as_ref(), client).await?;
+    if let Some(reference) = &tls.client_certificate_secret_ref {
+        let name = &reference.name;
+        let secret = secret(registry, client, name).await?;
+        let (certificate, key) = (
+            secret_text(&secret, name, "tls.crt")?,
+            secret_text(&secret, name, "tls.key")?,
+        );
+        connection.identity_pem = Some(format!("{certificate}\n{key}"));
+    }
+    let server = registry.spec.mlflow.as_ref();
+    if let Some(reference) = server.and_then(|server| server.headers_secret_ref.as_ref()) {
+        let secret = secret(registry, client, &reference.name).await?;
+        connection.headers = texts(secret);
+    }
     Ok(connection)
+}
+
+/// The values of a Secret that are text.
+fn texts(secret: Secret) -> BTreeMap<String, String> {
+    let mut texts = BTreeMap::new();
+    for (key, bytes) in secret.data.unwrap_or_default() {
+        if let Ok(text) = String::from_utf8(bytes.0) {
+            texts.insert(key, text);
+        }
+    }
+    texts
 }
 
 async fn credentials(registry: &ModelRegistry, client: &Client) -> Result<Credentials, Problem> {
@@ -39,14 +66,15 @@ async fn credentials(registry: &ModelRegistry, client: &Client) -> Result<Creden
     Ok(Credentials::Bearer(token))
 }
 
-async fn certificate_authority(
+/// The certificates of authorities in a `ConfigMap`, if the spec names one.
+async fn authorities(
     registry: &ModelRegistry,
+    reference: Option<&ConfigMapKeyReference>,
     client: &Client,
 ) -> Result<Option<String>, Problem> {
-    let Some(tls) = &registry.spec.tls else {
+    let Some(reference) = reference else {
         return Ok(None);
     };
-    let reference = &tls.ca_config_map_ref;
     let namespace = registry.namespace().unwrap_or_default();
     let config_maps: Api<ConfigMap> = Api::namespaced(client.clone(), &namespace);
     let found = config_maps.get_opt(&reference.name).await;
@@ -61,22 +89,20 @@ async fn certificate_authority(
     )))
 }
 
-/// The settings and credentials of the artifact stores.
+/// The settings and credentials of the artifact stores, and the certificates of the authorities to trust (PEM).
 pub async fn artifact_settings(
     registry: &ModelRegistry,
     client: &Client,
-) -> Result<BTreeMap<String, String>, Problem> {
+) -> Result<(BTreeMap<String, String>, Option<String>), Problem> {
     let Some(artifacts) = &registry.spec.artifacts else {
-        return Ok(BTreeMap::new());
+        return Ok((BTreeMap::new(), None));
     };
-    let secret = secret(registry, client, &artifacts.secret_ref.name).await?;
-    let mut settings = BTreeMap::new();
-    for (key, bytes) in secret.data.unwrap_or_default() {
-        if let Ok(text) = String::from_utf8(bytes.0) {
-            settings.insert(key, text);
-        }
-    }
-    Ok(settings)
+    let settings = match &artifacts.secret_ref {
+        Some(reference) => texts(secret(registry, client, &reference.name).await?),
+        None => BTreeMap::new(),
+    };
+    let reference = artifacts.ca_config_map_ref.as_ref();
+    Ok((settings, authorities(registry, reference, client).await?))
 }
 
 /// A Secret in the registry's namespace.

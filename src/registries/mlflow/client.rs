@@ -1,7 +1,7 @@
 //! The client: sends a request over a fresh connection, retries a read once, and returns a bounded
 //! response.
 //!
-//! Absent: redirects, proxies and pooled connections, and the meaning of the responses.
+//! Absent: redirects and pooled connections, and the meaning of the responses.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -79,12 +79,22 @@ impl Client {
         let workspace = workspace.as_deref().map(workspace_header).transpose()?;
         let credentials = connection.credentials.trimmed();
         let authorization = authorization(&http, &base, &credentials)?;
+        let header_values = connection.headers.values();
+        // A short value, such as a version, may be part of any text.
+        let header_values = header_values.filter(|value| value.len() > 5);
+        let header_values = header_values.map(|value| value.trim().to_owned());
         let inner = ClientInner {
             http,
             base,
             workspace,
             workspace_confirmed: OnceCell::new(),
-            redactor: Redactor::new(credentials.secrets().into_iter().chain(authorization)),
+            redactor: Redactor::new(
+                credentials
+                    .secrets()
+                    .into_iter()
+                    .chain(authorization)
+                    .chain(header_values),
+            ),
             credentials,
             total_timeout: connection.total_timeout,
             search: Mutex::new(SearchStrategy::default()),

@@ -234,6 +234,39 @@ async fn secrets_that_the_server_repeats_are_redacted() -> TestResult {
 }
 
 #[tokio::test]
+async fn headers_of_the_secret_are_sent_and_never_shown() -> TestResult {
+    let said = "no entry with hunter2-access";
+    let server =
+        HostileServer::start(move |_, _| Reply::typed("403 Forbidden", "text/plain", said)).await?;
+    let connection = |name: &str, value: &str| {
+        let mut connection = Connection::mlflow(server.uri.clone());
+        connection.headers = [(name.to_owned(), value.to_owned())].into();
+        connection
+    };
+    let registry = connect(connection("X-Access-Client", "hunter2-access\n"))?;
+    let error = registry.model("m").await.err().ok_or("no error")?;
+    let shown = format!("{error} {error:?} {registry:?}");
+    assert!(!shown.contains("hunter2"), "{shown}");
+    let heads = server.heads();
+    assert!(
+        heads[0].contains("x-access-client: hunter2-access\r\n"),
+        "{heads:?}"
+    );
+    for (name, value, fault) in [
+        ("Host", "elsewhere", "is set by Pointsman itself"),
+        ("X-MLflow-Workspace", "b", "is set by Pointsman itself"),
+        ("two words", "a", "is no name of a header"),
+        ("X-A", "a\nb: hunter2", "a value that cannot be sent"),
+    ] {
+        let error = connect(connection(name, value)).err().ok_or(name)?;
+        let text = error.to_string();
+        assert_eq!(error.reason(), Reason::InvalidSpec);
+        assert!(text.contains(fault) && !text.contains("hunter2"), "{text}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_read_is_retried_once_after_a_short_outage() -> TestResult {
     let server = HostileServer::start(|number, _| match number {
         0 => Reply::typed("503 Service Unavailable", "text/html", "<html>busy</html>"),

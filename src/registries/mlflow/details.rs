@@ -12,6 +12,7 @@ use super::request::Request;
 use super::source;
 use super::wire;
 use crate::api::ModelVersion;
+use crate::api::model_file::{MODEL_FILE, model_size};
 use crate::api::public_uri::without_secrets;
 use crate::api::registered_model::{CodeLineage, Dataset};
 use crate::http::redact::{cut, is_secret};
@@ -164,7 +165,7 @@ impl Client {
         uri: &str,
     ) -> Result<Option<i64>, RegistryError> {
         let _permit = self.fetch_permit().await;
-        let query = [("name", model), ("version", version), ("path", "MLmodel")];
+        let query = [("name", model), ("version", version), ("path", MODEL_FILE)];
         let request = Request::get(&["model-versions/get-artifact"], &query)
             .timeout(SIZE_TIMEOUT)
             .without_retry();
@@ -206,7 +207,7 @@ impl Client {
 
 /// The files and bytes of the folders that were listed so far.
 #[derive(Default)]
-struct ListingSum {
+pub(super) struct ListingSum {
     files: usize,
     bytes: i64,
 }
@@ -214,7 +215,7 @@ struct ListingSum {
 impl ListingSum {
     /// Adds the files of a folder and returns its subfolders; `None` if a name or a size is missing
     /// or not plausible.
-    fn add(&mut self, listing: wire::Listing) -> Option<Vec<String>> {
+    pub(super) fn add(&mut self, listing: wire::Listing) -> Option<Vec<String>> {
         let mut subfolders = Vec::new();
         if listing.files.is_cut {
             return None;
@@ -234,7 +235,7 @@ impl ListingSum {
         Some(subfolders)
     }
 
-    fn total(&self) -> Option<i64> {
+    pub(super) fn total(&self) -> Option<i64> {
         (self.files > 0 && self.bytes >= 0).then_some(self.bytes)
     }
 }
@@ -257,15 +258,6 @@ fn proxied_path(uri: &str) -> Option<&str> {
         None => rest,
     };
     Some(path.trim_matches('/')).filter(|path| !path.is_empty())
-}
-
-/// The value of `model_size_bytes` in an MLmodel file.
-fn model_size(file: &[u8]) -> Option<i64> {
-    let text = std::str::from_utf8(file).ok()?;
-    let value = text
-        .lines()
-        .find_map(|line| line.strip_prefix("model_size_bytes:"))?;
-    value.trim().parse().ok().filter(|size| *size >= 0)
 }
 
 /// The response; `None` after an error other than an unreachable server. A size is optional.

@@ -220,6 +220,31 @@ async fn missing_details_are_left_out() -> TestResult {
     Ok(())
 }
 
+/// A run of a million metrics fails, or comes late; the server itself is well.
+#[tokio::test]
+async fn a_run_that_cannot_be_read_concerns_its_version_alone() -> TestResult {
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 900\r\n\r\n{";
+    let late = Reply::Drip(format!("{head}{}", " ".repeat(900)));
+    for rest in [Reply::typed("500 Oops", "text/plain", "oops"), late] {
+        let server = server_of("s3://bucket/model", rest.clone()).await?;
+        let client = mlflow_client(&server, Credentials::None)?;
+        let version = client.version("m", "1").await?.ok_or("no version")?;
+        assert_eq!(version.artifact_uri.as_deref(), Some("s3://bucket/model"));
+        assert!(
+            version.details_omitted && version.problem.is_none(),
+            "{version:?}"
+        );
+        let server = server_of("runs:/r1/model", rest).await?;
+        let client = mlflow_client(&server, Credentials::None)?;
+        let version = client.version("m", "1").await?.ok_or("no version")?;
+        assert!(
+            version.artifact_uri.is_none() && version.problem.is_some(),
+            "{version:?}"
+        );
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn an_unreachable_server_fails_the_whole_version() -> TestResult {
     for source in ["s3://bucket/model", "runs:/r1/model"] {
@@ -236,12 +261,7 @@ async fn an_unreachable_server_fails_the_whole_version() -> TestResult {
 
 #[tokio::test]
 async fn a_source_without_files_is_a_problem_of_the_version() -> TestResult {
-    for source in [
-        "runs:/gone/model",
-        "models:/m-gone",
-        "/home/someone/model",
-        "",
-    ] {
+    for source in ["runs:/gone/model", "models:/m-gone", "mlruns/1/model", ""] {
         let server = server_of(
             source,
             Reply::json(

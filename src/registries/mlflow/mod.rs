@@ -2,6 +2,8 @@
 //!
 //! Absent: polling, caching and decisions. Outside of `registries` nothing names these types.
 
+#[cfg(test)]
+mod answers_fuzz_tests;
 mod client;
 mod details;
 mod event;

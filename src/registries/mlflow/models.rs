@@ -4,6 +4,7 @@
 //! with `model`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use serde::de::IgnoredAny;
@@ -34,6 +35,7 @@ impl Client {
         mut visit: impl FnMut(ModelSnapshot),
     ) -> Result<(), RegistryError> {
         let (mut strategy, mut is_lasting) = (self.search_strategy(), true);
+        let mut slowest = Duration::ZERO;
         let mut visit_named = |model: ModelSnapshot| {
             if names.contains(&model.name) {
                 visit(model);
@@ -41,14 +43,18 @@ impl Client {
         };
         loop {
             match self
-                .search_with(&mut strategy, names, &mut visit_named)
+                .search_with(&mut strategy, names, &mut slowest, &mut visit_named)
                 .await
             {
                 Ok(()) => {
                     if is_lasting {
-                        self.set_search_strategy(strategy);
+                        self.set_search_strategy(strategy.after_success(slowest));
                     }
                     return Ok(());
+                }
+                Err(error @ RegistryError::TimedOut { .. }) => {
+                    self.set_search_strategy(strategy.after_timeout());
+                    return Err(error);
                 }
                 Err(error) => {
                     // Whether there is room depends on other servers.
@@ -64,6 +70,7 @@ impl Client {
         &self,
         strategy: &mut SearchStrategy,
         names: &BTreeSet<String>,
+        slowest: &mut Duration,
         visit: &mut impl FnMut(ModelSnapshot),
     ) -> Result<(), RegistryError> {
         let line = strategy
@@ -83,17 +90,21 @@ impl Client {
         let requests = batches.len() + single.len();
         if strategy.pages < requests
             && self
-                .list_all(strategy, requests.min(MOST_PAGES), visit)
+                .list_all(strategy, requests.min(MOST_PAGES), slowest, visit)
                 .await?
         {
             return Ok(());
         }
         for batch in batches {
             // A server that filters by permission may send pages that are not full.
-            let most = 2 + 2 * batch.len() / strategy.page_size;
+            let most = 2 + 2 * batch.len() / strategy.page();
             let filter = filter::name_in(batch);
-            self.search(Pages::new(&filter, strategy.page_size, most), visit)
-                .await?;
+            let mut pages = Pages::new(&filter, strategy.page(), most);
+            while !pages.ended {
+                for model in self.next_page(&mut pages, slowest).await? {
+                    visit(model);
+                }
+            }
         }
         for name in single {
             match self.model(name).await {
@@ -111,11 +122,12 @@ impl Client {
         &self,
         strategy: &mut SearchStrategy,
         most: usize,
+        slowest: &mut Duration,
         visit: &mut impl FnMut(ModelSnapshot),
     ) -> Result<bool, RegistryError> {
-        let mut pages = Pages::new("", strategy.page_size, MOST_PAGES);
+        let mut pages = Pages::new("", strategy.page(), MOST_PAGES);
         while pages.taken < most {
-            for model in self.next_page(&mut pages).await? {
+            for model in self.next_page(&mut pages, slowest).await? {
                 visit(model);
             }
             if pages.ended {
@@ -133,20 +145,13 @@ impl Client {
         ))
     }
 
-    async fn search(
+    /// The next page. `slowest` is the longest time that one took.
+    async fn next_page(
         &self,
-        mut pages: Pages<'_>,
-        visit: &mut impl FnMut(ModelSnapshot),
-    ) -> Result<(), RegistryError> {
-        while !pages.ended {
-            for model in self.next_page(&mut pages).await? {
-                visit(model);
-            }
-        }
-        Ok(())
-    }
-
-    async fn next_page(&self, pages: &mut Pages<'_>) -> Result<Vec<ModelSnapshot>, RegistryError> {
+        pages: &mut Pages<'_>,
+        slowest: &mut Duration,
+    ) -> Result<Vec<ModelSnapshot>, RegistryError> {
+        let asked = Instant::now();
         let (token, size) = (pages.token.clone(), pages.size.to_string());
         let mut query = vec![("max_results", size.as_str())];
         if !pages.filter.is_empty() {
@@ -163,6 +168,7 @@ impl Client {
             Err(RegistryError::ServerError { status: 500, .. }) => self.send_json(&request).await?,
             outcome => outcome?,
         };
+        *slowest = asked.elapsed().max(*slowest);
         pages
             .advance(&page)
             .map_err(|fault| RegistryError::invalid(&self.address(SEARCH), fault))?;
@@ -274,7 +280,7 @@ impl Client {
 
 /// Why a model cannot be read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Unreadable {
+pub(super) enum Unreadable {
     /// It has no name.
     Nameless,
     /// It has more aliases, tags or stages than are read.
@@ -282,7 +288,7 @@ enum Unreadable {
 }
 
 /// The well-formed parts of a model, of bounded size.
-fn read_snapshot(model: wire::RegisteredModel) -> Result<ModelSnapshot, Unreadable> {
+pub(super) fn read_snapshot(model: wire::RegisteredModel) -> Result<ModelSnapshot, Unreadable> {
     let name = match model.name {
         Some(name) if !name.is_empty() => name,
         _ => return Err(Unreadable::Nameless),

@@ -55,6 +55,26 @@ async fn a_thousand_models_take_one_request() -> TestResult {
 }
 
 #[tokio::test]
+async fn a_page_that_takes_too_long_is_smaller_at_the_next_poll() -> TestResult {
+    let server = HostileServer::start(|_, head| {
+        if request_line(head).contains("max_results=1000") {
+            Reply::Drip(format!("HTTP/1.1 200 OK\r\n\r\n{}", " ".repeat(200)))
+        } else {
+            page(&["model-000000000000000000000001"], None)
+        }
+    })
+    .await?;
+    let client = mlflow_client(&server, Credentials::None)?;
+    let error = client.snapshots(&names(5)).await.err().ok_or("no error")?;
+    assert_eq!(error.reason(), Reason::RegistryUnreachable, "{error}");
+    assert_eq!(client.snapshots(&names(5)).await?.len(), 1);
+    let heads = server.heads();
+    assert_eq!(heads.len(), 2);
+    assert!(heads[1].contains("max_results=100&"), "{}", heads[1]);
+    Ok(())
+}
+
+#[tokio::test]
 async fn no_names_send_no_request() -> TestResult {
     let server = HostileServer::start(|_, _| Reply::HangUp).await?;
     assert!(

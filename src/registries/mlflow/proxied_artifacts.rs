@@ -9,6 +9,7 @@ use super::details::is_plain_name;
 use super::request::Request;
 use super::wire;
 use crate::api::Availability;
+use crate::api::model_file::{LONGEST_MODEL_FILE, MODEL_FILE, named_data};
 use crate::http::uri::brief;
 use crate::registries::error::RegistryError;
 
@@ -18,12 +19,10 @@ const FIRST_BYTES: usize = 16;
 const TIMEOUT: Duration = Duration::from_secs(8);
 /// The most folders that are listed in search of a file.
 const MOST_FOLDERS: usize = 4;
-/// The file that MLflow writes into each model's folder.
-const MODEL_FILE: &str = "MLmodel";
 const ROUTE: &str = "api/2.0/mlflow-artifacts/artifacts";
 
 /// The entry of a folder to look at next.
-enum ListedEntry {
+pub(super) enum ListedEntry {
     File(String),
     Folder(String),
     None,
@@ -34,14 +33,19 @@ impl Client {
     /// host in the URI, if any.
     pub async fn check_proxied_artifact(&self, host: Option<&str>, path: &str) -> Availability {
         let elsewhere = host.filter(|host| !self.is_at(host));
-        match (self.has_readable_file(path).await, elsewhere) {
-            (Ok(true), _) => Availability::Readable,
-            (Ok(false) | Err(_), Some(host)) => Availability::Unchecked(format!(
+        match (self.find_file(path).await, elsewhere) {
+            (Ok(ProxiedFile::Readable), _) => Availability::Readable,
+            (Ok(ProxiedFile::NoData(name)), _) => Availability::Missing(format!(
+                "mlflow-artifacts:/{} has no {}, which its {MODEL_FILE} names; restore it, or register the version again",
+                brief(path),
+                brief(&name)
+            )),
+            (Ok(ProxiedFile::Missing) | Err(_), Some(host)) => Availability::Unchecked(format!(
                 "mlflow-artifacts://{}/{} names another host than spec.mlflow.uri, where it was not found; Pointsman asks no other MLflow server",
                 brief(host),
                 brief(path)
             )),
-            (Ok(false), None) => Availability::Missing(format!(
+            (Ok(ProxiedFile::Missing), None) => Availability::Missing(format!(
                 "the MLflow server has no files at mlflow-artifacts:/{}; restore them, or register the version again",
                 brief(path)
             )),
@@ -50,33 +54,66 @@ impl Client {
     }
 
     /// Whether the server returns the first bytes of a file below `path`. One request reads the
-    /// file MLmodel, which every model has; only if it is missing are folders listed for another
-    /// file.
+    /// file MLmodel, which every model has, and one looks for the data that it names in the listing:
+    /// before a store, the server would fetch all of it. Without MLmodel, folders are listed for
+    /// another file.
     ///
     /// # Errors
     /// If the server cannot be reached, refuses, or cannot return a file that it lists.
-    async fn has_readable_file(&self, path: &str) -> Result<bool, RegistryError> {
+    async fn find_file(&self, path: &str) -> Result<ProxiedFile, RegistryError> {
         let mut folder = path.trim_matches('/').to_owned();
         if folder
             .split('/')
             .any(|part| matches!(part, "" | "." | ".."))
         {
-            return Ok(false);
+            return Ok(ProxiedFile::Missing);
         }
-        if self.is_file(&format!("{folder}/{MODEL_FILE}")).await? {
-            return Ok(true);
+        let model_file = format!("{folder}/{MODEL_FILE}");
+        let read = if_file(self.first_bytes(&model_file, LONGEST_MODEL_FILE).await)?;
+        if !read.is_empty() {
+            return self.find_data(&folder, named_data(&read)).await;
         }
         for depth in 0..MOST_FOLDERS {
             match self.first_entry(&folder).await? {
                 ListedEntry::File(name) => {
-                    return self.has_bytes(&format!("{folder}/{name}")).await;
+                    let file = format!("{folder}/{name}");
+                    let read = self.first_bytes(&file, FIRST_BYTES).await?;
+                    return Ok(ProxiedFile::of(&read));
                 }
                 ListedEntry::Folder(name) => folder = format!("{folder}/{name}"),
-                ListedEntry::None if depth == 0 => return self.is_file(&folder).await,
-                ListedEntry::None => return Ok(false),
+                ListedEntry::None if depth == 0 => {
+                    let read = self.first_bytes(&folder, FIRST_BYTES).await;
+                    return Ok(ProxiedFile::of(&if_file(read)?));
+                }
+                ListedEntry::None => return Ok(ProxiedFile::Missing),
             }
         }
-        Ok(false)
+        Ok(ProxiedFile::Missing)
+    }
+
+    /// Looks for the data that MLmodel names in the listing. One that is cut, or cannot be read, proves nothing.
+    async fn find_data(
+        &self,
+        folder: &str,
+        named: Option<String>,
+    ) -> Result<ProxiedFile, RegistryError> {
+        let Some(data) = named else {
+            return Ok(ProxiedFile::Readable);
+        };
+        let first = data.split('/').next().unwrap_or_default();
+        match self.list_artifacts(folder, TIMEOUT).await {
+            Ok(listing) if !listing.files.is_cut => {
+                let mut paths = listing.files.iter().filter_map(|file| file.path.as_deref());
+                // The listing holds MLmodel at least.
+                let is_complete = paths.clone().any(|path| path == MODEL_FILE);
+                Ok(if is_complete && !paths.any(|path| path == first) {
+                    ProxiedFile::NoData(data)
+                } else {
+                    ProxiedFile::Readable
+                })
+            }
+            Ok(_) | Err(_) => Ok(ProxiedFile::Readable),
+        }
     }
 
     /// The entries of a folder, one level.
@@ -98,36 +135,57 @@ impl Client {
         }
     }
 
-    async fn has_bytes(&self, file: &str) -> Result<bool, RegistryError> {
+    /// The first bytes of a file; none if there is no such file.
+    async fn first_bytes(&self, file: &str, length: usize) -> Result<Vec<u8>, RegistryError> {
         let path = [ROUTE, file];
         let request = Request::get(&path, &[])
-            .first_bytes(FIRST_BYTES)
+            .first_bytes(length)
             .timeout(TIMEOUT);
         match self.send(&request).await {
             // A sign-in page is no file, even with status 200.
             Ok(response) if response.is_html => Err(response.wrong_server("an HTML page")),
-            Ok(response) => Ok(!response.body.is_empty()),
-            Err(error) if error.is_not_found() => Ok(false),
+            Ok(response) => Ok(response.body),
+            Err(error) if error.is_not_found() => Ok(Vec::new()),
             Err(error) => Err(error),
         }
     }
+}
 
-    /// Whether the path is a file with content. A folder is a 400 here; with S3 behind the server,
-    /// a missing path is a 500.
-    async fn is_file(&self, path: &str) -> Result<bool, RegistryError> {
-        match self.has_bytes(path).await {
-            Err(
-                RegistryError::ServerError { status: 500, .. }
-                | RegistryError::Refused { status: 400, .. },
-            ) => Ok(false),
-            outcome => outcome,
+/// The bytes of a path that may be no file. A folder is a 400; with S3 behind the server, a missing
+/// path is a 500.
+fn if_file(read: Result<Vec<u8>, RegistryError>) -> Result<Vec<u8>, RegistryError> {
+    match read {
+        Err(
+            RegistryError::ServerError { status: 500, .. }
+            | RegistryError::Refused { status: 400, .. },
+        ) => Ok(Vec::new()),
+        outcome => outcome,
+    }
+}
+
+/// What the server has at a path.
+enum ProxiedFile {
+    /// A file with content.
+    Readable,
+    /// The file MLmodel, but not the data that it names.
+    NoData(String),
+    /// No file with content.
+    Missing,
+}
+
+impl ProxiedFile {
+    fn of(read: &[u8]) -> Self {
+        if read.is_empty() {
+            Self::Missing
+        } else {
+            Self::Readable
         }
     }
 }
 
 /// MLmodel, else the first file that is not empty, else the first folder. Entries whose names are
 /// paths are skipped.
-fn first_entry(listing: wire::Listing) -> ListedEntry {
+pub(super) fn first_entry(listing: wire::Listing) -> ListedEntry {
     let (mut file, mut folder) = (None, None);
     for entry in listing.files {
         let is_empty = entry.file_size.is_some_and(|size| size.0 == 0);

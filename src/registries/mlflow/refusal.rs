@@ -36,7 +36,9 @@ impl Client {
             return RegistryError::TimedOut { at, limit };
         }
         let mut cause = self.redact(&root_cause(error));
-        if cause.contains("certificate") {
+        if cause.contains("CertificateRequired") {
+            cause.push_str(" (set spec.tls.clientCertificateSecretRef)");
+        } else if cause.contains("certificate") {
             cause.push_str(" (spec.tls names the authorities to trust)");
         }
         RegistryError::Unreachable {
@@ -89,7 +91,7 @@ impl Client {
         self.parse_refusal(at, status, html, &String::from_utf8_lossy(&body))
     }
 
-    fn parse_refusal(
+    pub(super) fn parse_refusal(
         &self,
         at: String,
         status: StatusCode,

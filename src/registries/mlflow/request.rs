@@ -16,7 +16,7 @@ pub(super) const SMALL_RESPONSE: usize = 1 << 20;
 /// The most bytes that are read of a page of a search, and of a run.
 pub(super) const PAGE_RESPONSE: usize = 4 << 20;
 /// The most objects and lists in a response. A few bytes of JSON become hundreds in memory.
-const MOST_ENTRIES: usize = 40_000;
+pub(super) const MOST_ENTRIES: usize = 40_000;
 
 /// A request to the server.
 pub(super) struct Request<'a> {
@@ -141,7 +141,7 @@ impl ApiResponse {
 }
 
 /// The number of objects and lists in JSON. Nothing is kept of it.
-fn count_entries(json: &[u8]) -> usize {
+pub(super) fn count_entries(json: &[u8]) -> usize {
     let (mut entries, mut is_text, mut is_escaped) = (0, false, false);
     for byte in json {
         match byte {

@@ -4,6 +4,7 @@
 //! Absent: requests.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::wire;
 use crate::registries::error::RegistryError;
@@ -27,8 +28,10 @@ pub(super) struct SearchStrategy {
     pub(super) line: usize,
     /// Whether the server refuses `IN`.
     pub(super) refuses_in: bool,
-    /// How many models a page holds.
+    /// How many models a page holds at most, because of its bytes.
     pub(super) page_size: usize,
+    /// How many models a page holds at most, because the server needs long for more.
+    pub(super) in_time: usize,
     /// How many pages the whole list has, or more than which.
     pub(super) pages: usize,
 }
@@ -39,20 +42,51 @@ impl Default for SearchStrategy {
             line: LONG_LINE,
             refuses_in: false,
             page_size: BATCH,
+            in_time: BATCH,
             pages: 1,
         }
     }
 }
 
+/// A page that comes faster than this leaves time for more models.
+const FAST_PAGE: Duration = Duration::from_secs(1);
+/// By which factor pages become smaller and larger, and the smallest one.
+const STEP: usize = 10;
+const SMALLEST_PAGE: usize = 10;
+
 impl SearchStrategy {
+    /// How many models a page holds.
+    pub(super) fn page(self) -> usize {
+        self.page_size.min(self.in_time)
+    }
+
+    /// The way for the next poll after one that took too long. This one has taken its time already.
+    pub(super) fn after_timeout(self) -> Self {
+        Self {
+            in_time: (self.page() / STEP).max(SMALLEST_PAGE),
+            ..self
+        }
+    }
+
+    /// The way for the next poll after one whose slowest page took this long.
+    pub(super) fn after_success(self, slowest: Duration) -> Self {
+        if slowest > FAST_PAGE {
+            return self;
+        }
+        Self {
+            in_time: (self.in_time * STEP).min(BATCH),
+            ..self
+        }
+    }
+
     /// The next way to try after this error; `None` if no other way will help.
     pub(super) fn after(self, error: &RegistryError) -> Option<Self> {
         match error {
             RegistryError::TooLarge { .. } | RegistryError::NoRoom { .. }
-                if self.page_size > 10 =>
+                if self.page_size > SMALLEST_PAGE =>
             {
                 Some(Self {
-                    page_size: self.page_size / 10,
+                    page_size: self.page_size / STEP,
                     ..self
                 })
             }
@@ -133,5 +167,25 @@ impl<'a> Pages<'a> {
         }
         self.token = token;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_become_smaller_after_timeouts_and_larger_when_they_are_fast_again() {
+        let (slow, fast) = (Duration::from_secs(9), Duration::from_millis(40));
+        let mut strategy = SearchStrategy::default();
+        let mut sizes = vec![strategy.page()];
+        for _ in 0..3 {
+            strategy = strategy.after_timeout();
+            sizes.push(strategy.page());
+        }
+        assert_eq!(sizes, [1000, 100, 10, 10]);
+        assert_eq!(strategy.after_success(slow).page(), 10);
+        let recovered = strategy.after_success(fast).after_success(fast);
+        assert_eq!(recovered, SearchStrategy::default());
     }
 }

@@ -3,10 +3,11 @@
 //! Absent: requests. An address that may hold a password is never repeated in an error.
 
 use reqwest::RequestBuilder;
-use reqwest::header::{AUTHORIZATION, HeaderValue};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
 use crate::http::body::root_cause;
+use crate::http::uri::brief;
 use crate::registries::connection::{Connection, Credentials};
 use crate::registries::error::RegistryError;
 
@@ -45,7 +46,7 @@ pub(super) fn workspace_header(workspace: &str) -> Result<HeaderValue, RegistryE
     })
 }
 
-/// A client that follows no redirects, uses no proxy and reuses no connection.
+/// A client that follows no redirects and reuses no connection. Https uses the proxy that the process's environment names.
 pub(super) fn build_client(
     connection: &Connection,
     base: &Url,
@@ -54,7 +55,7 @@ pub(super) fn build_client(
         .user_agent(concat!("pointsman/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
-        .no_proxy()
+        .default_headers(extra_headers(connection)?)
         // A reused connection to uvicorn stalls for 44 ms (delayed ACK); a fresh one takes about 1
         // ms.
         .pool_max_idle_per_host(0)
@@ -66,12 +67,69 @@ pub(super) fn build_client(
         None if base.scheme() == "http" => builder.tls_certs_only([]),
         None => builder,
     };
+    // Plain http stays in the cluster: credentials are shown to no proxy.
+    let builder = match base.scheme() {
+        "http" => builder.no_proxy(),
+        _ => builder,
+    };
+    let builder = match &connection.identity_pem {
+        Some(pem) => builder.identity(parse_identity(pem)?),
+        None => builder,
+    };
     builder.build().map_err(|error| {
         RegistryError::configuration(format!(
             "TLS cannot be set up: {}; check spec.tls",
             root_cause(&error)
         ))
     })
+}
+
+fn parse_identity(pem: &str) -> Result<reqwest::Identity, RegistryError> {
+    reqwest::Identity::from_pem(pem.as_bytes()).map_err(|_| {
+        RegistryError::configuration(
+            "the Secret that spec.tls.clientCertificateSecretRef names holds no certificate and key in PEM form: set tls.crt and tls.key",
+        )
+    })
+}
+
+/// Headers that the client itself sets, or that concern a connection.
+const OWN_HEADERS: [&str; 10] = [
+    "host",
+    "content-length",
+    "content-type",
+    "transfer-encoding",
+    "connection",
+    "upgrade",
+    "te",
+    "trailer",
+    "range",
+    "x-mlflow-workspace",
+];
+
+/// The headers of the spec. Their values are marked as secrets.
+fn extra_headers(connection: &Connection) -> Result<HeaderMap, RegistryError> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in &connection.headers {
+        let invalid = |fault: &str| {
+            RegistryError::configuration(format!(
+                "the Secret of spec.mlflow.headersSecretRef: {} {fault}",
+                brief(name)
+            ))
+        };
+        let parsed = HeaderName::from_bytes(name.as_bytes());
+        let parsed = parsed.map_err(|_| invalid("is no name of a header; correct the key"))?;
+        let is_credential =
+            parsed == AUTHORIZATION && !matches!(connection.credentials, Credentials::None);
+        if is_credential || OWN_HEADERS.contains(&parsed.as_str()) {
+            return Err(invalid("is set by Pointsman itself; remove the key"));
+        }
+        let value = HeaderValue::from_str(value.trim_end_matches(['\r', '\n']));
+        let mut value = value
+            .map_err(|_| invalid("has a value that cannot be sent; look for line breaks in it"))?;
+        value.set_sensitive(true);
+        headers.insert(parsed, value);
+    }
+    Ok(headers)
 }
 
 fn parse_authorities(pem: &str) -> Result<Vec<reqwest::Certificate>, RegistryError> {

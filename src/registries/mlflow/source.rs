@@ -14,7 +14,7 @@ pub(super) enum Source<'a> {
     Registry,
     /// `runs:/<run>/<path>`: the run's logged model of that name, or the run's artifacts there.
     Run { run_id: &'a str, path: &'a str },
-    /// Any other URI, used as written.
+    /// Any other URI, or an absolute path on a file system that pods mount, used as written.
     Uri(&'a str),
 }
 
@@ -99,13 +99,14 @@ fn check_uri(uri: &str) -> Result<(), String> {
     if uri.len() > 4096 {
         return invalid("it is longer than 4096 bytes");
     }
-    if uri.chars().any(|c| c.is_control() || c.is_whitespace()) {
-        return invalid("it holds spaces or control characters");
+    if uri.chars().any(char::is_control) {
+        return invalid("it holds control characters");
     }
     match scheme(uri) {
+        _ if uri.starts_with('/') => Ok(()),
         Some(_) if has_user(uri) => Err("the version's source holds a user, password or token before its host: register it again without, and give pods the credentials in a Secret".to_owned()),
         Some(_) => Ok(()),
-        None => invalid("it is a path of the machine that trained it, or no URI"),
+        None => invalid("it is a relative path, or a path of Windows"),
     }
 }
 
@@ -169,6 +170,8 @@ mod tests {
                 Source::Uri("abfss://container@account.dfs.core.windows.net/x"),
             ),
             ("file:///srv/model", Source::Uri("file:///srv/model")),
+            ("/nfs/mlflow/1/m", Source::Uri("/nfs/mlflow/1/m")),
+            ("s3://bucket/a b+c/é", Source::Uri("s3://bucket/a b+c/é")),
             (
                 "mlflow-artifacts:/1/models/m-x/artifacts",
                 Source::Uri("mlflow-artifacts:/1/models/m-x/artifacts"),
@@ -182,10 +185,10 @@ mod tests {
     fn sources_that_lead_nowhere_say_why() {
         for (source, why) in [
             ("", "without a source"),
-            ("/home/someone/mlruns/1", "a path of the machine"),
-            ("C:\\models\\x", "a path of the machine"),
-            ("model", "a path of the machine"),
-            ("s3://bucket/a b", "spaces"),
+            ("C:\\models\\x", "a path of Windows"),
+            ("model", "a relative path"),
+            ("mlruns/1/m", "a relative path"),
+            ("s3://bucket/a\nb", "control characters"),
             ("s3://bucket/a\u{7}", "control characters"),
             ("runs:/../../x", "no run and path"),
             ("runs:/abc/../../x", "no run and path"),

@@ -4,6 +4,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -27,6 +28,8 @@ const PAGE: usize = wire::PAGE;
 const LISTED_BYTES: usize = 4 << 10;
 /// The longest source that is shown, in characters.
 const LONGEST_SOURCE: usize = 4096;
+/// The timeout for the run of a version, which is needed for details only: aliases do not wait for longer.
+const DETAILS_TIMEOUT: Duration = Duration::from_secs(3);
 /// The most versions that are followed from a copy to the version that a run logged.
 const MOST_COPIES: usize = 8;
 const GET: &[&str] = &["api/2.0/mlflow/model-versions/get"];
@@ -38,7 +41,10 @@ type Resolved = Result<String, String>;
 /// The newest versions of each model in a page that is sorted by number, the highest first. If
 /// there is a next page, a model with fewer than `count` versions in this one is left out: it may
 /// have more. A model whose details are large is left out too.
-fn newest_of_each(page: wire::VersionPage, count: usize) -> BTreeMap<String, Vec<ListedVersion>> {
+pub(super) fn newest_of_each(
+    page: wire::VersionPage,
+    count: usize,
+) -> BTreeMap<String, Vec<ListedVersion>> {
     let is_last_page = page.next_page_token.is_none_or(|token| token.is_empty());
     let mut models: BTreeMap<String, Vec<wire::VersionInfo>> = BTreeMap::new();
     let mut large = BTreeSet::new();
@@ -126,10 +132,17 @@ impl Client {
         found: wire::VersionInfo,
     ) -> Result<api::ModelVersion, RegistryError> {
         let source = found.source.clone().unwrap_or_default();
-        let run = self.run_of(&found, &source).await?;
+        let (run, details_omitted) = match self.run_of(&found, &source).await {
+            Ok(run) => (run.unwrap_or_default(), false),
+            Err(error) if concerns_one_version(&error) => (RunDetails::default(), true),
+            Err(error) => return Err(error),
+        };
         let resolved = match registration_problem(&found) {
             Some(problem) => Err(self.redact(&problem)),
-            None => self.resolve(model, version, &source).await?,
+            None => match self.resolve(model, version, &source).await {
+                Err(error) if concerns_one_version(&error) => Err(error.to_string()),
+                resolved => resolved?,
+            },
         };
         let created_by = found.user_id.map(|user| self.redact(&user));
         let described = api::ModelVersion {
@@ -139,10 +152,11 @@ impl Client {
             created_by: created_by.filter(|user| !user.is_empty()),
             source: visible_source(&source),
             problem: resolved.as_ref().err().cloned(),
+            details_omitted,
             ..api::ModelVersion::default()
         };
         let described = with_artifact(described, resolved.ok().as_deref());
-        Ok(run.unwrap_or_default().describe(described))
+        Ok(run.describe(described))
     }
 
     /// The URI of a version's files with its query. `None` if there is no such version, or its
@@ -275,7 +289,7 @@ impl Client {
     /// The files of `runs:/<run>/<path>`: in MLflow 3 those of the run's logged model of that name,
     /// in MLflow 2 the run's own.
     async fn resolve_run(&self, run_id: &str, path: &str) -> Result<Resolved, RegistryError> {
-        let run = match self.run(run_id).await {
+        let run = match self.run(run_id, None).await {
             Ok(run) => run,
             Err(error) if is_permanent(&error) => {
                 return Ok(Err(format!(
@@ -315,7 +329,7 @@ impl Client {
         let (mut run_id, mut source) = (found.run_id.clone(), source.to_owned());
         for _ in 0..MOST_COPIES {
             if let Some(id) = run_id.filter(|id| source::is_id(id)) {
-                return optional(self.run(&id).await);
+                return optional(self.run(&id, Some(DETAILS_TIMEOUT)).await);
             }
             if let Some(id) = source::logged_model(&source) {
                 let model = optional(self.logged_model(id).await)?;
@@ -334,9 +348,16 @@ impl Client {
         Ok(None)
     }
 
-    async fn run(&self, run_id: &str) -> Result<RunDetails, RegistryError> {
+    async fn run(
+        &self,
+        run_id: &str,
+        timeout: Option<Duration>,
+    ) -> Result<RunDetails, RegistryError> {
         let query = [("run_id", run_id)];
-        let request = Request::get(&["api/2.0/mlflow/runs/get"], &query).limit(PAGE_RESPONSE);
+        let request = Request {
+            timeout,
+            ..Request::get(&["api/2.0/mlflow/runs/get"], &query).limit(PAGE_RESPONSE)
+        };
         let response: wire::RunResponse = self.send_json(&request).await?;
         Ok(RunDetails::of(response.run.unwrap_or_default()))
     }
@@ -348,12 +369,20 @@ impl Client {
     }
 }
 
-/// An optional detail. If the server is unreachable the whole request fails, so that it is
-/// repeated; after any other error the detail is left out.
+/// Whether a request may fail for this version alone: its run may be long, or its record broken. All other failures are the
+/// server's.
+fn concerns_one_version(error: &RegistryError) -> bool {
+    matches!(
+        error,
+        RegistryError::TimedOut { .. } | RegistryError::ServerError { status: 500, .. }
+    )
+}
+
+/// An optional detail. If the server fails, so does the request, and the detail is read again; after any other error it is left
+/// out.
 fn optional<T>(outcome: Result<T, RegistryError>) -> Result<Option<T>, RegistryError> {
     match outcome {
         Ok(value) => Ok(Some(value)),
-        Err(RegistryError::ServerError { status: 500, .. }) => Ok(None),
         Err(error) if error.reason() == api::Reason::RegistryUnreachable => Err(error),
         Err(_) => Ok(None),
     }
@@ -373,7 +402,7 @@ fn is_permanent(error: &RegistryError) -> bool {
 }
 
 /// The reason why MLflow itself calls a version unusable.
-fn registration_problem(found: &wire::VersionInfo) -> Option<String> {
+pub(super) fn registration_problem(found: &wire::VersionInfo) -> Option<String> {
     let why = found.status_message.as_deref().unwrap_or_default();
     match found.status.as_deref() {
         Some("FAILED_REGISTRATION") => Some(format!(
@@ -392,7 +421,7 @@ fn whole_seconds(at: jiff::Timestamp) -> Time {
 }
 
 /// The version with the URI of its files. A query may be a signature, so it is left out.
-fn with_artifact(version: api::ModelVersion, uri: Option<&str>) -> api::ModelVersion {
+pub(super) fn with_artifact(version: api::ModelVersion, uri: Option<&str>) -> api::ModelVersion {
     let parts = uri.map(split_query);
     api::ModelVersion {
         artifact_uri: parts.map(|(uri, _)| uri.to_owned()),
@@ -403,7 +432,7 @@ fn with_artifact(version: api::ModelVersion, uri: Option<&str>) -> api::ModelVer
 
 /// The source as it may be shown: without control characters and query, and `None` if it holds a
 /// user or password.
-fn visible_source(source: &str) -> Option<String> {
+pub(super) fn visible_source(source: &str) -> Option<String> {
     let shown: String = public(source)
         .chars()
         .filter(|c| !c.is_control())

@@ -92,6 +92,10 @@ impl Expression {
 }
 
 #[cfg(test)]
+#[path = "expressions_fuzz_tests.rs"]
+mod fuzz_tests;
+
+#[cfg(test)]
 #[path = "expressions_tests.rs"]
 #[allow(clippy::disallowed_methods)] // they measure
 mod tests;

@@ -28,6 +28,9 @@ pub struct MlflowOptions {
     pub workspaces: bool,
     /// Answers on https, with this certificate and this key (MLflow 3 only).
     pub certificate: Option<(PathBuf, PathBuf)>,
+    /// Demands certificates of its clients, which this authority signed; the file beside it holds one with its key, for the
+    /// check whether the server runs (PEM). Goes with `certificate`.
+    pub client_authority: Option<(PathBuf, PathBuf)>,
     /// The database of another server, to serve the same data on another port; its own by default.
     pub database: Option<PathBuf>,
     /// How many server processes share the port.
@@ -45,6 +48,7 @@ impl Default for MlflowOptions {
             basic_auth: None,
             workspaces: false,
             certificate: None,
+            client_authority: None,
             database: None,
             workers: 1,
             extra_args: Vec::new(),
@@ -61,6 +65,7 @@ pub struct Mlflow {
     program: Program,
     port: u16,
     scheme: &'static str,
+    http: reqwest::Client,
     folder: RunFolder,
 }
 
@@ -82,7 +87,10 @@ impl Mlflow {
         } else {
             "http"
         };
+        let identity = options.client_authority.as_ref();
+        let http = plain_client(identity.map(|(_, identity)| identity.as_path()))?;
         let mut server = Self {
+            http,
             child: None,
             program,
             port,
@@ -175,11 +183,11 @@ impl Mlflow {
 
     async fn wait_until_healthy(&mut self) -> Result<()> {
         let health = format!("{}/health", self.url());
-        let client = plain_client()?;
         let deadline = Instant::now() + START_LIMIT;
         while Instant::now() < deadline {
             self.child.as_mut().map_or(Ok(()), Child::still_running)?;
-            if client
+            if self
+                .http
                 .get(&health)
                 .send()
                 .await
@@ -198,13 +206,21 @@ impl Mlflow {
     }
 }
 
-fn plain_client() -> Result<reqwest::Client> {
+fn plain_client(identity: Option<&Path>) -> Result<reqwest::Client> {
     // An error means that another part of this process has installed a provider already.
     let _already_installed = rustls::crypto::ring::default_provider().install_default();
     let builder = reqwest::Client::builder()
         .no_proxy()
         .pool_max_idle_per_host(0)
         .timeout(Duration::from_secs(5));
+    let builder = match identity {
+        Some(file) => {
+            let pem = fs::read(file).context(format_args!("reading {}", file.display()))?;
+            let identity = reqwest::Identity::from_pem(&pem);
+            builder.identity(identity.context("reading a client's certificate")?)
+        }
+        None => builder,
+    };
     // Checks only whether the server runs; its users verify the certificate.
     builder
         .tls_danger_accept_invalid_certs(true)
@@ -257,10 +273,13 @@ fn program(
     }
     if let Some((certificate, key)) = &options.certificate {
         let (certificate, key) = (certificate.display(), key.display());
-        program = program.args([
-            "--uvicorn-opts",
-            &format!("--ssl-certfile {certificate} --ssl-keyfile {key}"),
-        ]);
+        let mut tls = format!("--ssl-certfile {certificate} --ssl-keyfile {key}");
+        if let Some((authority, _)) = &options.client_authority {
+            // 2 is Python's ssl.CERT_REQUIRED.
+            let demand = format!(" --ssl-ca-certs {} --ssl-cert-reqs 2", authority.display());
+            tls.push_str(&demand);
+        }
+        program = program.args(["--uvicorn-opts", &tls]);
     }
     if options.workspaces && version == MlflowVersion::Three {
         program = program.args(["--enable-workspaces"]);

@@ -72,6 +72,10 @@ impl OperatorOptions {
         values["watchNamespaces"] = json!(self.watch_namespaces);
         values["fullnameOverride"] = json!(self.release);
         values["crds"]["enabled"] = json!(false);
+        // Two policies for each of the many releases of the tests would slow down the API server that they share.
+        if values["admissionPolicies"].is_null() {
+            values["admissionPolicies"]["enabled"] = json!(false);
+        }
         if values["leaseSeconds"].is_null() {
             // On a machine that is busy with tests, a slow renewal must not end an operator.
             values["leaseSeconds"] = json!(300);

@@ -151,7 +151,7 @@ mod tests {
         let get = async || {
             let make =
                 async { Ok::<_, Infallible>(ArtifactStores::new(None, BTreeMap::new(), false)) };
-            let Ok(stores) = state.store_clients.get_or_make(make).await;
+            let Ok(stores) = state.store_clients.get_or_make(1, make).await;
             stores
         };
         let (first, client) = connected("http://127.0.0.1:1");

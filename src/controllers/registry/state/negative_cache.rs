@@ -1,5 +1,5 @@
-//! The versions that a registry did not have, or that could not be used, so that they are not
-//! requested at every reconcile.
+//! The versions that a registry did not have, that could not be used, or whose details could not be
+//! read, so that they are not requested at every reconcile.
 //!
 //! Absent: the reason. It is in the version's `problem`.
 
@@ -44,6 +44,18 @@ impl NegativeCache {
         {
             Some(at) => now.saturating_duration_since(*at) < within,
             None => false,
+        }
+    }
+
+    /// Whether a version is recorded.
+    pub fn is_recorded(&self, model: &str, version: &str) -> bool {
+        self.contains(model, version, MAX_AGE, Instant::now())
+    }
+
+    /// Drops the entry of a version.
+    pub fn forget_version(&self, model: &str, version: &str) {
+        if let Some(versions) = lock(&self.entries).get_mut(model) {
+            versions.remove(version);
         }
     }
 

@@ -14,8 +14,8 @@ use crate::kubernetes::lock::lock;
 /// How long the clients are kept: a changed Secret is read again after this time.
 const TTL: Duration = Duration::from_secs(5);
 
-/// The clients, with the time at which they were made.
-type MadeClients = Option<(Instant, Arc<ArtifactStores>)>;
+/// The clients, with the generation of the spec that they were made by, and the time.
+type MadeClients = Option<(i64, Instant, Arc<ArtifactStores>)>;
 
 /// The clients of a registry's artifact stores.
 #[derive(Default)]
@@ -24,21 +24,23 @@ pub struct StoreClients {
 }
 
 impl StoreClients {
-    /// The clients; made if there are none or if those are too old. Callers that come meanwhile
-    /// wait for the same ones.
+    /// The clients by this generation of the registry's spec; made if there are none or if those
+    /// are too old. Callers that come meanwhile wait for the same ones.
     pub async fn get_or_make<E>(
         &self,
+        generation: i64,
         make: impl Future<Output = Result<ArtifactStores, E>>,
     ) -> Result<Arc<ArtifactStores>, E> {
         let slot = Arc::clone(&lock(&self.made));
         let mut known = slot.lock().await;
-        if let Some((at, stores)) = &*known
+        if let Some((made_by, at, stores)) = &*known
+            && *made_by == generation
             && at.elapsed() < TTL
         {
             return Ok(Arc::clone(stores));
         }
         let stores = Arc::new(make.await?);
-        *known = Some((Instant::now(), Arc::clone(&stores)));
+        *known = Some((generation, Instant::now(), Arc::clone(&stores)));
         Ok(stores)
     }
 
@@ -56,8 +58,12 @@ mod tests {
     use super::*;
 
     async fn get(clients: &StoreClients) -> Arc<ArtifactStores> {
+        get_by(clients, 1).await
+    }
+
+    async fn get_by(clients: &StoreClients, generation: i64) -> Arc<ArtifactStores> {
         let make = async { Ok::<_, Infallible>(ArtifactStores::new(None, BTreeMap::new(), false)) };
-        let Ok(stores) = clients.get_or_make(make).await;
+        let Ok(stores) = clients.get_or_make(generation, make).await;
         stores
     }
 
@@ -67,6 +73,9 @@ mod tests {
         let (first, second) = tokio::join!(get(&clients), get(&clients));
         assert!(Arc::ptr_eq(&first, &second));
         clients.clear();
-        assert!(!Arc::ptr_eq(&first, &get(&clients).await));
+        let third = get(&clients).await;
+        assert!(!Arc::ptr_eq(&first, &third));
+        let fourth = get_by(&clients, 2).await;
+        assert!(!Arc::ptr_eq(&third, &fourth), "another spec");
     }
 }
