@@ -1,6 +1,6 @@
-//! The pages name only things that exist, and mark each block of commands.
+//! The pages name only things that exist, and each of their commands is one that a test runs.
 //!
-//! Absent: manifests; `tests/scenarios/docs.rs` applies them.
+//! Absent: running the commands; `tests/scenarios/docs.rs` does.
 
 #![allow(clippy::expect_used)]
 
@@ -177,7 +177,7 @@ const COMMANDS: [&str; 18] = [
 const MOST_EXCUSES: usize = 5;
 
 #[test]
-fn every_block_of_commands_is_marked_and_few_cannot_be_run() {
+fn every_block_of_commands_is_run_or_says_why_not() {
     let mut excuses = Vec::new();
     let mut hidden = Vec::new();
     for page in pages::pages().expect("the pages") {

@@ -20,6 +20,7 @@ use crate::fixture::{Environment, Fixture, PATIENCE, ScenarioResult, scenarios};
 scenarios!(
     mlflows_own_server_of_the_examples_answers_with_the_version_of_the_alias,
     the_fastapi_server_of_the_examples_answers_with_the_version_of_the_alias,
+    the_download_of_the_examples_fetches_the_files_of_the_version_of_the_alias,
 );
 
 /// A version of the quick start's model, with champion on it, a registry, and a `RegisteredModel` of this name.
@@ -187,5 +188,34 @@ async fn the_fastapi_server_of_the_examples_answers_with_the_version_of_the_alia
     assert_eq!(answer["version"], "1", "{answer}");
     assert_fare(&answer["fares"][0]);
     server.terminate().unwrap();
+    fixture.end().await
+}
+
+async fn the_download_of_the_examples_fetches_the_files_of_the_version_of_the_alias(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let fixture = with_model(&environment, "download", "assistant").await;
+    let deployment = applied(&fixture, "vllm.yaml", "assistant").await;
+    let container = &deployment["spec"]["template"]["spec"]["initContainers"][0];
+    let folder = RunFolder::create("serving").unwrap();
+    let models = folder.path().join("models");
+    let words = [("=/models", format!("={}", models.display()))];
+    let mut download = started(container, &folder, &words).await;
+    let ended = async {
+        while download.ended().is_none() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(2 * PATIENCE, ended)
+        .await
+        .expect("the download ends");
+    assert!(download.ended().unwrap().success(), "{}", download.tail(40));
+    // The servers of the examples are given /models/*.
+    let folders: Vec<_> = fs::read_dir(&models)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    assert_eq!(folders.len(), 1, "{folders:?}");
+    assert!(folders[0].join("MLmodel").exists(), "{folders:?}");
     fixture.end().await
 }
