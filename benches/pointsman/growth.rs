@@ -179,7 +179,8 @@ fn requests_measurement(count: usize, idle: &IdlePeriod) -> Measurement {
     .with_goal(&format!("{wanted} per interval"), met)
 }
 
-fn writes_measurement(bindings: &str, idle: &IdlePeriod) -> Measurement {
+/// The writes of a period without anything to do.
+pub fn writes_measurement(bindings: &str, idle: &IdlePeriod) -> Measurement {
     let mut kinds: Vec<String> = idle
         .writes
         .iter()

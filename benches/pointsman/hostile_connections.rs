@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// So many probes, with a genuine delivery after each fifth.
 pub async fn measure(environment: &Environment, probes: usize) -> Vec<Measurement> {
-    let fixture = WebhookFixture::start(environment).await;
+    let fixture = WebhookFixture::start(environment, 2).await;
     let operator = &fixture.operator;
     let before = operator.resident_bytes().unwrap();
     let health = operator.health_address();

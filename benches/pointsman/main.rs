@@ -14,6 +14,7 @@ mod failover;
 mod failures;
 mod false_alarms;
 mod few_of_many;
+mod gates;
 mod growth;
 mod hanging;
 mod hostile_connections;
@@ -76,6 +77,7 @@ async fn measure(options: &Options) -> Report {
         measurements.extend(measure_few_objects(options).await);
     }
     measurements.extend(measure_many_objects(options).await);
+    measurements.extend(measure_gates(options).await);
     measurements.extend(measure_plugin(options).await);
     measurements.extend(measure_growth(options).await);
     machine.run_ended();
@@ -202,6 +204,22 @@ async fn measure_many_objects(options: &Options) -> Vec<Measurement> {
     if options.includes(Part::Peers) {
         let plan = options.quick_or(peers::Plan::quick(), peers::Plan::full());
         all.extend(print(measure_peers(&plan).await));
+    }
+    all
+}
+
+async fn measure_gates(options: &Options) -> Vec<Measurement> {
+    let mut all = Vec::new();
+    if options.includes(Part::Gates) {
+        let environment = Environment::start().await;
+        let (evaluations, moves) = (options.quick_or(1_000, 100_000), options.quick_or(3, 20));
+        all.extend(print(vec![gates::measure_evaluation(evaluations)]));
+        all.extend(print(gates::measure_tags(&environment, moves).await));
+        environment.end().await;
+        let count = options.count_or(60, gates::BINDINGS);
+        all.extend(print(
+            gates::measure_settled(count, options.settled()).await,
+        ));
     }
     all
 }

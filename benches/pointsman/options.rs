@@ -81,6 +81,8 @@ pub enum Part {
     Refused,
     /// 1,000 bindings of KServe's InferenceServices: memory, and writes while nothing is to do (10 min)
     InferenceServices,
+    /// Gates: one evaluation, a tag that releases a version, and 10,000 bindings with ten gates (30 min)
+    Gates,
     /// 1,000 good rollouts, and bad ones, while pods, nodes, quotas and the API are disturbed at random (25 min)
     FalseAlarms,
     /// `kubectl pointsman status` over 1,000 bindings, and the start-up of the plugin (2 min)

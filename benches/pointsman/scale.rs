@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use pointsman_env::interceptor::{Interceptor, Request};
 use pointsman_env::progress::Task;
 use pointsman_env::{Operator, kinds};
+use serde_json::Value;
 
 use crate::environment::{Environment, TIMEOUT, owning_binding};
 use crate::object_counter::{ObjectCounter, holds_version};
@@ -90,13 +91,14 @@ struct ScaleFixture {
     operator: Operator,
     registry: Interceptor,
     interval: Duration,
+    binding: fn(&str) -> Value,
 }
 
 /// All measurements of one number of bindings, in an environment of its own.
 pub async fn measure(count: usize, idle: Duration, interval: Duration) -> ScaleResult {
     let environment = Environment::at_scale().await;
     let empty = memory_without_objects(&environment).await;
-    let mut fixture = ScaleFixture::start(environment, count, interval).await;
+    let mut fixture = ScaleFixture::start(environment, count, interval, owning_binding).await;
     let created = fixture.create().await;
     let rolled_out = fixture.operator.resident_bytes().unwrap();
     let mut result = ScaleResult {
@@ -129,24 +131,39 @@ pub async fn measure(count: usize, idle: Duration, interval: Duration) -> ScaleR
 
 /// Only the memory of one number of bindings, in an environment of its own.
 pub async fn measure_memory(count: usize, interval: Duration) -> Memory {
+    let (memory, _) = measure_settled(count, Duration::ZERO, interval, owning_binding).await;
+    memory
+}
+
+/// The memory, and a period with nothing to do, with bindings like these.
+pub async fn measure_settled(
+    count: usize,
+    idle: Duration,
+    interval: Duration,
+    binding: fn(&str) -> Value,
+) -> (Memory, IdlePeriod) {
     let environment = Environment::at_scale().await;
     let empty = memory_without_objects(&environment).await;
-    let mut fixture = ScaleFixture::start(environment, count, interval).await;
+    let mut fixture = ScaleFixture::start(environment, count, interval, binding).await;
     fixture.create().await;
     let rolled_out = fixture.operator.resident_bytes().unwrap();
+    let observed = fixture.observe_idle(idle).await;
     let mut restarted = Vec::new();
-    for _ in 0..RUNS {
-        fixture.operator.stop().unwrap();
+    for run in 0..RUNS {
+        if run > 0 {
+            fixture.operator.stop().unwrap();
+        }
         fixture.replace_operator().await;
         restarted.push(fixture.operator.resident_bytes().unwrap());
     }
     fixture.end().await;
-    Memory {
+    let memory = Memory {
         count,
         empty,
         rolled_out,
         restarted,
-    }
+    };
+    (memory, observed)
 }
 
 async fn memory_without_objects(environment: &Environment) -> u64 {
@@ -162,7 +179,12 @@ async fn memory_without_objects(environment: &Environment) -> u64 {
 }
 
 impl ScaleFixture {
-    async fn start(environment: Environment, count: usize, interval: Duration) -> Self {
+    async fn start(
+        environment: Environment,
+        count: usize,
+        interval: Duration,
+        binding: fn(&str) -> Value,
+    ) -> Self {
         environment.register(PREFIX, count).await;
         let registry = Interceptor::start(environment.mlflow.url(), None)
             .await
@@ -175,6 +197,7 @@ impl ScaleFixture {
             operator,
             registry,
             interval,
+            binding,
         }
     }
 
@@ -187,7 +210,7 @@ impl ScaleFixture {
             .await;
         self.objects
             .create("bindings", &kinds::ALIAS_BINDING, |name| {
-                owning_binding(&name)
+                (self.binding)(&name)
             })
             .await;
         self.objects

@@ -9,19 +9,20 @@
 use std::time::{Duration, Instant};
 
 use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+use base64::engine::general_purpose::STANDARD;
 use pointsman_env::interceptor::{Interceptor, Request};
 use pointsman_env::mlflow::{Mlflow, MlflowOptions};
 use pointsman_env::progress::Task;
 use pointsman_env::python::MlflowVersion;
 use pointsman_env::registrar::{Client, Registrar};
-use pointsman_env::{Operator, OperatorOptions, TestNamespace};
+use pointsman_env::{Operator, OperatorOptions, TestNamespace, kinds};
 use ring::hmac;
 use serde_json::{Value, json};
 
 use crate::durations::{Durations, Unit};
 use crate::environment::{
-    Environment, apply, binding, deployment, model, registry, release_build, wait_until_runs,
+    Environment, TIMEOUT, apply, binding, deployment, has_condition, model, registry,
+    release_build, wait_until_runs,
 };
 use crate::moves::{PAUSE, alternating_version, bare_patch};
 use crate::observers::DeploymentObserver;
@@ -58,7 +59,7 @@ struct Delivery {
 
 /// This many deliveries of the benchmark, and this many of MLflow.
 pub async fn measure(environment: &Environment, own: usize, real: usize) -> Vec<Measurement> {
-    let mut fixture = WebhookFixture::start(environment).await;
+    let mut fixture = WebhookFixture::start(environment, 2).await;
     let mut measurements = fixture.measure_own_deliveries(own).await;
     measurements.push(fixture.measure_real_deliveries(real).await);
     fixture.end().await;
@@ -66,14 +67,18 @@ pub async fn measure(environment: &Environment, own: usize, real: usize) -> Vec<
 }
 
 impl WebhookFixture {
-    pub async fn start(environment: &Environment) -> Self {
+    /// The model has so many versions, and `champion` names the first.
+    pub async fn start(environment: &Environment, versions: usize) -> Self {
         let task = Task::start("MLflow with webhooks and an operator", 0);
         let version = MlflowVersion::Three;
-        let mlflow = Mlflow::start(version, with_deliveries_to_loopback())
+        let mlflow = Mlflow::start(version, MlflowOptions::with_webhooks())
             .await
             .unwrap();
         let registrar = Registrar::shared(version).await.unwrap().at(&mlflow.url());
-        registrar.seed(&mlflow.database(), PREFIX, 1).await.unwrap();
+        registrar
+            .seed_versions(&mlflow.database(), PREFIX, 0..1, versions)
+            .await
+            .unwrap();
         let proxy = Interceptor::start(mlflow.url(), None).await.unwrap();
         let namespace = environment.namespace(PREFIX).await;
         let namespaces = [namespace.namespace()];
@@ -189,9 +194,7 @@ impl WebhookFixture {
             let version = alternating_version(number);
             let began = Instant::now();
             self.set_alias(version).await;
-            times.push(self.deployment.wait_for_version(version).await - began);
-            wait_until_runs(&self.namespace, &self.name, version).await;
-            tokio::time::sleep(PAUSE).await;
+            times.push(self.patched(version).await - began);
             task.advance();
         }
         task.done();
@@ -203,9 +206,12 @@ impl WebhookFixture {
     }
 
     /// Registers the webhook, and moves the alias until a delivery arrives; ends on version 1.
-    async fn subscribe(&mut self) {
+    pub async fn subscribe(&mut self) {
         let task = Task::start("webhook registered in MLflow, waiting for a delivery", 0);
-        let events = json!([{"entity": "MODEL_VERSION_ALIAS", "action": "CREATED"}]);
+        let events = json!([
+            {"entity": "MODEL_VERSION_ALIAS", "action": "CREATED"},
+            {"entity": "MODEL_VERSION_TAG", "action": "SET"},
+        ]);
         let url = self.receiver();
         let webhook = json!({"name": "bench", "url": url, "events": events, "secret": SIGNING_KEY});
         self.post("webhooks", &webhook).await;
@@ -230,9 +236,46 @@ impl WebhookFixture {
     }
 
     /// One request, without those that MLflow's own client sends beside it.
-    async fn set_alias(&self, version: &str) {
+    pub async fn set_alias(&self, version: &str) {
         let alias = json!({"name": self.name, "alias": "champion", "version": version});
         self.post("registered-models/alias", &alias).await;
+    }
+
+    /// The same for a tag of a version.
+    pub async fn set_tag(&self, version: &str, key: &str, value: &str) {
+        let tag = json!({"name": self.name, "version": version, "key": key, "value": value});
+        self.post("model-versions/set-tag", &tag).await;
+    }
+
+    /// Waits until the Deployment has this version and the binding is ready; returns when it was patched.
+    pub async fn patched(&mut self, version: &str) -> Instant {
+        let patched = self.deployment.wait_for_version(version).await;
+        wait_until_runs(&self.namespace, &self.name, version).await;
+        tokio::time::sleep(PAUSE).await;
+        patched
+    }
+
+    /// Changes members of the binding's spec.
+    pub async fn spec(&self, members: &Value) {
+        let patch = json!({"spec": members});
+        self.namespace
+            .patch(&kinds::ALIAS_BINDING, &self.name, &patch)
+            .await
+            .unwrap();
+    }
+
+    /// Waits until the binding is not ready for this reason.
+    pub async fn reports(&self, reason: &str) {
+        let holds = |binding: &Value| {
+            has_condition(binding, |condition| {
+                condition["type"] == "Ready" && condition["reason"] == reason
+            })
+        };
+        let what = format!("the binding reports {reason}");
+        self.namespace
+            .eventually(&what, TIMEOUT, &kinds::ALIAS_BINDING, &self.name, holds)
+            .await;
+        tokio::time::sleep(PAUSE).await;
     }
 
     async fn post(&self, route: &str, body: &Value) {
@@ -247,24 +290,6 @@ impl WebhookFixture {
         self.operator.stop().unwrap();
         self.namespace.end().await.unwrap();
         self.mlflow.stop().await;
-    }
-}
-
-/// A server that delivers to loopback, with a key for secrets that all its workers share.
-fn with_deliveries_to_loopback() -> MlflowOptions {
-    let variables = [
-        ("MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS", "true".to_owned()),
-        ("MLFLOW_WEBHOOK_ALLOWED_SCHEMES", "http,https".to_owned()),
-        (
-            "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY",
-            URL_SAFE.encode([7; 32]),
-        ),
-    ];
-    MlflowOptions {
-        extra_env: variables
-            .map(|(name, value)| (name.to_owned(), value))
-            .into(),
-        ..MlflowOptions::default()
     }
 }
 

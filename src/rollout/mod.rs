@@ -7,7 +7,7 @@ mod assess;
 mod claim;
 mod cron;
 mod decide;
-mod expressions;
+pub mod expressions;
 mod freeze;
 mod gates;
 mod health;
