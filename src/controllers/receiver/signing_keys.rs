@@ -23,6 +23,11 @@ const READ_TIMEOUT: Duration = Duration::from_secs(3);
 /// minute.
 const OVERLAP: Duration = Duration::from_secs(120);
 
+/// The shortest key, in bytes: as many as 64 random bits in hex have.
+const SHORTEST_KEY: usize = 16;
+/// How the values begin that people are meant to replace.
+const PLACEHOLDERS: [&str; 4] = ["replace", "change", "example", "placeholder"];
+
 /// The keys of all registries.
 #[derive(Default)]
 pub struct SigningKeys {
@@ -41,8 +46,8 @@ type KeyReference = (String, String, String);
 
 #[derive(Default)]
 struct CachedKey {
-    current: Option<Vec<u8>>,
-    previous: Option<(Vec<u8>, Instant)>,
+    current: Option<String>,
+    previous: Option<(String, Instant)>,
     read_at: Option<Instant>,
 }
 
@@ -107,7 +112,7 @@ impl KeyEntry {
         let mut cached = lock(&self.cached);
         match read {
             Ok(Ok(found)) => cached.replace(
-                found.and_then(|found| signing_key(&found, &secret.key)),
+                found.and_then(|found| signing_key(&found, &secret.key).ok()),
                 Instant::now(),
             ),
             // While the API server does not respond, the cached key stays in use.
@@ -130,7 +135,7 @@ impl CachedKey {
         self.read_at.is_some_and(|read_at| read_at.elapsed() < age)
     }
 
-    fn replace(&mut self, found: Option<Vec<u8>>, now: Instant) {
+    fn replace(&mut self, found: Option<String>, now: Instant) {
         if found != self.current {
             self.previous = self.current.take().map(|before| (before, now + OVERLAP));
             self.current = found;
@@ -143,21 +148,42 @@ impl CachedKey {
         let Some(current) = &self.current else {
             return Vec::new();
         };
-        let mut keys = vec![current.clone()];
+        let mut keys = vec![current.clone().into_bytes()];
         if let Some((previous, until)) = &self.previous
             && Instant::now() < *until
         {
-            keys.push(previous.clone());
+            keys.push(previous.clone().into_bytes());
         }
         keys
     }
 }
 
+/// Why a Secret has no key to sign with.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum KeyFault {
+    /// It has no text under the key.
+    Missing,
+    /// Its text can be guessed: it is short, or a placeholder of an example.
+    Weak,
+}
+
 /// The key in a Secret: text without the line breaks that files and editors leave at its end.
-pub fn signing_key(secret: &Secret, key: &str) -> Option<Vec<u8>> {
-    let text = std::str::from_utf8(&secret.data.as_ref()?.get(key)?.0).ok()?;
-    let text = text.trim_end_matches(['\r', '\n']);
-    (!text.is_empty()).then(|| text.as_bytes().to_vec())
+///
+/// # Errors
+/// If there is none, or if it can be guessed.
+pub fn signing_key(secret: &Secret, key: &str) -> Result<String, KeyFault> {
+    let data = secret.data.as_ref().and_then(|data| data.get(key));
+    let text = data.and_then(|data| std::str::from_utf8(&data.0).ok());
+    let text = text.unwrap_or_default().trim_end_matches(['\r', '\n']);
+    if text.is_empty() {
+        return Err(KeyFault::Missing);
+    }
+    let lower = text.to_lowercase();
+    let is_placeholder = PLACEHOLDERS.iter().any(|word| lower.starts_with(word));
+    if text.len() < SHORTEST_KEY || is_placeholder {
+        return Err(KeyFault::Weak);
+    }
+    Ok(text.to_owned())
 }
 
 #[cfg(test)]
@@ -168,19 +194,36 @@ mod tests {
     fn the_previous_key_is_accepted_for_a_while_after_a_change() {
         let mut entry = CachedKey::default();
         let now = Instant::now();
-        entry.replace(Some(b"one".to_vec()), now);
+        entry.replace(Some("one".to_owned()), now);
         assert_eq!(entry.accepted(), [b"one".to_vec()]);
-        entry.replace(Some(b"two".to_vec()), now);
+        entry.replace(Some("two".to_owned()), now);
         assert_eq!(entry.accepted(), [b"two".to_vec(), b"one".to_vec()]);
-        entry.previous = Some((b"one".to_vec(), now));
+        entry.previous = Some(("one".to_owned(), now));
         assert_eq!(entry.accepted(), [b"two".to_vec()]);
     }
 
     #[test]
     fn a_deleted_secret_verifies_nothing() {
         let mut entry = CachedKey::default();
-        entry.replace(Some(b"one".to_vec()), Instant::now());
+        entry.replace(Some("one".to_owned()), Instant::now());
         entry.replace(None, Instant::now());
         assert!(entry.accepted().is_empty());
+    }
+
+    #[test]
+    fn a_key_that_can_be_guessed_is_none() {
+        let key = |text: &str| {
+            let text = k8s_openapi::ByteString(text.as_bytes().to_vec());
+            let secret = Secret {
+                data: Some([("secret".to_owned(), text)].into()),
+                ..Secret::default()
+            };
+            signing_key(&secret, "secret")
+        };
+        assert_eq!(key("0123456789abcdef\n"), Ok("0123456789abcdef".to_owned()));
+        assert_eq!(key("\n"), Err(KeyFault::Missing));
+        for weak in ["0123456789abcde", "Replace-this-by-32-random-bytes-in-hex"] {
+            assert_eq!(key(weak), Err(KeyFault::Weak), "{weak}");
+        }
     }
 }

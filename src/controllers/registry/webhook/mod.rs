@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::api::model_registry::WebhookMode;
 use crate::api::{ModelRegistry, Reason, reason::Problem};
 use crate::controllers::context::Context;
-use crate::controllers::receiver::signing_keys::signing_key;
+use crate::controllers::receiver::signing_keys::{KeyFault, signing_key};
 use crate::controllers::registry::credentials::secret;
 use crate::controllers::registry::state::RegistryState;
 use crate::controllers::registry::state::poll_schedule::PollTrigger;
@@ -120,18 +120,17 @@ async fn signing_secret(registry: &ModelRegistry, ctx: &Context) -> Result<Strin
         ));
     };
     let found = secret(registry, &ctx.client, &reference.name).await?;
-    if let Some(key) = signing_key(&found, &reference.key)
-        && let Ok(text) = String::from_utf8(key)
-    {
-        return Ok(text);
-    }
-    Err(Problem::new(
-        Reason::CredentialsNotFound,
-        format!(
-            "Secret {} has no text under the key {}, which spec.webhook signs with: add it, such as 32 random bytes in hex",
+    signing_key(&found, &reference.key).map_err(|fault| {
+        let state = match fault {
+            KeyFault::Missing => "has no text",
+            KeyFault::Weak => "has text that can be guessed",
+        };
+        let text = format!(
+            "Secret {} {state} under the key {}, which spec.webhook signs with: set it to 32 random bytes in hex",
             reference.name, reference.key
-        ),
-    ))
+        );
+        Problem::new(Reason::CredentialsNotFound, text)
+    })
 }
 
 #[cfg(test)]
