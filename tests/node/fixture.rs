@@ -127,7 +127,7 @@ impl Cluster {
             Tools::locate(&cache).unwrap(),
             NodeTools::locate(&cache).unwrap(),
         );
-        let control_plane = ControlPlane::start(&tools, ControlPlaneOptions::without_nodes())
+        let control_plane = ControlPlane::start(&tools, ControlPlaneOptions::for_real_node())
             .await
             .unwrap();
         install_definitions(&control_plane, &tools).await.unwrap();

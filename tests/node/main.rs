@@ -9,6 +9,7 @@
 mod blame;
 mod cleanup;
 mod fixture;
+mod in_cluster;
 mod moves;
 mod table;
 
@@ -85,8 +86,14 @@ fn is_wanted(arguments: &Arguments) -> bool {
 }
 
 fn names() -> impl Iterator<Item = &'static str> {
-    let all = moves::all().into_iter().chain(blame::all());
+    let all = moves::all().into_iter().chain(waiting());
     all.map(|(name, _scenario)| name)
+}
+
+/// The scenarios that wait most of the time.
+fn waiting() -> Vec<Scenario> {
+    let all = blame::all().into_iter().chain(in_cluster::all());
+    all.collect()
 }
 
 /// Builds on the machine, because the isolated process has no network for downloads.
@@ -123,14 +130,13 @@ fn within(isolation: Isolation) -> ExitCode {
         });
         libtest_mimic::run(&arguments, trials.collect())
     };
-    // These wait most of the time.
-    let blame = run(blame::all(), blame::all().len());
+    let waiting_ones = run(waiting(), waiting().len());
     // Concurrent tests would share two cores and disturb the measurements.
     let moves = run(moves::all(), 1);
     environment.print_results();
     runtime.block_on(environment.end());
-    if blame.has_failed() {
-        blame.exit_code()
+    if waiting_ones.has_failed() {
+        waiting_ones.exit_code()
     } else {
         moves.exit_code()
     }

@@ -616,24 +616,11 @@ fn options(namespace: &TestNamespace, namespaces: &[&str], api: &Interceptor) ->
     options
 }
 
-/// An MLflow server that delivers to this machine, with one key for all its workers.
+/// An MLflow server that delivers to this machine.
 pub fn with_webhooks(workers: u8) -> MlflowOptions {
-    let variables = [
-        ("MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS", "true"),
-        ("MLFLOW_WEBHOOK_ALLOWED_SCHEMES", "http,https"),
-        (
-            "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY",
-            "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
-        ),
-        ("MLFLOW_WEBHOOK_CACHE_TTL", "1"),
-    ];
-    let extra_env = variables
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .to_vec();
     MlflowOptions {
         workers,
-        extra_env,
-        ..MlflowOptions::default()
+        ..MlflowOptions::with_webhooks()
     }
 }
 

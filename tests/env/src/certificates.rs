@@ -10,6 +10,7 @@ use rcgen::{
 };
 
 use crate::error::{Context, Result};
+use crate::node::isolation::NODE_ADDRESS;
 
 /// Paths of the files that the control plane and its administrator use.
 #[derive(Debug, Clone)]
@@ -123,6 +124,7 @@ fn server_parameters() -> Result<CertificateParams> {
     let names = [
         "127.0.0.1",
         "10.0.0.1",
+        NODE_ADDRESS,
         "localhost",
         "kubernetes",
         "kubernetes.default.svc",

@@ -1,5 +1,5 @@
 //! A control plane on loopback: etcd, API server, controllers, scheduler, and kwok instead of nodes.
-//! Absent: a kubelet (see `node`), network besides 127.0.0.1, and state that outlives it.
+//! Absent: a kubelet (see `node`), network besides 127.0.0.1 (or that of a real node), and state that outlives it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,20 +20,23 @@ use tower::{BoxError, ServiceBuilder};
 use crate::certificates::Certificates;
 use crate::error::{Context, Error, Result};
 use crate::kwok;
+use crate::node::isolation::NODE_ADDRESS;
 use crate::ports::free_port;
 use crate::process::{Child, Program, RunFolder};
 use crate::tools::Tools;
 
 /// The time limit of each start; a loaded machine needs several times as long as an idle one.
 const PATIENCE: Duration = Duration::from_secs(90);
+const LOOPBACK: &str = "127.0.0.1";
 const NODES: [&str; 2] = ["kwok-0", "kwok-1"];
 /// The controllers that workloads, Jobs, owner references and namespaces need, and no more: each costs watches and memory.
 const CONTROLLERS: &str = "deployment-controller,replicaset-controller,statefulset-controller,daemonset-controller,job-controller,cronjob-controller,\
 ttl-after-finished-controller,namespace-controller,serviceaccount-controller,garbage-collector-controller,\
 node-lifecycle-controller,taint-eviction-controller,pod-garbage-collector-controller,clusterrole-aggregation-controller,\
 resourcequota-controller";
-/// A controller that clients of pods need; kwok's pods have no clients.
-const CONTROLLERS_OF_ENDPOINTS: &str = "endpointslice-controller";
+/// Controllers that real pods need: their clients, and they to trust the API server.
+const CONTROLLERS_OF_REAL_PODS: &str =
+    "endpointslice-controller,root-ca-certificate-publisher-controller";
 
 /// The parts to start.
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +50,8 @@ pub struct ControlPlaneOptions {
     pub kwok: bool,
     /// Whether controllers, scheduler and kwok run without rate limits, for thousands of Deployments.
     pub unthrottled: bool,
+    /// The address of the API server.
+    pub address: &'static str,
 }
 
 impl Default for ControlPlaneOptions {
@@ -56,6 +61,7 @@ impl Default for ControlPlaneOptions {
             fairness: true,
             kwok: true,
             unthrottled: false,
+            address: LOOPBACK,
         }
     }
 }
@@ -69,6 +75,7 @@ impl ControlPlaneOptions {
             fairness: false,
             kwok: false,
             unthrottled: false,
+            address: LOOPBACK,
         }
     }
 
@@ -82,11 +89,12 @@ impl ControlPlaneOptions {
         }
     }
 
-    /// For real nodes, with endpoints of Services.
+    /// For a real node, with endpoints of Services and an API server that pods can reach.
     #[must_use]
-    pub fn without_nodes() -> Self {
+    pub fn for_real_node() -> Self {
         Self {
             kwok: false,
+            address: NODE_ADDRESS,
             ..Self::default()
         }
     }
@@ -115,6 +123,7 @@ impl ControlPlane {
             certificates: certificates.clone(),
             etcd: free_port()?,
             etcd_peer: free_port()?,
+            address: options.address,
             api: free_port()?,
         };
         let processes = vec![
@@ -394,12 +403,22 @@ struct Layout {
     certificates: Certificates,
     etcd: u16,
     etcd_peer: u16,
+    address: &'static str,
     api: u16,
 }
 
 impl Layout {
     fn url(&self) -> String {
-        format!("https://127.0.0.1:{}", self.api)
+        format!("https://{}:{}", self.address, self.api)
+    }
+
+    /// Loopback is no address of an endpoint.
+    fn endpoints(&self) -> &'static str {
+        if self.address == LOOPBACK {
+            "none"
+        } else {
+            "lease"
+        }
     }
 
     fn etcd(&self, tools: &Tools, options: ControlPlaneOptions) -> Result<Child> {
@@ -460,10 +479,10 @@ impl Layout {
                 format!("--enable-priority-and-fairness={}", options.fairness),
             ])
             .args([
-                "--bind-address=127.0.0.1",
-                "--advertise-address=127.0.0.1",
-                "--endpoint-reconciler-type=none",
-                "--service-cluster-ip-range=10.0.0.0/24",
+                format!("--bind-address={}", self.address),
+                format!("--advertise-address={}", self.address),
+                format!("--endpoint-reconciler-type={}", self.endpoints()),
+                "--service-cluster-ip-range=10.0.0.0/24".to_owned(),
             ])
             .args([
                 "--service-account-issuer=https://kubernetes.default.svc",
@@ -488,12 +507,16 @@ impl Layout {
         let controllers = if options.kwok {
             format!("--controllers={CONTROLLERS}")
         } else {
-            format!("--controllers={CONTROLLERS},{CONTROLLERS_OF_ENDPOINTS}")
+            format!("--controllers={CONTROLLERS},{CONTROLLERS_OF_REAL_PODS}")
         };
         let alone = ["--leader-elect=false", "--secure-port=0"];
         Ok(vec![
             Program::new("kube-controller-manager", &tools.kube_controller_manager)
                 .args([&as_admin, &controllers])
+                .args([format!(
+                    "--root-ca-file={}",
+                    self.certificates.authority.display()
+                )])
                 .args(alone)
                 .args(budget(options))
                 .args(["--concurrent-namespace-syncs=20"])

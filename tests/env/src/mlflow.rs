@@ -1,7 +1,8 @@
-//! A real MLflow server on loopback, with a SQLite database and artifacts behind its own proxy, in a folder of its own.
+//! A real MLflow server on loopback or in a network of its own, with a SQLite database and artifacts behind its own proxy, in a folder of its own.
 //! Absent: talking to it; tests do that through `registrar`, through the operator, or by themselves.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,8 @@ const GRACE: Duration = Duration::from_secs(5);
 /// The settings of a server.
 #[derive(Clone, Debug)]
 pub struct MlflowOptions {
+    /// The address that it listens at.
+    pub host: Ipv4Addr,
     /// The port; a free one if none is given.
     pub port: Option<u16>,
     /// Turns basic authentication on, with this administrator; MLflow refuses passwords under twelve characters.
@@ -44,6 +47,7 @@ pub struct MlflowOptions {
 impl Default for MlflowOptions {
     fn default() -> Self {
         Self {
+            host: Ipv4Addr::LOCALHOST,
             port: None,
             basic_auth: None,
             workspaces: false,
@@ -57,12 +61,34 @@ impl Default for MlflowOptions {
     }
 }
 
+impl MlflowOptions {
+    /// A server that delivers webhooks to private addresses, with one key for all its workers.
+    #[must_use]
+    pub fn with_webhooks() -> Self {
+        let variables = [
+            ("MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS", "true"),
+            ("MLFLOW_WEBHOOK_ALLOWED_SCHEMES", "http,https"),
+            (
+                "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY",
+                "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
+            ),
+            ("MLFLOW_WEBHOOK_CACHE_TTL", "1"),
+        ];
+        let extra_env = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        Self {
+            extra_env: extra_env.to_vec(),
+            ..Self::default()
+        }
+    }
+}
+
 /// A server with its data; it ends, and its data goes, when this is dropped.
 #[derive(Debug)]
 pub struct Mlflow {
     // The child is dropped before its folder.
     child: Option<Child>,
     program: Program,
+    host: Ipv4Addr,
     port: u16,
     scheme: &'static str,
     http: reqwest::Client,
@@ -93,6 +119,7 @@ impl Mlflow {
             http,
             child: None,
             program,
+            host: options.host,
             port,
             scheme,
             folder,
@@ -127,7 +154,7 @@ impl Mlflow {
     /// The server's URL.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("{}://127.0.0.1:{}", self.scheme, self.port)
+        format!("{}://{}:{}", self.scheme, self.host, self.port)
     }
 
     /// The SQLite database, as [`crate::registrar::Client::seed`] wants it.
@@ -237,7 +264,13 @@ fn program(
 ) -> Result<Program> {
     let mut program = Program::new("mlflow", python)
         .in_its_folder()
-        .args(["-m", "mlflow", "server", "--host", "127.0.0.1"])
+        .args([
+            "-m",
+            "mlflow",
+            "server",
+            "--host",
+            &options.host.to_string(),
+        ])
         .args([
             "--port",
             &port.to_string(),

@@ -90,6 +90,8 @@ impl Tools {
 pub struct NodeTools {
     /// Runs pods.
     pub kubelet: PathBuf,
+    /// Gives Services their addresses.
+    pub kube_proxy: PathBuf,
     /// The folder of `containerd`, its shim and `ctr`.
     pub containerd: PathBuf,
     /// Answers predictions, statically linked.
@@ -110,10 +112,11 @@ impl NodeTools {
         {
             prerequisites::check(&[Prerequisite::Go])?;
         }
-        let images = MODEL_SERVER.build(cache)?;
+        let (node, images) = (KUBELET.build(cache)?, MODEL_SERVER.build(cache)?);
         Ok(Self {
             containerd: CONTAINERD.build(cache)?,
-            kubelet: KUBELET.build(cache)?.join("kubelet"),
+            kubelet: node.join("kubelet"),
+            kube_proxy: node.join("kube-proxy"),
             model_server: images.join("server"),
             pause: images.join("pause"),
         })
@@ -296,7 +299,13 @@ const HELM: Family = Family::of("helm", &[("helm.sh/helm/v4/cmd/helm", "helm")])
 /// A module of its own, so that it is built only for a real node.
 const KUBELET: Family = Family {
     kubernetes_version: true,
-    ..Family::of("kubelet", &[("k8s.io/kubernetes/cmd/kubelet", "kubelet")])
+    ..Family::of(
+        "kubelet",
+        &[
+            ("k8s.io/kubernetes/cmd/kubelet", "kubelet"),
+            ("k8s.io/kubernetes/cmd/kube-proxy", "kube-proxy"),
+        ],
+    )
 };
 const CONTAINERD: Family = Family {
     tags: "no_btrfs,no_devmapper,no_zfs",
@@ -346,6 +355,18 @@ pub fn fake_gcs_server(cache: &Cache) -> Result<PathBuf> {
     FAKE_GCS
         .build_alone(cache)
         .map(|folder| folder.join("fake-gcs-server"))
+}
+
+const ACTIONLINT: Family = Family::of(
+    "actionlint",
+    &[("github.com/rhysd/actionlint/cmd/actionlint", "actionlint")],
+);
+
+/// The checker of workflow files, built on first use.
+pub fn actionlint(cache: &Cache) -> Result<PathBuf> {
+    ACTIONLINT
+        .build_alone(cache)
+        .map(|folder| folder.join("actionlint"))
 }
 
 /// The programs of other projects: Argo CD, beside which the operator works, and peers that the benchmark compares it with.

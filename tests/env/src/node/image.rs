@@ -1,13 +1,14 @@
-//! Container images of one statically linked program each, written as OCI layouts in a tar file.
+//! Container images of one program each and the libraries that it loads, written as OCI layouts in a tar file.
 //! Absent: a registry, base images, compression, and every tool that builds images.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::tools::NodeTools;
 
 /// The image of a model server; its source is in `tools/modelserver/server`.
@@ -15,50 +16,53 @@ pub const MODEL_SERVER: &str = "pointsman.test/model-server:1";
 /// The image of the process that holds a pod's namespaces.
 pub(super) const PAUSE: &str = "pointsman.test/pause:1";
 
-/// A program that is an image's only content.
-pub(super) struct Image<'a> {
-    name: &'static str,
-    program: &'a Path,
+/// A program, and the user that it runs as; an image has nothing else but libraries.
+pub struct Image<'a> {
+    /// The name that pods give.
+    pub name: &'a str,
+    /// The program; it becomes the entry point, in the root folder.
+    pub program: &'a Path,
+    /// The id of user and group.
+    pub user: u32,
 }
 
 /// Every image of the node.
 pub(super) fn all(tools: &NodeTools) -> [Image<'_>; 2] {
-    [
-        Image {
-            name: PAUSE,
-            program: &tools.pause,
-        },
-        Image {
-            name: MODEL_SERVER,
-            program: &tools.model_server,
-        },
-    ]
+    [(PAUSE, &tools.pause), (MODEL_SERVER, &tools.model_server)].map(|(name, program)| Image {
+        name,
+        program,
+        user: 0,
+    })
 }
 
 impl Image<'_> {
     /// Writes the layout and returns its path.
     pub(super) fn write(&self, folder: &Path) -> Result<PathBuf> {
-        let program =
-            fs::read(self.program).context(format_args!("reading {}", self.program.display()))?;
         let name = self
             .program
             .file_name()
             .unwrap_or_default()
             .to_string_lossy();
         let path = folder.join(format!("{name}.tar"));
-        fs::write(&path, self.layout(&name, &program))
+        fs::write(&path, self.layout(&name)?)
             .context(format_args!("writing {}", path.display()))?;
         Ok(path)
     }
 
-    fn layout(&self, program_name: &str, program: &[u8]) -> Vec<u8> {
-        let layer = Blob::new(
-            "application/vnd.oci.image.layer.v1.tar",
-            tar(&[(program_name, 0o755, program)]),
-        );
+    fn layout(&self, program_name: &str) -> Result<Vec<u8>> {
+        let mut files = vec![(program_name.to_owned(), read(self.program)?)];
+        for library in libraries(self.program)? {
+            let inside = library.display().to_string();
+            files.push((inside.trim_start_matches('/').to_owned(), read(&library)?));
+        }
+        let files: Vec<_> = files
+            .iter()
+            .map(|(path, content)| (path.as_str(), 0o755, content.as_slice()))
+            .collect();
+        let layer = Blob::new("application/vnd.oci.image.layer.v1.tar", tar(&files));
         let configuration = Blob::of_json(
             "application/vnd.oci.image.config.v1+json",
-            &configuration(program_name, &layer),
+            &self.configuration(program_name, &layer),
         );
         let manifest = json!({"schemaVersion": 2, "config": configuration.descriptor(), "layers": [layer.descriptor()]});
         let manifest = Blob::of_json("application/vnd.oci.image.manifest.v1+json", &manifest);
@@ -81,23 +85,49 @@ impl Image<'_> {
                 .zip(blobs)
                 .map(|(path, blob)| (path.as_str(), 0o644, blob.content.as_slice())),
         );
-        tar(&files)
+        Ok(tar(&files))
+    }
+
+    fn configuration(&self, program_name: &str, layer: &Blob) -> Value {
+        let architecture = if cfg!(target_arch = "aarch64") {
+            "arm64"
+        } else {
+            "amd64"
+        };
+        let user = format!("{0}:{0}", self.user);
+        json!({
+            "architecture": architecture,
+            "os": "linux",
+            "config": {"Entrypoint": [format!("/{program_name}")], "User": user},
+            // The layer is not compressed, so this is its digest.
+            "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", layer.digest)]},
+        })
     }
 }
 
-fn configuration(program_name: &str, layer: &Blob) -> Value {
-    let architecture = if cfg!(target_arch = "aarch64") {
-        "arm64"
-    } else {
-        "amd64"
-    };
-    json!({
-        "architecture": architecture,
-        "os": "linux",
-        "config": {"Entrypoint": [format!("/{program_name}")]},
-        // The layer is not compressed, so this is its digest.
-        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", layer.digest)]},
-    })
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).context(format_args!("reading {}", path.display()))
+}
+
+/// The dynamic libraries of a program, the loader included, as this machine resolves them; none if it is linked statically.
+fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
+    let what = format!("listing the libraries of {}", program.display());
+    let output = Command::new("ldd").arg(program).output().context(&what)?;
+    let (listing, error) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    if error.contains("not a dynamic executable") {
+        return Ok(Vec::new());
+    }
+    if !output.status.success() || listing.contains("not found") {
+        return Err(Error::new(what, format_args!("{listing}\n{error}")));
+    }
+    let words = listing.split_whitespace();
+    Ok(words
+        .filter(|word| word.starts_with('/'))
+        .map(PathBuf::from)
+        .collect())
 }
 
 /// Something that is known by the digest of its content.

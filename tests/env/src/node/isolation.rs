@@ -23,7 +23,7 @@ const MONITOR: &str = "--pointsman-monitor";
 /// The first argument of the isolated process; then come its folder and its control group.
 const ISOLATED: &str = "--pointsman-isolated";
 /// The node's address in its network, which begins and ends with it.
-pub(crate) const NODE_ADDRESS: &str = "10.88.0.1";
+pub const NODE_ADDRESS: &str = "10.88.0.1";
 
 /// Settings that the kubelet changes for the whole machine; here it changes copies.
 const KERNEL_SETTINGS: [&str; 6] = [

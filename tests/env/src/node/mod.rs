@@ -1,10 +1,11 @@
 //! A real node for a control plane: kubelet, containerd, runc and a bridge, so that pods really run, crash, probe and serve.
-//! Absent: registries (the images are made here), DNS and kube-proxy (pods are reached by their addresses), and any trace of it afterwards.
+//! Absent: registries (the images are made here), DNS, and any trace of it afterwards.
 
 mod cgroup;
 mod containerd;
 pub mod image;
 pub mod isolation;
+mod kube_proxy;
 mod kubelet;
 mod requirements;
 
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::Node as NodeObject;
 use kube::api::Api;
 
+pub use image::Image;
 pub use isolation::Isolation;
 pub use requirements::missing;
 
@@ -31,7 +33,10 @@ const NAME: &str = "node-0";
 pub struct Node {
     // Fields are dropped in this order: the kubelet would restart containers that end with containerd.
     kubelet: Child,
+    kube_proxy: Child,
     containerd: Child,
+    tools: NodeTools,
+    folder: PathBuf,
 }
 
 impl Node {
@@ -44,23 +49,33 @@ impl Node {
         let folder = isolation.folder().join("node");
         fs::create_dir_all(&folder).context(format_args!("creating {}", folder.display()))?;
         let mut containerd = containerd::start(tools, &folder).await?;
-        for image in image::all(tools) {
-            let file = image.write(&folder)?;
-            containerd::import(tools, &folder, &file).await?;
-        }
         containerd.still_running()?;
-        let kubelet = kubelet::start(tools, &folder, isolation, &control_plane.admin_kubeconfig())?;
+        let kubeconfig = control_plane.admin_kubeconfig();
+        let kubelet = kubelet::start(tools, &folder, isolation, &kubeconfig)?;
+        let kube_proxy = kube_proxy::start(tools, &folder, &kubeconfig)?;
         let mut node = Self {
             kubelet,
+            kube_proxy,
             containerd,
+            tools: tools.clone(),
+            folder,
         };
+        for image in image::all(tools) {
+            node.import(&image).await?;
+        }
         node.await_ready(control_plane).await?;
         Ok(node)
     }
 
-    /// The kubelet's log and containerd's, for `TestNamespace::report_log`.
-    pub fn logs(&self) -> [PathBuf; 2] {
-        [&self.kubelet, &self.containerd].map(|child| child.log().to_owned())
+    /// Makes an image that pods can name.
+    pub async fn import(&self, image: &Image<'_>) -> Result<()> {
+        let file = image.write(&self.folder)?;
+        containerd::import(&self.tools, &self.folder, &file).await
+    }
+
+    /// The logs of its processes, for `TestNamespace::report_log`.
+    pub fn logs(&self) -> [PathBuf; 3] {
+        [&self.kubelet, &self.kube_proxy, &self.containerd].map(|child| child.log().to_owned())
     }
 
     async fn await_ready(&mut self, control_plane: &ControlPlane) -> Result<()> {
@@ -75,6 +90,7 @@ impl Node {
                 return Ok(());
             }
             self.kubelet.still_running()?;
+            self.kube_proxy.still_running()?;
             self.containerd.still_running()?;
             tokio::time::sleep(Duration::from_millis(100)).await;
         }

@@ -9,9 +9,10 @@ use super::containerd::CNI_PLUGINS;
 use crate::prerequisites::{find_on_path, is_executable};
 
 /// Programs, and the Debian packages that have them.
-const PROGRAMS: [(&str, &str); 5] = [
+const PROGRAMS: [(&str, &str); 6] = [
     ("runc", "runc"),
     ("ip", "iproute2"),
+    ("iptables", "iptables"),
     ("unshare", "util-linux"),
     ("setpriv", "util-linux"),
     ("mount", "mount"),
