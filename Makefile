@@ -9,7 +9,7 @@ CARGO ?= cargo
 ENVIRONMENT := $(CARGO) run --quiet -p pointsman-env --
 DEFINITIONS := crds charts/pointsman/files/crds
 
-.PHONY: help setup test lint demo bench fuzz crds argocd prerequisites
+.PHONY: help setup test lint demo bench fuzz upgrade image release crds argocd prerequisites
 
 help: ## Show this list.
 	@echo "Pointsman: moves of a model-registry alias become deployments, and moves back become rollbacks."
@@ -44,6 +44,32 @@ bench: setup ## Measure the release build against its goals. OPTIONS=--help expl
 # FUZZ_RUNS is the number of inputs of each target, FUZZ_SEED where its sequence begins. The corpora are in tests/corpora.
 fuzz: prerequisites ## Try ten million inputs on each parser of what others write, and print the counts.
 	FUZZ_RUNS=$${FUZZ_RUNS:-10000000} $(CARGO) test --profile fuzz --lib -- --nocapture fuzz
+
+# FROM is the commit; its operator is built once more, in a checkout of its own that is removed afterwards.
+upgrade: setup ## Upgrade from the commit FROM to this one and back, under live bindings: no pod may be replaced.
+	@[ -n '$(FROM)' ] || { echo "missing: FROM, the commit to upgrade from, as in: make upgrade FROM=HEAD~1" >&2; exit 1; }
+	@folder=$$(mktemp -d); trap 'git worktree remove --force "$$folder"' EXIT; \
+	git worktree add --detach "$$folder" '$(FROM)'; \
+	(cd "$$folder" && CARGO_TARGET_DIR=target $(CARGO) build -p pointsman); \
+	$(CARGO) build --workspace; \
+	POINTSMAN_PREVIOUS="$$folder" $(ENVIRONMENT) with-mlflow -- $(CARGO) test --test scenarios an_upgrade
+
+# IMAGE is the name, PLATFORMS such as linux/amd64,linux/arm64 (docker with buildx, podman and buildah emulate the foreign one).
+IMAGE ?= pointsman:$(shell sed -n 's/^appVersion: "\(.*\)"/\1/p' charts/pointsman/Chart.yaml)
+image: ## Build the image with docker, podman or buildah. IMAGE=… names it, PLATFORMS=linux/arm64 is for another machine.
+	@engine=; for each in docker podman buildah; do if $$each info >/dev/null 2>&1; then engine=$$each; break; fi; done; \
+	if [ -z "$$engine" ]; then \
+		echo "missing: docker (with its daemon running), podman or buildah; install one (Debian: apt-get install podman)" >&2; exit 1; \
+	fi; \
+	epoch=$$(git log -1 --format=%ct 2>/dev/null || echo 0); \
+	image='$(IMAGE)'; \
+	echo "building $$image with $$engine"; \
+	$$engine build $(if $(PLATFORMS),--platform '$(PLATFORMS)') --build-arg "SOURCE_DATE_EPOCH=$$epoch" \
+		--build-arg "VERSION=$${image##*:}" --label "org.opencontainers.image.revision=$$(git rev-parse HEAD 2>/dev/null || true)" \
+		--tag "$$image" .
+
+release: prerequisites ## Make the files of a release in dist/: binaries, chart, install.yaml, krew manifest, bill of materials, checksums.
+	@HELM='$(ENVIRONMENT) tool helm --' release/build.sh
 
 crds: prerequisites ## Generate the definitions and docs/api.md from src/api, and docs/values.md.
 	@for folder in $(DEFINITIONS); do \

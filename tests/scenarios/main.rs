@@ -12,10 +12,12 @@
 
 mod admission;
 mod authors;
+mod backup;
 mod binding;
 mod blame;
 mod champion_challenger;
 mod chart;
+mod dashboard;
 mod docs;
 mod evidence;
 mod failure;
@@ -31,6 +33,7 @@ mod plugin_read;
 mod process;
 mod promotion;
 mod refusals;
+mod release;
 mod scale;
 mod servers;
 mod serving;
@@ -40,6 +43,7 @@ mod targets_cron_job;
 mod targets_other;
 mod targets_rollout;
 mod tenants;
+mod upgrade;
 mod webhooks;
 
 use std::sync::Arc;
@@ -63,13 +67,16 @@ fn run_all(arguments: &Arguments) -> Conclusion {
     let runtime = Arc::new(tokio::runtime::Runtime::new().unwrap());
     let environment = Arc::new(Environment::default());
     let scenarios = [
+        // The longest comes first.
+        docs::scenarios(),
         admission::scenarios(),
         authors::scenarios(),
+        backup::scenarios(),
         binding::scenarios(),
         blame::scenarios(),
         champion_challenger::scenarios(),
         chart::scenarios(),
-        docs::scenarios(),
+        dashboard::scenarios(),
         evidence::scenarios(),
         failure::scenarios(),
         gates::scenarios(),
@@ -83,6 +90,7 @@ fn run_all(arguments: &Arguments) -> Conclusion {
         process::scenarios(),
         promotion::scenarios(),
         refusals::scenarios(),
+        release::scenarios(),
         scale::scenarios(),
         servers::scenarios(),
         serving::scenarios(),
@@ -92,6 +100,7 @@ fn run_all(arguments: &Arguments) -> Conclusion {
         targets_other::scenarios(),
         targets_rollout::scenarios(),
         tenants::scenarios(),
+        upgrade::scenarios(),
         webhooks::scenarios(),
     ];
     let trial = |(name, scenario): fixture::Scenario| {

@@ -1,7 +1,7 @@
 //! The chart, rendered by the real helm.
 //! Absent: changes to the rendered objects; tests run under exactly these rights, arguments and variables.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use tokio::process::Command;
@@ -31,8 +31,19 @@ impl RenderedChart {
         namespace: &str,
         values: &Value,
     ) -> Result<Self> {
+        Self::render_from(&chart_folder(), tools, release, namespace, values).await
+    }
+
+    /// The same with the chart in this folder.
+    pub async fn render_from(
+        chart: &Path,
+        tools: &Tools,
+        release: &str,
+        namespace: &str,
+        values: &Value,
+    ) -> Result<Self> {
         let arguments = ["template", release, "--namespace", namespace];
-        let rendered = helm(tools, &arguments, values).await?;
+        let rendered = helm(chart, tools, &arguments, values).await?;
         Ok(Self {
             objects: manifests::parse(&rendered)?,
         })
@@ -40,7 +51,10 @@ impl RenderedChart {
 
     /// Runs `helm lint --strict` with these values.
     pub async fn lint(tools: &Tools, values: &Value) -> Result<()> {
-        helm(tools, &["lint", "--strict"], values).await.map(|_| ())
+        let arguments = ["lint", "--strict"];
+        helm(&chart_folder(), tools, &arguments, values)
+            .await
+            .map(|_| ())
     }
 
     /// The objects of a kind.
@@ -67,15 +81,15 @@ impl RenderedChart {
     }
 }
 
-/// Runs helm on the chart with these values, and returns its output.
-async fn helm(tools: &Tools, arguments: &[&str], values: &Value) -> Result<String> {
+/// Runs helm on a chart with these values, and returns its output.
+async fn helm(chart: &Path, tools: &Tools, arguments: &[&str], values: &Value) -> Result<String> {
     let doing = format!("helm {}", arguments.join(" "));
     let folder = crate::process::RunFolder::create("helm")?;
     let values_file = folder.path().join("values.yaml");
     std::fs::write(&values_file, values.to_string()).context("writing the values for helm")?;
     let output = Command::new(&tools.helm)
         .args(arguments)
-        .arg(chart_folder())
+        .arg(chart)
         .arg("--values")
         .arg(&values_file)
         .env("HELM_CACHE_HOME", folder.path().join("cache"))
