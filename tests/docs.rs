@@ -324,7 +324,7 @@ impl RetrainFolder {
 #[test]
 fn the_retrain_example_runs_nothing_that_is_not_on_its_list() {
     let example: serde_json::Value =
-        serde_saphyr::from_str(&read("examples/binding-with-retrain.yaml")).expect("YAML");
+        serde_saphyr::from_str(&read("examples/retrain/binding.yaml")).expect("YAML");
     let container = "/spec/retrain/jobTemplate/spec/template/spec/containers/0/command/2";
     let script = example
         .pointer(container)
