@@ -108,11 +108,12 @@ fn every_reason_is_documented_by_its_description_and_health() {
 }
 
 /// The reasons by which people chose that nothing goes forward.
-const BY_CHOICE: [Reason; 4] = [
+const BY_CHOICE: [Reason; 5] = [
     Reason::Suspended,
     Reason::Held,
     Reason::Frozen,
     Reason::OutsideWindow,
+    Reason::AwaitingApproval,
 ];
 
 /// The health of an object whose condition Ready has this reason, by the reason's class. `tests/gitops` asks Argo CD and kstatus.

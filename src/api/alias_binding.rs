@@ -451,6 +451,45 @@ pub struct HistoryEntry {
     /// What would have held the version, if a person had it go forward all the same by a pin or a retry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overrode: Option<Overrode>,
+    /// The approval by which the version went forward.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<ApprovalRecord>,
+}
+
+/// An approval.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ApprovalRecord {
+    /// Who approved: a user of the cluster, or the field manager of the change if the user is not known; see knownBy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approved_by: Option<String>,
+    /// User: approvedBy is the user whom the API server knows. FieldManager: it is the name by which the client called itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known_by: Option<Word<KnownBy>>,
+    /// When.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Time>,
+    /// Why: the annotation pointsman.dev/approval-reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The annotation pointsman.dev/approval-ticket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<String>,
+}
+
+/// Where the name of an approver is from.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum KnownBy {
+    /// The API server: it authenticated the user.
+    User,
+    /// The client.
+    FieldManager,
+}
+
+impl fmt::Display for KnownBy {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, formatter)
+    }
 }
 
 /// A rule that a person's pin or retry went past.
@@ -610,12 +649,11 @@ impl AliasBinding {
             .get(names::APPLY_ANNOTATION)
     }
 
-    /// Why a person has a version go forward that would be held, if the person says so.
+    /// A person's text in an annotation, as the history keeps it.
     #[must_use]
-    pub fn override_reason(&self) -> Option<String> {
+    pub fn annotation_text(&self, annotation: &str) -> Option<String> {
         let annotations = self.metadata.annotations.as_ref()?;
-        let why = annotations.get(names::OVERRIDE_REASON_ANNOTATION)?;
-        Some(short_word(why))
+        annotations.get(annotation).map(|text| short_word(text))
     }
 
     /// Whether a retry was requested that has not been handled.

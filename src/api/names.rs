@@ -62,8 +62,14 @@ pub const TEMPLATE_ANNOTATIONS: [&str; 4] = [
 /// Annotation on an `AliasBinding`: a new value requests that the registry's present address and the present location of the
 /// version's files are written into the workload.
 pub const APPLY_ANNOTATION: &str = "pointsman.dev/apply-requested-at";
-/// Annotation on a Namespace: while it is there, no version goes forward in the namespace. Its value is the reason.
+/// Annotation on a Namespace or an `AliasBinding`: while it is there, no version goes forward. Its value is the reason.
 pub const FREEZE_ANNOTATION: &str = "pointsman.dev/freeze";
+/// Annotation on an `AliasBinding`: the user who approved, as the API server knows it; written by the chart's policy alone.
+pub const APPROVED_BY_ANNOTATION: &str = "pointsman.dev/approved-by";
+/// Annotation on an `AliasBinding`: why the version was approved.
+pub const APPROVAL_REASON_ANNOTATION: &str = "pointsman.dev/approval-reason";
+/// Annotation on an `AliasBinding`: the ticket of the approval.
+pub const APPROVAL_TICKET_ANNOTATION: &str = "pointsman.dev/approval-ticket";
 /// Annotation on an `AliasBinding`: why a person has a version go forward that a freeze, a window or a missing approval holds.
 pub const OVERRIDE_REASON_ANNOTATION: &str = "pointsman.dev/override-reason";
 /// Annotation on a pod template: the container that kubectl, and Pointsman, choose by default.

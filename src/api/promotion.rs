@@ -14,7 +14,20 @@ use super::{Word, schema};
 /// again, passes them.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!self.requireDifferentPerson || self.approval == 'Manual'").message("promotion.requireDifferentPerson is about approvals: set promotion.approval to Manual"))]
 pub struct Promotion {
+    /// Automatic: a version goes forward without approval. Manual: it waits until approvedVersion names it. Default: Automatic.
+    #[serde(default)]
+    pub approval: Approval,
+    /// The version that is approved: its number, as a string. The annotations pointsman.dev/approval-reason and
+    /// pointsman.dev/approval-ticket say why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^[1-9][0-9]{0,18}$"))]
+    pub approved_version: Option<String>,
+    /// True: the user who registered a version in MLflow cannot approve it. Who approves must then be known: see
+    /// approvals.recordUser in the chart's values. Default: false.
+    #[serde(default)]
+    pub require_different_person: bool,
     /// Expressions that must all be true of a version before it is rolled out, at most 16.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::keyed_by_name::<PromotionGate>", extend("maxItems" = 16))]
@@ -23,6 +36,16 @@ pub struct Promotion {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::windows::<Window>")]
     pub windows: Vec<Window>,
+}
+
+/// Whether a version waits for approval.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum Approval {
+    /// It does not.
+    #[default]
+    Automatic,
+    /// It waits until a person approves it.
+    Manual,
 }
 
 /// A time in which versions may go forward, again and again.

@@ -114,10 +114,12 @@ reasons! {
     Pinned = Well,
     /// `spec.suspend` is true: nothing is changed.
     Suspended = Well,
-    /// The registry or the namespace is frozen: the wanted version waits, and goes forward when the freeze ends.
+    /// The registry, the namespace or the binding is frozen: the wanted version waits, and goes forward when the freeze ends.
     Frozen = Well,
     /// No window of `spec.promotion.windows` is open: the wanted version waits, and goes forward when the next one opens.
     OutsideWindow = Well,
+    /// `spec.promotion.approval` is Manual: the wanted version waits until `approvedVersion` names it.
+    AwaitingApproval = Well,
     /// The registered model has no such alias.
     AliasNotFound = NeedsPerson(None),
     /// No version of the model is in the stage that the binding follows.

@@ -229,7 +229,8 @@ pub struct ModelVersion {
     /// When the version was registered. Model, number, creation time and source together identify a version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_at: Option<Time>,
-    /// The user who registered the version.
+    /// The user who registered the version; if the registry does not say, the user who started its run, as MLflow's client
+    /// called itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_by: Option<String>,
     /// The duration of the run that trained it, in seconds.

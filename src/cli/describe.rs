@@ -20,8 +20,10 @@ use super::output::{OutputArguments, Paint, Tone, resource_name};
 use super::table::{Cell, Table};
 use super::units::since;
 use crate::api::conditions::{READY, find};
+use crate::api::promotion::{GateResult, GateState, GateValue};
 use crate::api::rollback::Lost;
-use crate::api::{AliasBinding, AliasBindingStatus, RegisteredModel};
+use crate::api::{AliasBinding, AliasBindingStatus, RegisteredModel, names};
+use crate::rollout::manual_approval;
 
 /// Describe a binding: its state and conditions, the versions of its model, its history and its Events
 #[derive(Clone, Debug, clap::Args)]
@@ -96,6 +98,7 @@ fn state(binding: &AliasBinding, now: &Zoned) -> String {
             ""
         },
     );
+    fields.add("Approval", approval(binding));
     add_versions(&mut fields, status, now);
     add_trouble(&mut fields, status, now);
     if let Some(ready) = find(&status.conditions, READY) {
@@ -103,6 +106,35 @@ fn state(binding: &AliasBinding, now: &Zoned) -> String {
         fields.add("Message", &ready.message);
     }
     fields.render()
+}
+
+/// What must be approved, and what is.
+fn approval(binding: &AliasBinding) -> String {
+    let Some(rules) = manual_approval(binding) else {
+        return String::new();
+    };
+    let by = if rules.require_different_person {
+        "Manual, by another person than the registrar"
+    } else {
+        "Manual"
+    };
+    let Some(version) = &rules.approved_version else {
+        return format!("{by}; no version is approved");
+    };
+    let why = [
+        names::APPROVAL_REASON_ANNOTATION,
+        names::APPROVAL_TICKET_ANNOTATION,
+    ];
+    let why = why.into_iter();
+    let why: Vec<String> = why
+        .filter_map(|annotation| binding.annotation_text(annotation))
+        .collect();
+    let why = if why.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", why.join(", "))
+    };
+    format!("{by}; version {version} is approved{why}")
 }
 
 /// The versions that are wanted, run and were good.
@@ -211,6 +243,9 @@ fn sections(
         "Conditions",
         &conditions(&status.conditions, now).render(paint),
     );
+    if !status.gates.is_empty() {
+        text.push_str(&section("Gates", &gates(&status.gates).render(paint)));
+    }
     if let Some(model) = model.and_then(|model| model.status.as_ref()) {
         let table = versions_table(model, false, now.timestamp());
         text.push_str(&section("Versions", &table.render(paint)));
@@ -235,6 +270,51 @@ fn events_section(events: &[Event], now: &Zoned, paint: Paint) -> String {
 
 fn section(title: &str, table: &str) -> String {
     format!("{title}:\n{}", indented(table, 2))
+}
+
+/// The results of the gates of the spec, with the values of both versions.
+fn gates(gates: &[GateState]) -> Table {
+    let mut table = Table::new([
+        "GATE",
+        "VERSION",
+        "RESULT",
+        "FIELD",
+        "CANDIDATE",
+        "CURRENT",
+        "MESSAGE",
+    ]);
+    for gate in gates {
+        let tone = match gate.result.known() {
+            Some(GateResult::Passed) => Tone::Good,
+            Some(GateResult::Failed) => Tone::Bad,
+            _ => Tone::Warning,
+        };
+        let mut head: [Cell; 3] = [
+            gate.name.as_str().into(),
+            gate.version.as_str().into(),
+            Cell::toned(gate.result.to_string(), tone),
+        ];
+        let mut message = gate.message.as_str();
+        let none = [GateValue::default()];
+        let values = if gate.values.is_empty() {
+            &none[..]
+        } else {
+            &gate.values
+        };
+        for value in values {
+            let [name, version, result] = std::mem::take(&mut head);
+            table.row([
+                name,
+                version,
+                result,
+                value.field.as_str().into(),
+                Cell::optional(value.candidate.as_deref()),
+                Cell::optional(value.current.as_deref()),
+                std::mem::take(&mut message).into(),
+            ]);
+        }
+    }
+    table
 }
 
 fn conditions(conditions: &[Condition], now: &Zoned) -> Table {
@@ -274,14 +354,19 @@ mod tests {
         let failed = json!({"version": "6", "reason": "CrashLoop", "message": "container server crashes",
             "since": "2026-11-25T11:00:00Z"});
         serde_json::from_value(json!({
-            "metadata": {"name": "taxi", "namespace": "ml"},
+            "metadata": {"name": "taxi", "namespace": "ml",
+                "annotations": {"pointsman.dev/approval-reason": "better", "pointsman.dev/approval-ticket": "CHG-7"}},
             "spec": {"modelRef": {"name": "nyc-taxi"}, "alias": "champion", "targetRef": {"name": "server"},
-                "pinnedVersion": "6"},
+                "pinnedVersion": "6", "promotion": {"approval": "Manual", "approvedVersion": "6"}},
             "status": {
                 "wanted": "6", "alias": {"version": "6", "since": "2026-11-25T10:00:00Z"},
                 "running": {"version": "5", "since": "2026-11-25T11:00:00Z"}, "lastGood": {"version": "5"},
                 "heldBack": {"wanted": {"version": "6"}, "specDigest": "v1:", "versions": [failed]},
                 "hold": {"wanted": {"version": "6"}, "manager": "kubectl", "since": "2026-11-25T11:30:00Z"},
+                "gates": [
+                    {"name": "no-worse", "version": "6", "result": "Failed", "message": "it is false", "values": [
+                        {"field": "metrics.rmse", "candidate": "0.3", "current": "0.1"}, {"field": "metrics.mae", "candidate": "0.2"}]},
+                    {"name": "office-hours", "version": "6", "result": "Passed"}],
                 "conditions": [{"type": "Ready", "status": "False", "reason": "RolledBack", "message": message,
                     "lastTransitionTime": "2026-11-25T11:00:00Z"}]}}))
         .unwrap()
@@ -295,6 +380,7 @@ Namespace:  ml
 Follows:    alias champion of RegisteredModel nyc-taxi
 Target:     deployment/server
 Pinned:     6
+Approval:   Manual; version 6 is approved (better, CHG-7)
 Wanted:     6, since 2026-11-25 10:00:00 (120m ago)
 Running:    5, since 2026-11-25 11:00:00 (60m ago)
 Last good:  5
@@ -305,12 +391,18 @@ Message:    version 5 runs: version 6 failed (CrashLoop)
 ";
         assert_eq!(state(&binding(), &now()), expected);
         let sections = sections(&binding(), None, &now(), Paint::never());
+        let lines: Vec<&str> = sections.lines().map(str::trim_end).collect();
         let expected = "\
 Conditions:
   TYPE    STATUS   REASON       SINCE   MESSAGE
   Ready   False    RolledBack   60m     version 5 runs: version 6 failed (CrashLoop)
+Gates:
+  GATE           VERSION   RESULT   FIELD          CANDIDATE   CURRENT   MESSAGE
+  no-worse       6         Failed   metrics.rmse   0.3         0.1       it is false
+                                    metrics.mae    0.2         <none>
+  office-hours   6         Passed                  <none>      <none>
 ";
-        assert_eq!(sections, expected);
+        assert_eq!(lines, expected.lines().collect::<Vec<_>>());
         assert_eq!(
             events_section(&[], &now(), Paint::never()),
             "Events:  <none>\n"

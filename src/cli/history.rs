@@ -105,7 +105,7 @@ pub fn table(entries: &[&HistoryEntry], is_wide: bool, now: Timestamp, zone: &Ti
         "VERSION", "OUTCOME", "REASON", "TRIGGER", "STARTED", "RAN", "COMMIT",
     ];
     if is_wide {
-        headers.extend(["RUN", "FINISHED", "MESSAGE"]);
+        headers.extend(["RUN", "FINISHED", "APPROVED-BY", "MESSAGE"]);
     }
     let mut table = Table::new(headers);
     for entry in entries {
@@ -126,6 +126,7 @@ pub fn table(entries: &[&HistoryEntry], is_wide: bool, now: Timestamp, zone: &Ti
             row.extend([
                 Cell::optional(entry.version.run_id.as_deref()),
                 Cell::optional(finished.as_deref()),
+                Cell::optional(approver(entry).as_deref()),
                 entry.message.as_str().into(),
             ]);
         }
@@ -195,10 +196,34 @@ fn at_that_moment(history: &[HistoryEntry], at: Timestamp, zone: &TimeZone) -> S
             format!("{}: {}{why}", overrode.reason, overrode.message),
         );
     }
+    fields.add_some("Approved", approval_words(entry, zone));
     fields.add_some("Run", entry.version.run_id.as_ref());
     fields.add("Code", code_words(entry.code.as_ref()));
     let (number, model) = (entry.version.number(), printable(&entry.version.id.model));
     format!("{when}: version {number} of {model}\n{}", fields.render())
+}
+
+/// Who approved the version, and whether that is a user of the cluster or only the name of a client.
+fn approver(entry: &HistoryEntry) -> Option<String> {
+    let approval = entry.approval.as_ref()?;
+    let by = approval.approved_by.as_deref().unwrap_or("?");
+    Some(match &approval.known_by {
+        Some(known_by) => format!("{by} ({known_by})"),
+        None => by.to_owned(),
+    })
+}
+
+/// Who approved the version, when and why.
+fn approval_words(entry: &HistoryEntry, zone: &TimeZone) -> Option<String> {
+    let approval = entry.approval.as_ref()?;
+    let at = approval.at.as_ref().map(|at| local(at.0, zone));
+    let parts = [
+        Some(format!("by {}", approver(entry)?)),
+        at.map(|at| format!("at {at}")),
+        approval.reason.clone(),
+        approval.ticket.clone(),
+    ];
+    Some(parts.into_iter().flatten().collect::<Vec<_>>().join(", "))
 }
 
 /// The beginning of a git commit, as tables show it.

@@ -28,7 +28,8 @@ fn history() -> Vec<HistoryEntry> {
             "Live",
             "Live",
             "2026-11-24T10:00:00Z",
-            json!({"availableAt": "2026-11-24T10:05:00Z", "runID": "abc", "code": code}),
+            json!({"availableAt": "2026-11-24T10:05:00Z", "runID": "abc", "code": code,
+                "approval": {"approvedBy": "ada", "knownBy": "User", "at": "2026-11-24T09:59:00Z", "ticket": "CHG-7"}}),
         ),
         entry(
             "4",
@@ -63,11 +64,12 @@ VERSION   OUTCOME      REASON                TRIGGER     STARTED               R
 fn the_version_of_a_moment_is_told_with_its_cause_and_code() {
     let expected = "\
 2026-11-25 03:00:00 +00:00: version 5 of taxi
-  Ran:      2026-11-24 10:00:00 to now
-  Cause:    AliasMove
-  Outcome:  Live (Live)
-  Run:      abc
-  Code:     https://git.example/taxi, commit 0123456789abcdef
+  Ran:       2026-11-24 10:00:00 to now
+  Cause:     AliasMove
+  Outcome:   Live (Live)
+  Approved:  by ada (User), at 2026-11-24 09:59:00, CHG-7
+  Run:       abc
+  Code:      https://git.example/taxi, commit 0123456789abcdef
 ";
     assert_eq!(told("2026-11-25T03:00:00Z"), expected);
 }

@@ -221,7 +221,7 @@ async fn of_registry(
         for mut row in rows(snapshot, aliases) {
             if applies && row.state == State::Missing {
                 let set = registry.client.set_alias(name, &row.alias, &row.version);
-                set.await.map_err(|error| registry.explain(&error))?;
+                set.await.map_err(|error| registry.explain_alias(&error))?;
                 row.state = State::Written;
             }
             all.push(row);

@@ -2,6 +2,7 @@
 //!
 //! Absent: the work. A command reads its arguments and calls the library.
 
+mod approve;
 mod change;
 mod check;
 mod cluster;
@@ -75,6 +76,7 @@ enum Command {
     History(history::HistoryArguments),
     Plan(Box<plan::PlanArguments>),
     Promote(Box<promote::PromoteArguments>),
+    Approve(approve::ApproveArguments),
     Rollback(rollback::RollbackArguments),
     Pin(pin::PinArguments),
     Unpin(pin::UnpinArguments),
@@ -131,6 +133,7 @@ impl Arguments {
             Command::History(arguments) => cluster::block_on(history::run(arguments)),
             Command::Plan(arguments) => cluster::block_on(plan::run(*arguments)),
             Command::Promote(arguments) => cluster::block_on(promote::run(*arguments)),
+            Command::Approve(arguments) => cluster::block_on(approve::run(arguments)),
             Command::Rollback(arguments) => cluster::block_on(rollback::run(arguments)),
             Command::Pin(arguments) => cluster::block_on(pin::pin(arguments)),
             Command::Unpin(arguments) => cluster::block_on(pin::unpin(arguments)),

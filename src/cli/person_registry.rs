@@ -38,13 +38,22 @@ impl PersonRegistry {
             Server::Memory(_) => String::new(),
         };
         let client = RegistryClient::connect(connection, RequestMetrics::default());
-        let client = client.map_err(|error| failure(&error, &address))?;
+        let client = client.map_err(|error| failure(&error, &address, ""))?;
         Ok(Self { client, address })
     }
 
-    /// The failure of a request, with a remedy on the person's side.
+    /// The failure of a request that reads, with a remedy on the person's side.
     pub fn explain(&self, error: &RegistryError) -> Failure {
-        failure(error, &self.address)
+        failure(error, &self.address, "reading takes the permission READ")
+    }
+
+    /// The failure of a request that sets an alias.
+    pub fn explain_alias(&self, error: &RegistryError) -> Failure {
+        failure(
+            error,
+            &self.address,
+            "setting an alias takes the permission EDIT",
+        )
     }
 }
 
@@ -113,7 +122,8 @@ fn connection(
     Ok(connection)
 }
 
-fn failure(error: &RegistryError, address: &str) -> Failure {
+/// `right` says which permission the request takes.
+fn failure(error: &RegistryError, address: &str, right: &str) -> Failure {
     match error {
         RegistryError::Unreachable { cause, .. } => format!(
             "MLflow at {address} does not respond: {cause}; set MLFLOW_TRACKING_URI to an address that this machine reaches"
@@ -122,7 +132,7 @@ fn failure(error: &RegistryError, address: &str) -> Failure {
             "MLflow at {address} does not accept {sent}; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
         ),
         RegistryError::Forbidden { .. } => format!(
-            "MLflow at {address} does not let you: setting an alias takes the permission EDIT on the model; ask its owner"
+            "MLflow at {address} does not let you: {right} on the model; ask its owner"
         ),
         other => format!("MLflow at {address}: {other}"),
     }

@@ -91,7 +91,7 @@ pub async fn run(arguments: PromoteArguments) -> CommandResult {
         let set = registry
             .client
             .set_alias(&planned.model, &planned.alias, &planned.version);
-        set.await.map_err(|error| registry.explain(&error))?;
+        set.await.map_err(|error| registry.explain_alias(&error))?;
         print(&format!(
             "{} set to version {}\n",
             planned.alias, planned.version

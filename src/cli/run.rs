@@ -92,6 +92,10 @@ pub struct RunArguments {
     /// Whether the annotation pointsman.dev/freeze of namespaces counts; it takes the rights to list and watch them
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "true|false", env = "POINTSMAN_NAMESPACE_FREEZES")]
     namespace_freezes: bool,
+    /// Take the annotation pointsman.dev/approved-by of an AliasBinding for the user who approved: a policy of the cluster must
+    /// write it and refuse everybody else's value, as that of the chart does (approvals.recordUser)
+    #[arg(long, env = "POINTSMAN_TRUST_APPROVER_ANNOTATION")]
+    trust_approver_annotation: bool,
     /// This cluster's name in MLflow, in tags and names of webhooks, of letters, digits, hyphens and dots; without it the UID of
     /// the namespace kube-system
     #[arg(long, value_name = "NAME", env = "POINTSMAN_CLUSTER_NAME", value_parser = cluster_name)]
@@ -232,6 +236,7 @@ fn settings(arguments: RunArguments, own_namespace: String) -> OperatorSettings 
         namespace_freezes: arguments.namespace_freezes,
         other_targets: arguments.other_targets,
         binding_info_metric: arguments.binding_info_metric,
+        records_approver: arguments.trust_approver_annotation,
         election,
     }
 }

@@ -20,7 +20,7 @@ use super::table::{Cell, Table, line, printable};
 use super::units::since;
 use super::{CommandResult, Failure};
 use crate::api::conditions::{READY, STALLED, find};
-use crate::api::{AliasBinding, AliasBindingStatus};
+use crate::api::{AliasBinding, AliasBindingStatus, Reason};
 
 /// Show all bindings: the version that is wanted, the one that runs, and what needs a person
 #[derive(Clone, Debug, clap::Args)]
@@ -164,9 +164,7 @@ impl View {
     fn needs_person(&self, bindings: &[AliasBinding]) -> String {
         let mut lines = Vec::new();
         for binding in bindings {
-            let status = binding.status.as_ref();
-            let stalled = status.and_then(|status| find(&status.conditions, STALLED));
-            if let Some(stalled) = stalled.filter(|stalled| stalled.status == "True") {
+            if let Some(need) = binding.status.as_ref().and_then(need) {
                 let name = if self.with_namespace {
                     format!(
                         "{}/{}",
@@ -176,7 +174,7 @@ impl View {
                 } else {
                     binding.name_any()
                 };
-                lines.push(format!("  {name}: {}\n", printable(&stalled.message)));
+                lines.push(format!("  {name}: {}\n", printable(need)));
             }
         }
         let verb = if lines.len() == 1 { "needs" } else { "need" };
@@ -190,6 +188,14 @@ impl View {
             ),
         }
     }
+}
+
+/// The message of a binding that waits for a person.
+fn need(status: &AliasBindingStatus) -> Option<&str> {
+    let stalled = find(&status.conditions, STALLED).filter(|stalled| stalled.status == "True");
+    let ready = find(&status.conditions, READY);
+    let waits = ready.filter(|ready| ready.reason == Reason::AwaitingApproval.as_str());
+    stalled.or(waits).map(|found| found.message.as_str())
 }
 
 fn tone(status: &AliasBindingStatus) -> Tone {

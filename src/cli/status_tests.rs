@@ -93,6 +93,11 @@ fn the_bindings_that_need_a_person_are_told_with_the_cause() {
   fares: version 5 runs: version 6 failed (CrashLoop)
 ";
     assert_eq!(view().needs_person(&[live(), rolled_back()]), expected);
+    let message = "version 6 waits: it is not approved";
+    let waiting = condition("Ready", "True", "AwaitingApproval", message);
+    let waiting = binding("taxi", json!({"conditions": [waiting]}));
+    let text = view().needs_person(&[waiting]);
+    assert!(text.ends_with(&format!("  taxi: {message}\n")), "{text}");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use kube::{Resource, ResourceExt};
 use crate::api::{AliasBinding, ModelRegistry, RegisteredModel, names};
 use crate::kubernetes::key::{IndexKey, ObjectKey};
 use crate::kubernetes::store::Cached;
+use crate::rollout::without_other_fields;
 use crate::targets::{Adapter, AnyObject, Job, Pod, ReplicaSet, Workload};
 
 /// A copy of the whole object, which `kubectl apply` writes.
@@ -77,7 +78,9 @@ impl Cached for AliasBinding {
     }
 
     fn prune(&mut self) {
+        let entries = self.metadata.managed_fields.take();
         prune_metadata(self.meta_mut());
+        self.metadata.managed_fields = entries.and_then(without_other_fields);
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use crate::api::ModelRegistry;
+use crate::api::{AliasBinding, ModelRegistry};
 use crate::controllers::context::Context;
 use crate::controllers::frozen_namespaces::FrozenNamespace;
 use crate::kubernetes::key::ObjectKey;
@@ -30,9 +30,14 @@ impl Handler<FrozenNamespace> for FreezeChanges<'_> {
     fn unreadable(&self, _: &ObjectKey) {}
 }
 
-/// The freeze in force in a namespace for the versions of a registry: the namespace's own comes first.
-pub fn freeze(ctx: &Context, namespace: &str, registry: Option<&ModelRegistry>) -> Option<Freeze> {
+/// The freeze in force for a binding.
+pub fn freeze(
+    ctx: &Context,
+    binding: &AliasBinding,
+    registry: Option<&ModelRegistry>,
+) -> Option<Freeze> {
+    let namespace = binding.metadata.namespace.as_deref().unwrap_or_default();
     let frozen = ctx.stores.frozen.get(&ObjectKey::new("", namespace));
-    let own = frozen.map(|frozen| frozen.reason().cloned().unwrap_or_default());
-    Freeze::in_force(namespace, own, registry)
+    let why = frozen.map(|frozen| frozen.reason().cloned().unwrap_or_default());
+    Freeze::in_force(binding, why, registry)
 }

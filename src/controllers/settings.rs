@@ -13,6 +13,7 @@ use crate::kubernetes::lease::Election;
 
 /// How the operator is to run.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools)] // independent switches
 pub struct OperatorSettings {
     /// The address of health and metrics.
     pub health_address: SocketAddr,
@@ -38,6 +39,8 @@ pub struct OperatorSettings {
     pub other_targets: Vec<ApiResource>,
     /// Whether there is a metric for each binding.
     pub binding_info_metric: bool,
+    /// Whether a policy of the cluster writes the user who approves into an annotation.
+    pub records_approver: bool,
     /// How to take part in the leader election; `None` for a single replica.
     pub election: Option<Election>,
 }

@@ -46,6 +46,7 @@ fn assessed(binding: &AliasBinding, target: &Target, pods: &[&Pod], now: Timesta
         template_changed: false,
         checks: &CheckResults::new(),
         freeze: None,
+        records_approver: false,
     };
     assess(binding, &observed, now)
 }

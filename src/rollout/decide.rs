@@ -10,8 +10,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::assess::{Assessment, assess, keeps_out, running_good_version, runs_failed};
 use super::claim::Claim;
 use super::gates::{
-    GateInput, GateResults, Verdict, evaluate, first_hindrance, invalid, is_exempt, overrode,
-    paused,
+    GateInput, GateResults, Verdict, approval_of, evaluate, first_hindrance, invalid, is_exempt,
+    overrode, paused,
 };
 use super::hold::{
     hold, hold_in_rollback, hold_while_suspended, hold_while_unresolved, standing_hold,
@@ -23,7 +23,7 @@ use super::rollback_target::{
     RollbackTarget, candidates, choose, has_failed, lineage, lost_version, missing,
     retrain_sentence,
 };
-use crate::api::alias_binding::{AppliedRequest, Hold, Overrode};
+use crate::api::alias_binding::{AppliedRequest, ApprovalRecord, Hold, Overrode};
 use crate::api::inject::InjectedValue;
 use crate::api::reason::Problem;
 use crate::api::rollback::{GoodVersion, HeldBack, Lost, Postponed};
@@ -130,6 +130,8 @@ pub struct Decided {
     pub overrode: Option<Overrode>,
     /// The results of the gates of the spec, if they were evaluated for a version that does not run yet.
     pub gates: Option<GateResults>,
+    /// The approval by which the wanted version goes forward.
+    pub approval: Option<ApprovalRecord>,
 }
 
 impl Decided {
@@ -197,7 +199,10 @@ pub fn decide(binding: &AliasBinding, observed: &Observed<'_>, now: Timestamp) -
             lost: step.lost,
             apply: apply_memory(binding, observed, &step.decision, is_failure, now),
         },
-        overrode: persons_override(binding, observed, &step.decision, now),
+        overrode: forward_input(binding, observed, &step.decision, now)
+            .and_then(|input| overrode(&input)),
+        approval: forward_input(binding, observed, &step.decision, now)
+            .and_then(|input| approval_of(&input)),
         decision: step.decision,
         failure: assessment.failure,
         blocked: assessment.blocked,
@@ -231,17 +236,16 @@ fn gate_results(
     evaluate(&input)
 }
 
-/// The rule that a person has the wanted version go past, if it goes forward.
-fn persons_override(
-    binding: &AliasBinding,
-    observed: &Observed<'_>,
+/// What the gates saw of the wanted version, if it goes forward.
+fn forward_input<'a>(
+    binding: &'a AliasBinding,
+    observed: &Observed<'a>,
     decision: &Decision,
     now: Timestamp,
-) -> Option<Overrode> {
+) -> Option<GateInput<'a>> {
     let desired = observed.resolution.desired.as_ref().ok()?;
     let is_forward = decision.course() == Some(&Course::Forward);
-    let input = GateInput::of(binding, observed, desired, now);
-    is_forward.then(|| overrode(&input)).flatten()
+    is_forward.then(|| GateInput::of(binding, observed, desired, now))
 }
 
 /// A decision that changes neither the workload nor what is held back.
@@ -263,6 +267,7 @@ fn untouched(binding: &AliasBinding, decision: Decision, hold: Option<Hold>) -> 
         note: None,
         overrode: None,
         gates: None,
+        approval: None,
     }
 }
 

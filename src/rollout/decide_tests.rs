@@ -6,14 +6,14 @@ use serde_json::json;
 
 use super::*;
 use crate::api::Availability;
-use crate::api::RegisteredModel;
 use crate::api::alias_binding::{AliasState, HandledRequest, HistoryEntry, Outcome};
 use crate::api::names;
 use crate::api::registered_model::CodeLineage;
 use crate::api::rollback::{FailedVersion, GoodVersion, OnFailure, Postponed};
+use crate::api::{ModelVersion, RegisteredModel};
 use crate::rollout::{
-    Applied, ArtifactCheck, CheckResults, Freeze, FreezePlace, Reconciled, Warnings, needed_checks,
-    resolve, summarize,
+    Applied, ArtifactCheck, CheckResults, Freeze, FreezePlace, Reconciled, Warnings, forward_check,
+    needed_checks, resolve, summarize,
 };
 use crate::targets::Pod;
 use crate::testing::{
@@ -80,6 +80,7 @@ fn decision_with(
         template_changed: false,
         checks,
         freeze: None,
+        records_approver: false,
     };
     decide(binding, &observed, now())
 }
@@ -150,6 +151,7 @@ fn needed(binding: &AliasBinding, model: &RegisteredModel, target: &Target) -> V
         template_changed: false,
         checks: &CheckResults::new(),
         freeze: None,
+        records_approver: false,
     };
     needed_checks(binding, &observed, now())
 }
@@ -1238,6 +1240,7 @@ fn decision_on_two(
         template_changed: false,
         checks: &checks,
         freeze,
+        records_approver: false,
     };
     decide(binding, &observed, now)
 }
@@ -1267,7 +1270,7 @@ fn people_win_a_freeze_holds_a_version_that_was_never_good() {
     assert_eq!(
         problem.message,
         "version 2 waits: ModelRegistry mlflow is frozen: quarter end, CHG-4711; end it: kubectl \
-         patch mreg mlflow -n ml --type=merge -p '{\"spec\":{\"freeze\":null}}'"
+         pointsman unfreeze --registry mlflow -n ml (or remove its spec.freeze)"
     );
 }
 
@@ -1416,4 +1419,117 @@ fn people_win_a_window_that_cannot_be_read_is_told_and_hinders_no_rollback() {
     let was_good = binding_with([entry("1", Outcome::Live), entry("2", Outcome::Superseded)]);
     let moved_back = decision_on_two(&broken(was_good), Some(&ours("1")), None, now());
     assert_eq!(written(&moved_back), Some("2"));
+}
+
+/// Version 1 is live, version 2 is wanted, and approvals are needed.
+fn with_approval(rules: serde_json::Value) -> AliasBinding {
+    after("1").with(|binding| {
+        binding.spec.promotion = serde_json::from_value(rules).expect("the rules");
+    })
+}
+
+/// The decision on version 2 with these details, with the chart's policy.
+fn decision_with_details(
+    binding: &AliasBinding,
+    details: impl FnOnce(&mut ModelVersion),
+) -> Decided {
+    let model = mirrored("2").with(|model| {
+        let status = model.status.as_mut().expect("a status");
+        details(&mut status.versions[1]);
+    });
+    let resolution = resolve(binding, Some(&model));
+    let desired = resolution.desired.as_ref().expect("version 2");
+    let checks = [(forward_check(desired), Availability::Readable)].into();
+    let observed = Observed {
+        resolution: &resolution,
+        target: Some(&ours("1")),
+        pods: &[],
+        warnings: &Warnings::new(),
+        claim: None,
+        template_changed: false,
+        checks: &checks,
+        freeze: None,
+        records_approver: true,
+    };
+    decide(binding, &observed, now())
+}
+
+#[test]
+fn people_win_a_version_waits_until_its_own_number_is_approved() {
+    let decided = |rules| decision_on_two(&with_approval(rules), Some(&ours("1")), None, now());
+    for rules in [
+        json!({"approval": "Manual"}),
+        json!({"approval": "Manual", "approvedVersion": "1"}),
+    ] {
+        assert_eq!(left(&decided(rules)), Some(Reason::AwaitingApproval));
+    }
+    for rules in [
+        json!({"approval": "Manual", "approvedVersion": "2"}),
+        json!({"approvedVersion": "1"}),
+    ] {
+        assert_eq!(written(&decided(rules)), Some("2"));
+    }
+}
+
+#[test]
+fn people_win_with_require_different_person_both_must_be_known_and_differ() {
+    let rules =
+        json!({"approval": "Manual", "approvedVersion": "2", "requireDifferentPerson": true});
+    let binding = with_approval(rules);
+    let by = |approver: &str| annotated(binding.clone(), names::APPROVED_BY_ANNOTATION, approver);
+    let rows = vec![
+        (by("ada"), Some("kamal"), None),
+        (
+            by("oidc:kamal@example.com"),
+            Some("kamal"),
+            Some("kamal@example.com registered it;"),
+        ),
+        (
+            by("ada"),
+            None,
+            Some("MLflow does not say who registered it"),
+        ),
+        (
+            by("system:serviceaccount:argocd:controller"),
+            Some("kamal"),
+            Some("is no person"),
+        ),
+        (
+            binding.clone(),
+            Some("kamal"),
+            Some("is not known (chart: approvals.recordUser)"),
+        ),
+    ];
+    for (binding, registrar, refusal) in rows {
+        let decided = decision_with_details(&binding, |version| {
+            version.created_by = registrar.map(str::to_owned);
+        });
+        let Some(refusal) = refusal else {
+            assert_eq!(written(&decided), Some("2"));
+            let approval = decided.approval.expect("an approval");
+            assert_eq!(approval.approved_by.as_deref(), Some("ada"));
+            continue;
+        };
+        let Decision::Waiting(Waiting::Gate { problem, .. }) = decided.decision else {
+            panic!("{decided:?}")
+        };
+        assert!(problem.message.contains(refusal), "{}", problem.message);
+        assert_eq!(problem.reason, Reason::AwaitingApproval);
+    }
+}
+
+#[test]
+fn people_win_an_approval_is_of_no_version_that_is_registered_later_under_its_number() {
+    let binding = with_approval(json!({"approval": "Manual", "approvedVersion": "2"}));
+    let binding = binding.with(|binding| {
+        let managed = json!([{"manager": "kubectl", "operation": "Update", "time": testing::NOW,
+            "fieldsV1": {"f:spec": {"f:promotion": {"f:approvedVersion": {}}}}}]);
+        binding.metadata.managed_fields = serde_json::from_value(managed).expect("an entry");
+    });
+    let registered =
+        |at: &str| decision_with_details(&binding, |version| version.created_at = Some(time(at)));
+    let differing_clocks = registered("2026-11-23T12:00:59Z");
+    assert_eq!(written(&differing_clocks), Some("2"));
+    let later = registered("2026-11-23T12:01:01Z");
+    assert_eq!(left(&later), Some(Reason::AwaitingApproval));
 }

@@ -2,9 +2,9 @@
 //!
 //! Absent: how it is observed, and what passes it; see `gates`.
 
-use super::messages::Note;
+use super::messages::{Note, name, namespace};
 use crate::api::conditions::shorten;
-use crate::api::{ModelRegistry, names};
+use crate::api::{AliasBinding, ModelRegistry, names};
 
 /// The longest reason in a message, in characters: the rest of the message has to fit, too.
 const LONGEST_REASON: usize = 60;
@@ -30,17 +30,32 @@ pub enum FreezePlace {
     },
     /// The annotation of a namespace.
     Namespace(String),
+    /// The annotation of the binding itself.
+    Binding {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
 }
 
 impl Freeze {
-    /// The freeze in force in a namespace for the versions of a registry: the namespace's own comes first.
+    /// The freeze in force for a binding: its own comes first, then its namespace's, and then the registry's.
     #[must_use]
     pub fn in_force(
-        namespace: &str,
-        own: Option<String>,
+        binding: &AliasBinding,
+        of_namespace: Option<String>,
         registry: Option<&ModelRegistry>,
     ) -> Option<Self> {
-        if let Some(why) = own {
+        let namespace = namespace(binding);
+        if let Some(why) = binding.annotation_text(names::FREEZE_ANNOTATION) {
+            let place = FreezePlace::Binding {
+                namespace: namespace.to_owned(),
+                name: name(binding).to_owned(),
+            };
+            return Some(Self { place, why });
+        }
+        if let Some(why) = of_namespace {
             let place = FreezePlace::Namespace(namespace.to_owned());
             return Some(Self { place, why });
         }
@@ -62,18 +77,24 @@ impl Freeze {
             "" => "no reason is given".to_owned(),
             why => shorten(why, LONGEST_REASON),
         };
+        let annotation = names::FREEZE_ANNOTATION;
         match &self.place {
             FreezePlace::Registry { namespace, name } => Note {
                 cause: format!("ModelRegistry {name} is frozen: {why}"),
                 remedy: format!(
-                    "end it: kubectl patch mreg {name} -n {namespace} --type=merge -p '{{\"spec\":{{\"freeze\":null}}}}'"
+                    "end it: kubectl pointsman unfreeze --registry {name} -n {namespace} (or remove its spec.freeze)"
                 ),
             },
             FreezePlace::Namespace(name) => Note {
                 cause: format!("namespace {name} is frozen: {why}"),
                 remedy: format!(
-                    "end it: kubectl annotate namespace {name} {}-",
-                    names::FREEZE_ANNOTATION
+                    "end it: kubectl pointsman unfreeze -n {name} (or remove annotation {annotation})"
+                ),
+            },
+            FreezePlace::Binding { namespace, name } => Note {
+                cause: format!("the binding is frozen: {why}"),
+                remedy: format!(
+                    "end it: kubectl pointsman unfreeze --binding {name} -n {namespace} (or remove annotation {annotation})"
                 ),
             },
         }

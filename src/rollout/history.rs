@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::rollback_target::has_failed;
-use crate::api::alias_binding::{HistoryEntry, Outcome, Overrode, Trigger};
+use crate::api::alias_binding::{ApprovalRecord, HistoryEntry, Outcome, Overrode, Trigger};
 use crate::api::reason::Problem;
 use crate::api::{ModelVersion, Reason, VersionRef};
 use crate::targets::RolloutState;
@@ -49,6 +49,8 @@ pub struct Observations<'a> {
     pub details: Option<&'a ModelVersion>,
     /// The rule that a person has the wanted version go past.
     pub overrode: Option<&'a Overrode>,
+    /// The approval by which the wanted version goes forward.
+    pub approval: Option<&'a ApprovalRecord>,
 }
 
 /// The history with the running version at its head, bounded.
@@ -137,6 +139,7 @@ fn begin(running: &Running, observations: &Observations<'_>, now: Timestamp) -> 
     let known = details.filter(|details| details.reference(&version.id.model).is_same(version));
     // It is about the wanted version.
     let overrode = known.and(observations.overrode).cloned();
+    let approval = known.and(observations.approval).cloned();
     HistoryEntry {
         version: running.version.clone(),
         code: known.and_then(|details| details.code.clone()),
@@ -149,6 +152,7 @@ fn begin(running: &Running, observations: &Observations<'_>, now: Timestamp) -> 
         finished_at: None,
         trigger: running.trigger.into(),
         overrode,
+        approval,
     }
 }
 
@@ -265,6 +269,7 @@ fn refuse(
         finished_at: Some(Time(now)),
         trigger: Trigger::AliasMove.into(),
         overrode: None,
+        approval: None,
     };
     history.insert(0, entry);
 }
@@ -300,6 +305,7 @@ mod tests {
             refused: None,
             details: None,
             overrode: None,
+            approval: None,
         }
     }
 

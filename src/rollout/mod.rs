@@ -2,6 +2,7 @@
 //!
 //! Absent: any client, clock or async. `now` is a parameter; every failure is a value. Kinds of workloads: see `targets`.
 
+mod approval;
 mod artifact_check;
 mod assess;
 mod claim;
@@ -31,6 +32,7 @@ mod unexplained;
 mod version_tags;
 mod windows;
 
+pub use approval::{manual as manual_approval, refusal as approval_refusal, without_other_fields};
 pub use artifact_check::{ArtifactCheck, CheckResults, forward_check};
 
 pub use claim::{Claim, claim};

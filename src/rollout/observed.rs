@@ -29,6 +29,8 @@ pub struct Observed<'a> {
     pub checks: &'a CheckResults,
     /// The freeze in force, if there is one.
     pub freeze: Option<&'a Freeze>,
+    /// Whether the chart's policy records who approves.
+    pub records_approver: bool,
 }
 
 impl Observed<'_> {

@@ -148,6 +148,7 @@ fn new_history(
         refused: refused(decided, resolution),
         details: resolution.details.as_ref(),
         overrode: decided.overrode.as_ref(),
+        approval: decided.approval.as_ref(),
     };
     let limit = usize::try_from(binding.spec.history_limit)
         .unwrap_or(1)

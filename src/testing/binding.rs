@@ -95,6 +95,7 @@ pub fn entry(number: &str, outcome: Outcome) -> HistoryEntry {
         finished_at: is_finished.then(|| time(NOW)),
         trigger: Trigger::AliasMove.into(),
         overrode: None,
+        approval: None,
     }
 }
 

@@ -6,13 +6,16 @@ use std::sync::Arc;
 
 use pointsman_env::Workload;
 use pointsman_env::kinds::ALIAS_BINDING;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::application::{Application, Mode};
 use crate::fixture::{Fixture, ScenarioResult};
 use crate::world::{World, tests};
 
-tests!(the_actions_in_argocd_pin_suspend_resume_retry_and_keep_the_application_synced);
+tests!(
+    the_actions_in_argocd_pin_suspend_resume_retry_and_keep_the_application_synced,
+    a_version_waits_until_it_is_approved_by_the_action_or_in_git,
+);
 
 async fn the_actions_in_argocd_pin_suspend_resume_retry_and_keep_the_application_synced(
     world: Arc<World>,
@@ -56,6 +59,45 @@ async fn the_actions_in_argocd_pin_suspend_resume_retry_and_keep_the_application
     is_tried_again(&fixture).await;
     application.serves("2", "RolledBack", "Degraded").await;
     application.was_written(2, "2").await;
+    application.was_at_peace();
+    application.end().await;
+    fixture.end().await
+}
+
+async fn a_version_waits_until_it_is_approved_by_the_action_or_in_git(
+    world: Arc<World>,
+) -> ScenarioResult {
+    let fixture = Fixture::new(&world.environment, "argocd approval").await;
+    let (mode, workload) = (Mode::client_side(), Workload::deployment("server"));
+    let mut application = Application::serving(&world, &fixture, &mode, 3, &workload).await;
+    application.objects.binding["spec"]["promotion"] = json!({"approval": "Manual"});
+    application.commit("versions need approval").await;
+    application.serves("1", "Live", "Healthy").await;
+    fixture.alias("2").await;
+    application
+        .serves("1", "AwaitingApproval", "Suspended")
+        .await;
+    offers(
+        &application,
+        &["approve", "pin", "reapply", "refresh", "suspend"],
+    )
+    .await;
+    run(&application, "approve").await;
+    application.serves("2", "Live", "Healthy").await;
+    application.was_written(1, "2").await;
+
+    fixture.alias("3").await;
+    application
+        .serves("2", "AwaitingApproval", "Suspended")
+        .await;
+    application.was_written(0, "2").await;
+    application.objects.binding["spec"]["promotion"]["approvedVersion"] = json!("3");
+    application.commit("approve version 3").await;
+    application.serves("3", "Live", "Healthy").await;
+    application.was_written(1, "3").await;
+    let binding = fixture.binding().await;
+    let approval = &binding["status"]["history"][0]["approval"];
+    assert_eq!(approval["knownBy"], "FieldManager", "{binding}");
     application.was_at_peace();
     application.end().await;
     fixture.end().await

@@ -27,6 +27,7 @@ use crate::world::{World, moves, tests};
 tests!(
     a_kustomization_of_flux_is_ready_when_the_binding_is_and_nothing_fights,
     a_kustomization_of_flux_tells_failed_blocked_suspended_and_frozen_bindings_apart,
+    a_version_waits_until_it_is_approved_in_the_git_of_flux,
     a_persons_undo_is_held_although_flux_takes_over_the_fields_of_kubectl,
     flux_corrects_drift_and_leaves_the_version,
     a_binding_pruned_by_flux_leaves_its_deployment_serving,
@@ -115,6 +116,28 @@ async fn a_kustomization_of_flux_tells_failed_blocked_suspended_and_frozen_bindi
     spec.remove("freeze");
     delivery.commit().await;
     delivery.serves("5", "Live", "Current").await;
+    fixture.end().await
+}
+
+async fn a_version_waits_until_it_is_approved_in_the_git_of_flux(
+    world: Arc<World>,
+) -> ScenarioResult {
+    let fixture = Fixture::new(&world.environment, "flux approval").await;
+    let mut delivery = Delivery::serving(&world, &fixture, 2, "").await;
+    delivery.objects.binding["spec"]["promotion"] = json!({"approval": "Manual"});
+    delivery.commit().await;
+    delivery.serves("1", "Live", "Current").await;
+    fixture.alias("2").await;
+    delivery.serves("1", "AwaitingApproval", "Current").await;
+    delivery.is_ready().await;
+    delivery.objects.binding["spec"]["promotion"]["approvedVersion"] = json!("2");
+    delivery.commit().await;
+    delivery.serves("2", "Live", "Current").await;
+    delivery.was_written(1, "2").await;
+    let binding = fixture.binding().await;
+    let approval = &binding["status"]["history"][0]["approval"];
+    assert_eq!(approval["approvedBy"], "kustomize-controller", "{binding}");
+    assert_eq!(approval["knownBy"], "FieldManager", "{binding}");
     fixture.end().await
 }
 

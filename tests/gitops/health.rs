@@ -61,7 +61,9 @@ fn of_ours(object: &Value) -> Health {
         return Health::Progressing;
     }
     match ready["reason"].as_str() {
-        Some("Suspended" | "Held" | "Frozen" | "OutsideWindow") => Health::Suspended,
+        Some("Suspended" | "Held" | "Frozen" | "OutsideWindow" | "AwaitingApproval") => {
+            Health::Suspended
+        }
         _ if ready["status"] == "True" => Health::Healthy,
         _ if condition(object, "Stalled")["status"] == "True" => Health::Degraded,
         _ => Health::Progressing,

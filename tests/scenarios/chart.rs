@@ -17,6 +17,7 @@ use crate::fixture::{self, Environment, Fixture, ScenarioResult, scenarios};
 scenarios!(
     every_set_of_values_passes_lint_and_is_accepted_by_the_api_server,
     values_that_contradict_each_other_are_refused_with_a_remedy,
+    the_policy_that_records_who_approves_is_of_the_version_that_the_cluster_has,
     an_operator_without_rights_on_the_cluster_follows_an_alias,
     an_operator_without_features_has_no_rights_for_them_and_says_how_to_get_them,
     only_the_leader_describes_objects_in_its_metrics,
@@ -114,6 +115,11 @@ async fn values_that_contradict_each_other_are_refused_with_a_remedy(
             json!({"rbac": not_on_cluster, "watchNamespaces": ["ml"], "clusterName": "eu-prod"}),
             "crds.enabled=false",
         ),
+        (
+            json!({"rbac": not_on_cluster, "watchNamespaces": ["ml"], "clusterName": "eu-prod",
+                "crds": {"enabled": false}, "approvals": {"recordUser": true}}),
+            "approvals.recordUser=false",
+        ),
         (json!({"image": {"digest": "latest"}}), "digest"),
     ];
     for (values, remedy) in refusals {
@@ -121,6 +127,40 @@ async fn values_that_contradict_each_other_are_refused_with_a_remedy(
         let message = rendered.unwrap_err().to_string();
         assert!(message.contains(remedy), "{values}: {message}");
     }
+    Ok(())
+}
+
+async fn the_policy_that_records_who_approves_is_of_the_version_that_the_cluster_has(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let tools = &environment.cluster().await.tools;
+    let values = json!({"approvals": {"recordUser": true}});
+    let beta = "v1/Pod,admissionregistration.k8s.io/v1beta1/MutatingAdmissionPolicy";
+    for (flags, version) in [
+        (["--kube-version", "1.36.0"], "v1"),
+        (["--kube-version", "1.35.2"], "v1beta1"),
+        (["--api-versions", beta], "v1beta1"),
+    ] {
+        let chart = RenderedChart::render_with(tools, &flags, &values).await;
+        let chart = chart.unwrap();
+        for kind in ["MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"] {
+            let object = chart.the_only(kind).unwrap();
+            let expected = format!("admissionregistration.k8s.io/{version}");
+            assert_eq!(object["apiVersion"], expected, "{flags:?}");
+        }
+    }
+    for flags in [["--kube-version", "1.33.4"], ["--api-versions", "v1/Pod"]] {
+        let refused = RenderedChart::render_with(tools, &flags, &values).await;
+        let message = refused.unwrap_err().to_string();
+        assert!(
+            message.contains("set approvals.recordUser=false"),
+            "{message}"
+        );
+    }
+    let old = ["--kube-version", "1.33.4"];
+    let without = RenderedChart::render_with(tools, &old, &json!({})).await;
+    let without = without.unwrap();
+    assert_eq!(without.of_kind("MutatingAdmissionPolicy").count(), 0);
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! When a version may go forward: freezes, windows, and what passes them.
+//! When a version may go forward: freezes, windows, approvals, and what passes them.
 //!
 //! Absent: the checks of a version itself; see `failure` and `evidence`.
 
@@ -6,7 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use pointsman_env::kinds::{ALIAS_BINDING, DEPLOYMENT, MODEL_REGISTRY};
+use k8s_openapi::api::authorization::v1::{
+    ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec,
+};
+use kube::Api;
+use kube::api::PostParams;
+use pointsman_env::Workload;
+use pointsman_env::kinds::{ALIAS_BINDING, DEPLOYMENT, MODEL_REGISTRY, REGISTERED_MODEL};
+use pointsman_env::registrar::How;
 use serde_json::{Value, json};
 
 use crate::fixture::{
@@ -16,9 +23,14 @@ use crate::fixture::{
 
 scenarios!(
     a_frozen_registry_or_namespace_holds_a_new_version_until_the_freeze_ends,
+    a_frozen_binding_holds_its_own_versions_alone,
     in_a_freeze_versions_go_back_and_people_override_it_on_the_record,
     a_version_goes_forward_once_when_a_window_opens_and_nothing_is_written_before,
     a_window_that_cannot_be_read_is_told_before_a_version_waits_for_it,
+    a_version_waits_for_its_approval_in_git_and_the_history_names_the_manager,
+    the_plugin_approves_with_the_command_of_the_message_and_shows_what_waits,
+    the_api_server_names_who_approves_and_the_registrar_of_a_version_may_not,
+    each_role_may_do_what_its_people_decide_and_nothing_else,
 );
 
 const WHY: &str = "quarter end, CHG-4711";
@@ -63,6 +75,14 @@ async fn commit(fixture: &Fixture, spec: Value) {
         .await;
 }
 
+/// The plugin's command in a message behind these words, as a person copies it.
+fn remedy(message: &str, words: &str) -> String {
+    let (_, command) = message.split_once(words).expect(message);
+    let (command, _) = command.split_once(" (or ").unwrap_or((command, ""));
+    assert!(command.starts_with("kubectl pointsman "), "{message}");
+    command.to_owned()
+}
+
 /// The entries of a version in the binding's history, newest first.
 fn entries<'a>(binding: &'a Value, version: &str) -> Vec<&'a Value> {
     let history = binding["status"]["history"].as_array();
@@ -84,7 +104,7 @@ async fn a_frozen_registry_or_namespace_holds_a_new_version_until_the_freeze_end
     assert!(message.starts_with(&cause), "{message}");
     let binding = fixture.binding().await;
     assert_eq!(ready_status(&binding), "True", "what runs is well");
-    let lift_registry = message.split_once("end it: ").expect("a remedy").1;
+    let lift_registry = remedy(&message, "end it: ");
 
     // The namespace's own freeze begins at once, and outlasts the registry's.
     let annotation = "pointsman.dev/freeze=release week";
@@ -95,7 +115,7 @@ async fn a_frozen_registry_or_namespace_holds_a_new_version_until_the_freeze_end
         &format!("namespace {name} is frozen: release week"),
     )
     .await;
-    plane.shell(lift_registry).await.unwrap();
+    fixture.shell(&lift_registry).await.unwrap();
     freeze_registry(&fixture, Value::Null).await;
     fixture.polled_twice().await;
     let holds_version_1 = |deployment: &Value| template_version(deployment) == "1";
@@ -110,10 +130,27 @@ async fn a_frozen_registry_or_namespace_holds_a_new_version_until_the_freeze_end
             holds_version_1,
         )
         .await;
-    let lift_namespace = message.split_once("end it: ").expect("a remedy").1;
-    plane.shell(lift_namespace).await.unwrap();
+    let lift_namespace = remedy(&message, "end it: ");
+    fixture.shell(&lift_namespace).await.unwrap();
     let binding = fixture.runs("2").await;
     assert!(binding["status"]["history"][0]["overrode"].is_null());
+    fixture.end().await
+}
+
+async fn a_frozen_binding_holds_its_own_versions_alone(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let fixture = Fixture::new(&environment, "frozen binding").await;
+    fixture.serve_version_1().await;
+    let freeze = "freeze holidays --binding binding";
+    fixture.plugin(freeze).await.unwrap();
+    fixture.alias("2").await;
+    let message = fixture.reports("Frozen").await;
+    let cause = "version 2 waits: the binding is frozen: holidays; end it: ";
+    assert!(message.starts_with(cause), "{message}");
+    let lift = remedy(&message, "end it: ");
+    fixture.shell(&lift).await.unwrap();
+    fixture.runs("2").await;
     fixture.end().await
 }
 
@@ -277,4 +314,365 @@ async fn a_window_that_cannot_be_read_is_told_before_a_version_waits_for_it(
         .await;
     fixture.reports("Live").await;
     fixture.end().await
+}
+
+async fn a_version_waits_for_its_approval_in_git_and_the_history_names_the_manager(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let fixture = Fixture::new(&environment, "approval").await;
+    fixture.serve_version_1().await;
+    commit(
+        &fixture,
+        json!({"promotion": {"approval": "Manual", "approvedVersion": "1"}}),
+    )
+    .await;
+    // Nobody but the chart's policy, which is not installed here, may say who approved.
+    annotate(&fixture, "pointsman.dev/approved-by=somebody").await;
+    annotate(&fixture, "pointsman.dev/approval-reason=better by 3 %").await;
+    annotate(&fixture, "pointsman.dev/approval-ticket=CHG-1").await;
+    fixture.alias("2").await;
+    let message = fixture.reports("AwaitingApproval").await;
+    assert!(
+        message.starts_with("version 2 waits: it is not approved; approve it: "),
+        "{message}"
+    );
+    assert_eq!(
+        ready_status(&fixture.binding().await),
+        "True",
+        "what runs is well"
+    );
+    fixture
+        .declare_binding(json!({"promotion": {"approval": "Manual", "approvedVersion": "2"}}))
+        .await;
+    let binding = fixture.runs("2").await;
+    let mut approval = binding["status"]["history"][0]["approval"].clone();
+    let at = approval["at"].take();
+    assert!(
+        at.as_str()
+            .is_some_and(|at| at.parse::<Timestamp>().is_ok()),
+        "{binding}"
+    );
+    assert_eq!(
+        approval,
+        json!({"approvedBy": "scenario", "knownBy": "FieldManager", "at": null,
+            "reason": "better by 3 %", "ticket": "CHG-1"})
+    );
+    // Back needs no approval.
+    fixture.alias("1").await;
+    let binding = fixture.runs("1").await;
+    assert!(binding["status"]["history"][0]["approval"].is_null());
+    fixture.end().await
+}
+
+async fn the_plugin_approves_with_the_command_of_the_message_and_shows_what_waits(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let fixture = Fixture::new(&environment, "approve").await;
+    fixture.register(3).await;
+    let server = Workload::deployment("server").manifest();
+    fixture.serve(server, json!({})).await;
+    let refused = fixture.plugin("approve binding").await.unwrap_err();
+    assert!(refused.contains("needs no approvals"), "{refused}");
+    annotate(&fixture, "pointsman.dev/approval-ticket=CHG-1").await;
+    commit(&fixture, json!({"promotion": {"approval": "Manual"}})).await;
+    fixture.alias("2").await;
+    let message = fixture.reports("AwaitingApproval").await;
+    let status = fixture.plugin("status").await.unwrap();
+    let told = format!("1 of 1 needs a person:\n  binding: {message}");
+    assert!(status.contains(&told), "{status}");
+    let plan = fixture.plugin("plan binding").await.unwrap();
+    let gate = plan.lines().find(|line| line.contains("approved "));
+    let gate = gate.unwrap_or_default();
+    assert!(gate.contains("waits: version 2 waits: it is not"), "{plan}");
+    let described = fixture.plugin("describe binding").await.unwrap();
+    let line = "Manual; no version is approved";
+    assert!(described.contains(line), "{described}");
+
+    let approve = remedy(&message, "approve it: ");
+    let approve = format!("{approve} --reason 'rmse 3 % better' --wait --timeout 90s");
+    let told = fixture.shell(&approve).await.unwrap();
+    assert!(told.contains("binding approved: version 2\n"), "{told}");
+    assert!(told.contains("version 2 runs (Live)"), "{told}");
+    let binding = fixture.binding().await;
+    let mut approval = binding["status"]["history"][0]["approval"].clone();
+    approval["at"].take();
+    assert_eq!(
+        approval,
+        json!({"approvedBy": "kubectl-pointsman", "knownBy": "FieldManager", "at": null,
+            "reason": "rmse 3 % better"}),
+        "the ticket was that of another approval"
+    );
+    let history = fixture.plugin("history binding -o wide").await.unwrap();
+    let by = "kubectl-pointsman (FieldManager)";
+    assert!(history.contains(by), "{history}");
+    fixture.alias("3").await;
+    fixture.reports("AwaitingApproval").await;
+    fixture.end().await
+}
+
+/// Gives a user one of the chart's roles in the fixture's namespace.
+async fn give_role(fixture: &Fixture, user: &str, role: &str) {
+    let role = format!("--clusterrole={}-{role}", fixture.namespace.namespace());
+    let user_option = format!("--user={user}");
+    let create = ["create", "rolebinding", user, &role, &user_option];
+    fixture.namespace.kubectl(&create).await.unwrap();
+}
+
+/// Runs kubectl as a user.
+async fn kubectl_as(fixture: &Fixture, user: &str, arguments: &[&str]) -> Result<String, String> {
+    let user = format!("--as={user}");
+    let arguments = [&[user.as_str()], arguments].concat();
+    let ran = fixture.namespace.kubectl(&arguments).await;
+    ran.map_err(|error| error.to_string())
+}
+
+/// Runs a command of the plugin in a message as a user, with more flags.
+async fn shell_as(
+    fixture: &Fixture,
+    user: &str,
+    command: &str,
+    flags: &str,
+) -> Result<String, String> {
+    let plane = fixture.namespace.control_plane();
+    let admin = std::fs::read_to_string(plane.admin_kubeconfig()).unwrap();
+    let mut config: Value = serde_json::from_str(&admin).unwrap();
+    config["users"][0]["user"]["as"] = json!(user);
+    let name = format!("{}-{user}.kubeconfig", fixture.namespace.namespace());
+    let path = plane.folder().join(name);
+    std::fs::write(&path, config.to_string()).unwrap();
+    let kubeconfig = path.display();
+    fixture
+        .shell(&format!("KUBECONFIG={kubeconfig} {command} {flags}"))
+        .await
+}
+
+/// The API server begins to apply a policy a moment after it is created.
+async fn wait_for_policy(fixture: &Fixture) {
+    let patch = r#"{"spec": {"promotion": {"approval": "Manual", "approvedVersion": "9"}}}"#;
+    let dry_run = [
+        "patch",
+        "abind",
+        "binding",
+        "--type=merge",
+        "--dry-run=server",
+        "-o",
+        "json",
+        "-p",
+        patch,
+    ];
+    let applied = async {
+        loop {
+            let patched = fixture.namespace.kubectl(&dry_run).await.unwrap();
+            if patched.contains("pointsman.dev/approved-by") {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    let in_time = tokio::time::timeout(PATIENCE, applied).await;
+    in_time.expect("the policy is applied");
+}
+
+/// The user who registered version 2, as the mirror knows it.
+async fn registrar_of_2(fixture: &Fixture) -> String {
+    let registrar = |model: &Value| {
+        let versions = model["status"]["versions"].as_array();
+        let mut versions = versions.into_iter().flatten();
+        let found = versions.find(|version| version["version"] == "2")?;
+        found["createdBy"].as_str().map(str::to_owned)
+    };
+    let is_known = |model: &Value| registrar(model).is_some();
+    let sentence = "the registrar is known";
+    let model = fixture
+        .eventually(sentence, &REGISTERED_MODEL, "model", is_known)
+        .await;
+    registrar(&model).expect("it was waited for")
+}
+
+async fn the_api_server_names_who_approves_and_the_registrar_of_a_version_may_not(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let values = json!({"approvals": {"recordUser": true}});
+    let fixture = Fixture::with_values(&environment, "approver", values).await;
+    fixture.train(How::RegisterModel, 0.1).await;
+    fixture.train(How::RegisterModel, 0.2).await;
+    let server = Workload::deployment("server").manifest();
+    fixture.serve(server, json!({})).await;
+    let registrar = registrar_of_2(&fixture).await;
+    give_role(&fixture, &registrar, "deployment-engineer").await;
+    give_role(&fixture, "ada", "deployment-engineer").await;
+    wait_for_policy(&fixture).await;
+    let rules = json!({"promotion": {"approval": "Manual", "requireDifferentPerson": true}});
+    commit(&fixture, rules).await;
+    fixture.alias("2").await;
+    let message = fixture.reports("AwaitingApproval").await;
+    let approve = remedy(&message, "approve it: ");
+    let refused = shell_as(&fixture, &registrar, &approve, "").await;
+    let refusal = refused.unwrap_err();
+    let cause = format!("you may not approve version 2 of binding: {registrar} registered it");
+    assert!(refusal.contains(&cause), "{refusal}");
+
+    // The registrar approves without the plugin, and then claims to be somebody else.
+    let patch = r#"{"spec": {"promotion": {"approvedVersion": "2"}}}"#;
+    let patch = ["patch", "abind", "binding", "--type=merge", "-p", patch];
+    kubectl_as(&fixture, &registrar, &patch).await.unwrap();
+    let cause = format!("its approval does not count: {registrar} registered it; ");
+    let message = says(&fixture, &cause).await;
+    let forge = [
+        "annotate",
+        "--overwrite",
+        "abind",
+        "binding",
+        "pointsman.dev/approved-by=ada",
+    ];
+    kubectl_as(&fixture, &registrar, &forge).await.unwrap();
+    let binding = fixture.binding().await;
+    assert_eq!(
+        binding["metadata"]["annotations"]["pointsman.dev/approved-by"],
+        registrar
+    );
+
+    let approve = remedy(&message, "as another person: ");
+    shell_as(&fixture, "ada", &approve, "--ticket CHG-7")
+        .await
+        .unwrap();
+    let binding = fixture.runs("2").await;
+    let mut approval = binding["status"]["history"][0]["approval"].clone();
+    approval["at"].take();
+    assert_eq!(
+        approval,
+        json!({"approvedBy": "ada", "knownBy": "User", "at": null,
+            "reason": "agreed", "ticket": "CHG-7"})
+    );
+    fixture.end().await
+}
+
+/// Whether a user may do this to objects of a kind in the fixture's namespace.
+async fn may(fixture: &Fixture, user: &str, verb: &str, (group, resource): (&str, &str)) -> bool {
+    let attributes = ResourceAttributes {
+        namespace: Some(fixture.namespace.namespace().to_owned()),
+        verb: Some(verb.to_owned()),
+        group: Some(group.to_owned()),
+        resource: Some(resource.to_owned()),
+        ..ResourceAttributes::default()
+    };
+    let review = SubjectAccessReview {
+        spec: SubjectAccessReviewSpec {
+            user: Some(user.to_owned()),
+            resource_attributes: Some(attributes),
+            ..SubjectAccessReviewSpec::default()
+        },
+        ..SubjectAccessReview::default()
+    };
+    let reviews: Api<SubjectAccessReview> = Api::all(fixture.namespace.client());
+    let reviewed = reviews
+        .create(&PostParams::default(), &review)
+        .await
+        .unwrap();
+    reviewed.status.is_some_and(|status| status.allowed)
+}
+
+async fn each_role_may_do_what_its_people_decide_and_nothing_else(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    const VERBS: [&str; 7] = [
+        "get", "list", "watch", "create", "update", "patch", "delete",
+    ];
+    let fixture = Fixture::new(&environment, "roles").await;
+    fixture.serve_version_1().await;
+    for role in ["data-scientist", "deployment-engineer"] {
+        give_role(&fixture, role, role).await;
+    }
+    let all = &VERBS[..];
+    let read = &VERBS[..3];
+    let none = &VERBS[..0];
+    let ours = "pointsman.dev";
+    // What the data scientist may do, and what the deployment engineer may.
+    let rows = [
+        ((ours, "registeredmodels"), all, read),
+        ((ours, "aliasbindings"), read, all),
+        ((ours, "modelregistries"), read, read),
+        ((ours, "aliasbindings/status"), none, none),
+        ((ours, "registeredmodels/status"), none, none),
+        (("", "secrets"), none, none),
+        (("", "configmaps"), none, none),
+        (("", "namespaces"), none, none),
+        (("apps", "deployments"), none, none),
+    ];
+    for (resource, scientist, engineer) in rows {
+        for (user, allowed) in [
+            ("data-scientist", scientist),
+            ("deployment-engineer", engineer),
+        ] {
+            for verb in VERBS {
+                let is_allowed = may(&fixture, user, verb, resource).await;
+                assert_eq!(
+                    is_allowed,
+                    allowed.contains(&verb),
+                    "{user} {verb} {resource:?}"
+                );
+            }
+        }
+    }
+    people_decide(&fixture).await;
+    fixture.end().await
+}
+
+/// The decisions themselves, as kubectl sends them.
+async fn people_decide(fixture: &Fixture) {
+    let (scientist, engineer) = ("data-scientist", "deployment-engineer");
+    let merge = |kind: &'static str, name: &'static str, patch: &'static str| {
+        vec!["patch", kind, name, "--type=merge", "-p", patch]
+    };
+    let annotate = |kind: &'static str, name: &'static str, annotation: &'static str| {
+        vec!["annotate", "--overwrite", kind, name, annotation]
+    };
+    let approve = r#"{"spec": {"promotion": {"approval": "Manual", "approvedVersion": "2"}}}"#;
+    let bearer = r#"{"spec": {"auth": {"bearer": {"secretRef": {"name": "mine"}}}}}"#;
+    let decisions = [
+        (engineer, merge("abind", "binding", approve)),
+        (
+            engineer,
+            merge("abind", "binding", r#"{"spec": {"pinnedVersion": "2"}}"#),
+        ),
+        (
+            engineer,
+            merge("abind", "binding", r#"{"spec": {"suspend": true}}"#),
+        ),
+        (
+            engineer,
+            annotate("abind", "binding", "pointsman.dev/freeze=holidays"),
+        ),
+        (
+            engineer,
+            annotate("abind", "binding", "pointsman.dev/retry-requested-at=1"),
+        ),
+        (
+            scientist,
+            merge(
+                "rmodel",
+                "model",
+                r#"{"spec": {"tags": {"team": "fares"}}}"#,
+            ),
+        ),
+        (
+            "nobody",
+            merge("mreg", "mlflow", r#"{"spec": {"freeze": "holidays"}}"#),
+        ),
+        ("nobody", merge("mreg", "mlflow", bearer)),
+    ];
+    for (decides, mut arguments) in decisions {
+        arguments.push("--dry-run=server");
+        for user in [scientist, engineer] {
+            let done = kubectl_as(fixture, user, &arguments).await;
+            assert_eq!(
+                done.is_ok(),
+                user == decides,
+                "{user} {arguments:?}: {done:?}"
+            );
+            if let Err(error) = done {
+                assert!(error.contains("forbidden"), "{user} {arguments:?}: {error}");
+            }
+        }
+    }
 }

@@ -54,6 +54,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- if .Values.crds.enabled -}}
 {{- fail "rbac.clusterScoped is false, and definitions belong to the cluster: set crds.enabled=false, and have an administrator apply crds/" -}}
 {{- end -}}
+{{- if .Values.approvals.recordUser -}}
+{{- fail "rbac.clusterScoped is false, and the policy that records users belongs to the cluster: set approvals.recordUser=false" -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 
@@ -68,6 +71,31 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{/* The name of cluster-wide objects. It holds the namespace, because two namespaces may have releases of one name. */}}
 {{- define "pointsman.clusterName" -}}
 {{- printf "%s-%s" .Release.Namespace (include "pointsman.fullname" .) | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{/* The name of cluster-wide roles for people: short if the namespace has the name of the release. */}}
+{{- define "pointsman.roleName" -}}
+{{- $name := include "pointsman.fullname" . -}}
+{{- if eq .Release.Namespace $name -}}
+{{- $name -}}
+{{- else -}}
+{{- include "pointsman.clusterName" . -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The API version of MutatingAdmissionPolicy: the one that the API server offers; without a cluster, as in helm template, that of --kube-version. */}}
+{{- define "pointsman.mutatingPolicyVersion" -}}
+{{- $group := "admissionregistration.k8s.io" -}}
+{{- $kube := .Capabilities.KubeVersion.Version -}}
+{{- $offered := .Capabilities.APIVersions -}}
+{{- $isCluster := $offered.Has "v1/Pod" -}}
+{{- if ternary ($offered.Has (printf "%s/v1/MutatingAdmissionPolicy" $group)) (semverCompare ">=1.36-0" $kube) $isCluster -}}
+{{- printf "%s/v1" $group -}}
+{{- else if ternary ($offered.Has (printf "%s/v1beta1/MutatingAdmissionPolicy" $group)) (semverCompare ">=1.34-0" $kube) $isCluster -}}
+{{- printf "%s/v1beta1" $group -}}
+{{- else -}}
+{{- fail (printf "approvals.recordUser is true, and the API server (%s) has no MutatingAdmissionPolicy: Kubernetes 1.36 has it, 1.34 with its feature gate; set approvals.recordUser=false to record field managers" $kube) -}}
+{{- end -}}
 {{- end -}}
 
 {{/* The operator's permissions in a namespace that it watches. Secrets and ConfigMaps are read by name, never listed. */}}

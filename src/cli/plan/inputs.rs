@@ -197,7 +197,7 @@ pub async fn gather(
         pods: listed::<WholePod, _>(cluster, labelled.clone()).await,
         replica_sets: listed::<WholeReplicaSet, _>(cluster, labelled).await,
         outage: registry.as_ref().and_then(outage),
-        freeze: Freeze::in_force(&cluster.namespace, frozen, registry.as_ref()),
+        freeze: Freeze::in_force(&binding, frozen, registry.as_ref()),
         binding,
         model,
         workload,

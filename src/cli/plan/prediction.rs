@@ -182,6 +182,7 @@ pub fn predict(inputs: &Inputs, now: Timestamp) -> Result<Prediction, Failure> {
             desired,
             checks: &last.checks,
             freeze: inputs.freeze.as_ref(),
+            records_approver: true,
             now,
         };
         gates(&input, target)
@@ -299,6 +300,8 @@ fn decision(
         template_changed: template_changed(binding, target),
         checks: &nothing,
         freeze: inputs.freeze.as_ref(),
+        // The person sees the annotation that the operator would see; whether the chart's policy wrote it is not known here.
+        records_approver: true,
     };
     let needed = needed_checks(binding, &observed, now);
     let checks: CheckResults = needed

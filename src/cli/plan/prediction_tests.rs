@@ -126,7 +126,7 @@ fn an_outage_of_the_registry_lets_nothing_forward() {
 #[test]
 fn a_freeze_holds_a_new_version_and_a_pin_goes_past_it() {
     let frozen = inputs("2").with(|inputs| {
-        inputs.freeze = Freeze::in_force("ml", Some("quarter end".into()), None);
+        inputs.freeze = Freeze::in_force(&inputs.binding, Some("quarter end".into()), None);
     });
     let prediction = predicted(&frozen);
     assert_eq!(

@@ -57,6 +57,7 @@ struct Observation {
     replica_sets: Vec<ReplicaSet>,
     freeze: Option<Freeze>,
     jobs: Vec<Job>,
+    records_approver: bool,
 }
 
 /// One reconcile of a binding.
@@ -169,6 +170,7 @@ impl Observation {
             template_changed: template_changed(binding, self.target.as_ref()),
             checks,
             freeze: self.freeze.as_ref(),
+            records_approver: self.records_approver,
         }
     }
 }
@@ -196,7 +198,8 @@ async fn observe(binding: &AliasBinding, ctx: &Context) -> Result<Observation, R
             .or_else(|| rollout::claim(binding, &rivals, target.as_ref())),
         pods: labelled(&ctx.stores.pods, &own),
         replica_sets: labelled(&ctx.stores.replica_sets, &own),
-        freeze: freeze(ctx, own.namespace(), usable.as_ref()),
+        freeze: freeze(ctx, binding, usable.as_ref()),
+        records_approver: ctx.settings.records_approver,
         jobs,
         target,
         unreadable,
@@ -363,6 +366,8 @@ async fn write_status(
         return Ok(());
     }
     let old = binding.status.replace(new).unwrap_or_default();
+    // The API server would take the entries that the store keeps for all that there are.
+    binding.metadata.managed_fields = None;
     match ctx.write_status(&ctx.stores.bindings, &binding).await? {
         // The next reconcile acts on the written status: a failure is recorded before the rollback.
         StatusWrite::Changed => ctx.queues.bindings.enqueue(ObjectKey::of(&binding)),

@@ -49,6 +49,7 @@ impl RunDetails {
         let ids = outputs.filter_map(|output| output.model_id);
         let details = ModelVersion {
             duration_seconds: duration(&run.info),
+            created_by: user(&run.data.tags),
             code: lineage(&run.data.tags),
             datasets: datasets(run.inputs.dataset_inputs),
             metrics: metrics(run.data.metrics),
@@ -69,6 +70,8 @@ impl RunDetails {
     pub(super) fn describe(self, version: ModelVersion) -> ModelVersion {
         ModelVersion {
             duration_seconds: self.details.duration_seconds,
+            // The open-source MLflow keeps no user with a version.
+            created_by: version.created_by.clone().or(self.details.created_by),
             code: self.details.code,
             datasets: self.details.datasets,
             metrics: self.details.metrics,
@@ -130,6 +133,14 @@ fn datasets(inputs: impl IntoIterator<Item = wire::DatasetInput>) -> Vec<Dataset
 fn tag_value<'a>(tags: &'a [wire::Pair], key: &str) -> Option<&'a str> {
     let tag = tags.iter().find(|tag| tag.key.as_deref() == Some(key))?;
     tag.value.as_deref()
+}
+
+/// The user who started the run, as the client called itself.
+fn user(tags: &[wire::Pair]) -> Option<String> {
+    let user = without_secrets(tag_value(tags, "mlflow.user")?)
+        .trim()
+        .to_owned();
+    valid_name(Some(user))
 }
 
 /// A name that is short and visible; `None` otherwise.

@@ -2,6 +2,7 @@
 //!
 //! Absent: rollbacks. A rollback passes no gate but its own artifact check.
 
+mod approved;
 mod artifact_readable;
 mod not_frozen;
 mod promotion;
@@ -10,6 +11,7 @@ mod window_open;
 
 use jiff::Timestamp;
 
+use super::approval::approval;
 pub use promotion::{GateResults, evaluate, hindrance, invalid_gate};
 
 use super::artifact_check::CheckResults;
@@ -18,18 +20,20 @@ use super::messages::{self, Note};
 use super::observed::Observed;
 use super::resolve::Resolution;
 use super::rollback_target::was_good;
-use crate::api::alias_binding::Overrode;
+use crate::api::alias_binding::{ApprovalRecord, Overrode};
 use crate::api::reason::Problem;
-use crate::api::{AliasBinding, Reason};
+use crate::api::{AliasBinding, Reason, names};
 use crate::targets::DesiredVersion;
 
-/// All gates, in the order in which they are checked. The first one that does not pass decides. Those that may hold a version for
+/// All gates, in the order in which they are checked. The first one that does not pass decides. Nobody is asked to approve a version
+/// that fails an expression, and the approval of one that waits for a window may be given before. Those that may hold a version for
 /// days come before the artifact check, whose result is forgotten after minutes.
 pub const GATES: &[Gate] = &[
     registry_fresh::GATE,
+    promotion::GATE,
+    approved::GATE,
     not_frozen::GATE,
     window_open::GATE,
-    promotion::GATE,
     artifact_readable::GATE,
 ];
 
@@ -67,6 +71,8 @@ pub struct GateInput<'a> {
     pub checks: &'a CheckResults,
     /// The freeze in force.
     pub freeze: Option<&'a Freeze>,
+    /// Whether the chart's policy records who approves.
+    pub records_approver: bool,
     /// The present.
     pub now: Timestamp,
 }
@@ -86,6 +92,7 @@ impl<'a> GateInput<'a> {
             desired,
             checks: observed.checks,
             freeze: observed.freeze,
+            records_approver: observed.records_approver,
             now,
         }
     }
@@ -177,7 +184,9 @@ pub fn overrode(input: &GateInput<'_>) -> Option<Overrode> {
         return Some(Overrode {
             reason: reason.into(),
             message,
-            why: input.binding.override_reason(),
+            why: input
+                .binding
+                .annotation_text(names::OVERRIDE_REASON_ANNOTATION),
         });
     }
     None
@@ -199,4 +208,16 @@ fn is_persons_choice(input: &GateInput<'_>) -> bool {
         input.resolution.alias.as_ref() == Some(&alias.version) && alias.since.0 <= retry.at.0;
     let written = status.current().map(|entry| entry.started_at.0);
     is_named_since && written.is_none_or(|written| written <= retry.at.0)
+}
+
+/// The approval by which a version goes forward, if it needed one.
+pub fn approval_of(input: &GateInput<'_>) -> Option<ApprovalRecord> {
+    if is_exempt(input) {
+        return None;
+    }
+    approval(
+        input.binding,
+        input.desired.number(),
+        input.records_approver,
+    )
 }

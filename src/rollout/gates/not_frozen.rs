@@ -1,4 +1,4 @@
-//! While the registry or the namespace is frozen, no version goes forward.
+//! While the registry, the namespace or the binding is frozen, no version goes forward.
 //!
 //! Absent: who may freeze. That is RBAC's.
 

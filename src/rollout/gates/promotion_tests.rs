@@ -74,6 +74,7 @@ fn decided(binding: &AliasBinding, resolution: &Resolution, target: Option<&Targ
         template_changed: false,
         checks: &checks,
         freeze: None,
+        records_approver: false,
     };
     decide(binding, &observed, now())
 }

@@ -7,10 +7,12 @@ use serde_json::Value;
 use crate::error::{Context, Error, Result};
 
 /// The cluster-scoped kinds in charts and tests.
-const CLUSTER_SCOPED: [&str; 8] = [
+const CLUSTER_SCOPED: [&str; 10] = [
     "Namespace",
     "CustomResourceDefinition",
     "ClusterRole",
+    "MutatingAdmissionPolicy",
+    "MutatingAdmissionPolicyBinding",
     "ClusterRoleBinding",
     "PriorityClass",
     "ValidatingAdmissionPolicy",

@@ -192,6 +192,7 @@ impl Reconciler {
             checks: &checks,
             warnings: &self.warnings,
             freeze: None,
+            records_approver: false,
         };
         let (decided, needed) = self.policy.decide(&binding, &observed, self.now);
         let written = match &decided.decision {

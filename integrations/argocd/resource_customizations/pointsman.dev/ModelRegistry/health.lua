@@ -12,7 +12,7 @@ if ready == nil or ready.observedGeneration ~= obj.metadata.generation then
 end
 
 -- People chose that nothing goes forward.
-local by_choice = { Frozen = true, Held = true, OutsideWindow = true, Suspended = true }
+local by_choice = { AwaitingApproval = true, Frozen = true, Held = true, OutsideWindow = true, Suspended = true }
 local health = { message = ready.message }
 local stalled = conditions["Stalled"]
 if by_choice[ready.reason] then
