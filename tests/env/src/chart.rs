@@ -52,7 +52,7 @@ impl RenderedChart {
     /// The same with further flags of helm, such as the version of the cluster.
     pub async fn render_with(tools: &Tools, flags: &[&str], values: &Value) -> Result<Self> {
         let arguments = [&["template", "release"], flags].concat();
-        let rendered = helm(tools, &arguments, values).await?;
+        let rendered = helm(&chart_folder(), tools, &arguments, values).await?;
         Ok(Self {
             objects: manifests::parse(&rendered)?,
         })
