@@ -28,6 +28,7 @@ mod pin;
 mod plan;
 mod pod_health;
 mod promote;
+mod release_finalizers;
 mod requests;
 mod rollback;
 mod run;
@@ -71,6 +72,7 @@ pub struct Arguments {
 enum Command {
     Run(Box<run::RunArguments>),
     Crds(crds::CrdsArguments),
+    ReleaseFinalizers(release_finalizers::ReleaseFinalizersArguments),
     Status(status::StatusArguments),
     Describe(describe::DescribeArguments),
     History(history::HistoryArguments),
@@ -128,6 +130,9 @@ impl Arguments {
         match self.command {
             Command::Run(arguments) => run::run(*arguments).map(|()| ExitCode::SUCCESS),
             Command::Crds(arguments) => crds::run(&arguments).map(|()| ExitCode::SUCCESS),
+            Command::ReleaseFinalizers(arguments) => {
+                cluster::block_on(release_finalizers::run(arguments))
+            }
             Command::Status(arguments) => cluster::block_on(status::run(arguments)),
             Command::Describe(arguments) => cluster::block_on(describe::run(arguments)),
             Command::History(arguments) => cluster::block_on(history::run(arguments)),
@@ -172,6 +177,7 @@ fn as_plugin(command: clap::Command) -> clap::Command {
         .after_help("Each command has --help with examples.")
         .mut_subcommand("run", |run| run.hide(true))
         .mut_subcommand("crds", |crds| crds.hide(true))
+        .mut_subcommand("release-finalizers", |release| release.hide(true))
 }
 
 #[cfg(test)]

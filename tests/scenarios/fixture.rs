@@ -14,7 +14,7 @@ use pointsman_env::kinds::{
     ALIAS_BINDING, DEPLOYMENT, EVENT, MODEL_REGISTRY, REGISTERED_MODEL, REPLICA_SET,
 };
 use pointsman_env::mlflow::{Mlflow, MlflowOptions};
-use pointsman_env::operator::install_definitions;
+use pointsman_env::operator::{install_definitions, run_uninstall_hook};
 use pointsman_env::python::MlflowVersion;
 use pointsman_env::registrar::{Client, How, Registrar, TrainedVersion};
 use pointsman_env::resources::{self, merge, with_spec};
@@ -287,6 +287,15 @@ impl Fixture {
         Operator::start(&cluster.control_plane, &cluster.tools, &options)
             .await
             .unwrap()
+    }
+
+    /// Runs the hook of `helm uninstall`, and returns its output.
+    pub async fn run_uninstall_hook(&self, environment: &Environment) -> String {
+        let cluster = environment.cluster().await;
+        let watched = self.namespace.namespace().to_owned();
+        let options = options(&self.namespace, &[&watched], &self.api);
+        let run = run_uninstall_hook(&cluster.control_plane, &cluster.tools, &options);
+        run.await.unwrap()
     }
 
     /// Registers so many versions of the fixture's model without training them.

@@ -43,6 +43,7 @@ mod targets_cron_job;
 mod targets_other;
 mod targets_rollout;
 mod tenants;
+mod uninstall;
 mod upgrade;
 mod webhooks;
 
@@ -100,6 +101,7 @@ fn run_all(arguments: &Arguments) -> Conclusion {
         targets_other::scenarios(),
         targets_rollout::scenarios(),
         tenants::scenarios(),
+        uninstall::scenarios(),
         upgrade::scenarios(),
         webhooks::scenarios(),
     ];

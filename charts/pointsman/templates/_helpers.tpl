@@ -98,6 +98,20 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end -}}
 {{- end -}}
 
+{{/* The annotations of an object of the uninstall hook; the argument is its weight. */}}
+{{- define "pointsman.uninstallHook" -}}
+helm.sh/hook: post-delete
+helm.sh/hook-weight: {{ . | quote }}
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded,hook-failed
+{{- end -}}
+
+{{/* The permissions of the uninstall hook. */}}
+{{- define "pointsman.uninstallRules" -}}
+- apiGroups: [pointsman.dev]
+  resources: [modelregistries, registeredmodels]
+  verbs: [get, list, patch]
+{{- end -}}
+
 {{/* The operator's permissions in a namespace that it watches. Secrets and ConfigMaps are read by name, never listed. */}}
 {{- define "pointsman.rules" -}}
 # To read the labels of a namespace that uses a registry of another one (spec.allowedNamespaces.from: Selector). In the Role of a

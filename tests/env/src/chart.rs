@@ -24,7 +24,7 @@ pub fn chart_folder() -> PathBuf {
 }
 
 impl RenderedChart {
-    /// Runs `helm template` with these values.
+    /// Runs `helm template` with these values, without hooks: `helm install` runs none.
     pub async fn render(
         tools: &Tools,
         release: &str,
@@ -42,11 +42,25 @@ impl RenderedChart {
         namespace: &str,
         values: &Value,
     ) -> Result<Self> {
-        let arguments = ["template", release, "--namespace", namespace];
+        let arguments = ["template", release, "--no-hooks", "--namespace", namespace];
         let rendered = helm(chart, tools, &arguments, values).await?;
         Ok(Self {
             objects: manifests::parse(&rendered)?,
         })
+    }
+
+    /// The hooks that `helm uninstall` runs.
+    pub async fn uninstall_hooks(
+        tools: &Tools,
+        release: &str,
+        namespace: &str,
+        values: &Value,
+    ) -> Result<Self> {
+        let arguments = ["template", release, "--namespace", namespace];
+        let rendered = helm(&chart_folder(), tools, &arguments, values).await?;
+        let mut objects = manifests::parse(&rendered)?;
+        objects.retain(|object| object["metadata"]["annotations"]["helm.sh/hook"] == "post-delete");
+        Ok(Self { objects })
     }
 
     /// The same with further flags of helm, such as the version of the cluster.

@@ -379,6 +379,46 @@ async fn install(
     Ok(chart)
 }
 
+/// Runs what `helm uninstall` runs after it deleted the release: the chart's hook, with its own rights. Returns its output.
+pub async fn run_uninstall_hook(
+    control_plane: &ControlPlane,
+    tools: &Tools,
+    options: &OperatorOptions,
+) -> Result<String> {
+    let client = control_plane.admin_client();
+    let values = options.chart_values();
+    let (release, namespace) = (&options.release, &options.namespace);
+    let chart = RenderedChart::uninstall_hooks(tools, release, namespace, &values).await?;
+    for object in chart
+        .objects
+        .iter()
+        .filter(|object| text(object, "/kind") != "Job")
+    {
+        manifests::apply(&client, namespace, MANAGER, object).await?;
+    }
+    let pod = &chart.the_only("Job")?["spec"]["template"]["spec"];
+    let account = text(pod, "/serviceAccountName");
+    let token = control_plane
+        .service_account_token(namespace, account)
+        .await?;
+    let server = control_plane.apiserver_url();
+    let file = format!("{release}-uninstall.kubeconfig");
+    let kubeconfig = control_plane.kubeconfig_with_token(&file, server, &token)?;
+    let arguments = pod["containers"][0]["args"].as_array();
+    let arguments = arguments.into_iter().flatten().filter_map(Value::as_str);
+    let what = "running the uninstall hook";
+    let output = tokio::process::Command::new(&options.binary)
+        .args(arguments)
+        .env("KUBECONFIG", kubeconfig)
+        .output()
+        .await
+        .context(what)?;
+    if !output.status.success() {
+        return Err(Error::new(what, String::from_utf8_lossy(&output.stderr)));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
 /// The process replaces the Deployment; this control plane lacks the kinds of monitors.
 fn is_applied(object: &Value) -> bool {
     text(object, "/kind") != "Deployment"
