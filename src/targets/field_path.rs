@@ -27,7 +27,9 @@ fn steps(path: &str) -> Vec<Step<'_>> {
             rest = after;
         } else {
             rest = rest.trim_start_matches('.');
-            let end = rest.find(['.', '[']).unwrap_or(rest.len());
+            // A bracket that nothing closes belongs to the name, so that each step is shorter than the rest.
+            let end = rest.find(['.', '[']).filter(|end| *end > 0);
+            let end = end.unwrap_or(rest.len());
             steps.push(Step::Member(&rest[..end]));
             rest = &rest[end..];
         }
@@ -70,6 +72,10 @@ pub(super) fn set(object: &mut Value, path: &str, value: &str) -> Result<Value, 
     for (number, step) in steps.iter().enumerate() {
         match *step {
             Step::Member(name) => {
+                // A list has elements, not members.
+                if found.is_array() {
+                    return Err(walked);
+                }
                 pointer = format!("{pointer}/{}", token(name));
                 let dot = if walked.is_empty() { "" } else { "." };
                 walked = format!("{walked}{dot}{name}");
@@ -201,6 +207,16 @@ mod tests {
             set_in("spec.none[name=a].x", "i").0,
             Err("spec.none".to_owned())
         );
+    }
+
+    #[test]
+    fn a_path_with_an_open_bracket_or_a_member_of_a_list_names_nothing() {
+        for path in ["spec.containers[name=a", "[", "spec.[x", "spec.containers[", "...["] {
+            assert_eq!(get(&object(), path), None, "{path}");
+            assert_eq!(remove(&mut object(), path), None, "{path}");
+        }
+        let within_a_list = set_in("spec.containers.image", "i").0;
+        assert_eq!(within_a_list, Err("spec.containers".to_owned()));
     }
 
     #[test]
