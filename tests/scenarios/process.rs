@@ -383,7 +383,8 @@ async fn an_operator_without_its_roles_is_not_ready(
     let mut options =
         OperatorOptions::watching(binary(), namespace.namespace(), &[namespace.namespace()]);
     options.namespace = namespace.namespace().to_owned();
-    options.values = json!({"rbac": {"create": false}});
+    // Without a name of the cluster it would end at once, because it may not read the cluster's identity.
+    options.values = json!({"rbac": {"create": false}, "clusterName": "tests"});
     let mut operator = Operator::start_unready(&cluster.control_plane, &cluster.tools, &options)
         .await
         .unwrap();
