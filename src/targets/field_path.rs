@@ -211,7 +211,13 @@ mod tests {
 
     #[test]
     fn a_path_with_an_open_bracket_or_a_member_of_a_list_names_nothing() {
-        for path in ["spec.containers[name=a", "[", "spec.[x", "spec.containers[", "...["] {
+        for path in [
+            "spec.containers[name=a",
+            "[",
+            "spec.[x",
+            "spec.containers[",
+            "...[",
+        ] {
             assert_eq!(get(&object(), path), None, "{path}");
             assert_eq!(remove(&mut object(), path), None, "{path}");
         }
