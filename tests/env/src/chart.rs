@@ -42,11 +42,8 @@ impl RenderedChart {
         namespace: &str,
         values: &Value,
     ) -> Result<Self> {
-        let arguments = ["template", release, "--no-hooks", "--namespace", namespace];
-        let rendered = helm(chart, tools, &arguments, values).await?;
-        Ok(Self {
-            objects: manifests::parse(&rendered)?,
-        })
+        let arguments = [release, "--no-hooks", "--namespace", namespace];
+        Self::template(chart, tools, &arguments, values).await
     }
 
     /// The hooks that `helm uninstall` runs.
@@ -56,17 +53,28 @@ impl RenderedChart {
         namespace: &str,
         values: &Value,
     ) -> Result<Self> {
-        let arguments = ["template", release, "--namespace", namespace];
-        let rendered = helm(&chart_folder(), tools, &arguments, values).await?;
-        let mut objects = manifests::parse(&rendered)?;
-        objects.retain(|object| object["metadata"]["annotations"]["helm.sh/hook"] == "post-delete");
-        Ok(Self { objects })
+        let arguments = [release, "--namespace", namespace];
+        let mut chart = Self::template(&chart_folder(), tools, &arguments, values).await?;
+        let is_hook =
+            |object: &Value| object["metadata"]["annotations"]["helm.sh/hook"] == "post-delete";
+        chart.objects.retain(is_hook);
+        Ok(chart)
     }
 
     /// The same with further flags of helm, such as the version of the cluster.
     pub async fn render_with(tools: &Tools, flags: &[&str], values: &Value) -> Result<Self> {
-        let arguments = [&["template", "release"], flags].concat();
-        let rendered = helm(&chart_folder(), tools, &arguments, values).await?;
+        let arguments = [&["release"], flags].concat();
+        Self::template(&chart_folder(), tools, &arguments, values).await
+    }
+
+    async fn template(
+        chart: &Path,
+        tools: &Tools,
+        arguments: &[&str],
+        values: &Value,
+    ) -> Result<Self> {
+        let arguments = [&["template"], arguments].concat();
+        let rendered = helm(chart, tools, &arguments, values).await?;
         Ok(Self {
             objects: manifests::parse(&rendered)?,
         })
