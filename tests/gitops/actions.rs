@@ -59,7 +59,7 @@ async fn the_actions_in_argocd_pin_suspend_resume_retry_and_keep_the_application
     is_tried_again(&fixture).await;
     application.serves("2", "RolledBack", "Degraded").await;
     application.was_written(2, "2").await;
-    application.was_at_peace();
+    application.was_at_peace().await;
     application.end().await;
     fixture.end().await
 }
@@ -98,7 +98,7 @@ async fn a_version_waits_until_it_is_approved_by_the_action_or_in_git(
     let binding = fixture.binding().await;
     let approval = &binding["status"]["history"][0]["approval"];
     assert_eq!(approval["knownBy"], "FieldManager", "{binding}");
-    application.was_at_peace();
+    application.was_at_peace().await;
     application.end().await;
     fixture.end().await
 }

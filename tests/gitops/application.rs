@@ -189,8 +189,8 @@ impl<'a> Application<'a> {
     }
 
     /// The application was always synced and never had a wrong health; returns the figures.
-    pub fn was_at_peace(&self) -> Figures {
-        self.recorder.was_at_peace(&self.name)
+    pub async fn was_at_peace(&self) -> Figures {
+        self.recorder.was_at_peace(&self.name).await
     }
 
     /// Deletes the Application and leaves its objects to the end of their namespace.

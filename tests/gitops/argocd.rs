@@ -50,7 +50,7 @@ async fn story(world: &World, name: &str, mode: &Mode) -> ScenarioResult {
     fails_and_is_blocked(&mut application, &last, crashes, blocked).await;
     is_pinned_and_suspended_in_git(&mut application, &last, good).await;
     is_undone_by_a_person(&mut application, &last, good).await;
-    let figures = application.was_at_peace();
+    let figures = application.was_at_peace().await;
     let (samples, not_synced, wrong) = (figures.samples, figures.not_synced, figures.wrong_health);
     println!(
         "{name}: {moves} moves, fights 0, not synced {not_synced:?}, wrong health {wrong:?} in {samples} samples"

@@ -66,7 +66,7 @@ async fn a_kustomization_of_flux_is_ready_when_the_binding_is_and_nothing_fights
     delivery.commit().await;
     delivery.serves("1", "Pinned", "Current").await;
     delivery.was_written(1, "1").await;
-    let figures = delivery.was_at_peace();
+    let figures = delivery.was_at_peace().await;
     let (samples, not_synced, wrong) = (figures.samples, figures.not_synced, figures.wrong_health);
     println!(
         "flux: {moves} moves, fights 0, not synced {not_synced:?}, wrong health {wrong:?} in {samples} samples"

@@ -193,8 +193,9 @@ impl<'a> Delivery<'a> {
     }
 
     /// The Kustomization was always synced and never had a wrong health; returns the figures.
-    pub fn was_at_peace(&self) -> Figures {
+    pub async fn was_at_peace(&self) -> Figures {
         self.recorder
             .was_at_peace(self.fixture.namespace.namespace())
+            .await
     }
 }

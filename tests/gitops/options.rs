@@ -40,7 +40,7 @@ async fn a_change_cause_in_git_stays_and_the_application_is_synced(
             "release 7"
         );
     }
-    application.was_at_peace();
+    application.was_at_peace().await;
     application.end().await;
     fixture.end().await
 }
