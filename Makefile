@@ -42,8 +42,10 @@ bench: setup ## Measure the release build against its goals. OPTIONS=--help expl
 	$(CARGO) bench --profile dev --bench pointsman -- $(OPTIONS)
 
 # FUZZ_RUNS is the number of inputs of each target, FUZZ_SEED where its sequence begins. The corpora are in tests/corpora.
+# An input that takes all memory ends the run at the limit (KiB), and not the machine.
 fuzz: prerequisites ## Try ten million inputs on each parser of what others write, and print the counts.
-	FUZZ_RUNS=$${FUZZ_RUNS:-10000000} $(CARGO) test --profile fuzz --lib -- --nocapture fuzz
+	$(CARGO) test --profile fuzz --lib --no-run
+	ulimit -v 6000000; FUZZ_RUNS=$${FUZZ_RUNS:-10000000} $(CARGO) test --profile fuzz --lib -- --nocapture fuzz
 
 # FROM is the commit; its operator is built once more, in a checkout of its own that is removed afterwards.
 upgrade: setup ## Upgrade from the commit FROM to this one and back, under live bindings: no pod may be replaced.
