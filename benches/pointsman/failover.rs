@@ -1,10 +1,10 @@
-//! Two replicas; the leader is killed while a move of the alias is pending.
+//! Two replicas; the leader is killed, or the API server goes away, while a move of the alias is pending.
 //!
 //! Absent: orderly ends. A leader that is asked to stop releases the Lease, and the other replica takes over at once.
 
 use std::time::{Duration, Instant};
 
-use pointsman_env::interceptor::{Interceptor, Method};
+use pointsman_env::interceptor::{Fault, Interceptor, Method, matching};
 use pointsman_env::progress::Task;
 use pointsman_env::{Operator, OperatorOptions, TestNamespace, kinds};
 use serde_json::{Value, json};
@@ -21,6 +21,8 @@ use crate::report::Measurement;
 const PREFIX: &str = "failover";
 /// What the goal allows beyond the duration of the Lease.
 const SLACK: Duration = Duration::from_secs(2);
+/// How soon after an outage of the API server a move is carried out.
+const RECOVERY_GOAL: Duration = Duration::from_secs(10);
 /// A short Lease for several rounds, and the default of the chart.
 const SHORT_LEASE: u64 = 5;
 const DEFAULT_LEASE: u64 = 15;
@@ -51,8 +53,35 @@ pub async fn measure(environment: &Environment, rounds: usize) -> Vec<Measuremen
     measurements
 }
 
+/// The API server is away for this time, once with 503 to everything, and once without any answer.
+pub async fn measure_outages(environment: &Environment, away: Duration) -> Vec<Measurement> {
+    let mut fixture = FailoverFixture::start(environment, "outage", DEFAULT_LEASE).await;
+    let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": "apiserver is shutting down", "code": 503});
+    let faults = [
+        ("answers 503", Fault::json(503, status.to_string())),
+        ("accepts and never answers", Fault::Slow(TIMEOUT * 10)),
+    ];
+    let mut measurements = Vec::new();
+    for (number, (what, fault)) in faults.into_iter().enumerate() {
+        let task = Task::start(&format!("API server {what}"), 0);
+        let version = alternating_version(number);
+        let duration = fixture.outage(fault, away, version).await;
+        task.done();
+        let name = format!(
+            "API server {what} for {} s, two replicas: end of it → Deployment of a move made meanwhile patched",
+            away.as_secs()
+        );
+        let figure = Unit::Seconds.format(duration);
+        let measurement = Measurement::new(name, figure);
+        measurements.push(measurement.with_goal("≤ 10 s", duration <= RECOVERY_GOAL));
+    }
+    fixture.end().await;
+    measurements
+}
+
 async fn measure_lease(environment: &Environment, lease: u64, rounds: usize) -> Vec<Measurement> {
-    let mut fixture = FailoverFixture::start(environment, lease).await;
+    let mut fixture = FailoverFixture::start(environment, PREFIX, lease).await;
     let what = format!("{rounds} leaders killed, leases of {lease} s");
     let task = Task::start(&what, rounds as u64);
     let mut all = Vec::new();
@@ -66,8 +95,8 @@ async fn measure_lease(environment: &Environment, lease: u64, rounds: usize) -> 
 }
 
 impl<'environment> FailoverFixture<'environment> {
-    async fn start(environment: &'environment Environment, lease: u64) -> Self {
-        let prefix = format!("{PREFIX}{lease}");
+    async fn start(environment: &'environment Environment, prefix: &str, lease: u64) -> Self {
+        let prefix = format!("{prefix}{lease}");
         environment.register(&prefix, 1).await;
         let namespace = environment.namespace(&prefix).await;
         let server = &environment.control_plane;
@@ -124,6 +153,31 @@ impl<'environment> FailoverFixture<'environment> {
             patches,
             generations: self.generation().await - generation,
         }
+    }
+
+    /// Takes the API server away, moves the alias, and returns how long after the end of the outage the Deployment is patched.
+    /// Replicas that ended are restarted after it, as a kubelet does.
+    async fn outage(&mut self, fault: Fault, away: Duration, version: &str) -> Duration {
+        self.leader().await;
+        self.api.inject(matching::everything(), fault, None);
+        self.api.refuse().await;
+        self.api.accept_again().await.unwrap();
+        let registrar = &self.environment.registrar;
+        registrar
+            .set_alias(&self.name, "champion", version)
+            .await
+            .unwrap();
+        tokio::time::sleep(away).await;
+        self.api.clear();
+        let ended = Instant::now();
+        let patched_at = self.deployment.wait_for_version(version).await;
+        wait_until_runs(&self.namespace, &self.name, version).await;
+        for replica in &mut self.replicas {
+            if !replica.is_running() {
+                replica.start_again().await.unwrap();
+            }
+        }
+        patched_at - ended
     }
 
     /// The index of the replica that holds the Lease; identities end with the number of the replica.

@@ -21,7 +21,9 @@ mod hostile_connections;
 mod hostile_registry;
 mod idle_cost;
 mod inference_services;
+mod memory_limit;
 mod moves;
+mod neighbours;
 mod object_counter;
 mod object_set;
 mod observers;
@@ -37,6 +39,7 @@ mod report;
 mod scale;
 mod settled;
 mod status_checker;
+mod tenants;
 mod webhook;
 
 use std::time::Duration;
@@ -46,7 +49,7 @@ use options::{Options, Part};
 use report::{Machine, Measurement, Report};
 
 /// Parts that share one control plane.
-const FEW_OBJECTS: [Part; 8] = [
+const FEW_OBJECTS: [Part; 10] = [
     Part::Moves,
     Part::Webhook,
     Part::Failures,
@@ -55,6 +58,8 @@ const FEW_OBJECTS: [Part; 8] = [
     Part::Settled,
     Part::HostileRegistry,
     Part::HostileConnections,
+    Part::ApiOutage,
+    Part::Neighbours,
 ];
 
 fn main() {
@@ -131,19 +136,36 @@ async fn measure_few_objects(options: &Options) -> Vec<Measurement> {
             settled::measure(&environment, options.settled()).await,
         ));
     }
+    all.extend(measure_robustness(options, &environment).await);
+    environment.end().await;
+    all
+}
+
+/// Moves while others, or the API server, misbehave.
+async fn measure_robustness(options: &Options, environment: &Environment) -> Vec<Measurement> {
+    let mut all = Vec::new();
     if options.includes(Part::HostileRegistry) {
         let seconds = options.quick_or(10, 60);
         all.extend(print(
-            hostile_registry::measure(&environment, Duration::from_secs(seconds)).await,
+            hostile_registry::measure(environment, Duration::from_secs(seconds)).await,
         ));
     }
     if options.includes(Part::HostileConnections) {
         let probes = options.quick_or(50, 1000);
         all.extend(print(
-            hostile_connections::measure(&environment, probes).await,
+            hostile_connections::measure(environment, probes).await,
         ));
     }
-    environment.end().await;
+    if options.includes(Part::ApiOutage) {
+        let away = Duration::from_secs(options.quick_or(20, 60));
+        all.extend(print(failover::measure_outages(environment, away).await));
+    }
+    if options.includes(Part::Neighbours) {
+        let (moves, bindings) = (options.quick_or(4, 100), options.quick_or(20, 200));
+        all.extend(print(
+            neighbours::measure(environment, moves, bindings).await,
+        ));
+    }
     all
 }
 
@@ -158,17 +180,7 @@ async fn measure_many_objects(options: &Options) -> Vec<Measurement> {
         ));
         environment.end().await;
     }
-    let count = options.count_or(60, created::OBJECTS);
-    if options.includes(Part::Created) {
-        all.extend(print(
-            created::measure(created::Deployments::Existing, count).await,
-        ));
-    }
-    if options.includes(Part::CreatedFromTemplates) {
-        all.extend(print(
-            created::measure(created::Deployments::FromTemplates, count).await,
-        ));
-    }
+    all.extend(measure_created(options).await);
     if options.includes(Part::FewOfMany) {
         let environment = Environment::start().await;
         let polls = options.quick_or(10, 60);
@@ -193,6 +205,14 @@ async fn measure_many_objects(options: &Options) -> Vec<Measurement> {
         ));
         environment.end().await;
     }
+    if options.includes(Part::Tenants) {
+        let environment = Environment::at_scale().await;
+        let count = options.count_or(60, tenants::BINDINGS);
+        all.extend(print(
+            tenants::measure(&environment, count, options.settled()).await,
+        ));
+        environment.end().await;
+    }
     if options.includes(Part::FalseAlarms) {
         let environment = Environment::at_scale().await;
         let count = options.count_or(30, false_alarms::ROLLOUTS);
@@ -204,6 +224,22 @@ async fn measure_many_objects(options: &Options) -> Vec<Measurement> {
     if options.includes(Part::Peers) {
         let plan = options.quick_or(peers::Plan::quick(), peers::Plan::full());
         all.extend(print(measure_peers(&plan).await));
+    }
+    all
+}
+
+async fn measure_created(options: &Options) -> Vec<Measurement> {
+    let mut all = Vec::new();
+    let count = options.count_or(60, created::OBJECTS);
+    if options.includes(Part::Created) {
+        all.extend(print(
+            created::measure(created::Deployments::Existing, count).await,
+        ));
+    }
+    if options.includes(Part::CreatedFromTemplates) {
+        all.extend(print(
+            created::measure(created::Deployments::FromTemplates, count).await,
+        ));
     }
     all
 }

@@ -30,7 +30,7 @@ pub struct Options {
     /// Write the measured rows into docs/performance.md; with `growth`, also draw docs/growth-*.svg
     #[arg(long)]
     pub write: bool,
-    /// Objects in `burst`, `refused`, `inference-services` and `plugin` and good rollouts in `false-alarms` (default 1000); objects in `created` and `created-from-templates` (default 10000)
+    /// Objects in `burst`, `refused`, `inference-services` and `plugin` and good rollouts in `false-alarms` (default 1000); objects in `created`, `created-from-templates` and `tenants` (default 10000)
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     count: Option<u32>,
     /// Rounds of `burst` (default 3)
@@ -39,7 +39,7 @@ pub struct Options {
     /// Numbers of bindings in `growth` and `memory`, separated by commas [default: 100,1000,10000]
     #[arg(long, value_name = "NUMBER", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(10..))]
     sizes: Vec<u32>,
-    /// Seconds for which bindings are observed in `settled`, `growth`, `refused` and `inference-services` [default: 300]
+    /// Seconds for which bindings are observed in `settled`, `tenants`, `growth`, `refused` and `inference-services` [default: 300]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(20..))]
     settled: Option<u64>,
     /// Repeats the random choices of a run of `false-alarms` [default: another one each time]
@@ -63,12 +63,16 @@ pub enum Part {
     HangingRollback,
     /// Leader killed → the other replica patches (2 min)
     Failover,
+    /// The API server away for 60 s with a move pending: it answers 503, or never (4 min)
+    ApiOutage,
     /// 100 settled bindings: writes, requests, memory (8 min)
     Settled,
     /// 40 registries whose responses are small and become large: memory, and moves of another registry (2 min)
     HostileRegistry,
     /// 1,000 connections that hold what they can: memory, probes, genuine deliveries (2 min)
     HostileConnections,
+    /// Moves beside hostile neighbours, each kind alone, compared with none (15 min)
+    Neighbours,
     /// 1,000 aliases moved at once, artifacts behind MLflow's proxy, beside a plain client (15 min)
     Burst,
     /// 10,000 models, Deployments and bindings created at once, beside a plain client (30 min)
@@ -87,6 +91,8 @@ pub enum Part {
     FalseAlarms,
     /// `kubectl pointsman status` over 1,000 bindings, and the start-up of the plugin (2 min)
     Plugin,
+    /// 10,000 settled bindings of 100 tenants: writes (30 min)
+    Tenants,
     /// Flux's source-controller, Argo Rollouts and a timer for each model, with 1,000 objects each (25 min)
     Peers,
     /// 100, 1,000 and 10,000 bindings: memory, polls, start, a tenth moved at once (45 min)

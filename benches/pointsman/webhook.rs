@@ -42,12 +42,16 @@ pub struct WebhookFixture {
     mlflow: Mlflow,
     registrar: Client,
     namespace: TestNamespace,
+    /// Another namespace that the operator watches.
+    neighbour: Option<TestNamespace>,
     pub operator: Operator,
     /// Between operator and MLflow.
     registry: Interceptor,
     deployment: DeploymentObserver,
     http: reqwest::Client,
     name: String,
+    /// How many deliveries were made for [`WebhookFixture::move_times`].
+    moves: usize,
 }
 
 /// The times of one delivery.
@@ -69,6 +73,20 @@ pub async fn measure(environment: &Environment, own: usize, real: usize) -> Vec<
 impl WebhookFixture {
     /// The model has so many versions, and `champion` names the first.
     pub async fn start(environment: &Environment, versions: usize) -> Self {
+        Self::start_beside(environment, versions, None).await
+    }
+
+    /// The same beside another namespace.
+    pub async fn start_with_neighbour(environment: &Environment, name: &str) -> Self {
+        let neighbour = environment.namespace(name).await;
+        Self::start_beside(environment, 1, Some(neighbour)).await
+    }
+
+    async fn start_beside(
+        environment: &Environment,
+        versions: usize,
+        neighbour: Option<TestNamespace>,
+    ) -> Self {
         let task = Task::start("MLflow with webhooks and an operator", 0);
         let version = MlflowVersion::Three;
         let mlflow = Mlflow::start(version, MlflowOptions::with_webhooks())
@@ -81,7 +99,8 @@ impl WebhookFixture {
             .unwrap();
         let proxy = Interceptor::start(mlflow.url(), None).await.unwrap();
         let namespace = environment.namespace(PREFIX).await;
-        let namespaces = [namespace.namespace()];
+        let watched = neighbour.iter().chain([&namespace]);
+        let namespaces: Vec<&str> = watched.map(TestNamespace::namespace).collect();
         let mut options = OperatorOptions::watching(release_build(), PREFIX, &namespaces);
         options.values = json!({"webhook": {"enabled": true}});
         let operator = Operator::start(&environment.control_plane, &environment.tools, &options)
@@ -104,12 +123,57 @@ impl WebhookFixture {
             mlflow,
             registrar,
             namespace,
+            neighbour,
             operator,
             registry: proxy,
             deployment,
             http,
             name,
+            moves: 0,
         }
+    }
+
+    /// The times of so many moves, without anything in between.
+    pub async fn move_times(&mut self, moves: usize) -> Durations {
+        let mut times = Vec::new();
+        for _ in 0..moves {
+            let version = alternating_version(self.moves);
+            self.moves += 1;
+            self.registrar
+                .set_alias(&self.name, "champion", version)
+                .await
+                .unwrap();
+            tokio::time::sleep(PAUSE).await;
+            times.push(self.deliver(self.moves, version).await.total);
+            wait_until_runs(&self.namespace, &self.name, version).await;
+            tokio::time::sleep(PAUSE).await;
+        }
+        Durations::of(times)
+    }
+
+    /// The other namespace.
+    pub fn neighbour(&self) -> &TestNamespace {
+        self.neighbour.as_ref().expect("it was started with one")
+    }
+
+    /// Deletes the objects of the other namespace, and waits until they are gone.
+    pub async fn remove_neighbour(&self) {
+        let kinds = "aliasbindings,registeredmodels,modelregistries,deployments";
+        let arguments = ["delete", kinds, "--all", "--wait"];
+        self.neighbour().kubectl(&arguments).await.unwrap();
+    }
+
+    /// Registers so many models of two versions with this source.
+    pub async fn seed(&self, prefix: &str, count: usize, source: &str) {
+        let database = self.mlflow.database();
+        self.registrar
+            .seed_versions_from(&database, prefix, 0..count, 2, source)
+            .await
+            .unwrap();
+    }
+
+    pub fn mlflow_url(&self) -> String {
+        self.mlflow.url()
     }
 
     /// Moves that the benchmark announces; in between a plain client patches the same Deployment.
@@ -289,6 +353,9 @@ impl WebhookFixture {
     pub async fn end(mut self) {
         self.operator.stop().unwrap();
         self.namespace.end().await.unwrap();
+        if let Some(neighbour) = &self.neighbour {
+            neighbour.end().await.unwrap();
+        }
         self.mlflow.stop().await;
     }
 }

@@ -29,6 +29,9 @@ pub const GATES_PASSED: &str = "GatesPassed";
 /// depend on it. True with the reason `WebhookReady`; Unknown with `Pending` and `WebhookSettling`; False with the other
 /// reasons that begin with Webhook, with `CredentialsNotFound`, and with the reason of the registry's problem.
 pub const WEBHOOK_READY: &str = "WebhookReady";
+/// The tags of `spec.writeBack` are in the registry (on a `ModelRegistry`). Present only if it is False: one could not be written,
+/// with the reason of the registry's problem. Nothing else depends on it.
+pub const TAGS_WRITTEN: &str = "TagsWritten";
 
 /// The longest sentence for people, with its remedy, in characters.
 pub const LONGEST_SENTENCE: usize = 200;
@@ -110,7 +113,7 @@ fn ready_false_and(type_: &'static str, problem: &Problem) -> Vec<ConditionUpdat
 }
 
 /// The condition types that Pointsman writes. Conditions of any other type belong to other controllers.
-const OWN_TYPES: [&str; 7] = [
+const OWN_TYPES: [&str; 8] = [
     READY,
     RECONCILING,
     STALLED,
@@ -118,6 +121,7 @@ const OWN_TYPES: [&str; 7] = [
     ARTIFACT_AVAILABLE,
     GATES_PASSED,
     WEBHOOK_READY,
+    TAGS_WRITTEN,
 ];
 
 /// The wanted conditions, each with the time of its last change of status, and the conditions of other controllers as they are.

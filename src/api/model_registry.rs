@@ -398,8 +398,8 @@ pub struct ModelRegistryStatus {
     /// The webhook that is registered in MLflow with spec.webhook.mode Managed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<RegisteredWebhook>,
-    /// The conditions Ready, Reconciling and Stalled, WebhookReady if spec.webhook enables webhooks, and those of other
-    /// controllers.
+    /// The conditions Ready, Reconciling and Stalled, WebhookReady if spec.webhook enables webhooks, TagsWritten if a tag
+    /// of spec.writeBack cannot be written, and those of other controllers.
     #[serde(default)]
     #[schemars(schema_with = "schema::keyed_by_type::<Condition>")]
     pub conditions: Vec<Condition>,

@@ -25,6 +25,7 @@ use store_settings::StoreSettings;
 use transport::HttpClients;
 
 use crate::api::Availability;
+use crate::http::guard::AddressGuard;
 use crate::http::uri::{brief, shown};
 
 /// The timeout of a whole check.
@@ -56,6 +57,13 @@ impl ArtifactStores {
         Self::with_environment(proxied, settings, own_environment(), allow_files)
     }
 
+    /// The same for a namespace: responses take its share of the memory, and requests go where the guard lets them.
+    #[must_use]
+    pub fn of_tenant(mut self, namespace: &str, guard: &AddressGuard) -> Self {
+        self.clients = HttpClients::new(namespace, guard);
+        self
+    }
+
     fn with_environment(
         proxied: Option<ProxiedArtifacts>,
         secret: BTreeMap<String, String>,
@@ -65,7 +73,7 @@ impl ArtifactStores {
         Self {
             proxied,
             settings: StoreSettings::new(secret, environment),
-            clients: HttpClients::default(),
+            clients: HttpClients::new("", &AddressGuard::default()),
             allow_files,
             timeout: TIMEOUT,
         }
@@ -74,7 +82,7 @@ impl ArtifactStores {
     /// The same stores; https trusts these authorities (PEM) instead of the well-known ones.
     #[must_use]
     pub fn trusting(mut self, authorities: Option<String>) -> Self {
-        self.clients = HttpClients::trusting(authorities);
+        self.clients = self.clients.trusting(authorities);
         self
     }
 

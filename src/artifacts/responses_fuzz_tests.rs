@@ -16,6 +16,7 @@ use super::bucket::{BucketCheck, BucketOutcome, build, error_code};
 use super::location::{ArtifactLocation, BucketAddress};
 use super::store_settings::StoreSettings;
 use super::transport::{HttpClients, RecordingTransport};
+use crate::http::guard::AddressGuard;
 use crate::testing::fuzz::Fuzz;
 
 /// A store that gives the same response to every request.
@@ -111,7 +112,7 @@ fn no_response_of_a_store_breaks_a_check() {
         checks.push(BucketCheck {
             address,
             store: build(address, &settings, &server).expect("a store"),
-            transport: RecordingTransport::new(&HttpClients::default()),
+            transport: RecordingTransport::new(&HttpClients::new("", &AddressGuard::default())),
             redactor: settings.redactor(),
             is_anonymous: true,
         });

@@ -1,15 +1,14 @@
-//! The HTTP transport to stores: bounded responses, no redirects, no instance metadata. It keeps
+//! The HTTP transport to stores: bounded responses, no redirects, no addresses that are refused. It keeps
 //! the last response.
 //!
 //! Absent: credentials, and the meaning of the responses.
 
 use std::error::Error;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use http_body_util::{BodyExt, Limited};
+use axum::body::Bytes;
 use object_store::ClientOptions;
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse,
@@ -20,73 +19,88 @@ use reqwest::{Response, StatusCode};
 use url::Url;
 
 use crate::api::Availability;
-use crate::http::body::{is_html, read_bounded, root_cause};
+use crate::http::body::{BoundedBody, ResponseBodyError, is_html, read_bounded, root_cause};
+use crate::http::budget::NoRoom;
+use crate::http::guard::AddressGuard;
 
 /// The most bytes that are read of a response, which is a listing of a hundred names, and of a
 /// refusal. The store's library keeps several times as much while it reads a listing.
 const LONGEST_RESPONSE: usize = 512 << 10;
 const LONGEST_REFUSAL: usize = 16 << 10;
+/// How often the store's library keeps a response while it reads it.
+const COPIES: usize = 3;
+const NO_ROOM: &str = "its response had no room beside those of other servers";
 /// How long a connection, and a whole request, may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// The hosts of instance metadata. No request is sent there: it would return the node's
-/// credentials, not a pod's.
-const METADATA_HOSTS: &[&str] = &["metadata.google.internal", "metadata"];
-
 /// The clients for http and https, built when they are first needed.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct HttpClients {
     /// The authorities to trust (PEM) instead of the well-known ones.
     authorities: Option<Arc<str>>,
+    /// The namespace whose share of the memory responses take.
+    pub(super) tenant: Arc<str>,
+    guard: AddressGuard,
     plain: Arc<OnceLock<Result<reqwest::Client, String>>>,
     secure: Arc<OnceLock<Result<reqwest::Client, String>>>,
 }
 
 impl HttpClients {
-    /// Clients that trust these authorities (PEM) instead of the well-known ones.
-    pub(super) fn trusting(authorities: Option<String>) -> Self {
+    /// Clients for a namespace that send requests where the guard lets them.
+    pub(super) fn new(tenant: &str, guard: &AddressGuard) -> Self {
+        Self {
+            authorities: None,
+            tenant: tenant.into(),
+            guard: guard.with_pod_credentials(),
+            plain: Arc::default(),
+            secure: Arc::default(),
+        }
+    }
+
+    /// The same that trust these authorities (PEM) instead of the well-known ones.
+    pub(super) fn trusting(self, authorities: Option<String>) -> Self {
         Self {
             authorities: authorities.map(Arc::from),
-            ..Self::default()
+            ..self
         }
     }
 
     /// The client for an address.
     pub(super) fn for_url(&self, url: &Url) -> Result<&reqwest::Client, String> {
-        if is_metadata_host(url) {
-            return Err("no request is sent to instance metadata".to_owned());
+        if !self.guard.admits_url(url) {
+            return Err("no request is sent to its address".to_owned());
         }
         let (slot, secure) = if url.scheme() == "https" {
             (&self.secure, true)
         } else {
             (&self.plain, false)
         };
-        slot.get_or_init(|| build(secure, self.authorities.as_deref()))
+        slot.get_or_init(|| self.build(secure))
             .as_ref()
             .map_err(Clone::clone)
     }
-}
 
-fn build(secure: bool, authorities: Option<&str>) -> Result<reqwest::Client, String> {
-    let builder = reqwest::Client::builder()
-        .user_agent(concat!("pointsman/", env!("CARGO_PKG_VERSION")))
-        .redirect(reqwest::redirect::Policy::none())
-        .referer(false)
-        .dns_resolver(Arc::new(FilteringResolver))
-        .pool_max_idle_per_host(0)
-        .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(TOTAL_TIMEOUT);
-    // Plain http stays in the cluster and needs no certificates; https uses HTTPS_PROXY if that is
-    // set.
-    let builder = match authorities {
-        _ if !secure => builder.no_proxy().tls_certs_only([]),
-        Some(pem) => builder.tls_certs_only(parse_authorities(pem)?),
-        None => builder,
-    };
-    builder
-        .build()
-        .map_err(|error| format!("TLS cannot be set up ({})", root_cause(&error)))
+    fn build(&self, secure: bool) -> Result<reqwest::Client, String> {
+        let builder = reqwest::Client::builder()
+            .user_agent(concat!("pointsman/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            .dns_resolver(self.guard.resolver())
+            .pool_max_idle_per_host(0)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(TOTAL_TIMEOUT);
+        // Plain http stays in the cluster and needs no certificates; https uses HTTPS_PROXY if that is
+        // set.
+        let builder = match &self.authorities {
+            _ if !secure => builder.no_proxy().tls_certs_only([]),
+            Some(pem) => builder.tls_certs_only(parse_authorities(pem)?),
+            None => builder,
+        };
+        builder
+            .build()
+            .map_err(|error| format!("TLS cannot be set up ({})", root_cause(&error)))
+    }
 }
 
 fn parse_authorities(pem: &str) -> Result<Vec<reqwest::Certificate>, String> {
@@ -96,43 +110,22 @@ fn parse_authorities(pem: &str) -> Result<Vec<reqwest::Certificate>, String> {
     }
 }
 
-/// Resolves names without the addresses of instance metadata.
-struct FilteringResolver;
+/// The body of a response, with its share of the budget, and that of the copies of it.
+struct Counted(BoundedBody);
 
-impl reqwest::dns::Resolve for FilteringResolver {
-    fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
-        Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let allowed: Vec<SocketAddr> =
-                found.filter(|address| !is_metadata(address.ip())).collect();
-            if allowed.is_empty() {
-                return Err("its name has no address that is allowed".into());
-            }
-            Ok(Box::new(allowed.into_iter()) as reqwest::dns::Addrs)
-        })
+impl Counted {
+    async fn new(mut body: BoundedBody) -> Result<Self, String> {
+        let copies = COPIES * body.bytes.len();
+        match body.share.grow(copies).await {
+            Ok(()) => Ok(Self(body)),
+            Err(NoRoom) => Err(NO_ROOM.to_owned()),
+        }
     }
 }
 
-fn is_metadata_host(url: &Url) -> bool {
-    match url.host() {
-        Some(url::Host::Ipv4(address)) => is_metadata(address.into()),
-        Some(url::Host::Ipv6(address)) => is_metadata(address.into()),
-        Some(url::Host::Domain(name)) => METADATA_HOSTS.contains(&name.trim_end_matches('.')),
-        None => true,
-    }
-}
-
-/// Link-local addresses, without the two where AWS gives a *pod or task* its own credentials.
-fn is_metadata(address: IpAddr) -> bool {
-    match address.to_canonical() {
-        IpAddr::V4(address) => {
-            (address.is_link_local() && !matches!(address.octets(), [169, 254, 170, 2 | 23]))
-                || address.octets() == [100, 100, 100, 200]
-        }
-        IpAddr::V6(address) => {
-            address.is_unicast_link_local()
-                || address.segments() == [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254]
-        }
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.0.bytes
     }
 }
 
@@ -228,17 +221,29 @@ impl RecordingTransport {
     async fn receive(&self, origin: &str, response: Response) -> Result<HttpResponse, HttpError> {
         let (status, headers) = (response.status(), response.headers().clone());
         let html = is_html(&response);
-        let (body, text) = if status.is_success() {
-            let body = Limited::new(reqwest::Body::from(response), LONGEST_RESPONSE);
-            let body = body.map_err(|error| HttpError::new_boxed(HttpErrorKind::Decode, error));
-            (HttpResponseBody::new(body), String::new())
+        let limit = if status.is_success() {
+            LONGEST_RESPONSE
         } else {
-            let read = match read_bounded(response, LONGEST_REFUSAL).await {
-                Ok(body) => body.bytes,
-                Err(_) => Vec::new(),
-            };
-            let text = String::from_utf8_lossy(&read).into_owned();
-            (HttpResponseBody::from(read), text)
+            LONGEST_REFUSAL
+        };
+        let body = read_bounded(response, limit, &self.clients.tenant).await;
+        let body = match body {
+            // One that is cut is no listing, and the beginning of a file is enough.
+            Ok(body) => Counted::new(body).await,
+            Err(ResponseBodyError::Broken(error)) => Err(failure_cause(&error)),
+            Err(ResponseBodyError::NoRoom) => Err(NO_ROOM.to_owned()),
+        };
+        let body = match body {
+            Ok(body) => Bytes::from_owner(body),
+            Err(cause) if status.is_success() => {
+                return Err(self.fail(HttpErrorKind::Decode, origin, cause));
+            }
+            Err(_) => Bytes::new(),
+        };
+        let text = if status.is_success() {
+            String::new()
+        } else {
+            String::from_utf8_lossy(&body).into_owned()
         };
         let outcome = ExchangeOutcome::Response {
             status,
@@ -247,7 +252,7 @@ impl RecordingTransport {
             text,
         };
         self.record(origin, outcome);
-        let mut received = HttpResponse::new(body);
+        let mut received = HttpResponse::new(HttpResponseBody::from(body));
         *received.status_mut() = status;
         *received.headers_mut() = headers;
         Ok(received)
@@ -320,27 +325,5 @@ mod tests {
         assert!(!is_not_trusted(&std::io::Error::other("refused")));
         let alert = rustls::Error::AlertReceived(rustls::AlertDescription::HandshakeFailure);
         assert!(!is_not_trusted(&std::io::Error::other(alert)));
-    }
-
-    #[test]
-    fn instance_metadata_is_recognized_in_every_form() {
-        for url in [
-            "http://169.254.169.254/latest",
-            "http://[fd00:ec2::254]/",
-            "http://[::ffff:169.254.169.254]/",
-            "http://2852039166/",
-            "http://metadata.google.internal/x",
-            "http://100.100.100.200/",
-            "http://[fe80::1]/",
-        ] {
-            assert!(is_metadata_host(&Url::parse(url).unwrap()), "{url}");
-        }
-        for url in [
-            "http://169.254.170.23/v1",
-            "http://127.0.0.1/",
-            "https://s3.eu-west-1.amazonaws.com/",
-        ] {
-            assert!(!is_metadata_host(&Url::parse(url).unwrap()), "{url}");
-        }
     }
 }

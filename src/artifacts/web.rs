@@ -3,6 +3,8 @@
 //!
 //! Absent: credentials. None are sent, so a redirect can carry none to another host.
 
+use std::sync::Arc;
+
 use reqwest::header::{LOCATION, RANGE};
 use reqwest::{Response, StatusCode};
 use url::Url;
@@ -86,7 +88,7 @@ async fn read(mut url: Url, length: usize, clients: &HttpClients) -> WebOutcome 
             Err(error) => return no_response(&shown_url, &error),
         };
         if !response.status().is_redirection() {
-            return read_response(&shown_url, response, length).await;
+            return read_response(&shown_url, response, length, &clients.tenant).await;
         }
         match redirect_target(&url, &response) {
             Ok(next) => url = next,
@@ -123,11 +125,16 @@ fn redirect_target(url: &Url, response: &Response) -> Result<Url, Availability> 
     }
 }
 
-async fn read_response(shown_url: &str, response: Response, length: usize) -> WebOutcome {
+async fn read_response(
+    shown_url: &str,
+    response: Response,
+    length: usize,
+    tenant: &Arc<str>,
+) -> WebOutcome {
     let status = response.status();
     match status.as_u16() {
         200 | 206 if is_html(&response) => WebOutcome::Page,
-        200 | 206 => match read_bounded(response, length).await {
+        200 | 206 => match read_bounded(response, length, tenant).await {
             Ok(body) if !body.bytes.is_empty() => WebOutcome::Read(body.bytes),
             Ok(_) => WebOutcome::Missing(status),
             Err(ResponseBodyError::Broken(error)) => no_response(shown_url, &error),

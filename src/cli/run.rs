@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use ipnet::IpNet;
 use kube::Config;
 use kube::api::{ApiResource, GroupVersionKind};
 use tokio::signal::unix::{SignalKind, signal};
@@ -18,7 +19,7 @@ use tracing_subscriber::{Layer, Registry, fmt};
 use super::Failure;
 use crate::api::alias_binding::TargetKind;
 use crate::api::names;
-use crate::controllers::{self, Features, OperatorSettings, WebhookSettings};
+use crate::controllers::{self, AddressGuard, Features, OperatorSettings, WebhookSettings};
 use crate::kubernetes::client::fenced_client;
 use crate::kubernetes::lease::{Election, Fence};
 
@@ -89,6 +90,9 @@ pub struct RunArguments {
     /// Whether /metrics has a pointsman_binding_info for each AliasBinding
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "true|false", env = "POINTSMAN_BINDING_INFO_METRIC")]
     binding_info_metric: bool,
+    /// Whether /metrics is only for those whose bearer token may get this path; it takes the rights to review tokens and access
+    #[arg(long, default_value_t = false, action = clap::ArgAction::Set, value_name = "true|false", env = "POINTSMAN_METRICS_AUTHENTICATION")]
+    metrics_authentication: bool,
     /// Whether the annotation pointsman.dev/freeze of namespaces counts; it takes the rights to list and watch them
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "true|false", env = "POINTSMAN_NAMESPACE_FREEZES")]
     namespace_freezes: bool,
@@ -103,6 +107,23 @@ pub struct RunArguments {
     /// Check file: artifacts too, in this process's own file system; only if the pods have the same one
     #[arg(long, env = "POINTSMAN_CHECK_FILE_ARTIFACTS")]
     check_file_artifacts: bool,
+    /// Networks that registries and stores may be in, although they are refused by default: loopback, link-local, instance
+    /// metadata, the API server; as 127.0.0.0/8, several separated by commas
+    #[arg(
+        long,
+        value_name = "NETWORK",
+        env = "POINTSMAN_ALLOW_NETWORKS",
+        value_delimiter = ','
+    )]
+    allow_networks: Vec<IpNet>,
+    /// Networks that no request for a registry or a store goes to, also if they are allowed
+    #[arg(
+        long,
+        value_name = "NETWORK",
+        env = "POINTSMAN_DENY_NETWORKS",
+        value_delimiter = ','
+    )]
+    deny_networks: Vec<IpNet>,
     /// The format of log lines
     #[arg(long, value_enum, default_value = "text", env = "POINTSMAN_LOG_FORMAT")]
     log_format: LogFormat,
@@ -200,8 +221,9 @@ async fn run_operator(arguments: RunArguments) -> Result<(), Failure> {
         Fence::open()
     };
     let own_namespace = config.default_namespace.clone();
+    let api_server = api_server_addresses(&config).await;
     let client = fenced_client(config, fence.clone())?;
-    let settings = settings(arguments, own_namespace);
+    let settings = settings(arguments, own_namespace, &api_server);
     controllers::run(client, fence, settings, stop_signal()?).await?;
     Ok(())
 }
@@ -214,7 +236,25 @@ fn stop_signal() -> Result<impl Future<Output = ()> + Send + 'static, std::io::E
     })
 }
 
-fn settings(arguments: RunArguments, own_namespace: String) -> OperatorSettings {
+/// The addresses of the API server, which tenants reach by nobody but themselves.
+async fn api_server_addresses(config: &Config) -> Vec<IpAddr> {
+    let host = config.cluster_url.host().unwrap_or_default();
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    match tokio::net::lookup_host((host, 0)).await {
+        Ok(found) => found.map(|address| address.ip()).collect(),
+        Err(_) => Vec::new(),
+    }
+}
+
+fn settings(
+    arguments: RunArguments,
+    own_namespace: String,
+    api_server: &[IpAddr],
+) -> OperatorSettings {
+    let (allowed, denied) = (
+        arguments.allow_networks.clone(),
+        arguments.deny_networks.clone(),
+    );
     let election = election(&arguments, own_namespace);
     let tls_folder = arguments.webhook_tls_folder;
     OperatorSettings {
@@ -235,8 +275,10 @@ fn settings(arguments: RunArguments, own_namespace: String) -> OperatorSettings 
         },
         namespace_freezes: arguments.namespace_freezes,
         other_targets: arguments.other_targets,
+        guard: AddressGuard::for_tenants(allowed, denied, api_server),
         binding_info_metric: arguments.binding_info_metric,
         records_approver: arguments.trust_approver_annotation,
+        metrics_authentication: arguments.metrics_authentication,
         election,
     }
 }

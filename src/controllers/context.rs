@@ -12,6 +12,7 @@ use kube::{Client, Resource};
 
 use crate::api::alias_binding::TargetKind;
 use crate::api::{AliasBinding, ModelRegistry, RegisteredModel};
+use crate::controllers::binding::check_permits::CheckPermits;
 use crate::controllers::binding::object_events::ObjectEvents;
 use crate::controllers::binding::refused_writes::RefusedWrites;
 use crate::controllers::binding::repeated_writes::RepeatedWrites;
@@ -28,13 +29,18 @@ use crate::kubernetes::event_recorder::EventRecorder;
 use crate::kubernetes::failure::ReconcileError;
 use crate::kubernetes::key::ObjectKey;
 use crate::kubernetes::lease::Fence;
+use crate::kubernetes::progress::Progress;
 use crate::kubernetes::status::{self, StatusWrite};
 use crate::kubernetes::store::{Cached, Store};
 use crate::kubernetes::work_queue::WorkQueue;
+use crate::registries::{Connection, RegistryClient, RegistryError};
 use crate::targets::{Job, Pod, ReplicaSet};
 
 /// The delay of a registry's reconcile that a thousand objects may ask for within a moment.
 const REGISTRY_DELAY: Duration = Duration::from_millis(500);
+
+/// How long a reconcile may take. Requests, polls and checks have shorter deadlines, which the status tells.
+pub const RECONCILE_DEADLINE: Duration = Duration::from_secs(240);
 
 /// The state that all controllers share.
 pub struct Context {
@@ -54,6 +60,10 @@ pub struct Context {
     pub refused_writes: RefusedWrites,
     /// Writes that somebody undid.
     pub repeated_writes: RepeatedWrites,
+    /// The permits for artifact checks.
+    pub check_permits: CheckPermits,
+    /// When each loop made progress last.
+    pub progress: LoopProgress,
     /// The newest Warning Events about objects of blocked rollouts.
     pub object_events: ObjectEvents,
     /// Open while this replica leads.
@@ -85,6 +95,32 @@ pub struct Stores {
     pub jobs: Store<Job>,
     /// Namespaces that are frozen.
     pub frozen: Store<FrozenNamespace>,
+}
+
+/// When each loop made progress last.
+#[derive(Clone, Default)]
+pub struct LoopProgress {
+    /// That of registries.
+    pub registries: Progress,
+    /// That of registered models.
+    pub models: Progress,
+    /// That of bindings.
+    pub bindings: Progress,
+}
+
+impl LoopProgress {
+    /// The kind whose loop has made no progress for so long; `None` if all have.
+    pub fn stuck(&self, longest: Duration) -> Option<&'static str> {
+        let loops = [
+            ("ModelRegistry", &self.registries),
+            ("RegisteredModel", &self.models),
+            ("AliasBinding", &self.bindings),
+        ];
+        let (kind, _) = loops
+            .iter()
+            .find(|(_, progress)| progress.age() > longest)?;
+        Some(kind)
+    }
 }
 
 /// The work queues, by kind.
@@ -137,6 +173,13 @@ impl Stores {
 }
 
 impl Context {
+    /// A client of a registry, which sends changes only while this replica leads.
+    pub fn connect(&self, mut connection: Connection) -> Result<RegistryClient, RegistryError> {
+        connection.guard = self.settings.guard.clone();
+        let (metrics, fence) = (self.metrics.requests.clone(), self.fence.clone());
+        RegistryClient::connect_fenced(connection, metrics, Arc::new(move || fence.is_open()))
+    }
+
     /// Replaces an object's status and counts the write.
     pub async fn write_status<K>(
         &self,
@@ -156,9 +199,19 @@ impl Context {
         written
     }
 
-    /// Whether the store holds all bindings.
+    /// Whether the store holds all bindings, but for those of namespaces that are forbidden.
     pub fn knows_bindings(&self) -> bool {
-        self.stores.bindings.is_synced(self.settings.scopes().len())
+        let watches = self.settings.scopes().len();
+        self.stores.bindings.is_synced_as_allowed(watches)
+    }
+
+    /// Whether the store holds all bindings of a namespace.
+    pub fn knows_bindings_of(&self, namespace: &str) -> bool {
+        let scopes = self.settings.scopes();
+        let mut scopes = scopes.iter().copied();
+        let number = scopes.position(|scope| scope.is_none_or(|scope| scope == namespace));
+        let number = number.and_then(|number| u16::try_from(number).ok());
+        number.is_some_and(|number| self.stores.bindings.is_synced_by(number))
     }
 
     /// Whether this process writes a registry's status and registers its webhook: of several shards only one does.

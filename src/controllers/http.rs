@@ -9,13 +9,17 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::IntoResponse;
 use axum::routing::get;
 
-use crate::controllers::context::Context;
+use crate::controllers::context::{Context, LoopProgress, RECONCILE_DEADLINE};
+use crate::controllers::metrics_access::MetricsAccess;
 use crate::http::server;
 use crate::kubernetes::lock::lock;
 
+/// After what time without progress a loop is stuck, though objects wait for it.
+const STUCK_AFTER: Duration = RECONCILE_DEADLINE.saturating_add(Duration::from_secs(60));
 /// How old the text of the metrics may be.
 const EXPOSITION_AGE: Duration = Duration::from_secs(1);
 /// The content type of metrics.
@@ -60,15 +64,41 @@ fn router(readiness: Readiness, ctx: Arc<Context>) -> Router {
         };
         std::future::ready(response)
     };
+    let progress = ctx.progress.clone();
+    let alive = move || std::future::ready(liveness(&progress, STUCK_AFTER));
     let cache = Arc::new(ExpositionCache::default());
-    let metrics = move || {
-        let text = cache.text(&ctx);
-        std::future::ready(([("content-type", OPEN_METRICS)], text))
+    let access = ctx
+        .settings
+        .metrics_authentication
+        .then(|| Arc::new(MetricsAccess::new(ctx.client.clone())));
+    let metrics = move |headers: HeaderMap| {
+        let (access, cache, ctx) = (access.clone(), Arc::clone(&cache), Arc::clone(&ctx));
+        async move {
+            if let Some(access) = access {
+                let status = access.check(&headers).await;
+                if status != StatusCode::OK {
+                    return status.into_response();
+                }
+            }
+            ([("content-type", OPEN_METRICS)], cache.text(&ctx)).into_response()
+        }
     };
     Router::new()
-        .route("/healthz", get(|| std::future::ready("ok\n")))
+        .route("/healthz", get(alive))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
+}
+
+/// Whether every loop makes progress.
+fn liveness(progress: &LoopProgress, longest: Duration) -> (StatusCode, String) {
+    match progress.stuck(longest) {
+        None => (StatusCode::OK, "ok\n".to_owned()),
+        Some(kind) => {
+            let seconds = longest.as_secs();
+            let message = format!("nothing of kind {kind} was reconciled for {seconds} s\n");
+            (StatusCode::SERVICE_UNAVAILABLE, message)
+        }
+    }
 }
 
 /// The text of all metrics, kept for a second so that nobody makes the operator write it all the
@@ -101,4 +131,21 @@ fn metrics(ctx: &Context) -> String {
     let bindings = describes_bindings.then(|| ctx.stores.bindings.all());
     let (registries, bindings) = (registries.into_iter(), bindings.into_iter());
     ctx.metrics.text(registries.flatten(), bindings.flatten())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loop_without_progress_is_not_alive() {
+        let progress = LoopProgress::default();
+        assert_eq!(liveness(&progress, STUCK_AFTER).0, StatusCode::OK);
+        std::thread::sleep(Duration::from_millis(20));
+        progress.registries.record();
+        progress.bindings.record();
+        let (status, text) = liveness(&progress, Duration::from_millis(15));
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(text.contains("RegisteredModel"), "{text}");
+    }
 }

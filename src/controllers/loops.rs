@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::controllers::context::{Context, Stores, WorkQueues};
+use crate::controllers::context::{Context, RECONCILE_DEADLINE, Stores, WorkQueues};
 use crate::controllers::leadership::Started;
 use crate::controllers::metrics::Kind;
 use crate::controllers::{binding, model, registry};
@@ -16,11 +16,25 @@ use crate::kubernetes::backoff::{Delays, Failures};
 use crate::kubernetes::compress::CompressError;
 use crate::kubernetes::failure::{ReconcileError, is_conflict};
 use crate::kubernetes::key::ObjectKey;
+use crate::kubernetes::progress::Progress;
 use crate::kubernetes::store::{Cached, Store};
-use crate::kubernetes::work_queue::{self, Requeue, WorkQueue, WorkQueueReceiver, work_queue};
+use crate::kubernetes::work_queue::{
+    self, Limits, QueueReports, Requeue, WorkQueue, WorkQueueReceiver, work_queue,
+};
 
-/// How many objects of one kind are reconciled at the same time.
-const CONCURRENT_RECONCILES: usize = 16;
+/// How many objects are reconciled at the same time. Those of registries and models wait for servers that may be slow.
+const REGISTRIES: Limits = Limits {
+    all: 64,
+    of_namespace: 8,
+};
+const MODELS: Limits = Limits {
+    all: 64,
+    of_namespace: 16,
+};
+const BINDINGS: Limits = Limits {
+    all: 32,
+    of_namespace: 16,
+};
 /// The delays before an object is reconciled again that changed while it was reconciled.
 const CONFLICT: Delays = Delays {
     first: Duration::from_millis(50),
@@ -29,7 +43,7 @@ const CONFLICT: Delays = Delays {
 /// The delays while the API server does not answer, or has an error of its own. It is needed again as soon as it is back.
 const OUTAGE: Delays = Delays {
     first: Duration::from_secs(1),
-    longest: Duration::from_secs(16),
+    longest: Duration::from_secs(5),
 };
 /// The delays while the API server refuses a request, such as the write of a status.
 const REFUSED: Delays = Delays {
@@ -73,6 +87,8 @@ pub fn spawn(
     let registries = ReconcileLoop {
         store: |stores| &stores.registries,
         queue: (ctx.queues.registries.clone(), receivers.registries),
+        limits: REGISTRIES,
+        progress: ctx.progress.registries.clone(),
         started: started.polling.clone(),
         reconcile: registry::reconcile,
     };
@@ -80,6 +96,8 @@ pub fn spawn(
     let models = ReconcileLoop {
         store: |stores| &stores.models,
         queue: (ctx.queues.models.clone(), receivers.models),
+        limits: MODELS,
+        progress: ctx.progress.models.clone(),
         started: started.acting.clone(),
         reconcile: model::reconcile,
     };
@@ -87,6 +105,8 @@ pub fn spawn(
     let bindings = ReconcileLoop {
         store: |stores| &stores.bindings,
         queue: (ctx.queues.bindings.clone(), receivers.bindings),
+        limits: BINDINGS,
+        progress: ctx.progress.bindings.clone(),
         started: started.acting.clone(),
         reconcile: binding::reconcile,
     };
@@ -97,6 +117,8 @@ pub fn spawn(
 struct ReconcileLoop<K, Reconcile> {
     store: fn(&Stores) -> &Store<K>,
     queue: (WorkQueue, WorkQueueReceiver),
+    limits: Limits,
+    progress: Progress,
     started: watch::Receiver<bool>,
     reconcile: Reconcile,
 }
@@ -131,31 +153,44 @@ where
                 };
                 let reconciles = &ctx.metrics.reconciles;
                 reconciles.get_or_create(&Kind::of::<K>()).inc();
-                match reconcile(object, Arc::clone(&ctx)).await {
-                    Ok(requeue) => {
+                let running = reconcile(object, Arc::clone(&ctx));
+                match tokio::time::timeout(RECONCILE_DEADLINE, running).await {
+                    Ok(Ok(requeue)) => {
                         failures.forget(&key);
                         requeue
                     }
-                    Err(error) => retry(&ctx, &key, &error, failures.count(&key)),
+                    Ok(Err(error)) => retry(&ctx, &key, &error, failures.count(&key)),
+                    Err(_) => report_overdue(&ctx, &key, failures.count(&key)),
                 }
             }
         };
-        work_queue::run(
-            self.queue,
-            initial,
-            CONCURRENT_RECONCILES,
+        let reports = QueueReports {
             depth,
-            run_one,
-            stopping,
-        )
-        .await;
+            limited: |namespace: &str| {
+                ctx.metrics.count_limited(namespace, Kind::of::<K>().kind);
+            },
+            progress: self.progress,
+        };
+        work_queue::run(self.queue, initial, self.limits, reports, run_one, stopping).await;
     }
 }
 
 fn report_undecodable<K: Cached>(ctx: &Context, key: &ObjectKey, error: &CompressError) -> Requeue {
     ctx.metrics.reconcile_errors.inc();
-    tracing::error!(kind = %K::kind(&()), %key, %error, "a cached object cannot be decoded; it is reconciled when it changes");
+    tracing::error!(kind = %K::kind(&()), %key, %error, "a cached object cannot be decoded; it is reconciled when it was read again");
     Requeue::await_change()
+}
+
+fn report_overdue(ctx: &Context, key: &ObjectKey, failures: u32) -> Requeue {
+    ctx.metrics.reconcile_errors.inc();
+    let seconds = RECONCILE_DEADLINE.as_secs();
+    tracing::warn!(
+        namespace = key.namespace(),
+        name = key.name(),
+        seconds,
+        "a reconcile took too long and is retried"
+    );
+    Requeue::after(OUTAGE.after(failures))
 }
 
 fn retry(ctx: &Context, key: &ObjectKey, error: &ReconcileError, failures: u32) -> Requeue {

@@ -1,6 +1,6 @@
 //! The metrics of the operator, in the text format of Prometheus.
 //!
-//! Absent: object names in labels, except for registries, which are few, and `binding_info`, which can be switched off; on
+//! Absent: names in labels, except for registries, which are few, namespaces at a limit, and `binding_info`, which can be switched off; on
 //! replicas that stand by, the state of objects.
 
 use std::borrow::Cow;
@@ -33,6 +33,7 @@ const ROLLOUT_BUCKETS: [f64; 12] = [
 ];
 
 const LAST_SUCCESS: &str = "registry_last_success_timestamp_seconds";
+const LIMITED: &str = "Work that waited for other work of its namespace, by limit";
 const ALIAS_TO_PATCH: &str = "From the poll or webhook that showed a moved alias to the patch";
 const ROLLOUT: &str = "From the patch to all replicas running the version and available";
 
@@ -67,6 +68,8 @@ pub struct Metrics {
     pub transitions: Family<TransitionLabels, Counter>,
     /// Webhook deliveries, by outcome.
     pub webhook_deliveries: Family<OutcomeLabel, Counter>,
+    /// How often work of a namespace had to wait because of a limit for each namespace, by namespace and limit.
+    limited: Family<NamespaceLimit, Counter>,
     /// 1 if this replica leads or is the only one.
     pub leader: Gauge,
     /// One for each registry, filled when metrics are read.
@@ -97,6 +100,13 @@ impl Kind {
 pub struct OutcomeLabel {
     /// `Reachable`, or the reason why not.
     pub outcome: &'static str,
+}
+
+/// A limit for each namespace, and a namespace that reached it.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct NamespaceLimit {
+    namespace: String,
+    limit: &'static str,
 }
 
 /// Which registry.
@@ -183,6 +193,7 @@ impl Default for Metrics {
             status_writes: all.add("status_writes", "Statuses written, by kind"),
             transitions: all.add("binding_transitions", "Changes of Ready, by reason"),
             webhook_deliveries: all.add("webhook_deliveries", "Webhook deliveries, by outcome"),
+            limited: all.add("namespace_limited", LIMITED),
             leader: all.add("leader", "1 if this replica leads or is the only one"),
             registries: all.add(
                 "registry_info",
@@ -216,6 +227,13 @@ impl MetricsBuilder {
 }
 
 impl Metrics {
+    /// Counts that work of a namespace has to wait for other work of the same namespace.
+    pub fn count_limited(&self, namespace: &str, limit: &'static str) {
+        let namespace = namespace.to_owned();
+        let labels = NamespaceLimit { namespace, limit };
+        self.limited.get_or_create(&labels).inc();
+    }
+
     /// Records how long the patch for a moved alias took; `seen` is when a poll or webhook first showed the move. If the move had to
     /// wait for something, the time is that of the status, to the second.
     pub fn count_patch(

@@ -11,6 +11,7 @@ mod http;
 mod leadership;
 mod loops;
 mod metrics;
+mod metrics_access;
 mod model;
 mod receiver;
 mod registry;
@@ -21,3 +22,5 @@ pub mod workloads;
 
 pub use run::run;
 pub use settings::{Features, OperatorSettings, WebhookSettings};
+
+pub use crate::http::guard::AddressGuard;

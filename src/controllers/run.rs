@@ -18,10 +18,11 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::api::{AliasBinding, names};
 use crate::controllers::binding::artifact_checks;
+use crate::controllers::binding::check_permits::CheckPermits;
 use crate::controllers::binding::object_events::ObjectEvents;
 use crate::controllers::binding::refused_writes::RefusedWrites;
 use crate::controllers::binding::repeated_writes::RepeatedWrites;
-use crate::controllers::context::{Context, Stores, WorkQueues};
+use crate::controllers::context::{Context, LoopProgress, Stores, WorkQueues};
 use crate::controllers::http::{Readiness, serve};
 use crate::controllers::leadership::{Leadership, start_signal};
 use crate::controllers::loops::{self, work_queues};
@@ -219,6 +220,8 @@ fn context(
         namespace_labels: NamespaceLabels::default(),
         refused_writes: RefusedWrites::default(),
         repeated_writes: RepeatedWrites::default(),
+        check_permits: CheckPermits::default(),
+        progress: LoopProgress::default(),
         object_events: ObjectEvents::default(),
         fence,
         event_recorder,

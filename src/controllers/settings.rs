@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use kube::api::ApiResource;
 
 use crate::api::alias_binding::TargetKind;
+use crate::http::guard::AddressGuard;
 use crate::kubernetes::lease::Election;
 
 /// How the operator is to run.
@@ -37,10 +38,14 @@ pub struct OperatorSettings {
     pub namespace_freezes: bool,
     /// The other kinds that bindings may drive by fields.
     pub other_targets: Vec<ApiResource>,
+    /// The addresses to which requests to registries and stores may go.
+    pub guard: AddressGuard,
     /// Whether there is a metric for each binding.
     pub binding_info_metric: bool,
     /// Whether a policy of the cluster writes the user who approves into an annotation.
     pub records_approver: bool,
+    /// Whether the metrics are only for those whose token allows it.
+    pub metrics_authentication: bool,
     /// How to take part in the leader election; `None` for a single replica.
     pub election: Option<Election>,
 }
@@ -68,12 +73,6 @@ impl OperatorSettings {
     #[must_use]
     pub fn reads_jobs(&self) -> bool {
         self.features.retrain || self.targets.contains(&TargetKind::CronJob)
-    }
-
-    /// Whether a namespace is watched.
-    #[must_use]
-    pub fn watches(&self, namespace: &str) -> bool {
-        self.watch_namespaces.is_empty() || self.watch_namespaces.contains(namespace)
     }
 
     /// The scope of each watch of a kind, in the order of their numbers: one for each namespace, or `None` for all of them at once.

@@ -2,6 +2,8 @@
 //!
 //! Absent: trust in `Content-Length`.
 
+use std::sync::Arc;
+
 use reqwest::Response;
 use reqwest::header::CONTENT_TYPE;
 
@@ -9,7 +11,7 @@ use super::budget::{ByteBudget, ByteShare, NoRoom};
 
 /// The budget of all responses of registries and stores that are in memory, as text and as values.
 /// The chart limits the process to 128 MiB.
-static RESPONSES: ByteBudget = ByteBudget::new(40 << 20);
+static RESPONSES: ByteBudget = ByteBudget::new(44 << 20);
 /// The first allocation for a body.
 const FIRST_BYTES: usize = 16 << 10;
 
@@ -42,15 +44,16 @@ impl From<NoRoom> for ResponseBodyError {
     }
 }
 
-/// The body up to `limit` bytes.
+/// The body up to `limit` bytes, in memory of this tenant.
 pub(crate) async fn read_bounded(
     mut response: Response,
     limit: usize,
+    tenant: &Arc<str>,
 ) -> Result<BoundedBody, ResponseBodyError> {
     let mut body = BoundedBody {
         bytes: Vec::new(),
         is_whole: true,
-        share: RESPONSES.share(),
+        share: RESPONSES.share(tenant),
     };
     while let Some(chunk) = response.chunk().await? {
         let left = limit - body.bytes.len();

@@ -1,10 +1,11 @@
 //! A budget of bytes for everything that is read at the same time, so that no server and no sender
-//! can take the memory of the process.
+//! can take the memory of the process, and no tenant that of the others.
 //!
-//! Absent: queues. No share may be larger than what it leaves free, so the more large shares there
-//! are the smaller they have to be, and there is always room for another one.
+//! Absent: queues. Whoever has much may have no more than leaves room for another one: a tenant among
+//! all, and a reader among those of its tenant.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -16,14 +17,22 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// A number of bytes that is shared.
 pub(crate) struct ByteBudget {
     total: usize,
-    used: AtomicUsize,
+    used: Mutex<Used>,
     /// Notified when a share ends.
     freed: Notify,
+}
+
+/// The bytes in use.
+#[derive(Default)]
+struct Used {
+    all: usize,
+    of_tenants: Option<HashMap<Arc<str>, usize>>,
 }
 
 /// The part of a budget that one reader uses. It is returned when this is dropped.
 pub(crate) struct ByteShare {
     budget: &'static ByteBudget,
+    tenant: Arc<str>,
     bytes: usize,
 }
 
@@ -34,19 +43,28 @@ pub(crate) struct NoRoom;
 impl ByteBudget {
     /// A budget of so many bytes.
     pub(crate) const fn new(total: usize) -> Self {
+        let used = Used {
+            all: 0,
+            of_tenants: None,
+        };
         Self {
             total,
-            used: AtomicUsize::new(0),
+            used: Mutex::new(used),
             freed: Notify::const_new(),
         }
     }
 
-    /// A share that is empty so far.
-    pub(crate) const fn share(&'static self) -> ByteShare {
+    /// A share of this tenant that is empty so far.
+    pub(crate) fn share(&'static self, tenant: &Arc<str>) -> ByteShare {
         ByteShare {
             budget: self,
+            tenant: Arc::clone(tenant),
             bytes: 0,
         }
+    }
+
+    fn used(&self) -> MutexGuard<'_, Used> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -59,33 +77,45 @@ impl ByteShare {
             if self.try_grow(by) {
                 return Ok(());
             }
-            let is_alone = self.budget.used.load(Ordering::Acquire) <= self.bytes;
+            let is_alone = self.budget.used().all <= self.bytes;
             if is_alone || timeout_at(deadline, freed).await.is_err() {
                 return Err(NoRoom);
             }
         }
     }
 
-    /// Adds bytes, unless the share would then be larger than what is left.
+    /// Adds bytes, unless the share would then be larger than what it leaves to its tenant. A tenant
+    /// may have two thirds of what the others leave.
     fn try_grow(&mut self, by: usize) -> bool {
-        let (total, own) = (self.budget.total, self.bytes.saturating_add(by));
-        let grown = self
-            .budget
-            .used
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |used| {
-                let after = used.checked_add(by)?;
-                (own <= total.checked_sub(after)?).then_some(after)
-            });
-        if grown.is_ok() {
-            self.bytes = own;
+        let mut used = self.budget.used();
+        let tenants = used.of_tenants.get_or_insert_default();
+        let of_tenant = tenants.get(&self.tenant).copied().unwrap_or_default();
+        let others = used.all - of_tenant;
+        let (own, together) = (self.bytes.saturating_add(by), of_tenant.saturating_add(by));
+        let allowance = self.budget.total.saturating_sub(others) / 3 * 2;
+        if own.saturating_add(together) > allowance {
+            return false;
         }
-        grown.is_ok()
+        let tenants = used.of_tenants.get_or_insert_default();
+        tenants.insert(Arc::clone(&self.tenant), together);
+        used.all += by;
+        self.bytes = own;
+        true
     }
 }
 
 impl Drop for ByteShare {
     fn drop(&mut self) {
-        self.budget.used.fetch_sub(self.bytes, Ordering::AcqRel);
+        let mut used = self.budget.used();
+        used.all -= self.bytes;
+        let tenants = used.of_tenants.get_or_insert_default();
+        if let Some(of_tenant) = tenants.get_mut(&self.tenant) {
+            *of_tenant -= self.bytes;
+            if *of_tenant == 0 {
+                tenants.remove(&self.tenant);
+            }
+        }
+        drop(used);
         self.budget.freed.notify_waiters();
     }
 }
@@ -96,28 +126,52 @@ mod tests {
 
     #[test]
     fn many_large_shares_leave_room_for_another_one() {
-        static BUDGET: ByteBudget = ByteBudget::new(1000);
+        static BUDGET: ByteBudget = ByteBudget::new(3000);
+        let tenant = Arc::from("ml");
         let mut shares = Vec::new();
         for _ in 0..20 {
-            let mut share = BUDGET.share();
+            let mut share = BUDGET.share(&tenant);
             while share.try_grow(1) {}
             shares.push(share);
         }
-        assert_eq!(shares[0].bytes, 500, "the first takes half");
+        assert_eq!(shares[0].bytes, 1000, "the first takes a third");
         let used: usize = shares.iter().map(|share| share.bytes).sum();
-        assert!(used < 1000, "{used}");
+        assert!(used < 2000, "{used}");
         drop(shares);
-        assert!(BUDGET.share().try_grow(500), "all of it was returned");
+        assert!(BUDGET.share(&tenant).try_grow(1000), "all was returned");
+        assert!(
+            BUDGET
+                .used()
+                .of_tenants
+                .as_ref()
+                .is_some_and(HashMap::is_empty)
+        );
+    }
+
+    #[test]
+    fn a_tenant_with_many_shares_leaves_a_third_to_the_others() {
+        static BUDGET: ByteBudget = ByteBudget::new(3000);
+        let (busy, other) = (Arc::from("busy"), Arc::from("other"));
+        let mut shares = Vec::new();
+        for _ in 0..100 {
+            let mut share = BUDGET.share(&busy);
+            while share.try_grow(1) {}
+            shares.push(share);
+        }
+        let used: usize = shares.iter().map(|share| share.bytes).sum();
+        assert!((1900..=2000).contains(&used), "{used}");
+        assert!(BUDGET.share(&other).try_grow(300));
     }
 
     #[tokio::test]
     async fn a_share_waits_for_the_end_of_another() {
-        static BUDGET: ByteBudget = ByteBudget::new(1000);
-        let mut first = BUDGET.share();
-        first.grow(500).await.expect("half is free");
-        let second = tokio::spawn(async {
-            let mut share = BUDGET.share();
-            share.grow(500).await
+        static BUDGET: ByteBudget = ByteBudget::new(3000);
+        let tenant = Arc::from("ml");
+        let mut first = BUDGET.share(&tenant);
+        first.grow(1000).await.expect("a third is free");
+        let second = tokio::spawn(async move {
+            let mut share = BUDGET.share(&tenant);
+            share.grow(1000).await
         });
         tokio::task::yield_now().await;
         drop(first);
@@ -126,9 +180,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_share_that_is_too_large_for_the_budget_fails_at_once() {
-        static BUDGET: ByteBudget = ByteBudget::new(1000);
+        static BUDGET: ByteBudget = ByteBudget::new(3000);
         let started = Instant::now();
-        assert_eq!(BUDGET.share().grow(501).await, Err(NoRoom));
+        assert_eq!(BUDGET.share(&Arc::from("ml")).grow(1001).await, Err(NoRoom));
         assert!(started.elapsed() < PATIENCE);
     }
 }

@@ -6,6 +6,7 @@
 pub(crate) mod body;
 pub(crate) mod budget;
 mod connections;
+pub(crate) mod guard;
 pub(crate) mod redact;
 pub(crate) mod server;
 pub(crate) mod uri;

@@ -177,7 +177,7 @@ pub(crate) async fn read_body(body: Body) -> Result<RequestBody, RequestBodyErro
 }
 
 async fn read_frames(mut body: Body) -> Result<RequestBody, RequestBodyError> {
-    let (mut bytes, mut share) = (Vec::new(), BODIES.share());
+    let (mut bytes, mut share) = (Vec::new(), BODIES.share(&Arc::from("")));
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| RequestBodyError::Incomplete)?;
         let Ok(data) = frame.into_data() else {

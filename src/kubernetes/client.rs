@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::{self, connect::HttpConnector};
@@ -23,34 +23,63 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEPALIVE_TIME: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_RETRIES: u32 = 3;
-/// The longest time until an answer begins. The API server waits up to 30 s for an admission webhook, and then names it.
-const DEADLINE: Duration = Duration::from_secs(35);
+/// Sent data that is not acknowledged for so long ends a connection: the machine at the other end is gone.
+const USER_TIMEOUT: Duration = Duration::from_secs(20);
+/// The longest time until an answer begins, also that of a watch: its head comes at once.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// The same for a watch that goes on after a resource version: no list has to be made for it.
+const RESUME_DEADLINE: Duration = Duration::from_secs(5);
+/// The same for writes of others' objects: the API server waits up to 30 s for an admission webhook, and then names it.
+const ADMISSION_DEADLINE: Duration = Duration::from_secs(35);
+/// The API groups whose objects have a short deadline for writes too.
+const OWN_GROUPS: [&str; 3] = [
+    "/apis/pointsman.dev/",
+    "/apis/coordination.k8s.io/",
+    "/apis/events.k8s.io/",
+];
 
 /// Makes a client whose writes are sent only while the fence is open.
 ///
 /// # Errors
 /// If the configuration's certificates or credentials cannot be used.
 pub fn fenced_client(config: Config, fence: Fence) -> Result<Client, kube::Error> {
-    let admit = move |request: Request<Body>| {
-        if fence.admits(request.method(), request.uri().path()) {
-            Ok(request)
-        } else {
-            Err("this replica does not lead: the write was not sent")
-        }
-    };
+    // The innermost layer asks the fence, so that it is asked for each attempt.
     let service = ServiceBuilder::new()
-        .layer(FilterLayer::new(admit))
         .layer(config.base_uri_layer())
         .layer(RetryLayer::new(RetryPolicy::default()))
         .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)
         .map_err(BoxError::from)
+        .layer(FilterLayer::new(move |request| admit(&fence, request)))
         .service(with_deadline(http_client(&config)?));
     Ok(Client::new(service, config.default_namespace))
 }
 
-/// The client with a deadline for each attempt of a request but a watch, which may be silent for minutes: a server that accepts
-/// connections and never answers must not hold a reconcile for ever.
+fn admit(fence: &Fence, request: Request<Body>) -> Result<Request<Body>, &'static str> {
+    if fence.admits(request.method(), request.uri().path()) {
+        Ok(request)
+    } else {
+        Err("this replica does not lead: the write was not sent")
+    }
+}
+
+/// How long a request may take until its answer begins.
+fn deadline(request: &Request<Body>) -> Duration {
+    let path = request.uri().path();
+    let query = request.uri().query().unwrap_or_default();
+    if query.contains("watch=true") && !query.contains("sendInitialEvents") {
+        return RESUME_DEADLINE;
+    }
+    let is_own = OWN_GROUPS.iter().any(|group| path.contains(group));
+    if is_own || request.method() == Method::GET {
+        DEADLINE
+    } else {
+        ADMISSION_DEADLINE
+    }
+}
+
+/// The client with a deadline for each attempt of a request: a server that accepts connections and never answers must not hold a
+/// reconcile or a watch for ever.
 fn with_deadline<Transport>(
     client: Transport,
 ) -> impl Service<Request<Body>, Response = Response<Incoming>, Error = BoxError, Future: Send> + Clone
@@ -64,17 +93,10 @@ where
     service_fn(move |request: Request<Body>| {
         let mut client = client.clone();
         async move {
-            let is_watch = request
-                .uri()
-                .query()
-                .is_some_and(|query| query.contains("watch=true"));
-            let answer = client.call(request);
-            if is_watch {
-                return answer.await.map_err(BoxError::from);
-            }
-            match tokio::time::timeout(DEADLINE, answer).await {
+            let deadline = deadline(&request);
+            match tokio::time::timeout(deadline, client.call(request)).await {
                 Ok(answer) => answer.map_err(BoxError::from),
-                Err(_) => Err(format!("no answer within {} s", DEADLINE.as_secs()).into()),
+                Err(_) => Err(format!("no answer within {} s", deadline.as_secs()).into()),
             }
         }
     })
@@ -100,5 +122,90 @@ fn connector(config: &Config) -> Result<HttpsConnector<HttpConnector>, kube::Err
     connector.set_keepalive(Some(KEEPALIVE_TIME));
     connector.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
     connector.set_keepalive_retries(Some(KEEPALIVE_RETRIES));
+    connector.set_tcp_user_timeout(Some(USER_TIMEOUT));
     config.rustls_https_connector_with_connector(connector)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use http::StatusCode;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    fn request(method: &Method, path: &str) -> Request<Body> {
+        let mut request = Request::new(Body::empty());
+        *request.method_mut() = method.clone();
+        *request.uri_mut() = path.parse().expect("a path");
+        request
+    }
+
+    #[test]
+    fn only_writes_of_others_objects_wait_for_admission_webhooks() {
+        for (method, path, expected) in [
+            (
+                Method::GET,
+                "/apis/apps/v1/deployments?watch=true&sendInitialEvents=true",
+                DEADLINE,
+            ),
+            (
+                Method::GET,
+                "/apis/apps/v1/deployments?watch=true&resourceVersion=7",
+                RESUME_DEADLINE,
+            ),
+            (
+                Method::PATCH,
+                "/apis/apps/v1/namespaces/ml/deployments/a",
+                ADMISSION_DEADLINE,
+            ),
+            (
+                Method::POST,
+                "/apis/batch/v1/namespaces/ml/jobs",
+                ADMISSION_DEADLINE,
+            ),
+            (
+                Method::PUT,
+                "/apis/pointsman.dev/v1alpha1/namespaces/ml/aliasbindings/a/status",
+                DEADLINE,
+            ),
+            (
+                Method::PUT,
+                "/k8s/c/apis/coordination.k8s.io/v1/namespaces/p/leases/p",
+                DEADLINE,
+            ),
+        ] {
+            assert_eq!(
+                deadline(&request(&method, path)),
+                expected,
+                "{method} {path}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn the_fence_is_asked_for_every_attempt_of_a_write() {
+        let (fence, sent) = (Fence::open(), Arc::new(AtomicUsize::new(0)));
+        let (closed, counted) = (fence.clone(), Arc::clone(&sent));
+        // A server that is overloaded, while the Lease ends.
+        let server = service_fn(move |_: Request<Body>| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            closed.close();
+            let mut answer = Response::new(Body::empty());
+            *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            std::future::ready(Ok::<_, Infallible>(answer))
+        });
+        let retry = RetryPolicy::new(Duration::from_millis(1), Duration::from_millis(2), 3, false);
+        let service = ServiceBuilder::new()
+            .layer(RetryLayer::new(retry.expect("a policy")))
+            .layer(FilterLayer::new(move |request| admit(&fence, request)))
+            .service(server);
+        let path = "/apis/apps/v1/namespaces/ml/deployments/a";
+        let written = service.oneshot(request(&Method::PATCH, path)).await;
+        assert!(written.is_err());
+        assert_eq!(sent.load(Ordering::SeqCst), 1, "it was not sent again");
+    }
 }

@@ -63,7 +63,14 @@ fn holder_of(lease: &Lease) -> Option<&str> {
     }
 }
 
-/// The time until which this process may write. The client asks it before each request; see [`Fence::admits`].
+/// The API groups of the Lease, and of reviews, which change nothing.
+const ALWAYS_ADMITTED: [&str; 3] = [
+    "/apis/coordination.k8s.io/",
+    "/apis/authentication.k8s.io/",
+    "/apis/authorization.k8s.io/",
+];
+
+/// The time until which this process may write. The clients ask it before each attempt of a request; see [`Fence::admits`].
 #[derive(Clone)]
 pub struct Fence {
     started: Instant,
@@ -90,13 +97,14 @@ impl Fence {
         }
     }
 
-    /// Whether a request may be sent: reads and requests for the Lease always, other writes only while the fence is open.
+    /// Whether a request may be sent: reads, reviews of tokens and rights, and requests for the Lease always; other writes only
+    /// while the fence is open.
     ///
     /// A leader that was paused for longer than the Lease finds the fence closed when it resumes, before it can write anything.
     #[must_use]
     pub fn admits(&self, method: &http::Method, path: &str) -> bool {
         let reads = method == http::Method::GET;
-        reads || path.starts_with("/apis/coordination.k8s.io/") || self.is_open()
+        reads || ALWAYS_ADMITTED.iter().any(|group| path.contains(group)) || self.is_open()
     }
 
     /// Whether writes may be sent now.
@@ -112,7 +120,7 @@ impl Fence {
         );
     }
 
-    fn close(&self) {
+    pub(super) fn close(&self) {
         self.until.store(0, Ordering::Release);
     }
 }
@@ -154,7 +162,7 @@ impl LeaderElector {
     /// Waits until this replica leads.
     pub async fn acquire(&mut self) {
         while !self.attempt().await {
-            tokio::time::sleep(self.election.duration / 8).await;
+            tokio::time::sleep(self.election.duration / 12).await;
         }
         tracing::info!(
             lease = self.election.name,
@@ -194,13 +202,17 @@ impl LeaderElector {
         let spec = lease.spec.get_or_insert_default();
         spec.holder_identity = None;
         spec.lease_duration_seconds = Some(1);
-        let released = self
-            .leases
-            .replace(&self.election.name, &PostParams::default(), &lease)
-            .await;
-        if let Err(error) = released {
-            tracing::warn!(%error, "the Lease could not be released; another replica takes it when it expires");
-        }
+        let params = PostParams::default();
+        let released = self.leases.replace(&self.election.name, &params, &lease);
+        let failure = match tokio::time::timeout(self.election.duration / 3, released).await {
+            Ok(Ok(_)) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer in time".to_owned(),
+        };
+        tracing::warn!(
+            failure,
+            "the Lease could not be released; another replica takes it when it expires"
+        );
     }
 
     fn holder(&self) -> Option<&str> {
@@ -209,18 +221,28 @@ impl LeaderElector {
 
     /// Takes or renews the Lease if possible. True if this replica holds it now.
     async fn attempt(&mut self) -> bool {
-        let started_at = Instant::now();
-        match self.try_once(started_at).await {
-            Ok(held) => {
+        let (started_at, deadline) = (Instant::now(), self.election.duration / 3);
+        let lease = self.election.name.clone();
+        match tokio::time::timeout(deadline, self.try_once(started_at)).await {
+            Ok(Ok(held)) => {
                 if held {
                     self.fence.open_until(started_at + self.election.duration);
                 }
                 held
             }
-            Err(error) => {
+            Ok(Err(error)) => {
                 if !matches!(&error, kube::Error::Api(status) if status.is_conflict()) {
-                    tracing::warn!(%error, lease = self.election.name, "the Lease cannot be read or written; retrying");
+                    tracing::warn!(%error, lease, "the Lease cannot be read or written; retrying");
                 }
+                false
+            }
+            Err(_) => {
+                let seconds = deadline.as_secs();
+                tracing::warn!(
+                    seconds,
+                    lease,
+                    "the Lease could not be read and written in time; retrying"
+                );
                 false
             }
         }

@@ -11,6 +11,8 @@ pub mod finalizer;
 pub mod key;
 pub mod lease;
 pub mod lock;
+pub mod permits;
+pub mod progress;
 pub mod status;
 pub mod store;
 pub mod watch;

@@ -6,16 +6,20 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::marker::PhantomData;
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use kube::api::ObjectMeta;
 use kube::{Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::kubernetes::compress::{CompressError, Compressed};
 use crate::kubernetes::key::{IndexKey, ObjectKey};
 use crate::kubernetes::lock::lock;
+
+/// How often the objects are listed again at most, because one cannot be decoded.
+const RELIST_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A kind that can be held in a store.
 pub trait Cached:
@@ -34,9 +38,29 @@ pub trait Cached:
 /// A typed object takes five to ten times the memory of its JSON, so only the bytes are held.
 pub struct Store<K> {
     inner: Mutex<StoreInner>,
-    /// The numbers of the watches whose initial list is complete.
-    synced: watch::Sender<HashSet<u16>>,
+    /// How far the watches are.
+    synced: watch::Sender<SyncState>,
+    /// Notified when the objects have to be listed again.
+    relist: Notify,
     kind: PhantomData<fn() -> K>,
+}
+
+/// How far the watches of a store are, by their numbers.
+#[derive(Default)]
+struct SyncState {
+    /// Those whose initial list is complete.
+    complete: HashSet<u16>,
+    /// Those that the API server does not allow.
+    forbidden: HashSet<u16>,
+}
+
+impl SyncState {
+    /// Whether all are complete. One that is forbidden is not waited for if others are allowed: a namespace may have been deleted,
+    /// and its role with it.
+    fn is_done(&self, watches: usize) -> bool {
+        let complete = self.complete.len();
+        complete > 0 && complete + self.forbidden.len() >= watches
+    }
 }
 
 #[derive(Default)]
@@ -45,6 +69,8 @@ struct StoreInner {
     index: HashMap<IndexKey, IndexEntry>,
     /// Objects that exist and cannot be decoded.
     unreadable: HashSet<ObjectKey>,
+    /// When the objects had to be listed again last.
+    relisted: Option<Instant>,
 }
 
 /// The objects with one index key. Mostly it is one, which needs no list.
@@ -129,18 +155,19 @@ impl<K> Default for Store<K> {
         Self {
             inner: Mutex::default(),
             synced: watch::Sender::default(),
+            relist: Notify::new(),
             kind: PhantomData,
         }
     }
 }
 
 impl<K: Cached> Store<K> {
-    /// An object by its name. One that cannot be decoded is reported in the log.
+    /// An object by its name. One that cannot be decoded is reported in the log, and is read again from the API server.
     pub fn get(&self, key: &ObjectKey) -> Option<K> {
         match self.try_get(key) {
             Ok(object) => object,
             Err(error) => {
-                tracing::error!(kind = %K::kind(&()), %key, %error, "a cached object cannot be decoded");
+                tracing::error!(kind = %K::kind(&()), %key, %error, "a cached object cannot be decoded; its kind is listed again");
                 None
             }
         }
@@ -155,9 +182,31 @@ impl<K: Cached> Store<K> {
             .objects
             .get(key)
             .map(|stored| stored.compressed.clone());
-        match stored {
-            Some(compressed) => compressed.decompress().map(Some),
+        match stored.map(|compressed| compressed.decompress()) {
+            Some(Ok(object)) => Ok(Some(object)),
+            Some(Err(error)) => {
+                self.distrust(key);
+                Err(error)
+            }
             None => Ok(None),
+        }
+    }
+
+    /// Has an object read again from the API server, which is there but cannot be decoded.
+    fn distrust(&self, key: &ObjectKey) {
+        let mut inner = lock(&self.inner);
+        if let Some(stored) = inner.objects.get_mut(key) {
+            // Any version that a list shows is newer.
+            stored.resource_version = 0;
+            stored.is_own_write = false;
+        }
+        inner.unreadable.insert(key.clone());
+        let is_due = inner
+            .relisted
+            .is_none_or(|last| last.elapsed() >= RELIST_INTERVAL);
+        if is_due {
+            inner.relisted = Some(Instant::now());
+            self.relist.notify_waiters();
         }
     }
 
@@ -289,28 +338,54 @@ impl<K: Cached> Store<K> {
     /// Notes that the initial list of a watch is complete.
     pub fn mark_synced(&self, watch: u16) {
         self.synced.send_modify(|synced| {
-            synced.insert(watch);
+            synced.forbidden.remove(&watch);
+            synced.complete.insert(watch);
         });
     }
 
+    /// Notes that the API server does not allow a watch whose initial list is not complete. True if that is news.
+    pub fn mark_forbidden(&self, watch: u16) -> bool {
+        let mark = |synced: &mut SyncState| {
+            !synced.complete.contains(&watch) && synced.forbidden.insert(watch)
+        };
+        self.synced.send_if_modified(mark)
+    }
+
     /// Whether the initial lists of so many watches are complete.
+    #[cfg(test)]
     pub fn is_synced(&self, watches: usize) -> bool {
-        self.synced.borrow().len() >= watches
+        self.synced.borrow().complete.len() >= watches
+    }
+
+    /// The same, but for watches that are forbidden.
+    pub fn is_synced_as_allowed(&self, watches: usize) -> bool {
+        self.synced.borrow().is_done(watches)
     }
 
     /// Whether the initial list of this watch is complete.
     pub fn is_synced_by(&self, watch: u16) -> bool {
-        self.synced.borrow().contains(&watch)
+        self.synced.borrow().complete.contains(&watch)
     }
 
-    /// Waits until the initial lists of so many watches are complete.
+    /// Whether the initial list of this watch is neither complete nor forbidden.
+    pub fn is_awaited(&self, watch: u16) -> bool {
+        let synced = self.synced.borrow();
+        !synced.complete.contains(&watch) && !synced.forbidden.contains(&watch)
+    }
+
+    /// Waits until the initial lists of so many watches are complete, but for those that are forbidden.
     pub async fn wait_until_synced(&self, watches: usize) {
         // It fails only if the store is dropped.
         let _ = self
             .synced
             .subscribe()
-            .wait_for(|synced| synced.len() >= watches)
+            .wait_for(|synced| synced.is_done(watches))
             .await;
+    }
+
+    /// Waits until the objects have to be listed again.
+    pub async fn wait_for_relist(&self) {
+        self.relist.notified().await;
     }
 
     /// Notes that sending the status of this object changed nothing on the server.
@@ -330,6 +405,14 @@ impl<K: Cached> Store<K> {
             .objects
             .get(&ObjectKey::of(object))
             .is_some_and(|stored| stored.ineffective_status == digest)
+    }
+
+    /// Replaces the bytes of an object by those of a text.
+    #[cfg(test)]
+    pub fn damage(&self, key: &ObjectKey) {
+        if let Some(stored) = lock(&self.inner).objects.get_mut(key) {
+            stored.compressed = Compressed::of(&"damaged".to_owned());
+        }
     }
 
     /// How many objects there are.

@@ -12,12 +12,14 @@ use futures::{Stream, StreamExt};
 use kube::api::{ApiResource, ObjectMeta};
 use kube::core::DynamicResourceScope;
 use kube::runtime::WatchStreamExt;
+use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Resource};
 use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use crate::kubernetes::backoff::Delays;
 use crate::kubernetes::failure::is_missing_kind;
 use crate::kubernetes::key::ObjectKey;
 use crate::kubernetes::store::{Cached, Change, Store};
@@ -27,6 +29,34 @@ const PAGE_SIZE: u32 = 100;
 
 /// How soon a kind that is not installed is looked for again.
 const MISSING_KIND_RETRY: Duration = Duration::from_secs(5);
+
+/// The delays before a watch that failed is started again.
+const RESTART: Delays = Delays {
+    first: Duration::from_millis(800),
+    longest: Duration::from_secs(3),
+};
+
+/// Delays that grow with each failure since the last success. kube's own grow to 30 s, for which nothing would be seen after an
+/// outage of the API server.
+#[derive(Default)]
+struct WatchBackoff {
+    failures: u32,
+}
+
+impl Iterator for WatchBackoff {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        self.failures = self.failures.saturating_add(1);
+        Some(RESTART.after(self.failures))
+    }
+}
+
+impl Backoff for WatchBackoff {
+    fn reset(&mut self) {
+        self.failures = 0;
+    }
+}
 
 /// An object that a watch showed, or the reason why it cannot be decoded: one broken object must not stop the watch of its kind.
 ///
@@ -141,10 +171,11 @@ where
             } else {
                 config.clone().page_size(PAGE_SIZE)
             };
-            let events = watcher(api.clone(), config).default_backoff();
+            let events = watcher(api.clone(), config).backoff(WatchBackoff::default());
             match self.follow(pin!(events)).await {
                 End::ListNotStreamed => is_streamed = false,
                 End::KindMissing => tokio::time::sleep(MISSING_KIND_RETRY).await,
+                End::Distrusted => {}
             }
         }
     }
@@ -156,7 +187,14 @@ where
         mut events: impl Stream<Item = Result<Event<Shown<K>>, watcher::Error>> + Unpin,
     ) -> End {
         let mut listed = HashSet::new();
-        while let Some(event) = events.next().await {
+        loop {
+            let event = tokio::select! {
+                event = events.next() => event,
+                () = self.store.wait_for_relist() => return End::Distrusted,
+            };
+            let Some(event) = event else {
+                return End::KindMissing;
+            };
             match event {
                 Ok(Event::Init) => listed.clear(),
                 Ok(Event::InitApply(shown)) => {
@@ -179,10 +217,12 @@ where
                 }
                 Err(error) => {
                     tracing::warn!(kind = %K::kind(&()), %error, "a watch failed and is restarted");
+                    if is_forbidden(&error) {
+                        self.store.mark_forbidden(self.number);
+                    }
                 }
             }
         }
-        End::KindMissing
     }
 
     fn apply(&self, shown: Shown<K>, put: fn(&Store<K>, u16, &mut K) -> Change) {
@@ -197,15 +237,20 @@ where
         };
         if !self.handler.accepts(&object) {
             let is_gone = self.store.remove(&key);
-            if is_gone && self.store.is_synced_by(self.number) {
+            if is_gone && self.is_announced() {
                 self.handler.changed(&object, Change::Added);
             }
             return;
         }
         let change = put(self.store, self.number, &mut object);
-        if change != Change::None && self.store.is_synced_by(self.number) {
+        if change != Change::None && self.is_announced() {
             self.handler.changed(&object, change);
         }
+    }
+
+    /// Whether the handler learns of changes: what is listed at first is reconciled all the same, unless nobody waits for the list.
+    fn is_announced(&self) -> bool {
+        !self.store.is_awaited(self.number)
     }
 
     fn delete(&self, shown: Shown<K>) {
@@ -233,6 +278,8 @@ where
 enum End {
     ListNotStreamed,
     KindMissing,
+    /// A stored object cannot be decoded.
+    Distrusted,
 }
 
 /// Whether the kind's definition is not installed.
@@ -241,6 +288,15 @@ fn lacks_kind(error: &watcher::Error) -> bool {
         watcher::Error::WatchStartFailed(error) | watcher::Error::InitialListFailed(error) => {
             is_missing_kind(error)
         }
+        _ => false,
+    }
+}
+
+/// Whether the operator has no right to list or watch the kind in the namespace.
+fn is_forbidden(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::InitialListFailed(kube::Error::Api(status)) => status.is_forbidden(),
         _ => false,
     }
 }
@@ -259,6 +315,7 @@ fn refuses_to_stream(error: &watcher::Error) -> bool {
 mod tests {
     use std::cell::RefCell;
 
+    use futures::FutureExt;
     use k8s_openapi::api::core::v1::ConfigMap;
     use kube::ResourceExt;
     use kube::core::{ObjectList, WatchEvent};
@@ -297,6 +354,15 @@ mod tests {
         fn unreadable(&self, object: &ObjectKey) {
             self.unreadable.borrow_mut().push(object.name().to_owned());
         }
+    }
+
+    #[test]
+    fn a_watch_is_started_again_within_seconds_however_often_it_failed() {
+        let mut backoff = WatchBackoff::default();
+        let delays: Vec<_> = backoff.by_ref().take(50).collect();
+        assert!(delays[0] <= RESTART.first && delays.iter().all(|delay| *delay <= RESTART.longest));
+        backoff.reset();
+        assert!(backoff.next().is_some_and(|delay| delay <= RESTART.first));
     }
 
     fn json(name: &str, binding: &str) -> Value {
@@ -472,5 +538,73 @@ mod tests {
         };
         assert_eq!(unreadable.metadata.name.as_deref(), Some("b"));
         assert!(unreadable.error.contains("a word"), "{}", unreadable.error);
+    }
+
+    #[tokio::test]
+    async fn an_object_that_cannot_be_decoded_from_the_store_is_listed_again() {
+        let recorder = Recorder::default();
+        let listed = || {
+            let events = [
+                Ok(Event::Init),
+                Ok(Event::InitApply(object("a", "one"))),
+                Ok(Event::InitDone),
+            ];
+            futures::stream::iter(events).chain(futures::stream::pending())
+        };
+        let (store, key) = (Store::default(), ObjectKey::new("ml", "a"));
+        let watch = Watch {
+            number: 0,
+            store: &store,
+            handler: &recorder,
+        };
+        let damage = async {
+            while !store.is_synced(1) {
+                tokio::task::yield_now().await;
+            }
+            store.damage(&key);
+            assert!(store.get(&key).is_none());
+            assert!(store.is_unreadable(&key), "it is there, and cannot be read");
+        };
+        let (end, ()) = tokio::join!(watch.follow(listed()), damage);
+        assert!(matches!(end, End::Distrusted));
+        let finite = listed().take(3);
+        watch.follow(finite).await;
+        assert!(store.get(&key).is_some() && !store.is_unreadable(&key));
+        assert_eq!(*recorder.changed.borrow(), ["a"], "it is reconciled again");
+    }
+
+    #[tokio::test]
+    async fn what_is_listed_is_announced_if_the_list_was_forbidden_before() {
+        for is_forbidden in [false, true] {
+            let (store, recorder) = (Store::default(), Recorder::default());
+            let watch = Watch {
+                number: 0,
+                store: &store,
+                handler: &recorder,
+            };
+            if is_forbidden {
+                store.mark_forbidden(0);
+            }
+            let listed = [
+                Ok(Event::Init),
+                Ok(Event::InitApply(object("a", "one"))),
+                Ok(Event::InitDone),
+            ];
+            watch.follow(futures::stream::iter(listed)).await;
+            assert_eq!(recorder.changed.borrow().len(), usize::from(is_forbidden));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_namespace_that_is_forbidden_is_not_waited_for_beside_others() {
+        let store = Store::<ConfigMap>::default();
+        let waits = |watches| store.wait_until_synced(watches).now_or_never().is_none();
+        assert!(store.mark_forbidden(1) && !store.mark_forbidden(1));
+        assert!(waits(1), "a single one is");
+        assert!(waits(2));
+        store.mark_synced(0);
+        assert!(!waits(2) && !store.is_synced(2));
+        store.mark_synced(1);
+        assert!(store.is_synced(2), "its role is back");
     }
 }

@@ -1,13 +1,15 @@
 //! A work queue with two priorities, and the loop that reconciles the objects in it.
 //!
-//! An object is reconciled by at most one task at a time, and a limited number of objects at the same time. Changed objects run
-//! before those of the initial list.
+//! An object is reconciled by at most one task at a time, and a limited number of objects at the same time, in all and of one
+//! namespace. Changed objects run before those of the initial list. Within a priority the namespaces take turns, so that many
+//! objects of one namespace, or slow ones, delay no other namespace.
 //!
 //! Absent: the reconcile itself, and the reason why an object was enqueued.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
@@ -19,11 +21,33 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 use crate::kubernetes::key::ObjectKey;
+use crate::kubernetes::progress::Progress;
 
 /// The capacity that an idle queue keeps.
 const IDLE_CAPACITY: usize = 64;
 /// One reconcile in so many takes an object of low priority, so that those are never starved by changes.
 const LOW_PRIORITY_SHARE: usize = 16;
+/// How often an idle loop records that it runs.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How many objects are reconciled at the same time.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// In all.
+    pub all: usize,
+    /// Of one namespace.
+    pub of_namespace: usize,
+}
+
+/// What a loop reports about its queue.
+pub struct QueueReports<Limited> {
+    /// How many objects wait.
+    pub depth: Gauge,
+    /// Called with the namespace of an object that has to wait because its namespace uses its whole share.
+    pub limited: Limited,
+    /// When the loop made progress last.
+    pub progress: Progress,
+}
 
 /// When an object is reconciled again if it does not change before.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -110,8 +134,8 @@ impl WorkQueue {
 pub async fn run<Running>(
     (queue, receiver): (WorkQueue, WorkQueueReceiver),
     initial: impl Future<Output = Vec<ObjectKey>>,
-    limit: usize,
-    depth: Gauge,
+    limits: Limits,
+    reports: QueueReports<impl Fn(&str)>,
     reconcile: impl Fn(ObjectKey) -> Running,
     mut stopping: Receiver<bool>,
 ) where
@@ -121,21 +145,36 @@ pub async fn run<Running>(
     let mut changed = Box::pin(scheduler(receiver.changed));
     let mut initial = std::pin::pin!(initial);
     let mut is_started = false;
-    let mut state = QueueState::default();
+    let mut state = QueueState::new(limits);
+    let mut check = tokio::time::interval(PROGRESS_INTERVAL);
     loop {
         if is_started {
-            while state.in_progress.len() < limit && state.start_next(&reconcile) {}
-            depth.set(i64::try_from(state.len()).unwrap_or(i64::MAX));
+            state.start_all(&reconcile, &reports);
+            reports
+                .depth
+                .set(i64::try_from(state.len()).unwrap_or(i64::MAX));
             state.shrink_if_idle();
+        }
+        if state.len() == 0 || !is_started {
+            reports.progress.record();
         }
         tokio::select! {
             biased;
             _ = stopping.wait_for(|stop| *stop) => break,
-            Some(ended) = state.tasks.join_next() => state.finish(ended, &queue),
+            Some(ended) = state.tasks.join_next() => {
+                reports.progress.record();
+                state.finish(ended, &queue);
+            }
             object = next_due(changed.as_mut(), &state.in_progress) => match object {
-                Some(object) => state.push(object),
+                Some(object) => {
+                    if state.is_at_limit(object.namespace()) {
+                        (reports.limited)(object.namespace());
+                    }
+                    state.push(object);
+                }
                 None => break,
             },
+            _ = check.tick() => {}
             Some(object) = low_priority.next() => state.push_low_priority(object, &queue),
             objects = &mut initial, if !is_started => {
                 is_started = true;
@@ -164,16 +203,61 @@ where
 
 /// The objects that wait, and those that are being reconciled. An object waits at one priority at most, and at low priority only
 /// while it is not being reconciled.
-#[derive(Default)]
 struct QueueState {
+    limits: Limits,
     high: PendingKeys,
     low: PendingKeys,
     in_progress: HashSet<ObjectKey>,
+    /// How many objects of each namespace are being reconciled.
+    shares: HashMap<Arc<str>, usize>,
     tasks: JoinSet<(ObjectKey, Requeue)>,
     started: usize,
 }
 
 impl QueueState {
+    fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            high: PendingKeys::default(),
+            low: PendingKeys::default(),
+            in_progress: HashSet::new(),
+            shares: HashMap::new(),
+            tasks: JoinSet::new(),
+            started: 0,
+        }
+    }
+
+    /// Whether so many objects of a namespace are being reconciled that the others have to wait.
+    fn is_at_limit(&self, namespace: &str) -> bool {
+        let share = self.shares.get(namespace).copied().unwrap_or_default();
+        share >= self.limits.of_namespace
+    }
+
+    /// Starts to reconcile as many objects as the limits allow, and reports namespaces that use their whole share while more of
+    /// their objects wait.
+    fn start_all<Running>(
+        &mut self,
+        reconcile: impl Fn(ObjectKey) -> Running,
+        reports: &QueueReports<impl Fn(&str)>,
+    ) where
+        Running: Future<Output = Requeue> + Send + 'static,
+    {
+        while self.in_progress.len() < self.limits.all {
+            let Some(object) = self.pop() else {
+                return;
+            };
+            reports.progress.record();
+            let namespace = object.clone();
+            self.start(object, &reconcile);
+            let namespace = namespace.namespace();
+            if self.is_at_limit(namespace)
+                && (self.high.waits(namespace) || self.low.waits(namespace))
+            {
+                (reports.limited)(namespace);
+            }
+        }
+    }
+
     /// Queues an object at high priority, also if it waits at low priority already.
     fn push(&mut self, object: ObjectKey) {
         self.low.remove(&object);
@@ -189,38 +273,48 @@ impl QueueState {
         }
     }
 
+    /// The next object whose namespace may have another one reconciled.
     fn pop(&mut self) -> Option<ObjectKey> {
         self.started = self.started.wrapping_add(1);
+        let (shares, limit) = (&self.shares, self.limits.of_namespace);
+        let may_start = |namespace: &str| shares.get(namespace).is_none_or(|share| *share < limit);
         let (first, second) = if self.started.is_multiple_of(LOW_PRIORITY_SHARE) {
             (&mut self.low, &mut self.high)
         } else {
             (&mut self.high, &mut self.low)
         };
-        first.pop().or_else(|| second.pop())
+        first.pop(may_start).or_else(|| second.pop(may_start))
     }
 
     fn len(&self) -> usize {
         self.high.len() + self.low.len()
     }
 
-    /// Starts to reconcile the next object. False if none waits.
-    fn start_next<Running>(&mut self, reconcile: impl Fn(ObjectKey) -> Running) -> bool
+    fn start<Running>(&mut self, object: ObjectKey, reconcile: impl Fn(ObjectKey) -> Running)
     where
         Running: Future<Output = Requeue> + Send + 'static,
     {
-        let Some(object) = self.pop() else {
-            return false;
-        };
         self.in_progress.insert(object.clone());
+        *self.shares.entry(object.namespace().into()).or_default() += 1;
         let running = reconcile(object.clone());
         self.tasks.spawn(running.map(|requeue| (object, requeue)));
-        true
+    }
+
+    /// An object is not being reconciled any more.
+    fn end(&mut self, object: &ObjectKey) {
+        self.in_progress.remove(object);
+        if let Some(share) = self.shares.get_mut(object.namespace()) {
+            *share -= 1;
+            if *share == 0 {
+                self.shares.remove(object.namespace());
+            }
+        }
     }
 
     fn finish(&mut self, ended: Result<(ObjectKey, Requeue), JoinError>, queue: &WorkQueue) {
         match ended {
             Ok((object, Requeue(after))) => {
-                self.in_progress.remove(&object);
+                self.end(&object);
                 if let Some(after) = after {
                     queue.enqueue_after(object, after);
                 }
@@ -240,19 +334,28 @@ impl QueueState {
     }
 }
 
-/// Objects of one priority, first in, first out, each of them once.
+/// Objects of one priority, each of them once. The namespaces take turns; within a namespace it is first in, first out.
 #[derive(Default)]
 struct PendingKeys {
-    /// May hold objects that were removed since.
-    order: VecDeque<ObjectKey>,
+    /// The objects of each namespace. May hold objects that were removed since.
+    order: HashMap<Arc<str>, VecDeque<ObjectKey>>,
+    /// The namespaces in `order`, in the order of their turns.
+    turns: VecDeque<Arc<str>>,
     waiting: HashSet<ObjectKey>,
 }
 
 impl PendingKeys {
     fn push(&mut self, object: ObjectKey) {
-        if self.waiting.insert(object.clone()) {
-            self.order.push_back(object);
+        if !self.waiting.insert(object.clone()) {
+            return;
         }
+        if let Some(order) = self.order.get_mut(object.namespace()) {
+            order.push_back(object);
+            return;
+        }
+        let namespace: Arc<str> = object.namespace().into();
+        self.turns.push_back(Arc::clone(&namespace));
+        self.order.insert(namespace, VecDeque::from([object]));
     }
 
     fn remove(&mut self, object: &ObjectKey) {
@@ -263,13 +366,39 @@ impl PendingKeys {
         self.waiting.contains(object)
     }
 
-    fn pop(&mut self) -> Option<ObjectKey> {
-        loop {
-            let object = self.order.pop_front()?;
-            if self.waiting.remove(&object) {
-                return Some(object);
+    /// Whether an object of a namespace waits.
+    fn waits(&self, namespace: &str) -> bool {
+        self.order.contains_key(namespace)
+    }
+
+    /// The next object of the next namespace that may start one.
+    fn pop(&mut self, may_start: impl Fn(&str) -> bool) -> Option<ObjectKey> {
+        for _ in 0..self.turns.len() {
+            let namespace = self.turns.pop_front()?;
+            let next = if may_start(&namespace) {
+                self.pop_of(&namespace)
+            } else {
+                None
+            };
+            if self.order.contains_key(&namespace) {
+                self.turns.push_back(namespace);
+            }
+            if next.is_some() {
+                return next;
             }
         }
+        None
+    }
+
+    /// The next object of a namespace. A namespace without further objects has no more turns.
+    fn pop_of(&mut self, namespace: &str) -> Option<ObjectKey> {
+        let order = self.order.get_mut(namespace)?;
+        let waiting = &mut self.waiting;
+        let next = std::iter::from_fn(|| order.pop_front()).find(|object| waiting.remove(object));
+        if order.is_empty() {
+            self.order.remove(namespace);
+        }
+        next
     }
 
     fn len(&self) -> usize {
@@ -277,8 +406,8 @@ impl PendingKeys {
     }
 
     fn shrink(&mut self) {
-        self.order.clear();
-        self.order.shrink_to(IDLE_CAPACITY);
+        self.order = HashMap::new();
+        self.turns = VecDeque::new();
         self.waiting.shrink_to(IDLE_CAPACITY);
     }
 }
@@ -295,6 +424,21 @@ mod tests {
 
     fn key(name: &str) -> ObjectKey {
         ObjectKey::new("ml", name)
+    }
+
+    fn of_one_namespace(limit: usize) -> Limits {
+        Limits {
+            all: limit,
+            of_namespace: limit,
+        }
+    }
+
+    fn reports() -> QueueReports<impl Fn(&str)> {
+        QueueReports {
+            depth: Gauge::default(),
+            limited: |_: &str| {},
+            progress: Progress::default(),
+        }
     }
 
     fn numbered(count: usize) -> Vec<ObjectKey> {
@@ -349,8 +493,8 @@ mod tests {
         run(
             (queue, receiver),
             initial,
-            8,
-            Gauge::default(),
+            of_one_namespace(8),
+            reports(),
             reconcile,
             stopping,
         )
@@ -399,8 +543,8 @@ mod tests {
         let running = run(
             (queue, receiver),
             initial,
-            8,
-            Gauge::default(),
+            of_one_namespace(8),
+            reports(),
             reconcile,
             stopping,
         );
@@ -428,8 +572,8 @@ mod tests {
         run(
             (queue, receiver),
             initial,
-            1,
-            Gauge::default(),
+            of_one_namespace(1),
+            reports(),
             reconcile,
             stopping,
         )
@@ -477,8 +621,8 @@ mod tests {
         let running = run(
             (queue, receiver),
             initial,
-            1,
-            Gauge::default(),
+            of_one_namespace(1),
+            reports(),
             reconcile,
             stopping,
         );
@@ -495,7 +639,7 @@ mod tests {
 
     /// The order in which so many objects of low priority, `"0"` and so on, and these of high priority are taken.
     fn order(low: usize, high: &[String]) -> Vec<String> {
-        let mut state = QueueState::default();
+        let mut state = QueueState::new(of_one_namespace(1));
         for object in numbered(low) {
             state.low.push(object);
         }
@@ -554,8 +698,8 @@ mod tests {
         let running = tokio::spawn(run(
             (queue, receiver),
             initial,
-            2,
-            Gauge::default(),
+            of_one_namespace(2),
+            reports(),
             reconcile,
             stopping,
         ));
@@ -572,5 +716,87 @@ mod tests {
         gate.add_permits(3);
         recorded.stop.send_replace(true);
         running.await.expect("the loop ends");
+    }
+
+    #[test]
+    fn namespaces_take_turns_and_removed_objects_take_none() {
+        let mut pending = PendingKeys::default();
+        for (namespace, name) in [
+            ("a", "1"),
+            ("a", "2"),
+            ("a", "3"),
+            ("b", "1"),
+            ("c", "1"),
+            ("b", "2"),
+        ] {
+            pending.push(ObjectKey::new(namespace, name));
+        }
+        pending.remove(&ObjectKey::new("c", "1"));
+        let order = std::iter::from_fn(|| pending.pop(|_| true)).map(|object| object.to_string());
+        assert_eq!(
+            order.collect::<Vec<_>>(),
+            ["a/1", "b/1", "a/2", "b/2", "a/3"]
+        );
+        assert!(pending.len() == 0 && pending.order.is_empty() && pending.turns.is_empty());
+    }
+
+    #[test]
+    fn a_namespace_at_its_limit_leaves_the_free_places_to_others() {
+        let mut state = QueueState::new(Limits {
+            all: 8,
+            of_namespace: 2,
+        });
+        for name in ["1", "2", "3", "4"] {
+            state.push(ObjectKey::new("busy", name));
+        }
+        state.push(ObjectKey::new("other", "1"));
+        let mut started = Vec::new();
+        while let Some(object) = state.pop() {
+            *state.shares.entry(object.namespace().into()).or_default() += 1;
+            started.push(object);
+        }
+        let names: Vec<String> = started.iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["busy/1", "other/1", "busy/2"]);
+        assert!(state.is_at_limit("busy") && !state.is_at_limit("other"));
+        state.end(&started[0]);
+        assert_eq!(state.pop(), Some(ObjectKey::new("busy", "3")));
+    }
+
+    #[tokio::test]
+    async fn a_namespace_that_must_wait_is_reported() {
+        let (queue, receiver) = work_queue();
+        queue.enqueue_all(numbered(3));
+        let (recorded, stopping) = RecordedReconciles::until(3);
+        let limited = Mutex::new(Vec::new());
+        let reports = QueueReports {
+            depth: Gauge::default(),
+            limited: |namespace: &str| {
+                limited.lock().expect("no panic").push(namespace.to_owned());
+            },
+            progress: Progress::default(),
+        };
+        let reconcile = |object: ObjectKey| {
+            recorded.record(&object);
+            async {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                Requeue::await_change()
+            }
+        };
+        let limits = Limits {
+            all: 8,
+            of_namespace: 1,
+        };
+        let initial = std::future::ready(Vec::new());
+        run(
+            (queue, receiver),
+            initial,
+            limits,
+            reports,
+            reconcile,
+            stopping,
+        )
+        .await;
+        let limited = limited.into_inner().expect("no panic");
+        assert!(!limited.is_empty() && limited.iter().all(|each| each == "ml"));
     }
 }

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use url::Url;
@@ -12,7 +13,11 @@ use super::error::RegistryError;
 #[cfg(test)]
 use super::memory::MemoryRegistry;
 use crate::api::model_registry::ModelRegistrySpec;
+use crate::http::guard::AddressGuard;
 use crate::http::uri::origin_and_path;
+
+/// Whether requests that change something may be sent now: not by a replica that does not lead.
+pub type MayWrite = Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// The server of a registry, one variant for each member of `ModelRegistry`'s spec.
 #[derive(Clone, Eq, PartialEq)]
@@ -46,6 +51,10 @@ pub struct Connection {
     pub connect_timeout: Duration,
     /// How long a request may take from its start to the end of the response.
     pub total_timeout: Duration,
+    /// The namespace of the registry's object: responses take its share of the memory.
+    pub tenant: Arc<str>,
+    /// The addresses to which requests may go.
+    pub guard: AddressGuard,
 }
 
 /// How requests are authenticated.
@@ -77,6 +86,8 @@ impl Connection {
             identity_pem: None,
             connect_timeout: Duration::from_secs(5),
             total_timeout: Duration::from_secs(15),
+            tenant: Arc::from(""),
+            guard: AddressGuard::default(),
         }
     }
 

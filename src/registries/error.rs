@@ -134,6 +134,9 @@ pub enum RegistryError {
         /// Origin and path of the URL.
         at: String,
     },
+    /// The request changes something, and this replica does not lead.
+    #[error("another replica leads: the request was not sent")]
+    NotLeading,
     /// The server redirects. Credentials are not sent to another address.
     #[error(
         "{at} redirects to {to}, and redirects are not followed; write the final address into spec.mlflow.uri"
@@ -167,7 +170,8 @@ impl RegistryError {
             | Self::TimedOut { .. }
             | Self::ServerError { .. }
             | Self::Busy { .. }
-            | Self::NoRoom { .. } => Reason::RegistryUnreachable,
+            | Self::NoRoom { .. }
+            | Self::NotLeading => Reason::RegistryUnreachable,
             Self::Unauthenticated { .. }
             | Self::Forbidden { .. }
             | Self::HostRefused { .. }
@@ -197,6 +201,7 @@ impl RegistryError {
             Self::InvalidResponse { .. } => "InvalidResponse",
             Self::TooLarge { .. } => "TooLarge",
             Self::NoRoom { .. } => "NoRoom",
+            Self::NotLeading => "NotLeading",
             Self::Redirected { .. } => "Redirected",
             Self::Configuration { .. } => "Configuration",
             Self::Unsupported { .. } => "Unsupported",

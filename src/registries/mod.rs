@@ -24,11 +24,12 @@ pub(crate) mod memory;
 mod testing;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use announced_change::AnnouncedChange;
 pub use capability::Capabilities;
-pub use connection::{Connection, Credentials, Server};
+pub use connection::{Connection, Credentials, MayWrite, Server};
 pub use delivery::{DeliveryProtocol, SignedDelivery};
 pub use delivery_error::{DeliveryError, InvalidEvent};
 pub use error::RegistryError;
@@ -63,8 +64,22 @@ impl RegistryClient {
     /// `Configuration` if the address, the credentials or the certificates cannot be used as
     /// written.
     pub fn connect(connection: Connection, metrics: RequestMetrics) -> Result<Self> {
+        Self::connect_fenced(connection, metrics, Arc::new(|| true))
+    }
+
+    /// The same, but nothing that changes something is sent unless `may_write` says so. It is asked for each request.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub fn connect_fenced(
+        connection: Connection,
+        metrics: RequestMetrics,
+        may_write: MayWrite,
+    ) -> Result<Self> {
         match &connection.server {
-            Server::Mlflow { .. } => mlflow::Client::connect(connection, metrics).map(Self::Mlflow),
+            Server::Mlflow { .. } => {
+                mlflow::Client::connect_fenced(connection, metrics, may_write).map(Self::Mlflow)
+            }
             #[cfg(test)]
             Server::Memory(registry) => Ok(Self::Memory(registry.clone())),
         }
@@ -77,6 +92,16 @@ impl RegistryClient {
             Self::Mlflow(_) => mlflow::CAPABILITIES,
             #[cfg(test)]
             Self::Memory(_) => memory::CAPABILITIES,
+        }
+    }
+
+    /// How many bytes of responses were read since the last call.
+    #[must_use]
+    pub fn take_received(&self) -> usize {
+        match self {
+            Self::Mlflow(client) => client.take_received(),
+            #[cfg(test)]
+            Self::Memory(_) => 0,
         }
     }
 

@@ -120,6 +120,12 @@ async fn values_that_contradict_each_other_are_refused_with_a_remedy(
                 "crds": {"enabled": false}, "approvals": {"recordUser": true}}),
             "approvals.recordUser=false",
         ),
+        (
+            json!({"rbac": not_on_cluster, "watchNamespaces": ["ml"], "crds": {"enabled": false}, "clusterName": "eu",
+                "metrics": {"authentication": true}}),
+            "metrics.authentication=false",
+        ),
+        (json!({"network": {"allow": ["localhost"]}}), "allow"),
         (json!({"image": {"digest": "latest"}}), "digest"),
     ];
     for (values, remedy) in refusals {

@@ -425,7 +425,9 @@ fn programs(folder: &RunFolder, tools: &Tools, python: &Path, health: &str) -> S
 /// The operator under the account of the release that Helm installed, in place of the pod that kwok plays.
 async fn operator(control_plane: &ControlPlane, tools: &Tools) -> Operator {
     let release = "pointsman";
-    let chart = RenderedChart::render(tools, release, release, &json!({}))
+    // MLflow and stores are on this machine.
+    let values = json!({"network": {"allow": ["127.0.0.0/8"]}});
+    let chart = RenderedChart::render(tools, release, release, &values)
         .await
         .unwrap();
     let token = control_plane

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pointsman_env::Workload;
-use pointsman_env::interceptor::{When, matching};
-use pointsman_env::kinds::{ALIAS_BINDING, DEPLOYMENT, JOB, POD, REGISTERED_MODEL, REPLICA_SET};
+use pointsman_env::interceptor::{Fault, When, matching};
+use pointsman_env::kinds::{
+    ALIAS_BINDING, DEPLOYMENT, JOB, MODEL_REGISTRY, POD, REGISTERED_MODEL, REPLICA_SET,
+};
 use pointsman_env::observe::Selection;
 use pointsman_env::python::MlflowVersion;
 use pointsman_env::registrar::{How, TrainedVersion};
@@ -36,6 +38,7 @@ scenarios!(
     a_failed_first_version_stays_and_reports_no_rollback_target,
     on_failure_report_reports_a_failure_and_changes_nothing,
     version_tags_show_where_a_version_runs_and_where_it_failed,
+    a_version_tag_that_mlflow_refuses_is_told_and_delays_no_move,
     the_whole_history_is_logged,
     a_rollback_needs_no_registry,
     an_operator_killed_before_the_rollback_rolls_back_once_after_its_restart,
@@ -680,6 +683,45 @@ async fn version_tags_show_where_a_version_runs_and_where_it_failed(
         .await
         .unwrap();
     assert_eq!(left[&others], "Live", "it is another cluster's");
+    fixture.end().await
+}
+
+async fn a_version_tag_that_mlflow_refuses_is_told_and_delays_no_move(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let fixture = Fixture::new(&environment, "refused tags").await;
+    let refusal = json!({"error_code": "PERMISSION_DENIED", "message": "no permission EDIT"});
+    let refused = Fault::json(403, refusal.to_string());
+    let set = matching::path_contains("model-versions/set-tag");
+    let rule = fixture.registry.inject(set, refused, None);
+    fixture.register(2).await;
+    fixture.alias("1").await;
+    fixture
+        .declare_registry(json!({"writeBack": {"deploymentTags": true}}))
+        .await;
+    fixture.declare_model(json!({})).await;
+    fixture.deploy(&Workload::deployment("server")).await;
+    fixture.declare_binding(json!({})).await;
+    fixture.runs("1").await;
+    let tells = |registry: &Value| {
+        let condition = condition(registry, "TagsWritten");
+        let message = condition["message"].as_str().unwrap_or_default();
+        condition["status"] == "False"
+            && condition["reason"] == "RegistryRefused"
+            && message.contains("EDIT")
+            && ready_reason(registry) == "Reachable"
+    };
+    fixture
+        .eventually("the refusal is told", &MODEL_REGISTRY, "mlflow", tells)
+        .await;
+    fixture.alias("2").await;
+    fixture.runs("2").await;
+    fixture.registry.remove(rule);
+    shows(&fixture, "2", "Live ").await;
+    let is_silent = |registry: &Value| condition(registry, "TagsWritten").is_null();
+    fixture
+        .eventually("it is told no more", &MODEL_REGISTRY, "mlflow", is_silent)
+        .await;
     fixture.end().await
 }
 

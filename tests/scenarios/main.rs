@@ -11,6 +11,7 @@
 )]
 
 mod admission;
+mod api_server;
 mod authors;
 mod backup;
 mod binding;
@@ -21,6 +22,7 @@ mod dashboard;
 mod docs;
 mod evidence;
 mod failure;
+mod fairness;
 mod fixture;
 mod gates;
 mod hostile;
@@ -35,6 +37,7 @@ mod promotion;
 mod refusals;
 mod release;
 mod scale;
+mod security;
 mod servers;
 mod serving;
 mod stores;
@@ -71,6 +74,7 @@ fn run_all(arguments: &Arguments) -> Conclusion {
         // The longest comes first.
         docs::scenarios(),
         admission::scenarios(),
+        api_server::scenarios(),
         authors::scenarios(),
         backup::scenarios(),
         binding::scenarios(),
@@ -80,6 +84,7 @@ fn run_all(arguments: &Arguments) -> Conclusion {
         dashboard::scenarios(),
         evidence::scenarios(),
         failure::scenarios(),
+        fairness::scenarios(),
         gates::scenarios(),
         hostile::scenarios(),
         inject::scenarios(),
@@ -93,6 +98,7 @@ fn run_all(arguments: &Arguments) -> Conclusion {
         refusals::scenarios(),
         release::scenarios(),
         scale::scenarios(),
+        security::scenarios(),
         servers::scenarios(),
         serving::scenarios(),
         stores::scenarios(),

@@ -26,10 +26,14 @@ scenarios!(
     a_leader_paused_past_its_lease_writes_nothing_and_exits,
 );
 
-const LEASE_SECONDS: u64 = 4;
+/// Long enough for a slow renewal on a loaded machine.
+const LEASE_SECONDS: u64 = 6;
 
 /// Replaces the fixture's operator by two replicas, of which the first is the leader.
-async fn two_replicas(fixture: &mut Fixture, environment: &Environment) -> (Operator, Operator) {
+pub async fn two_replicas(
+    fixture: &mut Fixture,
+    environment: &Environment,
+) -> (Operator, Operator) {
     let values = json!({"replicas": 2, "leaseSeconds": LEASE_SECONDS});
     let mut replicas = fixture.replicas(environment, 2, values).await;
     let second = replicas.pop().unwrap();
@@ -37,7 +41,7 @@ async fn two_replicas(fixture: &mut Fixture, environment: &Environment) -> (Oper
     (replicas.pop().unwrap(), second)
 }
 
-async fn leads(fixture: &Fixture, replica: u32) {
+pub async fn leads(fixture: &Fixture, replica: u32) {
     let identity = format!("{}-{replica}", fixture.namespace.namespace());
     let is_held = |lease: &Value| lease["spec"]["holderIdentity"] == identity.as_str();
     let name = fixture.namespace.namespace();
@@ -359,7 +363,7 @@ async fn an_api_server_without_streaming_lists_is_read_in_pages(
 }
 
 /// Waits until the metrics contain a line, and returns them.
-async fn wait_for_metric(fixture: &Fixture, line: &str) -> String {
+pub async fn wait_for_metric(fixture: &Fixture, line: &str) -> String {
     let holds = async {
         loop {
             let metrics = fixture.operator.metrics().await.unwrap();

@@ -51,6 +51,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- if not .Values.clusterName -}}
 {{- fail "rbac.clusterScoped is false, so the operator cannot read the identity of the cluster: set clusterName, as in --set clusterName=eu-prod" -}}
 {{- end -}}
+{{- if .Values.metrics.authentication -}}
+{{- fail "rbac.clusterScoped is false, and tokens are reviewed by a right on the cluster: set metrics.authentication=false, and networkPolicy.metricsFrom" -}}
+{{- end -}}
 {{- if .Values.crds.enabled -}}
 {{- fail "rbac.clusterScoped is false, and definitions belong to the cluster: set crds.enabled=false, and have an administrator apply crds/" -}}
 {{- end -}}

@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,12 +18,17 @@ use crate::controllers::registry::credentials::artifact_settings;
 use crate::controllers::registry::state::RegistryState;
 use crate::controllers::registry::state::artifact_cache::{CheckSubject, Purpose};
 use crate::kubernetes::key::ObjectKey;
+use crate::kubernetes::permits::Permit;
 use crate::registries::RegistryClient;
 use crate::rollout::{ArtifactCheck, CheckResults};
 
 /// How long the checks before a rollback may take in all, with the time that they wait for a permit. What is not known by then
 /// delays no rollback.
 const ROLLBACK_DEADLINE: Duration = Duration::from_secs(3);
+/// How long any check may take, once it has a permit.
+const CHECK_DEADLINE: Duration = Duration::from_secs(20);
+/// After what time the bindings that wait for a permit say so: a burst of moves is over by then.
+const TOLD_AFTER: Duration = Duration::from_secs(15);
 /// How often expired results are removed.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -66,6 +72,7 @@ pub fn request(
             let run = RunningSubject {
                 ctx: Arc::clone(ctx),
                 registry: registry.clone(),
+                namespace: binding.namespace().to_owned(),
                 state: Arc::clone(&state),
                 subject,
                 purpose: Purpose::of(check),
@@ -98,6 +105,8 @@ fn start(check: RunningSubject, binding: &ObjectKey) {
 struct RunningSubject {
     ctx: Arc<Context>,
     registry: ObjectKey,
+    /// The namespace that the check is made for.
+    namespace: String,
     /// The registry's state when the check was requested: the result belongs to that very registry.
     state: Arc<RegistryState>,
     subject: CheckSubject,
@@ -112,10 +121,7 @@ impl RunningSubject {
             Purpose::Rollback => {
                 match tokio::time::timeout(ROLLBACK_DEADLINE, self.check()).await {
                     Ok(result) => result,
-                    Err(_) => Availability::Unknown(format!(
-                        "no response within {} s",
-                        ROLLBACK_DEADLINE.as_secs()
-                    )),
+                    Err(_) => no_response(ROLLBACK_DEADLINE),
                 }
             }
         };
@@ -124,9 +130,37 @@ impl RunningSubject {
         artifacts.record(&self.subject, self.purpose, result)
     }
 
+    /// Waits for a permit, and checks.
     async fn check(&self) -> Availability {
-        // The semaphore is never closed.
-        let _permit = self.state.artifacts.permits(self.purpose).acquire().await;
+        let _permit = self.permit().await;
+        match tokio::time::timeout(CHECK_DEADLINE, self.check_now()).await {
+            Ok(result) => result,
+            Err(_) => no_response(CHECK_DEADLINE),
+        }
+    }
+
+    /// A permit of the namespace. If it has to be waited for, the bindings say so.
+    async fn permit(&self) -> Option<Permit> {
+        let permits = self.ctx.check_permits.of(self.purpose);
+        let mut acquired = pin!(permits.acquire(&self.namespace));
+        if let Ok(permit) = tokio::time::timeout(TOLD_AFTER, &mut acquired).await {
+            return permit;
+        }
+        self.ctx
+            .metrics
+            .count_limited(&self.namespace, "ArtifactChecks");
+        let why = format!(
+            "it waits for other artifact checks of namespace {}, of which at most {} run at a time",
+            self.namespace,
+            permits.of_namespace()
+        );
+        let artifacts = &self.state.artifacts;
+        let waiting = artifacts.record_wait(&self.subject, self.purpose, why);
+        self.ctx.queues.bindings.enqueue_all(waiting);
+        acquired.await
+    }
+
+    async fn check_now(&self) -> Availability {
         match &self.subject {
             CheckSubject::Files { uri, signed_for } => {
                 match self.whole_uri(uri, signed_for.as_deref()).await {
@@ -180,8 +214,14 @@ impl RunningSubject {
         let client = self.state.connection.client();
         let allow_files = self.ctx.settings.allow_file_artifacts;
         let proxied = client.map(proxied_artifacts);
-        Ok(ArtifactStores::new(proxied, settings, allow_files).trusting(authorities))
+        let stores = ArtifactStores::new(proxied, settings, allow_files)
+            .of_tenant(self.registry.namespace(), &self.ctx.settings.guard);
+        Ok(stores.trusting(authorities))
     }
+}
+
+fn no_response(within: Duration) -> Availability {
+    Availability::Unknown(format!("no response within {} s", within.as_secs()))
 }
 
 /// Checks artifacts behind the registry's own server with its client.

@@ -4,6 +4,7 @@
 
 mod apply;
 pub mod artifact_checks;
+pub mod check_permits;
 pub mod object_events;
 mod publish;
 pub mod refused_writes;

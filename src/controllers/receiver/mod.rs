@@ -3,7 +3,7 @@
 //!
 //! Absent: details for the sender. A refusal is a status code and nothing else.
 
-mod limits;
+pub mod limits;
 pub mod signing_keys;
 pub mod tls;
 

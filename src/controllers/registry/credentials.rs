@@ -32,6 +32,7 @@ pub async fn connection(registry: &ModelRegistry, client: &Client) -> Result<Con
         let secret = secret(registry, client, &reference.name).await?;
         connection.headers = texts(secret);
     }
+    connection.tenant = registry.namespace().unwrap_or_default().into();
     Ok(connection)
 }
 

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Mutex;
 
+use crate::api::reason::Problem;
 use crate::kubernetes::lock::lock;
 
 /// The key of a version's tag.
@@ -31,6 +32,8 @@ struct KnownTagsInner {
     is_writing: bool,
     /// Whether another write was requested during the present one.
     is_stale: bool,
+    /// Why a tag could not be written at the last write.
+    problem: Option<Problem>,
 }
 
 impl KnownTags {
@@ -47,6 +50,17 @@ impl KnownTags {
         let mut inner = lock(&self.inner);
         inner.is_writing = inner.is_stale;
         std::mem::take(&mut inner.is_stale)
+    }
+
+    /// Records why a tag could not be written; `None` if all were. Returns whether that is new.
+    pub fn record_problem(&self, problem: Option<Problem>) -> bool {
+        let mut inner = lock(&self.inner);
+        std::mem::replace(&mut inner.problem, problem) != inner.problem
+    }
+
+    /// Why a tag could not be written at the last write.
+    pub fn problem(&self) -> Option<Problem> {
+        lock(&self.inner).problem.clone()
     }
 
     /// The tags that are absent or have another value.

@@ -5,6 +5,8 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use kube::ResourceExt;
+
 use crate::api::{ModelRegistry, Reason, reason::Problem};
 use crate::controllers::cached::of_registry;
 use crate::controllers::context::Context;
@@ -21,6 +23,13 @@ use crate::registries::{Connection, RegistryClient};
 const PROBE: &str = "pointsman";
 /// By how much of the interval a poll may come earlier, so that the polls of many registries spread out.
 const JITTER: f64 = 0.1;
+
+/// How long a whole poll may take. It takes more than one request if many models are watched.
+const DEADLINE: Duration = Duration::from_secs(120);
+/// How many polls of the registries of one namespace are due in a second. If there are more registries, each is polled less often.
+const POLLS_A_SECOND: u32 = 20;
+/// How many bytes of responses to polls of one namespace are read in a second, on average.
+const BYTES_A_SECOND: f64 = 16e6;
 
 /// Polls the registry, if that is due and it is not suspended.
 pub async fn poll_if_due(
@@ -39,7 +48,11 @@ pub async fn poll_if_due(
         state,
         own: ObjectKey::of(registry),
     };
-    let outcome = match poll.request(watched).await {
+    let response = match tokio::time::timeout(DEADLINE, poll.request(watched)).await {
+        Ok(response) => response,
+        Err(_) => Err(overdue()),
+    };
+    let outcome = match response {
         Ok(response) => {
             poll.record_success(response, watched).await;
             Reason::Reachable
@@ -55,7 +68,16 @@ pub async fn poll_if_due(
         .registry_polls
         .get_or_create(&OutcomeLabel { outcome })
         .inc();
-    let next = Instant::now() + until_next_poll(registry, state);
+    let received = match state.connection.client() {
+        Some(client) => client.take_received(),
+        None => 0,
+    };
+    let interval =
+        interval(registry, ctx).max(pause_after(received, registries_beside(registry, ctx)));
+    if interval > registry.interval() {
+        ctx.metrics.count_limited(poll.own.namespace(), "Polls");
+    }
+    let next = Instant::now() + until_next_poll(interval, state);
     state.schedule.record(trigger, next);
 }
 
@@ -79,7 +101,7 @@ impl Poll<'_> {
         let connection = connection(self.registry, &self.ctx.client).await?;
         let client = match self.state.connection.client_for(&connection) {
             Some(client) => client,
-            None => self.connect(&connection)?,
+            None => self.ctx.connect(connection.clone())?,
         };
         let models = if watched.is_empty() {
             let probe = BTreeSet::from([PROBE.to_owned()]);
@@ -94,11 +116,6 @@ impl Poll<'_> {
             client,
             models,
         })
-    }
-
-    fn connect(&self, connection: &Connection) -> Result<RegistryClient, Problem> {
-        let metrics = self.ctx.metrics.requests.clone();
-        Ok(RegistryClient::connect(connection.clone(), metrics)?)
     }
 
     async fn record_success(&self, response: PollResponse, watched: &BTreeSet<String>) {
@@ -149,9 +166,43 @@ impl Poll<'_> {
     }
 }
 
+/// The interval at which a registry is polled: its own, or a longer one if its namespace has many registries.
+pub fn interval(registry: &ModelRegistry, ctx: &Context) -> Duration {
+    let registries = registries_beside(registry, ctx);
+    registry.interval().max(shortest_interval(registries))
+}
+
+/// How many registries the namespace has.
+fn registries_beside(registry: &ModelRegistry, ctx: &Context) -> u32 {
+    let namespace = registry.namespace().unwrap_or_default();
+    let registries = ctx.stores.registries.all_names();
+    let of_namespace = registries.iter().filter(|key| key.namespace() == namespace);
+    u32::try_from(of_namespace.count()).unwrap_or(u32::MAX)
+}
+
+/// The pause after responses of so many bytes: reading them takes time from all others.
+fn pause_after(received: usize, registries: u32) -> Duration {
+    let received = u32::try_from(received).unwrap_or(u32::MAX);
+    Duration::from_secs(1).mul_f64(f64::from(received) / BYTES_A_SECOND) * registries
+}
+
+/// The shortest interval for so many registries of one namespace.
+fn shortest_interval(registries: u32) -> Duration {
+    Duration::from_secs(1) * registries / POLLS_A_SECOND
+}
+
+fn overdue() -> Problem {
+    let seconds = DEADLINE.as_secs();
+    Problem::new(
+        Reason::RegistryUnreachable,
+        format!(
+            "a poll was not complete after {seconds} s; give the server more capacity, or let fewer RegisteredModels follow it"
+        ),
+    )
+}
+
 /// The interval, or the backoff if the registry has a problem; longer if the server asks for it.
-fn until_next_poll(registry: &ModelRegistry, state: &RegistryState) -> Duration {
-    let interval = registry.interval();
+fn until_next_poll(interval: Duration, state: &RegistryState) -> Duration {
     let retry_after = match state.connection.client() {
         Some(client) => client.retry_after(),
         None => Duration::ZERO,
@@ -167,6 +218,21 @@ fn until_next_poll(registry: &ModelRegistry, state: &RegistryState) -> Duration 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn many_registries_of_a_namespace_are_polled_less_often() {
+        assert!(shortest_interval(20) <= Duration::from_secs(1));
+        assert_eq!(shortest_interval(40), Duration::from_secs(2));
+        assert_eq!(pause_after(16_000_000, 40), Duration::from_secs(40));
+        assert!(
+            pause_after(739_000, 1) < Duration::from_millis(50),
+            "1000 models"
+        );
+        assert_eq!(
+            shortest_interval(u32::MAX).as_secs(),
+            u64::from(u32::MAX) / 20
+        );
+    }
 
     #[test]
     fn the_jitter_is_at_most_a_tenth_and_never_later_than_the_interval() {

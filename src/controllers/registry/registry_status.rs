@@ -3,12 +3,16 @@
 //!
 //! Absent: the texts about the webhook, which are in `webhook_messages`.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use crate::api::conditions::{ConditionUpdate, READY, not_ready, transition};
+use crate::api::conditions::{ConditionUpdate, READY, TAGS_WRITTEN, not_ready, transition};
+use crate::api::reason::Problem;
 use crate::api::{ModelRegistry, ModelRegistryStatus, Reason, names};
 use crate::controllers::context::Context;
+use crate::controllers::registry::poll::interval;
 use crate::controllers::registry::state::RegistryState;
 use crate::controllers::registry::webhook::webhook_finalizer::registered_webhook;
 use crate::controllers::registry::webhook::webhook_messages;
@@ -39,8 +43,10 @@ fn status(
 ) -> ModelRegistryStatus {
     let generation = registry.metadata.generation;
     let old = registry.status.clone().unwrap_or_default();
-    let mut conditions = conditions(registry, state);
+    let interval = interval(registry, ctx);
+    let mut conditions = conditions(registry, state, interval);
     conditions.extend(webhook_messages::condition(registry, ctx, state));
+    conditions.extend(tags_written(registry, state));
     ModelRegistryStatus {
         observed_generation: generation,
         watched_models: i32::try_from(watched).ok(),
@@ -50,30 +56,47 @@ fn status(
     }
 }
 
-fn conditions(registry: &ModelRegistry, state: &RegistryState) -> Vec<ConditionUpdate> {
+/// The condition that a tag of `spec.writeBack` could not be written.
+fn tags_written(registry: &ModelRegistry, state: &RegistryState) -> Option<ConditionUpdate> {
+    let is_wanted = registry.spec.write_back.deployment_tags && !registry.spec.suspend;
+    let problem = state.tags.problem().filter(|_| is_wanted)?;
+    let Problem { reason, message } = problem;
+    Some(ConditionUpdate::no(TAGS_WRITTEN, reason, message))
+}
+
+/// `interval` is the one at which the registry is polled.
+fn conditions(
+    registry: &ModelRegistry,
+    state: &RegistryState,
+    interval: Duration,
+) -> Vec<ConditionUpdate> {
     if registry.spec.suspend {
         let message = "spec.suspend is true: the registry is not polled; the last resolved versions stay in force";
         return vec![ConditionUpdate::yes(READY, Reason::Suspended, message)];
     }
     let Some(problem) = state.connection.problem() else {
-        return vec![ConditionUpdate::yes(
-            READY,
-            Reason::Reachable,
-            "the registry answers",
-        )];
+        let message = if interval > registry.interval() {
+            "the registry answers; it is polled less often than spec.interval says, because its namespace has many registries"
+        } else {
+            "the registry answers"
+        };
+        return vec![ConditionUpdate::yes(READY, Reason::Reachable, message)];
     };
     let mut conditions = not_ready(&problem);
     for condition in &mut conditions {
         if condition.type_ != READY {
-            condition.message = next_poll_message(registry, state);
+            condition.message = next_poll_message(registry, state, interval);
         }
     }
     conditions
 }
 
 /// When a registry with a problem is polled again, and how to have it polled now.
-fn next_poll_message(registry: &ModelRegistry, state: &RegistryState) -> String {
-    let interval = registry.interval();
+fn next_poll_message(
+    registry: &ModelRegistry,
+    state: &RegistryState,
+    interval: Duration,
+) -> String {
     let backoff = state.connection.backoff(interval);
     if backoff == interval {
         return "polled again at every interval".to_owned();

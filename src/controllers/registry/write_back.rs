@@ -1,8 +1,8 @@
 //! Writes the outcome of each version into the registry as tags, if the spec asks for it, in a task
 //! beside the polls.
 //!
-//! Absent: any effect on workloads. If the registry refuses a tag, that is logged, and tried again
-//! later.
+//! Absent: any effect on workloads. If the registry refuses a tag, the registry's status says so, and it is
+//! tried again later.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use std::sync::Arc;
 use kube::ResourceExt;
 
 use crate::api::model_registry::Access;
+use crate::api::reason::Problem;
 use crate::api::{ModelRegistry, RegisteredModel};
 use crate::controllers::context::Context;
 use crate::controllers::registry::access::models_with;
@@ -71,31 +72,39 @@ async fn write_tags(
     if let Err(error) = read_tags(known, client, models, is_own).await {
         tracing::debug!(registry = registry.name(), %error, "the deployment tags cannot be read");
     }
+    let mut problem = None;
     for (tag, value) in known.missing(&wanted) {
         let outcome = client.set(&tag.model, &tag.version, &tag.key, &value).await;
-        record_outcome(known, registry.name(), tag, Some(value), outcome);
+        let failed = record_outcome(known, tag, Some(value), outcome);
+        problem = problem.or(failed);
     }
     for tag in known.orphans(|key| is_orphan(ctx, key)) {
         let outcome = client.delete(&tag.model, &tag.version, &tag.key).await;
-        record_outcome(known, registry.name(), tag, None, outcome);
+        let failed = record_outcome(known, tag, None, outcome);
+        problem = problem.or(failed);
+    }
+    if known.record_problem(problem) {
+        ctx.queues.registries.enqueue(registry.clone());
     }
 }
 
+/// Why the tag could not be written; `None` if it was.
 fn record_outcome(
     known: &KnownTags,
-    registry: &str,
     tag: TagId,
     value: Option<String>,
     outcome: Result<(), RegistryError>,
-) {
+) -> Option<Problem> {
     match outcome {
         Ok(()) => known.record(tag, value),
         // The version is gone, and its tags with it.
         Err(error) if error.is_not_found() => known.record(tag, value),
         Err(error) => {
-            tracing::warn!(registry, model = tag.model, version = tag.version, %error, "a deployment tag could not be written; it is tried again at the next poll");
+            let TagId { model, version, .. } = tag;
+            return Some(error.of_change(&format!("a tag of version {version} of {model}")));
         }
     }
+    None
 }
 
 /// The tags that the bindings of a model ask for.
@@ -122,7 +131,7 @@ fn is_orphan(ctx: &Context, key: &str) -> bool {
         return false;
     };
     // A shard does not see the bindings of other shards.
-    if ctx.settings.is_sharded() || !ctx.settings.watches(namespace) {
+    if ctx.settings.is_sharded() || !ctx.knows_bindings_of(namespace) {
         return false;
     }
     !ctx.stores.bindings.has(&ObjectKey::new(namespace, binding))

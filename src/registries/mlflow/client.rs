@@ -4,11 +4,12 @@
 //! Absent: redirects and pooled connections, and the meaning of the responses.
 
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use reqwest::RequestBuilder;
 use reqwest::header::{HeaderValue, RANGE};
+use reqwest::{Method, RequestBuilder};
 use serde::de::DeserializeOwned;
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 use url::Url;
@@ -20,7 +21,7 @@ use super::wire;
 use crate::http::body::{ResponseBodyError, is_html, read_bounded};
 use crate::http::redact::{Redactor, cut};
 use crate::http::uri::{host_and_port, origin_and_path};
-use crate::registries::connection::{Connection, Credentials, Server};
+use crate::registries::connection::{Connection, Credentials, MayWrite, Server};
 use crate::registries::error::RegistryError;
 use crate::registries::request_metrics::RequestMetrics;
 
@@ -31,6 +32,8 @@ const LONGEST_ADDRESS: usize = 90;
 /// How many requests that make the server fetch files run at the same time. Each keeps the server
 /// busy for long: with sixteen of them a busy server was seen to answer polls with 500.
 const FETCHES: usize = 4;
+/// How many requests to one server run at the same time.
+const REQUESTS: usize = 32;
 
 /// A client of one MLflow server. Clones share its state.
 #[derive(Clone)]
@@ -46,9 +49,15 @@ struct ClientInner {
     credentials: Credentials,
     redactor: Redactor,
     total_timeout: Duration,
+    /// The namespace whose share of the memory responses take.
+    tenant: Arc<str>,
     search: Mutex<SearchStrategy>,
     metrics: RequestMetrics,
-    /// Permits for requests that make the server fetch files.
+    may_write: MayWrite,
+    /// The bytes of all bodies since they were asked for.
+    received: AtomicUsize,
+    /// Permits for requests, and for those that make the server fetch files.
+    requests: Semaphore,
     fetches: Semaphore,
     /// The time until which the server asked not to be sent requests.
     paused_until: Mutex<Option<Instant>>,
@@ -69,6 +78,18 @@ impl Client {
     /// # Errors
     /// `Configuration` if the URI, the credentials or the certificates cannot be used as written.
     pub fn connect(connection: Connection, metrics: RequestMetrics) -> Result<Self, RegistryError> {
+        Self::connect_fenced(connection, metrics, Arc::new(|| true))
+    }
+
+    /// The same, but nothing that changes something is sent unless `may_write` says so.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub fn connect_fenced(
+        connection: Connection,
+        metrics: RequestMetrics,
+        may_write: MayWrite,
+    ) -> Result<Self, RegistryError> {
         let (uri, workspace) = match &connection.server {
             Server::Mlflow { uri, workspace } => (uri, workspace),
             #[cfg(test)]
@@ -97,8 +118,12 @@ impl Client {
             ),
             credentials,
             total_timeout: connection.total_timeout,
+            tenant: Arc::clone(&connection.tenant),
             search: Mutex::new(SearchStrategy::default()),
             metrics,
+            may_write,
+            received: AtomicUsize::new(0),
+            requests: Semaphore::new(REQUESTS),
             fetches: Semaphore::new(FETCHES),
             paused_until: Mutex::default(),
         };
@@ -119,6 +144,12 @@ impl Client {
             Some(until) => until.saturating_duration_since(Instant::now()),
             None => Duration::ZERO,
         }
+    }
+
+    /// How many bytes of responses were read since the last call.
+    #[must_use]
+    pub fn take_received(&self) -> usize {
+        self.inner.received.swap(0, Ordering::Relaxed)
     }
 
     /// MLflow's version, if the server tells it.
@@ -195,6 +226,11 @@ impl Client {
         self.inner.redactor.clean(text)
     }
 
+    /// The namespace of the registry's object.
+    pub(super) fn tenant(&self) -> &Arc<str> {
+        &self.inner.tenant
+    }
+
     /// The kind of credentials that requests are sent with.
     pub(super) fn credentials_kind(&self) -> &'static str {
         self.inner.credentials.kind()
@@ -246,6 +282,8 @@ impl Client {
 
     /// One attempt, counted. While the server asked for a pause, nothing is sent.
     async fn attempt(&self, request: &Request<'_>) -> Result<ApiResponse, RegistryError> {
+        // The semaphore is never closed.
+        let _permit = self.inner.requests.acquire().await;
         let started = Instant::now();
         let wait = self.retry_after();
         if !wait.is_zero() {
@@ -254,6 +292,9 @@ impl Client {
                 status: 429,
                 wait,
             });
+        }
+        if request.method != Method::GET && !(self.inner.may_write)() {
+            return Err(RegistryError::NotLeading);
         }
         let outcome = self.exchange(request).await;
         if let Err(RegistryError::Busy { wait, .. }) = &outcome {
@@ -279,13 +320,16 @@ impl Client {
             return Err(self.refusal(at, response).await);
         }
         let is_html = is_html(&response);
-        let body = match read_bounded(response, request.limit).await {
+        let body = match read_bounded(response, request.limit, self.tenant()).await {
             Ok(body) => body,
             Err(ResponseBodyError::Broken(error)) => {
                 return Err(self.body_error(&at, timeout, &error));
             }
             Err(ResponseBodyError::NoRoom) => return Err(RegistryError::NoRoom { at }),
         };
+        self.inner
+            .received
+            .fetch_add(body.bytes.len(), Ordering::Relaxed);
         if !body.is_whole && !request.is_cut {
             return Err(RegistryError::TooLarge {
                 at,

@@ -6,7 +6,7 @@ use super::super::request::SMALL_RESPONSE;
 use super::*;
 use crate::api::Reason;
 use crate::http::hostile::{HostileServer, Reply};
-use crate::registries::testing::{TestResult, mlflow_client};
+use crate::registries::testing::{TestResult, connection, mlflow_client};
 
 fn connect(connection: Connection) -> Result<Client, RegistryError> {
     _ = rustls::crypto::ring::default_provider().install_default();
@@ -297,6 +297,44 @@ async fn changes_are_never_retried() -> TestResult {
         (error.reason(), server.heads().len()),
         (Reason::RegistryUnreachable, 1)
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_client_that_may_not_write_sends_no_change() -> TestResult {
+    let server =
+        HostileServer::start(|_, _| Reply::json("200 OK", r#"{"registered_model":{"name":"m"}}"#))
+            .await?;
+    let connection = connection(&server, Credentials::None);
+    let client = Client::connect_fenced(connection, RequestMetrics::default(), Arc::new(|| false))?;
+    let changed = client.set_alias("m", "champion", "1").await;
+    assert!(
+        matches!(changed, Err(RegistryError::NotLeading)),
+        "{changed:?}"
+    );
+    assert_eq!(server.heads().len(), 0);
+    assert!(client.model("m").await?.is_some(), "it may read");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_address_that_is_refused_gets_no_request() -> TestResult {
+    let server = HostileServer::start(|_, _| Reply::json("200 OK", "{}")).await?;
+    let guard = crate::http::guard::AddressGuard::for_tenants(Vec::new(), Vec::new(), &[]);
+    let port = server.uri.rsplit_once(':').ok_or("no port")?.1.to_owned();
+    for host in ["127.0.0.1", "localhost"] {
+        let connection = Connection {
+            guard: guard.clone(),
+            ..Connection::mlflow(format!("http://{host}:{port}"))
+        };
+        let answer = match connect(connection) {
+            Ok(client) => client.model("m").await.map(drop),
+            Err(error) => Err(error),
+        };
+        let error = answer.err().ok_or("no error")?;
+        assert!(error.to_string().contains("address"), "{error}");
+    }
+    assert_eq!(server.heads().len(), 0);
     Ok(())
 }
 

@@ -98,10 +98,12 @@ impl Client {
         for batch in batches {
             // A server that filters by permission may send pages that are not full.
             let most = 2 + 2 * batch.len() / strategy.page();
-            let filter = filter::name_in(batch);
+            let filter = filter::name_in(batch.iter().copied());
             let mut pages = Pages::new(&filter, strategy.page(), most);
-            while !pages.ended {
+            let mut missing: BTreeSet<&str> = batch.into_iter().collect();
+            while !pages.ended && !missing.is_empty() {
                 for model in self.next_page(&mut pages, slowest).await? {
+                    missing.remove(model.name.as_str());
                     visit(model);
                 }
             }

@@ -75,6 +75,18 @@ async fn a_page_that_takes_too_long_is_smaller_at_the_next_poll() -> TestResult 
 }
 
 #[tokio::test]
+async fn no_page_is_requested_after_all_models_were_found() -> TestResult {
+    let server =
+        HostileServer::start(|number, _| page(&["taxi"], Some(&format!("another page {number}"))))
+            .await?;
+    let taxi = BTreeSet::from(["taxi".to_owned()]);
+    let client = mlflow_client(&server, Credentials::None)?;
+    assert_eq!(client.snapshots(&taxi).await?.len(), 1);
+    assert_eq!(server.heads().len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
 async fn no_names_send_no_request() -> TestResult {
     let server = HostileServer::start(|_, _| Reply::HangUp).await?;
     assert!(

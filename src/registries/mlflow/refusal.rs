@@ -84,7 +84,7 @@ impl Client {
             };
         }
         let html = is_html(&response);
-        let body = match read_bounded(response, REFUSAL).await {
+        let body = match read_bounded(response, REFUSAL, self.tenant()).await {
             Ok(body) => body.bytes,
             Err(_) => Vec::new(),
         };

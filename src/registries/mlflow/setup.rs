@@ -51,11 +51,17 @@ pub(super) fn build_client(
     connection: &Connection,
     base: &Url,
 ) -> Result<reqwest::Client, RegistryError> {
+    if !connection.guard.admits_url(base) {
+        return Err(RegistryError::configuration(
+            "spec.mlflow.uri names an address to which Pointsman sends no requests; name another one, or have whoever runs Pointsman allow its network (network.allow of the chart, --allow-networks)",
+        ));
+    }
     let builder = reqwest::Client::builder()
         .user_agent(concat!("pointsman/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
         .default_headers(extra_headers(connection)?)
+        .dns_resolver(connection.guard.resolver())
         // A reused connection to uvicorn stalls for 44 ms (delayed ACK); a fresh one takes about 1
         // ms.
         .pool_max_idle_per_host(0)

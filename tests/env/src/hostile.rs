@@ -1,4 +1,4 @@
-//! Registries and clients that try to take the operator's memory: they send what no MLflow server and no registry sends.
+//! Registries and clients that try to take the operator's memory or time: they send what no MLflow server and no registry sends.
 //!
 //! Absent: anything well-behaved. What a real server can be made to show is shown with a real one.
 
@@ -37,9 +37,14 @@ pub enum Response {
     Text,
     /// A version whose run has forty thousand metrics, most of them without a name.
     Metrics,
+    /// After twelve seconds a page with one model, and the token of another page.
+    SlowPages,
 }
 
-/// All kinds of them.
+/// The pause before each response of [`Response::SlowPages`].
+const SLOW: Duration = Duration::from_secs(12);
+
+/// Those that take memory.
 pub const RESPONSES: [Response; 6] = [
     Response::Models,
     Response::Versions,
@@ -53,10 +58,20 @@ impl Response {
     /// Whether no registry may send this, so that the `ModelRegistry` says so.
     #[must_use]
     pub fn is_refused(self) -> bool {
-        !matches!(self, Self::Text | Self::Metrics)
+        !matches!(self, Self::Text | Self::Metrics | Self::SlowPages)
     }
 
-    fn body(self, path: &str) -> Body {
+    /// The pause before it.
+    fn pause(self) -> Duration {
+        if self == Self::SlowPages {
+            SLOW
+        } else {
+            Duration::ZERO
+        }
+    }
+
+    /// The response to the request of this number.
+    fn body(self, path: &str, number: usize) -> Body {
         let model = |before: &str, unit: &str, count: usize, after: &str| {
             let inner = format!("{{\"name\":\"{MODEL}\",{before}");
             if path.contains("registered-models/search") {
@@ -84,6 +99,14 @@ impl Response {
             Self::Metrics if path.contains("model-versions/get") => Body::of(
                 &format!(
                     "{{\"model_version\":{{\"name\":\"{MODEL}\",\"version\":\"1\",\"run_id\":\"r1\",\"source\":\"s3://models/1\"}}"
+                ),
+                "",
+                0,
+                "}",
+            ),
+            Self::SlowPages => Body::of(
+                &format!(
+                    "{{\"registered_models\":[{{\"name\":\"{MODEL}\"}}],\"next_page_token\":\"{number}\""
                 ),
                 "",
                 0,
@@ -157,12 +180,13 @@ impl HostileRegistry {
         let accepting = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((mut stream, _)) = listener.accept().await {
-                counted.fetch_add(1, Ordering::Relaxed);
+                let number = counted.fetch_add(1, Ordering::Relaxed);
                 while connections.try_join_next().is_some() {}
                 connections.spawn(async move {
                     let path = request_line(&mut stream).await;
+                    tokio::time::sleep(response.pause()).await;
                     // The operator closes the connection when it has read enough.
-                    let _closed = response.body(&path).send(&mut stream).await;
+                    let _closed = response.body(&path, number).send(&mut stream).await;
                 });
             }
         });

@@ -76,6 +76,10 @@ impl OperatorOptions {
         if values["admissionPolicies"].is_null() {
             values["admissionPolicies"]["enabled"] = json!(false);
         }
+        if values["network"]["allow"].is_null() {
+            // Registries and stores of tests are on this machine, as the API server is.
+            values["network"]["allow"] = json!(["127.0.0.0/8", "10.0.0.0/8"]);
+        }
         if values["leaseSeconds"].is_null() {
             // On a machine that is busy with tests, a slow renewal must not end an operator.
             values["leaseSeconds"] = json!(300);

@@ -7,16 +7,11 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
-
 use crate::api::{Availability, VersionId, VersionRef};
 use crate::kubernetes::key::ObjectKey;
 use crate::kubernetes::lock::lock;
 use crate::rollout::{ArtifactCheck, CheckResults};
 
-/// How many checks of one registry run concurrently, before moves and before rollbacks.
-const MOVES: usize = 8;
-const ROLLBACKS: usize = 32;
 /// For how long a good result counts: a move relies on a recent read of the same files, a rollback checks them again.
 const GOOD_FOR_MOVES: Duration = Duration::from_secs(600);
 const GOOD_FOR_ROLLBACKS: Duration = Duration::from_secs(30);
@@ -54,10 +49,9 @@ pub enum CheckSubject {
 }
 
 /// The results of one registry's checks.
+#[derive(Default)]
 pub struct ArtifactCache {
     known: Mutex<BTreeMap<CheckSubject, KnownResult>>,
-    moves: Semaphore,
-    rollbacks: Semaphore,
 }
 
 #[derive(Default)]
@@ -81,16 +75,6 @@ struct RunningCheck {
     waiting: Vec<ObjectKey>,
 }
 
-impl Default for ArtifactCache {
-    fn default() -> Self {
-        Self {
-            known: Mutex::default(),
-            moves: Semaphore::new(MOVES),
-            rollbacks: Semaphore::new(ROLLBACKS),
-        }
-    }
-}
-
 impl Purpose {
     /// The use of a check's result.
     pub fn of(check: &ArtifactCheck) -> Self {
@@ -103,14 +87,6 @@ impl Purpose {
 }
 
 impl ArtifactCache {
-    /// Limits the checks that run concurrently.
-    pub fn permits(&self, purpose: Purpose) -> &Semaphore {
-        match purpose {
-            Purpose::Move => &self.moves,
-            Purpose::Rollback => &self.rollbacks,
-        }
-    }
-
     /// The known results of some checks.
     pub fn results<'a>(
         &self,
@@ -178,6 +154,27 @@ impl ArtifactCache {
                 running.waiting
             }
             _ => Vec::new(),
+        }
+    }
+
+    /// Records why a check without a result has to wait, and returns the bindings to enqueue: their status says so.
+    pub fn record_wait(
+        &self,
+        subject: &CheckSubject,
+        purpose: Purpose,
+        why: String,
+    ) -> Vec<ObjectKey> {
+        let (mut known, now) = (lock(&self.known), Instant::now());
+        let Some(known) = known.get_mut(subject) else {
+            return Vec::new();
+        };
+        if known.usable(subject, purpose, now, false).is_some() {
+            return Vec::new();
+        }
+        known.record(Availability::Unknown(why), purpose, now);
+        match &known.running[purpose as usize] {
+            Some(running) => running.waiting.clone(),
+            None => Vec::new(),
         }
     }
 
@@ -344,10 +341,13 @@ impl KnownResult {
     fn begin(&mut self, subject: &CheckSubject, reader: Reader<'_>) -> bool {
         let binding = reader.binding;
         if let Some(running) = &mut self.running[reader.purpose as usize] {
+            let mut waiting = running.waiting.iter();
+            let is_own = waiting.any(|waiting| waiting.namespace() == binding.namespace());
             if !running.waiting.contains(binding) {
                 running.waiting.push(binding.clone());
             }
-            return false;
+            // The check of another namespace may wait for that namespace's other checks.
+            return !is_own;
         }
         if !self.is_due(subject, reader) {
             return false;
@@ -457,6 +457,38 @@ mod tests {
         let waiting = cache.record(&files("s3://m/1"), Purpose::Move, Availability::Readable);
         assert_eq!(waiting, [a.clone(), b]);
         assert!(cache.begin(&check, &a).is_empty(), "the result is known");
+        assert_eq!(cache.answer(&check), Some(Availability::Readable));
+    }
+
+    #[test]
+    fn a_namespace_does_not_wait_for_the_check_of_another() {
+        let cache = ArtifactCache::default();
+        let check = before_move("s3://models/1");
+        let (own, other) = (binding(), ObjectKey::new("other", "a"));
+        let third = ObjectKey::new("other", "b");
+        assert_eq!(cache.begin(&check, &own).len(), 1);
+        assert_eq!(cache.begin(&check, &other).len(), 1, "a check of its own");
+        assert_eq!(cache.begin(&check, &third).len(), 0, "which serves it too");
+        let subject = files("s3://models/1");
+        let told = cache.record(&subject, Purpose::Move, Availability::Readable);
+        assert_eq!(told.len(), 3, "the first answer serves all");
+        let again = cache.record(&subject, Purpose::Move, Availability::Readable);
+        assert_eq!(again, Vec::<ObjectKey>::new());
+    }
+
+    #[test]
+    fn the_cause_of_a_wait_is_told_and_the_result_replaces_it() {
+        let cache = ArtifactCache::default();
+        let (check, own) = (before_move("s3://models/1"), binding());
+        let subject = files("s3://models/1");
+        cache.begin(&check, &own);
+        let told = cache.record_wait(&subject, Purpose::Move, "busy".to_owned());
+        assert_eq!(told, std::slice::from_ref(&own));
+        let waits = Availability::Unknown("busy".to_owned());
+        assert_eq!(cache.answer(&check), Some(waits));
+        assert_eq!(cache.begin(&check, &own).len(), 0, "it still runs");
+        let told = cache.record(&subject, Purpose::Move, Availability::Readable);
+        assert_eq!(told, std::slice::from_ref(&own));
         assert_eq!(cache.answer(&check), Some(Availability::Readable));
     }
 

@@ -122,7 +122,6 @@ impl<'a> WebhookRegistration<'a> {
         let listed = self.client.list(&self.name).await.map_err(problem)?;
         let recorded = recorded_webhook(self.registry);
         let own = OwnWebhooks::find(listed, &self.name, &self.url, recorded);
-        self.check_leadership()?;
         for duplicate in own.duplicates {
             let deleted = self.client.delete(&duplicate.id).await;
             deleted.map_err(problem)?;
@@ -216,23 +215,12 @@ impl<'a> WebhookRegistration<'a> {
     /// everybody's webhooks.
     async fn delete_persistently(&self, id: &str) -> Result<(), Problem> {
         for _ in 1..DELETE_ATTEMPTS {
-            self.check_leadership()?;
             if self.client.delete(id).await.is_ok() {
                 return Ok(());
             }
             tokio::time::sleep(DELETE_PAUSE).await;
         }
-        self.check_leadership()?;
         self.client.delete(id).await.map_err(problem)
-    }
-
-    /// The fence covers writes to the API server only, so it is checked before each write to
-    /// MLflow.
-    fn check_leadership(&self) -> Result<(), Problem> {
-        if self.ctx.fence.is_open() {
-            return Ok(());
-        }
-        Err(Problem::new(Reason::Pending, "another replica leads"))
     }
 }
 

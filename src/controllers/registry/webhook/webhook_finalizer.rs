@@ -132,8 +132,7 @@ async fn last_client(registry: &ModelRegistry, ctx: &Context) -> Result<Registry
         return Ok(client);
     }
     let connection = connection(registry, &ctx.client).await?;
-    let metrics = ctx.metrics.requests.clone();
-    Ok(RegistryClient::connect(connection, metrics)?)
+    Ok(ctx.connect(connection)?)
 }
 
 async fn delete_with_last_client(registry: &ModelRegistry, ctx: &Context) -> Result<(), Problem> {

@@ -22,7 +22,9 @@ pub async fn start(cluster: &Cluster, tools: &Tools) -> Result<Operator> {
     } else {
         &[]
     };
-    let values = json!({"fullnameOverride": RELEASE, "watchNamespaces": watched, "crds": {"enabled": false}});
+    // The demo's MLflow is on this machine.
+    let values = json!({"fullnameOverride": RELEASE, "watchNamespaces": watched, "crds": {"enabled": false},
+        "network": {"allow": ["127.0.0.0/8"]}});
     let chart = RenderedChart::render(tools, RELEASE, cluster.namespace, &values).await?;
     for object in chart.objects.iter().filter(|object| is_applied(object)) {
         manifests::apply(&cluster.client, cluster.namespace, MANAGER, object).await?;
