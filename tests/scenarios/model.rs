@@ -23,6 +23,7 @@ scenarios!(
     declared_aliases_are_restored_and_others_are_left_alone,
     a_model_is_deleted_only_with_deletion_policy_delete,
     the_mirror_shows_metrics_parameters_size_and_code_of_a_version,
+    runs_that_are_slow_or_fail_delay_no_move_also_after_a_restart,
     unusual_model_names_work_like_any_other,
     a_dollar_sign_from_the_registry_expands_to_nothing_in_a_pod,
     all_followed_versions_are_mirrored_and_a_status_that_is_too_large_is_cut_and_says_so,
@@ -227,6 +228,60 @@ async fn the_mirror_shows_metrics_parameters_size_and_code_of_a_version(
     assert!(version["createdAt"].is_string(), "{version}");
     assert_eq!(seen["status"]["latestVersion"], "1");
     assert_eq!(seen["status"]["aliases"][0]["name"], "champion");
+    fixture.end().await
+}
+
+/// Moves the alias, and waits for far less time than a request to the registry may take.
+async fn moves_at_once(fixture: &Fixture, version: &str) {
+    fixture.alias(version).await;
+    let holds = |deployment: &Value| template_version(deployment) == version;
+    let what = format!("version {version} is deployed at once");
+    let soon = Duration::from_secs(10);
+    fixture
+        .namespace
+        .eventually(&what, soon, &DEPLOYMENT, "server", holds)
+        .await;
+}
+
+async fn runs_that_are_slow_or_fail_delay_no_move_also_after_a_restart(
+    environment: Arc<Environment>,
+) -> ScenarioResult {
+    let mut fixture = Fixture::new(&environment, "slow runs").await;
+    for alpha in [0.1, 0.2, 0.3, 0.4] {
+        fixture.train(How::CreateModelVersion, alpha).await;
+    }
+    fixture.alias("1").await;
+    fixture.declare().await;
+    fixture.bind(json!({})).await;
+    fixture.runs("1").await;
+    // The run of version 1 is known, and those of the others are not.
+    let slow = Fault::Slow(Duration::from_secs(16));
+    let runs = || matching::path_contains("runs/get");
+    let rule = fixture.registry.inject(runs(), slow, None);
+    moves_at_once(&fixture, "2").await;
+    fixture.operator.start_again().await.unwrap();
+    moves_at_once(&fixture, "3").await;
+    fixture.registry.remove(rule);
+    let error = json!({"error_code": "INTERNAL_ERROR", "message": "no connection to the database"});
+    let fails = Fault::json(500, error.to_string());
+    let rule = fixture.registry.inject(runs(), fails, None);
+    moves_at_once(&fixture, "4").await;
+    fixture.runs("4").await;
+    fixture.model_reports("Mirrored").await;
+    fixture.registry.remove(rule);
+    let has_metrics = |model: &Value| {
+        let versions = model["status"]["versions"].as_array();
+        let mut versions = versions.into_iter().flatten();
+        versions.any(|version| version["version"] == "4" && version["metrics"]["r2"].is_string())
+    };
+    fixture
+        .eventually(
+            "the metrics are read when the server answers again",
+            &REGISTERED_MODEL,
+            "model",
+            has_metrics,
+        )
+        .await;
     fixture.end().await
 }
 

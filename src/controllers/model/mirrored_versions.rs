@@ -20,6 +20,8 @@ use crate::registries::{ListedVersion, ModelSnapshot, RegistryClient};
 const MAX_VERSIONS: usize = 24;
 /// How many URIs of one model are requested again in its turn.
 const RECHECKED: usize = 32;
+/// How long such a request may take: a move waits for it.
+const RECHECK_TIMEOUT: Duration = Duration::from_secs(2);
 /// Of how many versions of one model tags are read, so that they have room in its status.
 const TAGGED: usize = 8;
 /// The shortest time until a version that is absent or unusable is requested again.
@@ -249,7 +251,16 @@ impl VersionMirror<'_> {
         }
         for version in wanted {
             let number = &version.version;
-            match self.client.artifact_uri(self.name, number).await {
+            let requested = self.client.artifact_uri(self.name, number);
+            let Ok(requested) = tokio::time::timeout(RECHECK_TIMEOUT, requested).await else {
+                tracing::debug!(
+                    model = self.name,
+                    version = number,
+                    "the URI of a version comes too late"
+                );
+                return;
+            };
+            match requested {
                 Ok(Some(whole)) => {
                     let (uri, query) = split_query(&whole);
                     if version.artifact_uri.as_deref() != Some(uri) {
