@@ -46,14 +46,14 @@ const EXPRESSIONS: [&str; 10] = [
 
 /// The time of one evaluation, of each expression in turn.
 pub fn measure_evaluation(evaluations: usize) -> Measurement {
-    let version = |rmse: f64| -> ModelVersion {
+    let version = |rmse: &str| -> ModelVersion {
         let tags: serde_json::Map<String, Value> = (0..64)
             .map(|number| (format!("tag-{number}"), json!("x".repeat(250))))
             .collect();
         let version = json!({"version": "7", "metrics": {"rmse": rmse}, "sizeBytes": 1_000, "durationSeconds": 60, "tags": tags});
         serde_json::from_value(version).unwrap()
     };
-    let (candidate, current) = (version(0.4), version(0.5));
+    let (candidate, current) = (version("0.4"), version("0.5"));
     let binding: AliasBinding = serde_json::from_value(binding("scale-00000")).unwrap();
     let model = ModelFacts::default();
     let facts = Facts {
