@@ -9,12 +9,12 @@ CARGO ?= cargo
 ENVIRONMENT := $(CARGO) run --quiet -p pointsman-env --
 DEFINITIONS := crds charts/pointsman/files/crds
 
-.PHONY: help setup test lint demo bench fuzz upgrade image release crds argocd prerequisites
+.PHONY: help setup test lint demo bench fuzz upgrade compatibility image release crds argocd prerequisites
 
 help: ## Show this list.
 	@echo "Pointsman: moves of a model-registry alias become deployments, and moves back become rollbacks."
 	@echo
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo "  Slow builds happen once, into \$$POINTSMAN_CACHE (default: ~/.cache/pointsman)."
 	@echo "  Programs of a control plane are taken from \$$KUBEBUILDER_ASSETS or PATH if they are there."
@@ -55,6 +55,14 @@ upgrade: setup ## Upgrade from the commit FROM to this one and back, under live 
 	(cd "$$folder" && CARGO_TARGET_DIR=target $(CARGO) build -p pointsman); \
 	$(CARGO) build --workspace; \
 	POINTSMAN_PREVIOUS="$$folder" $(ENVIRONMENT) with-mlflow -- $(CARGO) test --test scenarios an_upgrade
+
+# The scenarios alone: a kubelet may not be newer than the API server. FILTER is a part of the names of scenarios.
+KUBERNETES ?= 1.30
+compatibility: export POINTSMAN_KUBERNETES_VERSION = $(KUBERNETES)
+compatibility: prerequisites ## Run the scenarios on the oldest Kubernetes that is supported. FILTER=… runs a part of them.
+	$(ENVIRONMENT) setup
+	$(CARGO) build -p pointsman -p pointsman-env
+	$(ENVIRONMENT) with-mlflow -- $(CARGO) test --test scenarios -- $(FILTER)
 
 # IMAGE is the name, PLATFORMS such as linux/amd64,linux/arm64 (docker with buildx, podman and buildah emulate the foreign one).
 IMAGE ?= pointsman:$(shell sed -n 's/^appVersion: "\(.*\)"/\1/p' charts/pointsman/Chart.yaml)

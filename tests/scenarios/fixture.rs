@@ -31,6 +31,11 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// A word in each secret of the scenarios: nothing that people may see holds it.
 pub const CANARY: &str = "hunter2";
 
+/// A feature of the API server, and the minor that has it by default.
+pub type Feature = (&'static str, u32);
+
+pub const MUTATING_POLICIES: Feature = ("MutatingAdmissionPolicy", 36);
+
 pub type ScenarioResult = Result<(), String>;
 pub type Scenario = (
     &'static str,
@@ -65,6 +70,17 @@ pub struct Cluster {
 impl Environment {
     pub async fn cluster(&self) -> &Cluster {
         self.cluster.get_or_init(Cluster::start).await
+    }
+
+    /// Whether the API server is too old for a feature ; then prints the cause, and the scenario ends.
+    pub async fn lacks(&self, (feature, since): Feature) -> bool {
+        let minor = self.cluster().await.control_plane.minor().await.unwrap();
+        if minor < since {
+            eprintln!(
+                "  skipped: {feature} needs Kubernetes 1.{since}, and the API server has 1.{minor}"
+            );
+        }
+        minor < since
     }
 
     /// The shared MLflow server of this version.

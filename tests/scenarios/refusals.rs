@@ -12,8 +12,8 @@ use pointsman_env::observe::Selection;
 use serde_json::{Value, json};
 
 use crate::fixture::{
-    Environment, Fixture, PATIENCE, ScenarioResult, condition, env, ready_reason, ready_status,
-    scenarios, template_version,
+    Environment, Fixture, MUTATING_POLICIES, PATIENCE, ScenarioResult, condition, env,
+    ready_reason, ready_status, scenarios, template_version,
 };
 
 scenarios!(
@@ -393,6 +393,9 @@ async fn is_told_and_never_live(fixture: &Fixture, effect: &str) {
 async fn a_field_that_a_policy_changes_at_each_write_is_told_and_never_live(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
+    if environment.lacks(MUTATING_POLICIES).await {
+        return Ok(());
+    }
     let fixture = Fixture::new(&environment, "changing policy").await;
     fixture.serve_version_1().await;
     let policy = Policy::mutating(&fixture, setting("MODEL_URI", "'s3://mirror/model'")).await;
@@ -415,6 +418,9 @@ async fn a_field_that_a_policy_changes_at_each_write_is_told_and_never_live(
 async fn a_field_that_a_policy_removes_at_each_write_is_told_and_never_live(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
+    if environment.lacks(MUTATING_POLICIES).await {
+        return Ok(());
+    }
     let fixture = Fixture::new(&environment, "removing policy").await;
     fixture.serve_version_1().await;
     let remove =
@@ -434,6 +440,9 @@ async fn a_field_that_a_policy_removes_at_each_write_is_told_and_never_live(
 async fn a_policy_that_changes_the_template_at_each_write_causes_no_loop(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
+    if environment.lacks(MUTATING_POLICIES).await {
+        return Ok(());
+    }
     let fixture = Fixture::new(&environment, "stamping policy").await;
     fixture.register(2).await;
     fixture.alias("1").await;

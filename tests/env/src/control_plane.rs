@@ -169,6 +169,14 @@ impl ControlPlane {
         &self.url
     }
 
+    /// The minor version of the API server.
+    pub async fn minor(&self) -> Result<u32> {
+        let what = "reading the version of the API server";
+        let version = self.client.apiserver_version().await.context(what)?;
+        let digits = version.minor.trim_end_matches('+');
+        digits.parse().context(what)
+    }
+
     /// The certificate authority that signed the API server's certificate.
     pub fn ca_pem(&self) -> String {
         fs::read_to_string(&self.certificates.authority)

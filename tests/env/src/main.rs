@@ -24,6 +24,7 @@ use pointsman_env::{ControlPlane, ControlPlaneOptions, Error, Result, Tools};
 ///
 /// Everything is built from source by the Go and Python that are installed, once, into the folder named by
 /// `POINTSMAN_CACHE` (else `~/.cache/pointsman`). Programs in `KUBEBUILDER_ASSETS` or on `PATH` are used if their versions fit.
+/// `POINTSMAN_KUBERNETES_VERSION` (1.30 or 1.36) chooses the version of the control plane; only programs of that minor are used then.
 #[derive(Debug, Parser)]
 #[command(
     version,

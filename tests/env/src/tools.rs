@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::BufRead;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -13,12 +14,64 @@ use crate::prerequisites::{self, Prerequisite, find_on_path, is_executable};
 use crate::process::{Child, Program};
 use crate::progress::Task;
 
-/// The Kubernetes version that is built here.
-pub const KUBERNETES_VERSION: &str = "v1.36.3";
-/// The minor of [`KUBERNETES_VERSION`]: kubectl may differ from the server by one.
-const KUBERNETES_MINOR: u32 = 36;
-/// The oldest server that k8s-openapi's chosen feature describes.
-const OLDEST_SERVER_MINOR: u32 = 33;
+/// The variable that chooses the version of the control plane by its minor.
+pub const VERSION_VARIABLE: &str = "POINTSMAN_KUBERNETES_VERSION";
+/// The version of the control plane unless [`VERSION_VARIABLE`] chooses another one, and of the kubelet.
+const NEWEST: Kubernetes = Kubernetes {
+    version: "v1.36.3",
+    minor: 36,
+    module: "kubernetes",
+};
+/// The oldest version that the chart accepts.
+const OLDEST: Kubernetes = Kubernetes {
+    version: "v1.30.14",
+    minor: 30,
+    module: "kubernetes-1.30",
+};
+
+/// A version of Kubernetes that can be built here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Kubernetes {
+    version: &'static str,
+    minor: u32,
+    /// The folder of the Go module of its control plane.
+    module: &'static str,
+}
+
+impl Kubernetes {
+    /// The version that [`VERSION_VARIABLE`] chooses; `None` if it is not set.
+    fn chosen() -> Result<Option<Self>> {
+        match std::env::var(VERSION_VARIABLE) {
+            Ok(minor) if !minor.is_empty() => Self::of_minor(&minor).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    fn of_minor(text: &str) -> Result<Self> {
+        let minor = text.strip_prefix("1.").and_then(|minor| minor.parse().ok());
+        [NEWEST, OLDEST]
+            .into_iter()
+            .find(|each| Some(each.minor) == minor)
+            .ok_or_else(|| {
+                Error::new(
+                    format_args!("reading {VERSION_VARIABLE}"),
+                    format_args!("the control plane of {text} cannot be built here"),
+                )
+                .remedy(format!(
+                    "set it to 1.{} or 1.{}, or set only KUBEBUILDER_ASSETS, to the folder of another version's programs",
+                    OLDEST.minor, NEWEST.minor
+                ))
+            })
+    }
+
+    /// API server, controllers, scheduler and kubectl of this version.
+    const fn control_plane(self) -> Family {
+        Family {
+            kubernetes: Some(self),
+            ..Family::of(self.module, CONTROL_PLANE)
+        }
+    }
+}
 
 /// Paths of the programs.
 #[derive(Debug, Clone)]
@@ -42,7 +95,7 @@ pub struct Tools {
 impl Tools {
     /// Finds each program, and builds the missing ones.
     pub fn locate(cache: &Cache) -> Result<Self> {
-        let plan = Plan::new();
+        let plan = Plan::new()?;
         if !plan.unbuilt(cache)?.is_empty() {
             prerequisites::check(&[Prerequisite::Go])?;
         }
@@ -81,7 +134,7 @@ impl Tools {
 
     /// Whether [`Tools::locate`] would have to build something.
     pub fn must_build(cache: &Cache) -> Result<bool> {
-        Ok(!Plan::new().unbuilt(cache)?.is_empty())
+        Ok(!Plan::new()?.unbuilt(cache)?.is_empty())
     }
 }
 
@@ -129,6 +182,8 @@ fn is_unbuilt(family: &Family, cache: &Cache) -> Result<bool> {
 
 /// The programs found on this machine; `None` means that it must be built.
 struct Plan {
+    /// The version to build.
+    kubernetes: Kubernetes,
     control_plane: Option<ControlPlanePrograms>,
     kubectl: Option<PathBuf>,
     etcd: Option<PathBuf>,
@@ -144,16 +199,22 @@ struct ControlPlanePrograms {
 }
 
 impl Plan {
-    fn new() -> Self {
-        Self {
-            control_plane: ControlPlanePrograms::find(),
+    fn new() -> Result<Self> {
+        let chosen = Kubernetes::chosen()?;
+        let kubernetes = chosen.unwrap_or(NEWEST);
+        let servers = chosen.map_or(OLDEST.minor..=u32::MAX, |chosen| {
+            chosen.minor..=chosen.minor
+        });
+        Ok(Self {
+            kubernetes,
+            control_plane: ControlPlanePrograms::find(&servers),
             kubectl: candidates("kubectl")
                 .into_iter()
-                .find(|path| kubectl_fits(path)),
+                .find(|path| kubectl_fits(path, kubernetes.minor)),
             etcd: candidates("etcd").into_iter().next(),
             kwok: candidates("kwok").into_iter().next(),
             helm: candidates("helm").into_iter().find(|path| helm_fits(path)),
-        }
+        })
     }
 
     fn found(&self, which: impl Fn(&ControlPlanePrograms) -> &PathBuf) -> Option<PathBuf> {
@@ -167,14 +228,15 @@ impl Plan {
         if complete {
             Ok(None)
         } else {
-            KUBERNETES.build(cache).map(Some)
+            self.kubernetes.control_plane().build(cache).map(Some)
         }
     }
 
     fn unbuilt(&self, cache: &Cache) -> Result<Vec<&'static str>> {
+        let kubernetes = self.kubernetes.control_plane();
         let wanted = [
             (
-                &KUBERNETES,
+                &kubernetes,
                 self.control_plane.is_none() || self.kubectl.is_none(),
             ),
             (&ETCD, self.etcd.is_none()),
@@ -192,7 +254,8 @@ impl Plan {
 }
 
 impl ControlPlanePrograms {
-    fn find() -> Option<Self> {
+    /// Those of one minor version in this range.
+    fn find(servers: &RangeInclusive<u32>) -> Option<Self> {
         let found = Self {
             apiserver: candidates("kube-apiserver").into_iter().next()?,
             controller_manager: candidates("kube-controller-manager").into_iter().next()?,
@@ -205,7 +268,7 @@ impl ControlPlanePrograms {
         ]
         .map(|path| minor_of(&version_text(path, &["--version"])));
         let one_minor = minors.iter().all(|minor| {
-            minor.is_some_and(|minor| minor >= OLDEST_SERVER_MINOR) && *minor == minors[0]
+            minor.is_some_and(|minor| servers.contains(&minor)) && *minor == minors[0]
         });
         one_minor.then_some(found)
     }
@@ -219,9 +282,10 @@ fn candidates(name: &str) -> Vec<PathBuf> {
     assets.into_iter().chain(find_on_path(name)).collect()
 }
 
-fn kubectl_fits(path: &Path) -> bool {
+/// kubectl may differ from the server by one minor.
+fn kubectl_fits(path: &Path, server: u32) -> bool {
     minor_of(&version_text(path, &["version", "--client"]))
-        .is_some_and(|minor| minor.abs_diff(KUBERNETES_MINOR) <= 1)
+        .is_some_and(|minor| minor.abs_diff(server) <= 1)
 }
 
 fn helm_fits(path: &Path) -> bool {
@@ -272,33 +336,27 @@ struct Family {
     files: &'static [&'static str],
     /// Build tags that leave parts out.
     tags: &'static str,
-    /// Whether the version is set by the linker.
-    kubernetes_version: bool,
+    /// The version that the linker sets.
+    kubernetes: Option<Kubernetes>,
 }
 
 const MODULES: &[&str] = &["go.mod", "go.sum"];
 
-const KUBERNETES: Family = Family {
-    name: "kubernetes",
-    packages: &[
-        ("k8s.io/kubernetes/cmd/kube-apiserver", "kube-apiserver"),
-        (
-            "k8s.io/kubernetes/cmd/kube-controller-manager",
-            "kube-controller-manager",
-        ),
-        ("k8s.io/kubernetes/cmd/kube-scheduler", "kube-scheduler"),
-        ("k8s.io/kubernetes/cmd/kubectl", "kubectl"),
-    ],
-    files: MODULES,
-    tags: "",
-    kubernetes_version: true,
-};
+const CONTROL_PLANE: &[(&str, &str)] = &[
+    ("k8s.io/kubernetes/cmd/kube-apiserver", "kube-apiserver"),
+    (
+        "k8s.io/kubernetes/cmd/kube-controller-manager",
+        "kube-controller-manager",
+    ),
+    ("k8s.io/kubernetes/cmd/kube-scheduler", "kube-scheduler"),
+    ("k8s.io/kubernetes/cmd/kubectl", "kubectl"),
+];
 const ETCD: Family = Family::of("etcd", &[("go.etcd.io/etcd/server/v3", "etcd")]);
 const KWOK: Family = Family::of("kwok", &[("sigs.k8s.io/kwok/cmd/kwok", "kwok")]);
 const HELM: Family = Family::of("helm", &[("helm.sh/helm/v4/cmd/helm", "helm")]);
 /// A module of its own, so that it is built only for a real node.
 const KUBELET: Family = Family {
-    kubernetes_version: true,
+    kubernetes: Some(NEWEST),
     ..Family::of(
         "kubelet",
         &[
@@ -581,7 +639,7 @@ impl Family {
             packages,
             files: MODULES,
             tags: "",
-            kubernetes_version: false,
+            kubernetes: None,
         }
     }
 
@@ -690,12 +748,12 @@ impl Family {
 
     /// Without the version, `kubectl version` and the server's version gates read v0.0.0.
     fn linker_flags(&self) -> String {
-        if !self.kubernetes_version {
+        let Some(Kubernetes { version, minor, .. }) = self.kubernetes else {
             return "-s -w".to_owned();
-        }
+        };
         let package = "k8s.io/component-base/version";
         format!(
-            "-s -w -X {package}.gitVersion={KUBERNETES_VERSION} -X {package}.gitMajor=1 -X {package}.gitMinor={KUBERNETES_MINOR}"
+            "-s -w -X {package}.gitVersion={version} -X {package}.gitMajor=1 -X {package}.gitMinor={minor}"
         )
     }
 }
@@ -726,5 +784,18 @@ mod tests {
         );
         assert_eq!(version_of("v4.3.1+g1234"), Some((4, 3)));
         assert_eq!(version_of("nothing of the sort"), None);
+    }
+
+    #[test]
+    fn a_version_is_chosen_by_its_minor_and_names_its_module() {
+        assert_eq!(Kubernetes::of_minor("1.36").unwrap(), NEWEST);
+        assert_eq!(Kubernetes::of_minor("1.30").unwrap(), OLDEST);
+        let refused = Kubernetes::of_minor("1.29").unwrap_err().to_string();
+        assert!(refused.contains("set it to 1.30 or 1.36"), "{refused}");
+        for version in [NEWEST, OLDEST] {
+            let module = version.control_plane().module().join("go.mod");
+            let required = format!("k8s.io/kubernetes {} ", version.version);
+            assert!(fs::read_to_string(module).unwrap().contains(&required));
+        }
     }
 }
