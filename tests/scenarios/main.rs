@@ -29,6 +29,7 @@ mod hostile;
 mod inject;
 mod model;
 mod outage;
+mod ownership;
 mod people;
 mod plugin_actions;
 mod plugin_read;
@@ -90,6 +91,7 @@ fn run_all(arguments: &Arguments) -> Conclusion {
         inject::scenarios(),
         model::scenarios(),
         outage::scenarios(),
+        ownership::scenarios(),
         people::scenarios(),
         plugin_read::scenarios(),
         plugin_actions::scenarios(),
