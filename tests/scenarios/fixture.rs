@@ -72,7 +72,7 @@ impl Environment {
         self.cluster.get_or_init(Cluster::start).await
     }
 
-    /// Whether the API server is too old for a feature ; then prints the cause, and the scenario ends.
+    /// Whether the API server is too old for a feature; then prints the cause, and the scenario ends.
     pub async fn lacks(&self, (feature, since): Feature) -> bool {
         let minor = self.cluster().await.control_plane.minor().await.unwrap();
         if minor < since {
