@@ -125,7 +125,8 @@ say "the chart"
 
 {
     printf 'apiVersion: v1\nkind: Namespace\nmetadata:\n  name: pointsman\n'
-    "${helm[@]}" template pointsman charts/pointsman --namespace pointsman --set "image.repository=$IMAGE"
+    # kubectl would run the hook of an uninstallation at once.
+    "${helm[@]}" template pointsman charts/pointsman --no-hooks --namespace pointsman --set "image.repository=$IMAGE"
 } > "$DIST/install.yaml"
 mkdir -p "$work/kustomize"
 cp "$DIST/install.yaml" "$work/kustomize/"

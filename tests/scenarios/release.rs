@@ -28,6 +28,7 @@ async fn the_files_of_a_release_fit_together(environment: Arc<Environment>) -> S
         "tar xzf kubectl-pointsman_*_linux_amd64.tar.gz && ./kubectl-pointsman version --help && test -s LICENSE",
     )
     .await;
+    run(&dist, "! grep helm.sh/hook install.yaml").await;
     let manifest = std::fs::read_to_string(dist.join("pointsman.krew.yaml")).unwrap();
     let krew = manifests::parse(&manifest).unwrap().remove(0);
     let digest = krew["spec"]["platforms"][0]["sha256"].as_str().unwrap();
