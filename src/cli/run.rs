@@ -236,7 +236,7 @@ fn stop_signal() -> Result<impl Future<Output = ()> + Send + 'static, std::io::E
     })
 }
 
-/// The addresses of the API server, which tenants reach by nobody but themselves.
+/// The addresses of the API server, to which no request for a tenant goes.
 async fn api_server_addresses(config: &Config) -> Vec<IpAddr> {
     let host = config.cluster_url.host().unwrap_or_default();
     let host = host.trim_start_matches('[').trim_end_matches(']');

@@ -1,7 +1,7 @@
-//! The addresses to which requests for tenants may go. It is asked when a connection is made, so a name that
-//! turns to another address later gets no further.
+//! The addresses to which requests for tenants may go. They are checked when a connection is made, so a name that
+//! resolves to another address later is refused, too.
 //!
-//! Absent: requests. What a proxy connects to is the proxy's own business.
+//! Absent: requests, and the connections that a proxy makes.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -10,8 +10,7 @@ use ipnet::IpNet;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
-/// Link-local addresses, and where instance metadata are elsewhere. It would give the credentials of
-/// a node, which are nobody's here.
+/// Link-local addresses, and other addresses of instance metadata, which has the credentials of a node.
 const METADATA: [&str; 7] = [
     "169.254.0.0/16",
     "fe80::/10",
@@ -23,7 +22,7 @@ const METADATA: [&str; 7] = [
 ];
 /// Names of instance metadata.
 const METADATA_NAMES: [&str; 3] = ["metadata.google.internal", "metadata", "instance-data"];
-/// This machine, and addresses that are none.
+/// This machine, and addresses that are not of one machine.
 const OWN: [&str; 6] = [
     "127.0.0.0/8",
     "::1/128",
