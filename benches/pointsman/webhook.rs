@@ -79,7 +79,7 @@ impl WebhookFixture {
     /// The same beside another namespace.
     pub async fn start_with_neighbour(environment: &Environment, name: &str) -> Self {
         let neighbour = environment.namespace(name).await;
-        Self::start_beside(environment, 1, Some(neighbour)).await
+        Self::start_beside(environment, 2, Some(neighbour)).await
     }
 
     async fn start_beside(
