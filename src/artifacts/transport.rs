@@ -228,7 +228,7 @@ impl RecordingTransport {
         };
         let body = read_bounded(response, limit, &self.clients.tenant).await;
         let body = match body {
-            // One that is cut is no listing, and the beginning of a file is enough.
+            // A listing that is cut cannot be parsed; of a file the beginning is enough.
             Ok(body) => Counted::new(body).await,
             Err(ResponseBodyError::Broken(error)) => Err(failure_cause(&error)),
             Err(ResponseBodyError::NoRoom) => Err(NO_ROOM.to_owned()),

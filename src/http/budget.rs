@@ -1,8 +1,8 @@
 //! A budget of bytes for everything that is read at the same time, so that no server and no sender
 //! can take the memory of the process, and no tenant that of the others.
 //!
-//! Absent: queues. Whoever has much may have no more than leaves room for another one: a tenant among
-//! all, and a reader among those of its tenant.
+//! Absent: queues. A tenant, and a reader among those of its tenant, gets only a part of the free bytes, so
+//! that there is room for another one.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

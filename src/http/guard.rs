@@ -44,16 +44,16 @@ pub struct AddressGuard {
 struct Networks {
     /// Refused in any case.
     denied: Vec<IpNet>,
-    /// Allowed, although they are among the usual ones.
+    /// Allowed, even if they are refused by default.
     allowed: Vec<IpNet>,
     /// Refused unless they are allowed.
-    usual: Vec<IpNet>,
+    refused_by_default: Vec<IpNet>,
 }
 
 impl Default for AddressGuard {
     fn default() -> Self {
         let networks = Networks {
-            usual: networks(&METADATA),
+            refused_by_default: networks(&METADATA),
             ..Networks::default()
         };
         Self {
@@ -67,14 +67,14 @@ impl AddressGuard {
     /// over all.
     #[must_use]
     pub fn for_tenants(allowed: Vec<IpNet>, denied: Vec<IpNet>, api_server: &[IpAddr]) -> Self {
-        let mut usual = networks(&METADATA);
-        usual.extend(networks(&OWN));
-        usual.extend(api_server.iter().copied().map(IpNet::from));
+        let mut refused_by_default = networks(&METADATA);
+        refused_by_default.extend(networks(&OWN));
+        refused_by_default.extend(api_server.iter().copied().map(IpNet::from));
         Self {
             networks: Arc::new(Networks {
                 denied,
                 allowed,
-                usual,
+                refused_by_default,
             }),
         }
     }
@@ -95,10 +95,11 @@ impl AddressGuard {
         let address = embedded(address.to_canonical());
         let is_in = |networks: &[IpNet]| networks.iter().any(|each| each.contains(&address));
         let networks = &self.networks;
-        !is_in(&networks.denied) && (is_in(&networks.allowed) || !is_in(&networks.usual))
+        !is_in(&networks.denied)
+            && (is_in(&networks.allowed) || !is_in(&networks.refused_by_default))
     }
 
-    /// Whether a URL may be requested, as far as its text tells. A name is resolved later.
+    /// Whether the host of a URL may be requested. A name is checked when it is resolved.
     #[must_use]
     pub(crate) fn admits_url(&self, url: &Url) -> bool {
         match url.host() {

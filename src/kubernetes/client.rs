@@ -25,7 +25,7 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_RETRIES: u32 = 3;
 /// Sent data that is not acknowledged for so long ends a connection: the machine at the other end is gone.
 const USER_TIMEOUT: Duration = Duration::from_secs(20);
-/// The longest time until an answer begins, also that of a watch: its head comes at once.
+/// The longest time until an answer begins, also that of a watch, whose headers come at once.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// The same for a watch that goes on after a resource version: no list has to be made for it.
 const RESUME_DEADLINE: Duration = Duration::from_secs(5);

@@ -1,5 +1,5 @@
 //! Permits for work that waits for others, such as requests to slow servers: a number in all, and a smaller one for each
-//! namespace, so that no namespace takes all of them or the whole line for them.
+//! namespace, so that no namespace takes all of them or fills the queue for them.
 //!
 //! Absent: the work.
 
@@ -25,7 +25,7 @@ pub struct Permit {
 }
 
 impl Permits {
-    /// So many permits.
+    /// As many permits as the limits allow.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         Self {
@@ -35,7 +35,7 @@ impl Permits {
         }
     }
 
-    /// Waits for a permit, first among the work of its namespace. So in the line of all stand few of one namespace.
+    /// Waits for a permit of the namespace, and then for one of all: few tasks of one namespace wait for the latter.
     pub async fn acquire(&self, namespace: &str) -> Option<Permit> {
         let own = self.of(namespace);
         // The semaphores are never closed.

@@ -248,7 +248,8 @@ where
         }
     }
 
-    /// Whether the handler learns of changes: what is listed at first is reconciled all the same, unless nobody waits for the list.
+    /// Whether the handler is told of changes. All objects of the initial lists are reconciled, but for those of a list that was
+    /// forbidden at that time.
     fn is_announced(&self) -> bool {
         !self.store.is_awaited(self.number)
     }
