@@ -20,6 +20,8 @@ pub const BINDINGS: usize = 10_000;
 /// Bindings of one tenant.
 const EACH: usize = 100;
 const INTERVAL: &str = "30s";
+/// Without a write for so long, all Events are sent.
+const QUIET: Duration = Duration::from_secs(10);
 const ENOUGH: Duration = Duration::from_secs(300);
 
 /// So many bindings in all, observed for this time.
@@ -36,10 +38,6 @@ pub async fn measure(
         .unwrap();
     let mut operator = start_operator(environment, &api).await;
     let mut namespaces = Vec::new();
-    let task = Task::start(
-        &format!("{bindings} bindings of {tenants} tenants"),
-        bindings as u64,
-    );
     for tenant in 0..tenants {
         let numbers = tenant * EACH..bindings.min((tenant + 1) * EACH);
         let namespace = environment.namespace(&format!("{PREFIX} {tenant}")).await;
@@ -47,14 +45,17 @@ pub async fn measure(
             .map(|number| format!("{PREFIX}-{number:05}"))
             .collect();
         let url = environment.mlflow.url();
+        let which = format!("bindings of tenant {} of {tenants}", tenant + 1);
+        let task = Task::start(&which, names.len() as u64);
         apply(&namespace, [registry(&url, INTERVAL)]).await;
         apply(&namespace, names.iter().map(|name| model(name))).await;
         apply(&namespace, names.iter().map(|name| owning_binding(name))).await;
         wait_until_ready(&namespace, names.len(), &task).await;
+        task.done();
         namespaces.push(namespace);
     }
-    task.done();
     wait_until_idle(&operator).await;
+    wait_until_nothing_is_written(&api).await;
     let mark = api.mark();
     tokio::time::sleep(duration).await;
     let writes = api.writes_since(mark);
@@ -71,6 +72,19 @@ pub async fn measure(
     } else {
         measurement.with_goal(goal, writes.is_empty())
     }]
+}
+
+/// Events are sent at a limited rate, long after the bindings are ready.
+async fn wait_until_nothing_is_written(api: &Interceptor) {
+    let task = Task::start("the last Events", 0);
+    loop {
+        let mark = api.mark();
+        tokio::time::sleep(QUIET).await;
+        if api.writes_since(mark).is_empty() {
+            task.done();
+            return;
+        }
+    }
 }
 
 /// An operator that watches all namespaces.

@@ -16,7 +16,7 @@ use crate::fixture::{
     Environment, Fixture, PATIENCE, ScenarioResult, namespace, ready_reason, scenarios,
     template_version,
 };
-use crate::process::{leads, two_replicas};
+use crate::process::{ends, leads, two_replicas};
 
 scenarios!(
     a_move_made_while_the_api_server_answers_503_is_carried_out_after_it,
@@ -57,14 +57,7 @@ async fn outage(environment: &Arc<Environment>, name: &str, fault: Fault) -> Sce
     fixture.api.refuse().await;
     fixture.api.accept_again().await.unwrap();
     fixture.alias("2").await;
-    let ended = async {
-        while first.is_running() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, ended)
-        .await
-        .expect("a leader that cannot renew its Lease ends");
+    ends(&mut first).await;
     assert_eq!(template_version(&fixture.deployment().await), "1");
     fixture.api.clear();
     let is_two = |deployment: &Value| template_version(deployment) == "2";

@@ -9,14 +9,12 @@ use futures::future::join_all;
 use pointsman_env::TestNamespace;
 use pointsman_env::Workload;
 use pointsman_env::hostile::{HostileRegistry, Response};
-use pointsman_env::kinds::{ALIAS_BINDING, DEPLOYMENT, MODEL_REGISTRY, REGISTERED_MODEL};
+use pointsman_env::kinds::{ALIAS_BINDING, MODEL_REGISTRY, REGISTERED_MODEL};
 use pointsman_env::python::MlflowVersion;
 use pointsman_env::resources::{self, with_spec};
 use serde_json::{Value, json};
 
-use crate::fixture::{
-    Environment, Fixture, ScenarioResult, namespace, ready_message, scenarios, template_version,
-};
+use crate::fixture::{Environment, Fixture, ScenarioResult, namespace, ready_message, scenarios};
 use crate::process::wait_for_metric;
 
 scenarios!(slow_registries_and_a_dead_bucket_of_one_tenant_delay_no_move_of_another);
@@ -79,17 +77,6 @@ async fn bind_to_a_dead_bucket(fixture: &Fixture, tenant: &TestNamespace, bucket
     }
 }
 
-/// Moves the alias, and waits until the workload has the version.
-async fn moves_soon(fixture: &Fixture, version: &str) {
-    fixture.alias(version).await;
-    let holds = |deployment: &Value| template_version(deployment) == version;
-    let what = format!("version {version} is deployed soon");
-    fixture
-        .namespace
-        .eventually(&what, SOON, &DEPLOYMENT, "server", holds)
-        .await;
-}
-
 async fn slow_registries_and_a_dead_bucket_of_one_tenant_delay_no_move_of_another(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
@@ -112,7 +99,7 @@ async fn slow_registries_and_a_dead_bucket_of_one_tenant_delay_no_move_of_anothe
         .eventually("a limit is told", SOON * 3, &ALIAS_BINDING, &last, waits)
         .await;
     for version in ["2", "1", "2"] {
-        moves_soon(&fixture, version).await;
+        fixture.moves_within(SOON, version).await;
     }
     fixture.runs("2").await;
     let asked = registries.iter().filter(|registry| registry.requests() > 0);

@@ -464,6 +464,16 @@ impl Fixture {
         self.binding_runs("binding", version).await
     }
 
+    /// Moves the alias, and waits until the workload has the version, for this time at most.
+    pub async fn moves_within(&self, limit: Duration, version: &str) {
+        self.alias(version).await;
+        let holds = |deployment: &Value| template_version(deployment) == version;
+        let what = format!("version {version} is deployed soon");
+        self.namespace
+            .eventually(&what, limit, &DEPLOYMENT, "server", holds)
+            .await;
+    }
+
     pub async fn binding_runs(&self, binding: &str, version: &str) -> Value {
         let holds = |binding: &Value| {
             binding["status"]["running"]["version"] == version && ready_status(binding) == "True"

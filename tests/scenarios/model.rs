@@ -31,6 +31,9 @@ scenarios!(
     a_registry_of_another_namespace_needs_allowed_namespaces,
 );
 
+/// Far less time than a request to the registry may take.
+const AT_ONCE: Duration = Duration::from_secs(10);
+
 async fn a_missing_model_is_created_and_kept_as_declared(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
@@ -231,18 +234,6 @@ async fn the_mirror_shows_metrics_parameters_size_and_code_of_a_version(
     fixture.end().await
 }
 
-/// Moves the alias, and waits for far less time than a request to the registry may take.
-async fn moves_at_once(fixture: &Fixture, version: &str) {
-    fixture.alias(version).await;
-    let holds = |deployment: &Value| template_version(deployment) == version;
-    let what = format!("version {version} is deployed at once");
-    let soon = Duration::from_secs(10);
-    fixture
-        .namespace
-        .eventually(&what, soon, &DEPLOYMENT, "server", holds)
-        .await;
-}
-
 async fn runs_that_are_slow_or_fail_delay_no_move_also_after_a_restart(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
@@ -258,14 +249,14 @@ async fn runs_that_are_slow_or_fail_delay_no_move_also_after_a_restart(
     let slow = Fault::Slow(Duration::from_secs(16));
     let runs = || matching::path_contains("runs/get");
     let rule = fixture.registry.inject(runs(), slow, None);
-    moves_at_once(&fixture, "2").await;
+    fixture.moves_within(AT_ONCE, "2").await;
     fixture.operator.start_again().await.unwrap();
-    moves_at_once(&fixture, "3").await;
+    fixture.moves_within(AT_ONCE, "3").await;
     fixture.registry.remove(rule);
     let error = json!({"error_code": "INTERNAL_ERROR", "message": "no connection to the database"});
     let fails = Fault::json(500, error.to_string());
     let rule = fixture.registry.inject(runs(), fails, None);
-    moves_at_once(&fixture, "4").await;
+    fixture.moves_within(AT_ONCE, "4").await;
     fixture.runs("4").await;
     fixture.model_reports("Mirrored").await;
     fixture.registry.remove(rule);

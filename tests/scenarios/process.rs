@@ -41,6 +41,17 @@ pub async fn two_replicas(
     (replicas.pop().unwrap(), second)
 }
 
+/// Waits until a replica ends, as one does that lost its Lease.
+pub async fn ends(replica: &mut Operator) {
+    let ended = async {
+        while replica.is_running() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let ended = tokio::time::timeout(PATIENCE, ended).await;
+    ended.expect("a replica that lost its Lease ends");
+}
+
 pub async fn leads(fixture: &Fixture, replica: u32) {
     let identity = format!("{}-{replica}", fixture.namespace.namespace());
     let is_held = |lease: &Value| lease["spec"]["holderIdentity"] == identity.as_str();
@@ -94,14 +105,7 @@ async fn a_leader_paused_past_its_lease_writes_nothing_and_exits(
     let before = fixture.runs("2").await;
     let generation = fixture.deployment().await["metadata"]["generation"].clone();
     first.thaw().unwrap();
-    let ended = async {
-        while first.is_running() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, ended)
-        .await
-        .expect("a replica that lost its Lease ends");
+    ends(&mut first).await;
     assert!(
         first.log().contains("the Lease was lost"),
         "{}",
