@@ -4,7 +4,8 @@
 
 use std::time::{Duration, Instant};
 
-use pointsman_env::hostile::{HostileRegistry, MODEL, RESPONSES};
+use pointsman_env::TestNamespace;
+use pointsman_env::hostile::{HostileRegistry, MODEL, RESPONSES, Response};
 use pointsman_env::kinds::{MODEL_REGISTRY, REGISTERED_MODEL};
 use pointsman_env::progress::Task;
 use pointsman_env::resources::object;
@@ -15,7 +16,7 @@ use crate::environment::{Environment, apply};
 use crate::moves::{MoveFixture, alternating_version};
 use crate::report::Measurement;
 
-const REGISTRIES: usize = 40;
+pub const REGISTRIES: usize = 40;
 const GOAL: u64 = 100_000_000;
 /// Between two moves.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -24,7 +25,7 @@ const PAUSE: Duration = Duration::from_secs(2);
 pub async fn measure(environment: &Environment, duration: Duration) -> Vec<Measurement> {
     let mut fixture = MoveFixture::start(environment, "hostile", "1s").await;
     let before = fixture.operator.resident_bytes().unwrap();
-    let registries = start_registries(&fixture).await;
+    let registries = start_registries(&fixture.namespace, &RESPONSES).await;
     let task = Task::start("moves beside hostile registries", 0);
     let (began, mut times) = (Instant::now(), Vec::new());
     while began.elapsed() < duration {
@@ -57,11 +58,14 @@ pub async fn measure(environment: &Environment, duration: Duration) -> Vec<Measu
     ]
 }
 
-/// Starts the registries, each with an object and a model of it.
-async fn start_registries(fixture: &MoveFixture) -> Vec<HostileRegistry> {
+/// Starts registries of these kinds in turn, each with an object and a model of it.
+pub async fn start_registries(
+    namespace: &TestNamespace,
+    responses: &[Response],
+) -> Vec<HostileRegistry> {
     let (mut registries, mut objects) = (Vec::new(), Vec::new());
-    for (number, response) in RESPONSES.into_iter().cycle().take(REGISTRIES).enumerate() {
-        let registry = HostileRegistry::start(response).await.unwrap();
+    for (number, response) in responses.iter().cycle().take(REGISTRIES).enumerate() {
+        let registry = HostileRegistry::start(*response).await.unwrap();
         let name = format!("hostile-{number}");
         let server = json!({"mlflow": {"uri": registry.url()}, "interval": "1s"});
         let model =
@@ -70,6 +74,6 @@ async fn start_registries(fixture: &MoveFixture) -> Vec<HostileRegistry> {
         objects.push(object(&REGISTERED_MODEL, &name, &model));
         registries.push(registry);
     }
-    apply(&fixture.namespace, objects).await;
+    apply(namespace, objects).await;
     registries
 }

@@ -5,19 +5,17 @@
 
 use std::time::Duration;
 
-use pointsman_env::hostile::{HostileConnections, HostileRegistry, MODEL, RESPONSES, Response};
-use pointsman_env::kinds::{MODEL_REGISTRY, REGISTERED_MODEL};
+use pointsman_env::hostile::{HostileConnections, HostileRegistry, RESPONSES, Response};
 use pointsman_env::progress::Task;
-use pointsman_env::resources::object;
 use serde_json::json;
 
 use crate::durations::{Durations, Unit, megabytes, ratio_figure};
 use crate::environment::{Environment, apply, binding, deployment, model, registry};
+use crate::hostile_registry::{REGISTRIES, start_registries};
 use crate::memory_limit::MemoryLimit;
 use crate::report::Measurement;
 use crate::webhook::WebhookFixture;
 
-const REGISTRIES: usize = 40;
 const DEAD: &str = "dead";
 const CONNECTIONS: usize = 260;
 /// A neighbour is at work after this time.
@@ -128,21 +126,11 @@ fn compared(neighbour: Neighbour, beside: &Durations, quiet: &Durations) -> [Mea
     ]
 }
 
-/// Registries of these kinds in turn, each with an object and a model of it.
 async fn registries(fixture: &WebhookFixture, responses: &[Response]) -> Running {
-    let (mut running, mut objects) = (Running::default(), Vec::new());
-    for (number, response) in responses.iter().cycle().take(REGISTRIES).enumerate() {
-        let registry = HostileRegistry::start(*response).await.unwrap();
-        let name = format!("hostile-{number}");
-        let server = json!({"mlflow": {"uri": registry.url()}, "interval": "1s"});
-        let model =
-            json!({"registryRef": {"name": name}, "modelName": MODEL, "creationPolicy": "Observe"});
-        objects.push(object(&MODEL_REGISTRY, &name, &server));
-        objects.push(object(&REGISTERED_MODEL, &name, &model));
-        running.registries.push(registry);
+    Running {
+        registries: start_registries(fixture.neighbour(), responses).await,
+        ..Running::default()
     }
-    apply(fixture.neighbour(), objects).await;
-    running
 }
 
 /// Bindings of as many models, whose bucket does not answer in time.

@@ -18,7 +18,7 @@ use crate::controllers::metrics_access::MetricsAccess;
 use crate::http::server;
 use crate::kubernetes::lock::lock;
 
-/// After what time without progress a loop is stuck, though objects wait for it.
+/// A loop is stuck if objects wait and it made no progress for so long.
 const STUCK_AFTER: Duration = RECONCILE_DEADLINE.saturating_add(Duration::from_secs(60));
 /// How old the text of the metrics may be.
 const EXPOSITION_AGE: Duration = Duration::from_secs(1);

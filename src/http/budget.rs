@@ -4,7 +4,7 @@
 //! Absent: queues. A tenant, and a reader among those of its tenant, gets only a part of the free bytes, so
 //! that there is room for another one.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,10 +23,9 @@ pub(crate) struct ByteBudget {
 }
 
 /// The bytes in use.
-#[derive(Default)]
 struct Used {
     all: usize,
-    of_tenants: Option<HashMap<Arc<str>, usize>>,
+    of_tenants: BTreeMap<Arc<str>, usize>,
 }
 
 /// The part of a budget that one reader uses. It is returned when this is dropped.
@@ -45,7 +44,7 @@ impl ByteBudget {
     pub(crate) const fn new(total: usize) -> Self {
         let used = Used {
             all: 0,
-            of_tenants: None,
+            of_tenants: BTreeMap::new(),
         };
         Self {
             total,
@@ -88,16 +87,15 @@ impl ByteShare {
     /// may have two thirds of what the others leave.
     fn try_grow(&mut self, by: usize) -> bool {
         let mut used = self.budget.used();
-        let tenants = used.of_tenants.get_or_insert_default();
-        let of_tenant = tenants.get(&self.tenant).copied().unwrap_or_default();
+        let of_tenant = used.of_tenants.get(&self.tenant);
+        let of_tenant = of_tenant.copied().unwrap_or_default();
         let others = used.all - of_tenant;
         let (own, together) = (self.bytes.saturating_add(by), of_tenant.saturating_add(by));
         let allowance = self.budget.total.saturating_sub(others) / 3 * 2;
         if own.saturating_add(together) > allowance {
             return false;
         }
-        let tenants = used.of_tenants.get_or_insert_default();
-        tenants.insert(Arc::clone(&self.tenant), together);
+        used.of_tenants.insert(Arc::clone(&self.tenant), together);
         used.all += by;
         self.bytes = own;
         true
@@ -108,11 +106,10 @@ impl Drop for ByteShare {
     fn drop(&mut self) {
         let mut used = self.budget.used();
         used.all -= self.bytes;
-        let tenants = used.of_tenants.get_or_insert_default();
-        if let Some(of_tenant) = tenants.get_mut(&self.tenant) {
+        if let Some(of_tenant) = used.of_tenants.get_mut(&self.tenant) {
             *of_tenant -= self.bytes;
             if *of_tenant == 0 {
-                tenants.remove(&self.tenant);
+                used.of_tenants.remove(&self.tenant);
             }
         }
         drop(used);
@@ -139,13 +136,7 @@ mod tests {
         assert!(used < 2000, "{used}");
         drop(shares);
         assert!(BUDGET.share(&tenant).try_grow(1000), "all was returned");
-        assert!(
-            BUDGET
-                .used()
-                .of_tenants
-                .as_ref()
-                .is_some_and(HashMap::is_empty)
-        );
+        assert!(BUDGET.used().of_tenants.is_empty());
     }
 
     #[test]

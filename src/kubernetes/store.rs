@@ -245,6 +245,13 @@ impl<K: Cached> Store<K> {
         lock(&self.inner).objects.keys().cloned().collect()
     }
 
+    /// How many objects a namespace has.
+    pub fn count_in(&self, namespace: &str) -> usize {
+        let inner = lock(&self.inner);
+        let names = inner.objects.keys();
+        names.filter(|key| key.namespace() == namespace).count()
+    }
+
     /// All objects, decoded one at a time.
     pub fn all(&self) -> impl Iterator<Item = K> + '_ {
         self.all_names()

@@ -8,13 +8,11 @@ use std::time::Duration;
 use pointsman_env::TestNamespace;
 use pointsman_env::interceptor::{Fault, matching};
 use pointsman_env::kinds::{DEPLOYMENT, MODEL_REGISTRY, REGISTERED_MODEL};
-use pointsman_env::python::MlflowVersion;
 use pointsman_env::resources::{self, with_spec};
 use serde_json::{Value, json};
 
 use crate::fixture::{
-    Environment, Fixture, PATIENCE, ScenarioResult, namespace, ready_reason, scenarios,
-    template_version,
+    Environment, Fixture, PATIENCE, ScenarioResult, ready_reason, scenarios, template_version,
 };
 use crate::process::{ends, leads, two_replicas};
 
@@ -72,18 +70,6 @@ async fn outage(environment: &Arc<Environment>, name: &str, fault: Fault) -> Sce
     fixture.end().await
 }
 
-/// Starts a fixture whose operator watches a second namespace too.
-async fn with_another(environment: &Arc<Environment>, name: &str) -> (Fixture, TestNamespace) {
-    let other = namespace(environment, &format!("{name} other")).await;
-    let own = namespace(environment, &format!("{name} own")).await;
-    let watched = [own.namespace().to_owned(), other.namespace().to_owned()];
-    let watched: Vec<&str> = watched.iter().map(String::as_str).collect();
-    let version = MlflowVersion::Three;
-    let url = environment.mlflow(version).await;
-    let fixture = Fixture::watching(environment, own, version, &url, &watched).await;
-    (fixture, other)
-}
-
 /// Deletes a namespace and waits until it is gone.
 async fn delete(namespace: &TestNamespace) {
     let name = namespace.namespace();
@@ -103,7 +89,8 @@ async fn grant(fixture: &Fixture, namespace: &TestNamespace, binding: &str) {
 async fn an_operator_is_ready_although_one_of_its_namespaces_is_gone(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
-    let (mut fixture, other) = with_another(&environment, "gone").await;
+    let (mut fixture, other) =
+        Fixture::beside_another(&environment, "gone own", "gone other").await;
     fixture.serve_version_1().await;
     delete(&other).await;
     fixture.operator.start_again().await.unwrap();
@@ -159,7 +146,8 @@ async fn declare_owned_model(fixture: &Fixture, namespace: &TestNamespace) {
 async fn a_namespace_with_a_registry_and_models_can_be_deleted(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
-    let (fixture, other) = with_another(&environment, "deleted").await;
+    let (fixture, other) =
+        Fixture::beside_another(&environment, "deleted own", "deleted other").await;
     // The rights of a cluster-wide operator: a Role would be deleted with the namespace.
     grant(&fixture, &other, "clusterrolebinding").await;
     declare_owned_model(&fixture, &other).await;

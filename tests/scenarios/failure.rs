@@ -631,16 +631,20 @@ async fn on_failure_report_reports_a_failure_and_changes_nothing(
     fixture.end().await
 }
 
+/// Registers versions 1 and 2, and declares a registry that is to have tags of deployments, and the model.
+async fn declare_with_tags(fixture: &Fixture) {
+    fixture.register(2).await;
+    fixture.alias("1").await;
+    let tags = json!({"writeBack": {"deploymentTags": true}});
+    fixture.declare_registry(tags).await;
+    fixture.declare_model(json!({})).await;
+}
+
 async fn version_tags_show_where_a_version_runs_and_where_it_failed(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let mut fixture = Fixture::new(&environment, "tags").await;
-    fixture.register(2).await;
-    fixture.alias("1").await;
-    fixture
-        .declare_registry(json!({"writeBack": {"deploymentTags": true}}))
-        .await;
-    fixture.declare_model(json!({})).await;
+    declare_with_tags(&fixture).await;
     fixture
         .deploy(&Workload::deployment("server").with_behavior("2=crash"))
         .await;
@@ -694,12 +698,7 @@ async fn a_version_tag_that_mlflow_refuses_is_told_and_delays_no_move(
     let refused = Fault::json(403, refusal.to_string());
     let set = matching::path_contains("model-versions/set-tag");
     let rule = fixture.registry.inject(set, refused, None);
-    fixture.register(2).await;
-    fixture.alias("1").await;
-    fixture
-        .declare_registry(json!({"writeBack": {"deploymentTags": true}}))
-        .await;
-    fixture.declare_model(json!({})).await;
+    declare_with_tags(&fixture).await;
     fixture.deploy(&Workload::deployment("server")).await;
     fixture.declare_binding(json!({})).await;
     fixture.runs("1").await;

@@ -10,11 +10,10 @@ use pointsman_env::TestNamespace;
 use pointsman_env::Workload;
 use pointsman_env::hostile::{HostileRegistry, Response};
 use pointsman_env::kinds::{ALIAS_BINDING, MODEL_REGISTRY, REGISTERED_MODEL};
-use pointsman_env::python::MlflowVersion;
 use pointsman_env::resources::{self, with_spec};
 use serde_json::{Value, json};
 
-use crate::fixture::{Environment, Fixture, ScenarioResult, namespace, ready_message, scenarios};
+use crate::fixture::{Environment, Fixture, ScenarioResult, ready_message, scenarios};
 use crate::process::wait_for_metric;
 
 scenarios!(slow_registries_and_a_dead_bucket_of_one_tenant_delay_no_move_of_another);
@@ -80,13 +79,8 @@ async fn bind_to_a_dead_bucket(fixture: &Fixture, tenant: &TestNamespace, bucket
 async fn slow_registries_and_a_dead_bucket_of_one_tenant_delay_no_move_of_another(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
-    let hostile = namespace(&environment, "slow tenant").await;
-    let own = namespace(&environment, "quick tenant").await;
-    let watched = [hostile.namespace().to_owned(), own.namespace().to_owned()];
-    let watched: Vec<&str> = watched.iter().map(String::as_str).collect();
-    let version = MlflowVersion::Three;
-    let url = environment.mlflow(version).await;
-    let fixture = Fixture::watching(&environment, own, version, &url, &watched).await;
+    let (own, hostile) = ("quick tenant", "slow tenant");
+    let (fixture, hostile) = Fixture::beside_another(&environment, own, hostile).await;
     fixture.serve_version_1().await;
     let bucket = HostileRegistry::start(Response::SlowPages).await.unwrap();
     bind_to_a_dead_bucket(&fixture, &hostile, &bucket.url()).await;

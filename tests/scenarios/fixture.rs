@@ -228,6 +228,22 @@ impl Fixture {
         Self::with(environment, namespace, version, url, namespaces, |_| ()).await
     }
 
+    /// A fixture whose operator watches another namespace too, which is returned.
+    pub async fn beside_another(
+        environment: &Arc<Environment>,
+        name: &str,
+        another: &str,
+    ) -> (Self, TestNamespace) {
+        let other = namespace(environment, another).await;
+        let own = namespace(environment, name).await;
+        let watched = [other.namespace().to_owned(), own.namespace().to_owned()];
+        let watched: Vec<&str> = watched.iter().map(String::as_str).collect();
+        let version = MlflowVersion::Three;
+        let url = environment.mlflow(version).await;
+        let fixture = Self::watching(environment, own, version, &url, &watched).await;
+        (fixture, other)
+    }
+
     /// The same, with changes to the operator's options.
     pub async fn with(
         environment: &Arc<Environment>,

@@ -7,13 +7,12 @@ use std::time::Duration;
 
 use pointsman_env::TestNamespace;
 use pointsman_env::kinds::{MODEL_REGISTRY, REGISTERED_MODEL};
-use pointsman_env::python::MlflowVersion;
 use pointsman_env::resources::{self, with_spec};
 use serde_json::{Value, json};
 
 use crate::fixture::{
-    CANARY, Environment, Fixture, PATIENCE, ScenarioResult, condition, env, namespace,
-    ready_message, scenarios,
+    CANARY, Environment, Fixture, PATIENCE, ScenarioResult, condition, env, ready_message,
+    scenarios,
 };
 
 scenarios!(
@@ -32,13 +31,8 @@ struct Shared {
 
 impl Shared {
     async fn new(environment: &Arc<Environment>, name: &str) -> Self {
-        let owner = namespace(environment, &format!("{name} owner")).await;
-        let guest = namespace(environment, &format!("{name} guest")).await;
-        let watched = [owner.namespace().to_owned(), guest.namespace().to_owned()];
-        let watched: Vec<&str> = watched.iter().map(String::as_str).collect();
-        let version = MlflowVersion::Three;
-        let url = environment.mlflow(version).await;
-        let guest = Fixture::watching(environment, guest, version, &url, &watched).await;
+        let (owner, guest) = (format!("{name} owner"), format!("{name} guest"));
+        let (guest, owner) = Fixture::beside_another(environment, &guest, &owner).await;
         Self { owner, guest }
     }
 

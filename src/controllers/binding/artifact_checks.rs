@@ -27,7 +27,7 @@ use crate::rollout::{ArtifactCheck, CheckResults};
 const ROLLBACK_DEADLINE: Duration = Duration::from_secs(3);
 /// How long any check may take, once it has a permit.
 const CHECK_DEADLINE: Duration = Duration::from_secs(20);
-/// After what time the bindings that wait for a permit say so: a burst of moves is over by then.
+/// Bindings that wait for a permit say so after this time, in which a burst of moves ends.
 const TOLD_AFTER: Duration = Duration::from_secs(15);
 /// How often expired results are removed.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(30);

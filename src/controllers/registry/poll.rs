@@ -72,8 +72,8 @@ pub async fn poll_if_due(
         Some(client) => client.take_received(),
         None => 0,
     };
-    let interval =
-        interval(registry, ctx).max(pause_after(received, registries_beside(registry, ctx)));
+    let beside = registries_beside(registry, ctx);
+    let interval = interval_beside(registry, beside).max(pause_after(received, beside));
     if interval > registry.interval() {
         ctx.metrics.count_limited(poll.own.namespace(), "Polls");
     }
@@ -168,16 +168,18 @@ impl Poll<'_> {
 
 /// The interval at which a registry is polled: its own, or a longer one if its namespace has many registries.
 pub fn interval(registry: &ModelRegistry, ctx: &Context) -> Duration {
-    let registries = registries_beside(registry, ctx);
+    interval_beside(registry, registries_beside(registry, ctx))
+}
+
+fn interval_beside(registry: &ModelRegistry, registries: u32) -> Duration {
     registry.interval().max(shortest_interval(registries))
 }
 
 /// How many registries the namespace has.
 fn registries_beside(registry: &ModelRegistry, ctx: &Context) -> u32 {
     let namespace = registry.namespace().unwrap_or_default();
-    let registries = ctx.stores.registries.all_names();
-    let of_namespace = registries.iter().filter(|key| key.namespace() == namespace);
-    u32::try_from(of_namespace.count()).unwrap_or(u32::MAX)
+    let registries = ctx.stores.registries.count_in(&namespace);
+    u32::try_from(registries).unwrap_or(u32::MAX)
 }
 
 /// The pause after responses of so many bytes: reading them takes time from all others.

@@ -73,18 +73,17 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// A client for this connection, which counts its requests in `metrics`. Nothing is sent yet.
-    ///
-    /// # Errors
-    /// `Configuration` if the URI, the credentials or the certificates cannot be used as written.
+    /// A client that may write.
+    #[cfg(test)]
     pub fn connect(connection: Connection, metrics: RequestMetrics) -> Result<Self, RegistryError> {
         Self::connect_fenced(connection, metrics, Arc::new(|| true))
     }
 
-    /// The same, but nothing that changes something is sent unless `may_write` says so.
+    /// A client for this connection, which counts its requests in `metrics`. Nothing is sent yet, and nothing that changes
+    /// something unless `may_write` says so.
     ///
     /// # Errors
-    /// As [`Self::connect`].
+    /// `Configuration` if the URI, the credentials or the certificates cannot be used as written.
     pub fn connect_fenced(
         connection: Connection,
         metrics: RequestMetrics,
