@@ -1,4 +1,4 @@
-//! Writes Events in the background, one after the other.
+//! Writes Events in the background, one after the other. The namespaces take turns, so that many Events of one delay no other's.
 //!
 //! Absent: the content of an Event, but for its length. One that cannot be written is logged and delays nothing.
 
@@ -7,6 +7,8 @@ use kube::Client;
 use kube::runtime::events::{Event, Recorder, Reporter};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
+
+use crate::kubernetes::turns::Turns;
 
 /// kube's recorder keeps each Event for minutes to count repetitions. After so many Events it is replaced, to bound its memory.
 const EVENTS_PER_RECORDER: usize = 100;
@@ -59,14 +61,29 @@ fn cut(text: String, most: usize, mark: &str) -> String {
     format!("{}{mark}", &text[..end])
 }
 
+/// The next Event to write; `None` if no further one comes.
+async fn next(
+    events: &mut UnboundedReceiver<(ObjectReference, Event)>,
+    waiting: &mut Turns<(ObjectReference, Event)>,
+) -> Option<(ObjectReference, Event)> {
+    let namespace = |about: &ObjectReference| about.namespace.clone().unwrap_or_default();
+    while let Ok((about, event)) = events.try_recv() {
+        waiting.push(&namespace(&about), (about, event));
+    }
+    match waiting.pop(|_, events| events.pop_front()) {
+        Some(next) => Some(next),
+        None => events.recv().await,
+    }
+}
+
 async fn write(
     client: Client,
     reporter: Reporter,
     mut events: UnboundedReceiver<(ObjectReference, Event)>,
 ) {
     let mut recorder = Recorder::new(client.clone(), reporter.clone());
-    let mut written = 0;
-    while let Some((about, event)) = events.recv().await {
+    let (mut written, mut waiting) = (0, Turns::default());
+    while let Some((about, event)) = next(&mut events, &mut waiting).await {
         if written == EVENTS_PER_RECORDER {
             (recorder, written) = (Recorder::new(client.clone(), reporter.clone()), 0);
         }
@@ -102,6 +119,29 @@ mod tests {
             assert!(note.starts_with(cut.trim_end_matches('…')), "{cut}");
             assert_eq!((event.reason.len(), event.action.len()), (128, 128));
         }
+    }
+
+    #[tokio::test]
+    async fn many_events_of_one_namespace_delay_no_other() {
+        let (sender, mut events) = unbounded_channel();
+        for (namespace, note) in [
+            ("noisy", "1"),
+            ("noisy", "2"),
+            ("noisy", "3"),
+            ("quiet", "4"),
+        ] {
+            let about = ObjectReference {
+                namespace: Some(namespace.to_owned()),
+                ..ObjectReference::default()
+            };
+            sender.send((about, event(note))).expect("a receiver");
+        }
+        drop(sender);
+        let (mut waiting, mut order) = (Turns::default(), String::new());
+        while let Some((_, event)) = next(&mut events, &mut waiting).await {
+            order += &event.note.unwrap_or_default();
+        }
+        assert_eq!(order, "1423");
     }
 
     #[test]

@@ -15,5 +15,6 @@ pub mod permits;
 pub mod progress;
 pub mod status;
 pub mod store;
+pub mod turns;
 pub mod watch;
 pub mod work_queue;

@@ -6,7 +6,7 @@
 //!
 //! Absent: the reconcile itself, and the reason why an object was enqueued.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,6 +22,7 @@ use tokio::time::Instant;
 
 use crate::kubernetes::key::ObjectKey;
 use crate::kubernetes::progress::Progress;
+use crate::kubernetes::turns::Turns;
 
 /// The capacity that an idle queue keeps.
 const IDLE_CAPACITY: usize = 64;
@@ -334,28 +335,20 @@ impl QueueState {
     }
 }
 
-/// Objects of one priority, each of them once. The namespaces take turns; within a namespace it is first in, first out.
+/// Objects of one priority, each of them once.
 #[derive(Default)]
 struct PendingKeys {
-    /// The objects of each namespace. May hold objects that were removed since.
-    order: HashMap<Arc<str>, VecDeque<ObjectKey>>,
-    /// The namespaces in `order`, in the order of their turns.
-    turns: VecDeque<Arc<str>>,
+    /// May hold objects that were removed since.
+    order: Turns<ObjectKey>,
     waiting: HashSet<ObjectKey>,
 }
 
 impl PendingKeys {
     fn push(&mut self, object: ObjectKey) {
-        if !self.waiting.insert(object.clone()) {
-            return;
+        if self.waiting.insert(object.clone()) {
+            let key = object.clone();
+            self.order.push(key.namespace(), object);
         }
-        if let Some(order) = self.order.get_mut(object.namespace()) {
-            order.push_back(object);
-            return;
-        }
-        let namespace: Arc<str> = object.namespace().into();
-        self.turns.push_back(Arc::clone(&namespace));
-        self.order.insert(namespace, VecDeque::from([object]));
     }
 
     fn remove(&mut self, object: &ObjectKey) {
@@ -368,37 +361,18 @@ impl PendingKeys {
 
     /// Whether an object of a namespace waits.
     fn waits(&self, namespace: &str) -> bool {
-        self.order.contains_key(namespace)
+        self.order.waits(namespace)
     }
 
     /// The next object of the next namespace that may start one.
     fn pop(&mut self, may_start: impl Fn(&str) -> bool) -> Option<ObjectKey> {
-        for _ in 0..self.turns.len() {
-            let namespace = self.turns.pop_front()?;
-            let next = if may_start(&namespace) {
-                self.pop_of(&namespace)
-            } else {
-                None
-            };
-            if self.order.contains_key(&namespace) {
-                self.turns.push_back(namespace);
-            }
-            if next.is_some() {
-                return next;
-            }
-        }
-        None
-    }
-
-    /// The next object of a namespace. A namespace without further objects has no more turns.
-    fn pop_of(&mut self, namespace: &str) -> Option<ObjectKey> {
-        let order = self.order.get_mut(namespace)?;
         let waiting = &mut self.waiting;
-        let next = std::iter::from_fn(|| order.pop_front()).find(|object| waiting.remove(object));
-        if order.is_empty() {
-            self.order.remove(namespace);
-        }
-        next
+        self.order.pop(|namespace, objects| {
+            if !may_start(namespace) {
+                return None;
+            }
+            std::iter::from_fn(|| objects.pop_front()).find(|object| waiting.remove(object))
+        })
     }
 
     fn len(&self) -> usize {
@@ -406,8 +380,7 @@ impl PendingKeys {
     }
 
     fn shrink(&mut self) {
-        self.order = HashMap::new();
-        self.turns = VecDeque::new();
+        self.order = Turns::default();
         self.waiting.shrink_to(IDLE_CAPACITY);
     }
 }
@@ -737,7 +710,8 @@ mod tests {
             order.collect::<Vec<_>>(),
             ["a/1", "b/1", "a/2", "b/2", "a/3"]
         );
-        assert!(pending.len() == 0 && pending.order.is_empty() && pending.turns.is_empty());
+        let waits = |namespace| pending.waits(namespace);
+        assert!(pending.len() == 0 && !["a", "b", "c"].into_iter().any(waits));
     }
 
     #[test]

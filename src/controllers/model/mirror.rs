@@ -3,7 +3,6 @@
 //!
 //! Absent: conditions, and writing the status.
 
-use std::collections::BTreeSet;
 use std::time::Instant;
 
 use jiff::Timestamp;
@@ -18,12 +17,11 @@ use crate::api::{
 use crate::controllers::model::mirror_size;
 use crate::controllers::model::mirrored_names::{mirrored_aliases, mirrored_stages};
 use crate::controllers::model::mirrored_versions::{
-    Gated, VersionMirror, gated_versions, has_unusable_version, newest_first, newest_versions,
-    select_versions,
+    Gated, VersionMirror, followed_aliases, gated_versions, has_unusable_version, newest_first,
+    newest_versions, pinned_versions, select_versions,
 };
 use crate::controllers::registry::access::title;
 use crate::controllers::registry::state::RegistryState;
-use crate::controllers::registry::state::uri_rechecks::Recheck;
 use crate::kubernetes::key::ObjectKey;
 use crate::registries::{ModelSnapshot, RegistryClient, RegistryError};
 
@@ -54,14 +52,6 @@ pub struct ModelReconcile<'a> {
     pub client: RegistryClient,
     /// The bindings that follow the model.
     pub bindings: Vec<AliasBinding>,
-}
-
-/// What is requested again in this reconcile.
-struct Due {
-    /// Artifact URIs.
-    recheck: Option<Recheck>,
-    /// The tags of versions that wait for gates.
-    tags: bool,
 }
 
 /// A model of the registry.
@@ -97,10 +87,7 @@ impl Declared {
 impl ModelReconcile<'_> {
     /// Reconciles the model.
     pub async fn run(&self) -> Result<Mirror, Problem> {
-        let due = Due {
-            recheck: self.state.rechecks.take(&self.own),
-            tags: self.state.candidate_tags.take(&self.own),
-        };
+        let are_tags_due = self.state.candidate_tags.take(&self.own);
         let found = match self.snapshot().await {
             Ok(Some(snapshot)) => Found::Existing(snapshot),
             Ok(None) => self.create().await?,
@@ -119,7 +106,7 @@ impl ModelReconcile<'_> {
                 (snapshot, owned, true)
             }
         };
-        match self.mirror(snapshot, owned.clone(), due).await {
+        match self.mirror(snapshot, owned.clone(), are_tags_due).await {
             // That the model was created reaches the status in any case: only then can it be deleted again.
             Err(problem) if is_created => {
                 let mut status = self.model.status.clone().unwrap_or_default();
@@ -139,7 +126,7 @@ impl ModelReconcile<'_> {
         &self,
         snapshot: ModelSnapshot,
         owned: Option<MicroTime>,
-        due: Due,
+        are_tags_due: bool,
     ) -> Result<Mirror, Problem> {
         let (snapshot, problem) = match self.access {
             Access::Write => self.declare(snapshot).await?,
@@ -151,16 +138,12 @@ impl ModelReconcile<'_> {
         status.owned_model_created_at = owned;
         let versions = self.version_mirror();
         versions.set_sizes(&mut status.versions);
+        versions.set_moved_uris(&mut status.versions);
         versions
-            .follow_tags(&mut status.versions, &gated, due.tags)
+            .follow_tags(&mut status.versions, &gated, are_tags_due)
             .await;
         let is_waiting = !gated.candidates.is_empty();
         self.state.candidate_tags.set_waiting(&self.own, is_waiting);
-        if let Some(recheck) = due.recheck {
-            let in_use = self.versions_in_use(&snapshot);
-            let mirrored = &mut status.versions;
-            versions.follow_uris(mirrored, &in_use, recheck).await;
-        }
         if !self.registry.spec.mirror.parameters {
             for version in &mut status.versions {
                 version.parameters.clear();
@@ -216,7 +199,7 @@ impl ModelReconcile<'_> {
         let cached = self.state.snapshots.get(self.name());
         let is_requested = self.take_requests();
         if is_requested {
-            // The next reconcile requests the URIs: a move does not wait for them.
+            // The URIs are requested after this reconcile: a move does not wait for them.
             self.state.rechecks.request(&self.own);
         }
         match cached {
@@ -370,9 +353,9 @@ impl ModelReconcile<'_> {
         } else {
             mirror.list(snapshot).await?
         };
-        let followed = self.followed_aliases();
+        let followed = followed_aliases(self.model, &self.bindings);
         let newest = newest_versions(known, &listed, snapshot.latest_version.as_ref());
-        let mut wanted = self.pinned_versions();
+        let mut wanted = pinned_versions(&self.bindings);
         wanted.extend(gated.compared.iter().cloned());
         let selected = select_versions(wanted, &followed, snapshot, newest);
         let now = Timestamp::now();
@@ -420,23 +403,6 @@ impl ModelReconcile<'_> {
         (Some(spec.pod_address().to_owned()), workspace)
     }
 
-    /// The numbers of the versions that bindings follow or run.
-    fn versions_in_use(&self, snapshot: &ModelSnapshot) -> BTreeSet<String> {
-        let followed = self.followed_aliases();
-        let aliases = followed.iter().map(|alias| snapshot.aliases.get(alias));
-        let mut in_use: BTreeSet<String> = aliases.flatten().cloned().collect();
-        in_use.extend(snapshot.stages.values().cloned());
-        in_use.extend(self.pinned_versions());
-        for binding in &self.bindings {
-            let Some(status) = &binding.status else {
-                continue;
-            };
-            let known = status.known_versions();
-            in_use.extend(known.map(|version| version.number().to_owned()));
-        }
-        in_use
-    }
-
     fn version_mirror(&self) -> VersionMirror<'_> {
         VersionMirror {
             model: &self.own,
@@ -445,26 +411,6 @@ impl ModelReconcile<'_> {
             state: self.state,
             client: &self.client,
         }
-    }
-
-    fn pinned_versions(&self) -> Vec<String> {
-        let mut pinned = Vec::new();
-        for binding in &self.bindings {
-            pinned.extend(binding.spec.pinned_version.clone());
-        }
-        pinned
-    }
-
-    /// The aliases that bindings follow or the spec declares.
-    fn followed_aliases(&self) -> BTreeSet<String> {
-        let mut followed = BTreeSet::new();
-        for binding in &self.bindings {
-            followed.extend(binding.spec.alias.clone());
-        }
-        for alias in &self.model.spec.aliases {
-            followed.insert(alias.name.clone());
-        }
-        followed
     }
 }
 

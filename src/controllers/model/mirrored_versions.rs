@@ -7,21 +7,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use crate::api::public_uri::split_query;
-use crate::api::{AliasBinding, ModelVersion, RegisteredModelStatus, reason::Problem};
+use crate::api::{
+    AliasBinding, ModelVersion, RegisteredModel, RegisteredModelStatus, reason::Problem,
+};
 use crate::controllers::model::mirror_size::least_size;
 use crate::controllers::registry::refresh::NEWEST_VERSIONS;
 use crate::controllers::registry::state::RegistryState;
-use crate::controllers::registry::state::uri_rechecks::Recheck;
 use crate::controllers::registry::state::version_sizes::UnreadSize;
 use crate::kubernetes::key::ObjectKey;
 use crate::registries::{ListedVersion, ModelSnapshot, RegistryClient};
 
 /// The most versions that a status mirrors, unless more are needed.
 const MAX_VERSIONS: usize = 24;
-/// How many URIs of one model are requested again in its turn.
-const RECHECKED: usize = 32;
-/// How long such a request may take: a move waits for it.
-const RECHECK_TIMEOUT: Duration = Duration::from_secs(2);
 /// Of how many versions of one model tags are read, so that they have room in its status.
 const TAGGED: usize = 8;
 /// The shortest time until a version that is absent or unusable is requested again.
@@ -89,6 +86,45 @@ pub fn gated_versions(bindings: &[AliasBinding], snapshot: &ModelSnapshot) -> Ga
         }
     }
     gated
+}
+
+/// The versions that bindings pin.
+pub fn pinned_versions(bindings: &[AliasBinding]) -> Vec<String> {
+    let pins = bindings.iter();
+    pins.filter_map(|binding| binding.spec.pinned_version.clone())
+        .collect()
+}
+
+/// The aliases that bindings follow or the spec of a model declares.
+pub fn followed_aliases(model: &RegisteredModel, bindings: &[AliasBinding]) -> BTreeSet<String> {
+    let followed = bindings.iter();
+    let mut aliases: BTreeSet<String> = followed
+        .filter_map(|binding| binding.spec.alias.clone())
+        .collect();
+    aliases.extend(model.spec.aliases.iter().map(|alias| alias.name.clone()));
+    aliases
+}
+
+/// The numbers of the versions that bindings follow or run.
+pub fn versions_in_use(model: &RegisteredModel, bindings: &[AliasBinding]) -> BTreeSet<String> {
+    let mut in_use = BTreeSet::from_iter(pinned_versions(bindings));
+    if let Some(status) = &model.status {
+        let followed = followed_aliases(model, bindings);
+        for alias in &status.aliases {
+            if followed.contains(&alias.name) {
+                in_use.insert(alias.version.clone());
+            }
+        }
+        in_use.extend(status.stages.iter().map(|stage| stage.version.clone()));
+    }
+    for status in bindings
+        .iter()
+        .filter_map(|binding| binding.status.as_ref())
+    {
+        let known = status.known_versions();
+        in_use.extend(known.map(|version| version.number().to_owned()));
+    }
+    in_use
 }
 
 /// The numbers of the versions to mirror.
@@ -226,62 +262,6 @@ impl VersionMirror<'_> {
         Ok(versions)
     }
 
-    /// Requests the URIs of versions again whose source the registry resolves: a store may have
-    /// moved. What cannot be requested stays as it is.
-    pub async fn follow_uris(
-        &self,
-        versions: &mut [ModelVersion],
-        in_use: &BTreeSet<String>,
-        recheck: Recheck,
-    ) {
-        let is_wanted = |version: &ModelVersion| match recheck {
-            Recheck::All => true,
-            Recheck::InUse(_) => in_use.contains(&version.version),
-        };
-        let mut wanted: Vec<&mut ModelVersion> = versions
-            .iter_mut()
-            .filter(|version| self.is_resolved(version) && is_wanted(version))
-            .collect();
-        if let Recheck::InUse(turn) = recheck
-            && wanted.len() > RECHECKED
-        {
-            let first = turn.wrapping_mul(RECHECKED) % wanted.len();
-            wanted.rotate_left(first);
-            wanted.truncate(RECHECKED);
-        }
-        for version in wanted {
-            let number = &version.version;
-            let requested = self.client.artifact_uri(self.name, number);
-            let Ok(requested) = tokio::time::timeout(RECHECK_TIMEOUT, requested).await else {
-                tracing::debug!(
-                    model = self.name,
-                    version = number,
-                    "the URI of a version comes too late"
-                );
-                return;
-            };
-            match requested {
-                Ok(Some(whole)) => {
-                    let (uri, query) = split_query(&whole);
-                    if version.artifact_uri.as_deref() != Some(uri) {
-                        tracing::info!(
-                            model = self.name,
-                            version = number,
-                            "the files of a version moved"
-                        );
-                    }
-                    version.artifact_uri = Some(uri.to_owned());
-                    version.query_withheld = query.is_some();
-                }
-                Ok(None) => {}
-                Err(error) => {
-                    tracing::debug!(model = self.name, version = number, %error, "the URI of a version cannot be requested");
-                    return;
-                }
-            }
-        }
-    }
-
     /// Reads the tags of the versions that wait for gates: of all of them if that is due, else of those whose tags were not read
     /// yet. Tags of versions that no gate reads any more are dropped. What cannot be read stays as it is.
     pub async fn follow_tags(&self, versions: &mut [ModelVersion], gated: &Gated, is_due: bool) {
@@ -309,12 +289,6 @@ impl VersionMirror<'_> {
                 }
             }
         }
-    }
-
-    /// Whether the registry resolved the source of a version to a URI, which may be another one later.
-    fn is_resolved(&self, version: &ModelVersion) -> bool {
-        let source = version.source.as_deref();
-        version.artifact_uri.is_some() && source.is_some_and(|source| self.client.resolves(source))
     }
 
     async fn describe(
@@ -381,6 +355,20 @@ impl VersionMirror<'_> {
                 Some(_) if version.size_bytes.is_some() => sizes.forget_read(self.model, uri),
                 Some(bytes) => version.size_bytes = Some(*bytes),
                 None => {}
+            }
+        }
+    }
+
+    /// Sets the URIs of versions whose files moved since the versions were published.
+    pub fn set_moved_uris(&self, versions: &mut [ModelVersion]) {
+        for moved in self.state.rechecks.moved(self.model) {
+            let mut versions = versions.iter_mut();
+            match versions.find(|version| moved.is_of(version)) {
+                Some(version) => {
+                    version.artifact_uri = Some(moved.to);
+                    version.query_withheld = moved.query_withheld;
+                }
+                None => self.state.rechecks.forget_moved(self.model, &moved),
             }
         }
     }

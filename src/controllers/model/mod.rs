@@ -11,6 +11,7 @@ pub mod model_finalizer;
 pub mod model_status;
 pub mod registry_access;
 pub mod size_reader;
+pub mod uri_reader;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +28,7 @@ use crate::controllers::model::model_finalizer::{finalize, sync_finalizer};
 use crate::controllers::model::model_status::publish;
 use crate::controllers::model::registry_access::{UsableRegistry, usable_registry};
 use crate::controllers::model::size_reader::read_sizes_later;
+use crate::controllers::model::uri_reader::recheck_uris_later;
 use crate::controllers::registry::refresh_requests::request_refresh;
 use crate::kubernetes::failure::ReconcileError;
 use crate::kubernetes::key::ObjectKey;
@@ -72,11 +74,7 @@ pub async fn reconcile(
     if is_mirrored {
         let registry = registry_of(&model);
         read_sizes_later(&ctx, &registry);
-        let own = ObjectKey::of(model.as_ref());
-        if ctx.registries.of(&registry).rechecks.is_due(&own) {
-            // Behind all that changed: the requested move does not wait for it.
-            ctx.queues.models.enqueue_low_priority(vec![own]);
-        }
+        recheck_uris_later(&ctx, &registry);
     }
     Ok(requeue)
 }

@@ -33,7 +33,7 @@ pub fn read_sizes_later(ctx: &Arc<Context>, registry: &ObjectKey) {
     let (ctx, registry) = (Arc::clone(ctx), registry.clone());
     tokio::spawn(async move {
         tokio::time::sleep(DELAY).await;
-        let Some(client) = client(&ctx, &registry, &state) else {
+        let Some(client) = client_for_reads(&ctx, &registry, &state) else {
             return state.sizes.stop();
         };
         loop {
@@ -52,7 +52,11 @@ pub fn read_sizes_later(ctx: &Arc<Context>, registry: &ObjectKey) {
 
 /// The client, unless the registry was deleted, is suspended, or has a problem. The next poll
 /// starts the task again.
-fn client(ctx: &Context, registry: &ObjectKey, state: &RegistryState) -> Option<RegistryClient> {
+pub fn client_for_reads(
+    ctx: &Context,
+    registry: &ObjectKey,
+    state: &RegistryState,
+) -> Option<RegistryClient> {
     let object = ctx.stores.registries.get(registry)?;
     if object.spec.suspend {
         return None;

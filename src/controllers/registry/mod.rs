@@ -24,6 +24,7 @@ use crate::api::ModelRegistry;
 use crate::api::model_registry::AllowedFrom;
 use crate::controllers::context::Context;
 use crate::controllers::model::size_reader::read_sizes_later;
+use crate::controllers::model::uri_reader::recheck_uris_later;
 use crate::controllers::registry::access::{refresh_labels, watched_models};
 use crate::controllers::registry::poll::poll_if_due;
 use crate::controllers::registry::registry_status::publish;
@@ -52,6 +53,7 @@ pub async fn reconcile(
     poll_if_due(&registry, &ctx, &state, &watched).await;
     write_back(&registry, &ctx);
     read_sizes_later(&ctx, &own);
+    recheck_uris_later(&ctx, &own);
     if ctx.keeps(&own) {
         webhook::reconcile_webhook(&registry, &ctx, &state);
         publish(&registry, &ctx, &state, watched.len()).await?;

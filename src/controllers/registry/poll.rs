@@ -72,8 +72,9 @@ pub async fn poll_if_due(
         Some(client) => client.take_received(),
         None => 0,
     };
-    let beside = registries_beside(registry, ctx);
-    let interval = interval_beside(registry, beside).max(pause_after(received, beside));
+    let pause = pause_after(received, registries_beside(registry, ctx));
+    state.schedule.record_pause(pause);
+    let interval = interval(registry, ctx, state);
     if interval > registry.interval() {
         ctx.metrics.count_limited(poll.own.namespace(), "Polls");
     }
@@ -144,8 +145,7 @@ impl Poll<'_> {
             self.ctx.enqueue_models_named(&self.own, &models.changed);
         }
         let models = stored.names(of_registry(&self.own));
-        let rechecked = self.state.rechecks.choose(models);
-        self.ctx.queues.models.enqueue_low_priority(rechecked);
+        self.state.rechecks.choose(models);
         let waiting = self.state.candidate_tags.choose();
         self.ctx.queues.models.enqueue_low_priority(waiting);
         if was_outage {
@@ -166,13 +166,14 @@ impl Poll<'_> {
     }
 }
 
-/// The interval at which a registry is polled: its own, or a longer one if its namespace has many registries.
-pub fn interval(registry: &ModelRegistry, ctx: &Context) -> Duration {
-    interval_beside(registry, registries_beside(registry, ctx))
-}
-
-fn interval_beside(registry: &ModelRegistry, registries: u32) -> Duration {
-    registry.interval().max(shortest_interval(registries))
+/// The interval at which a registry is polled: its own, or a longer one if its namespace has many registries or its last
+/// responses were large.
+pub fn interval(registry: &ModelRegistry, ctx: &Context, state: &RegistryState) -> Duration {
+    let shortest = shortest_interval(registries_beside(registry, ctx));
+    registry
+        .interval()
+        .max(shortest)
+        .max(state.schedule.pause())
 }
 
 /// How many registries the namespace has.

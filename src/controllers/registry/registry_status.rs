@@ -43,7 +43,7 @@ fn status(
 ) -> ModelRegistryStatus {
     let generation = registry.metadata.generation;
     let old = registry.status.clone().unwrap_or_default();
-    let interval = interval(registry, ctx);
+    let interval = interval(registry, ctx, state);
     let mut conditions = conditions(registry, state, interval);
     conditions.extend(webhook_messages::condition(registry, ctx, state));
     conditions.extend(tags_written(registry, state));
@@ -75,11 +75,7 @@ fn conditions(
         return vec![ConditionUpdate::yes(READY, Reason::Suspended, message)];
     }
     let Some(problem) = state.connection.problem() else {
-        let message = if interval > registry.interval() {
-            "the registry answers; it is polled less often than spec.interval says, because its namespace has many registries"
-        } else {
-            "the registry answers"
-        };
+        let message = reachable_message(registry, state, interval);
         return vec![ConditionUpdate::yes(READY, Reason::Reachable, message)];
     };
     let mut conditions = not_ready(&problem);
@@ -89,6 +85,20 @@ fn conditions(
         }
     }
     conditions
+}
+
+fn reachable_message(
+    registry: &ModelRegistry,
+    state: &RegistryState,
+    interval: Duration,
+) -> &'static str {
+    if interval == registry.interval() {
+        "the registry answers"
+    } else if interval == state.schedule.pause() {
+        "the registry answers; it is polled less often than spec.interval says, because its responses are large: let fewer RegisteredModels follow it"
+    } else {
+        "the registry answers; it is polled less often than spec.interval says, because its namespace has many registries"
+    }
 }
 
 /// When a registry with a problem is polled again, and how to have it polled now.
@@ -108,4 +118,27 @@ fn next_poll_message(
         registry.namespace().unwrap_or_default(),
         names::REQUESTED_AT_ANNOTATION
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_registry_that_is_polled_less_often_says_why() {
+        let spec = json!({"mlflow": {"uri": "http://mlflow:5000"}, "interval": "1s"});
+        let spec = serde_json::from_value(spec).expect("a spec");
+        let (registry, state) = (ModelRegistry::new("mlflow", spec), RegistryState::default());
+        let message = |seconds| reachable_message(&registry, &state, Duration::from_secs(seconds));
+        assert_eq!(message(1), "the registry answers");
+        assert!(message(3).ends_with("its namespace has many registries"));
+        state.schedule.record_pause(Duration::from_secs(3));
+        assert!(message(3).contains("its responses are large"));
+        assert!(message(4).ends_with("its namespace has many registries"));
+        for seconds in [1, 3, 4] {
+            assert!(message(seconds).chars().count() <= 200);
+        }
+    }
 }

@@ -42,6 +42,7 @@ pub struct PollSchedule {
 struct ScheduleInner {
     next_poll: Option<Instant>,
     trigger: PollTrigger,
+    pause: Duration,
     /// `None` after a model was added or removed.
     watched: Option<Arc<BTreeSet<String>>>,
 }
@@ -58,6 +59,16 @@ impl PollSchedule {
         let mut inner = lock(&self.inner);
         inner.trigger = trigger;
         inner.next_poll = Some(next_poll);
+    }
+
+    /// Records how long the pause after the last responses is, because of their size.
+    pub fn record_pause(&self, pause: Duration) {
+        lock(&self.inner).pause = pause;
+    }
+
+    /// The pause after the last responses.
+    pub fn pause(&self) -> Duration {
+        lock(&self.inner).pause
     }
 
     /// Makes a poll due at the next reconcile.
