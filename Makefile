@@ -36,9 +36,9 @@ demo: prerequisites ## Show an alias move forward and back. CONTEXT=kind-x uses 
 	$(CARGO) build -p pointsman -p pointsman-env
 	$(ENVIRONMENT) demo $(if $(CONTEXT),--context '$(CONTEXT)')
 
-# The operator is measured in its release build. The benchmark itself has the dev profile, which saves a second release build.
+# The operator is measured as the image has it. The benchmark itself has the dev profile, which saves a second release build.
 bench: setup ## Measure the release build against its goals. OPTIONS=--help explains parts and options.
-	$(if $(filter --help -h,$(OPTIONS)),,$(CARGO) build --release)
+	$(if $(filter --help -h,$(OPTIONS)),,CARGO='$(CARGO)' release/program.sh)
 	$(CARGO) bench --profile dev --bench pointsman -- $(OPTIONS)
 
 # FUZZ_RUNS is the number of inputs of each target, FUZZ_SEED where its sequence begins. The corpora are in tests/corpora.

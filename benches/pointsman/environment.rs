@@ -113,7 +113,7 @@ impl Environment {
     }
 }
 
-/// The binary of `cargo build --release`, in the target folder of this benchmark, or that of `POINTSMAN_BENCH_BINARY`.
+/// The binary of `release/program.sh`, in the target folder of this benchmark, or that of `POINTSMAN_BENCH_BINARY`.
 pub fn release_build() -> PathBuf {
     if let Some(binary) = std::env::var_os("POINTSMAN_BENCH_BINARY") {
         return PathBuf::from(binary);
@@ -126,7 +126,7 @@ pub fn release_build() -> PathBuf {
     let exists = binary.exists();
     assert!(
         exists,
-        "there is no release build: run cargo build --release first, or make bench"
+        "there is no release build: run release/program.sh first, or make bench"
     );
     binary
 }
