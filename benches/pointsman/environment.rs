@@ -83,7 +83,8 @@ impl Environment {
             .unwrap()
     }
 
-    /// The release build under the chart's RBAC, watching this namespace. `api` is a proxy before the API server.
+    /// The release build under the chart's RBAC, watching this namespace; without `api`, a proxy before the API server, it finds
+    /// the API server as in a pod.
     pub async fn operator(
         &self,
         namespace: &TestNamespace,
@@ -103,6 +104,7 @@ impl Environment {
     ) -> Operator {
         let namespaces = [namespace.namespace()];
         let mut options = OperatorOptions::watching(release_build(), release, &namespaces);
+        options.in_pod = api.is_none();
         options.kube_api = api;
         options.values = values;
         let mut operator = Operator::start_unready(&self.control_plane, &self.tools, &options)

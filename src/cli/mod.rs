@@ -68,19 +68,6 @@ pub struct Arguments {
     command: Command,
 }
 
-/// The operator alone. It runs for weeks: the code that defines the other commands would stay in its memory.
-#[derive(Parser)]
-#[command(name = "pointsman", version)]
-struct Operator {
-    #[command(subcommand)]
-    command: OperatorCommand,
-}
-
-#[derive(Subcommand)]
-enum OperatorCommand {
-    Run(Box<run::RunArguments>),
-}
-
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(Box<run::RunArguments>),
@@ -121,19 +108,18 @@ impl Arguments {
     /// kubectl: its help shows commands as they are typed there, and not those of the operator.
     #[must_use]
     pub fn read() -> Self {
-        let mut arguments = std::env::args_os();
-        let program = arguments.next().unwrap_or_default();
-        if arguments.next().is_some_and(|command| command == "run") {
-            let Operator { command } = parse(Operator::command());
-            let OperatorCommand::Run(arguments) = command;
-            return Self {
-                command: Command::Run(arguments),
-            };
-        }
+        let program = std::env::args_os().next().unwrap_or_default();
+        let mut command = Self::command();
         if is_plugin(&program) {
-            return parse(as_plugin(Self::command()));
+            command = as_plugin(command);
         }
-        parse(Self::command())
+        let matches = command.try_get_matches();
+        let arguments = matches.and_then(|matches| Self::from_arg_matches(&matches));
+        arguments.unwrap_or_else(|error| {
+            let _ = error.print();
+            // Not 2, as clap has it: there it says that `plan` found a change.
+            std::process::exit(i32::from(error.use_stderr()))
+        })
     }
 
     /// Runs the command.
@@ -177,17 +163,6 @@ impl Arguments {
             Command::Man(arguments) => man::run(&arguments, Self::command()),
         }
     }
-}
-
-/// The arguments of this process, or it exits with help or an error.
-fn parse<Parsed: FromArgMatches>(command: clap::Command) -> Parsed {
-    let matches = command.try_get_matches();
-    let parsed = matches.and_then(|matches| Parsed::from_arg_matches(&matches));
-    parsed.unwrap_or_else(|error| {
-        let _ = error.print();
-        // Not 2, as clap has it: there it says that `plan` found a change.
-        std::process::exit(i32::from(error.use_stderr()))
-    })
 }
 
 fn is_plugin(program: &OsStr) -> bool {
@@ -242,16 +217,5 @@ mod tests {
             "{help}"
         );
         assert!(!help.contains("Run the operator"), "{help}");
-    }
-
-    #[test]
-    fn the_operator_reads_its_arguments_as_if_there_were_other_commands() {
-        let help = |mut command: clap::Command| {
-            command.build();
-            let run = command.find_subcommand_mut("run");
-            run.map(|run| run.render_long_help().to_string())
-        };
-        assert!(help(Operator::command()).is_some());
-        assert_eq!(help(Operator::command()), help(Arguments::command()));
     }
 }

@@ -48,6 +48,8 @@ pub struct OperatorOptions {
     pub replica: u32,
     /// The folder with the certificate of the webhook port, which is a mount in a pod.
     pub webhook_tls_folder: Option<PathBuf>,
+    /// Whether it finds the API server as in a pod, by the files of a service account, and not by a kubeconfig.
+    pub in_pod: bool,
 }
 
 impl OperatorOptions {
@@ -64,6 +66,7 @@ impl OperatorOptions {
             extra_env: Vec::new(),
             replica: 0,
             webhook_tls_folder: None,
+            in_pod: false,
         }
     }
 
@@ -117,8 +120,8 @@ impl Operator {
         options: &OperatorOptions,
     ) -> Result<Self> {
         let chart = install(control_plane, tools, options).await?;
-        let kubeconfig = kubeconfig(control_plane, &chart, options).await?;
-        Self::in_place_of(&chart, kubeconfig, control_plane.folder(), options)
+        let credentials = credentials(control_plane, &chart, options).await?;
+        Self::with_credentials(&chart, &credentials, control_plane.folder(), options)
     }
 
     /// Starts the binary instead of a chart's Deployment, whose other objects are applied already; it logs into `folder`.
@@ -128,20 +131,27 @@ impl Operator {
         folder: &Path,
         options: &OperatorOptions,
     ) -> Result<Self> {
+        Self::with_credentials(chart, &Credentials::Kubeconfig(kubeconfig), folder, options)
+    }
+
+    fn with_credentials(
+        chart: &RenderedChart,
+        credentials: &Credentials,
+        folder: &Path,
+        options: &OperatorOptions,
+    ) -> Result<Self> {
         let container = Container::of(chart.the_only("Deployment")?, options)?;
         let (health, webhook) = (container.health.clone(), container.webhook.clone());
-        let program = Program::new(
-            &format!("{}-{}", options.release, options.replica),
-            &options.binary,
-        )
-        .args(container.arguments)
-        .args(&options.extra_args)
-        .only_this_environment()
-        .envs(container.environment)
-        .env("KUBECONFIG", kubeconfig)
-        .env("RUST_BACKTRACE", "1")
-        .envs(options.extra_env.clone())
-        .grace(PATIENCE);
+        let name = format!("{}-{}", options.release, options.replica);
+        let program = credentials
+            .program(&name, &options.binary)
+            .args(container.arguments)
+            .args(&options.extra_args)
+            .only_this_environment()
+            .envs(container.environment)
+            .env("RUST_BACKTRACE", "1")
+            .envs(options.extra_env.clone())
+            .grace(PATIENCE);
         let folder = folder.to_owned();
         let http = reqwest::Client::builder()
             .no_proxy()
@@ -429,11 +439,51 @@ fn is_applied(object: &Value) -> bool {
         && !text(object, "/apiVersion").starts_with("monitoring.coreos.com/")
 }
 
-async fn kubeconfig(
+/// How the operator finds the API server, and proves who it is.
+enum Credentials {
+    Kubeconfig(PathBuf),
+    /// The files of a service account, and the host and port of the API server.
+    InPod {
+        files: PathBuf,
+        host: String,
+        port: String,
+    },
+}
+
+/// Puts the folder in the first argument where a pod has its service account, seen by this process alone, and becomes the rest.
+const AS_IN_A_POD: &str = r#"mount -t tmpfs none /run
+mkdir -p /run/secrets/kubernetes.io
+cp -r "$1" /run/secrets/kubernetes.io/serviceaccount
+shift
+exec "$@""#;
+
+impl Credentials {
+    fn program(&self, name: &str, binary: &Path) -> Program {
+        match self {
+            Self::Kubeconfig(path) => Program::new(name, binary).env("KUBECONFIG", path),
+            Self::InPod { files, host, port } => Program::new(name, "unshare")
+                .args([
+                    "--map-root-user",
+                    "--mount",
+                    "sh",
+                    "-e",
+                    "-c",
+                    AS_IN_A_POD,
+                    "sh",
+                ])
+                .args([files, binary])
+                .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+                .env("KUBERNETES_SERVICE_HOST", host)
+                .env("KUBERNETES_SERVICE_PORT", port),
+        }
+    }
+}
+
+async fn credentials(
     control_plane: &ControlPlane,
     chart: &RenderedChart,
     options: &OperatorOptions,
-) -> Result<PathBuf> {
+) -> Result<Credentials> {
     let account = text(
         chart.the_only("Deployment")?,
         "/spec/template/spec/serviceAccountName",
@@ -445,7 +495,35 @@ async fn kubeconfig(
         .kube_api
         .as_deref()
         .unwrap_or_else(|| control_plane.apiserver_url());
-    control_plane.kubeconfig_with_token(&format!("{}.kubeconfig", options.release), server, &token)
+    let release = &options.release;
+    if !options.in_pod {
+        let file = format!("{release}.kubeconfig");
+        let kubeconfig = control_plane.kubeconfig_with_token(&file, server, &token)?;
+        return Ok(Credentials::Kubeconfig(kubeconfig));
+    }
+    let what = format!("making the service account's files of {release}");
+    let address = server.strip_prefix("https://");
+    let Some((host, port)) = address.and_then(|address| address.rsplit_once(':')) else {
+        return Err(Error::new(
+            what,
+            format_args!("{server} is not https://host:port"),
+        ));
+    };
+    let files = control_plane.folder().join(format!("{release}.account"));
+    std::fs::create_dir_all(&files).context(&what)?;
+    let contents = [
+        ("token", &token),
+        ("ca.crt", &control_plane.ca_pem()),
+        ("namespace", &options.namespace),
+    ];
+    for (name, content) in contents {
+        std::fs::write(files.join(name), content).context(&what)?;
+    }
+    Ok(Credentials::InPod {
+        files,
+        host: host.to_owned(),
+        port: port.to_owned(),
+    })
 }
 
 /// The arguments and variables of the rendered container, with addresses of this machine.
