@@ -9,7 +9,7 @@ CARGO ?= cargo
 ENVIRONMENT := $(CARGO) run --quiet -p pointsman-env --
 DEFINITIONS := crds charts/pointsman/files/crds
 
-.PHONY: help setup test lint demo bench fuzz upgrade compatibility image release crds argocd prerequisites
+.PHONY: help setup test lint demo bench fuzz upgrade compatibility image pod release crds argocd prerequisites
 
 help: ## Show this list.
 	@echo "Pointsman: moves of a model-registry alias become deployments, and moves back become rollbacks."
@@ -77,6 +77,12 @@ image: ## Build the image with docker, podman or buildah. IMAGE=… names it, PL
 	$$engine build $(if $(PLATFORMS),--platform '$(PLATFORMS)') --build-arg "SOURCE_DATE_EPOCH=$$epoch" \
 		--build-arg "VERSION=$${image##*:}" --label "org.opencontainers.image.revision=$$(git rev-parse HEAD 2>/dev/null || true)" \
 		--tag "$$image" .
+
+# As in CI, but with the program of the image instead of the one that the tests have built.
+pod: setup ## Run the image's program in a pod of a real node. No container engine is needed.
+	CARGO='$(CARGO)' release/program.sh
+	POINTSMAN_IMAGE_PROGRAM="$${CARGO_TARGET_DIR:-target}/release/pointsman" \
+		$(ENVIRONMENT) with-mlflow -- $(CARGO) test --test node the_operator_in_its_own_pod
 
 release: prerequisites ## Make the files of a release in dist/: binaries, chart, install.yaml, krew manifest, bill of materials, checksums.
 	@HELM='$(ENVIRONMENT) tool helm --' release/build.sh

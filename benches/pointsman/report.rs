@@ -293,7 +293,7 @@ const HEADER: [&str; COLUMNS] = ["measurement", "goal", "figure", "spread", "run
 
 const INTRODUCTION: &str = "# Performance
 
-The release build, under the RBAC of the chart, on a real control plane (kube-apiserver, etcd, controller manager, scheduler; kwok
+The program of the image, under the RBAC of the chart, on a real control plane (kube-apiserver, etcd, controller manager, scheduler; kwok
 plays the pods) and a real MLflow 3 server with SQLite, all on one machine. A Deployment counts as patched when a plain watch sees
 `pointsman.dev/model-version` change in its pod template. A *floor* is the same work done by a plain client without the operator.
 ";

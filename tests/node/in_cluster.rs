@@ -1,9 +1,10 @@
 //! The operator in a pod of its own: its image, installed by Helm under the restricted Pod Security level, with probes, and with
 //! MLflow's webhooks through the address of its Service.
 //!
-//! Absent: a container engine. The image has the files of the Dockerfile's, taken from this machine: the program and its libraries.
+//! Absent: a container engine. The image has the files of the Dockerfile's, taken from this machine: the program that
+//! `POINTSMAN_IMAGE_PROGRAM` names (`make pod`), or else that of these tests with its libraries.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use pointsman_env::chart::chart_folder;
@@ -32,9 +33,13 @@ async fn the_operator_in_its_own_pod_does_the_main_job(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let cluster = environment.cluster().await;
+    let program = match std::env::var_os("POINTSMAN_IMAGE_PROGRAM") {
+        Some(program) => PathBuf::from(program),
+        None => PathBuf::from(env!("CARGO_BIN_EXE_pointsman")),
+    };
     let image = Image {
         name: IMAGE,
-        program: Path::new(env!("CARGO_BIN_EXE_pointsman")),
+        program: &program,
         user: USER,
     };
     cluster.node.import(&image).await.unwrap();
