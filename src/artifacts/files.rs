@@ -20,9 +20,9 @@ pub(super) async fn check(path: &Path) -> Availability {
     let owned = path.to_owned();
     let shown_path = brief(&path.display().to_string());
     match tokio::task::spawn_blocking(move || find(&owned)).await {
-        Ok(Ok(Found::Byte)) => Availability::Readable,
-        Ok(Ok(Found::NoData(name))) => Availability::Missing(lacks(&shown_path, &name)),
-        Ok(Ok(Found::Nothing)) => Availability::Missing(format!(
+        Ok(Ok(PathContent::Byte)) => Availability::Readable,
+        Ok(Ok(PathContent::NoData(name))) => Availability::Missing(lacks(&shown_path, &name)),
+        Ok(Ok(PathContent::Nothing)) => Availability::Missing(format!(
             "{shown_path} holds no files; restore them, or register the version again"
         )),
         Ok(Err(error))
@@ -46,7 +46,7 @@ pub(super) async fn check(path: &Path) -> Availability {
 }
 
 /// What was found at a path.
-enum Found {
+enum PathContent {
     /// At least one byte can be read.
     Byte,
     /// MLmodel can be read, but not the data that it names.
@@ -55,27 +55,27 @@ enum Found {
     Nothing,
 }
 
-impl Found {
+impl PathContent {
     fn of(has_byte: bool) -> Self {
         if has_byte { Self::Byte } else { Self::Nothing }
     }
 }
 
-fn find(path: &Path) -> std::io::Result<Found> {
+fn find(path: &Path) -> std::io::Result<PathContent> {
     if !std::fs::metadata(path)?.is_dir() {
-        return has_byte(path).map(Found::of);
+        return has_byte(path).map(PathContent::of);
     }
     let model_file = path.join(MODEL_FILE);
     match std::fs::metadata(&model_file) {
         Ok(found) if found.is_file() => {}
-        _ => return has_byte_below(path, MOST_DEPTH).map(Found::of),
+        _ => return has_byte_below(path, MOST_DEPTH).map(PathContent::of),
     }
     let (mut read, most) = (Vec::new(), LONGEST_MODEL_FILE as u64);
     std::fs::File::open(&model_file)?
         .take(most)
         .read_to_end(&mut read)?;
     let Some(name) = named_data(&read) else {
-        return Ok(Found::of(!read.is_empty()));
+        return Ok(PathContent::of(!read.is_empty()));
     };
     let data = path.join(&name);
     let has_data = match std::fs::metadata(&data) {
@@ -85,9 +85,9 @@ fn find(path: &Path) -> std::io::Result<Found> {
         Err(error) => return Err(error),
     };
     Ok(if has_data {
-        Found::Byte
+        PathContent::Byte
     } else {
-        Found::NoData(name)
+        PathContent::NoData(name)
     })
 }
 

@@ -213,7 +213,7 @@ pub fn tell(object: &str, done: &str, dry_run: DryRun, is_changed: bool) -> Resu
 
 /// A request by annotation.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Request {
+pub enum AnnotationRequest {
     /// To try failed versions again.
     Retry,
     /// To end a hold.
@@ -222,7 +222,7 @@ pub enum Request {
     Reapply,
 }
 
-impl Request {
+impl AnnotationRequest {
     fn is_handled(self, value: &str, status: &AliasBindingStatus) -> bool {
         let handled = match self {
             Self::Retry => status
@@ -245,7 +245,7 @@ pub struct Goal {
     /// The spec that the operator must have seen.
     pub generation: Option<i64>,
     /// The request that it must have handled, with its value.
-    pub request: Option<(Request, String)>,
+    pub request: Option<(AnnotationRequest, String)>,
     /// The version that must be wanted, and run.
     pub version: Option<String>,
 }
@@ -262,14 +262,14 @@ impl Goal {
 
 /// How far a binding is.
 #[derive(Clone, Debug, Eq, PartialEq)]
-enum Progress {
+enum GoalState {
     Done(String),
     Failed(String),
     Waiting(String),
 }
 
-fn progress(binding: &AliasBinding, goal: &Goal) -> Progress {
-    let waiting = |state: &str| Progress::Waiting(state.to_owned());
+fn progress(binding: &AliasBinding, goal: &Goal) -> GoalState {
+    let waiting = |state: &str| GoalState::Waiting(state.to_owned());
     let Some(status) = &binding.status else {
         return waiting("the operator has not seen it yet");
     };
@@ -292,7 +292,7 @@ fn progress(binding: &AliasBinding, goal: &Goal) -> Progress {
     };
     let state = format!("{}: {}", ready.reason, ready.message);
     if find(&status.conditions, STALLED).is_some_and(|stalled| stalled.status == "True") {
-        return Progress::Failed(state);
+        return GoalState::Failed(state);
     }
     let running = status
         .running
@@ -304,13 +304,13 @@ fn progress(binding: &AliasBinding, goal: &Goal) -> Progress {
         Some(Reason::Held | Reason::Suspended)
     );
     match (ready.status.as_str(), is_at_goal) {
-        ("True", true) => Progress::Done(format!(
+        ("True", true) => GoalState::Done(format!(
             "version {} runs ({})",
             running.unwrap_or("?"),
             ready.reason
         )),
-        ("True", false) if is_stopped => Progress::Failed(state),
-        _ => Progress::Waiting(state),
+        ("True", false) if is_stopped => GoalState::Failed(state),
+        _ => GoalState::Waiting(state),
     }
 }
 
@@ -350,11 +350,11 @@ pub async fn wait(
         };
         match next {
             Some(Ok(Some(binding))) => match progress(&binding, goal) {
-                Progress::Done(end) => {
+                GoalState::Done(end) => {
                     return print(&format!("{}: {end}\n", resource_name(&binding)));
                 }
-                Progress::Failed(end) => return Err(format!("{name}: {end}").into()),
-                Progress::Waiting(now) => state = now,
+                GoalState::Failed(end) => return Err(format!("{name}: {end}").into()),
+                GoalState::Waiting(now) => state = now,
             },
             Some(Ok(None)) => return Err(format!("{name} was deleted").into()),
             Some(Err(error)) => state = format!("it cannot be watched: {error}"),
@@ -405,43 +405,43 @@ mod tests {
     #[test]
     fn a_wait_ends_when_the_version_runs_and_not_before_the_operator_saw_the_change() {
         let live = binding(&ready(Reason::Live), "4", "4");
-        let done = Progress::Done("version 4 runs (Live)".to_owned());
+        let done = GoalState::Done("version 4 runs (Live)".to_owned());
         assert_eq!(progress(&live, &goal(2, Some("4"))), done);
         assert_eq!(progress(&live, &goal(2, None)), done);
         for unseen in [goal(3, Some("4")), goal(2, Some("5"))] {
-            assert!(matches!(progress(&live, &unseen), Progress::Waiting(_)));
+            assert!(matches!(progress(&live, &unseen), GoalState::Waiting(_)));
         }
         let rolling = binding(&problem(Reason::RollingOut), "4", "4");
-        let waiting = Progress::Waiting("RollingOut: ill".to_owned());
+        let waiting = GoalState::Waiting("RollingOut: ill".to_owned());
         assert_eq!(progress(&rolling, &goal(2, Some("4"))), waiting);
         assert!(matches!(
             progress(&testing::binding(), &goal(2, None)),
-            Progress::Waiting(_)
+            GoalState::Waiting(_)
         ));
     }
 
     #[test]
     fn a_wait_fails_when_a_person_is_needed_for_the_version_that_it_waits_for() {
         let rolled_back = binding(&problem(Reason::RolledBack), "5", "4");
-        let failed = Progress::Failed("RolledBack: ill".to_owned());
+        let failed = GoalState::Failed("RolledBack: ill".to_owned());
         assert_eq!(progress(&rolled_back, &goal(2, Some("5"))), failed);
         let of_before = progress(&rolled_back, &goal(2, Some("6")));
-        assert!(matches!(of_before, Progress::Waiting(_)), "{of_before:?}");
+        assert!(matches!(of_before, GoalState::Waiting(_)), "{of_before:?}");
         let held = binding(&ready(Reason::Held), "5", "4");
         assert!(matches!(
             progress(&held, &goal(2, Some("5"))),
-            Progress::Failed(_)
+            GoalState::Failed(_)
         ));
     }
 
     #[test]
     fn a_request_is_waited_for_until_it_was_handled() {
         let asked = Goal {
-            request: Some((Request::Retry, "now".to_owned())),
+            request: Some((AnnotationRequest::Retry, "now".to_owned())),
             ..goal(2, None)
         };
         let live = binding(&ready(Reason::Live), "4", "4");
-        assert!(matches!(progress(&live, &asked), Progress::Waiting(_)));
+        assert!(matches!(progress(&live, &asked), GoalState::Waiting(_)));
         let handled = live.with(|binding| {
             if let Some(status) = &mut binding.status {
                 status.last_handled_retry = Some(HandledRequest {
@@ -450,7 +450,7 @@ mod tests {
                 });
             }
         });
-        assert!(matches!(progress(&handled, &asked), Progress::Done(_)));
+        assert!(matches!(progress(&handled, &asked), GoalState::Done(_)));
     }
 
     #[test]

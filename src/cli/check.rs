@@ -65,13 +65,13 @@ enum Grade {
 
 /// One check.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
-struct Checked {
+struct CheckResult {
     check: String,
     result: Grade,
     message: String,
 }
 
-impl Checked {
+impl CheckResult {
     fn new(check: impl Into<String>, result: Grade, message: impl Into<String>) -> Self {
         Self {
             check: check.into(),
@@ -87,7 +87,7 @@ pub async fn run(arguments: CheckArguments) -> CommandResult {
     let version = cluster.client.apiserver_version().await;
     let version =
         version.map_err(|error| cluster.explain::<AliasBinding>("get", None, None, &error))?;
-    let mut checks = vec![Checked::new(
+    let mut checks = vec![CheckResult::new(
         "cluster",
         Grade::Ok,
         format!("Kubernetes {}", version.git_version),
@@ -113,7 +113,7 @@ pub async fn run(arguments: CheckArguments) -> CommandResult {
     })
 }
 
-fn table(checks: &[Checked]) -> Table {
+fn table(checks: &[CheckResult]) -> Table {
     let mut table = Table::new(["RESULT", "CHECK", "MESSAGE"]);
     for check in checks {
         let (word, tone) = match check.result {
@@ -131,7 +131,7 @@ fn table(checks: &[Checked]) -> Table {
 }
 
 /// Whether each definition exists and is this release's.
-async fn definitions(cluster: &Cluster) -> Vec<Checked> {
+async fn definitions(cluster: &Cluster) -> Vec<CheckResult> {
     let api: Api<CustomResourceDefinition> = Api::all(cluster.client.clone());
     let mut checks = Vec::new();
     for expected in custom_resource_definitions() {
@@ -140,13 +140,13 @@ async fn definitions(cluster: &Cluster) -> Vec<Checked> {
         checks.push(match api.get(&name).await {
             Ok(found) => compared(check, &expected, &found),
             Err(kube::Error::Api(status)) if status.is_not_found() => {
-                Checked::new(check, Grade::Failed, format!("it is not installed; install it: {INSTALL}"))
+                CheckResult::new(check, Grade::Failed, format!("it is not installed; install it: {INSTALL}"))
             }
             Err(kube::Error::Api(status)) if status.is_forbidden() => {
                 let words = "you may not read definitions, so its release is not known; ask an administrator to run this check";
-                Checked::new(check, Grade::Warning, words)
+                CheckResult::new(check, Grade::Warning, words)
             }
-            Err(error) => Checked::new(check, Grade::Failed, error.to_string()),
+            Err(error) => CheckResult::new(check, Grade::Failed, error.to_string()),
         });
     }
     checks
@@ -157,12 +157,12 @@ fn compared(
     check: String,
     expected: &CustomResourceDefinition,
     found: &CustomResourceDefinition,
-) -> Checked {
+) -> CheckResult {
     let (own, others) = (fields(expected), fields(found));
     let missing: Vec<&String> = own.difference(&others).collect();
     if let Some(field) = missing.first() {
         let words = format!("it is of an older release: it has no {field}; update it: {INSTALL}");
-        return Checked::new(check, Grade::Failed, words);
+        return CheckResult::new(check, Grade::Failed, words);
     }
     let more: Vec<&String> = others.difference(&own).collect();
     match more.first() {
@@ -170,9 +170,9 @@ fn compared(
             let words = format!(
                 "it is of another release: it has {field}; use that release of kubectl-pointsman"
             );
-            Checked::new(check, Grade::Warning, words)
+            CheckResult::new(check, Grade::Warning, words)
         }
-        None => Checked::new(check, Grade::Ok, "installed, of this release"),
+        None => CheckResult::new(check, Grade::Ok, "installed, of this release"),
     }
 }
 
@@ -210,11 +210,11 @@ fn collect(schema: &Value, path: &str, found: &mut BTreeSet<String>) {
 }
 
 /// Whether the operators run, and hold their Leases.
-async fn deployments(cluster: &Cluster) -> Vec<Checked> {
+async fn deployments(cluster: &Cluster) -> Vec<CheckResult> {
     let operators = match operators(cluster).await {
         Ok(operators) => operators,
         Err(failure) => {
-            return vec![Checked::new(
+            return vec![CheckResult::new(
                 "operator",
                 Grade::Warning,
                 failure.to_string(),
@@ -224,7 +224,7 @@ async fn deployments(cluster: &Cluster) -> Vec<Checked> {
     if operators.is_empty() {
         let words = "no Deployment has the label app.kubernetes.io/name=pointsman; install the chart, unless the operator runs \
                      outside of the cluster";
-        return vec![Checked::new("operator", Grade::Warning, words)];
+        return vec![CheckResult::new("operator", Grade::Warning, words)];
     }
     let mut checks = Vec::new();
     for operator in &operators {
@@ -236,7 +236,7 @@ async fn deployments(cluster: &Cluster) -> Vec<Checked> {
     checks
 }
 
-fn deployment(operator: &Deployment) -> Checked {
+fn deployment(operator: &Deployment) -> CheckResult {
     let check = format!("operator {}", place(operator));
     let desired = operator
         .spec
@@ -252,7 +252,7 @@ fn deployment(operator: &Deployment) -> Checked {
         image(operator).unwrap_or_default()
     );
     if desired > 0 && available >= desired {
-        return Checked::new(check, Grade::Ok, words);
+        return CheckResult::new(check, Grade::Ok, words);
     }
     let grade = if available > 0 {
         Grade::Warning
@@ -264,10 +264,10 @@ fn deployment(operator: &Deployment) -> Checked {
         operator.name_any(),
     );
     let remedy = format!("see why: kubectl describe deployment {name} -n {namespace}");
-    Checked::new(check, grade, format!("{words}; {remedy}"))
+    CheckResult::new(check, grade, format!("{words}; {remedy}"))
 }
 
-async fn lease(cluster: &Cluster, operator: &Deployment) -> Checked {
+async fn lease(cluster: &Cluster, operator: &Deployment) -> CheckResult {
     let namespace = operator.namespace().unwrap_or_default();
     let name = argument(operator, "--lease-name").unwrap_or("pointsman");
     let api: Api<Lease> = Api::namespaced(cluster.client.clone(), &namespace);
@@ -276,13 +276,13 @@ async fn lease(cluster: &Cluster, operator: &Deployment) -> Checked {
         Ok(lease) => held(check, &lease, Timestamp::now()),
         Err(error) => {
             let failure = cluster.explain::<Lease>("get", Some(name), Some(&namespace), &error);
-            Checked::new(check, Grade::Warning, failure.to_string())
+            CheckResult::new(check, Grade::Warning, failure.to_string())
         }
     }
 }
 
 /// Whether a replica holds the Lease. The clocks of the cluster and of this machine may differ, so an hour is allowed.
-fn held(check: String, lease: &Lease, now: Timestamp) -> Checked {
+fn held(check: String, lease: &Lease, now: Timestamp) -> CheckResult {
     const ALLOWED: i64 = 3600;
     let spec = lease.spec.as_ref();
     let holder = spec
@@ -291,7 +291,7 @@ fn held(check: String, lease: &Lease, now: Timestamp) -> Checked {
     let renewed = spec.and_then(|spec| spec.renew_time.as_ref());
     let age = renewed.map(|time| now.as_second() - time.0.as_second());
     match age {
-        _ if holder.is_empty() => Checked::new(
+        _ if holder.is_empty() => CheckResult::new(
             check,
             Grade::Failed,
             "no replica holds it, so nothing is reconciled; see the operator's log",
@@ -301,14 +301,14 @@ fn held(check: String, lease: &Lease, now: Timestamp) -> Checked {
                 "{holder} renewed it {} ago; see the operator's log",
                 seconds(age)
             );
-            Checked::new(check, Grade::Failed, words)
+            CheckResult::new(check, Grade::Failed, words)
         }
-        _ => Checked::new(check, Grade::Ok, format!("held by {holder}")),
+        _ => CheckResult::new(check, Grade::Ok, format!("held by {holder}")),
     }
 }
 
 /// What the person may do in the namespace.
-async fn rights(cluster: &Cluster) -> Result<Vec<Checked>, Failure> {
+async fn rights(cluster: &Cluster) -> Result<Vec<CheckResult>, Failure> {
     let api: Api<SelfSubjectAccessReview> = Api::all(cluster.client.clone());
     let mut checks = Vec::new();
     for (verb, resource, commands) in RIGHTS {
@@ -341,20 +341,26 @@ async fn rights(cluster: &Cluster) -> Result<Vec<Checked>, Failure> {
     Ok(checks)
 }
 
-fn right(verb: &str, resource: &str, commands: &str, namespace: &str, is_allowed: bool) -> Checked {
+fn right(
+    verb: &str,
+    resource: &str,
+    commands: &str,
+    namespace: &str,
+    is_allowed: bool,
+) -> CheckResult {
     let check = format!("right to {verb} {resource}");
     if is_allowed {
-        return Checked::new(check, Grade::Ok, format!("in the namespace {namespace}"));
+        return CheckResult::new(check, Grade::Ok, format!("in the namespace {namespace}"));
     }
     let role = if verb == "patch" { "edit" } else { "view" };
     let words = format!(
         "not in the namespace {namespace}, for {commands}; ask for the ClusterRole {role} there, or choose another with -n"
     );
-    Checked::new(check, Grade::Warning, words)
+    CheckResult::new(check, Grade::Warning, words)
 }
 
 /// The registries of the namespace, as the operator's status has them.
-async fn registries(cluster: &Cluster) -> Vec<Checked> {
+async fn registries(cluster: &Cluster) -> Vec<CheckResult> {
     let namespace = Some(cluster.namespace.as_str());
     let everything = ListParams::default();
     let listed = cluster
@@ -363,7 +369,7 @@ async fn registries(cluster: &Cluster) -> Vec<Checked> {
     let listed = match listed {
         Ok(listed) => listed.items,
         Err(failure) => {
-            return vec![Checked::new(
+            return vec![CheckResult::new(
                 "registries",
                 Grade::Warning,
                 failure.to_string(),
@@ -393,25 +399,25 @@ async fn registries(cluster: &Cluster) -> Vec<Checked> {
 }
 
 /// A condition as a check. One that is missing was never reconciled.
-fn graded(check: String, condition: Option<&Condition>, version: Option<&str>) -> Checked {
+fn graded(check: String, condition: Option<&Condition>, version: Option<&str>) -> CheckResult {
     let Some(condition) = condition else {
         let words = "no operator has reconciled it yet; see whether one watches this namespace: kubectl get deployments -A -l \
                      app.kubernetes.io/name=pointsman";
-        return Checked::new(check, Grade::Warning, words);
+        return CheckResult::new(check, Grade::Warning, words);
     };
     let words = format!("{}: {}", condition.reason, condition.message);
     match condition.status.as_str() {
         "True" => {
             let version = version.map_or_else(String::new, |version| format!(", MLflow {version}"));
-            Checked::new(check, Grade::Ok, format!("{}{version}", condition.reason))
+            CheckResult::new(check, Grade::Ok, format!("{}{version}", condition.reason))
         }
-        "False" => Checked::new(check, Grade::Failed, words),
-        _ => Checked::new(check, Grade::Warning, words),
+        "False" => CheckResult::new(check, Grade::Failed, words),
+        _ => CheckResult::new(check, Grade::Warning, words),
     }
 }
 
 /// How many bindings need a person; `status` says why.
-async fn bindings(cluster: &Cluster) -> Checked {
+async fn bindings(cluster: &Cluster) -> CheckResult {
     let namespace = Some(cluster.namespace.as_str());
     let everything = ListParams::default();
     match cluster
@@ -419,11 +425,11 @@ async fn bindings(cluster: &Cluster) -> Checked {
         .await
     {
         Ok(listed) => counted(&listed.items, &cluster.namespace),
-        Err(failure) => Checked::new("bindings", Grade::Warning, failure.to_string()),
+        Err(failure) => CheckResult::new("bindings", Grade::Warning, failure.to_string()),
     }
 }
 
-fn counted(bindings: &[AliasBinding], namespace: &str) -> Checked {
+fn counted(bindings: &[AliasBinding], namespace: &str) -> CheckResult {
     let is_stalled = |binding: &&AliasBinding| {
         let status = binding.status.as_ref();
         let stalled = status.and_then(|status| find(&status.conditions, STALLED));
@@ -431,7 +437,7 @@ fn counted(bindings: &[AliasBinding], namespace: &str) -> Checked {
     };
     let (all, stalled) = (bindings.len(), bindings.iter().filter(is_stalled).count());
     if stalled == 0 {
-        return Checked::new(
+        return CheckResult::new(
             "bindings",
             Grade::Ok,
             format!("{all} in the namespace {namespace}, none needs a person"),
@@ -439,7 +445,7 @@ fn counted(bindings: &[AliasBinding], namespace: &str) -> Checked {
     }
     let words =
         format!("{stalled} of {all} need a person: kubectl pointsman status -n {namespace}");
-    Checked::new("bindings", Grade::Warning, words)
+    CheckResult::new("bindings", Grade::Warning, words)
 }
 
 #[cfg(test)]

@@ -78,7 +78,7 @@ enum Judgment {
 /// A property of two versions.
 #[derive(Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Compared {
+struct ComparedProperty {
     property: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     first: Option<String>,
@@ -121,7 +121,7 @@ pub async fn run(arguments: CompareArguments) -> CommandResult {
     Ok(ExitCode::SUCCESS)
 }
 
-fn table(compared: &[Compared], first: &str, second: &str) -> Table {
+fn table(compared: &[ComparedProperty], first: &str, second: &str) -> Table {
     let headers = [
         "PROPERTY".to_owned(),
         format!("VERSION {first}"),
@@ -146,7 +146,7 @@ fn table(compared: &[Compared], first: &str, second: &str) -> Table {
 }
 
 /// All properties of two versions, metrics first.
-fn compare(first: &ModelVersion, second: &ModelVersion) -> Vec<Compared> {
+fn compare(first: &ModelVersion, second: &ModelVersion) -> Vec<ComparedProperty> {
     let mut compared = Vec::new();
     for (name, values) in both(&first.metrics, &second.metrics) {
         compared.push(metric(name, values));
@@ -154,7 +154,7 @@ fn compare(first: &ModelVersion, second: &ModelVersion) -> Vec<Compared> {
     let text = |value: Option<i64>, words: fn(i64) -> String| value.map(words);
     let mut add = |property: &str, first: Option<String>, second: Option<String>| {
         if first.is_some() || second.is_some() {
-            compared.push(Compared {
+            compared.push(ComparedProperty {
                 property: property.to_owned(),
                 first,
                 second,
@@ -211,7 +211,7 @@ fn both<'a>(
         .map(|name| (name, (first.get(name), second.get(name))))
 }
 
-fn metric(name: &str, (first, second): Values<'_>) -> Compared {
+fn metric(name: &str, (first, second): Values<'_>) -> ComparedProperty {
     let number = |value: Option<&String>| value?.parse::<f64>().ok();
     let change = match (number(first), number(second)) {
         (Some(first), Some(second)) if first.is_finite() && second.is_finite() => {
@@ -220,7 +220,7 @@ fn metric(name: &str, (first, second): Values<'_>) -> Compared {
         _ => None,
     };
     let judgment = change.and_then(|change| judge(name, change));
-    Compared {
+    ComparedProperty {
         property: name.to_owned(),
         first: first.cloned(),
         second: second.cloned(),

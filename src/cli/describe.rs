@@ -12,7 +12,7 @@ use kube::ResourceExt;
 use super::CommandResult;
 use super::cluster::{Cluster, ClusterArguments, name_in};
 use super::events;
-use super::fields::{Fields, indented};
+use super::fields::{FieldList, indented};
 use super::history;
 use super::inspect::{add_code, datasets, versions_table};
 use super::moment::local;
@@ -72,7 +72,7 @@ fn moment(at: Option<&Time>, now: &Zoned) -> String {
 fn state(binding: &AliasBinding, now: &Zoned) -> String {
     let none = AliasBindingStatus::default();
     let (spec, status) = (&binding.spec, binding.status.as_ref().unwrap_or(&none));
-    let mut fields = Fields::indented(0);
+    let mut fields = FieldList::indented(0);
     fields.add("Name", binding.name_any());
     fields.add("Namespace", binding.namespace().unwrap_or_default());
     let followed = if spec.alias.is_some() {
@@ -138,7 +138,7 @@ fn approval(binding: &AliasBinding) -> String {
 }
 
 /// The versions that are wanted, run and were good.
-fn add_versions(fields: &mut Fields, status: &AliasBindingStatus, now: &Zoned) {
+fn add_versions(fields: &mut FieldList, status: &AliasBindingStatus, now: &Zoned) {
     let seen = status
         .alias
         .as_ref()
@@ -174,7 +174,7 @@ fn since_when(version: &str, moment: Option<&str>) -> String {
 }
 
 /// The versions that failed or wait, and a person's change of the workload.
-fn add_trouble(fields: &mut Fields, status: &AliasBindingStatus, now: &Zoned) {
+fn add_trouble(fields: &mut FieldList, status: &AliasBindingStatus, now: &Zoned) {
     let held_back = status.held_back.as_ref();
     for failed in held_back.iter().flat_map(|held| &held.versions) {
         let when = moment(Some(&failed.since), now);
@@ -218,7 +218,7 @@ fn add_trouble(fields: &mut Fields, status: &AliasBindingStatus, now: &Zoned) {
     }
 }
 
-fn add_lost(fields: &mut Fields, lost: &Lost) {
+fn add_lost(fields: &mut FieldList, lost: &Lost) {
     fields.add(
         "Lost",
         format!(

@@ -5,12 +5,12 @@
 use super::table::printable;
 
 /// Names with their values. A value that is empty is left out.
-pub struct Fields {
+pub struct FieldList {
     indent: usize,
     fields: Vec<(String, String)>,
 }
 
-impl Fields {
+impl FieldList {
     /// No fields yet, each with so many spaces before it.
     pub fn indented(indent: usize) -> Self {
         Self {
@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn values_are_aligned_and_empty_ones_left_out() {
-        let mut fields = Fields::indented(2);
+        let mut fields = FieldList::indented(2);
         fields.add("Name", "taxi");
         fields.add("Namespace", "ml");
         fields.add("Pinned", "");

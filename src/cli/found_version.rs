@@ -16,7 +16,7 @@ const VARIABLE: &str = "MLFLOW_TRACKING_URI";
 
 /// Where a version was read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
-pub enum Origin {
+pub enum VersionOrigin {
     /// The status of the `RegisteredModel`.
     Mirror,
     /// MLflow, with the person's own variables.
@@ -29,7 +29,7 @@ pub struct FoundVersion {
     /// The version.
     pub version: ModelVersion,
     /// Where it was read.
-    pub origin: Origin,
+    pub origin: VersionOrigin,
     /// What is missing, and how to see it; empty if nothing is.
     pub note: String,
 }
@@ -115,7 +115,7 @@ pub async fn find_version(
     }
     Ok(FoundVersion {
         version,
-        origin: Origin::MLflow,
+        origin: VersionOrigin::MLflow,
         note: String::new(),
     })
 }
@@ -123,7 +123,7 @@ pub async fn find_version(
 fn from_mirror(version: &ModelVersion, note: String) -> FoundVersion {
     FoundVersion {
         version: version.clone(),
-        origin: Origin::Mirror,
+        origin: VersionOrigin::Mirror,
         note,
     }
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::CommandResult;
 use super::cluster::{Cluster, ClusterArguments, name_in};
-use super::fields::Fields;
+use super::fields::FieldList;
 use super::moment::{self, local, local_with_zone};
 use super::output::{OutputArguments, Tone};
 use super::table::{Cell, Table, printable};
@@ -166,7 +166,7 @@ fn at_that_moment(history: &[HistoryEntry], at: Timestamp, zone: &TimeZone) -> S
         };
     };
     let entry = &history[index];
-    let mut fields = Fields::indented(2);
+    let mut fields = FieldList::indented(2);
     let is_complete = entry
         .available_at
         .as_ref()

@@ -11,8 +11,8 @@ use serde::Serialize;
 
 use super::CommandResult;
 use super::cluster::{Cluster, ClusterArguments};
-use super::fields::Fields;
-use super::found_version::{FoundVersion, Origin, find_model, find_version, number_of};
+use super::fields::FieldList;
+use super::found_version::{FoundVersion, VersionOrigin, find_model, find_version, number_of};
 use super::history::{code_words, short_commit};
 use super::moment::local_with_zone;
 use super::output::{OutputArguments, Paint};
@@ -51,7 +51,7 @@ pub struct InspectArguments {
 struct InspectAnswer<'a> {
     model: &'a str,
     aliases: Vec<&'a str>,
-    read_from: Origin,
+    read_from: VersionOrigin,
     #[serde(flatten)]
     version: &'a ModelVersion,
 }
@@ -188,7 +188,7 @@ fn one(
 /// All that is known of a version, in words.
 fn version_text(answer: &InspectAnswer<'_>, note: &str, zone: &TimeZone) -> String {
     let version = answer.version;
-    let mut fields = Fields::indented(0);
+    let mut fields = FieldList::indented(0);
     fields.add("Model", answer.model);
     fields.add("Version", &version.version);
     fields.add("Aliases", answer.aliases.join(", "));
@@ -202,8 +202,8 @@ fn version_text(answer: &InspectAnswer<'_>, note: &str, zone: &TimeZone) -> Stri
     add_code(&mut fields, version.code.as_ref());
     fields.add("Data", datasets(&version.datasets));
     let origin = match answer.read_from {
-        Origin::Mirror => "the status of the RegisteredModel",
-        Origin::MLflow => "MLflow, with your own variables",
+        VersionOrigin::Mirror => "the status of the RegisteredModel",
+        VersionOrigin::MLflow => "MLflow, with your own variables",
     };
     fields.add("Read from", origin);
     fields.add("Note", note);
@@ -213,7 +213,7 @@ fn version_text(answer: &InspectAnswer<'_>, note: &str, zone: &TimeZone) -> Stri
         ("Parameters", &version.parameters),
     ] {
         if !map.is_empty() {
-            let mut section = Fields::indented(2);
+            let mut section = FieldList::indented(2);
             for (name, value) in map {
                 section.add(name, value);
             }
@@ -224,7 +224,7 @@ fn version_text(answer: &InspectAnswer<'_>, note: &str, zone: &TimeZone) -> Stri
 }
 
 /// When a version was registered, and by whom.
-pub fn add_registered(fields: &mut Fields, version: &ModelVersion, zone: &TimeZone) {
+pub fn add_registered(fields: &mut FieldList, version: &ModelVersion, zone: &TimeZone) {
     let by = version
         .created_by
         .as_ref()
@@ -237,7 +237,7 @@ pub fn add_registered(fields: &mut Fields, version: &ModelVersion, zone: &TimeZo
 }
 
 /// The code of a version, and the commands that fetch it. MLflow may have recorded none.
-pub fn add_code(fields: &mut Fields, code: Option<&CodeLineage>) {
+pub fn add_code(fields: &mut FieldList, code: Option<&CodeLineage>) {
     let words = code_words(code);
     if words.is_empty() {
         fields.add("Code", "MLflow recorded none: train within a git checkout");
@@ -315,7 +315,7 @@ VERSION   ALIASES         AGE   BY       TRAINED-IN   SIZE       COMMIT       ME
         let answer = InspectAnswer {
             model: "nyc-taxi",
             aliases: aliases_of(&status, "10"),
-            read_from: Origin::Mirror,
+            read_from: VersionOrigin::Mirror,
             version: &status.versions[1],
         };
         let expected = "\

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::cluster::{Cluster, ClusterArguments};
-use super::fields::Fields;
+use super::fields::FieldList;
 use super::found_version::{FoundVersion, find_version};
 use super::inspect::{add_code, add_registered, datasets};
 use super::output::OutputArguments;
@@ -289,7 +289,7 @@ fn choose(
 
 fn text(answer: &LineageAnswer, zone: &TimeZone) -> String {
     let version = &answer.version;
-    let mut fields = Fields::indented(0);
+    let mut fields = FieldList::indented(0);
     fields.add("Object", &answer.object);
     fields.add(
         "Workload",
@@ -324,7 +324,7 @@ fn data(sets: &[Dataset]) -> String {
 mod tests {
     use serde_json::json;
 
-    use super::super::found_version::Origin;
+    use super::super::found_version::VersionOrigin;
     use super::*;
 
     fn version(created: &str) -> ModelVersion {
@@ -338,7 +338,7 @@ mod tests {
     fn found(created: &str) -> FoundVersion {
         FoundVersion {
             version: version(created),
-            origin: Origin::Mirror,
+            origin: VersionOrigin::Mirror,
             note: String::new(),
         }
     }

@@ -6,12 +6,12 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
 use kube::ResourceExt;
 
-use super::tree_node::Node;
+use super::tree_node::TreeNode;
 use super::units::since;
 use crate::api::names;
 
 /// A pod with its health.
-pub fn pod_node(pod: &Pod, now: Timestamp) -> Node {
+pub fn pod_node(pod: &Pod, now: Timestamp) -> TreeNode {
     let none = PodStatus::default();
     let status = pod.status.as_ref().unwrap_or(&none);
     let containers = status.container_statuses.as_deref().unwrap_or_default();
@@ -34,7 +34,7 @@ pub fn pod_node(pod: &Pod, now: Timestamp) -> Node {
         words.push(format!("{restarts} restarts"));
     }
     words.push(since(pod.creation_timestamp().as_ref(), now));
-    Node::new(
+    TreeNode::new(
         format!("Pod/{}", pod.name_any()),
         Some(is_ready),
         words.join(", "),

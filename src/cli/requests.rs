@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 
 use super::change::{
-    BindingArguments, ChangeArguments, Goal, Request, annotation, change, request_value,
+    AnnotationRequest, BindingArguments, ChangeArguments, Goal, annotation, change, request_value,
 };
 use super::cluster::{Cluster, ClusterArguments};
 use super::{CommandResult, Failure};
@@ -61,32 +61,44 @@ pub struct RefreshArguments {
 /// Runs `retry`.
 pub async fn retry(arguments: RetryArguments) -> CommandResult {
     let reason = arguments.reason.as_deref();
-    send(&arguments.binding, Request::Retry, "asked to retry", reason).await
+    send(
+        &arguments.binding,
+        AnnotationRequest::Retry,
+        "asked to retry",
+        reason,
+    )
+    .await
 }
 
 /// Runs `resume`.
 pub async fn resume(arguments: ResumeArguments) -> CommandResult {
-    send(&arguments.binding, Request::Resume, "resumed", None).await
+    send(
+        &arguments.binding,
+        AnnotationRequest::Resume,
+        "resumed",
+        None,
+    )
+    .await
 }
 
 /// Runs `reapply`.
 pub async fn reapply(arguments: ReapplyArguments) -> CommandResult {
     let done = "asked to reapply";
-    send(&arguments.binding, Request::Reapply, done, None).await
+    send(&arguments.binding, AnnotationRequest::Reapply, done, None).await
 }
 
 async fn send(
     binding: &BindingArguments,
-    request: Request,
+    request: AnnotationRequest,
     done: &str,
     reason: Option<&str>,
 ) -> CommandResult {
     let cluster = binding.connect().await?;
     let value = request_value();
     let name = match request {
-        Request::Retry => names::RETRY_ANNOTATION,
-        Request::Resume => names::RESUME_ANNOTATION,
-        Request::Reapply => names::APPLY_ANNOTATION,
+        AnnotationRequest::Retry => names::RETRY_ANNOTATION,
+        AnnotationRequest::Resume => names::RESUME_ANNOTATION,
+        AnnotationRequest::Reapply => names::APPLY_ANNOTATION,
     };
     let mut patch = annotation(name, Some(&value));
     if let Some(reason) = reason {

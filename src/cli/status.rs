@@ -73,7 +73,7 @@ pub async fn run(arguments: StatusArguments) -> CommandResult {
         eprintln!("{}", nothing(namespace));
         return Ok(ExitCode::SUCCESS);
     }
-    let view = View {
+    let view = TableView {
         with_namespace: namespace.is_none(),
         is_wide: arguments.output.is_wide(),
         now: Timestamp::now(),
@@ -97,13 +97,13 @@ fn nothing(namespace: Option<&str>) -> String {
 }
 
 /// How bindings are shown.
-struct View {
+struct TableView {
     with_namespace: bool,
     is_wide: bool,
     now: Timestamp,
 }
 
-impl View {
+impl TableView {
     fn headers(&self) -> Vec<&'static str> {
         let mut headers = Vec::new();
         if self.with_namespace {
@@ -221,7 +221,7 @@ async fn follow(
         None => Api::all(cluster.client.clone()),
     };
     let mut events = pin!(watch(api, watcher::Config::default()).default_backoff());
-    let mut changes = Changes {
+    let mut changes = WatchTable {
         output,
         with_namespace: namespace.is_none(),
         listed: Vec::new(),
@@ -270,7 +270,7 @@ fn deleted(mut binding: AliasBinding) -> AliasBinding {
 }
 
 /// The lines of a watch: one that would say the same as the last about its binding is left out.
-struct Changes<'a> {
+struct WatchTable<'a> {
     output: &'a OutputArguments,
     with_namespace: bool,
     listed: Vec<AliasBinding>,
@@ -279,9 +279,9 @@ struct Changes<'a> {
     printed: BTreeMap<(Option<String>, String), Vec<Cell>>,
 }
 
-impl Changes<'_> {
-    fn view(&self, now: Timestamp) -> View {
-        View {
+impl WatchTable<'_> {
+    fn view(&self, now: Timestamp) -> TableView {
+        TableView {
             with_namespace: self.with_namespace,
             is_wide: self.output.is_wide(),
             now,

@@ -7,8 +7,8 @@ fn now() -> Timestamp {
     "2026-11-25T12:00:00Z".parse().unwrap()
 }
 
-fn view() -> View {
-    View {
+fn view() -> TableView {
+    TableView {
         with_namespace: false,
         is_wide: false,
         now: now(),
@@ -67,7 +67,7 @@ new     taxi    champion   <none>   <none>    Unknown   Pending      <unknown>
 
 #[test]
 fn the_wide_table_has_target_and_message_and_all_namespaces_have_a_column() {
-    let view = View {
+    let view = TableView {
         with_namespace: true,
         is_wide: true,
         ..view()

@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::cluster::{Cluster, ClusterArguments, name_in};
 use super::output::OutputArguments;
 use super::pod_health::pod_node;
-use super::tree_node::{Node, flatten, table};
+use super::tree_node::{TreeNode, flatten, table};
 use super::{CommandResult, Failure};
 use crate::api::alias_binding::TargetKind;
 use crate::api::conditions::{READY, find};
@@ -61,9 +61,9 @@ pub async fn run(arguments: TreeArguments) -> CommandResult {
 fn chain(
     binding: &AliasBinding,
     model: Option<&RegisteredModel>,
-    registry: Option<Node>,
-    workload: Node,
-) -> Node {
+    registry: Option<TreeNode>,
+    workload: TreeNode,
+) -> TreeNode {
     let status = binding.status.clone().unwrap_or_default();
     let mut node = with_condition("AliasBinding", &binding.name_any(), &status.conditions);
     node.children = vec![workload];
@@ -86,7 +86,10 @@ fn chain(
             format!("; version {wanted} is wanted")
         });
         let health = format!("runs{aliases}{wanted}");
-        node = above(Node::new(format!("Version/{number}"), None, health), node);
+        node = above(
+            TreeNode::new(format!("Version/{number}"), None, health),
+            node,
+        );
     }
     let of_model = match model {
         Some(model) => {
@@ -100,7 +103,7 @@ fn chain(
                 conditions.unwrap_or_default(),
             )
         }
-        None => Node::new(
+        None => TreeNode::new(
             format!("RegisteredModel/{}", binding.spec.model_ref.name),
             Some(false),
             "does not exist",
@@ -113,26 +116,26 @@ fn chain(
     }
 }
 
-fn above(mut parent: Node, child: Node) -> Node {
+fn above(mut parent: TreeNode, child: TreeNode) -> TreeNode {
     parent.children.push(child);
     parent
 }
 
 /// An object of ours with its condition Ready.
-fn with_condition(kind: &str, name: &str, conditions: &[Condition]) -> Node {
+fn with_condition(kind: &str, name: &str, conditions: &[Condition]) -> TreeNode {
     let object = format!("{kind}/{name}");
     match find(conditions, READY) {
-        Some(ready) if ready.status == "True" => Node::new(object, Some(true), &*ready.reason),
-        Some(ready) => Node::new(
+        Some(ready) if ready.status == "True" => TreeNode::new(object, Some(true), &*ready.reason),
+        Some(ready) => TreeNode::new(
             object,
             Some(false),
             format!("{}: {}", ready.reason, ready.message),
         ),
-        None => Node::new(object, None, "not reconciled yet"),
+        None => TreeNode::new(object, None, "not reconciled yet"),
     }
 }
 
-async fn registry_node(cluster: &Cluster, model: &RegisteredModel) -> Node {
+async fn registry_node(cluster: &Cluster, model: &RegisteredModel) -> TreeNode {
     let (name, namespace) = (&model.spec.registry_ref.name, model.registry_namespace());
     let api: Api<ModelRegistry> = Api::namespaced(cluster.client.clone(), &namespace);
     match api.get(name).await {
@@ -143,25 +146,25 @@ async fn registry_node(cluster: &Cluster, model: &RegisteredModel) -> Node {
         Err(error) => {
             let namespace = Some(namespace.as_str());
             let failure = cluster.explain::<ModelRegistry>("get", Some(name), namespace, &error);
-            Node::new(format!("ModelRegistry/{name}"), None, failure.to_string())
+            TreeNode::new(format!("ModelRegistry/{name}"), None, failure.to_string())
         }
     }
 }
 
-async fn workload_node(cluster: &Cluster, binding: &AliasBinding) -> Node {
+async fn workload_node(cluster: &Cluster, binding: &AliasBinding) -> TreeNode {
     let (kind, name) = (binding.target_kind(), binding.workload_name());
     let object = format!("{kind}/{name}");
     match workload(cluster, &kind, name).await {
         Ok(workload) => {
             let (well, health) = workload_health(&kind, &workload);
-            let mut node = Node::new(object, well, health);
+            let mut node = TreeNode::new(object, well, health);
             node.children = match pods_of(cluster, &kind, &workload).await {
                 Ok(children) => children,
-                Err(failure) => vec![Node::new("Pods".to_owned(), None, failure.to_string())],
+                Err(failure) => vec![TreeNode::new("Pods".to_owned(), None, failure.to_string())],
             };
             node
         }
-        Err(failure) => Node::new(object, Some(false), failure.to_string()),
+        Err(failure) => TreeNode::new(object, Some(false), failure.to_string()),
     }
 }
 
@@ -235,7 +238,7 @@ async fn pods_of(
     cluster: &Cluster,
     kind: &TargetKind,
     workload: &Value,
-) -> Result<Vec<Node>, Failure> {
+) -> Result<Vec<TreeNode>, Failure> {
     let namespace = Some(cluster.namespace.as_str());
     let labels = selector(workload);
     if labels.is_empty() {
@@ -308,7 +311,7 @@ fn revision(set: &ReplicaSet) -> u64 {
         .unwrap_or_default()
 }
 
-fn replica_set_node(set: &ReplicaSet, pods: &[Pod]) -> Node {
+fn replica_set_node(set: &ReplicaSet, pods: &[Pod]) -> TreeNode {
     let desired = set
         .spec
         .as_ref()
@@ -335,12 +338,12 @@ fn replica_set_node(set: &ReplicaSet, pods: &[Pod]) -> Node {
             format!("{version}, {ready}/{desired} ready"),
         )
     };
-    let mut node = Node::new(format!("ReplicaSet/{}", set.name_any()), well, health);
+    let mut node = TreeNode::new(format!("ReplicaSet/{}", set.name_any()), well, health);
     node.children = nodes_of(pods, &set.uid().unwrap_or_default());
     node
 }
 
-fn nodes_of(pods: &[Pod], owner: &str) -> Vec<Node> {
+fn nodes_of(pods: &[Pod], owner: &str) -> Vec<TreeNode> {
     let own = pods.iter().filter(|pod| is_owned(*pod, owner));
     own.map(|pod| pod_node(pod, Timestamp::now())).collect()
 }

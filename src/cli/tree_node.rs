@@ -9,7 +9,7 @@ use super::table::{Cell, Table};
 
 /// An object of the tree.
 #[derive(Clone, Debug, Serialize)]
-pub struct Node {
+pub struct TreeNode {
     /// Its kind and name, such as Pod/server-1.
     pub object: String,
     /// Whether it is well; absent if that cannot be said of it.
@@ -19,10 +19,10 @@ pub struct Node {
     pub health: String,
     /// The objects below it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub children: Vec<Node>,
+    pub children: Vec<TreeNode>,
 }
 
-impl Node {
+impl TreeNode {
     /// An object without others below it.
     pub fn new(object: String, well: Option<bool>, health: impl Into<String>) -> Self {
         Self {
@@ -44,7 +44,7 @@ pub struct TreeLine {
 }
 
 /// Adds the lines of a node and of all below it.
-pub fn flatten(node: &Node, branch: &str, below: &str, lines: &mut Vec<TreeLine>) {
+pub fn flatten(node: &TreeNode, branch: &str, below: &str, lines: &mut Vec<TreeLine>) {
     lines.push(TreeLine {
         branch: branch.to_owned(),
         object: node.object.clone(),

@@ -51,12 +51,12 @@ fn the_tree_goes_from_the_registry_to_the_pods() {
     let deployment =
         json!({"spec": {"replicas": 2}, "status": {"availableReplicas": 2, "updatedReplicas": 1}});
     let (well, health) = workload_health(&TargetKind::Deployment, &deployment);
-    let mut workload = Node::new("Deployment/server".to_owned(), well, health);
+    let mut workload = TreeNode::new("Deployment/server".to_owned(), well, health);
     workload.children = vec![
         replica_set_node(&replica_set("server-b", "6", 1), &[]),
         replica_set_node(&replica_set("server-a", "5", 0), &[]),
     ];
-    let registry = Node::new("ModelRegistry/mlflow".to_owned(), Some(true), "Reachable");
+    let registry = TreeNode::new("ModelRegistry/mlflow".to_owned(), Some(true), "Reachable");
     let root = chain(&binding(), Some(&model()), Some(registry), workload);
     let mut lines = Vec::new();
     flatten(&root, "", "", &mut lines);

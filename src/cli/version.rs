@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::CommandResult;
 use super::cluster::{Cluster, ClusterArguments};
-use super::fields::Fields;
+use super::fields::FieldList;
 use super::operator::{image, operators, place};
 use super::output::OutputArguments;
 
@@ -63,7 +63,7 @@ pub async fn run(arguments: VersionArguments) -> CommandResult {
     arguments
         .output
         .print(&answer, [answer.client.to_owned()], |_| {
-            let mut fields = Fields::indented(0);
+            let mut fields = FieldList::indented(0);
             fields.add("Client", answer.client);
             for operator in &answer.operators {
                 fields.add(

@@ -126,7 +126,7 @@ struct StoredObject {
 
 /// Where a version of an object comes from.
 #[derive(Clone, Copy, Eq, PartialEq)]
-enum Source {
+enum RecordSource {
     /// An event of the watch of this number.
     Watch(u16),
     /// A list of the watch of this number.
@@ -261,30 +261,30 @@ impl<K: Cached> Store<K> {
 
     /// Stores an object that a watch showed, and prunes it.
     pub fn put(&self, watch: u16, object: &mut K) -> Change {
-        self.store(Source::Watch(watch), object)
+        self.store(RecordSource::Watch(watch), object)
     }
 
     /// Stores an object that the new list of a watch shows, and prunes it. A list is the truth also if it is older: etcd may have
     /// been restored from a backup.
     pub fn put_listed(&self, watch: u16, object: &mut K) -> Change {
-        self.store(Source::List(watch), object)
+        self.store(RecordSource::List(watch), object)
     }
 
     /// Stores the response to a write of our own before the watch shows it, unless the object is gone. Prunes it in any case.
     pub fn put_own(&self, object: &mut K) -> Change {
-        self.store(Source::OwnWrite, object)
+        self.store(RecordSource::OwnWrite, object)
     }
 
-    fn store(&self, source: Source, object: &mut K) -> Change {
+    fn store(&self, source: RecordSource, object: &mut K) -> Change {
         let (key, resource_version) = (ObjectKey::of(object), resource_version(object));
         object.prune();
         let mut inner = lock(&self.inner);
         inner.unreadable.remove(&key);
         let old = inner.objects.get(&key);
         let watch = match (source, old) {
-            (Source::Watch(watch) | Source::List(watch), _) => watch,
-            (Source::OwnWrite, Some(old)) => old.watch,
-            (Source::OwnWrite, None) => return Change::None,
+            (RecordSource::Watch(watch) | RecordSource::List(watch), _) => watch,
+            (RecordSource::OwnWrite, Some(old)) => old.watch,
+            (RecordSource::OwnWrite, None) => return Change::None,
         };
         if old.is_some_and(|old| old.supersedes(resource_version, source)) {
             return Change::None;
@@ -296,7 +296,7 @@ impl<K: Cached> Store<K> {
             metadata: metadata_digest(object.meta()),
             watch,
             resource_version,
-            is_own_write: source == Source::OwnWrite,
+            is_own_write: source == RecordSource::OwnWrite,
             ineffective_status: 0,
         };
         let change = new.change_from(old);
@@ -432,11 +432,11 @@ impl<K: Cached> Store<K> {
 impl StoredObject {
     /// Whether this object is newer than another version of it, or the same. A watch shows versions in their order, but the
     /// response to a write may arrive after it.
-    fn supersedes(&self, version: u64, source: Source) -> bool {
+    fn supersedes(&self, version: u64, source: RecordSource) -> bool {
         let is_out_of_order = match source {
-            Source::Watch(_) => self.is_own_write,
-            Source::OwnWrite => true,
-            Source::List(_) => false,
+            RecordSource::Watch(_) => self.is_own_write,
+            RecordSource::OwnWrite => true,
+            RecordSource::List(_) => false,
         };
         self.resource_version == version || (is_out_of_order && self.resource_version > version)
     }

@@ -9,22 +9,22 @@ use jiff::civil::{Date, DateTime, Time, date};
 /// A schedule.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Cron {
-    minutes: Field,
-    hours: Field,
-    days: Field,
-    months: Field,
-    weekdays: Field,
+    minutes: CronField,
+    hours: CronField,
+    days: CronField,
+    months: CronField,
+    weekdays: CronField,
 }
 
 /// The values of a field, one bit each.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-struct Field {
+struct CronField {
     bits: u64,
     /// Whether it holds all values, written `*` or `?`.
     is_any: bool,
 }
 
-impl Field {
+impl CronField {
     fn has(self, value: i8) -> bool {
         u32::try_from(value).is_ok_and(|value| self.bits >> value & 1 == 1)
     }
@@ -156,8 +156,8 @@ fn whole_minute(time: Time) -> Option<(i8, i8)> {
 }
 
 impl FieldKind {
-    fn parse(&self, text: &str) -> Result<Field, String> {
-        let mut field = Field::default();
+    fn parse(&self, text: &str) -> Result<CronField, String> {
+        let mut field = CronField::default();
         for part in text.split(',') {
             let parsed = self.parse_part(part);
             let parsed = parsed.ok_or_else(|| {
@@ -171,7 +171,7 @@ impl FieldKind {
     }
 
     /// `*`, `5`, `1-5`, each with `/2` behind it or not.
-    fn parse_part(&self, part: &str) -> Option<Field> {
+    fn parse_part(&self, part: &str) -> Option<CronField> {
         let (range, step) = match part.split_once('/') {
             Some((range, step)) => (range, Some(parse_number(step).filter(|step| *step > 0)?)),
             None => (part, None),
@@ -185,7 +185,7 @@ impl FieldKind {
         if first > last {
             return None;
         }
-        let mut field = Field {
+        let mut field = CronField {
             bits: 0,
             is_any: matches!(range, "*" | "?") && step.is_none_or(|step| step == 1),
         };

@@ -144,7 +144,7 @@ impl Decided {
 }
 
 /// A decision with the parts of the memory that depend on it.
-struct Step {
+struct PartialDecision {
     decision: Decision,
     hold: Option<Hold>,
     lost: Option<Lost>,
@@ -153,7 +153,7 @@ struct Step {
     look_again: Option<Timestamp>,
 }
 
-impl From<Decision> for Step {
+impl From<Decision> for PartialDecision {
     fn from(decision: Decision) -> Self {
         Self {
             decision,
@@ -165,7 +165,7 @@ impl From<Decision> for Step {
     }
 }
 
-impl From<Waiting> for Step {
+impl From<Waiting> for PartialDecision {
     fn from(waiting: Waiting) -> Self {
         Decision::Waiting(waiting).into()
     }
@@ -314,13 +314,13 @@ fn choose_course(
     observed: &Observed<'_>,
     assessment: &Assessment,
     now: Timestamp,
-) -> Step {
+) -> PartialDecision {
     let step = forward_or_back(binding, observed, assessment, now);
     match &step.decision {
         Decision::Waiting(
             waiting @ (Waiting::Unresolved(_) | Waiting::Checks(_) | Waiting::Gate { .. }),
         ) => match restore(binding, observed, assessment, waiting) {
-            Some(decision) => Step { decision, ..step },
+            Some(decision) => PartialDecision { decision, ..step },
             None => step,
         },
         _ => step,
@@ -362,7 +362,7 @@ fn forward_or_back(
     observed: &Observed<'_>,
     assessment: &Assessment,
     now: Timestamp,
-) -> Step {
+) -> PartialDecision {
     if let Some(step) = restore_capacity(binding, observed, assessment, now) {
         return step;
     }
@@ -380,7 +380,7 @@ fn forward_or_back(
         .is_some_and(|target| runs_failed(target, held_back));
     match &forward.decision {
         Decision::Waiting(Waiting::Checks(_)) => forward,
-        Decision::Waiting(_) if holds_failed && forward.hold.is_none() => Step {
+        Decision::Waiting(_) if holds_failed && forward.hold.is_none() => PartialDecision {
             look_again: forward.look_again,
             ..roll_back(binding, observed, held_back, now)
         },
@@ -395,7 +395,7 @@ fn restore_capacity(
     observed: &Observed<'_>,
     assessment: &Assessment,
     now: Timestamp,
-) -> Option<Step> {
+) -> Option<PartialDecision> {
     let postponed = assessment.postponed.as_ref()?;
     if !keeps_out(postponed, binding, observed.target, now) {
         return None;
@@ -410,10 +410,10 @@ fn restore_capacity(
     (!matches!(step.decision, Decision::NoRollbackTarget(_))).then_some(step)
 }
 
-fn forward(binding: &AliasBinding, observed: &Observed<'_>, now: Timestamp) -> Step {
+fn forward(binding: &AliasBinding, observed: &Observed<'_>, now: Timestamp) -> PartialDecision {
     match (&observed.resolution.desired, observed.target) {
         // fail_static: a version that cannot be resolved changes nothing.
-        (Err(problem), target) => Step {
+        (Err(problem), target) => PartialDecision {
             hold: hold_while_unresolved(binding, target, now),
             ..Waiting::Unresolved(problem.clone()).into()
         },
@@ -434,7 +434,7 @@ fn forward_on(
     target: &Target,
     desired: &DesiredVersion,
     now: Timestamp,
-) -> Step {
+) -> PartialDecision {
     let kept = reapply::as_written(binding, Some(target), desired);
     let injections = Injection::of(binding, Some(target), &kept)
         .and_then(|kept| Ok((kept, Injection::of(binding, Some(target), desired)?)));
@@ -450,7 +450,7 @@ fn forward_on(
             return refused_by(gate, problem).into();
         }
         let drift = is_drifted.then(|| reapply::drift(binding, target, &kept, desired));
-        return Step {
+        return PartialDecision {
             note: drift.or_else(|| note(target, &injection)),
             ..Decision::Settled(Course::Forward).into()
         };
@@ -499,7 +499,7 @@ fn pass_gates(
     desired: &DesiredVersion,
     same_version: bool,
     now: Timestamp,
-) -> Option<Step> {
+) -> Option<PartialDecision> {
     let input = GateInput::of(binding, observed, desired, now);
     let (gate, verdict) = first_hindrance(&input, same_version)?;
     let (problem, look_again) = match &verdict {
@@ -519,7 +519,7 @@ fn pass_gates(
         verdict,
         problem,
     };
-    Some(Step {
+    Some(PartialDecision {
         look_again,
         ..waiting.into()
     })
@@ -531,7 +531,7 @@ fn roll_back(
     observed: &Observed<'_>,
     held_back: &HeldBack,
     now: Timestamp,
-) -> Step {
+) -> PartialDecision {
     if let Some(target) = observed.target
         && let Some(hold) = hold_in_rollback(binding, target, held_back, now)
     {
@@ -555,7 +555,7 @@ fn roll_back(
                 version.number()
             );
             let waiting = Waiting::Checks(Problem::new(failure.reason, message));
-            Step {
+            PartialDecision {
                 lost: standing_loss(binding),
                 ..waiting.into()
             }
@@ -590,7 +590,7 @@ fn roll_back_to(
     observed: &Observed<'_>,
     held_back: &HeldBack,
     version: VersionRef,
-) -> Step {
+) -> PartialDecision {
     let failure = failure_of(held_back);
     let reason = if failure.reason == Reason::Blocked {
         Reason::Blocked
@@ -657,7 +657,7 @@ fn no_rollback_target(
     held_back: &HeldBack,
     gone: &[(VersionRef, String)],
     now: Timestamp,
-) -> Step {
+) -> PartialDecision {
     let status = binding.status.as_ref();
     let lost = status.and_then(|status| lost_version(status, gone));
     let failure = failure_of(held_back).message;
@@ -690,7 +690,7 @@ fn no_rollback_target(
         version: lost.version,
         lineage: lost.lineage,
     });
-    Step {
+    PartialDecision {
         lost,
         ..Decision::NoRollbackTarget(problem).into()
     }
@@ -752,7 +752,7 @@ fn write(
     )))
 }
 
-fn held(binding: &AliasBinding, target: &Target, hold: Hold) -> Step {
+fn held(binding: &AliasBinding, target: &Target, hold: Hold) -> PartialDecision {
     let running = target.version().map_or_else(
         || "no version".to_owned(),
         |version| format!("version {version}"),
@@ -766,7 +766,7 @@ fn held(binding: &AliasBinding, target: &Target, hold: Hold) -> Step {
         ),
         &format!("resume: {}", messages::resume_command(binding)),
     );
-    Step {
+    PartialDecision {
         hold: Some(hold),
         ..Decision::Held(problem).into()
     }

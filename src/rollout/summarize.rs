@@ -16,7 +16,7 @@ use super::reconciled::Reconciled;
 use super::resolve::Resolution;
 use super::rollback_target::lineage;
 use crate::api::alias_binding::{
-    AliasState, HandledRequest, HistoryEntry, Outcome, Trigger, VersionState,
+    AliasState, AppliedRequest, HandledRequest, HistoryEntry, Outcome, Trigger, VersionState,
 };
 use crate::api::conditions::transition;
 use crate::api::promotion::GateState;
@@ -39,11 +39,7 @@ pub fn summarize(
         applied,
         ..
     } = *reconciled;
-    let target = match decided.decision {
-        // Somebody else's workload says nothing about this binding.
-        Decision::Claimed(_) => None,
-        _ => applied.target,
-    };
+    let target = own_target(reconciled);
     let alias = alias_state(old.alias.as_ref(), resolution, now);
     let last_handled_retry = handled_retry(binding, &old, decided, now);
     let recent = Recent {
@@ -77,10 +73,7 @@ pub fn summarize(
         gates,
         retrain: applied.retrain.clone(),
         last_handled_resume: handled_resume(binding, &old, reconciled, target),
-        last_handled_apply: match applied.failure {
-            None => decided.memory.apply.clone(),
-            Some(_) => old.last_handled_apply.clone(),
-        },
+        last_handled_apply: handled_apply(&old, reconciled),
         conditions: transition(
             &old.conditions,
             &conditions,
@@ -90,6 +83,22 @@ pub fn summarize(
         alias,
         last_handled_retry,
         history,
+    }
+}
+
+/// The workload as it was left, unless another binding drives it: that says nothing about this one.
+fn own_target<'a>(reconciled: &Reconciled<'a>) -> Option<&'a Target> {
+    match reconciled.decided.decision {
+        Decision::Claimed(_) => None,
+        _ => reconciled.applied.target,
+    }
+}
+
+/// The request to write everything again that was handled last.
+fn handled_apply(old: &AliasBindingStatus, reconciled: &Reconciled<'_>) -> Option<AppliedRequest> {
+    match reconciled.applied.failure {
+        None => reconciled.decided.memory.apply.clone(),
+        Some(_) => old.last_handled_apply.clone(),
     }
 }
 

@@ -92,7 +92,7 @@ impl AnyObject {
             },
             users_digest: users_digest(&mut object, &known),
         };
-        let health = Health::of(&self, &kind);
+        let health = KstatusConditions::of(&self, &kind);
         Target {
             replicas: None,
             rollout: health.rollout(&self, &kind),
@@ -137,7 +137,7 @@ fn users_digest(object: &mut Value, fields: &[&str]) -> String {
 }
 
 /// The conditions of kstatus.
-struct Health {
+struct KstatusConditions {
     is_observed: bool,
     tells_generation: bool,
     ready: Option<bool>,
@@ -146,7 +146,7 @@ struct Health {
     is_reconciling: bool,
 }
 
-impl Health {
+impl KstatusConditions {
     fn of(object: &AnyObject, kind: &TargetKind) -> Self {
         let status = &object.status;
         let observed = status["observedGeneration"].as_i64();

@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer};
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct Read {
+struct ReadMetadata {
     name: Option<String>,
     namespace: Option<String>,
     uid: Option<String>,
@@ -32,7 +32,7 @@ struct Read {
 pub fn without_managed_fields<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<ObjectMeta, D::Error> {
-    let read = Read::deserialize(deserializer)?;
+    let read = ReadMetadata::deserialize(deserializer)?;
     Ok(ObjectMeta {
         name: read.name,
         namespace: read.namespace,

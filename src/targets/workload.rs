@@ -63,13 +63,13 @@ pub struct WorkloadSpec {
     pub template: PodTemplate,
     /// The template of a CronJob's Jobs, with the pod template in it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub job_template: Option<JobTemplate>,
+    pub job_template: Option<CronJobTemplate>,
 }
 
 /// The template of a CronJob's Jobs.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
-pub struct JobTemplate {
+pub struct CronJobTemplate {
     /// The spec of a Job.
     pub spec: JobSpec,
 }

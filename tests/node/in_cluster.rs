@@ -33,13 +33,9 @@ async fn the_operator_in_its_own_pod_does_the_main_job(
     environment: Arc<Environment>,
 ) -> ScenarioResult {
     let cluster = environment.cluster().await;
-    let program = match std::env::var_os("POINTSMAN_IMAGE_PROGRAM") {
-        Some(program) => PathBuf::from(program),
-        None => PathBuf::from(env!("CARGO_BIN_EXE_pointsman")),
-    };
     let image = Image {
         name: IMAGE,
-        program: &program,
+        program: &program(),
         user: USER,
     };
     cluster.node.import(&image).await.unwrap();
@@ -94,6 +90,13 @@ async fn the_operator_in_its_own_pod_does_the_main_job(
     let delete = ["delete", "namespace", name, "--timeout=120s"];
     tenant.kubectl(&delete).await.unwrap();
     Ok(())
+}
+
+fn program() -> PathBuf {
+    match std::env::var_os("POINTSMAN_IMAGE_PROGRAM") {
+        Some(program) => PathBuf::from(program),
+        None => PathBuf::from(env!("CARGO_BIN_EXE_pointsman")),
+    }
 }
 
 /// The pods of the workload run this version, and the binding says so.

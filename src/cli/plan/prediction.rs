@@ -75,7 +75,7 @@ pub struct Prediction {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub artifact: Option<String>,
     /// Every gate with its result.
-    pub gates: Vec<GateResult>,
+    pub gates: Vec<PredictedGate>,
     /// The room that the rollout needs, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub room: Option<String>,
@@ -95,7 +95,7 @@ pub struct Prediction {
 
 /// A gate with its result.
 #[derive(Clone, Debug, Serialize)]
-pub struct GateResult {
+pub struct PredictedGate {
     /// Its name.
     pub gate: String,
     /// Passes, Waits, Refuses or Skipped.
@@ -350,7 +350,7 @@ fn artifact(binding: &AliasBinding, desired: &DesiredVersion) -> String {
     }
 }
 
-fn gates(input: &GateInput<'_>, target: Option<&Target>) -> Vec<GateResult> {
+fn gates(input: &GateInput<'_>, target: Option<&Target>) -> Vec<PredictedGate> {
     let runs = target.is_some_and(|target| target.runs(&input.desired.version));
     let unchecked = if runs {
         "the version runs already"
@@ -369,7 +369,7 @@ fn gates(input: &GateInput<'_>, target: Option<&Target>) -> Vec<GateResult> {
             }
             Some(Verdict::Refuse(problem)) => ("Refuses", Some(problem.message)),
         };
-        GateResult {
+        PredictedGate {
             gate: gate.to_owned(),
             result,
             message,

@@ -6,7 +6,7 @@ use cel::common::ast::{CallExpr, Expr, IdedExpr, LiteralValue, SelectExpr, opera
 
 use super::evaluate::parse_duration;
 use super::node::{Arithmetic, Comprehension, Function, Literal, Node, Order};
-use super::types::{CONSTANTS, Field, Record, Simple, Type, VARIABLES, Variable};
+use super::types::{CONSTANTS, Field, Record, RootVariable, Simple, Type, VARIABLES};
 
 /// A fault of an expression, and the part of it that it is about.
 #[derive(Clone, Debug, PartialEq)]
@@ -96,7 +96,7 @@ impl Checker {
         let Some((_, variable, found)) = VARIABLES.iter().find(|each| each.0 == name) else {
             return fault(expression, format!("there is no variable {name}"));
         };
-        self.reads_time |= *variable == Variable::Now;
+        self.reads_time |= *variable == RootVariable::Now;
         Ok((Node::Variable(*variable), *found))
     }
 
@@ -316,8 +316,8 @@ impl Checker {
         if self.reads.iter().all(|read| read.name != name) {
             self.reads.push(Read {
                 name,
-                candidate: of(node, Variable::Candidate),
-                current: of(node, Variable::Current),
+                candidate: of(node, RootVariable::Candidate),
+                current: of(node, RootVariable::Current),
             });
         }
     }
@@ -327,7 +327,7 @@ impl Checker {
 fn attribute(node: &Node) -> Option<String> {
     match node {
         Node::Field(record, field) => match record.as_ref() {
-            Node::Variable(Variable::Candidate | Variable::Current) => {
+            Node::Variable(RootVariable::Candidate | RootVariable::Current) => {
                 Some(field.name().to_owned())
             }
             record => Some(format!("{}.{}", attribute(record)?, field.name())),
@@ -341,7 +341,7 @@ fn attribute(node: &Node) -> Option<String> {
 }
 
 /// The same attribute of another version.
-fn of(node: &Node, version: Variable) -> Node {
+fn of(node: &Node, version: RootVariable) -> Node {
     match node {
         Node::Field(record, field) => Node::Field(Box::new(of(record, version)), *field),
         Node::Index(map, key) => Node::Index(Box::new(of(map, version)), key.clone()),

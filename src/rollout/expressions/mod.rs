@@ -14,7 +14,7 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use check::{Checked, check};
 use evaluate::Evaluator;
-pub use source::Fault;
+pub use source::ExpressionFault;
 use source::{fault_at, parse};
 pub use value::{Facts, ModelFacts, Unknown};
 
@@ -32,7 +32,7 @@ const LONGEST_VALUE: usize = 100;
 pub struct Expression(Checked);
 
 /// An expression, or its fault.
-pub type Compiled = Arc<Result<Expression, Fault>>;
+pub type Compiled = Arc<Result<Expression, ExpressionFault>>;
 
 /// The expression of a source. It is a function of the source alone, so results are kept for later calls.
 #[must_use]
@@ -52,7 +52,7 @@ pub fn compile(source: &str) -> Compiled {
 }
 
 impl Expression {
-    fn of(source: &str) -> Result<Self, Fault> {
+    fn of(source: &str) -> Result<Self, ExpressionFault> {
         let (parsed, info) = parse(source)?;
         check(&parsed)
             .map(Self)

@@ -4,7 +4,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::types::{Field, Variable};
+use super::types::{Field, RootVariable};
 
 /// A node of a checked expression.
 #[derive(Clone, Debug, PartialEq)]
@@ -12,7 +12,7 @@ pub enum Node {
     /// A value that is written in the expression.
     Literal(Literal),
     /// A variable.
-    Variable(Variable),
+    Variable(RootVariable),
     /// The variable of a comprehension: the number of comprehensions around that one.
     Local(usize),
     /// A field of a record.

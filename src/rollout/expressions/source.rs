@@ -19,7 +19,7 @@ const MOST_BRACKETS: usize = 5;
 
 /// A fault of an expression.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Fault {
+pub struct ExpressionFault {
     /// The line, from 1.
     pub line: usize,
     /// The column, from 1, in characters.
@@ -28,7 +28,7 @@ pub struct Fault {
     pub message: String,
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for ExpressionFault {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             line,
@@ -43,7 +43,7 @@ impl fmt::Display for Fault {
 ///
 /// # Errors
 /// If the expression is too long or nested too deeply, or breaks the grammar.
-pub fn parse(source: &str) -> Result<(IdedExpr, SourceInfo), Fault> {
+pub fn parse(source: &str) -> Result<(IdedExpr, SourceInfo), ExpressionFault> {
     bounded(source)?;
     // This parser says in few words what is wrong. The other one, which has the positions, sees only sources that are right.
     if let Err(errors) = PrattParser::new().parse(source) {
@@ -57,16 +57,16 @@ pub fn parse(source: &str) -> Result<(IdedExpr, SourceInfo), Fault> {
 
 /// The fault at the part of this number.
 #[must_use]
-pub fn fault_at(info: &SourceInfo, part: u64, message: String) -> Fault {
+pub fn fault_at(info: &SourceInfo, part: u64, message: String) -> ExpressionFault {
     let start = info.offset_for(part).map_or(0, |(start, _)| start);
     position(&info.source, usize::try_from(start).unwrap_or(0), message)
 }
 
 /// The fault at this byte of the source.
-fn position(source: &str, offset: usize, message: String) -> Fault {
+fn position(source: &str, offset: usize, message: String) -> ExpressionFault {
     let before = source.get(..offset).unwrap_or_default();
     let line = before.rsplit('\n').next().unwrap_or_default();
-    Fault {
+    ExpressionFault {
         line: before.matches('\n').count() + 1,
         column: line.chars().count() + 1,
         message,
@@ -74,7 +74,7 @@ fn position(source: &str, offset: usize, message: String) -> Fault {
 }
 
 /// The first of the parsers' errors, whose columns are bytes.
-fn first_fault(source: &str, errors: &ParseErrors) -> Fault {
+fn first_fault(source: &str, errors: &ParseErrors) -> ExpressionFault {
     let Some(first) = errors.errors.first() else {
         return position("", 0, "it cannot be parsed".to_owned());
     };
@@ -88,7 +88,7 @@ fn first_fault(source: &str, errors: &ParseErrors) -> Fault {
 
 /// Checks the bounds that protect the parsers: they call themselves for each level of nesting, and a stack that is full ends the
 /// process. So that the levels can be counted here, an expression has no escapes, no comments and no triple quotes.
-fn bounded(source: &str) -> Result<(), Fault> {
+fn bounded(source: &str) -> Result<(), ExpressionFault> {
     let refuse = |at: usize, message: &str| Err(position(source, at, message.to_owned()));
     if source.len() > LONGEST {
         return refuse(

@@ -55,7 +55,7 @@ pub enum Record {
 
 /// A variable that every expression may read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Variable {
+pub enum RootVariable {
     /// The version that would go forward.
     Candidate,
     /// The version that runs, or null.
@@ -109,16 +109,24 @@ const TIMESTAMP: Type = Type::Simple(Simple::Timestamp);
 const DURATION: Type = Type::Simple(Simple::Duration);
 
 /// The variables, each with its name and type.
-pub const VARIABLES: [(&str, Variable, Type); 5] = [
+pub const VARIABLES: [(&str, RootVariable, Type); 5] = [
     (
         "candidate",
-        Variable::Candidate,
+        RootVariable::Candidate,
         Type::record(Record::Version),
     ),
-    ("current", Variable::Current, Type::record(Record::Version)),
-    ("model", Variable::Model, Type::record(Record::Model)),
-    ("binding", Variable::Binding, Type::record(Record::Binding)),
-    ("now", Variable::Now, TIMESTAMP),
+    (
+        "current",
+        RootVariable::Current,
+        Type::record(Record::Version),
+    ),
+    ("model", RootVariable::Model, Type::record(Record::Model)),
+    (
+        "binding",
+        RootVariable::Binding,
+        Type::record(Record::Binding),
+    ),
+    ("now", RootVariable::Now, TIMESTAMP),
 ];
 
 /// The numbers that have a name.

@@ -9,7 +9,7 @@ use std::fmt;
 use jiff::{SignedDuration, Timestamp};
 
 use super::node::Literal;
-use super::types::{Field, Variable};
+use super::types::{Field, RootVariable};
 use crate::api::registered_model::{CodeLineage, Dataset};
 use crate::api::{AliasBinding, ModelVersion};
 
@@ -58,7 +58,7 @@ impl Unknown {
 
 /// The owner of a value, as messages name it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Owner {
+pub enum ValueOwner {
     /// The candidate.
     Candidate,
     /// The current version.
@@ -98,11 +98,11 @@ pub enum Value<'a> {
 #[derive(Clone, Copy, Debug)]
 pub enum RecordValue<'a> {
     /// A version.
-    Version(Owner, &'a ModelVersion),
+    Version(ValueOwner, &'a ModelVersion),
     /// The code that trained a version, if it is known.
-    Code(Owner, Option<&'a CodeLineage>),
+    Code(ValueOwner, Option<&'a CodeLineage>),
     /// A data set.
-    Dataset(Owner, &'a Dataset),
+    Dataset(ValueOwner, &'a Dataset),
     /// The registered model.
     Model(&'a ModelFacts),
     /// The binding.
@@ -112,7 +112,7 @@ pub enum RecordValue<'a> {
 /// A map.
 #[derive(Clone, Copy, Debug)]
 pub struct MapValue<'a> {
-    owner: Owner,
+    owner: ValueOwner,
     /// One of its entries, as messages name it.
     entry: &'static str,
     /// Whether the values are numbers.
@@ -125,26 +125,26 @@ pub struct MapValue<'a> {
 impl<'a> Facts<'a> {
     /// The value of a variable.
     #[must_use]
-    pub fn variable(&self, variable: Variable) -> Value<'a> {
+    pub fn variable(&self, variable: RootVariable) -> Value<'a> {
         Value::Record(match variable {
-            Variable::Candidate => RecordValue::Version(Owner::Candidate, self.candidate),
-            Variable::Current => match self.current {
-                Some(current) => RecordValue::Version(Owner::Current, current),
+            RootVariable::Candidate => RecordValue::Version(ValueOwner::Candidate, self.candidate),
+            RootVariable::Current => match self.current {
+                Some(current) => RecordValue::Version(ValueOwner::Current, current),
                 None => return Value::Null,
             },
-            Variable::Model => RecordValue::Model(self.model),
-            Variable::Binding => RecordValue::Binding(self.binding),
-            Variable::Now => return Value::Timestamp(self.now),
+            RootVariable::Model => RecordValue::Model(self.model),
+            RootVariable::Binding => RecordValue::Binding(self.binding),
+            RootVariable::Now => return Value::Timestamp(self.now),
         })
     }
 }
 
 impl<'a> RecordValue<'a> {
-    fn owner(self) -> Owner {
+    fn owner(self) -> ValueOwner {
         match self {
             Self::Version(owner, _) | Self::Code(owner, _) | Self::Dataset(owner, _) => owner,
-            Self::Model(_) => Owner::Model,
-            Self::Binding(_) => Owner::Binding,
+            Self::Model(_) => ValueOwner::Model,
+            Self::Binding(_) => ValueOwner::Binding,
         }
     }
 
@@ -178,7 +178,7 @@ const OMITTED: &str = "its details are left out of the mirror";
 const UNREAD: &str = "its tags were not read yet";
 
 fn version_field(
-    owner: Owner,
+    owner: ValueOwner,
     version: &ModelVersion,
     field: Field,
     now: Timestamp,
@@ -253,7 +253,7 @@ fn model_field(model: &ModelFacts, field: Field) -> Option<Value<'_>> {
     match field {
         Field::ModelName => Some(text(&model.name)),
         Field::LatestVersion => Some(text(model.latest_version.as_ref()?)),
-        Field::Aliases => Some(map(Owner::Model, "alias", Some(&model.aliases))),
+        Field::Aliases => Some(map(ValueOwner::Model, "alias", Some(&model.aliases))),
         _ => None,
     }
 }
@@ -267,14 +267,14 @@ fn binding_field(binding: &AliasBinding, field: Field) -> Option<Value<'_>> {
         Field::Labels => {
             static NONE: BTreeMap<String, String> = BTreeMap::new();
             let labels = metadata.labels.as_ref().unwrap_or(&NONE);
-            Some(map(Owner::Binding, "label", Some(labels)))
+            Some(map(ValueOwner::Binding, "label", Some(labels)))
         }
         _ => None,
     }
 }
 
 fn map<'a>(
-    owner: Owner,
+    owner: ValueOwner,
     entry: &'static str,
     entries: Option<&'a BTreeMap<String, String>>,
 ) -> Value<'a> {
@@ -358,7 +358,7 @@ impl Value<'_> {
     }
 }
 
-impl fmt::Display for Owner {
+impl fmt::Display for ValueOwner {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Self::Candidate => "candidate",

@@ -9,7 +9,7 @@ use crate::api::conditions::shorten;
 use crate::api::promotion::{GateResult, GateState, PromotionGate};
 use crate::api::reason::Problem;
 use crate::api::{AliasBinding, Reason};
-use crate::rollout::expressions::{Expression, Facts, Fault, Unknown, compile};
+use crate::rollout::expressions::{Expression, ExpressionFault, Facts, Unknown, compile};
 use crate::rollout::messages;
 
 /// The gate.
@@ -154,7 +154,7 @@ pub fn invalid_gate(binding: &AliasBinding) -> Option<Problem> {
     binding.gates().iter().find_map(invalid)
 }
 
-fn invalid(gate: &PromotionGate, fault: &Fault) -> Problem {
+fn invalid(gate: &PromotionGate, fault: &ExpressionFault) -> Problem {
     let message = format!(
         "spec.promotion: gate {}: {fault}: correct its expression (docs/gates.md)",
         gate.name
