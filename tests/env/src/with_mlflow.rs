@@ -28,6 +28,8 @@ pub async fn with_mlflow(command: &[String]) -> Result<ExitCode> {
         .ok_or_else(|| Error::new("running a command", "none was given"))?;
     let status = tokio::process::Command::new(program)
         .args(arguments)
+        // MLflow's client sets and removes a variable in a thread of telemetry while requests read all of them (KeyError).
+        .env("MLFLOW_DISABLE_TELEMETRY", "true")
         .env("POINTSMAN_TEST_MLFLOW3", three.url())
         .env("POINTSMAN_TEST_MLFLOW2", two.url())
         .env("POINTSMAN_TEST_MLFLOW_AUTH", guarded.url())
