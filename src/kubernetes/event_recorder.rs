@@ -66,9 +66,9 @@ async fn next(
     events: &mut UnboundedReceiver<(ObjectReference, Event)>,
     waiting: &mut Turns<(ObjectReference, Event)>,
 ) -> Option<(ObjectReference, Event)> {
-    let namespace = |about: &ObjectReference| about.namespace.clone().unwrap_or_default();
     while let Ok((about, event)) = events.try_recv() {
-        waiting.push(&namespace(&about), (about, event));
+        let namespace = about.namespace.clone().unwrap_or_default();
+        waiting.push(&namespace, (about, event));
     }
     match waiting.pop(|_, events| events.pop_front()) {
         Some(next) => Some(next),

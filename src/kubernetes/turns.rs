@@ -1,6 +1,6 @@
-//! What waits, by namespace: the namespaces take turns, and within a namespace it is first in, first out.
+//! A queue in which namespaces take turns. Within a namespace it is first in, first out.
 //!
-//! Absent: what waits, and for what.
+//! Absent: limits. The caller decides whether a namespace may have its turn.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;

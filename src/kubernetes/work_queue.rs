@@ -345,9 +345,9 @@ struct PendingKeys {
 
 impl PendingKeys {
     fn push(&mut self, object: ObjectKey) {
-        if self.waiting.insert(object.clone()) {
-            let key = object.clone();
-            self.order.push(key.namespace(), object);
+        if !self.waiting.contains(&object) {
+            self.order.push(object.namespace(), object.clone());
+            self.waiting.insert(object);
         }
     }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 
+use crate::api::RegisteredModel;
 use crate::artifacts::is_known_store;
 use crate::controllers::cached::registry_of;
 use crate::controllers::context::Context;
@@ -64,6 +65,12 @@ pub fn client_for_reads(
     state.connection.healthy_client()
 }
 
+/// The model, unless it was deleted or its namespace may not use its registry any more.
+pub fn model_for_reads(ctx: &Context, model: &ObjectKey) -> Option<RegisteredModel> {
+    let object = ctx.stores.models.get(model)?;
+    may_use(ctx, &registry_of(&object), model.namespace()).then_some(object)
+}
+
 /// Reads the sizes of one model's versions, and enqueues the model behind all that changed.
 async fn read(
     ctx: &Context,
@@ -72,12 +79,9 @@ async fn read(
     model: &ObjectKey,
     unread: &[UnreadSize],
 ) {
-    let Some(object) = ctx.stores.models.get(model) else {
+    let Some(object) = model_for_reads(ctx, model) else {
         return;
     };
-    if !may_use(ctx, &registry_of(&object), model.namespace()) {
-        return;
-    }
     for size in unread {
         let UnreadSize { version, uri } = size;
         match client.version_size(object.model_name(), version, uri).await {

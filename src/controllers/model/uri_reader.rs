@@ -7,11 +7,9 @@ use std::sync::Arc;
 
 use crate::api::public_uri::split_query;
 use crate::api::{ModelVersion, RegisteredModel};
-use crate::controllers::cached::registry_of;
 use crate::controllers::context::Context;
 use crate::controllers::model::mirrored_versions::versions_in_use;
-use crate::controllers::model::size_reader::client_for_reads;
-use crate::controllers::registry::access::may_use;
+use crate::controllers::model::size_reader::{client_for_reads, model_for_reads};
 use crate::controllers::registry::state::uri_rechecks::{MovedUri, Recheck};
 use crate::kubernetes::key::ObjectKey;
 use crate::registries::RegistryClient;
@@ -48,17 +46,13 @@ async fn recheck_model(
     model: &ObjectKey,
     recheck: Recheck,
 ) -> Vec<MovedUri> {
-    let Some(object) = ctx.stores.models.get(model) else {
+    let Some(object) = model_for_reads(ctx, model) else {
         return Vec::new();
     };
-    if !may_use(ctx, &registry_of(&object), model.namespace()) {
-        return Vec::new();
-    }
-    let bindings = ctx
-        .stores
-        .bindings_of_model(model.namespace(), model.name());
     let mut versions = resolved_versions(&object, client);
     if let Recheck::InUse(turn) = recheck {
+        let stores = &ctx.stores;
+        let bindings = stores.bindings_of_model(model.namespace(), model.name());
         let in_use = versions_in_use(&object, &bindings);
         versions.retain(|version| in_use.contains(&version.version));
         if versions.len() > RECHECKED {

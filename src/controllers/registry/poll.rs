@@ -72,9 +72,9 @@ pub async fn poll_if_due(
         Some(client) => client.take_received(),
         None => 0,
     };
-    let pause = pause_after(received, registries_beside(registry, ctx));
-    state.schedule.record_pause(pause);
-    let interval = interval(registry, ctx, state);
+    let beside = registries_beside(registry, ctx);
+    state.schedule.record_pause(pause_after(received, beside));
+    let interval = interval_beside(registry, state, beside);
     if interval > registry.interval() {
         ctx.metrics.count_limited(poll.own.namespace(), "Polls");
     }
@@ -169,7 +169,11 @@ impl Poll<'_> {
 /// The interval at which a registry is polled: its own, or a longer one if its namespace has many registries or its last
 /// responses were large.
 pub fn interval(registry: &ModelRegistry, ctx: &Context, state: &RegistryState) -> Duration {
-    let shortest = shortest_interval(registries_beside(registry, ctx));
+    interval_beside(registry, state, registries_beside(registry, ctx))
+}
+
+fn interval_beside(registry: &ModelRegistry, state: &RegistryState, registries: u32) -> Duration {
+    let shortest = shortest_interval(registries);
     registry
         .interval()
         .max(shortest)
